@@ -1,1 +1,31 @@
-"""Placeholder."""
+"""The named metrics for glowplug engines: Accuracy, Loss, averages."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from glowplug_metrics.accumulation import Average, VariableAccumulation
+    from glowplug_metrics.accuracy import Accuracy
+    from glowplug_metrics.loss import Loss
+    from glowplug_metrics.running_average import RunningAverage
+
+__all__ = ["Accuracy", "Average", "Loss", "RunningAverage", "VariableAccumulation"]
+
+# Discovery imports this package on the way to its _plugin module: a name's own module waits until the name is used.
+_HOMES = {
+    "Accuracy": "accuracy",
+    "Average": "accumulation",
+    "Loss": "loss",
+    "RunningAverage": "running_average",
+    "VariableAccumulation": "accumulation",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
