@@ -1,0 +1,469 @@
+"""The handler table: what is registered for each event, in which order, and how it is called.
+
+Everything that can be decided once is decided at registration: whether the handler takes the engine, which arguments
+it gets, which filter guards it. What is left for a firing is one tuple of ``(call, only)`` pairs per event.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import itertools
+import weakref
+from collections.abc import Callable
+from enum import IntEnum
+from types import MethodType
+from typing import Any, TypeAlias, TypeVar
+
+from glowplug.events import (
+    AnyEvent,
+    CallableEventWithFilter,
+    EventEnum,
+    EventFilter,
+    Events,
+    EventsList,
+    Every,
+)
+from glowplug.handles import RemovableEventHandle
+from glowplug.state import State
+from glowplug.stateful import StatefulHandlers
+
+Key: TypeAlias = EventEnum | str
+Call: TypeAlias = Callable[..., Any]
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+
+class Phase(IntEnum):
+    """When, within one event, a handler runs; within a phase the order is that of registration.
+
+    A plain function runs in ``USER``. A handler class says its own with a class attribute:
+
+    Example:
+        >>> class MyCheckpoint:
+        ...     phase = Phase.CHECKPOINT
+    """
+
+    METRICS = 0
+    USER = 1
+    LOGGING = 2
+    CHECKPOINT = 3
+
+
+class Registration:
+    """One handler at one event: its own identity, so that a handle removes this one and no other (E-035)."""
+
+    _order = itertools.count()
+
+    def __init__(
+        self,
+        handler: Callable[..., Any],
+        key: Key,
+        event_filter: EventFilter | None,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        self.handler = handler
+        self.key = key
+        self.filter = event_filter
+        self.args = args
+        self.kwargs = kwargs
+        self.phase = phase_of(handler)
+        self.order = next(self._order)
+        self.call = compile_call(handler, key, args, kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "call"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.call = compile_call(self.handler, self.key, self.args, self.kwargs)
+
+    @property
+    def only(self) -> int | EventFilter | None:
+        """What guards the call: nothing, the divisor of a plain ``every``, or a function."""
+        return self.filter.every if isinstance(self.filter, Every) else self.filter
+
+    def runs(self, handler: object) -> bool:
+        """Whether this is a registration of that handler."""
+        return self.handler is handler or (isinstance(handler, MethodType) and self.handler == handler)
+
+
+class Channel:
+    """One event of one engine: its registrations, and the tuple that a firing reads."""
+
+    def __init__(self, key: Key) -> None:
+        self.key = key
+        self.calls: tuple[tuple[Call, int | EventFilter | None], ...] = ()
+        self.registrations: tuple[Registration, ...] = ()
+        self.firings = 0  # the counter of an event that has none in the state (E-067)
+
+    def change(self, registrations: tuple[Registration, ...]) -> None:
+        """Take other registrations; a firing under way goes on with those that it began with (E-037)."""
+        self.registrations = tuple(sorted(registrations, key=lambda r: (r.phase, r.order)))
+        self.calls = tuple((r.call, r.only) for r in self.registrations)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "calls"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.change(self.registrations)
+
+
+class Dispatcher:
+    """Registers handlers and fires events: what an engine is without its loop.
+
+    ``Engine`` adds the loop to it, ``glowplug.testing.FakeEngine`` a way to fire by hand.
+    """
+
+    def __init__(self) -> None:
+        self.state = State()
+        self.last_event_name: CallableEventWithFilter | str | None = None
+        self._channels: dict[Key, Channel] = {event: Channel(event) for event in Events}
+        self._stateful = StatefulHandlers()
+
+    # Registration
+
+    def register_events(
+        self, *event_names: EventEnum | str, event_to_attr: dict[Any, str] | None = None
+    ) -> None:
+        """Make further events known to this engine (E-080).
+
+        Args:
+            *event_names: members of an :class:`EventEnum`, or strings.
+            event_to_attr: the state attribute that counts each event; created with 0 where absent. Filters on an
+                event without one count its firings. The engine does not change these counters, you do (E-082).
+
+        Raises:
+            TypeError: a name that is neither.
+            ValueError: ``event_to_attr`` is no dict.
+
+        Example:
+            >>> from glowplug import Engine, EventEnum
+            >>> class Backprop(EventEnum):
+            ...     STARTED = "backprop_started"
+            >>> engine = Engine(lambda engine, batch: engine.fire_event(Backprop.STARTED))
+            >>> engine.register_events(Backprop.STARTED, event_to_attr={Backprop.STARTED: "backprops"})
+            >>> engine.state.backprops
+            0
+        """
+        if event_to_attr is not None and not isinstance(event_to_attr, dict):
+            raise ValueError(
+                f"event_to_attr must be a dict of event: attribute name of the state, got {event_to_attr!r}"
+            )
+        for name in event_names:
+            if not isinstance(name, (str, EventEnum)):
+                raise TypeError(f"an event is a member of an EventEnum or a string, got {name!r}")
+            self._channels.setdefault(name, Channel(name))
+            if event_to_attr and name in event_to_attr:
+                attribute = event_to_attr[name]
+                self.state.event_to_attr[name] = attribute
+                if not hasattr(self.state, attribute):
+                    setattr(self.state, attribute, 0)
+
+    def has_registered_events(self, event_name: AnyEvent) -> bool:
+        """Return whether this engine knows the event (all of them, for a list)."""
+        if isinstance(event_name, EventsList):
+            return all(map(self.has_registered_events, event_name))
+        return self._find(event_name) is not None
+
+    def add_event_handler(
+        self, event_name: AnyEvent, handler: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> RemovableEventHandle:
+        """Register a handler, and return the handle that takes exactly this registration back.
+
+        Args:
+            event_name: the event, plain or filtered, a list of them, or the name of a custom one.
+            handler: any callable; called with the engine first if it can take it (E-032). Handlers of
+                ``EXCEPTION_RAISED`` also get the exception, and the exception goes on unless one of them returns
+                ``True``; handlers of ``TERMINATE_SINGLE_EPOCH`` get ``iter_counter=`` if they take it (E-039).
+            *args: further arguments for the handler.
+            **kwargs: further keyword arguments for the handler.
+
+        Raises:
+            ValueError: an event that the engine does not know, or a handler that cannot take its arguments.
+            TypeError: the handler is not callable, or is an ``async`` function.
+
+        Example:
+            >>> from glowplug import Engine, Events
+            >>> engine = Engine(lambda engine, batch: batch)
+            >>> handle = engine.add_event_handler(Events.COMPLETED, print, "done")
+            >>> engine.add_event_handler(Events.EPOCH_COMPLETED, lambda e: print(e.state.epoch)).remove()
+            >>> handle.remove()
+        """
+        if isinstance(event_name, EventsList):
+            return RemovableEventHandle.join(
+                *(self.add_event_handler(event, handler, *args, **kwargs) for event in event_name)
+            )
+        channel = self._channel(event_name)
+        event_filter = event_name.filter if isinstance(event_name, CallableEventWithFilter) else None
+        registration = Registration(handler, channel.key, event_filter, args, kwargs)
+        channel.change((*channel.registrations, registration))
+        return RemovableEventHandle(
+            functools.partial(_forget, weakref.ref(channel), weakref.ref(registration))
+        )
+
+    def on(self, event_name: AnyEvent, *args: Any, **kwargs: Any) -> Callable[[Handler], Handler]:
+        """Decorate a function to register it; the function itself is returned unchanged.
+
+        Args:
+            event_name: as for :meth:`add_event_handler`, and so are the others.
+            *args: further arguments for the handler.
+            **kwargs: further keyword arguments for the handler.
+
+        Example:
+            >>> from glowplug import Engine, Events
+            >>> engine = Engine(lambda engine, batch: batch)
+            >>> @engine.on(Events.ITERATION_COMPLETED(every=2))
+            ... def show(engine):
+            ...     print(engine.state.output)
+            >>> _ = engine.run([10, 20, 30, 40])
+            20
+            40
+        """
+
+        def decorator(handler: Handler) -> Handler:
+            self.add_event_handler(event_name, handler, *args, **kwargs)
+            return handler
+
+        return decorator
+
+    def has_event_handler(self, handler: Callable[..., Any], event_name: AnyEvent | None = None) -> bool:
+        """Return whether the handler is registered, at this event or (``None``) at any."""
+        if isinstance(event_name, EventsList):
+            return any(self.has_event_handler(handler, event) for event in event_name)
+        channels = self._channels.values() if event_name is None else (self._channel(event_name),)
+        return any(
+            registration.runs(handler) for channel in channels for registration in channel.registrations
+        )
+
+    def remove_event_handler(self, handler: Callable[..., Any], event_name: AnyEvent) -> None:
+        """Remove all registrations of a handler at an event; a handle removes a single one.
+
+        Raises:
+            ValueError: an unknown event, or the handler is not registered there.
+        """
+        if isinstance(event_name, EventsList):
+            for event in event_name:
+                self.remove_event_handler(handler, event)
+            return
+        channel = self._channel(event_name)
+        left = tuple(r for r in channel.registrations if not r.runs(handler))
+        if len(left) == len(channel.registrations):
+            raise ValueError(
+                f"{handler!r} is not registered at {channel.key}, so it cannot be removed from there"
+            )
+        channel.change(left)
+
+    def attach(self, *handlers: Any) -> RemovableEventHandle:
+        """Attach several handlers, each to its own default event; one handle removes all.
+
+        Args:
+            *handlers: objects with ``attach(engine)``. If one of them cannot be attached, none is.
+
+        Raises:
+            TypeError: an object without ``attach``.
+
+        Example:
+            >>> from glowplug import Engine, Events
+            >>> class Hello:
+            ...     def attach(self, engine):
+            ...         return engine.add_event_handler(Events.STARTED, lambda: print("hello"))
+            >>> engine = Engine(lambda engine, batch: batch)
+            >>> with engine.attach(Hello(), Hello()):
+            ...     _ = engine.run([1])
+            hello
+            hello
+        """
+        for handler in handlers:
+            if isinstance(handler, type) or not callable(getattr(handler, "attach", None)):
+                raise TypeError(
+                    f"{handler!r} has no attach(engine); give a handler object such as EarlyStopping(...), or register "
+                    "a function with add_event_handler(event, function)"
+                )
+        handles: list[RemovableEventHandle] = []
+        try:
+            handles.extend(handler.attach(self) for handler in handlers)
+        except BaseException:
+            RemovableEventHandle.join(*handles).remove()
+            raise
+        return RemovableEventHandle.join(*handles)
+
+    def register_state(self, key: str, handler: Any) -> RemovableEventHandle:
+        """Let a handler's state travel with ``state_dict()``; handlers call this from their ``attach``.
+
+        Args:
+            key: under which it is stored; the class name, unless the user gave another.
+            handler: an object with ``state_dict()`` and ``load_state_dict(state)``. State that was loaded under this
+                key before is handed over at once.
+
+        Raises:
+            ValueError: the key is taken.
+
+        Example:
+            >>> from glowplug.testing import FakeEngine
+            >>> class Counter:
+            ...     def state_dict(self):
+            ...         return {"n": 7}
+            ...
+            ...     def load_state_dict(self, state):
+            ...         self.n = state["n"]
+            >>> handle = FakeEngine().register_state("Counter", Counter())
+        """
+        return self._stateful.add(key, handler)
+
+    # Firing
+
+    def fire_event(self, event_name: AnyEvent) -> None:
+        """Run the handlers of an event now (E-041); what they need besides the engine goes through ``state``.
+
+        Raises:
+            ValueError: an event that the engine does not know.
+
+        Example:
+            >>> from glowplug import Engine
+            >>> engine = Engine(lambda engine, batch: batch)
+            >>> engine.register_events("halftime")
+            >>> _ = engine.add_event_handler("halftime", lambda: print("halftime"))
+            >>> engine.fire_event("halftime")
+            halftime
+        """
+        self._fire(self._channel(event_name))
+
+    def _fire(self, channel: Channel) -> None:
+        """Run the handlers of one event."""
+        self.last_event_name = channel.key
+        counter = self._count(channel)
+        for call, only in channel.calls:
+            if only is None or (counter % only == 0 if only.__class__ is int else only(self, counter)):  # type: ignore[operator]  # the class was looked at
+                call(self)
+
+    def _due(self, channel: Channel) -> list[Call]:
+        """Return the calls of one firing, for events that do more than call one after the other."""
+        self.last_event_name = channel.key
+        counter = self._count(channel)
+        return [
+            registration.call
+            for registration in channel.registrations
+            if registration.filter is None or registration.filter(self, counter)
+        ]
+
+    def _count(self, channel: Channel) -> int:
+        """Return the counter that the filters of this firing see."""
+        attribute = self.state.event_to_attr.get(channel.key)
+        if attribute is None:
+            channel.firings += 1
+            return channel.firings
+        counter: int = getattr(self.state, attribute)
+        return counter
+
+    def _find(self, event_name: CallableEventWithFilter | str) -> Channel | None:
+        key = event_name.event if isinstance(event_name, CallableEventWithFilter) else event_name
+        try:
+            found = self._channels.get(key)
+        except TypeError:  # not hashable, so no event either
+            return None
+        return found or (self._channels[Events[key]] if key in Events.__members__ else None)  # type: ignore[misc,index]  # only names are members
+
+    def _channel(self, event_name: AnyEvent) -> Channel:
+        channel = None if isinstance(event_name, EventsList) else self._find(event_name)
+        if channel is None:
+            raise ValueError(
+                f"{event_name!r} is not an event of this engine; known are {', '.join(map(str, self._channels))}. "
+                "A custom event must first be made known with engine.register_events(...)"
+            )
+        return channel
+
+
+def _forget(channel: weakref.ref[Channel], registration: weakref.ref[Registration]) -> None:
+    where, which = channel(), registration()
+    if where is not None and which is not None:
+        where.change(tuple(r for r in where.registrations if r is not which))
+
+
+def phase_of(handler: Any) -> Phase:
+    """Return the phase that a handler, or the object whose method it is, asks for."""
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    for candidate in (handler, getattr(handler, "__self__", None)):
+        phase = getattr(candidate, "phase", None)
+        if isinstance(phase, Phase):
+            return phase
+    return Phase.USER
+
+
+def describe_handler(handler: Any) -> str:
+    """Return the name by which a reader knows a handler."""
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    name: str = getattr(handler, "__qualname__", type(handler).__qualname__)
+    return name
+
+
+def compile_call(  # noqa: PLR0911 - one return per form of call
+    handler: Callable[..., Any], key: Key, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Call:
+    """Return ``call(engine, *payload)`` for a handler, decided once from its signature (E-032, E-039).
+
+    Raises:
+        TypeError: not callable, or ``async``.
+        ValueError: the handler cannot take what it would be given.
+    """
+    signature = _signature(handler, key)
+
+    def takes(*first: Any, **more: Any) -> bool:
+        try:
+            signature.bind(*first, *args, **kwargs, **more)
+        except TypeError:
+            return False
+        return True
+
+    engine = payload = object()
+    if key is Events.EXCEPTION_RAISED:
+        if takes(engine, payload):
+            return lambda e, error: handler(e, error, *args, **kwargs)
+        if takes(payload):
+            return lambda _, error: handler(error, *args, **kwargs)
+        raise ValueError(_misfit(handler, key, "(engine, exception) or (exception)", args, kwargs))
+    if key is Events.TERMINATE_SINGLE_EPOCH:
+        if takes(engine, iter_counter=0):
+            return lambda e, n: handler(e, *args, iter_counter=n, **kwargs)
+        if takes(iter_counter=0):
+            return lambda _, n: handler(*args, iter_counter=n, **kwargs)
+    elif not args and not kwargs and takes(engine):
+        return handler  # the fastest call there is
+    if takes(engine):
+        return lambda e, *_: handler(e, *args, **kwargs)
+    if takes():
+        return lambda *_: handler(*args, **kwargs)
+    raise ValueError(_misfit(handler, key, "(engine) or ()", args, kwargs))
+
+
+def _signature(handler: Any, key: Key) -> inspect.Signature:
+    name = describe_handler(handler)
+    if not callable(handler):
+        hint = "; use engine.attach(handler) for it" if hasattr(handler, "attach") else ""
+        raise TypeError(f"a handler of {key} must be callable, got {handler!r}{hint}")
+    function = handler
+    while isinstance(function, functools.partial):
+        function = function.func
+    for candidate in (function, getattr(type(function), "__call__", None)):  # noqa: B004 - the method itself is asked for
+        if inspect.iscoroutinefunction(candidate) or inspect.isasyncgenfunction(candidate):
+            raise TypeError(
+                f"handler {name} of {key} is an async function, which nobody would await; make it a plain function, "
+                "and run your coroutine in it with asyncio.run(...)"
+            )
+    try:
+        return inspect.signature(handler)
+    except ValueError:
+        raise ValueError(
+            f"handler {name} of {key} does not tell its arguments; wrap it: lambda engine: {name}(...)"
+        ) from None
+
+
+def _misfit(handler: Any, key: Key, form: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    extra = f", followed by the given {args!r} {kwargs!r}" if args or kwargs else ""
+    return (
+        f"handler {describe_handler(handler)}{inspect.signature(handler)} of {key} cannot be called with {form}{extra}; "
+        "change its arguments, or wrap it in a lambda"
+    )

@@ -1,0 +1,290 @@
+"""Events, their filters, and lists of events."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from numbers import Integral
+from typing import Any, TypeAlias, overload
+
+EventFilter: TypeAlias = Callable[[Any, int], bool]
+
+
+class CallableEventWithFilter:
+    """One event, plain or filtered: call it to filter it, join it to others with ``|``.
+
+    Members of an :class:`EventEnum` are the plain ones; calling a member gives a filtered one, equal to its
+    member. Calling a filtered event replaces its filter (E-066).
+
+    Args:
+        event_filter: ``f(engine, counter) -> bool``, asked at each firing.
+        every: run at counters divisible by it; with ``after``, counted from there (E-065).
+        once: run at this counter, or at each of these.
+        before: run only at counters below it.
+        after: run only at counters above it.
+
+    Raises:
+        ValueError: no filter, two kinds of filter at once, or a number that can never fire.
+        TypeError: ``event_filter`` is not callable.
+
+    Example:
+        >>> from glowplug import Events
+        >>> Events.ITERATION_COMPLETED(every=100)
+        Events.ITERATION_COMPLETED(every=100)
+        >>> Events.ITERATION_COMPLETED(every=100) == Events.ITERATION_COMPLETED
+        True
+    """
+
+    @property
+    def event(self) -> EventEnum:
+        """The plain event."""
+        raise NotImplementedError(f"{type(self).__name__} names no event")
+
+    @property
+    def filter(self) -> EventFilter | None:
+        """What decides on each firing; ``None`` for a plain event."""
+        return None
+
+    def __call__(
+        self,
+        event_filter: EventFilter | None = None,
+        every: int | None = None,
+        once: int | Sequence[int] | None = None,
+        before: int | None = None,
+        after: int | None = None,
+    ) -> CallableEventWithFilter:
+        """Return the event with this filter instead of the one it has; ``every=1`` is no filter."""
+        given = {"event_filter": event_filter, "once": once, "every": every, "before": before, "after": after}
+        names = [name for name, value in given.items() if value is not None]
+        alone = {"event_filter", "once"} & set(names)
+        if not names or (alone and len(names) > 1):
+            raise ValueError(
+                f"{self.event}: give one of event_filter=, once=, or any mix of every=, before=, after=; "
+                f"got {', '.join(names) or 'nothing'}"
+            )
+        if event_filter is not None:
+            return FilteredEvent(self.event, _checked_function(self.event, event_filter))
+        if once is not None:
+            return FilteredEvent(self.event, _once(self.event, once))
+        step = 1 if every is None else _number(self.event, "every", every, 1)
+        low = None if after is None else _number(self.event, "after", after, 0)
+        high = None if before is None else _number(self.event, "before", before, 0)
+        if low is None and high is None:
+            return self.event if step == 1 else FilteredEvent(self.event, Every(step))
+        return FilteredEvent(self.event, Between(step, low, high))
+
+    def __or__(self, other: CallableEventWithFilter | EventsList) -> EventsList:
+        return EventsList(self) | other
+
+
+class EventEnum(CallableEventWithFilter, Enum):
+    """Base class of events: subclass it to name your own (E-011).
+
+    Two members are equal only if they are the same member; ``MyEvents.STARTED`` is not ``Events.STARTED`` (E-013).
+
+    Example:
+        >>> class BackpropEvents(EventEnum):
+        ...     BACKWARD_STARTED = "backward_started"
+        >>> BackpropEvents.BACKWARD_STARTED(every=2)
+        BackpropEvents.BACKWARD_STARTED(every=2)
+    """
+
+    @property
+    def event(self) -> EventEnum:
+        """The event itself."""
+        return self
+
+    # Members are singletons, and Enum's own hash is that of the name, in Python.
+    __hash__ = object.__hash__
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}.{self._name_}"
+
+    __str__ = __repr__
+
+
+class Events(EventEnum):
+    """The events that an engine fires by itself, in the order of DESIGN's table (E-010).
+
+    ``TEARDOWN`` is glowplug's own: it fires once at the end of each run, whatever ended it.
+    """
+
+    STARTED = "started"
+    EPOCH_STARTED = "epoch_started"
+    GET_BATCH_STARTED = "get_batch_started"
+    GET_BATCH_COMPLETED = "get_batch_completed"
+    ITERATION_STARTED = "iteration_started"
+    ITERATION_COMPLETED = "iteration_completed"
+    EPOCH_COMPLETED = "epoch_completed"
+    COMPLETED = "completed"
+    EXCEPTION_RAISED = "exception_raised"
+    DATALOADER_STOP_ITERATION = "dataloader_stop_iteration"
+    TERMINATE = "terminate"
+    TERMINATE_SINGLE_EPOCH = "terminate_single_epoch"
+    INTERRUPT = "interrupt"
+    TEARDOWN = "teardown"
+
+
+class FilteredEvent(CallableEventWithFilter):
+    """An event with a filter, as made by calling an event."""
+
+    def __init__(self, event: EventEnum, event_filter: EventFilter) -> None:
+        self._event = event
+        self._filter = event_filter
+
+    @property
+    def event(self) -> EventEnum:
+        """The plain event."""
+        return self._event
+
+    @property
+    def filter(self) -> EventFilter:
+        """What decides on each firing."""
+        return self._filter
+
+    @property
+    def name(self) -> str:
+        """The event's name."""
+        return self._event.name
+
+    @property
+    def value(self) -> Any:
+        """The event's value."""
+        return self._event.value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CallableEventWithFilter) and self._event is other.event
+
+    def __hash__(self) -> int:
+        return hash(self._event)
+
+    def __repr__(self) -> str:
+        known = isinstance(self._filter, (Every, Once, Between))
+        return f"{self._event}({self._filter if known else f'event_filter={self._filter!r}'})"
+
+
+class EventsList:
+    """Several events, joined with ``|``; a handler is registered once for each (E-070).
+
+    ``|`` always makes a new list (E-071), and takes lists on either side (E-072).
+
+    Example:
+        >>> from glowplug import Events
+        >>> Events.STARTED | Events.COMPLETED
+        EventsList(Events.STARTED, Events.COMPLETED)
+    """
+
+    __slots__ = ("_events",)
+
+    def __init__(self, *events: CallableEventWithFilter) -> None:
+        for event in events:
+            if not isinstance(event, CallableEventWithFilter):
+                raise TypeError(
+                    f"| joins events such as Events.STARTED | Events.COMPLETED(every=2), not {event!r}; "
+                    "give an event named by a string to add_event_handler on its own"
+                )
+        self._events = events
+
+    def __or__(self, other: CallableEventWithFilter | EventsList) -> EventsList:
+        return EventsList(*self._events, *(other if isinstance(other, EventsList) else (other,)))
+
+    __ror__ = __or__
+
+    def __iter__(self) -> Iterator[CallableEventWithFilter]:
+        return iter(self._events)
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    @overload
+    def __getitem__(self, index: int) -> CallableEventWithFilter: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[CallableEventWithFilter, ...]: ...
+    def __getitem__(
+        self, index: int | slice
+    ) -> CallableEventWithFilter | tuple[CallableEventWithFilter, ...]:
+        return self._events[index]
+
+    def __repr__(self) -> str:
+        return f"EventsList({', '.join(map(str, self._events))})"
+
+
+AnyEvent: TypeAlias = CallableEventWithFilter | EventsList | str
+
+
+@dataclass(frozen=True)
+class Every:
+    """Counters divisible by ``every``."""
+
+    every: int
+
+    def __call__(self, engine: Any, counter: int) -> bool:
+        """Return whether the handler runs at this counter."""
+        return counter % self.every == 0
+
+    def __repr__(self) -> str:
+        return f"every={self.every}"
+
+
+@dataclass(frozen=True)
+class Once:
+    """The named counters."""
+
+    counters: tuple[int, ...]
+
+    def __call__(self, engine: Any, counter: int) -> bool:
+        """Return whether the handler runs at this counter."""
+        return counter in self.counters
+
+    def __repr__(self) -> str:
+        return f"once={self.counters[0] if len(self.counters) == 1 else list(self.counters)}"
+
+
+@dataclass(frozen=True)
+class Between:
+    """``after < counter < before``; with ``every``, each so many from ``after`` on (E-065)."""
+
+    every: int
+    after: int | None
+    before: int | None
+
+    def __call__(self, engine: Any, counter: int) -> bool:
+        """Return whether the handler runs at this counter."""
+        if self.before is not None and counter >= self.before:
+            return False
+        if self.after is None:
+            return counter % self.every == 0
+        return counter > self.after and (counter - self.after - 1) % self.every == 0
+
+    def __repr__(self) -> str:
+        parts = {"every": self.every if self.every > 1 else None, "after": self.after, "before": self.before}
+        return ", ".join(f"{name}={value}" for name, value in parts.items() if value is not None)
+
+
+def _number(event: EventEnum, name: str, value: object, least: int) -> int:
+    if not isinstance(value, Integral) or value < least:
+        raise ValueError(f"{event}: {name}= must be an integer of at least {least}, got {value!r}")
+    return int(value)
+
+
+def _once(event: EventEnum, once: int | Sequence[int]) -> Once:
+    counters = once if isinstance(once, Sequence) and not isinstance(once, str) else (once,)
+    if not counters:
+        raise ValueError(f"{event}: once= is empty; name at least one counter")
+    return Once(tuple(_number(event, "once", counter, 1) for counter in counters))
+
+
+def _checked_function(event: EventEnum, event_filter: EventFilter) -> EventFilter:
+    if not callable(event_filter):
+        raise TypeError(
+            f"{event}: event_filter= must be a function (engine, counter) -> bool, got {event_filter!r}"
+        )
+    try:
+        inspect.signature(event_filter).bind(None, 1)
+    except TypeError as error:
+        raise ValueError(
+            f"{event}: event_filter= is called as f(engine, counter), which {event_filter!r} does not take: {error}"
+        ) from None
+    return event_filter

@@ -1,0 +1,117 @@
+"""An engine without data, without torch and without a loop, to test handlers on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from glowplug.dispatch import Dispatcher
+from glowplug.events import AnyEvent, EventEnum, Events
+from glowplug.handles import RemovableEventHandle
+from glowplug.state import RunOutcome
+from glowplug.typing import EngineProtocol
+
+
+class FakeEngine(Dispatcher):
+    """Registers handlers as an engine does, fires what the test says, and records what handlers did.
+
+    It is a verified fake: one contract runs against it and against ``Engine``.
+
+    Args:
+        parent: the engine in one of whose handlers this one is to be running.
+
+    Example:
+        >>> from glowplug import Events
+        >>> fake = FakeEngine()
+        >>> _ = fake.add_event_handler(Events.EPOCH_COMPLETED(every=2), lambda engine: engine.terminate())
+        >>> fake.fire(Events.EPOCH_COMPLETED, epoch=1, metrics={"accuracy": 0.9}).terminated
+        False
+        >>> fake.fire(Events.EPOCH_COMPLETED, epoch=2).terminated
+        True
+    """
+
+    def __init__(self, parent: EngineProtocol | None = None) -> None:
+        super().__init__()
+        self.parent = parent
+        self.should_terminate: bool | str = False
+        self.should_terminate_single_epoch: bool | str = False
+        self.should_interrupt = False
+        self.fired: list[EventEnum | str] = []
+        self.attached: list[Any] = []
+
+    @property
+    def terminated(self) -> bool:
+        """Whether a handler called terminate()."""
+        return bool(self.should_terminate)
+
+    def fire(self, event_name: AnyEvent, *, error: BaseException | None = None, **state: Any) -> FakeEngine:
+        """Set attributes of the state, then run the event's handlers.
+
+        Args:
+            event_name: the event to fire.
+            error: the exception that handlers of ``EXCEPTION_RAISED`` are given.
+            **state: attributes of ``state``, such as ``epoch=3`` or ``metrics={...}``, which stay set.
+
+        Returns:
+            The engine itself, so that calls can be chained.
+
+        Raises:
+            ValueError: an unknown event, or ``EXCEPTION_RAISED`` without an ``error``.
+        """
+        for name, value in state.items():
+            setattr(self.state, name, value)
+        channel = self._channel(event_name)
+        self.fired.append(channel.key)
+        if channel.key is Events.EXCEPTION_RAISED:
+            if error is None:
+                raise ValueError(
+                    "fire(Events.EXCEPTION_RAISED, error=...) needs the exception that was raised"
+                )
+            for call in self._due(channel):
+                call(self, error)
+        elif channel.key is Events.TERMINATE_SINGLE_EPOCH:
+            for call in self._due(channel):
+                call(self, self.state.iteration)
+        else:
+            self._fire(channel)
+        return self
+
+    def end_run(self, outcome: RunOutcome = RunOutcome.COMPLETED) -> FakeEngine:
+        """Fire what ends a run: ``COMPLETED`` if it was, then ``TEARDOWN``."""
+        self.state.outcome = outcome
+        if outcome is RunOutcome.COMPLETED:
+            self.fire(Events.COMPLETED)
+        return self.fire(Events.TEARDOWN)
+
+    def attach(self, *handlers: Any) -> RemovableEventHandle:
+        """Attach handlers as an engine does, and record them in ``attached``."""
+        handle = super().attach(*handlers)
+        self.attached.extend(handlers)
+        return handle
+
+    def fire_event(self, event_name: AnyEvent) -> None:
+        """Fire an event as a handler under test would."""
+        self.fire(event_name)
+
+    def terminate(self, skip_completed: bool = False) -> None:
+        """Record the request in ``should_terminate``."""
+        self.should_terminate = "skip_completed" if skip_completed else True
+
+    def terminate_epoch(self, skip_epoch_completed: bool = False) -> None:
+        """Record the request in ``should_terminate_single_epoch``."""
+        self.should_terminate_single_epoch = "skip_epoch_completed" if skip_epoch_completed else True
+
+    def interrupt(self) -> None:
+        """Record the request in ``should_interrupt``."""
+        self.should_interrupt = True
+
+    def handlers_at(self, event_name: AnyEvent) -> list[Any]:
+        """Return the handlers registered at an event, in the order in which they run."""
+        return [registration.handler for registration in self._channel(event_name).registrations]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the attached stateful handlers."""
+        return {"handlers": self._stateful.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Hand the state of stateful handlers over."""
+        self._stateful.load_state_dict(state_dict["handlers"])

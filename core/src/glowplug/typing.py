@@ -1,0 +1,85 @@
+"""Protocols: what handlers may expect of an engine, and the core of a handler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from glowplug.events import AnyEvent, CallableEventWithFilter, EventEnum
+from glowplug.handles import RemovableEventHandle
+from glowplug.state import State
+
+__all__ = ["Attachable", "EngineProtocol", "LogHandler", "Stateful"]
+
+
+class EngineProtocol(Protocol):
+    """What a handler may use of an engine; ``Engine`` and ``glowplug.testing.FakeEngine`` both have it."""
+
+    state: State
+    last_event_name: CallableEventWithFilter | str | None
+
+    @property
+    def parent(self) -> EngineProtocol | None:
+        """The engine in one of whose handlers this one runs."""
+
+    def add_event_handler(
+        self, event_name: AnyEvent, handler: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> RemovableEventHandle:
+        """Register a handler."""
+
+    def remove_event_handler(self, handler: Callable[..., Any], event_name: AnyEvent) -> None:
+        """Remove all registrations of a handler at an event."""
+
+    def has_event_handler(self, handler: Callable[..., Any], event_name: AnyEvent | None = None) -> bool:
+        """Return whether a handler is registered."""
+
+    def register_events(
+        self, *event_names: EventEnum | str, event_to_attr: dict[Any, str] | None = None
+    ) -> None:
+        """Make custom events known."""
+
+    def has_registered_events(self, event_name: AnyEvent) -> bool:
+        """Return whether an event is known."""
+
+    def fire_event(self, event_name: AnyEvent) -> None:
+        """Run the handlers of an event."""
+
+    def register_state(self, key: str, handler: Stateful) -> RemovableEventHandle:
+        """Let a handler's state travel with the engine's."""
+
+    def terminate(self, skip_completed: bool = False) -> None:
+        """Ask for the end of the run."""
+
+    def terminate_epoch(self, skip_epoch_completed: bool = False) -> None:
+        """Ask for the end of the epoch."""
+
+    def interrupt(self) -> None:
+        """Ask run() to return, and to go on when called again."""
+
+
+@runtime_checkable
+class Attachable(Protocol):
+    """A handler that knows its own events."""
+
+    def attach(self, engine: EngineProtocol, /) -> RemovableEventHandle:
+        """Attach to the default events."""
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A handler whose state travels with the engine's."""
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Return the state: plain values and tensors."""
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], /) -> None:
+        """Take a state that :meth:`state_dict` returned."""
+
+
+class LogHandler(Protocol):
+    """Any callable that reads an engine and writes to a logger."""
+
+    def __call__(
+        self, engine: EngineProtocol, logger: Any, event_name: CallableEventWithFilter | str, /
+    ) -> None:
+        """Make the records of one firing."""
