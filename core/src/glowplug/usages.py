@@ -1,0 +1,190 @@
+"""When a metric attached to an engine is reset, updated and computed."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from glowplug.events import AnyEvent, CallableEventWithFilter, Events, EventsList
+
+__all__ = [
+    "BatchFiltered",
+    "BatchWise",
+    "EpochWise",
+    "MetricUsage",
+    "RunningBatchWise",
+    "RunningEpochWise",
+    "SingleEpochRunningBatchWise",
+]
+
+
+class MetricUsage:
+    """The three events at which an attached metric does its work; make one for a rhythm of your own (M-026).
+
+    Two usages are equal if they are of one class and name the same events with the same filters.
+
+    Args:
+        started: where the metric is reset.
+        completed: where it is computed, and its value written to ``engine.state.metrics``.
+        iteration_completed: where it is updated with ``engine.state.output``.
+
+    Example:
+        >>> from glowplug import Events
+        >>> whole_run = MetricUsage(
+        ...     started=Events.STARTED,
+        ...     completed=Events.COMPLETED,
+        ...     iteration_completed=Events.ITERATION_COMPLETED,
+        ... )
+        >>> whole_run.COMPLETED
+        Events.COMPLETED
+    """
+
+    usage_name: ClassVar[str | None] = None
+    """The string that stands for this usage in ``Metric.attach(..., usage="...")``; ``None``: there is none."""
+
+    def __init__(self, started: AnyEvent, completed: AnyEvent, iteration_completed: AnyEvent) -> None:
+        self.STARTED = started
+        self.COMPLETED = completed
+        self.ITERATION_COMPLETED = iteration_completed
+
+    def _identity(self) -> tuple[Any, ...]:
+        events = (self.STARTED, self.COMPLETED, self.ITERATION_COMPLETED)
+        return (type(self), *map(_event_identity, events))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, MetricUsage) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class EpochWise(MetricUsage):
+    """One value per epoch, over the epoch's outputs (M-020): the default of nearly all metrics.
+
+    Example:
+        >>> EpochWise().COMPLETED
+        Events.EPOCH_COMPLETED
+    """
+
+    usage_name = "epoch_wise"
+
+    def __init__(self) -> None:
+        super().__init__(Events.EPOCH_STARTED, Events.EPOCH_COMPLETED, Events.ITERATION_COMPLETED)
+
+
+class RunningEpochWise(MetricUsage):
+    """One value per epoch, over the last outputs of all epochs so far (M-021).
+
+    Example:
+        >>> RunningEpochWise().ITERATION_COMPLETED
+        Events.EPOCH_COMPLETED
+    """
+
+    usage_name = "running_epoch_wise"
+
+    def __init__(self) -> None:
+        super().__init__(Events.STARTED, Events.EPOCH_COMPLETED, Events.EPOCH_COMPLETED)
+
+
+class BatchWise(MetricUsage):
+    """One value per iteration, over that iteration's output (M-022).
+
+    Example:
+        >>> BatchWise().STARTED
+        Events.ITERATION_STARTED
+    """
+
+    usage_name = "batch_wise"
+
+    def __init__(self) -> None:
+        super().__init__(Events.ITERATION_STARTED, Events.ITERATION_COMPLETED, Events.ITERATION_COMPLETED)
+
+
+class RunningBatchWise(MetricUsage):
+    """One value per iteration, over all outputs of the run so far (M-023).
+
+    Example:
+        >>> RunningBatchWise().STARTED
+        Events.STARTED
+    """
+
+    usage_name = "running_batch_wise"
+
+    def __init__(self) -> None:
+        super().__init__(Events.STARTED, Events.ITERATION_COMPLETED, Events.ITERATION_COMPLETED)
+
+
+class SingleEpochRunningBatchWise(MetricUsage):
+    """One value per iteration, over the outputs of the epoch so far (M-024).
+
+    Example:
+        >>> SingleEpochRunningBatchWise().STARTED
+        Events.EPOCH_STARTED
+    """
+
+    usage_name = "single_epoch_running_batch_wise"
+
+    def __init__(self) -> None:
+        super().__init__(Events.EPOCH_STARTED, Events.ITERATION_COMPLETED, Events.ITERATION_COMPLETED)
+
+
+class BatchFiltered(MetricUsage):
+    """One value per epoch, over the outputs of the iterations that a filter lets through (M-025).
+
+    Args:
+        *args: as for ``Events.ITERATION_COMPLETED(...)``: ``event_filter``, ``every``, ``once``, ``before``, ``after``.
+        **kwargs: the same by name.
+
+    Example:
+        >>> BatchFiltered(every=2).ITERATION_COMPLETED
+        Events.ITERATION_COMPLETED(every=2)
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(
+            Events.EPOCH_STARTED, Events.EPOCH_COMPLETED, Events.ITERATION_COMPLETED(*args, **kwargs)
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(at {self.ITERATION_COMPLETED!r})"
+
+
+_NAMED: dict[str, MetricUsage] = {
+    usage.usage_name: usage
+    for usage in (
+        EpochWise(),
+        RunningEpochWise(),
+        BatchWise(),
+        RunningBatchWise(),
+        SingleEpochRunningBatchWise(),
+    )
+}
+
+
+def as_usage(usage: str | MetricUsage) -> MetricUsage:
+    """Return the usage that a string stands for; a usage is returned as it is.
+
+    Raises:
+        ValueError: a string that stands for none.
+        TypeError: neither a string nor a :class:`MetricUsage`.
+
+    Example:
+        >>> as_usage("batch_wise")
+        BatchWise()
+    """
+    if isinstance(usage, MetricUsage):
+        return usage
+    if not isinstance(usage, str):
+        raise TypeError(f"usage must be a MetricUsage such as EpochWise(), or its name, got {usage!r}")
+    if usage not in _NAMED:
+        raise ValueError(f"there is no usage {usage!r}; give one of {', '.join(_NAMED)}, or a MetricUsage")
+    return _NAMED[usage]
+
+
+def _event_identity(event: AnyEvent) -> object:
+    # A filtered event equals its plain one, so that the filter has to be looked at too.
+    if isinstance(event, EventsList):
+        return tuple(map(_event_identity, event))
+    return (event.event, event.filter) if isinstance(event, CallableEventWithFilter) else event
