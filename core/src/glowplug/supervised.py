@@ -68,11 +68,11 @@ def _call_model(model: torch.nn.Module, x: Any) -> Any:
     return model(x)
 
 
-def _detached_loss(x: Any, y: Any, y_pred: Any, loss: torch.Tensor) -> torch.Tensor:
+def _detached_loss(_x: Any, _y: Any, _y_pred: Any, loss: torch.Tensor) -> torch.Tensor:
     return loss.detach()
 
 
-def _prediction_and_target(x: Any, y: Any, y_pred: Any) -> tuple[Any, Any]:
+def _prediction_and_target(_x: Any, y: Any, y_pred: Any) -> tuple[Any, Any]:
     return y_pred, y
 
 
@@ -142,10 +142,8 @@ def supervised_training_step(
             y_pred = model_transform(model_fn(model, x))
             loss = loss_fn(y_pred, y)
         share = loss if window == 1 else loss / window
-        if scaler is None:
-            share.backward()
-        else:
-            scaler.scale(share).backward()
+        scaled = share if scaler is None else scaler.scale(share)
+        scaled.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         if iteration % window == 0:
             if scaler is None:
                 optimizer.step()
@@ -194,7 +192,7 @@ def supervised_evaluation_step(
     """
     autocast = _autocast(amp_mode, device, model)
 
-    def step(engine: EngineProtocol, batch: Any) -> Any:
+    def step(_engine: EngineProtocol, batch: Any) -> Any:
         model.eval()
         with torch.no_grad():
             x, y = prepare_batch(batch, device=device, non_blocking=non_blocking)
@@ -262,11 +260,11 @@ def create_supervised_trainer(
         gradient_accumulation_steps,
         model_fn,
         amp_mode=amp_mode,
-        scaler=scaler if isinstance(scaler, torch.amp.GradScaler) else made,
+        scaler=made if isinstance(scaler, bool) else scaler,
     )
     trainer = Engine(step)
     if made is not None:
-        trainer.state.scaler = made
+        trainer.state.scaler = made  # type: ignore[attr-defined]  # a state takes further attributes
     if deterministic:
         _DeterministicRuns().attach(trainer)
     return trainer
@@ -325,6 +323,9 @@ def create_supervised_evaluator(
 class _DeterministicRuns:
     """Turns torch's deterministic algorithms on for the runs of an engine."""
 
+    def __init__(self) -> None:
+        self._former: tuple[bool, bool, bool] | None = None
+
     def attach(self, engine: EngineProtocol) -> RemovableEventHandle:
         return RemovableEventHandle.join(
             engine.add_event_handler(Events.STARTED, self.switch_on),
@@ -341,9 +342,10 @@ class _DeterministicRuns:
         torch.backends.cudnn.benchmark = False
 
     def restore(self) -> None:
-        enabled, warn_only, benchmark = self._former
-        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
-        torch.backends.cudnn.benchmark = benchmark
+        if self._former is not None:  # a run can end before its STARTED handlers have all run
+            enabled, warn_only, torch.backends.cudnn.benchmark = self._former
+            torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+            self._former = None
 
 
 def _device_in_use(device: Device, model: torch.nn.Module) -> torch.device:
