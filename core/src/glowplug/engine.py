@@ -240,9 +240,9 @@ class Engine(Dispatcher):
             fresh = self._loop is None and not self._was_loaded and _is_done(state, *limits)
         if fresh:
             self._start_anew(data, max_epochs, max_iters, epoch_length)
-        elif epoch_length not in (None, state.epoch_length) and state.epoch_length is not None:
+        elif epoch_length not in (None, state.epoch_length) and (state.epoch_length or self._loop):
             raise ValueError(
-                f"this run has epochs of {state.epoch_length} iterations and goes on with them; got "
+                f"the epoch_length of this run is {state.epoch_length or 'not known yet'}, and it goes on with that; got "
                 f"epoch_length={epoch_length!r}. To start anew, set engine.state.max_epochs = None before run()"
             )
         elif self._loop is None:
@@ -288,9 +288,9 @@ class Engine(Dispatcher):
         if state.epoch_length is None:
             state.epoch_length = _epoch_length(data, epoch_length)
             _check_length(data, state.epoch_length)
-        # What is left of an epoch is made up for if it failed or was loaded, not if it was ended on purpose (E-134, E-158).
-        partial = self._was_loaded or state.outcome is RunOutcome.FAILED
-        self._iterations_done = state.iteration % state.epoch_length if partial and state.epoch_length else 0
+        if self._was_loaded:
+            self._iterations_done = state.iteration
+        self._iterations_done %= state.epoch_length or 1  # an epoch that failed is gone on with (E-158)
         state.dataloader = data
 
     # The loop
@@ -308,16 +308,17 @@ class Engine(Dispatcher):
                 try:
                     yield from self._iterations()
                 except _EndEpoch:
-                    skip_completed = self.should_terminate_single_epoch == "skip_epoch_completed"
-                    self.should_terminate_single_epoch = False
                     self._iterator = None
                     yield from self._event(Events.TERMINATE_SINGLE_EPOCH, self._iterations_done)
+                    skip_completed = self.should_terminate_single_epoch == "skip_epoch_completed"
+                    self.should_terminate_single_epoch = False
                 self._iterations_done = 0
                 state.times["EPOCH_COMPLETED"] = perf_counter() - epoch_begin
                 if not skip_completed:
                     yield from self._event(Events.EPOCH_COMPLETED)
                     state.times["EPOCH_COMPLETED"] = perf_counter() - epoch_begin
         except _EndRun:
+            self._iterations_done = 0  # what is left of this epoch is not made up for (E-134)
             self._fire(self._channels[Events.TERMINATE])
         state.times["COMPLETED"] = perf_counter() - begin
         if self.should_terminate != "skip_completed":
@@ -349,6 +350,8 @@ class Engine(Dispatcher):
                     self._fire(get_completed)
                     if self._asked:
                         yield from self._obey(get_completed)
+            else:
+                state.batch = state.output = None
             state.iteration += 1
             self._iterations_done += 1
             if started.calls:
@@ -410,13 +413,14 @@ class Engine(Dispatcher):
                         f"terminate_epoch() was called at {channel.key}, where no epoch is under way yet; call it at "
                         "one of the iteration events, or use terminate()"
                     )
-                if channel.key is not Events.EPOCH_COMPLETED:
+                if channel.key is Events.EPOCH_COMPLETED:
+                    self.should_terminate_single_epoch = False
+                elif channel.key is not Events.TERMINATE_SINGLE_EPOCH:
                     raise _EndEpoch
-                self.should_terminate_single_epoch = False
             self._asked = False
             if self.should_interrupt:
-                self.should_interrupt = False
                 self._fire(self._channels[Events.INTERRUPT])
+                self.should_interrupt = False
                 yield
 
     # After the loop
@@ -513,9 +517,18 @@ def _limits(state: State, max_epochs: Any, max_iters: Any) -> tuple[int | None, 
 
 def _position(state_dict: Mapping[str, Any]) -> tuple[int, int]:
     """Return iteration and epoch of a saved state (E-182, E-183)."""
+    least = {"epoch_length": 1, "iteration": 0, "epoch": 0, "max_epochs": 1, "max_iters": 1}
+    for name in state_dict.keys() & least.keys():
+        value = state_dict[name]
+        if value is None and least[name]:  # lengths and limits may be unknown, counters not
+            continue
+        if not isinstance(value, Integral) or value < least[name]:
+            raise ValueError(
+                f"{name} of an engine's state must be an integer of at least {least[name]}, got {value!r}"
+            )
     length = state_dict["epoch_length"]
     counter = "iteration" if "iteration" in state_dict else "epoch"
-    value, max_epochs = state_dict[counter], state_dict.get("max_epochs")
+    value = state_dict[counter]
     if length is None:
         if value != 0:
             raise ValueError(
@@ -523,8 +536,10 @@ def _position(state_dict: Mapping[str, Any]) -> tuple[int, int]:
             )
         return 0, 0
     iteration, epoch = (value, value // length) if counter == "iteration" else (value * length, value)
-    if max_epochs is not None and max_epochs < epoch:
-        raise ValueError(f"an engine's state at epoch {epoch} cannot have max_epochs={max_epochs}")
+    for limit, at, reached in (("max_epochs", "epoch", epoch), ("max_iters", "iteration", iteration)):
+        maximum = state_dict.get(limit)
+        if maximum is not None and maximum < reached:
+            raise ValueError(f"an engine's state at {at} {reached} cannot have {limit}={maximum}")
     return iteration, epoch
 
 
