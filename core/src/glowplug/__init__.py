@@ -11,31 +11,81 @@ from glowplug.handles import RemovableEventHandle
 from glowplug.state import RunOutcome, State
 
 if TYPE_CHECKING:
-    from glowplug.metric import Metric
-    from glowplug.supervised import create_supervised_evaluator, create_supervised_trainer
+    from glowplug.exceptions import GlowplugWarning, NotComputableError
+    from glowplug.metric import Metric, identity
+    from glowplug.metric_sync import reinit__is_reduced, sync_all_reduce
+    from glowplug.metrics_lambda import MetricsLambda
+    from glowplug.supervised import (
+        convert_tensor,
+        create_supervised_evaluator,
+        create_supervised_trainer,
+        supervised_evaluation_step,
+        supervised_training_step,
+    )
+    from glowplug.usages import (
+        BatchFiltered,
+        BatchWise,
+        EpochWise,
+        MetricUsage,
+        RunningBatchWise,
+        RunningEpochWise,
+        SingleEpochRunningBatchWise,
+    )
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BatchFiltered",
+    "BatchWise",
     "CallableEventWithFilter",
     "Engine",
+    "EpochWise",
     "EventEnum",
     "Events",
     "EventsList",
+    "GlowplugWarning",
     "Metric",
+    "MetricUsage",
+    "MetricsLambda",
+    "NotComputableError",
     "Phase",
     "RemovableEventHandle",
     "RunOutcome",
+    "RunningBatchWise",
+    "RunningEpochWise",
+    "SingleEpochRunningBatchWise",
     "State",
+    "convert_tensor",
     "create_supervised_evaluator",
     "create_supervised_trainer",
+    "identity",
+    "reinit__is_reduced",
+    "supervised_evaluation_step",
+    "supervised_training_step",
+    "sync_all_reduce",
 ]
 
-# These need torch, whose import takes seconds, so they are imported when first asked for (PEP 562).
+# Most of these need torch, whose import takes seconds, so they are imported when first asked for (PEP 562).
 _LAZY = {
+    "BatchFiltered": "glowplug.usages",
+    "BatchWise": "glowplug.usages",
+    "EpochWise": "glowplug.usages",
+    "GlowplugWarning": "glowplug.exceptions",
     "Metric": "glowplug.metric",
+    "MetricUsage": "glowplug.usages",
+    "MetricsLambda": "glowplug.metrics_lambda",
+    "NotComputableError": "glowplug.exceptions",
+    "RunningBatchWise": "glowplug.usages",
+    "RunningEpochWise": "glowplug.usages",
+    "SingleEpochRunningBatchWise": "glowplug.usages",
+    "convert_tensor": "glowplug.supervised",
     "create_supervised_evaluator": "glowplug.supervised",
     "create_supervised_trainer": "glowplug.supervised",
+    "identity": "glowplug.metric",
+    "reinit__is_reduced": "glowplug.metric_sync",
+    "supervised_evaluation_step": "glowplug.supervised",
+    "supervised_training_step": "glowplug.supervised",
+    "sync_all_reduce": "glowplug.metric_sync",
 }
 
 

@@ -385,10 +385,12 @@ class _Attachment:
 
 def _is_list_batch(output: object) -> bool:
     """Whether this is a list of lists of tensors or numbers."""
-    return isinstance(output, Sequence) and all(
-        isinstance(part, Sequence) and all(isinstance(item, (torch.Tensor, Number)) for item in part)
-        for part in output
-    )
+    if not isinstance(output, Sequence):
+        return False
+    for part in output:  # nearly always a tensor comes first, and that is the answer
+        if not isinstance(part, Sequence) or not all(isinstance(x, (torch.Tensor, Number)) for x in part):
+            return False
+    return True
 
 
 def _samples(output: Sequence[Sequence[Any]]) -> Iterator[tuple[torch.Tensor, ...]]:

@@ -1,0 +1,142 @@
+"""VariableAccumulation and Average: numbers and tensors, gathered up over the examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from glowplug import Metric, identity, sync_all_reduce
+from glowplug.distributed import all_gather, world_size
+from glowplug.exceptions import NotComputableError
+from glowplug_metrics.accumulator import follow
+
+__all__ = ["Average", "VariableAccumulation", "add_examples"]
+
+
+def add_examples(total: torch.Tensor, output: torch.Tensor | float) -> torch.Tensor:
+    """Return the total plus an output; one with two or more dimensions is a batch, summed over its first.
+
+    Example:
+        >>> add_examples(torch.tensor([1.0, 1.0]), torch.ones(3, 2))
+        tensor([4., 4.])
+    """
+    if isinstance(output, torch.Tensor) and output.ndim > 1:
+        output = output.sum(dim=0)
+    return total + output
+
+
+class VariableAccumulation(Metric):
+    """Accumulates outputs with any operation, and counts the examples (M-082).
+
+    A number, or a tensor of less than two dimensions, is one example; a tensor with more is a batch of as many as its first
+    dimension says.
+
+    Args:
+        op: ``op(accumulator, output)`` returns the new accumulator. It starts as 0.0 (a tensor); outputs that are tensors
+            come in 64 bits (32 on MPS).
+        output_transform: makes a number or a tensor of the engine's output.
+        device: where the accumulator starts; it follows the outputs to their device.
+        skip_unrolling: see ``glowplug.Metric``.
+
+    Raises:
+        TypeError: ``op`` cannot be called; at an update: an output that is neither a number nor a tensor.
+
+    Example:
+        >>> largest = VariableAccumulation(torch.maximum)
+        >>> largest.update(torch.tensor(3.0))
+        >>> largest.update(torch.tensor(2.0))
+        >>> largest.compute()
+        (tensor(3., dtype=torch.float64), 2)
+    """
+
+    required_output_keys = None
+    _state_dict_all_req_keys = ("accumulator", "num_examples")
+
+    def __init__(
+        self,
+        op: Callable[[Any, Any], Any],
+        output_transform: Callable[[Any], Any] = identity,
+        device: str | torch.device = "cpu",
+        skip_unrolling: bool = False,
+    ) -> None:
+        if not callable(op):
+            raise TypeError(f"op must be a function of the accumulator and an output, got {op!r}")
+        self._op = op
+        super().__init__(output_transform, device, skip_unrolling)
+
+    def reset(self) -> None:
+        """Set the accumulator to 0.0, and the count to 0."""
+        self.accumulator = torch.zeros((), dtype=self._double_dtype, device=self._device)
+        self.num_examples = 0
+
+    def update(self, output: Any) -> None:
+        """Accumulate one output.
+
+        Args:
+            output: a number or a tensor.
+        """
+        if isinstance(output, torch.Tensor):
+            self.accumulator = follow(self.accumulator, output)
+            output = output.detach().to(self.accumulator.dtype)
+        elif not isinstance(output, (int, float)):
+            raise TypeError(
+                f"{type(self).__name__} takes numbers and tensors, got a {type(output).__name__}; pick one with "
+                "output_transform"
+            )
+        self.accumulator = self._op(self.accumulator, output)
+        self.num_examples += output.shape[0] if isinstance(output, torch.Tensor) and output.ndim > 1 else 1
+
+    def compute(self) -> Any:
+        """Return the accumulator and the number of examples; over several processes the sum of each."""
+        self._take_shape_of_others()
+        return self._computed()
+
+    @sync_all_reduce("accumulator", "num_examples")
+    def _computed(self) -> Any:
+        return self.accumulator, self.num_examples
+
+    def _take_shape_of_others(self) -> None:
+        """Give the zero of a rank without data the shape of the others' accumulators, for the sum of all."""
+        if world_size() > 1:
+            shapes = all_gather(tuple(self.accumulator.shape))
+            if self.num_examples == 0:
+                self.accumulator = self.accumulator.expand(max(shapes, key=len)).clone()
+
+
+class Average(VariableAccumulation):
+    """The mean of a number or tensor over the examples (M-082).
+
+    Args:
+        output_transform: makes a number or a tensor of the engine's output. A tensor with two or more dimensions is a batch,
+            whose first dimension is averaged over.
+        device: where the sum starts; it follows the outputs to their device.
+        skip_unrolling: see ``glowplug.Metric``.
+
+    Example:
+        >>> average = Average()
+        >>> average.update(2.0)
+        >>> average.update(4.0)
+        >>> average.compute()
+        tensor(3., dtype=torch.float64)
+    """
+
+    def __init__(
+        self,
+        output_transform: Callable[[Any], Any] = identity,
+        device: str | torch.device = "cpu",
+        skip_unrolling: bool = False,
+    ) -> None:
+        super().__init__(add_examples, output_transform, device, skip_unrolling)
+
+    @sync_all_reduce("accumulator", "num_examples")
+    def _computed(self) -> Any:
+        """Return the mean, a float64 tensor.
+
+        Raises:
+            NotComputableError: there has been no example.
+        """
+        if self.num_examples == 0:
+            raise NotComputableError("Average has seen no example since it was reset")
+        return self.accumulator / self.num_examples

@@ -1,0 +1,75 @@
+"""What kind of classification a pair of predictions and targets is, and whether its values are right for it."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import torch
+
+__all__ = ["Task", "binary_violation", "check_binary", "task_of"]
+
+Task: TypeAlias = tuple[Literal["binary", "multiclass", "multilabel"], int]
+"""The kind of a classification, and its number of classes (1 for binary)."""
+
+
+def task_of(y_pred: torch.Tensor, y: torch.Tensor, is_multilabel: bool = False) -> Task:
+    """Return what the shapes say: binary, multiclass or multilabel, and how many classes (M-084).
+
+    Args:
+        y_pred: shape (N, C, ...) of scores for multiclass; the shape of ``y``, or (N, 1, ...), for binary; (N, C, ...)
+            with C > 1 for multilabel.
+        y: shape (N, ...) for binary and multiclass, that of ``y_pred`` for multilabel.
+        is_multilabel: whether equal shapes mean multilabel rather than binary.
+
+    Raises:
+        ValueError: shapes that do not go together.
+
+    Example:
+        >>> task_of(torch.zeros(8, 3), torch.zeros(8))
+        ('multiclass', 3)
+    """
+    predicted, target = y_pred.shape, y.shape
+    if is_multilabel:
+        if predicted != target or len(target) < 2 or target[1] < 2:  # noqa: PLR2004 - labels are dimension 1, and several
+            raise ValueError(
+                f"multilabel predictions and targets both have the shape (N, C, ...) with C > 1; got y_pred "
+                f"{tuple(predicted)} and y {tuple(target)}"
+            )
+        return "multilabel", target[1]
+    if predicted == target:
+        return "binary", 1
+    if len(predicted) == len(target) + 1 and predicted[:1] + predicted[2:] == target:
+        return ("multiclass", predicted[1]) if predicted[1] > 1 else ("binary", 1)
+    raise ValueError(
+        f"y_pred {tuple(predicted)} and y {tuple(target)} do not go together: for multiclass they have the shapes (N, C, ...) "
+        "and (N, ...), for binary the same shape"
+    )
+
+
+def binary_violation(values: torch.Tensor) -> torch.Tensor | None:
+    """Return how many values are neither 0 nor 1, as a tensor on their device; ``None`` where none can be.
+
+    Example:
+        >>> binary_violation(torch.tensor([0.0, 0.7, 1.0]))
+        tensor(1)
+    """
+    return None if values.dtype is torch.bool else (values * values != values).sum()
+
+
+def check_binary(name: str, values: torch.Tensor) -> None:
+    """Raise if a value is neither 0 nor 1; made for the CPU, where looking at values waits for nothing.
+
+    Raises:
+        ValueError: there is such a value.
+
+    Example:
+        >>> check_binary("y", torch.tensor([0, 1, 1]))
+    """
+    # x * x == x holds for 0 and 1 only, and costs two calls.
+    if values.dtype is torch.bool or torch.equal(values * values, values):
+        return
+    others = values[(values != 0) & (values != 1)]
+    raise ValueError(
+        f"binary and multilabel values must be 0 or 1, but {name} has {others.flatten()[:3].tolist()}; make them so with "
+        "output_transform, for example lambda out: ((out[0] > 0.5).int(), out[1])"
+    )

@@ -1,0 +1,94 @@
+"""Loss: the mean of a loss function over all examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from glowplug import Metric, identity, sync_all_reduce
+from glowplug.exceptions import NotComputableError
+from glowplug_metrics.accumulator import summand
+
+__all__ = ["Loss"]
+
+
+class Loss(Metric):
+    """The mean of a loss function over all examples, batches of any size counted by their examples (M-083).
+
+    The output is ``(y_pred, y)`` or ``(y_pred, y, criterion_kwargs)``, or a mapping with the three keys ``y_pred``, ``y``
+    and ``criterion_kwargs``.
+
+    Args:
+        loss_fn: ``loss_fn(y_pred, y, **criterion_kwargs)`` returns the mean over the batch, a tensor without dimensions.
+        output_transform: makes the above of the engine's output.
+        batch_size: ``batch_size(y)`` returns how many examples a batch has.
+        device: see ``glowplug.Metric``. The sum stays on the device of the loss, and no update waits for it.
+        skip_unrolling: see ``glowplug.Metric``.
+
+    Raises:
+        TypeError: ``loss_fn`` or ``batch_size`` cannot be called.
+        ValueError: at an update: ``loss_fn`` does not return a mean.
+
+    Example:
+        >>> loss = Loss(torch.nn.functional.mse_loss)
+        >>> loss.update((torch.tensor([1.0, 1.0, 1.0]), torch.zeros(3)))
+        >>> loss.update((torch.tensor([5.0]), torch.zeros(1)))
+        >>> loss.compute()
+        7.0
+    """
+
+    required_output_keys = ("y_pred", "y", "criterion_kwargs")
+    _state_dict_all_req_keys = ("_sum", "_num_examples")
+
+    def __init__(
+        self,
+        loss_fn: Callable[..., Any],
+        output_transform: Callable[[Any], Any] = identity,
+        batch_size: Callable[[Any], int] = len,
+        device: str | torch.device = "cpu",
+        skip_unrolling: bool = False,
+    ) -> None:
+        for name, function in (("loss_fn", loss_fn), ("batch_size", batch_size)):
+            if not callable(function):
+                raise TypeError(f"{name} must be a function, got {function!r}")
+        self._loss_fn = loss_fn
+        self._batch_size = batch_size
+        super().__init__(output_transform, device, skip_unrolling)
+
+    def reset(self) -> None:
+        """Forget all data."""
+        self._sum: torch.Tensor | float = 0.0
+        self._num_examples = 0
+
+    def update(self, output: Any) -> None:
+        """Add the loss of one batch; a batch without examples adds nothing.
+
+        Args:
+            output: ``(y_pred, y)`` or ``(y_pred, y, criterion_kwargs)``.
+        """
+        y_pred, y, *rest = output
+        size = self._batch_size(y)
+        if size == 0:
+            return
+        mean = self._loss_fn(y_pred, y, **(rest[0] if rest else {}))
+        if not isinstance(mean, torch.Tensor) or mean.ndim:
+            shape = f" of shape {tuple(mean.shape)}" if isinstance(mean, torch.Tensor) else ""
+            raise ValueError(
+                "loss_fn must return the mean over the batch, a tensor without dimensions, got a "
+                f"{type(mean).__name__}{shape}; with a loss of torch, reduction='mean' does that"
+            )
+        self._sum += summand(mean) * size
+        self._num_examples += size
+
+    @sync_all_reduce("_sum", "_num_examples")
+    def compute(self) -> float:
+        """Return the mean over all examples of all processes.
+
+        Raises:
+            NotComputableError: there has been no example.
+        """
+        if self._num_examples == 0:
+            raise NotComputableError("Loss has seen no example since it was reset")
+        return float(self._sum) / self._num_examples
