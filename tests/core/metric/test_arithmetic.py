@@ -1,0 +1,180 @@
+"""Metrics made of metrics."""
+
+import operator
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from glowplug import BatchWise, Engine, Events, Metric, MetricsLambda
+from glowplug.testing import FakeEngine
+
+
+class Total(Metric):
+    _state_dict_all_req_keys = ("total",)
+
+    def reset(self):
+        self.total = 0
+
+    def update(self, output):
+        self.total += output
+
+    def compute(self):
+        return self.total
+
+
+def with_value(value):
+    """Return a metric that was updated once."""
+    metric = Total()
+    metric.update(value)
+    return metric
+
+
+OPERATORS = [
+    operator.add,
+    operator.sub,
+    operator.mul,
+    operator.truediv,
+    operator.floordiv,
+    operator.mod,
+    operator.pow,
+]
+
+
+@pytest.mark.parametrize("operation", OPERATORS)
+@pytest.mark.parametrize(("left", "right"), [(7, 2), (7, 2.5), (7.5, 2)])
+def test_M_040_operators_between_metrics_and_constants(operation, left, right):
+    """Metric with metric, with a constant, and a constant with a metric give what the numbers give (M-041 too)."""
+    expected = operation(left, right)
+    for combined in (
+        operation(with_value(left), with_value(right)),
+        operation(with_value(left), right),
+        operation(left, with_value(right)),
+        operation(np.float64(left), with_value(right)),
+    ):
+        assert isinstance(combined, MetricsLambda)
+        assert combined.compute() == expected
+
+
+def test_M_041_division_is_true_division():
+    """An integer by a float metric is a number in state.metrics."""
+    engine = Engine(lambda engine, batch: batch)
+    (2 / Total()).attach(engine, "inverse")
+    assert engine.run([0.5, 0.75]).metrics == {"inverse": 1.6}
+
+
+def test_M_040_unary_operators():
+    """Minus and abs work too."""
+    assert (-with_value(3)).compute() == -3
+    assert abs(with_value(-3)).compute() == 3
+
+
+def test_M_042_index():
+    """An index picks of the value; a metric cannot be iterated over for ever by mistake."""
+    metric = with_value(torch.tensor([1.0, 2.0, 3.0]))
+    assert metric[1].compute() == 2.0
+    assert metric[1:].compute().tolist() == [2.0, 3.0]
+    with pytest.raises(TypeError, match="not iterable"):
+        iter(metric)
+
+
+def test_M_043_map_applies_a_function():
+    """map() is the explicit way to functions and methods of the value."""
+    metric = with_value(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    assert metric.map(torch.diag).compute().tolist() == [1.0, 4.0]
+    assert metric.map(torch.sum, dim=0).compute().tolist() == [4.0, 6.0]
+    assert with_value(2).map(max, with_value(5)).compute() == 5
+
+
+def test_M_044_constants_and_keywords():
+    """Arguments by name count, and metrics among them stand for their values."""
+    combined = MetricsLambda(lambda a, b, *, c, d: (a, b, c, d), 1, with_value(2), c=with_value(3), d="x")
+    assert combined.compute() == (1, 2, 3, "x")
+    assert len(combined.leaves) == 2
+    with pytest.raises(TypeError, match="3 does not allow"):
+        MetricsLambda(3)
+
+
+def test_making_a_lambda_resets_nothing():
+    """Metrics keep their data when they are combined."""
+    metric = with_value(3)
+    assert (metric + 1).compute() == 4
+
+
+def test_M_045_attach_updates_the_parts_and_publishes_only_itself():
+    """The parts have no name of their own, unless they are attached too; each output counts once."""
+    engine, total = Engine(lambda engine, batch: batch), Total()
+    doubled, squared = 2 * total, total * total
+    doubled.attach(engine, "doubled")
+    (doubled + squared).attach(engine, "sum")
+    assert engine.run([1, 2], max_epochs=2).metrics == {"doubled": 6, "sum": 15}
+    total.attach(engine, "total")
+    assert engine.run([1, 2]).metrics == {"doubled": 6, "sum": 15, "total": 3}
+
+
+def test_M_045_update_by_hand_or_by_an_engine():
+    """By hand each part is updated once; data of both kinds do not mix."""
+    total, engine = Total(), FakeEngine()
+    combined = (total + 1) * (total - 1)
+    combined.update(3)
+    assert combined.compute() == 8
+    with pytest.raises(ValueError, match=r"by hand.*reset"):
+        combined.attach(engine, "combined")
+    combined.reset()
+    assert total.compute() == 0
+    handle = combined.attach(engine, "combined")
+    with pytest.raises(ValueError, match=r"attached.*detach it first"):
+        combined.update(3)
+    handle.remove()
+    combined.update(3)
+
+
+def test_M_046_detach_takes_the_parts_along():
+    """detach() removes the handlers of the parts too."""
+    engine, total = Engine(lambda engine, batch: batch), Total()
+    combined = total + 1
+    combined.attach(engine, "combined")
+    assert combined.is_attached(engine)
+    assert engine.has_event_handler(total.iteration_completed)
+    combined.detach(engine)
+    assert not combined.is_attached(engine)
+    assert not engine.has_event_handler(total.iteration_completed)
+    assert not engine.has_event_handler(total.started)
+    assert engine.run([1]).metrics == {}
+
+
+def test_M_046_parts_that_others_use_stay():
+    """A part that is attached itself, or belongs to another lambda, keeps its updates until the last one goes."""
+    engine, total = Engine(lambda engine, batch: batch), Total()
+    first, second = total + 1, total + 2
+    first.attach(engine, "first")
+    handle = second.attach(engine, "second")
+    total.attach(engine, "total")
+    first.detach(engine)
+    assert engine.run([1, 2]).metrics == {"second": 5, "total": 3}
+    total.detach(engine)
+    assert engine.run([1, 2]).metrics == {"second": 5}
+    handle.remove()
+    assert not engine.has_event_handler(total.iteration_completed)
+
+
+def test_M_005_parts_with_another_usage_are_refused_whole():
+    """A lambda whose second part is in use otherwise adds nothing, not even for the first part."""
+    engine, first, second = Engine(lambda engine, batch: batch), Total(), Total()
+    second.attach(engine, "second", BatchWise())
+    with pytest.raises(ValueError, match=r"in use as BatchWise\(\)"):
+        (first + second).attach(engine, "sum")
+    assert not engine.has_event_handler(first.iteration_completed, Events.ITERATION_COMPLETED)
+    (first + second).attach(engine, "sum", BatchWise())
+    assert engine.run([1, 2]).metrics == {"second": 2, "sum": 4}
+
+
+def test_M_070_state_of_a_lambda_is_that_of_its_metrics():
+    """Saved and loaded, a combination goes on where it was; it can be pickled too."""
+    combined = (with_value(3) + with_value(4)) / 2
+    state = combined.state_dict()
+    fresh = (Total() + Total()) / 2
+    fresh.load_state_dict(state)
+    assert fresh.compute() == 3.5
+    assert pickle.loads(pickle.dumps(2 - combined)).compute() == -1.5

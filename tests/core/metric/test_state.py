@@ -1,0 +1,217 @@
+"""The state of metrics, alone and over two processes, and the decorators for values of all processes."""
+
+import io
+
+import pytest
+import torch
+
+from glowplug import Metric, reinit__is_reduced, sync_all_reduce
+
+
+class Everything(Metric):
+    """One attribute of each kind that state can be."""
+
+    _state_dict_all_req_keys = ("count", "sums", "nothing", "nested", "part", "parts")
+
+    def __init__(self, part=None, parts=None):
+        self.part = part
+        self.parts = parts or {}
+        super().__init__()
+
+    def reset(self):
+        self.count = 0
+        self.sums = torch.zeros(2)
+        self.nothing = None
+        self.nested = []
+
+    def update(self, output):
+        self.count += 1
+        self.sums += output
+        self.nested.append({"last": output.clone(), "name": "x"})
+
+    def compute(self):
+        return self.sums / self.count
+
+
+class Count(Metric):
+    _state_dict_all_req_keys = ("count",)
+
+    def reset(self):
+        self.count = 0
+
+    def update(self, output):
+        self.count += output
+
+    @sync_all_reduce("count")
+    def compute(self):
+        return self.count
+
+
+def test_M_070_state_goes_through_a_safe_load():
+    """All kinds of state come back from a file that is read without running code."""
+    metric = Everything(Count(), {"a": Count()})
+    metric.update(torch.tensor([1.0, 2.0]))
+    metric.part.update(5)
+    metric.parts["a"].update(6)
+    file = io.BytesIO()
+    torch.save(metric.state_dict(), file)
+    file.seek(0)
+    fresh = Everything(Count(), {"a": Count()})
+    fresh.load_state_dict(torch.load(file, weights_only=True))
+    assert (fresh.count, fresh.sums.tolist(), fresh.nothing) == (1, [1.0, 2.0], None)
+    assert fresh.nested[0]["last"].tolist() == [1.0, 2.0]
+    assert (fresh.part.compute(), fresh.parts["a"].compute()) == (5, 6)
+
+
+def test_M_070_later_updates_leave_the_state_alone():
+    """Neither the metric that was saved nor the one that loaded changes the state it shares no memory with."""
+    metric = Everything()
+    metric.update(torch.ones(2))
+    state = metric.state_dict()
+    fresh = Everything()
+    fresh.load_state_dict(state)
+    metric.update(torch.ones(2))
+    fresh.update(torch.ones(2))
+    assert state["__metric_state_per_rank"][0]["sums"].tolist() == [1.0, 1.0]
+
+
+def test_M_071_what_cannot_be_loaded():
+    """Wrong types, keys, attributes and numbers of ranks are refused by name."""
+    count = Count()
+    with pytest.raises(TypeError, match="state of a Count is a mapping, got list"):
+        count.load_state_dict([])
+    with pytest.raises(ValueError, match=r"no state of a metric: it has the keys \['count'\]"):
+        count.load_state_dict({"count": 1})
+    with pytest.raises(ValueError, match="saved by 2 processes and cannot be shared out to 1"):
+        count.load_state_dict({"__metric_state_per_rank": [{"count": 1}, {"count": 2}]})
+    with pytest.raises(ValueError, match="state of a Count has count; this one has total"):
+        count.load_state_dict({"__metric_state_per_rank": [{"total": 1}]})
+    assert count.count == 0
+
+
+def test_M_071_a_class_that_names_no_state_is_told():
+    """A metric that would save an empty state says so instead of losing its data in silence."""
+
+    class Silent(Count):
+        _state_dict_all_req_keys = ()
+
+    for call in (Silent().state_dict, lambda: Silent().load_state_dict({})):
+        with pytest.raises(NotImplementedError, match="Silent does not say what its state is"):
+            call()
+
+
+def test_M_070_what_cannot_be_saved():
+    """An attribute that a safe load would refuse is refused when it is saved."""
+    metric = Everything()
+    metric.nested = [{"function": print}]
+    with pytest.raises(TypeError, match=r"Everything.nested\[0\]\['function'\] cannot be saved"):
+        metric.state_dict()
+
+
+def test_M_060_wrong_attributes():
+    """An unknown operation fails where it is written."""
+    with pytest.raises(ValueError, match="'count:MEAN': the operation must be one of SUM"):
+        sync_all_reduce("count:MEAN")
+
+
+def test_M_061_cached_results_are_dropped():
+    """reset() and update() invalidate the value that compute() keeps."""
+
+    class Cached(Count):
+        @reinit__is_reduced
+        def reset(self):
+            super().reset()
+
+        @reinit__is_reduced
+        def update(self, output):
+            super().update(output)
+
+        def compute(self):
+            if self._result is None:
+                self._result = self.count
+            return self._result
+
+    cached = Cached()
+    cached.update(2)
+    assert cached.compute() == 2
+    cached.update(3)
+    assert cached.compute() == 5
+    cached.reset()
+    assert cached.compute() == 0
+
+
+def test_M_060_M_062_M_070_two_ranks(run_ranks):
+    """Values are of all ranks, later updates stay right, and the state holds each rank's part."""
+
+    def check(rank):
+        import torch
+
+        from glowplug import Engine, Metric, sync_all_reduce
+
+        class Spread(Metric):
+            _state_dict_all_req_keys = ("total", "smallest", "largest", "product")
+
+            def reset(self):
+                self.total, self.smallest, self.largest, self.product = torch.zeros(2), 10**9, -1.0, 1
+
+            def update(self, output):
+                self.total += output
+                self.smallest = min(self.smallest, output)
+                self.largest = max(self.largest, float(output))
+                self.product *= output
+
+            @sync_all_reduce("total", "smallest:MIN", "largest:MAX", "product:PRODUCT")
+            def compute(self):
+                return [self.total.tolist(), self.smallest, self.largest, self.product]
+
+            @sync_all_reduce("missing")
+            def missing(self):
+                pass
+
+            @sync_all_reduce("_output_transform")
+            def function(self):
+                pass
+
+        def error(call):
+            try:
+                call()
+            except (TypeError, ValueError) as error:
+                return f"{type(error).__name__}: {error}"
+
+        metric = Spread()
+        engine = Engine(lambda engine, batch: batch)
+        metric.attach(engine, "spread")
+        published = engine.run([1 + rank, 3 + rank]).metrics["spread"]
+        again = metric.compute()
+        own = metric.total.tolist()
+        state = metric.state_dict()
+        metric.update(7)
+        fresh = Spread()
+        fresh.load_state_dict(state)
+        return {
+            "published": published,
+            "again": again,
+            "own": own,
+            "after": metric.compute(),
+            "ranks": len(state["__metric_state_per_rank"]),
+            "loaded": [fresh.total.tolist(), fresh.smallest],
+            "one rank": error(
+                lambda: fresh.load_state_dict(
+                    {"__metric_state_per_rank": state["__metric_state_per_rank"][:1]}
+                )
+            ),
+            "errors": [error(metric.missing), error(metric.function)],
+        }
+
+    results = run_ranks(check)
+    of_all = [[10.0, 10.0], 1, 4.0, 24]
+    for rank, result in enumerate(results):
+        assert result["published"] == result["again"] == of_all
+        assert result["own"] == result["loaded"][0] == [4.0 + 2 * rank] * 2
+        assert result["loaded"][1] == 1 + rank
+        assert result["after"] == [[24.0, 24.0], 1, 7.0, 24 * 49]
+        assert result["ranks"] == 2
+        assert "saved by 1 processes and cannot be shared out to 2" in result["one rank"]
+        missing, function = result["errors"]
+        assert "ValueError: Spread has no attribute 'missing'" in missing
+        assert "TypeError: Spread._output_transform must be a number or a tensor" in function
