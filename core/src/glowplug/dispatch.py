@@ -318,7 +318,7 @@ class Dispatcher:
         """Run the handlers of an event now (E-041); what they need besides the engine goes through ``state``.
 
         Raises:
-            ValueError: an event that the engine does not know.
+            ValueError: an event that the engine does not know, or one whose handlers are given what only the engine has.
 
         Example:
             >>> from glowplug import Engine
@@ -328,7 +328,13 @@ class Dispatcher:
             >>> engine.fire_event("halftime")
             halftime
         """
-        self._fire(self._channel(event_name))
+        channel = self._channel(event_name)
+        if channel.key in (Events.EXCEPTION_RAISED, Events.TERMINATE_SINGLE_EPOCH):
+            raise ValueError(
+                f"{channel.key} is fired by the engine alone, which has what its handlers are given; raise an exception, "
+                "or call terminate_epoch(), instead"
+            )
+        self._fire(channel)
 
     def _fire(self, channel: Channel) -> None:
         """Run the handlers of one event."""

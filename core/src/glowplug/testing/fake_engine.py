@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from glowplug.dispatch import Dispatcher
+from glowplug.dispatch import Channel, Dispatcher
 from glowplug.events import AnyEvent, EventEnum, Events
 from glowplug.handles import RemovableEventHandle
 from glowplug.state import RunOutcome
@@ -60,17 +60,13 @@ class FakeEngine(Dispatcher):
         for name, value in state.items():
             setattr(self.state, name, value)
         channel = self._channel(event_name)
-        self.fired.append(channel.key)
-        if channel.key is Events.EXCEPTION_RAISED:
-            if error is None:
-                raise ValueError(
-                    "fire(Events.EXCEPTION_RAISED, error=...) needs the exception that was raised"
-                )
+        if channel.key is Events.EXCEPTION_RAISED and error is None:
+            raise ValueError("fire(Events.EXCEPTION_RAISED, error=...) needs the exception that was raised")
+        arguments = {Events.EXCEPTION_RAISED: error, Events.TERMINATE_SINGLE_EPOCH: self.state.iteration}
+        if channel.key in arguments:
+            self.fired.append(channel.key)
             for call in self._due(channel):
-                call(self, error)
-        elif channel.key is Events.TERMINATE_SINGLE_EPOCH:
-            for call in self._due(channel):
-                call(self, self.state.iteration)
+                call(self, arguments[channel.key])
         else:
             self._fire(channel)
         return self
@@ -88,9 +84,9 @@ class FakeEngine(Dispatcher):
         self.attached.extend(handlers)
         return handle
 
-    def fire_event(self, event_name: AnyEvent) -> None:
-        """Fire an event as a handler under test would."""
-        self.fire(event_name)
+    def _fire(self, channel: Channel) -> None:
+        self.fired.append(channel.key)
+        super()._fire(channel)
 
     def terminate(self, skip_completed: bool = False) -> None:
         """Record the request in ``should_terminate``."""

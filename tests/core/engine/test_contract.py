@@ -1,0 +1,197 @@
+"""One contract holds for the engine and for its fake, and it notices what breaks."""
+
+from __future__ import annotations
+
+import pytest
+
+from glowplug import Engine, Events, Phase, RemovableEventHandle
+from glowplug.testing import EngineContract, FakeEngine
+
+
+class TestFakeEngine(EngineContract):
+    @pytest.fixture
+    def make_engine(self):
+        """Return the fake."""
+        return FakeEngine
+
+
+class TestEngine(EngineContract):
+    @pytest.fixture
+    def make_engine(self):
+        """Return the real thing."""
+        return lambda: Engine(lambda engine, batch: batch)
+
+
+class RemovesAll(FakeEngine):
+    """Its handles remove every registration of the handler, as ignite's do."""
+
+    def add_event_handler(self, event_name, handler, *args, **kwargs):
+        super().add_event_handler(event_name, handler, *args, **kwargs)
+        return RemovableEventHandle(lambda: self._channel(event_name).change(()))
+
+
+class LiveList(FakeEngine):
+    """A handler that is added while its event fires runs in the same firing, as ignite's do."""
+
+    def _fire(self, channel):
+        self.last_event_name = channel.key
+        done = 0
+        while done < len(channel.calls):
+            call, _ = channel.calls[done]
+            call(self)
+            done += 1
+
+
+class ForgetsTheFilter(FakeEngine):
+    """It registers a filtered event as a plain one."""
+
+    def add_event_handler(self, event_name, handler, *args, **kwargs):
+        plain = getattr(event_name, "event", event_name)
+        return super().add_event_handler(plain, handler, *args, **kwargs)
+
+
+class IgnoresPhases(FakeEngine):
+    """It runs every handler as if it were a plain function."""
+
+    def add_event_handler(self, event_name, handler, *args, **kwargs):
+        handle = super().add_event_handler(event_name, handler, *args, **kwargs)
+        channel = self._channel(event_name)
+        for registration in channel.registrations:
+            registration.phase = Phase.USER
+        channel.change(channel.registrations)
+        return handle
+
+
+class CountsItself(FakeEngine):
+    """It counts the firings of every event, whatever the state says."""
+
+    def _count(self, channel):
+        channel.firings += 1
+        return channel.firings
+
+
+class AttachesHalf(FakeEngine):
+    """It leaves attached what came before the handler that cannot be."""
+
+    def attach(self, *handlers):
+        return RemovableEventHandle.join(*(handler.attach(self) for handler in handlers))
+
+
+class LosesState(FakeEngine):
+    """It drops the state of handlers that are not attached."""
+
+    def load_state_dict(self, state_dict):
+        known = self.state_dict()["handlers"]
+        super().load_state_dict({"handlers": {k: v for k, v in state_dict["handlers"].items() if k in known}})
+
+
+class StopsAtOnce(FakeEngine):
+    """A request to stop keeps the handlers after it from running."""
+
+    def _fire(self, channel):
+        for call, _ in channel.calls:
+            call(self)
+            if self.should_terminate:
+                return
+
+
+class SharesCounters(FakeEngine):
+    """Its engines share one map of counters, as ignite's do."""
+
+    shared = FakeEngine().state.event_to_attr
+
+    def __init__(self):
+        super().__init__()
+        self.state.event_to_attr = self.shared
+
+
+class SwallowsErrors(FakeEngine):
+    """What a handler raises is lost."""
+
+    def _fire(self, channel):
+        try:
+            super()._fire(channel)
+        except ZeroDivisionError:
+            self.should_terminate = True
+
+
+class AnyEventGoes(FakeEngine):
+    """It makes an unknown event known instead of refusing it."""
+
+    def _channel(self, event_name):
+        self.register_events(event_name)
+        return super()._channel(event_name)
+
+
+class ForgetsTheEvent(FakeEngine):
+    """It does not say which event fires."""
+
+    def _fire(self, channel):
+        super()._fire(channel)
+        self.last_event_name = None
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, None if name == "last_event_name" else value)
+
+
+@pytest.mark.parametrize(
+    ("mutant", "check"),
+    [
+        (RemovesAll, "test_E_035_handle_removes_its_own_registration"),
+        (LiveList, "test_E_037_a_firing_keeps_its_handlers"),
+        (ForgetsTheFilter, "test_E_062_every"),
+        (IgnoresPhases, "test_phases_order_handlers"),
+        (CountsItself, "test_E_064_before_and_after"),
+        (AttachesHalf, "test_attach_is_all_or_nothing"),
+        (LosesState, "test_state_waits_for_its_handler"),
+        (StopsAtOnce, "test_requests_to_stop_are_recorded"),
+        (SharesCounters, "test_E_081_counters_belong_to_one_engine"),
+        (SwallowsErrors, "test_errors_of_handlers_go_on"),
+        (AnyEventGoes, "test_E_031_unknown_event"),
+        (ForgetsTheEvent, "test_handlers_see_the_event_and_the_state"),
+    ],
+)
+def test_mutants_are_caught(mutant, check):
+    """A fake that breaks one promise passes the check with the real fake only."""
+    run = getattr(EngineContract(), check)
+    run(FakeEngine)
+    with pytest.raises((Exception, pytest.fail.Exception)):
+        run(mutant)
+
+
+def test_contract_asks_for_its_fixture():
+    """A subclass without ``make_engine`` is told what is missing."""
+
+    class TestNothing(EngineContract):
+        pass
+
+    make_engine = TestNothing.make_engine
+    unwrapped = getattr(make_engine, "__wrapped__", None) or make_engine._get_wrapped_function()
+    with pytest.raises(NotImplementedError, match="TestNothing needs a fixture make_engine"):
+        unwrapped(TestNothing())
+
+
+def test_fake_engine_records():
+    """The fake says what was fired and attached, which handlers there are, and whether one of them ended the run."""
+
+    class Stop:
+        def attach(self, engine):
+            return engine.add_event_handler(Events.EPOCH_COMPLETED(every=2), self)
+
+        def __call__(self, engine):
+            engine.fire_event(Events.TERMINATE)
+            engine.terminate()
+
+    fake, stop = FakeEngine(), Stop()
+    fake.attach(stop)
+    assert fake.attached == [stop]
+    assert fake.handlers_at(Events.EPOCH_COMPLETED) == [stop]
+    assert not fake.fire(Events.EPOCH_COMPLETED, epoch=1).terminated
+    assert fake.fire(Events.EPOCH_COMPLETED, epoch=2).terminated
+    assert fake.fired == [Events.EPOCH_COMPLETED, Events.EPOCH_COMPLETED, Events.TERMINATE]
+
+
+def test_fake_engine_needs_the_error():
+    """Firing EXCEPTION_RAISED without an exception is refused."""
+    with pytest.raises(ValueError, match="needs the exception that was raised"):
+        FakeEngine().fire(Events.EXCEPTION_RAISED)
