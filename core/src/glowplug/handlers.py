@@ -1,0 +1,85 @@
+"""The handlers of the installed plugins, by name: ``from glowplug.handlers import EarlyStopping``.
+
+Type checkers know nothing of a name that is looked up like this; typed code imports it from its own package, as in
+``from glowplug_early_stopping import EarlyStopping``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from glowplug.loggers import global_step_from_engine
+
+__all__ = ["create", "global_step_from_engine"]
+
+
+def create(name: str, /, **options: Any) -> Any:
+    """Make a handler from its name and its options, as a configuration file has them.
+
+    Args:
+        name: what a plugin offers, as in ``"EarlyStopping"``.
+        **options: given to it as they are.
+
+    Returns:
+        The handler.
+
+    Raises:
+        PluginNotFoundError: no plugin that may load offers the name; the text says how to get one that does.
+        PluginLoadError: the plugin that offers it does not work.
+        PluginConflictError: several plugins offer it.
+        TypeError: an option that the handler does not have, or one that it needs; the text lists those it has.
+
+    Example:
+        >>> try:
+        ...     create("NoSuchHandler", patience=3)
+        ... except ImportError as error:
+        ...     print(str(error)[:44])
+        no plugin offers the handler 'NoSuchHandler'
+    """
+    from glowplug.plugins import get_registry
+
+    factory = get_registry().resolve_handler(name)
+    _check_options(name, factory, options)
+    return factory(**options)
+
+
+def _check_options(name: str, factory: Any, options: dict[str, Any]) -> None:
+    try:
+        signature = inspect.signature(factory)
+    except ValueError:
+        return  # a class written in C may have no signature; calling it will tell
+    try:
+        signature.bind(**options)
+    except TypeError as error:
+        unknown = [option for option in options if option not in signature.parameters]
+        matches = [
+            match for option in unknown for match in get_close_matches(option, signature.parameters, n=1)
+        ]
+        hint = f" Did you mean {', '.join(matches)}?" if matches else ""
+        raise TypeError(f"{name}: {error}.{hint} Its options: {name}{signature}") from None
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("_"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "global_step_from_engine":
+        from glowplug import loggers
+
+        return loggers.global_step_from_engine
+    from glowplug.plugins import get_registry
+
+    registry = get_registry()
+    if name[0].islower() and name not in registry.names("handler"):
+        raise AttributeError(
+            f"module {__name__!r} has no attribute {name!r}"
+        )  # tools probe modules for such names
+    return registry.resolve_handler(name)
+
+
+def __dir__() -> list[str]:
+    from glowplug.plugins import get_registry
+
+    return sorted({*globals(), *__all__, *get_registry().names("handler")})

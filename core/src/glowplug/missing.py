@@ -1,0 +1,102 @@
+"""What to say to somebody who asks for a name that no plugin offers."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from glowplug.exceptions import PluginLoadError, PluginNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    from glowplug.discovery import InstalledPlugin
+    from glowplug.loading import PluginFailure
+
+__all__ = ["FIRST_PARTY", "explain_missing"]
+
+FIRST_PARTY = {
+    "Accuracy": "glowplug-metrics",
+    "Average": "glowplug-metrics",
+    "Checkpoint": "glowplug-model-checkpoint",
+    "DiskSaver": "glowplug-model-checkpoint",
+    "EarlyStopping": "glowplug-early-stopping",
+    "Loss": "glowplug-metrics",
+    "MLflowLogger": "glowplug-mlflow",
+    "ModelCheckpoint": "glowplug-model-checkpoint",
+    "ProgressBar": "glowplug-progress",
+    "RunningAverage": "glowplug-metrics",
+    "TensorboardLogger": "glowplug-tensorboard",
+    "TerminateOnNan": "glowplug-terminate-on-nan",
+    "VariableAccumulation": "glowplug-metrics",
+}
+"""Which distribution of this project has a name, to say so where it is not installed."""
+
+_HOMES = {"handler": "glowplug.handlers", "metric": "glowplug.metrics"}
+
+
+def explain_missing(
+    kind: str,
+    name: str,
+    offered: Mapping[str, Collection[str]],
+    blocked: Sequence[InstalledPlugin],
+    failures: Sequence[PluginFailure],
+) -> ImportError:
+    """Make the error for a name that no loaded plugin offers.
+
+    Args:
+        kind: ``"handler"``, ``"metric"`` or ``"event"``.
+        name: what was asked for.
+        offered: the names that the loaded plugins offer, by kind.
+        blocked: the plugins that the user's settings keep from loading.
+        failures: the plugins that do not work.
+
+    Returns:
+        A `PluginLoadError` where the name is known to belong to a broken plugin, else a `PluginNotFoundError`.
+
+    Example:
+        >>> print(explain_missing("handler", "EarlyStoping", {"handler": ["EarlyStopping"]}, [], []))
+        no plugin offers the handler 'EarlyStoping'. Did you mean EarlyStopping?
+    """
+    distribution = FIRST_PARTY.get(name)
+    for failure in failures:
+        if failure.distribution == distribution:
+            broken = PluginLoadError(f"the {kind} {name!r} comes with a plugin that does not work: {failure}")
+            broken.__cause__ = failure.exception
+            return broken
+    sentences = [f"no plugin offers the {kind} {name!r}"]
+    if distribution is None:
+        sentences += _hints(kind, name, offered, blocked, failures)
+    else:
+        state = "".join(
+            f" (version {plugin.version} is installed, and blocked by {plugin.blocked_by})"
+            for plugin in blocked
+            if plugin.distribution == distribution
+        )
+        sentences.append(f"It comes with {distribution}: pip install {distribution}{state}")
+    return PluginNotFoundError(". ".join([*sentences, *_elsewhere(kind, name, offered)]))
+
+
+def _elsewhere(kind: str, name: str, offered: Mapping[str, Collection[str]]) -> Iterator[str]:
+    for other, home in _HOMES.items():
+        if other != kind and name in offered.get(other, ()):
+            yield f"It is a {other}: from {home} import {name}"
+
+
+def _hints(
+    kind: str,
+    name: str,
+    offered: Mapping[str, Collection[str]],
+    blocked: Sequence[InstalledPlugin],
+    failures: Sequence[PluginFailure],
+) -> Iterator[str]:
+    """Say what may be behind a name that nobody knows: a slip, a blocked plugin, a broken one."""
+    matches = get_close_matches(name, {*offered.get(kind, ()), *FIRST_PARTY}, n=1)
+    if matches:
+        yield f"Did you mean {matches[0]}?"
+    if blocked:
+        listed = ", ".join(f"{plugin.distribution} ({plugin.blocked_by})" for plugin in blocked)
+        yield f"These plugins are blocked: {listed}"
+    if failures:
+        listed = "; ".join(f"{failure.distribution} ({failure.cause})" for failure in failures)
+        yield f"These plugins do not work: {listed}"
