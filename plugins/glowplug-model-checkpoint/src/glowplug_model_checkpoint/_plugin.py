@@ -1,6 +1,6 @@
 """What this distribution offers to glowplug; imports nothing but the hooks."""
 
-from glowplug.hookspecs import HandlerSpec, hookimpl
+from glowplug.hookspecs import EventSpec, HandlerSpec, hookimpl
 
 GLOWPLUG_API = 1
 
@@ -27,4 +27,16 @@ def glowplug_handlers() -> list[HandlerSpec]:
             kind="save_handler",
             summary="Publishes each checkpoint on disk atomically.",
         ),
+    ]
+
+
+@hookimpl
+def glowplug_events() -> list[EventSpec]:
+    """Offer what a checkpoint fires."""
+    return [
+        EventSpec(
+            name="CheckpointEvents",
+            target="glowplug_model_checkpoint.checkpoint:CheckpointEvents",
+            summary="SAVED_CHECKPOINT: fired after each save.",
+        )
     ]

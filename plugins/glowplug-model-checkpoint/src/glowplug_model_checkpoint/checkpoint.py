@@ -1,0 +1,542 @@
+"""Checkpoint: saves whatever has a state, and keeps the best or the latest."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from functools import partial
+from numbers import Integral, Real
+from operator import index
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, TypeAlias
+
+import torch
+
+from glowplug import CallableEventWithFilter, EventEnum, Events, EventsList, Phase, RemovableEventHandle
+from glowplug.distributed import rank
+from glowplug.exceptions import GlowplugWarning
+from glowplug.typing import EngineProtocol
+from glowplug_model_checkpoint import filenames
+from glowplug_model_checkpoint.disk_saver import DiskSaver
+from glowplug_model_checkpoint.objects import check_objects, load_states, states
+from glowplug_model_checkpoint.ranks import alone, check_rank, together
+from glowplug_model_checkpoint.save_handler import BaseSaveHandler, three_arguments
+
+__all__ = ["Checkpoint", "CheckpointEvents", "Item"]
+
+AnyEvent: TypeAlias = CallableEventWithFilter | EventsList | str
+ScoreFunction: TypeAlias = Callable[[Any], Any]
+
+
+class CheckpointEvents(EventEnum):
+    """What a checkpoint fires on the engine that it is attached to (H-031)."""
+
+    SAVED_CHECKPOINT = "saved_checkpoint"
+
+
+class Item(NamedTuple):
+    """One kept checkpoint: what it is ranked by, and its file name."""
+
+    priority: float
+    filename: str
+
+
+class _Plan(NamedTuple):
+    """One save, decided on rank 0."""
+
+    item: Item
+    name: str
+    kept: tuple[Item, ...]  # in the order of their saves
+    evicted: tuple[Item, ...]  # the lowest first
+
+
+class Checkpoint:
+    """Saves the states of objects, and keeps the ``n_saved`` best or latest of them (H-010 and following).
+
+    What is ranked is the score; without one the global step; without ``global_step_transform`` the engine's iteration.
+    A save is recorded when it is on the disk, and only then are older ones removed: whatever fails or is killed in
+    between, what was kept before is still there. Scores that are not finite are never saved (H-029).
+
+    With several ranks, every rank calls it: rank 0 decides, ``save_on_rank`` writes, and no rank goes on before the
+    checkpoint can be read (H-035). A failure on one rank is raised on all.
+
+    On ``EXCEPTION_RAISED`` it saves and lets the exception go on (H-034). With several ranks only ``save_on_rank`` saves
+    then, if it is the one that fails, and without a word to the others, who may never come there: objects whose
+    ``state_dict()`` is put together from all ranks cannot be saved on that event.
+
+    Args:
+        to_save: names and objects with ``state_dict()``; values may be mappings, lists and tuples of such objects. One
+            object is saved as its bare state, several as a dict of states (H-017). The engine can be one of them.
+        save_handler: a folder, for a :class:`DiskSaver`; a :class:`BaseSaveHandler`; or a function
+            ``(checkpoint, filename, metadata)`` or ``(checkpoint, filename)``, whose files are never removed (H-025).
+        filename_prefix: first part of each file name.
+        score_function: ``f(engine) -> number``; higher is better.
+        score_name: stands before the score in the file name. Without a ``score_function``, the metric of this name in
+            ``engine.state.metrics`` is the score (H-020).
+        n_saved: how many are kept; ``None``: all.
+        global_step_transform: ``f(engine, event) -> int``, for the file name, and the rank if there is no score.
+        filename_pattern: of the fields ``filename_prefix``, ``name``, ``global_step``, ``score_name``, ``score``,
+            ``ext``; ``{global_step:05d}`` and ``{score:.3f}`` take a format. By default
+            ``[prefix_]name[_step][_scorename=score].pt`` (H-019).
+        include_self: put the state of this handler into the checkpoint too, as ``"checkpointer"``.
+        greater_or_equal: of equal scores keep the latest instead of the first (H-015).
+        save_on_rank: the rank that writes.
+        state_key: under which this handler's state joins that of the engine at attach; the class name by default.
+
+    Raises:
+        TypeError: an argument of the wrong type, such as an object without ``state_dict``.
+        ValueError: a name that leads out of the folder, ``n_saved`` below 1, a pattern with unknown fields.
+
+    Example:
+        >>> import tempfile
+        >>> from glowplug import Engine, Events
+        >>> from torch import nn
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> trainer = Engine(lambda engine, batch: None)
+        >>> checkpoint = Checkpoint({"model": nn.Linear(2, 1), "trainer": trainer}, folder.name, n_saved=2)
+        >>> handle = checkpoint.attach(trainer, Events.EPOCH_COMPLETED)
+        >>> @trainer.on(Checkpoint.SAVED_CHECKPOINT)
+        ... def announce():
+        ...     print(checkpoint.last_checkpoint.name)
+        >>> state = trainer.run([1, 2, 3], max_epochs=3)
+        checkpoint_3.pt
+        checkpoint_6.pt
+        checkpoint_9.pt
+        >>> [item.filename for item in checkpoint.saved]
+        ['checkpoint_6.pt', 'checkpoint_9.pt']
+        >>> folder.cleanup()
+
+        ``attach`` makes ``SAVED_CHECKPOINT`` known to the engine. A checkpoint that is registered with
+        ``add_event_handler`` does so at its first call; handlers of the event that are registered earlier need
+        ``engine.register_events(*CheckpointEvents)`` before.
+    """
+
+    SAVED_CHECKPOINT: ClassVar[CheckpointEvents] = CheckpointEvents.SAVED_CHECKPOINT
+    phase: ClassVar[Phase] = Phase.CHECKPOINT
+    ext: str = filenames.EXTENSION
+
+    def __init__(
+        self,
+        to_save: Mapping[str, Any],
+        save_handler: str | Path | BaseSaveHandler | Callable[..., object],
+        filename_prefix: str = "",
+        score_function: ScoreFunction | None = None,
+        score_name: str | None = None,
+        n_saved: int | None = 1,
+        global_step_transform: Callable[[Any, Any], Any] | None = None,
+        filename_pattern: str | None = None,
+        include_self: bool = False,
+        greater_or_equal: bool = False,
+        save_on_rank: int = 0,
+        *,
+        state_key: str | None = None,
+    ) -> None:
+        if n_saved is not None and index(n_saved) < 1:
+            raise ValueError(
+                f"n_saved is how many checkpoints are kept: at least 1, or None for all; got {n_saved!r}"
+            )
+        for what, function in (
+            ("score_function", score_function),
+            ("global_step_transform", global_step_transform),
+        ):
+            if function is not None and not callable(function):
+                raise TypeError(f"{what} must be a function, got {function!r}")
+        self.filename_prefix = filenames.check_part("filename_prefix", filename_prefix)
+        self.score_name = None if score_name is None else filenames.check_part("score_name", score_name)
+        self.filename_pattern = (
+            None if filename_pattern is None else filenames.check_pattern(filename_pattern)
+        )
+        self.score_function = score_function
+        if score_name is not None and score_function is None:
+            self.score_function = self.get_default_score_fn(score_name)
+        self.n_saved = n_saved
+        self.global_step_transform = global_step_transform
+        self.include_self = include_self
+        self.greater_or_equal = greater_or_equal
+        self.save_on_rank = save_on_rank
+        self.state_key = type(self).__name__ if state_key is None else state_key
+        self.to_save = self._checked(to_save)
+        self.save_handler = self._handler(save_handler)
+        self._save = three_arguments(self.save_handler)
+        self._saved: list[Item] = []
+        self._coming: Item | None = None
+        self._has_warned = False
+
+    # What is kept
+
+    @property
+    def saved(self) -> tuple[Item, ...]:
+        """What is kept, in the order of the saves."""
+        return tuple(self._saved)
+
+    @property
+    def last_checkpoint(self) -> Path | str | None:
+        """The most recent save: a path in a folder, a bare name elsewhere, ``None`` before the first (H-026)."""
+        return self._locate(self._saved[-1].filename) if self._saved else None
+
+    @property
+    def best_checkpoint(self) -> Path | str | None:
+        """The kept one with the highest priority; of equal ones the one that ``greater_or_equal`` prefers."""
+        if not self._saved:
+            return None
+        items = reversed(self._saved) if self.greater_or_equal else self._saved
+        return self._locate(max(items, key=_priority).filename)
+
+    def reset(self) -> None:
+        """Forget what is kept; the files stay (H-027)."""
+        self._saved = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is kept, as pairs of priority and file name in the order of the saves (H-028).
+
+        Inside of a checkpoint, the state lists that checkpoint as well: who can read it knows that it was saved.
+        """
+        coming = [] if self._coming is None else [self._coming]
+        return {"_saved": [tuple(item) for item in (*_without(self._saved, coming), *coming)]}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over what an earlier run kept, as far as it is still there (H-028).
+
+        Args:
+            state_dict: as :meth:`state_dict` returned it.
+
+        Raises:
+            ValueError: it is something else; names that lead out of the folder are refused. Nothing is loaded then.
+        """
+        try:
+            items = [_item(*pair) for pair in state_dict["_saved"]]
+        except (TypeError, ValueError, KeyError) as error:
+            raise ValueError(
+                f"{type(self).__name__} cannot take this state, {{'_saved': [(priority, filename), ...]}} is expected: {error}"
+            ) from error
+        handler = self.save_handler
+        self._saved = [
+            i for i in items if not isinstance(handler, BaseSaveHandler) or handler.exists(i.filename)
+        ]
+
+    # Attaching
+
+    def attach(
+        self, engine: EngineProtocol, event: AnyEvent = Events.EPOCH_COMPLETED
+    ) -> RemovableEventHandle:
+        """Save at an event, after metrics, other handlers and loggers.
+
+        Args:
+            engine: its counters and metrics decide; ``SAVED_CHECKPOINT`` is fired on it.
+            event: when to save; several are joined with ``|``.
+
+        Returns:
+            A handle that detaches it.
+
+        Raises:
+            ValueError: another handler's state has the same ``state_key``.
+        """
+        return self._attach(engine, event)
+
+    def _attach(self, engine: EngineProtocol, event: AnyEvent, *arguments: Any) -> RemovableEventHandle:
+        engine.register_events(*CheckpointEvents)
+        handle = engine.add_event_handler(event, self, *arguments)
+        try:
+            return RemovableEventHandle.join(handle, engine.register_state(self.state_key, self))
+        except BaseException:
+            handle.remove()
+            raise
+
+    # Saving
+
+    def __call__(self, engine: EngineProtocol, exception: BaseException | None = None, /) -> None:
+        """Save, if it is one of the best, and remove what is not any more.
+
+        Args:
+            engine: the engine at whose event this is.
+            exception: what was raised, on ``EXCEPTION_RAISED``.
+
+        Raises:
+            ValueError: the score is no number, or there is no rank ``save_on_rank``.
+            RuntimeError: ``to_save`` is empty (H-051), or another rank failed to save.
+            OSError: the disk is full...; what was kept before is still kept.
+        """
+        if not self.to_save:
+            raise RuntimeError(
+                f"{type(self).__name__} has nothing to save: to_save is empty; give it {{'model': model}}"
+            )
+        check_rank(self.save_on_rank)
+        engine.register_events(*CheckpointEvents)
+        if exception is not None and rank() != self.save_on_rank:
+            return
+        run = together if exception is None else alone
+        plan = run(partial(self._decide, engine))
+        if plan is None:
+            return
+        run(partial(self._carry_out, plan, exception is not None))
+        self._saved = [*plan.kept, plan.item]
+        event = engine.last_event_name
+        engine.fire_event(self.SAVED_CHECKPOINT)
+        engine.last_event_name = event  # what the handlers that follow were called for
+
+    def _decide(self, engine: EngineProtocol) -> _Plan | None:
+        step = self._step(engine)
+        score = self._score(engine)
+        priority = step if score is None else score
+        if not math.isfinite(priority):
+            self._warn_once(priority)
+            return None
+        if not self._ranks_among_kept(priority):
+            return None
+        name = self._name(self.to_save)
+        item = Item(priority, self._filename(name, score, step, with_step=self._has_step))
+        others = sorted(_without(self._saved, [item]), key=_priority)
+        surplus = 0 if self.n_saved is None else max(0, len(others) + 1 - self.n_saved)
+        evicted = others[:surplus]
+        return _Plan(item, name, tuple(_without(self._saved, [item, *evicted])), tuple(evicted))
+
+    def _ranks_among_kept(self, priority: float) -> bool:
+        """Return whether this one is to be saved (H-015)."""
+        if self.n_saved is None or len(self._saved) < self.n_saved:
+            return True
+        lowest = sorted(map(_priority, self._saved))[-self.n_saved]  # a crash can leave more than n_saved
+        return priority > lowest or (self.greater_or_equal and priority == lowest)
+
+    def _score(self, engine: EngineProtocol) -> Any:
+        if self.score_function is None:
+            return None
+        return _number("the score of a checkpoint", self.score_function(engine))
+
+    def _step(self, engine: EngineProtocol) -> int:
+        if self.global_step_transform is None:
+            return engine.state.iteration
+        step = self.global_step_transform(engine, engine.last_event_name)
+        if not isinstance(step, Integral):
+            raise ValueError(f"global_step_transform must return an integer, got {step!r}")  # noqa: TRY004 - as for a score
+        return int(step)
+
+    def _carry_out(self, plan: _Plan, is_alone: bool) -> None:
+        """Save, record, and only then remove: in this order there is always one that can be loaded (H-024)."""
+        self._coming = plan.item
+        try:
+            content = self._content(is_alone)
+        finally:
+            self._coming = None
+        if rank() != self.save_on_rank:
+            return
+        basename = f"{self.filename_prefix}_{plan.name}" if self.filename_prefix else plan.name
+        metadata = {"basename": basename, "score_name": self.score_name, "priority": plan.item.priority}
+        self._save(content, plan.item.filename, metadata)
+        self._saved = [*_without(self._saved, [plan.item]), plan.item]
+        for item in plan.evicted:
+            if isinstance(self.save_handler, BaseSaveHandler):
+                self.save_handler.remove(item.filename)
+            self._saved = _without(self._saved, [item])
+
+    def _content(self, is_alone: bool) -> Any:
+        content = states(self.to_save, self.save_on_rank, is_alone)
+        if self.include_self:
+            return {**content, "checkpointer": self.state_dict()}
+        return content if len(content) > 1 else next(iter(content.values()))
+
+    def _warn_once(self, score: float) -> None:
+        if not self._has_warned and rank() == 0:
+            self._has_warned = True
+            warnings.warn(
+                f"{type(self).__name__} does not save a checkpoint whose score is {score}: it could not be ranked. This "
+                "is said once; look at score_function, or whether the training has diverged (TerminateOnNan stops it)",
+                GlowplugWarning,
+                stacklevel=2,
+            )
+
+    # Names
+
+    @property
+    def _has_step(self) -> bool:
+        return self.score_function is None or self.global_step_transform is not None
+
+    def _filename(self, name: str, score: float | None, step: int | None, *, with_step: bool) -> str:
+        pattern = self.filename_pattern
+        if pattern is None:
+            pattern = self.setup_filename_pattern(
+                with_prefix=bool(self.filename_prefix),
+                with_score=self.score_function is not None,
+                with_score_name=self.score_name is not None,
+                with_global_step=with_step,
+            )
+        return filenames.render(
+            pattern,
+            filename_prefix=self.filename_prefix,
+            name=name,
+            score_name=self.score_name,
+            score=score,
+            global_step=step,
+            ext=self.ext,
+        )
+
+    @staticmethod
+    def _name(to_save: Mapping[str, Any]) -> str:
+        return next(iter(to_save)) if len(to_save) == 1 else "checkpoint"
+
+    setup_filename_pattern = staticmethod(filenames.setup_filename_pattern)
+
+    @staticmethod
+    def get_default_score_fn(metric_name: str, score_sign: float = 1.0) -> ScoreFunction:
+        """Return a score function that reads a metric (H-020).
+
+        Args:
+            metric_name: a key of ``engine.state.metrics``.
+            score_sign: 1.0, or -1.0 for a metric of which less is better.
+
+        Raises:
+            ValueError: another ``score_sign``. The function raises a KeyError where there is no such metric.
+
+        Example:
+            >>> from glowplug.testing import FakeEngine
+            >>> fake = FakeEngine()
+            >>> fake.state.metrics = {"loss": 0.25}
+            >>> Checkpoint.get_default_score_fn("loss", -1.0)(fake)
+            -0.25
+        """
+        if score_sign not in {1.0, -1.0}:
+            raise ValueError(
+                f"score_sign must be 1.0 (more is better) or -1.0 (less is better), got {score_sign!r}"
+            )
+
+        def score(engine: EngineProtocol) -> Any:
+            metrics = engine.state.metrics
+            if metric_name not in metrics:
+                raise KeyError(
+                    f"the checkpoint's score is the metric {metric_name!r}, but the engine that it is attached to has "
+                    f"{list(metrics)}; attach it to the evaluator that computes the metric, or give a score_function"
+                )
+            return score_sign * metrics[metric_name]
+
+        return score
+
+    # Loading
+
+    @staticmethod
+    def load_objects(
+        to_load: Mapping[str, Any], checkpoint: str | Path | Mapping[str, Any], **kwargs: Any
+    ) -> None:
+        """Load a checkpoint into objects (H-032); no code in the file can run (S1).
+
+        Args:
+            to_load: the objects, named as they were in ``to_save``; what else is in the checkpoint is ignored. For a
+                single object, the checkpoint may be its bare state.
+            checkpoint: a file, or what was loaded from one.
+            **kwargs: for ``torch.nn.Module.load_state_dict``, such as ``strict=False``.
+
+        Raises:
+            TypeError: an object without ``load_state_dict``, or a checkpoint that is neither file nor mapping.
+            ValueError: the checkpoint lacks one of the objects; none has been loaded then.
+
+        Example:
+            >>> from torch import nn
+            >>> model, saved = nn.Linear(2, 1), {"model": nn.Linear(2, 1).state_dict()}
+            >>> Checkpoint.load_objects({"model": model}, saved)
+            >>> bool((model.weight == saved["model"]["weight"]).all())
+            True
+        """
+        content = read(checkpoint) if isinstance(checkpoint, (str, Path)) else checkpoint
+        if not isinstance(content, Mapping):
+            raise TypeError(
+                f"a checkpoint is a file or a mapping of names to states, got {type(content).__name__} "
+                f"({checkpoint!r})"
+            )
+        load_states(to_load, content, kwargs)
+
+    def reload_objects(
+        self,
+        to_load: Mapping[str, Any],
+        load_kwargs: Mapping[str, Any] | None = None,
+        *,
+        name: str | None = None,
+        score: float | None = None,
+        global_step: int | None = None,
+    ) -> None:
+        """Load one of this handler's checkpoints, named by the parts of its file name (H-033).
+
+        Args:
+            to_load: as for :meth:`load_objects`.
+            load_kwargs: for ``torch.nn.Module.load_state_dict``.
+            name: what was saved; by default as it follows from ``to_load``.
+            score: its score; only as many digits matter as the file name shows.
+            global_step: its step.
+
+        Raises:
+            TypeError: the checkpoints are not in a folder.
+            FileNotFoundError: there is no such file.
+        """
+        if not isinstance(self.save_handler, DiskSaver):
+            raise TypeError(
+                f"reload_objects reads from a folder, but this checkpoint saves with {self.save_handler!r}; load there "
+                "what it stored, and give that to load_objects"
+            )
+        name = self._name(to_load) if name is None else name
+        filename = self._filename(name, score, global_step, with_step=global_step is not None)
+        self.load_objects(to_load, self.save_handler.locate(filename), **(load_kwargs or {}))
+
+    # Arguments
+
+    def _checked(self, to_save: object) -> Mapping[str, Any]:
+        objects = check_objects(to_save)
+        if self.include_self and "checkpointer" in objects:
+            raise ValueError(
+                "with include_self=True the key 'checkpointer' is this handler's own; rename that of to_save"
+            )
+        return objects
+
+    def _handler(self, save_handler: Any) -> Any:
+        if isinstance(save_handler, (str, Path)):
+            return DiskSaver(
+                save_handler, save_on_rank=self.save_on_rank, filename_prefix=self.filename_prefix
+            )
+        if isinstance(save_handler, DiskSaver) and save_handler.save_on_rank != self.save_on_rank:
+            raise ValueError(
+                f"the DiskSaver writes on rank {save_handler.save_on_rank}, the checkpoint on rank {self.save_on_rank}, so "
+                "nothing would be written; give both the same save_on_rank"
+            )
+        return save_handler
+
+    def _locate(self, filename: str) -> Path | str:
+        return (
+            self.save_handler.locate(filename) if isinstance(self.save_handler, BaseSaveHandler) else filename
+        )
+
+
+def read(path: str | Path) -> Any:
+    """Return the content of a checkpoint file, on the CPU; nothing in it can run (S1).
+
+    Raises:
+        RuntimeError: a torch whose ``weights_only`` loading is known to be unsafe.
+        pickle.UnpicklingError: the file holds more than tensors and plain values.
+    """
+    if torch.__version__ < "2.10":
+        raise RuntimeError(
+            f"loading checkpoints safely needs torch 2.10 or later, this is {torch.__version__}"
+        )
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _priority(item: Item) -> float:
+    return item.priority
+
+
+def _without(items: list[Item], others: list[Item]) -> list[Item]:
+    """Return the items under other file names, in their order."""
+    names = {other.filename for other in others}
+    return [item for item in items if item.filename not in names]
+
+
+def _number(what: str, value: object) -> Any:
+    """Return a number as a plain Python one, which any loader of checkpoints takes."""
+    if not isinstance(value, Real):
+        raise ValueError(  # noqa: TRY004 - ignite's type (H-014)
+            f"{what} must be a number, got {value!r} of type {type(value).__name__}; take .item() of a tensor"
+        )
+    return int(value) if isinstance(value, Integral) else float(value)
+
+
+def _item(priority: object, filename: object) -> Item:
+    number = _number("a priority", priority)
+    if not math.isfinite(number):
+        raise ValueError(f"the priority of {filename!r} is {number}")
+    return Item(number, filenames.check_filename(filename))
