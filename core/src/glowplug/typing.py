@@ -9,7 +9,7 @@ from glowplug.events import AnyEvent, CallableEventWithFilter, EventEnum
 from glowplug.handles import RemovableEventHandle
 from glowplug.state import State
 
-__all__ = ["Attachable", "EngineProtocol", "LogHandler", "Stateful"]
+__all__ = ["AnyEvent", "Attachable", "EngineProtocol", "LogHandler", "Stateful"]
 
 
 class EngineProtocol(Protocol):
