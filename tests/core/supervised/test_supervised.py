@@ -1,0 +1,271 @@
+"""The factories of trainers and evaluators, and their steps."""
+
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import nn
+
+from glowplug import (
+    Engine,
+    Events,
+    Metric,
+    convert_tensor,
+    create_supervised_evaluator,
+    create_supervised_trainer,
+    supervised_evaluation_step,
+    supervised_training_step,
+)
+
+mse = nn.functional.mse_loss
+
+
+class Pair(NamedTuple):
+    x: Any
+    y: Any
+
+
+def make_model():
+    """Return a model and its optimizer, always with the same weights."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.0), nn.Linear(4, 1))
+    return model, torch.optim.SGD(model.parameters(), lr=0.1)
+
+
+def make_data(batches=4, size=5):
+    """Return batches of inputs and targets."""
+    generator = torch.Generator().manual_seed(1)
+    return [
+        (torch.randn(size, 3, generator=generator), torch.randn(size, 1, generator=generator))
+        for _ in range(batches)
+    ]
+
+
+def weights(model):
+    """Return all weights as one vector."""
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def hand_written(data, epochs, accumulate=1):
+    """Train with a plain loop; return the weights and the losses."""
+    model, optimizer = make_model()
+    model.train()
+    losses = []
+    for number, (x, y) in enumerate(data * epochs):
+        loss = mse(model(x), y)
+        losses.append(loss.item())
+        (loss / accumulate).backward()
+        if (number + 1) % accumulate == 0:
+            optimizer.step()
+            optimizer.zero_grad()
+    return weights(model), losses
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 3])
+def test_E_190_E_192_trainer_is_the_hand_written_loop(accumulate):
+    """Weights and losses are those of a plain loop, with windows of accumulation that cross epochs and are left open."""
+    data = make_data()
+    expected, losses = hand_written(data, 2, accumulate)
+    model, optimizer = make_model()
+    trainer, outputs = (
+        create_supervised_trainer(model, optimizer, mse, gradient_accumulation_steps=accumulate),
+        [],
+    )
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: outputs.append(e.state.output.item()))
+    trainer.run(data, max_epochs=2)
+    assert torch.equal(weights(model), expected)
+    assert outputs == losses
+
+
+def test_E_192_steps_of_the_optimizer():
+    """Ten iterations in windows of three step at 3, 6 and 9; gradients are cleared at the start of a window."""
+    model, optimizer = make_model()
+    trainer = create_supervised_trainer(model, optimizer, mse, gradient_accumulation_steps=3)
+    steps, cleared = [], []
+    optimizer.register_step_post_hook(lambda *_: steps.append(trainer.state.iteration))
+    clear = optimizer.zero_grad
+    optimizer.zero_grad = lambda: (cleared.append(trainer.state.iteration), clear())
+    trainer.run(make_data(5), max_epochs=2)
+    assert steps == [3, 6, 9]
+    assert cleared == [1, 4, 7, 10]
+
+
+def test_trainer_output_is_the_detached_loss():
+    """The default output is the loss as a tensor without a graph, so that a step need not wait for a device."""
+    model, optimizer = make_model()
+    output = create_supervised_trainer(model, optimizer, mse).run(make_data(1)).output
+    assert isinstance(output, torch.Tensor)
+    assert output.ndim == 0
+    assert not output.requires_grad
+
+
+def test_E_190_functions_of_the_user():
+    """prepare_batch, model_fn, model_transform and output_transform get what they are promised."""
+    model, optimizer = make_model()
+    calls = []
+
+    def prepare_batch(batch, device, non_blocking):
+        calls.append((device, non_blocking))
+        return batch["x"], batch["y"]
+
+    trainer = create_supervised_trainer(
+        model,
+        optimizer,
+        mse,
+        device="cpu",
+        non_blocking=True,
+        prepare_batch=prepare_batch,
+        model_fn=lambda model, x: {"out": model(x)},
+        model_transform=lambda output: output["out"],
+        output_transform=lambda x, y, y_pred, loss: (x, y, y_pred.shape, loss.item()),
+    )
+    x, y = make_data(1)[0]
+    got_x, got_y, shape, loss = trainer.run([{"x": x, "y": y}]).output
+    assert got_x is x
+    assert got_y is y
+    assert shape == (5, 1)
+    assert isinstance(loss, float)
+    assert calls == [("cpu", True)]
+
+
+def test_E_191_batches_go_to_the_device_and_the_model_does_not():
+    """Inputs and targets are moved; the model is the user's to move."""
+    seen = []
+    model = nn.Linear(3, 1)
+
+    def model_fn(model, x):
+        seen.append((x.device.type, next(model.parameters()).device.type))
+        return torch.zeros(1, device="meta")
+
+    evaluator = create_supervised_evaluator(model, device="meta", model_fn=model_fn)
+    _, y = evaluator.run(make_data(1)).output
+    assert seen == [("meta", "cpu")]
+    assert y.device.type == "meta"
+
+
+def test_E_193_scaler():
+    """scaler=True makes one and shows it in the state; one that is given is used, and not shown."""
+    model, optimizer = make_model()
+    trainer = create_supervised_trainer(model, optimizer, mse, amp_mode="amp", scaler=True)
+    assert isinstance(trainer.state.scaler, torch.amp.GradScaler)
+    own = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=1)
+    trainer = create_supervised_trainer(model, optimizer, mse, amp_mode="amp", scaler=own)
+    before = weights(model)
+    trainer.run(make_data(2))
+    assert not hasattr(trainer.state, "scaler")
+    assert own.get_scale() == 32.0
+    assert not torch.equal(weights(model), before)
+
+
+def test_E_193_amp_runs_model_and_loss_under_autocast():
+    """With amp_mode the model computes in the narrow type of its device; without, in its own."""
+    model, optimizer = make_model()
+    for mode, dtype in (("amp", torch.bfloat16), (None, torch.float32)):
+        trainer = create_supervised_trainer(
+            model, optimizer, mse, amp_mode=mode, output_transform=lambda x, y, y_pred, loss: y_pred.dtype
+        )
+        assert trainer.run(make_data(1)).output is dtype
+        evaluator = create_supervised_evaluator(model, amp_mode=mode)
+        assert evaluator.run(make_data(1)).output[0].dtype is dtype
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"amp_mode": "apex"}, "amp_mode must be 'amp' .* or None, got 'apex'"),
+        ({"amp_mode": "typo"}, "got 'typo'"),
+        ({"amp_mode": "amp", "device": "mps"}, "does not go with the device type 'mps'"),
+        ({"amp_mode": "amp", "device": "meta"}, "does not go with the device type 'meta'"),
+        ({"scaler": True}, "a scaler needs amp_mode='amp'"),
+        ({"gradient_accumulation_steps": 0}, "must be at least 1, got 0"),
+        ({"gradient_accumulation_steps": -2}, "must be at least 1, got -2"),
+    ],
+)
+def test_E_194_arguments_that_cannot_be(arguments, message):
+    """Wrong arguments fail when the trainer is made, not in the run."""
+    model, optimizer = make_model()
+    with pytest.raises(ValueError, match=message):
+        create_supervised_trainer(model, optimizer, mse, **arguments)
+
+
+def test_E_194_evaluator_checks_the_mode_too():
+    """An unknown amp_mode is an error for evaluators as well."""
+    with pytest.raises(ValueError, match="got 'typo'"):
+        create_supervised_evaluator(nn.Linear(1, 1), amp_mode="typo")
+
+
+def test_E_195_E_197_steps_for_engines_of_your_own():
+    """The steps can be given to an Engine."""
+    model, optimizer = make_model()
+    expected, _ = hand_written(make_data(), 1)
+    Engine(supervised_training_step(model, optimizer, mse)).run(make_data())
+    assert torch.equal(weights(model), expected)
+    y_pred, y = Engine(supervised_evaluation_step(model)).run(make_data()).output
+    assert torch.equal(y, make_data()[-1][1])
+    assert not y_pred.requires_grad
+
+
+def test_E_196_evaluator_attaches_metrics_and_leaves_the_model_in_eval_mode():
+    """Metrics appear under their names; the next training step turns training mode on again."""
+
+    class Examples(Metric):
+        def reset(self):
+            self.count = 0
+
+        def update(self, output):
+            y_pred, y = output
+            assert y_pred.shape == y.shape
+            self.count += len(y)
+
+        def compute(self):
+            return self.count
+
+    model, optimizer = make_model()
+    trainer = create_supervised_trainer(model, optimizer, mse)
+    evaluator = create_supervised_evaluator(model, {"examples": Examples()})
+    assert evaluator.run(make_data()).metrics == {"examples": 20}
+    assert not model.training
+    trainer.run(make_data(1))
+    assert model.training
+
+
+def test_deterministic_is_for_the_run():
+    """Deterministic algorithms are on during the run, and the former setting is back after it, also after an error."""
+    model, optimizer = make_model()
+    modes = []
+
+    def loss_fn(y_pred, y):
+        modes.append((torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark))
+        return mse(y_pred, y)
+
+    trainer = create_supervised_trainer(model, optimizer, loss_fn, deterministic=True)
+    torch.backends.cudnn.benchmark = True
+    try:
+        trainer.run(make_data(1))
+        assert modes == [(True, False)]
+        assert (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark) == (False, True)
+        with pytest.raises(ValueError, match="too many values"):
+            trainer.run([(1, 2, 3)])
+        assert (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark) == (False, True)
+    finally:
+        torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(False)
+
+
+def test_U_001_convert_tensor_keeps_structures():
+    """Tensors move wherever they are nested; types of containers and strings stay."""
+    batch = {"pair": Pair(torch.ones(1), [torch.ones(2), "text"]), "bytes": (b"x",)}
+    moved = convert_tensor(batch, "meta", non_blocking=True)
+    assert type(moved["pair"]) is Pair
+    assert moved["pair"].x.device.type == "meta"
+    assert moved["pair"].y[0].device.type == "meta"
+    assert moved["pair"].y[1] == "text"
+    assert moved["bytes"] == (b"x",)
+    assert convert_tensor(batch["pair"].x) is batch["pair"].x
+
+
+@pytest.mark.parametrize("leaf", [None, 3, object()])
+def test_U_001_other_leaves_are_refused(leaf):
+    """What is neither tensor nor string is named, with what to do."""
+    with pytest.raises(TypeError, match=f"cannot move a {type(leaf).__name__} to a device.*prepare_batch="):
+        convert_tensor([torch.ones(1), leaf])
