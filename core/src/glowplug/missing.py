@@ -19,6 +19,7 @@ FIRST_PARTY = {
     "Accuracy": "glowplug-metrics",
     "Average": "glowplug-metrics",
     "Checkpoint": "glowplug-model-checkpoint",
+    "CheckpointEvents": "glowplug-model-checkpoint",
     "DiskSaver": "glowplug-model-checkpoint",
     "EarlyStopping": "glowplug-early-stopping",
     "Loss": "glowplug-metrics",
@@ -64,17 +65,17 @@ def explain_missing(
             broken = PluginLoadError(f"the {kind} {name!r} comes with a plugin that does not work: {failure}")
             broken.__cause__ = failure.exception
             return broken
-    sentences = [f"no plugin offers the {kind} {name!r}"]
+    sentences = [f"no plugin offers the {kind} {name!r}", *_elsewhere(kind, name, offered)]
     if distribution is None:
         sentences += _hints(kind, name, offered, blocked, failures)
-    else:
+    elif len(sentences) == 1:
         state = "".join(
             f" (version {plugin.version} is installed, and blocked by {plugin.blocked_by})"
             for plugin in blocked
             if plugin.distribution == distribution
         )
         sentences.append(f"It comes with {distribution}: pip install {distribution}{state}")
-    return PluginNotFoundError(". ".join([*sentences, *_elsewhere(kind, name, offered)]))
+    return PluginNotFoundError(". ".join(sentences))
 
 
 def _elsewhere(kind: str, name: str, offered: Mapping[str, Collection[str]]) -> Iterator[str]:

@@ -303,12 +303,15 @@ class Registry:
                 yield plugin, check
 
     def _load(self, installed: InstalledPlugin) -> None:
+        _loading.active = True
         try:
             self._by_key[installed.key] = load_plugin(installed, self._manager)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 a plugin may call sys.exit, or skip a test, while it is imported
             self._record(PluginFailure(installed.name, installed.distribution, installed.version, error))
+        finally:
+            _loading.active = False
 
     def _record(self, failure: PluginFailure) -> None:
         if self._strict:
@@ -362,9 +365,9 @@ class Registry:
         return self._resolved[spec.target]
 
 
-_lock = threading.RLock()
+_lock = threading.Lock()
+_loading = threading.local()
 _registry: Registry | None = None
-_is_loading = False
 
 
 def get_registry() -> Registry:
@@ -385,21 +388,16 @@ def get_registry() -> Registry:
 
 
 def _load_registry() -> Registry:
-    global _registry, _is_loading  # noqa: PLW0603 the one registry of the process, guarded by the lock
+    global _registry  # noqa: PLW0603 the one registry of the process, guarded by the lock
+    if getattr(_loading, "active", False):
+        raise PluginLoadError(
+            "its module asks for the names of other plugins while it is loaded;"
+            " import them inside the function that needs them"
+        )
     with _lock:
         if _registry is not None:  # another thread has loaded it meanwhile
             return _registry
-        if _is_loading:
-            raise PluginLoadError(
-                "a plugin module asked for another plugin's names while it was imported;"
-                " import them inside the function that needs them"
-            )
-        _is_loading = True
-        try:
-            _registry = Registry(installed_plugins(), strict=_is_strict(os.environ))
-        finally:
-            _is_loading = False
-        registry = _registry
+        registry = _registry = Registry(installed_plugins(), strict=_is_strict(os.environ))
     registry.warn()
     return registry
 

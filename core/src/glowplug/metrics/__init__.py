@@ -60,4 +60,4 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     from glowplug.plugins import get_registry
 
-    return sorted({*globals(), *__all__, *get_registry().names("metric")})
+    return sorted({*__all__, *get_registry().names("metric")})

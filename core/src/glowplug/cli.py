@@ -1,0 +1,220 @@
+"""The command ``glowplug``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+import click
+
+from glowplug import __version__
+from glowplug.discovery import installed_plugins
+from glowplug.probe import check_plugin, diagnose_plugins, report_plugins
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from glowplug.probe import PluginReport
+
+__all__ = ["main"]
+
+_STYLES = {
+    "ok": "green",
+    "warning": "yellow",
+    "blocked": "yellow",
+    "failed": "red",
+    "incompatible": "red",
+    "error": "red",
+}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="glowplug")
+def main() -> None:
+    """Look after the plugins of the glowplug training engine."""
+
+
+@main.group()
+def plugins() -> None:
+    """List and check the installed plugins.
+
+    GLOWPLUG_PLUGINS=a,b lets only these plugins load, GLOWPLUG_DISABLED_PLUGINS=c,* keeps these from loading; both
+    take names of plugins or of distributions.
+    """
+
+
+@plugins.command("list")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print a JSON list, with all that is known of each plugin."
+)
+def list_plugins(as_json: bool) -> None:
+    """List the installed plugins, faulty and blocked ones included.
+
+    Each is ok, failed, incompatible (made for another glowplug) or blocked. A plugin's code runs in another
+    interpreter only; that of a blocked one does not run at all.
+
+    Exit code: 0, whatever is listed; 2 for wrong usage.
+    """
+    reports = report_plugins(installed_plugins())
+    if as_json:
+        click.echo(json.dumps([asdict(report) for report in reports], indent=2))
+    elif not reports:
+        click.echo("No plugins are installed. To get one: pip install glowplug-early-stopping")
+    else:
+        _print_table(
+            ("name", "distribution", "version", "status", "offers", "cause"),
+            [
+                (
+                    report.name,
+                    report.distribution,
+                    report.version,
+                    report.status,
+                    ", ".join(report.names),
+                    report.cause,
+                )
+                for report in reports
+            ],
+        )
+
+
+@plugins.command()
+@click.argument("name")
+def show(name: str) -> None:
+    """Show one plugin: NAME is its name, its distribution, or something that it offers.
+
+    Exit code: 0; 2 for wrong usage, a NAME that is not installed included.
+    """
+    for report in _select(name):
+        fields = {
+            "name": report.name,
+            "distribution": f"{report.distribution} {report.version}",
+            "module": report.module,
+            "status": report.status,
+            "cause": report.cause,
+            "remedy": report.remedy,
+            "hooks": ", ".join(report.hooks),
+            "import": f"{report.import_seconds:.3f} s" if report.status == "ok" else "",
+        }
+        for field, value in fields.items():
+            if value:
+                click.echo(f"{field + ':':<14}{_one_line(value)}")
+        if report.offers:
+            click.echo()
+            _print_table(
+                ("offers", "kind", "target", "summary"),
+                [
+                    (offer["name"], offer["kind"], offer["target"], offer["summary"])
+                    for offer in report.offers
+                ],
+            )
+
+
+@plugins.command()
+@click.argument("name")
+def check(name: str) -> None:
+    """Import all that one plugin offers, and check that it can be used.
+
+    NAME is the plugin's name, its distribution, or something that it offers. Its code runs in another interpreter.
+
+    Exit code: 0 if all is well; 1 if something is not, a warning or a blocked plugin included; 2 for wrong usage, a NAME that is
+    not installed included.
+    """
+    selected = {(report.name, report.distribution) for report in _select(name)}
+    reports = [
+        check_plugin(plugin)
+        for plugin in installed_plugins()
+        if (plugin.name, plugin.distribution) in selected
+    ]
+    _print_findings(reports)
+    _exit_if(any(_status(report) != "ok" for report in reports))
+
+
+@main.command()
+def doctor() -> None:
+    """Load the plugins, and let them check the surroundings that they need.
+
+    Exit code: 0 if nothing is wrong, blocked plugins and warnings included; 1 if something is.
+    """
+    reports = diagnose_plugins(installed_plugins())
+    _print_findings(reports)
+    _exit_if(any(_status(report) == "error" for report in reports))
+
+
+def _select(name: str) -> list[PluginReport]:
+    reports = report_plugins(installed_plugins())
+    wanted = _spelling(name)
+    known = {
+        _spelling(alias): alias
+        for report in reports
+        for alias in (report.name, report.distribution, *report.names)
+    }
+    if wanted not in known:
+        matches = get_close_matches(wanted, known, n=1)
+        hint = f" Did you mean {known[matches[0]]}?" if matches else " To see what is: glowplug plugins list"
+        raise click.UsageError(f"no plugin {name!r} is installed.{hint}")
+    return [
+        report
+        for report in reports
+        if wanted in map(_spelling, (report.name, report.distribution, *report.names))
+    ]
+
+
+def _spelling(name: str) -> str:
+    return name.lower().replace("_", "-")
+
+
+def _status(report: PluginReport) -> str:
+    """Return the worst of a plugin's own status and its findings."""
+    if report.status != "ok":
+        return "blocked" if report.status == "blocked" else "error"
+    found = {finding["status"] for finding in report.findings}
+    return next((status for status in ("error", "warning") if status in found), "ok")
+
+
+def _print_findings(reports: Sequence[PluginReport]) -> None:
+    rows: list[Sequence[str]] = []
+    for report in reports:
+        rows.append((report.name, report.status, "the plugin", report.cause or "loads", report.remedy))
+        rows.extend(
+            (report.name, finding["status"], finding["name"], finding["message"], finding["remedy"])
+            for finding in report.findings
+        )
+    _print_table(("plugin", "status", "what", "found", "remedy"), rows)
+
+
+def _exit_if(wrong: bool) -> None:
+    if wrong:
+        click.get_current_context().exit(1)
+
+
+def _print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table that fits a terminal, or whole lines for a program that reads them."""
+    cells = [[_one_line(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        _print_rich_table(titles, cells)
+        return
+    lines = [[title.upper() for title in titles], *cells]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(titles))]
+    for line in lines:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _print_rich_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for title in titles:
+        table.add_column(title.upper(), overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
+    Console().print(table)
+
+
+def _one_line(text: str) -> str:
+    """Keep what a plugin says about itself from breaking the table, or steering the terminal."""
+    return "".join(character for character in " ".join(text.split()) if character.isprintable())
