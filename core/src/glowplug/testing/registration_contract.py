@@ -70,13 +70,14 @@ class RegistrationContract(EngineChecks):
     def test_E_031_unknown_event(self, make_engine: MakeEngine) -> None:
         """An event that the engine does not know is refused by name, with what to do."""
         engine = make_engine()
-        for call in (
+        calls: tuple[Callable[[], Any], ...] = (
             lambda: engine.add_event_handler("epoch_end", nothing),
             lambda: engine.on("epoch_end")(nothing),
             lambda: engine.has_event_handler(nothing, "epoch_end"),
             lambda: engine.remove_event_handler(nothing, "epoch_end"),
             lambda: engine.fire_event("epoch_end"),
-        ):
+        )
+        for call in calls:
             with pytest.raises(ValueError, match=r"'epoch_end' is not an event .*register_events"):
                 call()
 
