@@ -11,7 +11,7 @@ import torch
 from glowplug import Metric, identity, sync_all_reduce
 from glowplug.exceptions import NotComputableError
 from glowplug_metrics.accumulator import summand
-from glowplug_metrics.classification import Task, binary_violation, check_binary, task_of
+from glowplug_metrics.classification import Task, count_not_binary, not_binary_error, task_of
 
 __all__ = ["Accuracy", "matches"]
 
@@ -164,10 +164,11 @@ class Accuracy(Metric):
     def _look_at_values(self, y_pred: torch.Tensor, y: torch.Tensor) -> None:
         """Find values other than 0 and 1: at once on the CPU, at compute() elsewhere, where looking would wait."""
         for name, values in (("y_pred", y_pred), ("y", y)):
-            if values.is_cpu:
-                check_binary(name, values)
-            elif (invalid := binary_violation(values)) is not None:
-                self._num_invalid = self._num_invalid + invalid
+            invalid = summand(count_not_binary(values))
+            if not isinstance(invalid, int):
+                self._num_invalid += invalid
+            elif invalid:
+                raise not_binary_error(name, values)
 
 
 def _matches(kind: str, y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

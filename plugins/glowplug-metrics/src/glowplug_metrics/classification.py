@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 import torch
 
-__all__ = ["Task", "binary_violation", "check_binary", "task_of"]
+__all__ = ["Task", "count_not_binary", "not_binary_error", "task_of"]
 
 Task: TypeAlias = tuple[Literal["binary", "multiclass", "multilabel"], int]
 """The kind of a classification, and its number of classes (1 for binary)."""
@@ -46,30 +46,28 @@ def task_of(y_pred: torch.Tensor, y: torch.Tensor, is_multilabel: bool = False) 
     )
 
 
-def binary_violation(values: torch.Tensor) -> torch.Tensor | None:
-    """Return how many values are neither 0 nor 1, as a tensor on their device; ``None`` where none can be.
+def count_not_binary(values: torch.Tensor) -> torch.Tensor:
+    """Return how many values are neither 0 nor 1, on their device.
 
     Example:
-        >>> binary_violation(torch.tensor([0.0, 0.7, 1.0]))
+        >>> count_not_binary(torch.tensor([0.0, 0.7, 1.0]))
         tensor(1)
     """
-    return None if values.dtype is torch.bool else (values * values != values).sum()
+    if values.dtype is torch.bool:
+        return values.new_zeros((), dtype=torch.int64)
+    # x - x * x is 0 for 0 and 1 only (NaN for NaN and infinities), and one call.
+    return torch.addcmul(values, values, values, value=-1).count_nonzero()
 
 
-def check_binary(name: str, values: torch.Tensor) -> None:
-    """Raise if a value is neither 0 nor 1; made for the CPU, where looking at values waits for nothing.
-
-    Raises:
-        ValueError: there is such a value.
+def not_binary_error(name: str, values: torch.Tensor) -> ValueError:
+    """Return the error that shows the first values that are neither 0 nor 1.
 
     Example:
-        >>> check_binary("y", torch.tensor([0, 1, 1]))
+        >>> str(not_binary_error("y", torch.tensor([0, 5]))).partition(";")[0]
+        'binary and multilabel values must be 0 or 1, but y has [5]'
     """
-    # x * x == x holds for 0 and 1 only, and costs two calls.
-    if values.dtype is torch.bool or torch.equal(values * values, values):
-        return
     others = values[(values != 0) & (values != 1)]
-    raise ValueError(
+    return ValueError(
         f"binary and multilabel values must be 0 or 1, but {name} has {others.flatten()[:3].tolist()}; make them so with "
         "output_transform, for example lambda out: ((out[0] > 0.5).int(), out[1])"
     )

@@ -1,0 +1,73 @@
+"""No update waits for an accelerator.
+
+The device "meta" stands for one here: its tensors have no values, so that whoever fetches one gets an error.
+"""
+
+import pytest
+import torch
+
+from glowplug import Engine
+from glowplug_metrics import Accuracy, Average, Loss, RunningAverage, VariableAccumulation
+
+META = torch.device("meta")
+
+
+def labels(*shape):
+    """Return labels on the accelerator."""
+    return torch.zeros(*shape, dtype=torch.int64, device=META)
+
+
+OUTPUTS = {
+    "multiclass": (Accuracy(), (torch.zeros(4, 3, device=META), labels(4))),
+    "binary": (Accuracy(), (torch.zeros(4, device=META), labels(4))),
+    "bool": (Accuracy(), (labels(4).bool(), labels(4).bool())),
+    "multilabel": (Accuracy(is_multilabel=True), (labels(4, 3), labels(4, 3))),
+    "loss": (
+        Loss(torch.nn.functional.mse_loss),
+        (torch.zeros(4, device=META), torch.zeros(4, device=META)),
+    ),
+    "average": (Average(), torch.zeros(4, 2, device=META)),
+    "accumulation": (VariableAccumulation(torch.maximum), torch.zeros((), device=META)),
+    "running average": (RunningAverage(output_transform=lambda x: x), torch.zeros((), device=META)),
+}
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_updates_fetch_nothing(name):
+    """Two updates, as an engine does them, work on values that cannot be fetched."""
+    metric, output = OUTPUTS[name]
+    engine = Engine(lambda engine, batch: None)
+    engine.state.output = output
+    for _ in range(2):
+        metric.iteration_completed(engine)
+
+
+def test_fetching_would_be_noticed():
+    """The stand-in does what these tests rely on: it refuses to give its values."""
+    with pytest.raises(RuntimeError, match="meta"):
+        torch.zeros((), device=META).item()
+
+
+def test_float_sums_are_wide():
+    """Sums on an accelerator have 64 bits, whatever the outputs have."""
+    loss, batch = Loss(torch.nn.functional.mse_loss), torch.zeros(4, device=META)
+    loss.update((batch, batch))
+    average = Average()
+    average.update(batch)
+    running = RunningAverage(output_transform=lambda x: x)
+    running.update(batch)
+    assert {loss._sum.dtype, average.accumulator.dtype, running.compute().dtype} == {torch.float64}
+
+
+def test_M_084_wrong_binary_values_are_found_at_compute():
+    """What an update on an accelerator only counted, compute() looks at."""
+    accuracy = Accuracy()
+    accuracy.update((torch.tensor([0, 1]), torch.tensor([0, 1])))
+    accuracy._num_invalid = torch.tensor(0)  # as an update on an accelerator leaves it
+    assert accuracy.compute() == 1.0
+    accuracy._num_invalid = torch.tensor(2)
+    with pytest.raises(ValueError, match="must be 0 or 1, but 2 values since the last reset are not"):
+        accuracy.compute()
+    accuracy.reset()
+    accuracy.update((torch.tensor([0, 1]), torch.tensor([0, 1])))
+    assert accuracy.compute() == 1.0

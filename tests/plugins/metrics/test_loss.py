@@ -1,0 +1,120 @@
+"""Loss, against sums in float64."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.functional import cross_entropy, mse_loss
+
+from glowplug import Engine
+from glowplug.exceptions import NotComputableError
+from glowplug_metrics import Loss
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(0, 10**6))
+def test_M_083_mean_over_examples_of_uneven_batches(sizes, seed):
+    """Each batch counts by its examples, whatever its size."""
+    generator = torch.Generator().manual_seed(seed)
+    batches = [[torch.randn(n, 3, generator=generator) for _ in "py"] for n in sizes]
+    engine = Engine(lambda engine, batch: batch)
+    Loss(mse_loss).attach(engine, "loss")
+    loss = engine.run(batches).metrics["loss"]
+    difference = np.concatenate([(x - y).double().numpy() for x, y in batches])
+    assert isinstance(loss, float)
+    assert loss == pytest.approx((difference**2).mean(), rel=1e-6)
+
+
+def test_sums_lose_no_small_losses():
+    """A sum in 64 bits counts what a sum in 32 bits would swallow."""
+    loss = Loss(lambda y_pred, y: y_pred.mean())
+    loss.update((torch.tensor([2.0**24]), torch.zeros(1)))
+    for _ in range(4):
+        loss.update((torch.tensor([1.0]), torch.zeros(1)))
+    assert loss.compute() == (2**24 + 4) / 5
+
+
+def test_M_083_keyword_arguments_for_the_loss():
+    """A third element, or the key criterion_kwargs, goes to loss_fn by name."""
+    y_pred, y, weight = torch.randn(4, 3), torch.tensor([0, 1, 2, 2]), torch.tensor([1.0, 2.0, 3.0])
+    expected = cross_entropy(y_pred, y, weight=weight).item()
+    for output in (
+        (y_pred, y, {"weight": weight}),
+        {"y_pred": y_pred, "y": y, "criterion_kwargs": {"weight": weight}},
+    ):
+        engine = Engine(lambda engine, batch: batch)
+        Loss(cross_entropy).attach(engine, "loss")
+        assert engine.run([output]).metrics["loss"] == pytest.approx(expected)
+
+
+def test_M_008_mappings_need_criterion_kwargs():
+    """A mapping without it is refused with what to do."""
+    engine = Engine(lambda engine, batch: batch)
+    Loss(mse_loss).attach(engine, "loss")
+    with pytest.raises(
+        ValueError, match=r"criterion_kwargs is missing\. Add it, or give the metric an output_transform"
+    ):
+        engine.run([{"y_pred": torch.zeros(1), "y": torch.zeros(1)}])
+
+
+def test_M_083_batch_size_of_your_own():
+    """batch_size says how many examples a target holds."""
+    loss = Loss(mse_loss, batch_size=lambda y: y.numel())
+    loss.update((torch.ones(2, 3), torch.zeros(2, 3)))
+    loss.update((torch.full((1, 2), 5.0), torch.zeros(1, 2)))
+    assert loss.compute() == (6 + 50) / 8
+
+
+def test_batches_without_examples_add_nothing():
+    """The loss of an empty batch is NaN, and would make the mean of the epoch NaN too."""
+    loss = Loss(mse_loss)
+    loss.update((torch.zeros(0), torch.zeros(0)))
+    with pytest.raises(NotComputableError, match="Loss has seen no example"):
+        loss.compute()
+    loss.update((torch.ones(2), torch.zeros(2)))
+    assert loss.compute() == 1.0
+
+
+def test_no_graph_is_kept():
+    """By hand, outside of no_grad, the sum still has no graph."""
+    weight = torch.ones(2, requires_grad=True)
+    loss = Loss(mse_loss)
+    loss.update((weight * 2, torch.zeros(2)))
+    assert isinstance(loss.compute(), float)
+    assert not getattr(loss._sum, "requires_grad", False)
+
+
+def test_M_083_loss_must_be_a_mean():
+    """A loss with dimensions, or no tensor, is refused with its shape or type."""
+    batch = torch.ones(3), torch.zeros(3)
+    with pytest.raises(ValueError, match=r"got a Tensor of shape \(3,\); .*reduction='mean'"):
+        Loss(lambda x, y: x - y).update(batch)
+    with pytest.raises(ValueError, match="without dimensions, got a float"):
+        Loss(lambda x, y: 0.5).update(batch)
+
+
+def test_functions_are_checked():
+    """What cannot be called is refused when the metric is made."""
+    with pytest.raises(TypeError, match="loss_fn must be a function, got 3"):
+        Loss(3)
+    with pytest.raises(TypeError, match="batch_size must be a function, got 32"):
+        Loss(mse_loss, batch_size=32)
+
+
+def test_D2_two_ranks_with_uneven_batches(run_ranks):
+    """Over two gloo processes with 5 and 2 examples the mean is that over the seven."""
+
+    def check(rank):
+        import torch
+
+        from glowplug import Engine
+        from glowplug_metrics import Loss
+
+        values = torch.tensor([1.0, 2.0, 6.0, 8.0, 16.0, 32.0, 64.0])
+        own = values[:5] if rank == 0 else values[5:]
+        engine = Engine(lambda engine, batch: (batch, torch.zeros_like(batch)))
+        Loss(torch.nn.functional.l1_loss).attach(engine, "loss")
+        return engine.run(own.split(3), max_epochs=2).metrics["loss"]
+
+    assert run_ranks(check) == [129 / 7] * 2

@@ -1,0 +1,237 @@
+"""RunningAverage of outputs and of metrics."""
+
+import math
+import pickle
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from glowplug import BatchWise, Engine, EpochWise, Events, RunningBatchWise, RunningEpochWise
+from glowplug.exceptions import NotComputableError
+from glowplug_metrics import Accuracy, Average, RunningAverage
+from glowplug_metrics.running_average import moved_average
+
+
+def reference(values, alpha):
+    """Return the averages after each value, by the definition."""
+    averages = []
+    for x in values:
+        averages.append(x if not averages else alpha * averages[-1] + (1 - alpha) * x)
+    return averages
+
+
+def published(metric, outputs, usage=None, event=Events.ITERATION_COMPLETED, **run):
+    """Return the value in state.metrics after each firing of the event."""
+    engine, values = Engine(lambda engine, batch: batch), []
+    metric.attach(engine, "average", usage)
+    engine.add_event_handler(event, lambda e: values.append(e.state.metrics["average"]))
+    engine.run(outputs, **run)
+    return values
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=20),
+    st.floats(0.01, 1.0),
+    st.booleans(),
+)
+def test_M_080_is_the_recurrence(values, alpha, as_tensors):
+    """Numbers and tensors, at every iteration, with the first value as the start."""
+    outputs = [torch.tensor(x) for x in values] if as_tensors else values
+    got = published(RunningAverage(alpha=alpha, output_transform=lambda x: x), outputs)
+    assert all(isinstance(x, float) for x in got)
+    for x, expected in zip(got, reference(values, alpha), strict=True):
+        assert math.isclose(x, expected, rel_tol=1e-9, abs_tol=1e-9)
+
+
+def test_M_080_runs_on_over_epochs_and_starts_anew_with_a_run():
+    """The default usage resets at STARTED only."""
+    average = RunningAverage(alpha=0.5, output_transform=lambda x: x)
+    assert published(average, [4.0, 2.0], max_epochs=2) == [4.0, 3.0, 3.5, 2.75]
+    engine = Engine(lambda engine, batch: batch)
+    average.attach(engine, "average")
+    assert average.is_attached(engine)
+    assert average.is_attached(engine, RunningBatchWise())
+    assert engine.run([4.0, 2.0]).metrics == engine.run([4.0, 2.0]).metrics == {"average": 3.0}
+    average.detach(engine)
+    assert not average.is_attached(engine)
+
+
+def test_M_080_of_a_metric():
+    """The metric's value for each batch is averaged; the metric is reset in between."""
+    batches = [
+        (torch.tensor([1, 1]), torch.tensor([1, 1])),
+        (torch.tensor([1, 1]), torch.tensor([1, 0])),
+        (torch.tensor([1]), torch.tensor([0])),
+    ]
+    assert published(RunningAverage(Accuracy(), alpha=0.5), batches) == [1.0, 0.75, 0.375]
+
+
+def test_M_080_of_a_metric_with_its_own_transform():
+    """The metric's output_transform and unrolling apply to the engine's output."""
+    source = Average(output_transform=lambda output: output["loss"])
+    assert published(RunningAverage(source, alpha=0.5), [{"loss": 4.0}, {"loss": 2.0}]) == [4.0, 3.0]
+
+
+def test_M_080_of_a_metric_over_epochs():
+    """Moved once per epoch, by the metric over that epoch's batches."""
+    got = published(
+        RunningAverage(Average(), alpha=0.5),
+        [1.0, 3.0],
+        RunningEpochWise(),
+        Events.EPOCH_COMPLETED,
+        max_epochs=2,
+    )
+    assert got == [2.0, 2.0]
+    outputs = iter([1.0, 3.0, 5.0, 7.0])
+    got = published(
+        RunningAverage(Average(output_transform=lambda _: next(outputs)), alpha=0.5),
+        [0, 0],
+        RunningEpochWise(),
+        Events.EPOCH_COMPLETED,
+        max_epochs=2,
+    )
+    assert got == [2.0, 4.0]
+
+
+def test_M_080_of_a_combination_of_metrics():
+    """Arithmetic on metrics can be averaged too."""
+    assert published(RunningAverage(2 * Average() + 1, alpha=0.5), [4.0, 2.0]) == [9.0, 7.0]
+
+
+def test_by_hand():
+    """update() and compute() work without an engine, with and without a metric."""
+    average = RunningAverage(Average(), alpha=0.5)
+    average.update(4.0)
+    average.update(2.0)
+    assert average.compute() == 3.0
+    average.reset()
+    with pytest.raises(NotComputableError, match="RunningAverage has seen no value"):
+        average.compute()
+
+
+def test_vectors_and_first_integers():
+    """Tensors with dimensions are averaged element by element; numbers become floats."""
+    average = RunningAverage(alpha=0.98, output_transform=lambda x: x)
+    average.update(torch.tensor([1.0, 2.0]))
+    average.update(torch.tensor([2.0, 2.0]))
+    assert average.compute().tolist() == pytest.approx([1.02, 2.0], rel=1e-12)
+    average.reset()
+    average.update(3)
+    assert isinstance(average.compute(), float)
+
+
+def test_values_that_were_published_do_not_change():
+    """A tensor in state.metrics is not changed by the iterations after it, nor the output by the average."""
+    outputs = [torch.tensor([4.0]), torch.tensor([2.0])]
+    got = published(RunningAverage(alpha=0.5, output_transform=lambda x: x), outputs)
+    assert [x.item() for x in got] == [4.0, 3.0]
+    assert [x.item() for x in outputs] == [4.0, 2.0]
+
+
+def test_values_of_accelerators_are_published_without_waiting():
+    """A tensor that is not on the CPU is published as it is: a number would have to be fetched."""
+    average = RunningAverage(output_transform=lambda x: x)
+    output = torch.tensor(1.0, device="meta")  # a device whose values cannot be fetched at all
+    assert published(average, [output, output])[-1].device.type == "meta"
+
+
+def test_no_graph_is_kept():
+    """An output with a graph leaves none in the average."""
+    average = RunningAverage(output_transform=lambda x: x)
+    average.update(torch.ones((), requires_grad=True) * 2)
+    average.update(torch.ones((), requires_grad=True) * 2)
+    assert not average.compute().requires_grad
+
+
+def test_M_005_the_metric_belongs_to_the_average():
+    """A metric that is attached itself, or averaged twice, is refused: the average resets it at each iteration."""
+    engine, accuracy = Engine(lambda engine, batch: batch), Accuracy()
+    accuracy.attach(engine, "accuracy", RunningBatchWise())
+    with pytest.raises(
+        ValueError, match=r"Accuracy is in use as RunningBatchWise.*source of a RunningAverage"
+    ):
+        RunningAverage(accuracy).attach(engine, "average")
+    accuracy.detach(engine, RunningBatchWise())
+    average = RunningAverage(accuracy)
+    average.attach(engine, "average")
+    average.attach(engine, "second name")
+    for other in (RunningAverage(accuracy), accuracy):
+        with pytest.raises(ValueError, match="in use as the source of a RunningAverage"):
+            other.attach(engine, "other")
+    average.detach(engine)
+    assert not engine.has_event_handler(accuracy.iteration_completed)
+    accuracy.attach(engine, "accuracy", EpochWise())
+
+
+def test_other_usages():
+    """With BatchWise each value stands for itself."""
+    average = RunningAverage(alpha=0.5, output_transform=lambda x: x)
+    assert published(average, [4.0, 2.0], BatchWise()) == [4.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({}, ValueError, "give RunningAverage a metric"),
+        ({"src": Average(), "output_transform": abs}, ValueError, "and not both"),
+        ({"src": Average(), "device": "cpu"}, ValueError, "got device='cpu'"),
+        ({"src": abs}, TypeError, "src must be a metric, got <built-in function abs>"),
+        ({"output_transform": abs, "alpha": 0}, ValueError, "above 0 and at most 1, got 0"),
+        ({"output_transform": abs, "alpha": 1.5}, ValueError, "got 1.5"),
+        ({"output_transform": abs, "alpha": float("nan")}, ValueError, "got nan"),
+    ],
+)
+def test_M_080_arguments(arguments, error, message):
+    """Wrong arguments are refused with what was given."""
+    with pytest.raises(error, match=message):
+        RunningAverage(**arguments)
+
+
+def test_M_080_outputs_that_cannot_be_averaged():
+    """Mappings and strings are refused by type."""
+    average = RunningAverage(output_transform=lambda x: x)
+    with pytest.raises(TypeError, match="RunningAverage takes numbers and tensors, got a dict"):
+        average.update({"loss": 1})
+    with pytest.raises(TypeError, match="takes no mappings"):
+        published(average, [{"loss": 1}])
+
+
+def test_moved_average_is_the_pure_function():
+    """The recurrence, without any state."""
+    assert moved_average(None, 3, 0.5) == 3.0
+    assert moved_average(1.0, torch.tensor(2.0), 0.75) == 1.25
+    assert moved_average(torch.tensor(1.0), 2.0, 0.75) == 1.25
+
+
+def test_state_and_pickle():
+    """Saved, loaded and copied averages go on where they were, the metric's data included."""
+    average, fresh = (RunningAverage(Average(), alpha=0.5) for _ in range(2))
+    average.update(4.0)
+    fresh.load_state_dict(average.state_dict())
+    for other in (fresh, pickle.loads(pickle.dumps(average))):
+        other.update(2.0)
+        assert other.compute() == 3.0
+
+
+def test_M_080_two_ranks(run_ranks):
+    """Over two gloo processes the average is that of the mean of both, of numbers, tensors and metrics."""
+
+    def check(rank):
+        import torch
+
+        from glowplug import Engine
+        from glowplug_metrics import Accuracy, RunningAverage
+
+        engine = Engine(lambda engine, batch: batch)
+        RunningAverage(alpha=0.5, output_transform=lambda out: out[2]).attach(engine, "number")
+        RunningAverage(alpha=0.5, output_transform=lambda out: torch.tensor(out[2])).attach(engine, "tensor")
+        RunningAverage(Accuracy(output_transform=lambda out: out[:2]), alpha=0.5).attach(engine, "accuracy")
+        zero, one = torch.tensor([0]), torch.tensor([1])
+        batches = [(one, one, 4.0 + rank), (zero, one if rank else zero, 2.0 + rank)]
+        return engine.run(batches).metrics
+
+    results = run_ranks(check)
+    assert results == [{"number": 3.5, "tensor": 3.5, "accuracy": 0.75}] * 2
