@@ -7,14 +7,14 @@ it gets, which filter guards it. What is left for a firing is one tuple of ``(ca
 from __future__ import annotations
 
 import functools
-import inspect
 import itertools
 import weakref
 from collections.abc import Callable
 from enum import IntEnum
 from types import MethodType
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
+from glowplug.calls import Call, Key, compile_call
 from glowplug.events import (
     AnyEvent,
     CallableEventWithFilter,
@@ -28,8 +28,6 @@ from glowplug.handles import RemovableEventHandle
 from glowplug.state import State
 from glowplug.stateful import StatefulHandlers
 
-Key: TypeAlias = EventEnum | str
-Call: TypeAlias = Callable[..., Any]
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
@@ -89,21 +87,40 @@ class Registration:
 
 
 class Channel:
-    """One event of one engine: its registrations, and the tuple that a firing reads."""
+    """One event of one engine: its registrations, and what a firing reads.
 
-    def __init__(self, key: Key) -> None:
+    Args:
+        key: the event.
+        counter: the state attribute that counts it; ``None``: its firings are counted here (E-067).
+    """
+
+    registrations: tuple[Registration, ...] = ()
+    calls: tuple[tuple[Call, int | EventFilter | None], ...] = ()
+    unfiltered: tuple[Call, ...] = ()  # the same calls, if none of them has a filter
+    firings = 0
+    seen = due = -1  # the counter of the last firing, and the next one at which a filter lets a handler run
+
+    def __init__(self, key: Key, counter: str | None = None) -> None:
         self.key = key
-        self.calls: tuple[tuple[Call, int | EventFilter | None], ...] = ()
-        self.registrations: tuple[Registration, ...] = ()
-        self.firings = 0  # the counter of an event that has none in the state (E-067)
+        self.counter = counter
 
     def change(self, registrations: tuple[Registration, ...]) -> None:
         """Take other registrations; a firing under way goes on with those that it began with (E-037)."""
         self.registrations = tuple(sorted(registrations, key=lambda r: (r.phase, r.order)))
         self.calls = tuple((r.call, r.only) for r in self.registrations)
+        filtered = any(only is not None for _, only in self.calls)
+        self.unfiltered = () if filtered else tuple(call for call, _ in self.calls)
+        self.seen = self.due = -1
+
+    def next_due(self, counter: int) -> int:
+        """Return the next counter at which a handler may have to run."""
+        steps = [only for _, only in self.calls if only.__class__ is int]
+        if len(steps) < len(self.calls):
+            return counter + 1
+        return min(((counter // step + 1) * step for step in steps), default=counter + 1)  # type: ignore[operator]  # the class was looked at
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "calls"}
+        return {name: value for name, value in vars(self).items() if name not in ("calls", "unfiltered")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -119,7 +136,9 @@ class Dispatcher:
     def __init__(self) -> None:
         self.state = State()
         self.last_event_name: CallableEventWithFilter | str | None = None
-        self._channels: dict[Key, Channel] = {event: Channel(event) for event in Events}
+        self._channels: dict[Key, Channel] = {
+            event: Channel(event, self.state.event_to_attr.get(event)) for event in Events
+        }
         self._stateful = StatefulHandlers()
 
     # Registration
@@ -157,7 +176,7 @@ class Dispatcher:
             self._channels.setdefault(name, Channel(name))
             if event_to_attr and name in event_to_attr:
                 attribute = event_to_attr[name]
-                self.state.event_to_attr[name] = attribute
+                self.state.event_to_attr[name] = self._channels[name].counter = attribute
                 if not hasattr(self.state, attribute):
                     setattr(self.state, attribute, 0)
 
@@ -338,30 +357,30 @@ class Dispatcher:
 
     def _fire(self, channel: Channel) -> None:
         """Run the handlers of one event."""
+        if channel.counter is None:
+            channel.firings += 1
+        if channel.unfiltered:
+            self.last_event_name = channel.key
+            for call in channel.unfiltered:
+                call(self)
+            return
+        counter = channel.firings if channel.counter is None else getattr(self.state, channel.counter)
+        if counter == channel.seen + 1 and counter < channel.due:  # as expected, and nobody's turn
+            channel.seen = counter
+            return
         self.last_event_name = channel.key
-        counter = self._count(channel)
         for call, only in channel.calls:
             if only is None or (counter % only == 0 if only.__class__ is int else only(self, counter)):  # type: ignore[operator]  # the class was looked at
                 call(self)
+        channel.seen, channel.due = counter, channel.next_due(counter)
 
     def _due(self, channel: Channel) -> list[Call]:
         """Return the calls of one firing, for events that do more than call one after the other."""
         self.last_event_name = channel.key
-        counter = self._count(channel)
-        return [
-            registration.call
-            for registration in channel.registrations
-            if registration.filter is None or registration.filter(self, counter)
-        ]
-
-    def _count(self, channel: Channel) -> int:
-        """Return the counter that the filters of this firing see."""
-        attribute = self.state.event_to_attr.get(channel.key)
-        if attribute is None:
+        if channel.counter is None:
             channel.firings += 1
-            return channel.firings
-        counter: int = getattr(self.state, attribute)
-        return counter
+        counter = channel.firings if channel.counter is None else getattr(self.state, channel.counter)
+        return [r.call for r in channel.registrations if r.filter is None or r.filter(self, counter)]
 
     def _find(self, event_name: CallableEventWithFilter | str) -> Channel | None:
         key = event_name.event if isinstance(event_name, CallableEventWithFilter) else event_name
@@ -396,80 +415,3 @@ def phase_of(handler: Any) -> Phase:
         if isinstance(phase, Phase):
             return phase
     return Phase.USER
-
-
-def describe_handler(handler: Any) -> str:
-    """Return the name by which a reader knows a handler."""
-    while isinstance(handler, functools.partial):
-        handler = handler.func
-    name: str = getattr(handler, "__qualname__", type(handler).__qualname__)
-    return name
-
-
-def compile_call(  # noqa: PLR0911 - one return per form of call
-    handler: Callable[..., Any], key: Key, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Call:
-    """Return ``call(engine, *payload)`` for a handler, decided once from its signature (E-032, E-039).
-
-    Raises:
-        TypeError: not callable, or ``async``.
-        ValueError: the handler cannot take what it would be given.
-    """
-    signature = _signature(handler, key)
-
-    def takes(*first: Any, **more: Any) -> bool:
-        try:
-            signature.bind(*first, *args, **kwargs, **more)
-        except TypeError:
-            return False
-        return True
-
-    engine = payload = object()
-    if key is Events.EXCEPTION_RAISED:
-        if takes(engine, payload):
-            return lambda e, error: handler(e, error, *args, **kwargs)
-        if takes(payload):
-            return lambda _, error: handler(error, *args, **kwargs)
-        raise ValueError(_misfit(handler, key, "(engine, exception) or (exception)", args, kwargs))
-    if key is Events.TERMINATE_SINGLE_EPOCH:
-        if takes(engine, iter_counter=0):
-            return lambda e, n: handler(e, *args, iter_counter=n, **kwargs)
-        if takes(iter_counter=0):
-            return lambda _, n: handler(*args, iter_counter=n, **kwargs)
-    elif not args and not kwargs and takes(engine):
-        return handler  # the fastest call there is
-    if takes(engine):
-        return lambda e, *_: handler(e, *args, **kwargs)
-    if takes():
-        return lambda *_: handler(*args, **kwargs)
-    raise ValueError(_misfit(handler, key, "(engine) or ()", args, kwargs))
-
-
-def _signature(handler: Any, key: Key) -> inspect.Signature:
-    name = describe_handler(handler)
-    if not callable(handler):
-        hint = "; use engine.attach(handler) for it" if hasattr(handler, "attach") else ""
-        raise TypeError(f"a handler of {key} must be callable, got {handler!r}{hint}")
-    function = handler
-    while isinstance(function, functools.partial):
-        function = function.func
-    for candidate in (function, getattr(type(function), "__call__", None)):  # noqa: B004 - the method itself is asked for
-        if inspect.iscoroutinefunction(candidate) or inspect.isasyncgenfunction(candidate):
-            raise TypeError(
-                f"handler {name} of {key} is an async function, which nobody would await; make it a plain function, "
-                "and run your coroutine in it with asyncio.run(...)"
-            )
-    try:
-        return inspect.signature(handler)
-    except ValueError:
-        raise ValueError(
-            f"handler {name} of {key} does not tell its arguments; wrap it: lambda engine: {name}(...)"
-        ) from None
-
-
-def _misfit(handler: Any, key: Key, form: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    extra = f", followed by the given {args!r} {kwargs!r}" if args or kwargs else ""
-    return (
-        f"handler {describe_handler(handler)}{inspect.signature(handler)} of {key} cannot be called with {form}{extra}; "
-        "change its arguments, or wrap it in a lambda"
-    )

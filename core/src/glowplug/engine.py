@@ -8,12 +8,15 @@ import math
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from numbers import Integral
+from itertools import repeat
 from time import perf_counter
 from typing import Any, Literal, TypeAlias
 
+from glowplug import random_state, resume
+from glowplug.calls import positional_arity
 from glowplug.dispatch import Channel, Dispatcher
 from glowplug.events import Events
+from glowplug.limits import check_data, check_length, epoch_length_of, is_done, limits_of, position_of
 from glowplug.state import RunOutcome, State
 
 ProcessFunction: TypeAlias = Callable[[Any, Any], Any]
@@ -63,11 +66,15 @@ class Engine(Dispatcher):
         self.should_interrupt = False
         self._asked = False  # whether any of the three is set: all that the loop looks at
         self.state_dict_user_keys: list[str] = []
-        self._iterator: Iterator[Any] | None = None
-        self._iterations_done = 0  # of the current epoch
         self._loop: Loop | None = None  # suspended by interrupt()
         self._is_running = False
+        self._iterator: Iterator[Any] | None = None  # of the pass under way
+        self._pass: resume.DataPass | None = None  # the pass under way, or the last one
+        self._in_epoch = False  # between EPOCH_STARTED and EPOCH_COMPLETED
+        self._epoch_start = 0  # the iteration before the first one of the epoch
+        self._stepped = 0  # the last iteration whose step was done
         self._was_loaded = False
+        self._resuming: Mapping[str, Any] | None = None  # where a loaded state stands, until the run is there
         self._parent: Engine | None = None
 
     @property
@@ -158,31 +165,49 @@ class Engine(Dispatcher):
         Raises:
             TypeError: ``data`` is not iterable.
         """
-        _check_data(data)
+        check_data(data)
         self.state.dataloader = data
-        self._iterator = iter(data)
+        self._begin_pass()
 
     # State of the run
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a later run needs to go on: counters, limits, the state of stateful handlers (E-180).
+        """Return what a later run needs to go on with the very next batch (E-180).
+
+        Counters, limits, ``state_dict_user_keys``, the state of stateful handlers, and where in the data and in the
+        random numbers the engine is. All of it loads with ``torch.load(weights_only=True)``. Called from the step, or
+        from a handler before it, it is the state before that iteration.
 
         Example:
             >>> from glowplug import Engine
             >>> engine = Engine(lambda engine, batch: batch)
             >>> _ = engine.run([1, 2], max_epochs=3)
-            >>> engine.state_dict()
-            {'epoch_length': 2, 'iteration': 6, 'max_epochs': 3}
+            >>> state = engine.state_dict()
+            >>> state["iteration"], state["epoch_length"], state["max_epochs"], state["resume"]["epoch"]
+            (6, 2, 3, 3)
         """
         state = self.state
         limit = "max_epochs" if state.max_iters is None else "max_iters"
         handlers = self._stateful.state_dict()
+        # An iteration whose step is not done does not count: its batch comes again.
+        iteration = self._stepped if self._stepped == state.iteration - 1 else state.iteration
         return {
             "epoch_length": state.epoch_length,
-            "iteration": state.iteration,
+            "iteration": iteration,
             limit: getattr(state, limit),
             **{key: getattr(state, key) for key in self.state_dict_user_keys},
             **({"handlers": handlers} if handlers else {}),
+            **({"resume": self._place(iteration)} if self._pass is not None or iteration else {}),
+        }
+
+    def _place(self, iteration: int) -> dict[str, Any]:
+        """Return where the engine is after an iteration: in its epoch, in its data, in the random numbers."""
+        return {
+            "format": resume.FORMAT,
+            "epoch": self.state.epoch - self._in_epoch,
+            "epoch_iterations": iteration - self._epoch_start if self._in_epoch else None,
+            "data": None if self._pass is None else self._pass.position(iteration),
+            "random": random_state.capture(),
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -194,7 +219,8 @@ class Engine(Dispatcher):
 
         Raises:
             TypeError: not a mapping.
-            ValueError: a key is missing, or the numbers contradict each other. Nothing has been loaded then.
+            ValueError: a key is missing, the numbers contradict each other, or the state was written in a format that
+                this version does not know. Nothing has been loaded then.
         """
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"an engine's state is a mapping, got {type(state_dict).__name__}")
@@ -209,9 +235,15 @@ class Engine(Dispatcher):
                 f"state_dict_user_keys asks for {', '.join(missing)}, which the state does not have; got the keys "
                 f"{list(state_dict)}"
             )
-        iteration, epoch = _position(state_dict)
+        place = state_dict.get("resume")
+        iteration, epoch = position_of(state_dict)
+        if place is not None:
+            resume.check_format(place)
+            epoch = place["epoch"]
         state = self.state
-        self._loop = self._iterator = None
+        self._loop = self._iterator = self._pass = None
+        self._resuming = place
+        self._stepped = iteration
         state.epoch_length = state_dict["epoch_length"]
         state.iteration, state.epoch = iteration, epoch
         state.max_epochs, state.max_iters = state_dict.get("max_epochs"), state_dict.get("max_iters")
@@ -232,12 +264,12 @@ class Engine(Dispatcher):
     ) -> Loop:
         """Check the arguments, and return the loop to run: the suspended one, or one that starts or resumes (E-092)."""
         state = self.state
-        _check_data(data)
-        limits = _limits(state, max_epochs, max_iters)
+        check_data(data)
+        limits = limits_of(state, max_epochs, max_iters)
         if state.max_epochs is None and state.max_iters is None:  # also how a user forces a new run (E-096)
             fresh = True
         else:  # a loaded state is gone on with even where nothing is left to do (E-185)
-            fresh = self._loop is None and not self._was_loaded and _is_done(state, *limits)
+            fresh = self._loop is None and not self._was_loaded and is_done(state, *limits)
         if fresh:
             self._start_anew(data, max_epochs, max_iters, epoch_length)
         elif epoch_length not in (None, state.epoch_length) and (state.epoch_length or self._loop):
@@ -267,12 +299,13 @@ class Engine(Dispatcher):
         epoch_length: int | None,
     ) -> None:
         state = self.state
-        length = _epoch_length(data, epoch_length)
+        length = epoch_length_of(data, epoch_length)
         if length is None and data is None:
             length = state.epoch_length
-        _check_length(data, length)
-        self._loop = self._iterator = None
-        self._iterations_done = 0
+        check_length(data, length)
+        self._loop = self._pass = self._resuming = None
+        self._in_epoch = False
+        self._epoch_start = self._stepped = 0
         state.iteration = state.epoch = 0
         state.max_epochs = 1 if max_epochs is None and max_iters is None else max_epochs
         state.max_iters = max_iters
@@ -286,11 +319,17 @@ class Engine(Dispatcher):
     def _resume(self, data: Iterable[Any] | None, epoch_length: int | None) -> None:
         state = self.state
         if state.epoch_length is None:
-            state.epoch_length = _epoch_length(data, epoch_length)
-            _check_length(data, state.epoch_length)
-        if self._was_loaded:
-            self._iterations_done = state.iteration
-        self._iterations_done %= state.epoch_length or 1  # an epoch that failed is gone on with (E-158)
+            state.epoch_length = epoch_length_of(data, epoch_length)
+            check_length(data, state.epoch_length)
+        place = self._resuming
+        self._in_epoch = place is not None and place["epoch_iterations"] is not None
+        if place is not None:
+            done = place["epoch_iterations"] or 0
+        elif self._was_loaded:
+            done = state.iteration
+        else:  # an epoch that failed is gone on with, one that was ended on purpose is not (E-134, E-158)
+            done = state.iteration - self._epoch_start if state.outcome is RunOutcome.FAILED else 0
+        self._epoch_start = state.iteration - (done if self._in_epoch else done % (state.epoch_length or 1))
         state.dataloader = data
 
     # The loop
@@ -300,25 +339,28 @@ class Engine(Dispatcher):
         state, begin = self.state, perf_counter()
         try:
             yield from self._event(Events.STARTED)
-            while not _is_done(state, state.max_epochs, state.max_iters):
+            if self._resuming is not None and not self._in_epoch:
+                random_state.restore(self._resuming["random"])
+            while self._in_epoch or not is_done(state, state.max_epochs, state.max_iters):
                 state.epoch += 1
+                self._in_epoch = True
                 epoch_begin = perf_counter()
-                yield from self._event(Events.EPOCH_STARTED)
                 skip_completed = False
+                yield from self._event(Events.EPOCH_STARTED)
                 try:
                     yield from self._iterations()
                 except _EndEpoch:
                     self._iterator = None
-                    yield from self._event(Events.TERMINATE_SINGLE_EPOCH, self._iterations_done)
+                    yield from self._event(Events.TERMINATE_SINGLE_EPOCH, state.iteration - self._epoch_start)
                     skip_completed = self.should_terminate_single_epoch == "skip_epoch_completed"
                     self.should_terminate_single_epoch = False
-                self._iterations_done = 0
+                self._in_epoch = False
+                self._epoch_start = state.iteration
                 state.times["EPOCH_COMPLETED"] = perf_counter() - epoch_begin
                 if not skip_completed:
                     yield from self._event(Events.EPOCH_COMPLETED)
                     state.times["EPOCH_COMPLETED"] = perf_counter() - epoch_begin
         except _EndRun:
-            self._iterations_done = 0  # what is left of this epoch is not made up for (E-134)
             self._fire(self._channels[Events.TERMINATE])
         state.times["COMPLETED"] = perf_counter() - begin
         if self.should_terminate != "skip_completed":
@@ -331,64 +373,102 @@ class Engine(Dispatcher):
         state, channels, step = self.state, self._channels, self._process_function
         get_started, get_completed = channels[Events.GET_BATCH_STARTED], channels[Events.GET_BATCH_COMPLETED]
         started, completed = channels[Events.ITERATION_STARTED], channels[Events.ITERATION_COMPLETED]
-        if self._iterator is None and state.dataloader is not None:
-            self._iterator = iter(state.dataloader)
-        while self._iterations_done != state.epoch_length:
-            if self._iterator is not None:
-                state.batch = None
-                if get_started.calls:
-                    self._fire(get_started)
-                    if self._asked:
-                        yield from self._obey(get_started)
-                try:
-                    state.batch = next(self._iterator)
-                except StopIteration:
-                    if not (yield from self._refill()):
-                        return
+        if state.dataloader is None:  # no batches are got, so nothing is told of it (E-018)
+            get_started = get_completed = Channel("no data")
+        if self._iterator is None:
+            self._begin_pass()
+        end = self._end()
+        if state.iteration >= end:  # the loaded state is at the end of its epoch
+            return
+        restarted_at = None
+        state.batch = None
+        if get_started.calls:
+            self._fire(get_started)
+            if self._asked:
+                yield from self._obey(get_started)
+        while True:
+            iterator = self._iterator
+            for state.batch in iterator:  # type: ignore[union-attr]  # there is a pass
                 state.output = None
                 if get_completed.calls:
                     self._fire(get_completed)
                     if self._asked:
                         yield from self._obey(get_completed)
-            else:
-                state.batch = state.output = None
-            state.iteration += 1
-            self._iterations_done += 1
-            if started.calls:
-                self._fire(started)
+                state.iteration += 1
+                if started.calls:
+                    self._fire(started)
+                    if self._asked:
+                        yield from self._obey(started)
+                state.output = step(self, state.batch)
+                self._stepped = state.iteration
+                if completed.calls:
+                    self._fire(completed)
                 if self._asked:
-                    yield from self._obey(started)
-            state.output = step(self, state.batch)
-            if completed.calls:
-                self._fire(completed)
-            if self._asked:
-                yield from self._obey(completed)
-            if state.iteration == state.max_iters and self._iterations_done != state.epoch_length:
-                raise _EndRun
+                    yield from self._obey(completed)
+                if state.iteration >= end:
+                    if self._is_cut_short():
+                        raise _EndRun
+                    return
+                state.batch = None  # noqa: PLW2901 - so that the batch is not kept while the next one is got (E-118)
+                if get_started.calls:
+                    self._fire(get_started)
+                    if self._asked:
+                        yield from self._obey(get_started)
+                if self._iterator is not iterator:  # set_data() was called
+                    break
+            else:
+                if not (yield from self._refill(dry=restarted_at == state.iteration)):
+                    return
+                restarted_at = state.iteration
 
-    def _refill(self) -> Generator[None, None, bool]:
-        """Go on after the end of the data, and return whether there is a batch to go on with (E-015, E-110)."""
+    def _end(self) -> float:
+        """Return the iteration after which this epoch, or the run, ends."""
         state = self.state
+        end = math.inf if state.epoch_length is None else self._epoch_start + state.epoch_length
+        return end if state.max_iters is None else min(end, state.max_iters)
+
+    def _is_cut_short(self) -> bool:
+        """Return whether max_iters ends the run inside an epoch (E-104)."""
+        state = self.state
+        return (
+            state.iteration == state.max_iters and state.iteration - self._epoch_start != state.epoch_length
+        )
+
+    def _begin_pass(self) -> None:
+        """Take an iterator over the data: a new one, or after a load the one that was left."""
+        state, place, self._resuming = self.state, self._resuming, None
+        if place is not None and self._in_epoch and place["epoch_iterations"] is not None:
+            random_state.restore(place["random"])
+        if state.dataloader is None:
+            self._iterator = repeat(None)
+            return
+        if place is not None and place["data"] is not None:
+            self._pass = resume.resumed(state.dataloader, state.iteration, place["data"])
+        else:
+            self._pass = resume.DataPass(state.dataloader, state.iteration)
+        self._iterator = self._pass.iterator
+
+    def _refill(self, *, dry: bool) -> Generator[None, None, bool]:
+        """Go on after the end of the data, and return whether there is a new pass to go on with (E-015, E-110)."""
+        state, done = self.state, self.state.iteration - self._epoch_start
         if state.epoch_length is None:
-            state.epoch_length = length = self._iterations_done
+            state.epoch_length = done
             if state.max_iters is not None:
-                state.max_epochs = math.ceil(state.max_iters / length) if length else state.epoch
+                state.max_epochs = math.ceil(state.max_iters / done) if done else state.epoch
             return False
-        yield from self._event(Events.DATALOADER_STOP_ITERATION)
-        self._iterator = iter(state.dataloader)
-        try:
-            state.batch = next(self._iterator)
-        except StopIteration:
+        if dry:
             warnings.warn(
-                f"epoch {state.epoch} ends after {self._iterations_done} of {state.epoch_length} iterations: the data "
+                f"epoch {state.epoch} ends after {done} of {state.epoch_length} iterations: the data "
                 f"({type(state.dataloader).__name__}) gives no more batches. A generator can be used only once; give "
                 "something that can be iterated anew, or a smaller epoch_length= or max_epochs=",
                 stacklevel=5,
             )
-            if state.max_epochs is None and not self._iterations_done:  # max_iters would never be reached
+            if state.max_epochs is None and not done:  # max_iters would never be reached
                 self.terminate()
-                raise _EndRun from None
+                raise _EndRun
             return False
+        yield from self._event(Events.DATALOADER_STOP_ITERATION)
+        self._begin_pass()
         return True
 
     def _event(self, event: Events, *payload: Any) -> Generator[None, None, None]:
@@ -470,101 +550,16 @@ def _advance(loop: Loop) -> RunOutcome:
     except StopIteration as end:
         outcome: RunOutcome = end.value
         return outcome
+    except RuntimeError as error:
+        if (
+            str(error) != "generator raised StopIteration"
+        ):  # so Python calls it, when it leaves the loop (E-120)
+            raise
+        raise RuntimeError(
+            "StopIteration was raised by the step or by a handler, where it does not end the data; catch it there, or "
+            "call engine.terminate_epoch()"
+        ) from error.__cause__
     return RunOutcome.INTERRUPTED
-
-
-def _is_done(state: State, max_epochs: int | None, max_iters: int | None) -> bool:
-    if max_iters is not None and state.iteration >= max_iters:
-        return True
-    if max_epochs is None:
-        return False
-    if state.epoch_length is not None and state.iteration >= state.epoch_length * max_epochs:
-        return True
-    return state.epoch >= max_epochs
-
-
-def _limits(state: State, max_epochs: Any, max_iters: Any) -> tuple[int | None, int | None]:
-    """Return the limits that a run with these arguments has (E-095, E-097)."""
-    if max_epochs is not None and max_iters is not None:
-        raise ValueError(f"give max_epochs or max_iters, not both; got {max_epochs!r} and {max_iters!r}")
-    for name, limit, reached in (
-        ("max_epochs", max_epochs, state.epoch),
-        ("max_iters", max_iters, state.iteration),
-    ):
-        if limit is None:
-            continue
-        if not isinstance(limit, Integral) or limit < 1:
-            raise ValueError(f"{name} must be an integer of at least 1, got {limit!r}")
-        mode = None
-        if state.max_iters is not None:
-            mode = "max_iters"
-        elif state.max_epochs is not None:
-            mode = "max_epochs"
-        if mode not in (None, name):
-            raise ValueError(
-                f"this engine's run is limited by {mode}={getattr(state, mode)}; to limit it by {name}, start anew: set "
-                f"engine.state.{mode} = None before run()"
-            )
-        if mode and limit < reached:
-            raise ValueError(
-                f"{name}={limit} is below what the state has reached already, {reached}; give more, or set "
-                f"engine.state.{name} = None before run() to start anew"
-            )
-    if max_epochs is None and max_iters is None:
-        return state.max_epochs, state.max_iters
-    return max_epochs, max_iters
-
-
-def _position(state_dict: Mapping[str, Any]) -> tuple[int, int]:
-    """Return iteration and epoch of a saved state (E-182, E-183)."""
-    least = {"epoch_length": 1, "iteration": 0, "epoch": 0, "max_epochs": 1, "max_iters": 1}
-    for name in state_dict.keys() & least.keys():
-        value = state_dict[name]
-        if value is None and least[name]:  # lengths and limits may be unknown, counters not
-            continue
-        if not isinstance(value, Integral) or value < least[name]:
-            raise ValueError(
-                f"{name} of an engine's state must be an integer of at least {least[name]}, got {value!r}"
-            )
-    length = state_dict["epoch_length"]
-    counter = "iteration" if "iteration" in state_dict else "epoch"
-    value = state_dict[counter]
-    if length is None:
-        if value != 0:
-            raise ValueError(
-                f"an engine's state with epoch_length=None can only be at {counter} 0, got {counter}={value!r}"
-            )
-        return 0, 0
-    iteration, epoch = (value, value // length) if counter == "iteration" else (value * length, value)
-    for limit, at, reached in (("max_epochs", "epoch", epoch), ("max_iters", "iteration", iteration)):
-        maximum = state_dict.get(limit)
-        if maximum is not None and maximum < reached:
-            raise ValueError(f"an engine's state at {at} {reached} cannot have {limit}={maximum}")
-    return iteration, epoch
-
-
-def _epoch_length(data: Iterable[Any] | None, epoch_length: int | None) -> int | None:
-    if epoch_length is not None:
-        return epoch_length
-    try:
-        return len(data)  # type: ignore[arg-type]  # whether it has a length is the question
-    except TypeError:  # also that of a DataLoader over an IterableDataset (E-099)
-        return None
-
-
-def _check_length(data: Iterable[Any] | None, length: object) -> None:
-    if length is None and data is None:
-        raise ValueError("run() without data needs epoch_length=, the number of iterations of an epoch")
-    if length is not None and (not isinstance(length, Integral) or length < 1):
-        raise ValueError(
-            f"nothing to run over: an epoch has zero size ({length!r} iterations); give data with at least one batch, "
-            "or an epoch_length= of at least 1"
-        )
-
-
-def _check_data(data: object) -> None:
-    if data is not None and not isinstance(data, Iterable) and not hasattr(data, "__getitem__"):
-        raise TypeError(f"data must be something that can be iterated over, batch after batch; got {data!r}")
 
 
 def _check_process_function(process_function: object) -> None:
@@ -574,6 +569,8 @@ def _check_process_function(process_function: object) -> None:
         raise ValueError(  # noqa: TRY004 - ignite's type for all misfits (E-002)
             f"Engine needs a function, called as f(engine, batch); got {process_function!r}"
         )
+    if positional_arity(process_function) == 2:  # noqa: PLR2004 - engine and batch
+        return
     try:
         inspect.signature(process_function).bind(None, None)
     except (TypeError, ValueError) as error:

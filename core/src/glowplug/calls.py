@@ -1,0 +1,106 @@
+"""How a handler is called: decided once, when it is registered, from its signature."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from types import FunctionType, MethodType
+from typing import Any, TypeAlias
+
+from glowplug.events import EventEnum, Events
+
+Key: TypeAlias = EventEnum | str
+Call: TypeAlias = Callable[..., Any]
+
+_WITH_PAYLOAD = (Events.EXCEPTION_RAISED, Events.TERMINATE_SINGLE_EPOCH)
+_SPECIAL = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+
+
+def describe_handler(handler: Any) -> str:
+    """Return the name by which a reader knows a handler."""
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    name: str = getattr(handler, "__qualname__", type(handler).__qualname__)
+    return name
+
+
+def compile_call(  # noqa: C901, PLR0911 - one branch and one return per form of call
+    handler: Callable[..., Any], key: Key, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Call:
+    """Return ``call(engine, *payload)`` for a handler, decided once from its signature (E-032, E-039).
+
+    Raises:
+        TypeError: not callable, or ``async``.
+        ValueError: the handler cannot take what it would be given.
+    """
+    if positional_arity(handler) == 1 and not args and not kwargs and key not in _WITH_PAYLOAD:
+        return handler  # the common case, for which inspect takes ten times as long
+    signature = _signature(handler, key)
+
+    def takes(*first: Any, **more: Any) -> bool:
+        try:
+            signature.bind(*first, *args, **kwargs, **more)
+        except TypeError:
+            return False
+        return True
+
+    engine = payload = object()
+    if key is Events.EXCEPTION_RAISED:
+        if takes(engine, payload):
+            return lambda e, error: handler(e, error, *args, **kwargs)
+        if takes(payload):
+            return lambda _, error: handler(error, *args, **kwargs)
+        raise ValueError(_misfit(handler, key, "(engine, exception) or (exception)", args, kwargs))
+    if key is Events.TERMINATE_SINGLE_EPOCH:
+        if takes(engine, iter_counter=0):
+            return lambda e, n: handler(e, *args, iter_counter=n, **kwargs)
+        if takes(iter_counter=0):
+            return lambda _, n: handler(*args, iter_counter=n, **kwargs)
+    elif not args and not kwargs and takes(engine):
+        return handler  # the fastest call there is
+    if takes(engine):
+        return lambda e, *_: handler(e, *args, **kwargs)
+    if takes():
+        return lambda *_: handler(*args, **kwargs)
+    raise ValueError(_misfit(handler, key, "(engine) or ()", args, kwargs))
+
+
+def positional_arity(function: object) -> int | None:
+    """Return how many arguments a plain function or method takes; ``None`` for all that needs a closer look."""
+    bound = isinstance(function, MethodType)
+    function = function.__func__ if isinstance(function, MethodType) else function
+    if not isinstance(function, FunctionType):
+        return None
+    code = function.__code__
+    return None if code.co_kwonlyargcount or code.co_flags & _SPECIAL else code.co_argcount - bound
+
+
+def _signature(handler: Any, key: Key) -> inspect.Signature:
+    name = describe_handler(handler)
+    if not callable(handler):
+        hint = "; use engine.attach(handler) for it" if hasattr(handler, "attach") else ""
+        raise TypeError(f"a handler of {key} must be callable, got {handler!r}{hint}")
+    function = handler
+    while isinstance(function, functools.partial):
+        function = function.func
+    for candidate in (function, getattr(type(function), "__call__", None)):  # noqa: B004 - the method itself is asked for
+        if inspect.iscoroutinefunction(candidate) or inspect.isasyncgenfunction(candidate):
+            raise TypeError(
+                f"handler {name} of {key} is an async function, which nobody would await; make it a plain function, "
+                "and run your coroutine in it with asyncio.run(...)"
+            )
+    try:
+        return inspect.signature(handler)
+    except ValueError:
+        raise ValueError(
+            f"handler {name} of {key} does not tell its arguments; wrap it: lambda engine: {name}(...)"
+        ) from None
+
+
+def _misfit(handler: Any, key: Key, form: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    extra = f", followed by the given {args!r} {kwargs!r}" if args or kwargs else ""
+    return (
+        f"handler {describe_handler(handler)}{inspect.signature(handler)} of {key} cannot be called with {form}{extra}; "
+        "change its arguments, or wrap it in a lambda"
+    )

@@ -1,0 +1,54 @@
+"""The states of all random number generators that a step or the data may draw from."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+
+def capture() -> dict[str, Any]:
+    """Return the states of python's, numpy's, torch's and CUDA's generators, of those that are imported.
+
+    It holds plain values and tensors only, so it can be stored with ``torch.save`` and loaded with
+    ``weights_only=True``.
+
+    Example:
+        >>> import random
+        >>> before = capture()
+        >>> first = random.random()
+        >>> restore(before)
+        >>> random.random() == first
+        True
+    """
+    states: dict[str, Any] = {}
+    random, numpy, torch = map(sys.modules.get, ("random", "numpy.random", "torch"))
+    if random is not None:
+        states["python"] = random.getstate()
+    if numpy is not None:
+        name, keys, position, has_gauss, gauss = numpy.get_state()
+        states["numpy"] = (name, keys.tolist(), int(position), int(has_gauss), float(gauss))
+    if torch is not None:
+        states["torch"] = torch.get_rng_state()
+        if torch.cuda.is_initialized():
+            states["cuda"] = torch.cuda.get_rng_state_all()
+    return states
+
+
+def restore(states: Mapping[str, Any]) -> None:
+    """Put the generators back into states that :func:`capture` returned.
+
+    Example:
+        >>> restore(capture())
+    """
+    random, numpy, torch = map(sys.modules.get, ("random", "numpy.random", "torch"))
+    if random is not None and "python" in states:
+        version, internal, gauss = states["python"]
+        random.setstate((version, tuple(internal), gauss))
+    if numpy is not None and "numpy" in states:
+        numpy.set_state(tuple(states["numpy"]))
+    if torch is not None and "torch" in states:
+        torch.set_rng_state(states["torch"])
+        if "cuda" in states and torch.cuda.is_available():
+            for device, state in zip(range(torch.cuda.device_count()), states["cuda"]):  # noqa: B905 - fewer devices than before: those that there are
+                torch.cuda.set_rng_state(state, device)

@@ -1,0 +1,173 @@
+"""Where an engine is in its data: what it takes to go on with the very next batch in another process.
+
+A pass over the data is one iterator. A later process makes the same pass again by putting the random number generators
+back to where they were when the pass began, taking a new iterator, and skipping what had been used of it. Data that keeps
+its own position (``state_dict`` and ``load_state_dict``, as torchdata's StatefulDataLoader) is asked instead.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from glowplug import random_state
+
+FORMAT = 1
+
+# Iterating over one of these draws no random numbers, so there is nothing to put back.
+_NOT_RANDOM = (list, tuple, range, str)
+
+
+class DataPass:
+    """One pass over the data: its iterator, and what it takes to make the same pass again.
+
+    Args:
+        data: what to iterate over.
+        iteration: the engine's iteration before the first batch of this pass.
+    """
+
+    def __init__(self, data: Iterable[Any], iteration: int) -> None:
+        self.data = data
+        self.first_iteration = iteration
+        self.start: dict[str, Any] | None = None
+        if not isinstance(data, _NOT_RANDOM) and not is_stateful(data):
+            self.start = {
+                "random": random_state.capture(),
+                "generators": _generators(data),
+                "epochs": _epochs(data),
+            }
+        self.iterator = _iterator(data)
+
+    def position(self, iteration: int) -> dict[str, Any]:
+        """Return how to get to the batch after this iteration, in plain values and tensors."""
+        used = iteration - self.first_iteration
+        if is_stateful(self.data):
+            return {"used": used, "data": self.data.state_dict()}  # type: ignore[attr-defined]  # that was the question
+        return {
+            "used": used,
+            "length": length_of(self.data),
+            "start": self.start,
+            "generators": _generators(self.data),
+        }
+
+
+def resumed(data: Iterable[Any], iteration: int, position: Mapping[str, Any]) -> DataPass:
+    """Return the pass that :meth:`DataPass.position` described, at the batch after ``iteration``.
+
+    The random number generators are left where they were.
+
+    Raises:
+        ValueError: the data cannot be brought to that batch.
+    """
+    used = position["used"]
+    if "data" in position:
+        if not is_stateful(data):
+            raise ValueError(
+                f"the saved run read its data through its state_dict(), and {type(data).__name__} has none: give run() "
+                "the same kind of loader, such as torchdata's StatefulDataLoader"
+            )
+        data.load_state_dict(position["data"])  # type: ignore[attr-defined]  # that was the question
+        return DataPass(data, iteration - used)
+    length = length_of(data)
+    if not used or used == position["length"] == length:
+        _set_generators(data, position["generators"])
+        return DataPass(data, iteration)
+    if length != position["length"]:
+        raise ValueError(
+            f"the saved run stopped after {used} of {position['length']} batches, and this data has {length}: it is not "
+            "the same data. Give run() the data of the saved run, or start at an epoch of your choice with "
+            "load_state_dict({'epoch': ..., 'epoch_length': ..., 'max_epochs': ...})"
+        )
+    if iter(data) is data:
+        raise ValueError(
+            f"the saved run stopped after {used} batches, and a {type(data).__name__} can be iterated only once, so "
+            "nobody knows where it stands. Give run() something that can be iterated anew (a list, a DataLoader), or "
+            "that has state_dict() and load_state_dict() (torchdata's StatefulDataLoader)"
+        )
+    return _replayed(data, iteration, position)
+
+
+def _replayed(data: Iterable[Any], iteration: int, position: Mapping[str, Any]) -> DataPass:
+    start, used = position["start"], position["used"]
+    current, epochs = random_state.capture(), _epochs(data)
+    if start is not None:
+        random_state.restore(start["random"])
+        _set_generators(data, start["generators"])
+        _set_epochs(data, start["epochs"])
+    replay = DataPass(data, iteration - used)
+    deque(islice(replay.iterator, used), maxlen=0)
+    _set_generators(data, position["generators"])
+    _set_epochs(data, epochs)
+    random_state.restore(current)
+    return replay
+
+
+def check_format(place: Mapping[str, Any]) -> None:
+    """Refuse what a later version wrote.
+
+    Raises:
+        ValueError: another format than this version's.
+    """
+    if place.get("format") != FORMAT:
+        raise ValueError(
+            f"this engine's state is of format {place.get('format')!r}, and this version of glowplug knows format "
+            f"{FORMAT}; load it with the version that wrote it"
+        )
+
+
+def is_stateful(data: object) -> bool:
+    """Return whether the data keeps its own position."""
+    return hasattr(data, "state_dict") and hasattr(data, "load_state_dict")
+
+
+def length_of(data: object) -> int | None:
+    """Return the number of batches, where it is known."""
+    try:
+        return len(data)  # type: ignore[arg-type]  # whether it has a length is the question
+    except TypeError:  # also that of a DataLoader over an IterableDataset (E-099)
+        return None
+
+
+def _iterator(data: Iterable[Any]) -> Iterator[Any]:
+    iterator = iter(data)
+    # An iterator that is not iterable itself breaks the protocol, but next() takes it, and so do we.
+    return iterator if hasattr(iterator, "__iter__") else iter(iterator.__next__, object())
+
+
+def _generators(data: object) -> dict[str, Any]:
+    """Return the states of the generators that a loader has for itself."""
+    return {path: part.get_state() for path, part in _parts(data) if hasattr(part, "get_state")}
+
+
+def _set_generators(data: object, states: Mapping[str, Any]) -> None:
+    for path, part in _parts(data):
+        if path in states:
+            part.set_state(states[path])
+
+
+def _epochs(data: object) -> dict[str, int]:
+    """Return the epochs that samplers were given with set_epoch()."""
+    return {
+        path: part.epoch
+        for path, part in _parts(data)
+        if hasattr(part, "set_epoch") and hasattr(part, "epoch")
+    }
+
+
+def _set_epochs(data: object, epochs: Mapping[str, int]) -> None:
+    for path, part in _parts(data):
+        if path in epochs:
+            part.set_epoch(epochs[path])
+
+
+def _parts(data: object) -> Iterator[tuple[str, Any]]:
+    """Yield the samplers and generators of a DataLoader, by their path from it."""
+    for path in ("generator", "sampler", "sampler.generator", "batch_sampler", "batch_sampler.sampler",
+                 "batch_sampler.sampler.generator"):  # fmt: skip
+        part: Any = data
+        for name in path.split("."):
+            part = getattr(part, name, None)
+        if part is not None:
+            yield path, part

@@ -1,0 +1,165 @@
+"""Train a small network on 1,797 real images of handwritten digits, each handler from a distribution of its own.
+
+    python docs/examples/digits.py             a new run
+    python docs/examples/digits.py --resume    go on from the newest checkpoint
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from glowplug import Engine, Events, create_supervised_evaluator, create_supervised_trainer
+from glowplug.loggers import OptimizerParamsHandler, OutputHandler, WeightsHistHandler
+from glowplug_early_stopping import EarlyStopping
+from glowplug_metrics import Accuracy, Loss, RunningAverage
+from glowplug_mlflow import MLflowLogger
+from glowplug_model_checkpoint import ModelCheckpoint
+from glowplug_progress import ProgressBar
+from glowplug_tensorboard import TensorboardLogger
+from glowplug_terminate_on_nan import TerminateOnNan
+
+
+def main() -> None:
+    options = parse_options()
+    torch.manual_seed(options.seed)
+    train_data, validation_data = load_data(options.seed)
+    train_loader = DataLoader(train_data, batch_size=options.batch_size, shuffle=True)
+    validation_loader = DataLoader(validation_data, batch_size=256)
+
+    model = make_model()
+    optimizer = torch.optim.Adam(model.parameters(), lr=options.learning_rate)
+    loss_fn = nn.CrossEntropyLoss()
+    trainer = create_supervised_trainer(model, optimizer, loss_fn)
+    evaluator = create_supervised_evaluator(model, metrics={"accuracy": Accuracy(), "loss": Loss(loss_fn)})
+
+    RunningAverage(output_transform=lambda loss: loss).attach(trainer, "loss")
+    trainer.attach(TerminateOnNan())
+    ProgressBar(desc="epochs").attach(
+        trainer, event_name=Events.EPOCH_COMPLETED, closing_event_name=Events.COMPLETED
+    )
+    ProgressBar(desc="iterations").attach(trainer, metric_names=["loss"])
+
+    @trainer.on(Events.EPOCH_COMPLETED)
+    def validate() -> None:
+        evaluator.run(validation_loader)
+
+    EarlyStopping(patience=options.patience, score_function="accuracy", trainer=trainer).attach(evaluator)
+    checkpoint = ModelCheckpoint(
+        options.output / "checkpoints",
+        filename_prefix="best",
+        score_name="accuracy",
+        n_saved=3,
+        require_empty=False,
+        global_step_transform=lambda *_: trainer.state.epoch,
+    )
+    to_save = {"model": model, "optimizer": optimizer, "trainer": trainer}
+    checkpoint.attach(evaluator, Events.COMPLETED, to_save)
+    if options.resume:
+        resume(options.output / "checkpoints", to_save)
+
+    tensorboard = TensorboardLogger(log_dir=options.output / "tensorboard")
+    mlflow = MLflowLogger(
+        tracking_uri=f"sqlite:///{options.output / 'mlflow.db'}", experiment_name="digits", run_name=options.name
+    )
+    with tensorboard, mlflow:
+        mlflow.log_params({name: str(value) for name, value in vars(options).items()})
+        for logger in (tensorboard, mlflow):
+            logger.attach(
+                trainer,
+                Events.ITERATION_COMPLETED(every=10),
+                OutputHandler("training", output_transform=lambda loss: {"batch_loss": loss}, metric_names=["loss"]),
+            )
+            logger.attach(trainer, Events.EPOCH_STARTED, OptimizerParamsHandler(optimizer))
+            logger.attach(evaluator, Events.COMPLETED, OutputHandler("validation", metric_names="all"))
+        tensorboard.attach(trainer, Events.EPOCH_COMPLETED, WeightsHistHandler(model))
+        trainer.run(train_loader, max_epochs=options.epochs)
+
+    report(options, trainer, checkpoint, model, validation_loader)
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--patience", type=int, default=8, help="epochs without a better accuracy before the end")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--seed", type=int, default=12)
+    parser.add_argument("--name", default="digits", help="of the run in MLflow")
+    parser.add_argument("--output", type=Path, default=Path("runs/digits"), help="where logs and checkpoints go")
+    return parser.parse_args()
+
+
+def load_data(seed: int) -> tuple[TensorDataset, TensorDataset]:
+    """Return 1,437 images to train on and 360 to validate with, each 1 x 8 x 8 in [0, 1]."""
+    digits = load_digits()
+    images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 16
+    labels = torch.tensor(digits.target)
+    train, validation = train_test_split(range(len(labels)), test_size=0.2, stratify=labels, random_state=seed)
+    return TensorDataset(images[train], labels[train]), TensorDataset(images[validation], labels[validation])
+
+
+def make_model() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 16, kernel_size=3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, kernel_size=3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Dropout(0.25),
+        nn.Linear(32 * 4 * 4, 64),
+        nn.ReLU(),
+        nn.Linear(64, 10),
+    )
+
+
+def resume(folder: Path, to_load: dict[str, object]) -> None:
+    newest = ModelCheckpoint.latest(folder, "best")
+    if newest is None:
+        sys.exit(f"there is no checkpoint in {folder} to resume from; run without --resume first")
+    ModelCheckpoint.load_objects(to_load, newest)
+    print(f"resuming from {newest}")
+
+
+def report(
+    options: argparse.Namespace, trainer: Engine, checkpoint: ModelCheckpoint, model: nn.Module, data: DataLoader
+) -> None:
+    """Evaluate the best checkpoint in a model of its own, and say what came of the run."""
+    best = checkpoint.best_checkpoint
+    if best is None:
+        sys.exit("no checkpoint was saved")
+    reloaded = make_model()
+    ModelCheckpoint.load_objects({"model": reloaded}, best)
+    metrics = {"accuracy": Accuracy(), "loss": Loss(nn.CrossEntropyLoss())}
+    now = create_supervised_evaluator(model, metrics=metrics).run(data).metrics
+    metrics = {"accuracy": Accuracy(), "loss": Loss(nn.CrossEntropyLoss())}
+    again = create_supervised_evaluator(reloaded, metrics=metrics).run(data).metrics
+
+    table = Table(title=f"handwritten digits, {trainer.state.outcome.value} after {trainer.state.epoch} epochs")
+    for column in ("", "validation accuracy", "validation loss"):
+        table.add_column(column, justify="left" if not column else "right")
+    table.add_row("at the end", f"{now['accuracy']:.4f}", f"{now['loss']:.4f}")
+    table.add_row("best checkpoint, reloaded", f"{again['accuracy']:.4f}", f"{again['loss']:.4f}")
+    console = Console(width=None if sys.stdout.isatty() else 100)
+    console.print(table)
+    for line in (
+        f"best checkpoint   {best}",
+        f"TensorBoard       {sys.executable} -m tensorboard.main --logdir {options.output / 'tensorboard'}",
+        f"MLflow            {sys.executable} -m mlflow ui --backend-store-uri sqlite:///{options.output / 'mlflow.db'}",
+    ):
+        print(line)
+
+
+if __name__ == "__main__":
+    main()
