@@ -6,12 +6,9 @@ import math
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
-from numbers import Integral, Real
-from operator import index
+from numbers import Integral
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeAlias
-
-import torch
 
 from glowplug import CallableEventWithFilter, EventEnum, Events, EventsList, Phase, RemovableEventHandle
 from glowplug.distributed import rank
@@ -19,11 +16,12 @@ from glowplug.exceptions import GlowplugWarning
 from glowplug.typing import EngineProtocol
 from glowplug_model_checkpoint import filenames
 from glowplug_model_checkpoint.disk_saver import DiskSaver
-from glowplug_model_checkpoint.objects import check_objects, load_states, states
+from glowplug_model_checkpoint.objects import check_objects, load_states, read, states
 from glowplug_model_checkpoint.ranks import alone, check_rank, together
+from glowplug_model_checkpoint.retention import Item, Retention, item_from, plain_number, without
 from glowplug_model_checkpoint.save_handler import BaseSaveHandler, three_arguments
 
-__all__ = ["Checkpoint", "CheckpointEvents", "Item"]
+__all__ = ["Checkpoint", "CheckpointEvents"]
 
 AnyEvent: TypeAlias = CallableEventWithFilter | EventsList | str
 ScoreFunction: TypeAlias = Callable[[Any], Any]
@@ -35,20 +33,13 @@ class CheckpointEvents(EventEnum):
     SAVED_CHECKPOINT = "saved_checkpoint"
 
 
-class Item(NamedTuple):
-    """One kept checkpoint: what it is ranked by, and its file name."""
-
-    priority: float
-    filename: str
-
-
 class _Plan(NamedTuple):
     """One save, decided on rank 0."""
 
     item: Item
     name: str
-    kept: tuple[Item, ...]  # in the order of their saves
-    evicted: tuple[Item, ...]  # the lowest first
+    kept: tuple[Item, ...]
+    evicted: tuple[Item, ...]
 
 
 class Checkpoint:
@@ -132,10 +123,7 @@ class Checkpoint:
         *,
         state_key: str | None = None,
     ) -> None:
-        if n_saved is not None and index(n_saved) < 1:
-            raise ValueError(
-                f"n_saved is how many checkpoints are kept: at least 1, or None for all; got {n_saved!r}"
-            )
+        self._kept = Retention(n_saved, greater_or_equal)
         for what, function in (
             ("score_function", score_function),
             ("global_step_transform", global_step_transform),
@@ -150,17 +138,14 @@ class Checkpoint:
         self.score_function = score_function
         if score_name is not None and score_function is None:
             self.score_function = self.get_default_score_fn(score_name)
-        self.n_saved = n_saved
         self.global_step_transform = global_step_transform
         self.include_self = include_self
-        self.greater_or_equal = greater_or_equal
         self.save_on_rank = save_on_rank
         self.state_key = type(self).__name__ if state_key is None else state_key
         self.to_save = self._checked(to_save)
         self.save_handler = self._handler(save_handler)
         self._save = three_arguments(self.save_handler)
-        self._saved: list[Item] = []
-        self._coming: Item | None = None
+        self._coming: tuple[Item, ...] = ()  # what is being saved
         self._has_warned = False
 
     # What is kept
@@ -168,32 +153,28 @@ class Checkpoint:
     @property
     def saved(self) -> tuple[Item, ...]:
         """What is kept, in the order of the saves."""
-        return tuple(self._saved)
+        return self._kept.items
 
     @property
     def last_checkpoint(self) -> Path | str | None:
         """The most recent save: a path in a folder, a bare name elsewhere, ``None`` before the first (H-026)."""
-        return self._locate(self._saved[-1].filename) if self._saved else None
+        return self._locate(self._kept.last)
 
     @property
     def best_checkpoint(self) -> Path | str | None:
         """The kept one with the highest priority; of equal ones the one that ``greater_or_equal`` prefers."""
-        if not self._saved:
-            return None
-        items = reversed(self._saved) if self.greater_or_equal else self._saved
-        return self._locate(max(items, key=_priority).filename)
+        return self._locate(self._kept.best)
 
     def reset(self) -> None:
         """Forget what is kept; the files stay (H-027)."""
-        self._saved = []
+        self._kept.items = ()
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is kept, as pairs of priority and file name in the order of the saves (H-028).
 
         Inside of a checkpoint, the state lists that checkpoint as well: who can read it knows that it was saved.
         """
-        coming = [] if self._coming is None else [self._coming]
-        return {"_saved": [tuple(item) for item in (*_without(self._saved, coming), *coming)]}
+        return {"_saved": self._kept.state(*self._coming)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over what an earlier run kept, as far as it is still there (H-028).
@@ -205,15 +186,18 @@ class Checkpoint:
             ValueError: it is something else; names that lead out of the folder are refused. Nothing is loaded then.
         """
         try:
-            items = [_item(*pair) for pair in state_dict["_saved"]]
+            items = [item_from(*pair) for pair in state_dict["_saved"]]
         except (TypeError, ValueError, KeyError) as error:
             raise ValueError(
-                f"{type(self).__name__} cannot take this state, {{'_saved': [(priority, filename), ...]}} is expected: {error}"
+                f"{type(self).__name__} cannot take this state: {error}; what is expected is "
+                "{'_saved': [(priority, filename), ...]}"
             ) from error
         handler = self.save_handler
-        self._saved = [
-            i for i in items if not isinstance(handler, BaseSaveHandler) or handler.exists(i.filename)
-        ]
+        self._kept.items = tuple(
+            item
+            for item in items
+            if not isinstance(handler, BaseSaveHandler) or handler.exists(item.filename)
+        )
 
     # Attaching
 
@@ -270,7 +254,7 @@ class Checkpoint:
         if plan is None:
             return
         run(partial(self._carry_out, plan, exception is not None))
-        self._saved = [*plan.kept, plan.item]
+        self._kept.items = plan.kept
         event = engine.last_event_name
         engine.fire_event(self.SAVED_CHECKPOINT)
         engine.last_event_name = event  # what the handlers that follow were called for
@@ -282,26 +266,17 @@ class Checkpoint:
         if not math.isfinite(priority):
             self._warn_once(priority)
             return None
-        if not self._ranks_among_kept(priority):
+        if not self._kept.admits(priority):
             return None
         name = self._name(self.to_save)
         item = Item(priority, self._filename(name, score, step, with_step=self._has_step))
-        others = sorted(_without(self._saved, [item]), key=_priority)
-        surplus = 0 if self.n_saved is None else max(0, len(others) + 1 - self.n_saved)
-        evicted = others[:surplus]
-        return _Plan(item, name, tuple(_without(self._saved, [item, *evicted])), tuple(evicted))
-
-    def _ranks_among_kept(self, priority: float) -> bool:
-        """Return whether this one is to be saved (H-015)."""
-        if self.n_saved is None or len(self._saved) < self.n_saved:
-            return True
-        lowest = sorted(map(_priority, self._saved))[-self.n_saved]  # a crash can leave more than n_saved
-        return priority > lowest or (self.greater_or_equal and priority == lowest)
+        kept = self._kept.keep_with(item)
+        return _Plan(item, name, kept, evicted=without(self._kept.items, *kept))
 
     def _score(self, engine: EngineProtocol) -> Any:
         if self.score_function is None:
             return None
-        return _number("the score of a checkpoint", self.score_function(engine))
+        return plain_number("the score of a checkpoint", self.score_function(engine))
 
     def _step(self, engine: EngineProtocol) -> int:
         if self.global_step_transform is None:
@@ -313,21 +288,21 @@ class Checkpoint:
 
     def _carry_out(self, plan: _Plan, is_alone: bool) -> None:
         """Save, record, and only then remove: in this order there is always one that can be loaded (H-024)."""
-        self._coming = plan.item
+        self._coming = (plan.item,)
         try:
             content = self._content(is_alone)
         finally:
-            self._coming = None
+            self._coming = ()
         if rank() != self.save_on_rank:
             return
         basename = f"{self.filename_prefix}_{plan.name}" if self.filename_prefix else plan.name
         metadata = {"basename": basename, "score_name": self.score_name, "priority": plan.item.priority}
         self._save(content, plan.item.filename, metadata)
-        self._saved = [*_without(self._saved, [plan.item]), plan.item]
+        self._kept.items = (*without(self._kept.items, plan.item), plan.item)
         for item in plan.evicted:
             if isinstance(self.save_handler, BaseSaveHandler):
                 self.save_handler.remove(item.filename)
-            self._saved = _without(self._saved, [item])
+            self._kept.items = without(self._kept.items, item)
 
     def _content(self, is_alone: bool) -> Any:
         content = states(self.to_save, self.save_on_rank, is_alone)
@@ -496,47 +471,8 @@ class Checkpoint:
             )
         return save_handler
 
-    def _locate(self, filename: str) -> Path | str:
-        return (
-            self.save_handler.locate(filename) if isinstance(self.save_handler, BaseSaveHandler) else filename
-        )
-
-
-def read(path: str | Path) -> Any:
-    """Return the content of a checkpoint file, on the CPU; nothing in it can run (S1).
-
-    Raises:
-        RuntimeError: a torch whose ``weights_only`` loading is known to be unsafe.
-        pickle.UnpicklingError: the file holds more than tensors and plain values.
-    """
-    if torch.__version__ < "2.10":
-        raise RuntimeError(
-            f"loading checkpoints safely needs torch 2.10 or later, this is {torch.__version__}"
-        )
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _priority(item: Item) -> float:
-    return item.priority
-
-
-def _without(items: list[Item], others: list[Item]) -> list[Item]:
-    """Return the items under other file names, in their order."""
-    names = {other.filename for other in others}
-    return [item for item in items if item.filename not in names]
-
-
-def _number(what: str, value: object) -> Any:
-    """Return a number as a plain Python one, which any loader of checkpoints takes."""
-    if not isinstance(value, Real):
-        raise ValueError(  # noqa: TRY004 - ignite's type (H-014)
-            f"{what} must be a number, got {value!r} of type {type(value).__name__}; take .item() of a tensor"
-        )
-    return int(value) if isinstance(value, Integral) else float(value)
-
-
-def _item(priority: object, filename: object) -> Item:
-    number = _number("a priority", priority)
-    if not math.isfinite(number):
-        raise ValueError(f"the priority of {filename!r} is {number}")
-    return Item(number, filenames.check_filename(filename))
+    def _locate(self, item: Item | None) -> Path | str | None:
+        if item is None:
+            return None
+        handler = self.save_handler
+        return handler.locate(item.filename) if isinstance(handler, BaseSaveHandler) else item.filename

@@ -11,9 +11,10 @@ from typing import Any
 from glowplug import Events, RemovableEventHandle
 from glowplug.exceptions import GlowplugWarning
 from glowplug.typing import EngineProtocol
-from glowplug_model_checkpoint.checkpoint import AnyEvent, Checkpoint, ScoreFunction, read
+from glowplug_model_checkpoint.checkpoint import AnyEvent, Checkpoint, ScoreFunction
 from glowplug_model_checkpoint.disk_saver import DiskSaver
 from glowplug_model_checkpoint.filenames import EXTENSION, check_part, has_prefix
+from glowplug_model_checkpoint.objects import read
 
 __all__ = ["ModelCheckpoint"]
 

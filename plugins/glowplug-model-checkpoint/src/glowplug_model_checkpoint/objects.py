@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ import torch
 from glowplug.distributed import rank, world_size
 from glowplug_model_checkpoint.filenames import check_part
 
-__all__ = ["check_objects", "load_states", "states"]
+__all__ = ["check_objects", "load_states", "read", "states"]
 
 
 def check_objects(to_save: object) -> Mapping[str, Any]:
@@ -99,6 +100,20 @@ def load_states(
     for leaf, state in list(_matched(to_load, checkpoint, "checkpoint")):
         target = _unwrapped(leaf)
         target.load_state_dict(state, **(module_kwargs if isinstance(target, torch.nn.Module) else {}))
+
+
+def read(path: str | Path) -> Any:
+    """Return the content of a checkpoint file, on the CPU; nothing in it can run (S1).
+
+    Raises:
+        RuntimeError: a torch whose ``weights_only`` loading is known to be unsafe.
+        pickle.UnpicklingError: the file holds more than tensors and plain values.
+    """
+    if torch.__version__ < "2.10":
+        raise RuntimeError(
+            f"loading checkpoints safely needs torch 2.10 or later, this is {torch.__version__}"
+        )
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _matched(tree: Any, state: Any, path: str) -> Iterator[tuple[Any, Any]]:

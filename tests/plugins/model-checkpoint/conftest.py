@@ -1,0 +1,27 @@
+"""What several files of these tests use."""
+
+import pytest
+import torch
+from glowplug.testing import FakeEngine
+from torch import nn
+
+
+@pytest.fixture
+def fake():
+    """An engine at iteration 6 of epoch 3."""
+    engine = FakeEngine()
+    engine.state.iteration, engine.state.epoch = 6, 3
+    return engine
+
+
+@pytest.fixture
+def model():
+    """Something small with weights."""
+    torch.manual_seed(0)
+    return nn.Linear(2, 1)
+
+
+@pytest.fixture
+def names():
+    """List the files of a folder."""
+    return lambda folder: sorted(path.name for path in folder.iterdir())

@@ -1,0 +1,180 @@
+"""File names: what patterns make of their fields, and that nothing leads out of a folder."""
+
+import pytest
+from glowplug import Events
+from glowplug.testing import FakeEngine
+from glowplug_model_checkpoint import Checkpoint, DiskSaver, ModelCheckpoint
+from glowplug_model_checkpoint.filenames import check_filename, check_part, check_pattern, has_prefix, render
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+VALUES = {"filename_prefix": "best", "name": "model", "score_name": "acc", "score": 0.12345, "global_step": 7}
+
+# Fragments that attacks on paths and format strings are made of, mixed with arbitrary text.
+HOSTILE = st.lists(
+    st.sampled_from(
+        ["..", "/", "\\", "\0", "~", "C:", "model", "{", "}", "{name}", "{name.__class__}", "{0}", "\n", ".", " "]
+    )
+    | st.text(max_size=3),
+    max_size=6,
+).map("".join)
+
+
+def saved_name(fake, **kwargs):
+    """Return the name under which a checkpoint saves."""
+    saved = []
+    checkpoint = Checkpoint({"model": nn.Linear(1, 1)}, lambda content, filename: saved.append(filename), **kwargs)
+    fake.add_event_handler(Events.EPOCH_COMPLETED, checkpoint)
+    fake.fire(Events.EPOCH_COMPLETED)
+    return saved[0]
+
+
+@pytest.mark.parametrize(
+    ("with_score", "with_name", "with_step", "expected"),
+    [
+        (False, False, False, "model_6.pt"),
+        (False, False, True, "model_3.pt"),
+        (True, False, False, "model_0.1235.pt"),
+        (True, False, True, "model_3_0.1235.pt"),
+        (True, True, False, "model_acc=0.1235.pt"),
+        (False, True, False, "model_acc=0.5000.pt"),
+        (True, True, True, "model_3_acc=0.1235.pt"),
+        (False, True, True, "model_3_acc=0.5000.pt"),
+    ],
+)
+def test_H_019_default_names(fake, with_score, with_name, with_step, expected):
+    """Each combination of score, score name and step gives the name of ignite's table."""
+    fake.state.metrics = {"acc": 0.5}
+    name = saved_name(
+        fake,
+        score_function=(lambda engine: 0.12345) if with_score else None,
+        score_name="acc" if with_name else None,
+        global_step_transform=(lambda engine, event: engine.state.epoch) if with_step else None,
+    )
+    assert name == expected
+
+
+def test_H_019_integer_scores_and_prefix(fake):
+    """An integral score is written as it is, and the prefix comes first."""
+    assert saved_name(fake, score_function=lambda engine: 3, filename_prefix="best") == "best_model_3.pt"
+
+
+def test_H_021_pattern_fields():
+    """All fields can be used, with a format where one is allowed; a missing score is written None."""
+    pattern = "{filename_prefix}-{name}-{global_step:04d}-{score_name}-{score:.2f}.{ext}"
+    assert render(check_pattern(pattern), **VALUES) == "best-model-0007-acc-0.12.pt"
+    assert render("{name}_{score}.{ext}", **{**VALUES, "score": None}) == "model_None.pt"
+    assert render("{{{name}}}", **VALUES) == "{model}"
+
+
+def test_H_022_setup_filename_pattern():
+    """The patterns of ignite, and errors for parts that make no sense together."""
+    setup = Checkpoint.setup_filename_pattern
+    assert setup() == "{filename_prefix}_{name}_{global_step}_{score_name}={score}.{ext}"
+    assert setup(False, True, False, False) == "{name}_{score}.{ext}"
+    assert setup(True, False, False, True) == "{filename_prefix}_{name}_{global_step}.{ext}"
+    with pytest.raises(ValueError, match="with_score_name"):
+        setup(with_score=False)
+    with pytest.raises(ValueError, match="both False"):
+        setup(with_score=False, with_score_name=False, with_global_step=False)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "{name.__class__}.pt",
+        "{name[0]}.pt",
+        "{0}.pt",
+        "{}.pt",
+        "{name!r}.pt",
+        "{secret}.pt",
+        "{name:{score}}.pt",
+        "{name:99999999}.pt",
+        "{global_step:999d}.pt",
+        "{score:.999f}.pt",
+        "{name",
+        "../{name}.pt",
+        "{name}/{global_step}.pt",
+        "",
+    ],
+)
+def test_S2_patterns_reach_nothing_else(pattern):
+    """Attributes, indexes, conversions, unknown fields, huge widths and paths are refused at construction."""
+    with pytest.raises(ValueError, match=r"filename_pattern|checkpoint file"):
+        Checkpoint({"model": nn.Linear(1, 1)}, print, filename_pattern=pattern)
+
+
+@pytest.mark.parametrize("value", ["../x", "a/b", "a\\b", "..", ".", "/etc", "C:x", "a\0b", "a\nb", "\ud800", "a/"])
+@pytest.mark.parametrize("what", ["filename_prefix", "score_name", "key"])
+def test_S2_names_are_checked_at_construction(tmp_path, value, what):
+    """A prefix, a score name and a key of to_save that could leave the folder are named in the error."""
+    to_save = {value if what == "key" else "model": nn.Linear(1, 1)}
+    arguments = {} if what == "key" else {what: value}
+    expected = "a key of to_save" if what == "key" else what
+    with pytest.raises(ValueError, match=f"^{expected} becomes part of a file name"):
+        Checkpoint(to_save, print, **arguments)
+    with pytest.raises(ValueError, match=f"^{expected} becomes part of a file name"):
+        ModelCheckpoint(tmp_path / "new", to_save=to_save, **arguments)
+
+
+@settings(max_examples=10_000, deadline=None)
+@given(st.tuples(HOSTILE, HOSTILE, HOSTILE), HOSTILE)
+def test_S2_10000_fuzzed_names_stay_in_the_folder(parts, pattern):
+    """What the checks let through, as prefix, score name, key or pattern, makes a plain name of one component."""
+    try:
+        prefix, score_name, key = (check_part("part", part) for part in parts)
+        checked = check_pattern(pattern)
+    except ValueError:
+        return
+    values = {"filename_prefix": prefix, "score_name": score_name, "name": key, "score": 1.5, "global_step": 1}
+    try:
+        name = render(checked, **values)
+    except ValueError:
+        return
+    assert not {"/", "\\", "\0"} & set(name)
+    assert name not in {"", ".", ".."}
+    assert "<" not in name or "<" in "".join((*parts, pattern))  # no repr of an object has come in
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(prefix=HOSTILE, score_name=HOSTILE, key=HOSTILE)
+def test_S2_fuzzed_writes_stay_in_the_folder(tmp_path, names, prefix, score_name, key):
+    """Whatever is given as a name, real saves touch nothing beside the folder that was given."""
+    folder = tmp_path / "a" / "b"
+    fake = FakeEngine()
+    fake.state.metrics = {score_name: 1.0}
+    try:
+        checkpoint = ModelCheckpoint(
+            folder, prefix, score_name=score_name, require_empty=False, to_save={key: nn.Linear(1, 1)}
+        )
+        checkpoint(fake)
+    except (ValueError, OSError):  # refused, or too long for the file system
+        pass
+    assert names(tmp_path) in ([], ["a"])
+    assert not (tmp_path / "a").exists() or names(tmp_path / "a") == ["b"]
+
+
+def test_S2_disk_saver_guards_its_own_door(tmp_path):
+    """A DiskSaver used by itself refuses paths, empty names and its own temporary names."""
+    saver = DiskSaver(tmp_path)
+    for name in ("../x.pt", "/x.pt", "", ".glowplug-0123456789abcdef.tmp"):
+        for call in (lambda name=name: saver({}, name), lambda name=name: saver.remove(name)):
+            with pytest.raises(ValueError):
+                call()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_that_are_no_strings():
+    """A name of another type is a TypeError that shows it."""
+    with pytest.raises(TypeError, match="got 3"):
+        check_filename(3)
+    with pytest.raises(TypeError, match="filename_pattern must be a string"):
+        check_pattern(3)
+
+
+def test_prefix_is_followed_by_an_underscore():
+    """The prefix "best" does not claim the files of the prefix "best2", nor files that are no checkpoints."""
+    assert has_prefix("best_model_1.pt", "best")
+    assert not has_prefix("best2_model_1.pt", "best")
+    assert not has_prefix("best_model_1.txt", "best")
