@@ -8,7 +8,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from itertools import groupby
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 OnError: TypeAlias = Literal["warn", "raise"]
@@ -36,10 +35,13 @@ class Backend(Protocol):
     """What the worker calls: the side of a logger that faces its backend."""
 
     def open(self) -> None:
-        """Reach the backend."""
+        """Reach the backend, for the first time or again."""
+
+    def takes_batches(self, sink: str) -> bool:
+        """Return whether many records of a sink are delivered at once."""
 
     def send(self, records: list[Record]) -> None:
-        """Deliver records of one and the same sink, in order."""
+        """Deliver one record, or many of a sink that takes batches, in order."""
 
     def flush(self) -> None:
         """Make the backend write down what it holds back."""
@@ -54,13 +56,15 @@ class _Marker:
     def __init__(self, *, last: bool) -> None:
         self.last = last
         self.reached = threading.Event()
+        self.delivered = False
 
 
 class Delivery:
     """Takes records without waiting, and delivers them in order on one thread.
 
-    A backend that is not there yet is tried again with growing pauses while records wait; what it refuses is counted
-    as dropped and reported at most once a minute.
+    A backend that cannot be reached (whatever ``open`` raises; a ``ConnectionError`` or ``TimeoutError`` in a write) is
+    tried again with growing pauses while records wait. What it refuses in another way is dropped, counted, and
+    reported at most once a minute.
 
     Args:
         backend: who takes the records.
@@ -90,159 +94,231 @@ class Delivery:
         self._interval = interval
         self._queue: deque[Record | _Marker] = deque()
         self._wake = threading.Event()
-        self._starting = threading.Lock()
+        self._lock = threading.Lock()  # for what happens rarely: starting the worker, dropping records
         self._thread: threading.Thread | None = None
+        self._ended = ""  # why no more records are taken
         self._is_open = False
+        self._was_open = False
         self._pause = 0.0
+        self._in_hand = 0  # records that the worker has taken from the queue
         self._sent = 0
         self._dropped = 0
+        self._sent_when_stuck: int | None = None
         self._reported_at = -self.REPORT_EVERY
         self._error: BaseException | None = None  # to be raised at the caller's next call
         self._last_failure: BaseException | None = None
 
+    # On the caller's thread
+
     @property
     def counts(self) -> Counts:
         """How many records were sent, were dropped, and are waiting."""
-        return Counts(self._sent, self._dropped, len(self._queue))
+        waiting = sum(isinstance(item, Record) for item in self._queue.copy())
+        return Counts(self._sent, self._dropped, waiting + self._in_hand)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether a flush failed, and nothing has come through since: the next one would wait in vain."""
+        return self._sent_when_stuck == self._sent
 
     def put(self, record: Record) -> None:
         """Queue a record; never waits."""
         if self._error is not None:
             self._raise()
         waiting = len(self._queue)
-        if waiting >= self._capacity:
-            self.drop(1, f"{waiting} records are waiting already, more than its capacity")
-            return
-        self._queue.append(record)
-        if self._thread is None:
-            self._start()
-        elif waiting >= self.BATCH and not self._wake.is_set():
-            self._wake.set()
+        if self._ended:
+            self._drop(1, f"{record.sink} was called {self._ended}")
+        elif waiting >= self._capacity:
+            self._drop(1, f"{waiting} records are waiting already, which is its capacity")
+        else:
+            self._queue.append(record)
+            if self._thread is None:
+                self._start()
+            elif waiting >= self.BATCH and self._is_open and not self._wake.is_set():
+                self._wake.set()
 
     def flush(self, timeout: float) -> bool:
         """Wait until what was queued so far has been delivered; returns whether it was, in time."""
-        return self._thread is None or self._pass(_Marker(last=False), timeout)
+        if self._thread is None:
+            return True
+        marker = self._pass(_Marker(last=False), timeout)
+        self._sent_when_stuck = None if marker.delivered else self._sent
+        if self._error is not None:
+            self._raise()
+        return marker.delivered
 
     def close(self, timeout: float) -> bool:
         """Deliver what is queued, leave the backend, and end the worker; returns whether it all went out in time."""
-        if self._thread is None:
-            return True
-        done = self._pass(_Marker(last=True), timeout)
-        if not done:
+        self._ended = "after close(); close a logger after the last run"
+        if self._thread is not None and not self._pass(_Marker(last=True), timeout).reached.is_set():
             log.warning(
-                "%s: gave up after %s s with %d records not delivered", self._name, timeout, len(self._queue)
+                "%s: gave up after %s s with %d records not delivered",
+                self._name,
+                timeout,
+                self.counts.pending,
             )
-        elif self._dropped:
+            return False
+        if self._error is not None:
+            self._raise()
+        if self._dropped:
             log.warning(
                 "%s: closed; %d records were sent, %d were lost", self._name, self._sent, self._dropped
             )
-        return done and not self._dropped
+        return not self._dropped
 
-    def open_now(self) -> None:
+    def open_now(self, timeout: float) -> None:
         """Reach the backend now, on the worker's thread, and wait for it.
 
         Raises:
+            RuntimeError: it was left already.
             ConnectionError: it could not be reached; the cause says why.
         """
+        if self._is_open:
+            return
+        if self._ended:
+            raise RuntimeError(f"{self._name} was asked to reach its backend {self._ended}")
         if self._thread is None:
             self._start()
-        self._pass(_Marker(last=False), timeout=self.LONGEST_PAUSE)
+        self._pass(_Marker(last=False), timeout)
         if not self._is_open:
+            self._error = None  # it is told right here
             raise ConnectionError(f"{self._name} could not reach its backend") from self._last_failure
 
-    def _pass(self, marker: _Marker, timeout: float) -> bool:
+    def abandon(self) -> None:
+        """Take no further records and wait for nothing: for the copy in a forked process, which has no worker."""
+        self._ended = "in a forked process; log in the process that made the logger"
+        self._thread = None
+        self._lock = threading.Lock()
+        self._queue.clear()
+
+    def _pass(self, marker: _Marker, timeout: float) -> _Marker:
         self._queue.append(marker)
         self._wake.set()
-        reached = marker.reached.wait(timeout)
-        if self._error is not None:
-            self._raise()
-        return reached
+        marker.reached.wait(timeout)
+        return marker
 
     def _raise(self) -> None:
         error, self._error = self._error, None
         if error is not None:
             raise error
 
-    # On the worker's thread
-
     def _start(self) -> None:
-        with self._starting:
+        with self._lock:
             if self._thread is None:
                 # A daemon: a backend that hangs must not keep the process from ending. Loggers are closed at exit.
                 self._thread = threading.Thread(target=self._work, name=f"glowplug {self._name}", daemon=True)
                 self._thread.start()
 
+    # On the worker's thread
+
     def _work(self) -> None:
         while True:
-            self._wake.wait(self._pause or self._interval)
+            self._wake.wait(self._interval if self._is_open else self._pause or self._interval)
             self._wake.clear()
             if self._queue and not self._is_open:
                 self._open()
-            if not self._is_open and not self._give_up_or_wait():
-                return
             while self._is_open and self._queue:
-                if not self._deliver(self._take()):
+                item = self._take()
+                if isinstance(item, list):
+                    self._deliver(item)
+                elif not self._pass_by(item):
                     return
+            if not self._is_open and not self._let_go():
+                return
 
-    def _take(self) -> list[Record | _Marker]:
-        return [self._queue.popleft() for _ in range(min(len(self._queue), self.BATCH))]
+    def _take(self) -> list[Record] | _Marker:
+        """Take what is delivered in one go: a marker, a record, or many of a sink that takes batches."""
+        first = self._queue.popleft()
+        if isinstance(first, _Marker):
+            return first
+        records = [first]
+        if self._backend.takes_batches(first.sink):
+            while self._queue and len(records) < self.BATCH:
+                following = self._queue[0]
+                if isinstance(following, _Marker) or following.sink != first.sink:
+                    break
+                records.append(following)
+                self._queue.popleft()
+        self._in_hand = len(records)
+        return records
 
-    def _deliver(self, batch: list[Record | _Marker]) -> bool:
-        """Send one batch, and return whether the worker goes on."""
-        for _, group in groupby(batch, key=lambda item: item.sink if isinstance(item, Record) else item):
-            items = list(group)
-            if isinstance(items[0], _Marker):
-                if not self._pass_marker(items[0]):
-                    return False
-            else:
-                records = [item for item in items if isinstance(item, Record)]
-                if self._attempt("writing", functools.partial(self._backend.send, records), len(records)):
-                    self._sent += len(records)
-        return True
+    def _deliver(self, records: list[Record]) -> None:
+        error = self._attempt(functools.partial(self._backend.send, records))
+        if error is None:
+            self._sent += len(records)
+            self._pause = 0.0
+        elif isinstance(error, (ConnectionError, TimeoutError)):
+            self._queue.extendleft(reversed(records))
+            self._lose("writing", error)
+        else:
+            self._drop(len(records), f"writing failed: {_told(error)}", error)
+        self._in_hand = 0
 
-    def _pass_marker(self, marker: _Marker) -> bool:
-        self._attempt("flushing", self._backend.flush)
+    def _open(self) -> None:
+        error = self._attempt(self._backend.open)
+        if error is None:
+            self._is_open = self._was_open = True
+        else:
+            self._lose("opening", error)
+
+    def _lose(self, what: str, error: BaseException) -> None:
+        """Go on without the backend, and try again after a longer pause than last time."""
+        self._is_open = False
+        self._pause = min(self.LONGEST_PAUSE, 2 * self._pause or 1.0)
+        self._report(f"{what} failed: {_told(error)}; it is tried again while records wait", error)
+
+    def _pass_by(self, marker: _Marker) -> bool:
+        """Do what a marker stands for, and return whether the worker goes on."""
+        error = self._attempt(self._backend.flush)
+        if error is not None:
+            self._report(f"flushing failed: {_told(error)}", error)
+        marker.delivered = error is None
         if marker.last:
-            self._attempt("closing", self._backend.close)
-            self._is_open = False
-            self._thread = None
+            self._leave()
         marker.reached.set()
         return not marker.last
 
-    def _open(self) -> None:
-        self._is_open = self._attempt("opening", self._backend.open)
-        self._pause = 0.0 if self._is_open else min(self.LONGEST_PAUSE, 2 * self._pause or 1.0)
-
-    def _give_up_or_wait(self) -> bool:
+    def _let_go(self) -> bool:
         """While the backend is not there: let nobody wait for it, and return whether the worker goes on."""
-        for marker in [item for item in list(self._queue) if isinstance(item, _Marker)]:
+        for marker in [item for item in self._queue.copy() if isinstance(item, _Marker)]:
             if marker.last:
-                records = sum(isinstance(item, Record) for item in self._queue)
+                lost = self.counts.pending
                 self._queue.clear()
-                self.drop(records, "its backend could not be reached")
-                self._thread = None
+                self._drop(lost, "its backend could not be reached")
+                self._leave()
                 marker.reached.set()
                 return False
             self._queue.remove(marker)
             marker.reached.set()
         return True
 
-    def _attempt(self, what: str, call: Callable[[], None], records: int = 0) -> bool:
+    def _leave(self) -> None:
+        if self._was_open:
+            error = self._attempt(self._backend.close)
+            if error is not None:
+                self._report(f"closing failed: {_told(error)}", error)
+        self._is_open = False
+        self._thread = None
+
+    def _attempt(self, call: Callable[[], None]) -> BaseException | None:
         try:
             call()
-        except Exception as error:  # noqa: BLE001 - a backend may fail in any way, and training goes on
+        except BaseException as error:  # noqa: BLE001 - a backend may fail in any way, and the worker lives on
             self._last_failure = error
-            if self._on_error == "raise":
-                self._error = error
-            self.drop(records, f"{what} failed: {type(error).__name__}: {error}")
-            return False
-        return True
+            return error
+        return None
 
-    def drop(self, records: int, why: str) -> None:
-        """Count records that will not be delivered, and report it now and then."""
-        self._dropped += records
+    def _drop(self, records: int, why: str, error: BaseException | None = None) -> None:
+        with self._lock:
+            self._dropped += records
+        self._report(why, error)
+
+    def _report(self, why: str, error: BaseException | None = None) -> None:
+        if self._on_error == "raise":
+            self._error = error or RuntimeError(f"{self._name}: {why}")
+            return
         now = time.monotonic()
-        if self._on_error == "warn" and now - self._reported_at >= self.REPORT_EVERY:
+        if now - self._reported_at >= self.REPORT_EVERY:
             self._reported_at = now
             log.warning(
                 "%s: %s (%d records lost so far). Training goes on; on_error='raise' makes this an error",
@@ -250,3 +326,7 @@ class Delivery:
                 why,
                 self._dropped,
             )
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

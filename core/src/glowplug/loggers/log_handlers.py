@@ -77,8 +77,12 @@ class OutputHandler:
     ) -> None:
         """Make one record of all there is."""
         flat = Flattened()
+        scalars, prefix = flat.scalars, f"{self.tag}/" if self.tag else ""
         for name, value in self._values(engine).items():
-            flat.add(f"{self.tag}/{name}" if self.tag else str(name), value)
+            if value.__class__ is float:  # nearly all there is, and this runs at every iteration
+                scalars[f"{prefix}{name}"] = value
+            else:
+                flat.add(f"{prefix}{name}", value)
         step = self._step(engine, event_name)
         if flat.scalars:
             logger.log_scalars(flat.scalars, step)

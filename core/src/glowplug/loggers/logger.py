@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import atexit
 import functools
+import inspect
+import os
 import time
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
 from glowplug import distributed
-from glowplug.dispatch import Phase, describe_handler
+from glowplug.calls import describe_handler
+from glowplug.dispatch import Phase
 from glowplug.events import AnyEvent, CallableEventWithFilter, Events, EventsList
 from glowplug.handles import RemovableEventHandle
-from glowplug.loggers.delivery import Counts, Delivery, OnError, Record
+from glowplug.loggers.delivery import Counts, Delivery, OnError, Record, log
 from glowplug.loggers.log_handlers import OptimizerParamsHandler, OutputHandler
 from glowplug.loggers.values import resolve, snapshot
 from glowplug.state import RunOutcome
@@ -95,7 +99,6 @@ class Logger(ABC):
         self._delivery = Delivery(
             _Backend(self), name=type(self).__name__, on_error=self._on_error, capacity=self._capacity
         )
-        self._is_closed = False
         # Whoever calls logger.log_scalars(...) stands on the training thread, so on the object these names queue the
         # call; the worker calls what the class defines.
         for sink in SINKS:
@@ -117,7 +120,11 @@ class Logger(ABC):
         """
 
     def open(self) -> None:  # noqa: B027 - many loggers have nothing to do here
-        """Reach the backend: called once, before the first record. Nothing to do by default."""
+        """Reach the backend. Nothing to do by default.
+
+        Called before the first record, and once more after a sink raised a ``ConnectionError`` or ``TimeoutError``: its
+        record waits until this succeeds, and is then written again.
+        """
 
     def flush_backend(self) -> None:  # noqa: B027 - the same
         """Make the backend write down what it holds back: called at the end of each run. Nothing to do by default."""
@@ -145,16 +152,23 @@ class Logger(ABC):
             A handle that removes all that was attached.
 
         Raises:
-            TypeError: the arguments are swapped, or the handler makes records that this logger does not take.
+            TypeError: the arguments are swapped, the handler does not take what it is called with, or it makes records
+                that this logger does not take.
             ValueError: the engine does not know the event.
         """
         self._check_handler(event_name, log_handler)
         events = event_name if isinstance(event_name, EventsList) else (event_name,)
-        handles = [
-            engine.add_event_handler(event, _Writer(self, log_handler, event, args, kwargs))
-            for event in events
+        for event in events:
+            _check_arguments(log_handler, (engine, self, event, *args), kwargs)
+        registrations: list[tuple[AnyEvent, Callable[..., Any]]] = [
+            *((event, _Writer(self, log_handler, event, args, kwargs)) for event in events),
+            (Events.TEARDOWN, self._run_ended),
+            (Events.INTERRUPT, self._run_interrupted),
         ]
-        return RemovableEventHandle.join(*handles, engine.add_event_handler(Events.TEARDOWN, self._run_ended))
+        with ExitStack() as undo:  # a list with an unknown event leaves nothing attached
+            handles = [undo.enter_context(engine.add_event_handler(*each)) for each in registrations]
+            undo.pop_all()
+        return RemovableEventHandle.join(*handles)
 
     def attach_output_handler(
         self, engine: EngineProtocol, event_name: AnyEvent, *args: Any, **kwargs: Any
@@ -176,6 +190,18 @@ class Logger(ABC):
     def takes(self, sink: str) -> bool:
         """Return whether this logger defines a sink method such as ``log_histogram``."""
         return hasattr(type(self), sink)
+
+    def ensure_open(self, timeout: float = 60.0) -> None:
+        """Reach the backend now, and wait for it; for what a logger offers beyond its sinks, such as a run's id.
+
+        Args:
+            timeout: seconds to wait at most.
+
+        Raises:
+            ConnectionError: it could not be reached; the cause says why.
+            RuntimeError: the logger is closed.
+        """
+        self._delivery.open_now(timeout)
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until everything logged so far has been delivered.
@@ -229,9 +255,6 @@ class Logger(ABC):
     def _put(self, sink: str, *args: Any, **kwargs: Any) -> None:
         if not self._writes_here():
             return
-        if self._is_closed:
-            self._delivery.drop(1, f"{sink} was called after close(); close a logger after the last run")
-            return
         arity = SINKS[sink]
         if arity is not None and len(args) < arity and "timestamp" not in kwargs:
             kwargs["timestamp"] = time.time()
@@ -244,17 +267,23 @@ class Logger(ABC):
         if engine.parent is not None:  # an evaluator inside a trainer's handler: the trainer's own end comes
             return
         self._outcome = engine.state.outcome
-        self._delivery.flush(self.timeout)
+        # With three handlers attached this is called three times, and nobody should wait three times for a backend
+        # that hangs.
+        if not self._delivery.is_stuck:
+            self._delivery.flush(self.timeout)
+
+    def _run_interrupted(self, engine: EngineProtocol) -> None:
+        if engine.parent is None:  # the run's TEARDOWN comes if it is gone on with
+            self._outcome = RunOutcome.INTERRUPTED
 
     def _close(self, outcome: RunOutcome | None = None) -> None:
-        if not self._is_closed:
-            self._is_closed = True
+        if self in _open_loggers:
             _open_loggers.discard(self)
             self._outcome = outcome or self._outcome
             self._delivery.close(self.timeout)
 
     def __getstate__(self) -> dict[str, Any]:
-        own = {"_delivery", "_is_closed", "close", *SINKS}
+        own = {"_delivery", "close", *SINKS}
         return {name: value for name, value in vars(self).items() if name not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -272,15 +301,16 @@ class _Backend:
     def open(self) -> None:
         self._logger.open()
 
+    def takes_batches(self, sink: str) -> bool:
+        return sink == "log_scalars" and hasattr(self._class, "log_scalars_batch")
+
     def send(self, records: list[Record]) -> None:
-        sink = records[0].sink
         calls = [(resolve(record.args), resolve(record.kwargs)) for record in records]
-        if sink == "log_scalars" and hasattr(self._class, "log_scalars_batch"):
+        if self.takes_batches(records[0].sink):
             self._class.log_scalars_batch(self._logger, [_row(*args, **kwargs) for args, kwargs in calls])
             return
-        write = getattr(self._class, sink)
-        for args, kwargs in calls:
-            write(self._logger, *args, **kwargs)
+        for record, (args, kwargs) in zip(records, calls, strict=True):
+            getattr(self._class, record.sink)(self._logger, *args, **kwargs)
 
     def flush(self) -> None:
         self._logger.flush_backend()
@@ -318,7 +348,36 @@ class _Writer:
             self._log_handler(engine, self._logger, self._event, *self._args, **self._kwargs)
 
 
+def _check_arguments(
+    log_handler: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> None:
+    try:
+        signature = inspect.signature(log_handler)
+    except ValueError:  # some builtins do not tell
+        return
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(
+            f"{describe_handler(log_handler)}{signature} cannot be called as f(engine, logger, event_name), followed by "
+            f"the further arguments of attach: {error}"
+        ) from None
+
+
 @atexit.register
 def _close_open_loggers() -> None:
     for logger in list(_open_loggers):
-        logger.close()
+        try:
+            logger.close()
+        except Exception:  # noqa: BLE001 - the other loggers are closed too
+            log.exception("%s could not be closed", type(logger).__name__)
+
+
+def _abandon_open_loggers() -> None:
+    for logger in list(_open_loggers):
+        logger._delivery.abandon()  # noqa: SLF001 - part of the logger
+    _open_loggers.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_open_loggers)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
 
+ARRAYS = (("torch", "Tensor"), ("numpy", "ndarray"), ("numpy", "generic"))
 PLAIN = frozenset({float, int, bool, str, bytes, type(None)})
 
 
@@ -16,8 +17,9 @@ class Deferred:
     def __init__(self, tensor: Any) -> None:
         import torch
 
-        # Into pinned memory, so that the copy is queued behind the step's kernels and nobody waits for it.
-        self._host = tensor.to("cpu", non_blocking=True)
+        # Into pinned memory, so that the copy is queued behind the step's kernels and nobody waits for it. Only CUDA
+        # has an event here that tells when it has arrived.
+        self._host = tensor.to("cpu", non_blocking=tensor.is_cuda)
         self._copied: Any = torch.cuda.Event() if tensor.is_cuda else None  # type: ignore[no-untyped-call]  # torch's own
         if self._copied is not None:
             self._copied.record(torch.cuda.current_stream(tensor.device))
@@ -67,7 +69,7 @@ class Flattened:
         elif isinstance(value, str):
             self.texts[name] = value
         elif isinstance(value, Real):
-            self.scalars[name] = float(value)
+            self.add_number(name, value)
         elif isinstance(value, Mapping):
             for key, item in value.items():
                 self.add(f"{name}/{key}", item)
@@ -82,7 +84,7 @@ class Flattened:
                 self.scalars[name] = number
 
     def _add_array(self, name: str, value: Any) -> bool:
-        if not (_is_a(value, "torch", "Tensor") or _is_a(value, "numpy", "ndarray")):
+        if not any(_is_a(value, *kind) for kind in ARRAYS):
             return False
         if value.ndim > 1:
             return False
@@ -102,7 +104,10 @@ class Flattened:
 
     def add_number(self, name: str, number: Any) -> None:
         """Add what is a number already, or will be one on the worker's thread."""
-        self.scalars[name] = number if isinstance(number, DeferredItem) else float(number)
+        try:
+            self.scalars[name] = number if isinstance(number, DeferredItem) else float(number)
+        except (TypeError, ValueError, OverflowError):  # complex, an object, an integer beyond all floats
+            self.unknown[name] = number
 
 
 def snapshot(value: Any) -> Any:
@@ -110,9 +115,10 @@ def snapshot(value: Any) -> Any:
     if value.__class__ in PLAIN:
         return value
     if isinstance(value, dict):
-        return {key: item if item.__class__ in PLAIN else snapshot(item) for key, item in value.items()}
+        is_flat = PLAIN.issuperset(map(type, value.values()))  # nearly always, and many times faster to copy
+        return value.copy() if is_flat else {key: snapshot(item) for key, item in value.items()}
     if value.__class__ in (list, tuple):
-        return value.__class__(snapshot(item) for item in value)
+        return value.__class__([snapshot(item) for item in value])
     if _is_a(value, "torch", "Tensor"):
         detached = value.detach()
         return Deferred(detached) if _on_device(value) else detached.clone()
@@ -126,9 +132,10 @@ def resolve(value: Any) -> Any:
     if value.__class__ in PLAIN:
         return value
     if isinstance(value, dict):
-        return {key: item if item.__class__ in PLAIN else resolve(item) for key, item in value.items()}
+        is_flat = PLAIN.issuperset(map(type, value.values()))
+        return value if is_flat else {key: resolve(item) for key, item in value.items()}
     if value.__class__ in (list, tuple):
-        return value.__class__(resolve(item) for item in value)
+        return value.__class__([resolve(item) for item in value])
     if isinstance(value, (Deferred, DeferredItem)):
         return resolve(value.resolve())
     if _is_a(value, "torch", "Tensor"):

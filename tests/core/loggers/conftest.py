@@ -1,0 +1,94 @@
+"""Small real loggers, and a way to see what they reported."""
+
+import json
+import threading
+
+import pytest
+
+from glowplug.loggers import Logger
+
+
+class ListLogger(Logger):
+    """Keeps its records, and on which thread and in which order its methods were called."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.calls = []
+        self.threads = set()
+        self.outcomes = []
+
+    def _record(self, sink, *args):
+        self.calls.append((sink, *args))
+        self.threads.add(threading.get_ident())
+
+    def open(self):
+        self._record("open")
+
+    def log_scalars(self, scalars, step, timestamp):
+        self._record("log_scalars", scalars, step, timestamp)
+
+    def log_histogram(self, name, values, step, timestamp):
+        self._record("log_histogram", name, values, step, timestamp)
+
+    def log_text(self, name, text, step, timestamp):
+        self._record("log_text", name, text, step, timestamp)
+
+    def log_params(self, params):
+        self._record("log_params", params)
+
+    def flush_backend(self):
+        self._record("flush")
+
+    def close(self, outcome=None):
+        self._record("close")
+        self.outcomes.append(outcome)
+
+    @property
+    def scalars(self):
+        """Step and scalars of each record so far."""
+        assert self.flush(5)
+        return [(call[2], call[1]) for call in self.calls if call[0] == "log_scalars"]
+
+
+class JsonLinesLogger(Logger):
+    """Appends each record to a file; nothing but what a logger has to have."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+
+    def log_scalars(self, scalars, step, timestamp):
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **scalars}) + "\n")
+
+    def close(self, outcome=None):
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"closed": outcome and outcome.name}) + "\n")
+
+
+@pytest.fixture
+def make_logger():
+    """Make loggers that keep what they are given, and close them after the test."""
+    made = []
+
+    def make(**options):
+        logger = ListLogger(**options)
+        made.append(logger)
+        return logger
+
+    yield make
+    for logger in made:
+        logger.close()
+
+
+@pytest.fixture
+def logger(make_logger):
+    """A logger that keeps what it is given."""
+    return make_logger()
+
+
+@pytest.fixture
+def json_lines(tmp_path):
+    """A logger that appends to a file, and a function that reads the file."""
+    path = tmp_path / "log.jsonl"
+    return JsonLinesLogger(path), lambda: [json.loads(line) for line in path.read_text().splitlines()]

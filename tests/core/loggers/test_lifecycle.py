@@ -1,0 +1,302 @@
+"""When loggers are flushed and closed, with which outcome; ends of processes, pickling, forks, ranks, doctests."""
+
+import doctest
+import importlib
+import os
+import pickle
+import pkgutil
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+import glowplug.loggers
+from glowplug import Engine, Events, RunOutcome
+from glowplug.loggers import Counts, Logger
+from glowplug.testing import FakeEngine
+
+
+class Plain(Logger):
+    """Can be pickled: holds nothing but what its base class does."""
+
+    def __init__(self):
+        super().__init__(capacity=7, timeout=3.0)
+        self.rows = []
+
+    def log_scalars(self, scalars, step, timestamp):
+        self.rows.append((step, scalars))
+
+
+def engine_with(logger):
+    """Make an engine that logs its iterations."""
+    engine = Engine(lambda engine, batch: float(batch))
+    logger.attach_output_handler(engine, Events.ITERATION_COMPLETED, "t", output_transform=float)
+    return engine
+
+
+def test_teardown_flushes(logger):
+    """After run() all records are with the backend, which has been told to write them down; it stays open."""
+    engine_with(logger).run([1, 2])
+    assert [call[0] for call in logger.calls] == ["open", "log_scalars", "log_scalars", "flush"]
+
+
+def fail(engine):
+    """Raise in the middle of a run."""
+    raise OSError("cable pulled")
+
+
+@pytest.mark.parametrize(
+    ("action", "outcome"),
+    [
+        (lambda engine: None, RunOutcome.COMPLETED),
+        (lambda engine: engine.terminate(), RunOutcome.TERMINATED),
+        (lambda engine: engine.terminate(skip_completed=True), RunOutcome.TERMINATED),
+        (lambda engine: engine.interrupt(), RunOutcome.INTERRUPTED),
+        (fail, RunOutcome.FAILED),
+    ],
+    ids=["completed", "terminated", "terminated, COMPLETED skipped", "interrupted", "failed"],
+)
+def test_L_006_close_gets_the_outcome(logger, action, outcome):
+    """close(outcome) is told how the run ended, once, on the worker's thread."""
+    engine = engine_with(logger)
+    engine.add_event_handler(Events.ITERATION_COMPLETED(once=2), action)
+    try:
+        engine.run([1, 2, 3])
+    except OSError:
+        assert outcome is RunOutcome.FAILED
+    logger.close()
+    logger.close()
+    assert logger.outcomes == [outcome]
+    assert len(logger.threads) == 1
+
+
+def test_interrupted_run_that_went_on_is_completed(logger):
+    """An interrupted run that is gone on with to its end counts as completed."""
+    engine = engine_with(logger)
+    engine.add_event_handler(Events.ITERATION_COMPLETED(once=1), engine.interrupt)
+    engine.run([1, 2])
+    engine.run()
+    logger.close()
+    assert logger.outcomes == [RunOutcome.COMPLETED]
+
+
+def test_outcome_is_that_of_the_outermost_engine(logger):
+    """An evaluator that completes inside a trainer which then fails does not make the outcome COMPLETED."""
+    trainer, evaluator = engine_with(logger), engine_with(logger)
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: evaluator.run([1]))
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, fail)
+    with pytest.raises(OSError, match="cable pulled"):
+        trainer.run([1])
+    logger.close()
+    assert logger.outcomes == [RunOutcome.FAILED]
+
+
+def test_nested_evaluator_is_not_flushed_for():
+    """The end of an evaluator inside a trainer's handler costs no flush; the trainer's own end does."""
+    flushes = []
+
+    class Counting(Plain):
+        def flush_backend(self):
+            flushes.append(1)
+
+    counting = Counting()
+    fake = FakeEngine(parent=FakeEngine())
+    counting.attach_output_handler(fake, Events.COMPLETED, "v", metric_names=["a"])
+    fake.state.metrics = {"a": 1.0}
+    fake.end_run()
+    assert flushes == []
+    counting.close()
+    assert flushes == [1]
+
+
+def test_context_manager_closes_with_the_outcome(make_logger):
+    """Leaving the block closes; an exception in it, outside of any run, makes the outcome FAILED."""
+    fine, failed = make_logger(), make_logger()
+    with fine:
+        engine_with(fine).run([1])
+    failed.log_scalars({"a": 1.0}, 1)
+    with pytest.raises(OSError, match="cable pulled"), failed:
+        fail(None)
+    assert (fine.outcomes, failed.outcomes) == ([RunOutcome.COMPLETED], [RunOutcome.FAILED])
+
+
+def test_given_outcome_wins(logger):
+    """close(outcome) of the user goes before that of the run."""
+    engine_with(logger).run([1])
+    logger.close(RunOutcome.INTERRUPTED)
+    assert logger.outcomes == [RunOutcome.INTERRUPTED]
+
+
+def test_a_logger_that_was_never_used_opens_and_closes_nothing(make_logger):
+    """Without a record the backend is not reached at all."""
+    unused = make_logger()
+    engine = Engine(lambda engine, batch: batch)
+    unused.attach_output_handler(engine, Events.EPOCH_COMPLETED(once=5), "t", metric_names=["a"])
+    engine.run([1])
+    unused.close()
+    assert unused.calls == []
+
+
+EXIT_SCRIPT = """
+import sys
+from glowplug import Engine, Events
+from glowplug.loggers import Logger
+
+class ToFile(Logger):
+    def log_scalars(self, scalars, step, timestamp):
+        with open(sys.argv[1], "a") as file:
+            file.write(f"{step}\\n")
+
+    def close(self, outcome=None):
+        with open(sys.argv[1], "a") as file:
+            file.write(f"closed {outcome and outcome.name}\\n")
+
+class Hangs(ToFile):
+    def close(self, outcome=None):
+        import time
+        time.sleep(60)
+
+class Raises(ToFile):
+    def close(self, outcome=None):
+        raise OSError("no")
+
+others = [Hangs(timeout=0.5), Raises(on_error="raise")]
+logger = ToFile()
+for other in others:
+    other.log_scalars({}, 0)
+engine = Engine(lambda engine, batch: batch)
+logger.attach(engine, Events.ITERATION_COMPLETED, lambda e, l, _: l.log_scalars({}, e.state.iteration))
+"""
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "steps", "outcome"),
+    [
+        ("engine.run([1, 2])", 0, ["1", "2"], "COMPLETED"),
+        ("logger.log_scalars({}, 5)", 0, ["5"], "None"),
+        ("engine.run([1, 2]); sys.exit(3)", 3, ["1", "2"], "COMPLETED"),
+        (
+            "engine.add_event_handler(Events.EPOCH_COMPLETED, sys.exit, 4); engine.run([1, 2])",
+            4,
+            ["1", "2"],
+            "FAILED",
+        ),
+        (
+            "engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: 1 / 0); engine.run([1, 2])",
+            1,
+            ["1", "2"],
+            "FAILED",
+        ),
+        ("engine.run([1, 2]); 1 / 0", 1, ["1", "2"], "COMPLETED"),
+    ],
+    ids=[
+        "normal end",
+        "without a run",
+        "sys.exit",
+        "sys.exit in a run",
+        "uncaught in a run",
+        "uncaught after a run",
+    ],
+)
+def test_records_are_delivered_at_the_end_of_the_process(tmp_path, ending, code, steps, outcome):
+    """However a script ends, its open loggers are closed once, even when others hang or raise in their close."""
+    path = tmp_path / "log.txt"
+    script = tmp_path / "script.py"
+    script.write_text(EXIT_SCRIPT + ending + "\n")
+    ended = subprocess.run(
+        [sys.executable, script, path], timeout=60, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == code, ended.stderr
+    assert [line for line in path.read_text().splitlines() if line != "0"] == [*steps, f"closed {outcome}"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_forked_process_neither_writes_nor_waits(tmp_path):
+    """A child made by fork drops what it logs, does not close what its parent opened, and ends at once."""
+    path = tmp_path / "log.txt"
+    script = tmp_path / "script.py"
+    script.write_text(
+        EXIT_SCRIPT.replace('others = [Hangs(timeout=0.5), Raises(on_error="raise")]', "others = []")
+        + textwrap.dedent("""
+            import os, time
+            engine.run([1])
+            began = time.monotonic()
+            child = os.fork()
+            logger.log_scalars({}, 2 if child else 1000)
+            if child:
+                assert os.waitpid(child, 0)[1] == 0
+                assert time.monotonic() - began < 5
+        """)
+    )
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore", script, path],
+        timeout=60,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert path.read_text().splitlines() == ["1", "2", "closed COMPLETED"]
+    assert "in a forked process; log in the process that made the logger" in ended.stderr
+
+
+def test_pickling_gives_a_logger_that_works():
+    """A pickled logger, attached and in use, comes back with its options and logs on its own."""
+    original = Plain()
+    original.log_scalars({"a": 1.0}, 1)
+    original.flush()
+    copy = pickle.loads(pickle.dumps(original))
+    copy.log_scalars({"a": 2.0}, 2)
+    copy.close()
+    original.close()
+    assert copy.rows == [(1, {"a": 1.0}), (2, {"a": 2.0})]
+    assert original.rows == [(1, {"a": 1.0})]
+    assert (copy.timeout, copy._delivery._capacity) == (3.0, 7)
+    assert copy.counts == Counts(1, 0, 0)
+
+
+def test_L_007_only_rank_zero_writes(run_ranks, tmp_path):
+    """Of two real ranks the first writes; all_ranks=True makes both write."""
+
+    def log_on(rank):
+        from glowplug import Engine, Events
+        from glowplug.loggers import Logger
+
+        rows = {False: [], True: []}
+
+        class Listed(Logger):
+            def log_scalars(self, scalars, step, timestamp):
+                rows[self.all_ranks].append(step)
+
+        for all_ranks in rows:
+            listed = Listed(all_ranks=all_ranks)
+            engine = Engine(lambda engine, batch: batch)
+            listed.attach_output_handler(engine, Events.ITERATION_COMPLETED, "t", output_transform=float)
+            engine.run([1, 2])
+            listed.log_scalars({"direct": 1.0}, 9)
+            listed.close()
+        return [rows[False], rows[True]]
+
+    assert run_ranks(log_on) == [[[1, 2, 9], [1, 2, 9]], [[], [1, 2, 9]]]
+
+
+def test_loggers_are_imported_without_torch():
+    """Importing the loggers and logging plain numbers does not import torch."""
+    code = "import sys; from glowplug.loggers import *; print('torch' in sys.modules)"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], timeout=60, capture_output=True, text=True, check=True
+    )
+    assert ended.stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "glowplug.loggers",
+        *(m.name for m in pkgutil.iter_modules(glowplug.loggers.__path__, "glowplug.loggers.")),
+    ],
+)
+def test_examples_in_docstrings_run(name):
+    """Each example in a docstring prints what it says."""
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
