@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -73,7 +73,7 @@ def list_plugins(as_json: bool) -> None:
                     report.version,
                     report.status,
                     ", ".join(report.names),
-                    report.cause,
+                    report.cause or "; ".join(finding["message"] for finding in report.findings),
                 )
                 for report in reports
             ],
@@ -122,12 +122,11 @@ def check(name: str) -> None:
     Exit code: 0 if all is well; 1 if something is not, a warning or a blocked plugin included; 2 for wrong usage, a NAME that is
     not installed included.
     """
-    selected = {(report.name, report.distribution) for report in _select(name)}
-    reports = [
-        check_plugin(plugin)
-        for plugin in installed_plugins()
-        if (plugin.name, plugin.distribution) in selected
-    ]
+    installed = {(plugin.name, plugin.distribution): plugin for plugin in installed_plugins()}
+    reports = []
+    for report in _select(name):
+        checked = check_plugin(installed[report.name, report.distribution])
+        reports.append(replace(checked, findings=(*report.findings, *checked.findings)))
     _print_findings(reports)
     _exit_if(any(_status(report) != "ok" for report in reports))
 

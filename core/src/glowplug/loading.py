@@ -224,7 +224,7 @@ def load_plugin(installed: InstalledPlugin, manager: PluginManager) -> Plugin:
             import_seconds=import_seconds,
         )
     except BaseException:
-        manager.unregister(module)
+        manager.unregister(name=installed.key)
         raise
 
 
@@ -311,7 +311,7 @@ def _check_hook_names(manager: PluginManager, module: ModuleType) -> None:
         if hook in HOOKS and inspect.iscoroutinefunction(value):
             raise PluginLoadError(f"its hook {hook} is async; write def {_signature(hook)}")
         if hook not in HOOKS and (options is not None or (name.startswith(_PREFIX) and is_own_function)):
-            raise PluginLoadError(f"it has an unknown hook {hook}(){_did_you_mean(hook, HOOKS)}")
+            raise PluginLoadError(f"it has an unknown hook {hook}(){_did_you_mean(hook)}")
 
 
 def _register(manager: PluginManager, module: ModuleType, name: str) -> None:
@@ -321,7 +321,7 @@ def _register(manager: PluginManager, module: ModuleType, name: str) -> None:
     try:
         manager.register(module, name)
     except pluggy.PluginValidationError as error:
-        manager.unregister(module)
+        manager.unregister(name=name)  # older versions of pluggy keep a part of it
         signatures = ", ".join(_signature(hook) for hook in HOOKS if hook in str(error))
         cause = " ".join(str(error).splitlines()[-1:])
         raise PluginLoadError(
@@ -342,10 +342,9 @@ def _signature(hook: str) -> str:
     return f"{hook}({', '.join(HOOKS[hook])})"
 
 
-def _did_you_mean(name: str, known: dict[str, tuple[str, ...]]) -> str:
-    matches = get_close_matches(name, known, n=1)
-    return (
-        f"; did you mean {_signature(matches[0])}?"
-        if matches
-        else f"; the hooks are {', '.join(sorted(known))}"
-    )
+def _did_you_mean(hook: str) -> str:
+    endings = [known.removeprefix(_PREFIX) for known in HOOKS]
+    matches = get_close_matches(hook.removeprefix(_PREFIX), endings, n=1)
+    if matches:
+        return f"; did you mean {_signature(_PREFIX + matches[0])}?"
+    return f"; the hooks are {', '.join(sorted(HOOKS))}"

@@ -49,7 +49,7 @@ class PluginReport:
         offers: what it offers: kind, name, target and summary of each.
         hooks: the hooks that it implements.
         import_seconds: how long the import of its module took.
-        findings: what was checked: name, status (ok, warning or error), message and remedy of each.
+        findings: what was noticed: name, status (ok, warning or error), message and remedy of each.
 
     Example:
         >>> PluginReport("shout", "acme-shout", "1.0", "acme_shout._plugin", status="ok").names
@@ -88,7 +88,7 @@ def report_plugins(installed: Iterable[InstalledPlugin]) -> list[PluginReport]:
         >>> report_plugins([blocked])[0].status
         'blocked'
     """
-    return _name_conflicts(_report(list(installed), "load", LOAD_SECONDS))
+    return _find_conflicts(_report(list(installed), "load", LOAD_SECONDS))
 
 
 def check_plugin(installed: InstalledPlugin) -> PluginReport:
@@ -120,7 +120,7 @@ def diagnose_plugins(installed: Iterable[InstalledPlugin]) -> list[PluginReport]
         >>> diagnose_plugins([])
         []
     """
-    return _report(list(installed), "diagnose", CHECK_SECONDS)
+    return _find_conflicts(_report(list(installed), "diagnose", CHECK_SECONDS))
 
 
 def _report(installed: Sequence[InstalledPlugin], task: str, time_limit: float) -> list[PluginReport]:
@@ -170,18 +170,20 @@ def _describe_end(returncode: int, stderr: bytes) -> str:
     return ": ".join([f"it ended the interpreter that imported it ({how})", *last_words])
 
 
-def _name_conflicts(reports: list[PluginReport]) -> list[PluginReport]:
-    """Say where two plugins offer the same name: neither is at fault, and neither can be had by that name."""
-    named = []
-    for report in reports:
-        rivals = [
-            f"{offer['name']} is also offered by {other.distribution}"
-            for offer in report.offers
-            for other in reports
-            if other is not report and offer["name"] in other.names
-        ]
-        named.append(replace(report, cause="; ".join(rivals)) if rivals else report)
-    return named
+def _find_conflicts(reports: list[PluginReport]) -> list[PluginReport]:
+    """Add where two plugins offer the same name: neither is at fault, and neither can be had by that name."""
+    return [replace(report, findings=(*_conflicts(report, reports), *report.findings)) for report in reports]
+
+
+def _conflicts(report: PluginReport, reports: Iterable[PluginReport]) -> Iterable[dict[str, str]]:
+    for other in reports:
+        for name in set(report.names) & set(other.names) if other is not report else ():
+            yield {
+                "name": name,
+                "status": "error",
+                "message": f"{name} is also offered by {other.distribution} {other.version}",
+                "remedy": f"set GLOWPLUG_DISABLED_PLUGINS={report.name} or {other.name}",
+            }
 
 
 def _report_from_metadata(plugin: InstalledPlugin) -> PluginReport:
