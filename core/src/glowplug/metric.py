@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from numbers import Number
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 from weakref import WeakKeyDictionary
@@ -12,10 +13,11 @@ from weakref import WeakKeyDictionary
 import torch
 
 from glowplug.dispatch import Phase
+from glowplug.events import Events
 from glowplug.exceptions import GlowplugWarning, NotComputableError
 from glowplug.handles import RemovableEventHandle
 from glowplug.metric_arithmetic import MetricArithmetic
-from glowplug.metric_state import gather_state, restore_state
+from glowplug.metric_state import RankState, gather_state, restore_state
 from glowplug.typing import EngineProtocol
 from glowplug.usages import EpochWise, MetricUsage, as_usage
 
@@ -108,6 +110,7 @@ class Metric(MetricArithmetic, ABC):
         self._device = torch.device(device)
         self._skip_unrolling = skip_unrolling
         self._metrics_result_mode = metrics_result_mode
+        self._kept_for_epoch: int | None = None
         self._forget_engines()
         self.reset()
 
@@ -151,14 +154,17 @@ class Metric(MetricArithmetic, ABC):
             A handle that takes back what this call added.
 
         Raises:
-            ValueError: an unknown name of a usage; or the metric is in use with another usage, by itself or as part of
-                another metric, whose resets would mix with these (M-005).
+            ValueError: an unknown name of a usage; the engine has a metric of that name; or this metric is in use with
+                another usage, by itself or as part of another metric, whose resets would mix with these (M-005).
             TypeError: a usage that is neither.
         """
         usage = self.usage_or_default(usage)
-        fed = self.feed(engine, usage)
-        published = engine.add_event_handler(usage.COMPLETED, self.completed, name)
-        attachment = _Attachment(usage, RemovableEventHandle.join(fed, published))
+        with ExitStack() as added:
+            added.enter_context(self.feed(engine, usage))
+            added.enter_context(engine.add_event_handler(usage.COMPLETED, self.completed, name))
+            if self._state_dict_all_req_keys:
+                added.enter_context(engine.register_state(f"metric {name}", RankState(self, engine.state)))
+            attachment = _Attachment(usage, RemovableEventHandle(added.pop_all().close))
         self._attachments.setdefault(engine, []).append(attachment)
         return RemovableEventHandle(attachment.remove)
 
@@ -209,8 +215,13 @@ class Metric(MetricArithmetic, ABC):
         return bool(self._attachments_at(engine, usage))
 
     def started(self, engine: EngineProtocol) -> None:
-        """Reset: the handler of the usage's ``STARTED`` (M-002)."""
-        self.reset()
+        """Reset: the handler of the usage's ``STARTED`` (M-002).
+
+        A metric that took its state from the engine's keeps it where the engine goes on with the same run or epoch.
+        """
+        epoch, self._kept_for_epoch = self._kept_for_epoch, None
+        if epoch is None or not _goes_on(engine, epoch):
+            self.reset()
 
     def iteration_completed(self, engine: EngineProtocol) -> None:
         """Update with the engine's output: the handler of the usage's ``ITERATION_COMPLETED`` (M-002).
@@ -262,7 +273,7 @@ class Metric(MetricArithmetic, ABC):
             NotImplementedError: the class does not say which attributes are its state.
             TypeError: one of them cannot be saved.
         """
-        return gather_state(self, self._state_dict_all_req_keys)
+        return gather_state(self)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take a state that :meth:`state_dict` returned, this rank's part of it (M-071).
@@ -271,7 +282,11 @@ class Metric(MetricArithmetic, ABC):
             TypeError: not a mapping.
             ValueError: it is of other metrics, or of another number of ranks.
         """
-        restore_state(self, self._state_dict_all_req_keys, state_dict)
+        restore_state(self, state_dict)
+
+    def keep_for_epoch(self, epoch: int | None) -> None:
+        """Keep the present data if an engine goes on with this epoch (``None``: whatever it does, start anew)."""
+        self._kept_for_epoch = epoch
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy belongs to no engine.
@@ -381,6 +396,13 @@ class _Attachment:
     def remove(self) -> None:
         self.is_active = False
         self._handle.remove()
+
+
+def _goes_on(engine: EngineProtocol, epoch: int) -> bool:
+    """Whether the run (at STARTED) or that epoch (at EPOCH_STARTED) was begun before, and goes on now."""
+    if engine.last_event_name is Events.EPOCH_STARTED:
+        return engine.state.epoch == epoch
+    return engine.last_event_name is Events.STARTED and engine.state.iteration > 0
 
 
 def _is_list_batch(output: object) -> bool:

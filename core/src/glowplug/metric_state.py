@@ -9,25 +9,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from glowplug.distributed import all_gather, rank, world_size
-from glowplug.typing import Stateful
 
 if TYPE_CHECKING:
     from glowplug.metric import Metric
+    from glowplug.state import State
 
 STATE_KEY = "__metric_state_per_rank"
 
 
-def gather_state(metric: Metric, names: tuple[str, ...]) -> dict[str, Any]:
-    """Return the named attributes of all ranks."""
-    _check_names(metric, names)
-    own = {name: _saved(f"{type(metric).__name__}.{name}", getattr(metric, name)) for name in names}
-    return {STATE_KEY: all_gather(own)}
+def gather_state(metric: Metric) -> dict[str, Any]:
+    """Return the state of all ranks (M-070)."""
+    return {STATE_KEY: all_gather(_own_state(metric))}
 
 
-def restore_state(metric: Metric, names: tuple[str, ...], state: Mapping[str, Any]) -> None:
-    """Set the named attributes to this rank's part of a state."""
-    _check_names(metric, names)
-    kind = type(metric).__name__
+def restore_state(metric: Metric, state: Mapping[str, Any]) -> None:
+    """Take this rank's part of the state of all ranks (M-071)."""
+    names, kind = _state_names(metric), type(metric).__name__
     if not isinstance(state, Mapping):
         raise TypeError(f"the state of a {kind} is a mapping, got {type(state).__name__}")
     if set(state) != {STATE_KEY}:
@@ -38,31 +35,61 @@ def restore_state(metric: Metric, names: tuple[str, ...], state: Mapping[str, An
     if len(of_ranks) != world_size():
         raise ValueError(
             f"the state of this {kind} was saved by {len(of_ranks)} processes and cannot be shared out to {world_size()}; "
-            f"start as many as then, or leave the metric out"
+            "start as many as then, or leave the metric out"
         )
     own = of_ranks[rank()]
     if set(own) != set(names):
         raise ValueError(f"the state of a {kind} has {', '.join(names)}; this one has {', '.join(own)}")
-    for name in names:
-        current = getattr(metric, name)
-        restored = _restored(metric, current, own[name])
-        if restored is not current:
-            setattr(metric, name, restored)
+    _restore_own(metric, own)
 
 
-def _check_names(metric: Metric, names: tuple[str, ...]) -> None:
+class RankState:
+    """The state of an attached metric within the state of its engine.
+
+    It is this rank's alone: a collective would make a checkpoint that only one rank writes hang.
+
+    Args:
+        metric: the metric.
+        run: the state of the engine's run, of which the epoch is remembered.
+    """
+
+    def __init__(self, metric: Metric, run: State) -> None:
+        self._metric = metric
+        self._run = run
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return this rank's state, and whose it is."""
+        own = _own_state(self._metric)
+        return {"rank": rank(), "world_size": world_size(), "epoch": self._run.epoch, "state": own}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take it, if it is this rank's: what another rank saw would count twice."""
+        if (state["rank"], state["world_size"]) == (rank(), world_size()):
+            _restore_own(self._metric, state["state"], state["epoch"])
+
+
+def _state_names(metric: Metric) -> tuple[str, ...]:
+    names = metric._state_dict_all_req_keys  # noqa: SLF001 - the name that metrics written for ignite have
     if not names:
         raise NotImplementedError(
             f"{type(metric).__name__} does not say what its state is; list its attributes in the class: "
             "_state_dict_all_req_keys = ('...',)"
         )
+    return names
+
+
+def _own_state(metric: Metric) -> dict[str, Any]:
+    kind = type(metric).__name__
+    return {name: _saved(f"{kind}.{name}", getattr(metric, name)) for name in _state_names(metric)}
 
 
 def _saved(where: str, value: Any) -> Any:
+    from glowplug.metric import Metric
+
     if isinstance(value, torch.Tensor):
         return value.detach().clone()  # updates may change the tensor in place
-    if isinstance(value, Stateful):
-        return value.state_dict()
+    if isinstance(value, Metric):
+        return _own_state(value)
     if isinstance(value, Mapping):
         return {key: _saved(f"{where}[{key!r}]", item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -75,20 +102,26 @@ def _saved(where: str, value: Any) -> Any:
     )
 
 
-def _restored(metric: Metric, current: Any, saved: Any) -> Any:
-    """Return what the attribute becomes; metrics among it take their state themselves."""
-    if isinstance(current, Stateful):
-        current.load_state_dict(saved)
-        return current
-    if isinstance(current, (list, tuple)) and any(isinstance(item, Stateful) for item in current):
-        for item, its_own in zip(current, saved, strict=True):
-            item.load_state_dict(its_own)
-        return current
-    if isinstance(current, Mapping) and any(isinstance(item, Stateful) for item in current.values()):
-        for key, item in current.items():
-            item.load_state_dict(saved[key])
-        return current
-    return _copied(saved, metric.device)
+def _restore_own(metric: Metric, own: Mapping[str, Any], epoch: int | None = None) -> None:
+    for name in _state_names(metric):
+        if not _restore_metrics(getattr(metric, name), own[name], epoch):
+            setattr(metric, name, _copied(own[name], metric.device))
+    metric.keep_for_epoch(epoch)
+
+
+def _restore_metrics(current: Any, saved: Any, epoch: int | None) -> bool:
+    """Let a metric, or those in a list or dict, take their state; return whether there were any."""
+    from glowplug.metric import Metric
+
+    if isinstance(current, Mapping):
+        pairs = [(item, saved[key]) for key, item in current.items() if isinstance(item, Metric)]
+    elif isinstance(current, (list, tuple)):
+        pairs = [(item, saved[index]) for index, item in enumerate(current) if isinstance(item, Metric)]
+    else:
+        pairs = [(current, saved)] if isinstance(current, Metric) else []
+    for metric, its_own in pairs:
+        _restore_own(metric, its_own, epoch)
+    return bool(pairs)
 
 
 def _copied(saved: Any, device: torch.device) -> Any:

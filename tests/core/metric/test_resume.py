@@ -1,0 +1,175 @@
+"""Metrics within the state of an engine: a resumed run publishes what an uninterrupted one does."""
+
+import pytest
+import torch
+
+from glowplug import (
+    BatchWise,
+    Engine,
+    EpochWise,
+    Events,
+    Metric,
+    RunningBatchWise,
+    SingleEpochRunningBatchWise,
+)
+
+DATA = [1.0, 2.0, 4.0, 8.0]
+EPOCHS = 3
+
+
+class Total(Metric):
+    _state_dict_all_req_keys = ("total",)
+
+    def reset(self):
+        self.total = torch.zeros(())
+
+    def update(self, output):
+        self.total += output
+
+    def compute(self):
+        return self.total
+
+
+def make_engine():
+    """Return an engine with metrics of all rhythms, one of them a combination, and its log."""
+    engine, log = Engine(lambda engine, batch: batch), []
+    usages = (EpochWise, BatchWise, RunningBatchWise, SingleEpochRunningBatchWise)
+    for usage in usages:
+        Total().attach(engine, usage.usage_name, usage())
+    (Total() / Total(output_transform=lambda _: 1)).attach(engine, "mean")
+    engine.add_event_handler(
+        Events.ITERATION_COMPLETED | Events.EPOCH_COMPLETED,
+        lambda e: log.append((e.last_event_name, e.state.iteration, dict(e.state.metrics))),
+    )
+    return engine, log
+
+
+def logged(log, iteration):
+    """Return what was logged after an iteration; at its own events only what had been published anew by then."""
+    return [entry for entry in log if entry[1] > iteration]
+
+
+@pytest.mark.parametrize("stop", range(1, len(DATA) * EPOCHS))
+def test_C4_metrics_go_on_in_mid_epoch(stop):
+    """Stopped after any iteration, saved and loaded into fresh objects, all later values are the same."""
+    engine, whole = make_engine()
+    engine.run(DATA, max_epochs=EPOCHS)
+
+    engine, _ = make_engine()
+    states = []
+    engine.add_event_handler(
+        Events.ITERATION_COMPLETED(once=stop), lambda e: (states.append(e.state_dict()), e.terminate())
+    )
+    engine.run(DATA, max_epochs=EPOCHS)
+
+    fresh, log = make_engine()
+    fresh.load_state_dict(states[0])
+    fresh.run(DATA, max_epochs=EPOCHS)
+    last_epoch_end = [entry for entry in log if entry[0] is Events.EPOCH_COMPLETED and entry[1] > stop]
+    assert last_epoch_end == [
+        entry for entry in whole if entry[0] is Events.EPOCH_COMPLETED and entry[1] > stop
+    ]
+    batchwise = [BatchWise.usage_name, RunningBatchWise.usage_name, SingleEpochRunningBatchWise.usage_name]
+    for resumed, uninterrupted in zip(logged(log, stop), logged(whole, stop), strict=True):
+        assert [resumed[2][name] for name in batchwise] == [uninterrupted[2][name] for name in batchwise]
+
+
+def test_C4_state_that_waits_for_its_metric():
+    """State that was loaded before the metric was attached is handed over when it is."""
+    engine, total = Engine(lambda engine, batch: batch), Total()
+    total.attach(engine, "total")
+    states = []
+    engine.add_event_handler(Events.ITERATION_COMPLETED(once=3), lambda e: states.append(e.state_dict()))
+    engine.run(DATA)
+    fresh = Engine(lambda engine, batch: batch)
+    fresh.load_state_dict(states[0])
+    Total().attach(fresh, "total")
+    assert fresh.run(DATA).metrics == {"total": 15.0}
+
+
+def test_state_of_a_finished_epoch_is_not_carried_on():
+    """A state saved at the end of an epoch does not add that epoch to the next."""
+    engine, _ = make_engine()
+    engine.run(DATA)
+    fresh, _ = make_engine()
+    fresh.load_state_dict(engine.state_dict())
+    metrics = fresh.run(DATA, max_epochs=2).metrics
+    assert metrics["epoch_wise"] == metrics["single_epoch_running_batch_wise"] == 15.0
+    assert metrics["running_batch_wise"] == 30.0
+
+
+def test_a_loaded_metric_is_reset_by_a_new_run():
+    """A state that was loaded by hand does not leak into a run that starts from nothing."""
+    loaded, engine = Total(), Engine(lambda engine, batch: batch)
+    other = Total()
+    other.update(100.0)
+    loaded.load_state_dict(other.state_dict())
+    assert loaded.compute() == 100.0
+    loaded.attach(engine, "total", RunningBatchWise())
+    assert engine.run(DATA).metrics == {"total": 15.0}
+
+
+def test_two_metrics_of_one_name():
+    """A second metric of the same name would hide the first, and is refused without a trace."""
+    engine, second = Engine(lambda engine, batch: batch), Total()
+    handle = Total().attach(engine, "total")
+    with pytest.raises(ValueError, match="metric total"):
+        second.attach(engine, "total")
+    assert not second.is_attached(engine)
+    assert not engine.has_event_handler(second.iteration_completed)
+    handle.remove()
+    second.attach(engine, "total")
+    assert engine.run(DATA).metrics == {"total": 15.0}
+
+
+def test_metrics_without_state_attach_all_the_same():
+    """A metric that declares no state has none in the engine's."""
+
+    class Plain(Total):
+        _state_dict_all_req_keys = ()
+
+    engine = Engine(lambda engine, batch: batch)
+    Plain().attach(engine, "plain")
+    assert engine.run(DATA).metrics == {"plain": 15.0}
+    assert "handlers" not in engine.state_dict()
+
+
+def test_M_070_one_rank_can_save_an_engine_alone(run_ranks):
+    """A checkpoint on rank 0 only does not hang, and each rank takes its own state only."""
+
+    def check(rank):
+        from glowplug import Engine, Events, Metric, sync_all_reduce
+
+        class Total(Metric):
+            _state_dict_all_req_keys = ("total",)
+
+            def reset(self):
+                self.total = 0
+
+            def update(self, output):
+                self.total += output
+
+            @sync_all_reduce("total")
+            def compute(self):
+                return self.total
+
+        def run(state, stop):
+            engine = Engine(lambda engine, batch: batch)
+            Total().attach(engine, "total")
+            if state:
+                engine.load_state_dict(state)
+            saved = []
+            engine.add_event_handler(
+                Events.ITERATION_COMPLETED(once=stop), lambda e: (saved.append(e.state_dict()), e.terminate())
+            )
+            return engine.run([1, 2, 4], max_epochs=1).metrics, saved
+
+        from glowplug.distributed import broadcast
+
+        _, saved = run(None, 2)
+        everyone, _ = run(saved[0], 10)
+        # What rank 0 saw is not counted on rank 1 once more.
+        only_zero, _ = run(broadcast(saved[0]), 10)
+        return [everyone, only_zero]
+
+    assert run_ranks(check) == [[{"total": 14}, {"total": 11}]] * 2
