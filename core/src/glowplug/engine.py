@@ -166,6 +166,8 @@ class Engine(Dispatcher):
             TypeError: ``data`` is not iterable.
         """
         check_data(data)
+        if data is None:
+            raise TypeError("set_data() needs data to iterate over, got None")
         self.state.dataloader = data
         self._begin_pass()
 
@@ -303,7 +305,7 @@ class Engine(Dispatcher):
         if length is None and data is None:
             length = state.epoch_length
         check_length(data, length)
-        self._loop = self._pass = self._resuming = None
+        self._loop = self._iterator = self._pass = self._resuming = None
         self._in_epoch = False
         self._epoch_start = self._stepped = 0
         state.iteration = state.epoch = 0
@@ -336,7 +338,7 @@ class Engine(Dispatcher):
 
     def _run(self) -> Loop:
         """Run the epochs: the one loop of the library. Yields at each interrupt(), returns how the run ended."""
-        state, begin = self.state, perf_counter()
+        state, begin, outcome = self.state, perf_counter(), RunOutcome.COMPLETED
         try:
             yield from self._event(Events.STARTED)
             if self._resuming is not None and not self._in_epoch:
@@ -361,20 +363,20 @@ class Engine(Dispatcher):
                     yield from self._event(Events.EPOCH_COMPLETED)
                     state.times["EPOCH_COMPLETED"] = perf_counter() - epoch_begin
         except _EndRun:
+            if self.should_terminate:  # not so if max_iters was reached
+                outcome = RunOutcome.TERMINATED
             self._fire(self._channels[Events.TERMINATE])
         state.times["COMPLETED"] = perf_counter() - begin
         if self.should_terminate != "skip_completed":
             self._fire(self._channels[Events.COMPLETED])
             state.times["COMPLETED"] = perf_counter() - begin
-        return RunOutcome.TERMINATED if self.should_terminate else RunOutcome.COMPLETED
+        return outcome
 
     def _iterations(self) -> Generator[None, None, None]:  # noqa: C901, PLR0912 - the loop stands in one place
         """Run one epoch's iterations: each microsecond counts here, so an event without handlers is only looked at."""
         state, channels, step = self.state, self._channels, self._process_function
-        get_started, get_completed = channels[Events.GET_BATCH_STARTED], channels[Events.GET_BATCH_COMPLETED]
+        get_started, get_completed = self._batch_channels()
         started, completed = channels[Events.ITERATION_STARTED], channels[Events.ITERATION_COMPLETED]
-        if state.dataloader is None:  # no batches are got, so nothing is told of it (E-018)
-            get_started = get_completed = Channel("no data")
         if self._iterator is None:
             self._begin_pass()
         end = self._end()
@@ -385,7 +387,7 @@ class Engine(Dispatcher):
         if get_started.calls:
             self._fire(get_started)
             if self._asked:
-                yield from self._obey(get_started)
+                end = yield from self._obey(get_started)
         while True:
             iterator = self._iterator
             for state.batch in iterator:  # type: ignore[union-attr]  # there is a pass
@@ -393,18 +395,18 @@ class Engine(Dispatcher):
                 if get_completed.calls:
                     self._fire(get_completed)
                     if self._asked:
-                        yield from self._obey(get_completed)
+                        end = yield from self._obey(get_completed)
                 state.iteration += 1
                 if started.calls:
                     self._fire(started)
                     if self._asked:
-                        yield from self._obey(started)
+                        end = yield from self._obey(started)
                 state.output = step(self, state.batch)
                 self._stepped = state.iteration
                 if completed.calls:
                     self._fire(completed)
                 if self._asked:
-                    yield from self._obey(completed)
+                    end = yield from self._obey(completed)
                 if state.iteration >= end:
                     if self._is_cut_short():
                         raise _EndRun
@@ -413,13 +415,20 @@ class Engine(Dispatcher):
                 if get_started.calls:
                     self._fire(get_started)
                     if self._asked:
-                        yield from self._obey(get_started)
+                        end = yield from self._obey(get_started)
                 if self._iterator is not iterator:  # set_data() was called
+                    get_started, get_completed = self._batch_channels()
                     break
             else:
                 if not (yield from self._refill(dry=restarted_at == state.iteration)):
                     return
-                restarted_at = state.iteration
+                restarted_at, end = state.iteration, self._end()
+
+    def _batch_channels(self) -> tuple[Channel, Channel]:
+        """Return what fires when a batch is got: nothing where there is no data (E-018)."""
+        if self.state.dataloader is None:
+            return Channel("no data"), Channel("no data")
+        return self._channels[Events.GET_BATCH_STARTED], self._channels[Events.GET_BATCH_COMPLETED]
 
     def _end(self) -> float:
         """Return the iteration after which this epoch, or the run, ends."""
@@ -482,8 +491,11 @@ class Engine(Dispatcher):
         if self._asked:
             yield from self._obey(channel)
 
-    def _obey(self, channel: Channel) -> Generator[None, None, None]:
-        """Do what terminate(), terminate_epoch() or interrupt() asked for, in this order (E-137)."""
+    def _obey(self, channel: Channel) -> Generator[None, None, float]:
+        """Do what terminate(), terminate_epoch() or interrupt() asked for, in this order (E-137).
+
+        Returns where the epoch ends now: after an interruption the run may go on with another limit (E-139).
+        """
         while self._asked:
             if self.should_terminate:
                 raise _EndRun
@@ -502,6 +514,7 @@ class Engine(Dispatcher):
                 self._fire(self._channels[Events.INTERRUPT])
                 self.should_interrupt = False
                 yield
+        return self._end()
 
     # After the loop
 
