@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import functools
-import operator
+import weakref
 
 import pytest
 
-from glowplug import Events, Phase
+from glowplug import Engine, EventEnum, Events, Phase
 
 
 def test_E_032_argument_of_any_name(identity):
     """The name of the parameter that takes the engine does not matter."""
     got = []
-    identity.add_event_handler(Events.STARTED, lambda anything: got.append(anything))  # noqa: PLW0108 - a name of its own
+    identity.add_event_handler(Events.STARTED, lambda anything: got.append(anything))
     identity.run([1])
     assert got == [identity]
 
@@ -35,15 +35,10 @@ def test_E_032_objects_with_slots(identity):
 
 def test_E_032_handlers_without_signature(identity):
     """A builtin that hides its signature is refused, with the lambda that helps."""
-
-    class Hidden:
-        __signature__ = property(operator.attrgetter("nothing"))
-
-        def __call__(self): ...
-
-    with pytest.raises((TypeError, ValueError), match=r"wrap it: lambda engine: .*\(\.\.\.\)"):
-        identity.add_event_handler(Events.STARTED, dict.fromkeys.__self__.update if False else iter)
-    del Hidden
+    with pytest.raises(
+        ValueError, match=r"handler min of Events.STARTED .* wrap it: lambda engine: min\(\.\.\.\)"
+    ):
+        identity.add_event_handler(Events.STARTED, min)
 
 
 def test_E_032_misfit_names_extra_arguments(identity):
@@ -67,8 +62,6 @@ def test_E_032_async_generator(identity):
 
 def test_E_033_a_weak_reference_is_an_ordinary_argument(identity):
     """Arguments given at registration come after the engine, whatever they are."""
-    import weakref
-
     got, reference = [], weakref.ref(identity)
     identity.add_event_handler(Events.STARTED, lambda *args: got.append(args), reference)
     identity.run([1])
@@ -137,7 +130,6 @@ def test_E_039_both_special_events_in_a_run(identity):
 
 def test_E_041_event_fired_from_the_step():
     """The step can fire an event of its own, and its handlers see what the step put into the state."""
-    from glowplug import Engine, EventEnum
 
     class Backprop(EventEnum):
         DONE = "done"

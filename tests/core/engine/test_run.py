@@ -243,11 +243,11 @@ def test_E_096_forcing_a_new_run(name, identity):
 def test_E_097_changing_the_kind_of_limit(identity):
     """The other kind of limit is refused while one is set; no limit at all is a new run of one epoch."""
     identity.run([1, 2], max_iters=3)
-    with pytest.raises(ValueError, match="limited by max_iters=3; .* engine.state.max_iters = None"):
+    with pytest.raises(ValueError, match=r"limited by max_iters=3; .* engine.state.max_iters = None"):
         identity.run([1, 2], max_epochs=3)
     identity.run([1, 2])
     assert (identity.state.max_epochs, identity.state.max_iters, identity.state.iteration) == (1, None, 2)
-    with pytest.raises(ValueError, match="limited by max_epochs=1; .* engine.state.max_epochs = None"):
+    with pytest.raises(ValueError, match=r"limited by max_epochs=1; .* engine.state.max_epochs = None"):
         identity.run([1, 2], max_iters=3)
 
 
@@ -255,7 +255,7 @@ def test_E_098_another_epoch_length(identity):
     """A run that goes on refuses another epoch length, and takes the same."""
     identity.run([1, 2])
     with pytest.raises(
-        ValueError, match="epoch_length of this run is 2, and it goes on with that; got epoch_length=3"
+        ValueError, match=r"epoch_length of this run is 2, and it goes on with that; got epoch_length=3"
     ):
         identity.run([1, 2], max_epochs=2, epoch_length=3)
     assert identity.run([1, 2], max_epochs=2, epoch_length=2).iteration == 4
@@ -274,7 +274,7 @@ def test_E_098_interrupted_run_of_unknown_length(identity, unsized):
     """An interrupted run finds its epoch length out by itself, and refuses to be given one."""
     with identity.add_event_handler(Events.ITERATION_COMPLETED(once=1), lambda e: e.interrupt()):
         identity.run(unsized(1, 2, 3))
-    with pytest.raises(ValueError, match="epoch_length of this run is not known yet"):
+    with pytest.raises(ValueError, match=r"epoch_length of this run is not known yet"):
         identity.run(epoch_length=2)
     assert identity.run().iteration == 3
 
@@ -315,7 +315,7 @@ def test_E_100_nothing_to_run_over(arguments, identity, fired):
     """Empty data and lengths below one are refused before anything fires, and change nothing."""
     names = fired(identity)
     with pytest.raises(
-        ValueError, match="an epoch has zero size .* iterations\\); give data with at least one batch"
+        ValueError, match=r"an epoch has zero size .* iterations\); give data with at least one batch"
     ):
         identity.run(**arguments)
     assert names == []
@@ -336,7 +336,7 @@ def test_E_101_limits_are_at_least_one(name, value, identity):
 def test_E_102_reentrant_run(identity):
     """An engine cannot be run from one of its own handlers, and the message says what to do instead."""
     identity.add_event_handler(Events.ITERATION_COMPLETED, lambda e: e.run([1]))
-    with pytest.raises(ValueError, match="already running: .* own handlers .*Use another engine"):
+    with pytest.raises(ValueError, match=r"already running: .* own handlers .*Use another engine"):
         identity.run([1])
 
 
