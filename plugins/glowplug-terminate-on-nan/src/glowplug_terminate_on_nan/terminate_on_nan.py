@@ -1,0 +1,85 @@
+"""The handler that stops a run whose output is not finite."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from glowplug import Events, RemovableEventHandle
+from glowplug.distributed import agree_any
+from glowplug.typing import AnyEvent, EngineProtocol
+from glowplug_terminate_on_nan.finite import describe, find_non_finite
+
+_log = logging.getLogger("glowplug_terminate_on_nan")
+
+
+def _identity(output: Any) -> Any:
+    return output
+
+
+class TerminateOnNan:
+    """Stops an engine when its output holds a NaN or an infinity (H-080 to H-084).
+
+    Numbers, numpy scalars and arrays, and tensors are looked at, in mappings, sequences, sets, named tuples and
+    dataclasses; everything else (``None``, text, sparse tensors, unknown objects) is passed over. Where and when the
+    value was found goes to the log as one warning of the logger ``glowplug_terminate_on_nan``.
+
+    Under ``torch.distributed`` each call is a collective: all ranks stop at the same iteration, whichever of them has
+    the value.
+
+    Args:
+        output_transform: takes ``engine.state.output``, returns what to look at. Default: the output as it is.
+
+    Raises:
+        TypeError: ``output_transform`` cannot be called.
+
+    Example:
+        >>> from glowplug import Engine
+        >>> engine = Engine(lambda engine, batch: {"loss": batch})
+        >>> handle = TerminateOnNan().attach(engine)
+        >>> state = engine.run([0.5, float("nan"), 0.25])
+        >>> state.iteration, state.outcome
+        (2, <RunOutcome.TERMINATED: 'terminated'>)
+    """
+
+    def __init__(self, output_transform: Callable[[Any], Any] = _identity) -> None:
+        if not callable(output_transform):
+            raise TypeError(
+                f"TerminateOnNan: output_transform must be a function of the engine's output, got {output_transform!r}"
+            )
+        self._output_transform = output_transform
+
+    def attach(
+        self, engine: EngineProtocol, event: AnyEvent = Events.ITERATION_COMPLETED
+    ) -> RemovableEventHandle:
+        """Look at the output at each firing of an event.
+
+        Args:
+            engine: the engine whose output is looked at, and which is stopped.
+            event: when. ``Events.ITERATION_COMPLETED(every=10)`` waits for the device ten times less often.
+
+        Returns:
+            The handle that detaches it.
+
+        Example:
+            >>> from glowplug.testing import FakeEngine
+            >>> fake = FakeEngine()
+            >>> with TerminateOnNan().attach(fake):
+            ...     fake.fire(Events.ITERATION_COMPLETED, output=float("inf")).terminated
+            True
+        """
+        return engine.add_event_handler(event, self)
+
+    def __call__(self, engine: EngineProtocol) -> None:
+        """Terminate the run if the output is not finite here, or on another rank.
+
+        Args:
+            engine: the engine to look at.
+        """
+        found = find_non_finite(self._output_transform(engine.state.output))
+        if not agree_any(found is not None):
+            return
+        cause = "the output of another rank is not finite" if found is None else describe(*found)
+        _log.warning("iteration %d: %s; the run is terminated", engine.state.iteration, cause)
+        engine.terminate()
