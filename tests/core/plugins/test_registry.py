@@ -328,3 +328,21 @@ def test_origin_of_a_package_whose_name_begins_alike(site):
     site.add_handler("acme-noise-extra")
     registry = registry_of(site)
     assert registry.origin_of(registry.resolve_handler("Shout")).distribution == "acme-noise-extra"
+
+
+def test_installing_never_changes_a_run(site):
+    """A run imports no plugin; once the plugins are loaded, a run still imports and attaches none of their handlers."""
+    site.add_handler("acme-noise")
+    script = (
+        "import sys\n"
+        "from glowplug import Engine\n"
+        "def run():\n"
+        "    Engine(lambda engine, batch: batch).run([1, 2], max_epochs=2)\n"
+        "    return [module for module in sys.modules if module.startswith('acme')]\n"
+        "print(run())\n"
+        "from glowplug.plugins import get_registry\n"
+        "assert 'Shout' in get_registry().names('handler')\n"
+        "print(run())\n"
+    )
+    ended = site.run("-W", "error", "-c", script)
+    assert ended.stdout.splitlines() == ["[]", "['acme_noise', 'acme_noise._plugin']"], ended.stderr

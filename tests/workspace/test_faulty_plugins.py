@@ -1,0 +1,213 @@
+"""P1, P2 and S4 with distributions that pip installed: twelve faults, each before, between and after healthy plugins."""
+
+import json
+
+import pytest
+
+POSITIONS = {"first": "aaa", "middle": "mmm", "last": "zzz"}
+HEALTHY = {"acme-healthy-h": "hhh", "acme-healthy-t": "ttt"}
+
+API = "GLOWPLUG_API = 1\n"
+
+
+def offer(package, *names):
+    """Return the source of a plugin module that offers these handlers."""
+    specs = ", ".join(f"HandlerSpec(name={name!r}, target='{package}.handler:{name}')" for name in names)
+    return f"from glowplug.hookspecs import HandlerSpec\n{API}def glowplug_handlers(): return [{specs}]\n"
+
+
+# Fault: source of the plugin module, source of the module of its handler, what the one diagnostic says.
+# Those marked "asked" are in a handler's module, which nothing imports before the handler is asked for by name.
+FAULTS = {
+    "missing-dependency": ("import acme_nosuch", "", "No module named 'acme_nosuch'"),
+    "syntax-error": ("def broken(:", "", "SyntaxError"),
+    "wrong-hook-name": (API + "def glowplug_handler(): return []", "", "did you mean glowplug_handlers()?"),
+    "wrong-argument": (
+        API + "def glowplug_to_scalar(val): return 1",
+        "",
+        "write def glowplug_to_scalar(value)",
+    ),
+    "core-too-old": (
+        offer("{package}", "Faulty"),
+        "",
+        "it needs glowplug>=99, and glowplug 0.1.0 is running",
+    ),
+    "hook-raises": (
+        API + "def glowplug_handlers(): raise OSError('no disk')",
+        "",
+        "failed: OSError: no disk",
+    ),
+    "target-missing": (offer("{package}", "Faulty"), "Fault = 1", "asked: has no attribute 'Faulty'"),
+    "not-callable": (offer("{package}", "Faulty"), "Faulty = 3", "asked: is 3, which cannot be called"),
+    "duplicate-name": (
+        offer("{package}", "Faulty"),
+        "class Faulty: ...",
+        "asked: both offer the handler 'Faulty'",
+    ),
+    "slow-import": ("import time; time.sleep(2.2)\n" + API, "", "s to import"),
+    "exits-at-import": ("import sys; sys.exit(3)", "", "SystemExit: 3"),
+    "bad-metadata": (offer("{package}", "Faulty"), "", "its METADATA file is damaged: UnicodeDecodeError"),
+}
+
+# Loads the plugins, uses the healthy ones, asks for the faulty one, and prints what was said.
+SCRIPT = """
+import json, warnings
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    from glowplug.handlers import HealthyH, HealthyT
+    warned = [str(warning.message) for warning in caught if "Plugin" in warning.category.__name__]
+from glowplug.plugins import get_registry
+asked = ""
+try:
+    from glowplug.handlers import Faulty
+except ImportError as error:
+    asked = str(error)
+print(json.dumps({
+    "healthy": [HealthyH().attach(None), HealthyT().attach(None)],
+    "warned": warned,
+    "asked": asked,
+    "plugins": [plugin.distribution for plugin in get_registry().plugins],
+    "failures": [failure.distribution for failure in get_registry().failures],
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(wheelhouse):
+    """All faulty plugins, in each position, beside two healthy ones, installed by one call of pip."""
+    for distribution, name in HEALTHY.items():
+        handler = f"Healthy{distribution[-1].upper()}"
+        code = f"class {handler}:\n    def attach(self, engine): return {name!r}\n"
+        wheelhouse.add(distribution, offer(distribution.replace("-", "_"), handler), name=name, handler=code)
+    wheelhouse.add("acme-rival", offer("acme_rival", "Faulty"), name="rival", handler="class Faulty: ...")
+    for fault, (source, handler, _) in FAULTS.items():
+        for position, prefix in POSITIONS.items():
+            distribution = f"acme-{fault}-{position}"
+            package = distribution.replace("-", "_")
+            wheelhouse.add(
+                distribution,
+                source.replace("{package}", package),
+                name=f"{prefix}-{fault}",
+                version="4.2",
+                requires=["glowplug>=99" if fault == "core-too-old" else "glowplug>=0.1,<2"],
+                handler=handler,
+            )
+    wheelhouse.install()
+    for metadata in wheelhouse.site.glob("acme_bad_metadata_*.dist-info/METADATA"):
+        metadata.write_bytes(
+            b"\xff\xfe\x00"
+        )  # as a disk that filled up leaves it; pip refuses to install it like this
+    return wheelhouse
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_P1_fault_harms_nobody_else(installed, fault, position):
+    """Healthy plugins work, and one diagnostic names distribution, version, fault and remedy."""
+    distribution = f"acme-{fault}-{position}"
+    rival = ",acme-rival" if fault == "duplicate-name" else ""
+    ended = installed.run("-c", SCRIPT, GLOWPLUG_PLUGINS=f"acme-healthy-*,{distribution}{rival}")
+    assert ended.returncode == 0, ended.stderr
+    told = json.loads(ended.stdout)
+    assert told["healthy"] == ["hhh", "ttt"]
+    assert {"acme-healthy-h", "acme-healthy-t"} <= set(told["plugins"])
+    said = FAULTS[fault][2]
+    if said.startswith("asked: "):
+        assert told["warned"] == []
+        diagnostic = told["asked"]
+    else:
+        (diagnostic,) = told["warned"]
+    assert f"{distribution} 4.2" in diagnostic
+    assert said.removeprefix("asked: ") in diagnostic
+    assert "GLOWPLUG_DISABLED_PLUGINS=" in diagnostic
+    loads = said.startswith("asked: ") or fault == "slow-import"
+    assert told["failures"] == ([] if loads else [distribution])
+
+
+def test_P1_all_faults_at_once_in_the_list(installed):
+    """`plugins list` shows every plugin that is installed, each with its status, and the cause of the faulty ones."""
+    ended = installed.run(
+        "-m",
+        "glowplug",
+        "plugins",
+        "list",
+        "--json",
+        GLOWPLUG_DISABLED_PLUGINS="glowplug-*,acme-slow-import-*",
+    )
+    assert ended.returncode == 0, ended.stderr
+    reports = {report["distribution"]: report for report in json.loads(ended.stdout)}
+    for distribution in (*HEALTHY, "acme-rival"):
+        assert reports[distribution]["status"] == "ok"
+    for fault, (_, _, said) in FAULTS.items():
+        for position in POSITIONS:
+            report = reports[f"acme-{fault}-{position}"]
+            status = "ok" if said.startswith("asked: ") else "failed"
+            status = {"core-too-old": "incompatible", "slow-import": "blocked"}.get(fault, status)
+            assert (report["status"], report["version"]) == (status, "4.2"), report
+            if status in {"failed", "incompatible"}:
+                assert said in report["cause"]
+
+
+def test_P1_warning_is_given_once(installed):
+    """Asking again and again for plugins warns of a broken one a single time."""
+    script = (
+        "from glowplug.plugins import get_registry, to_scalar\n"
+        "import glowplug.handlers\n"
+        "for _ in range(3): get_registry(); to_scalar(object()); dir(glowplug.handlers)\n"
+    )
+    ended = installed.run(
+        "-W", "always", "-c", script, GLOWPLUG_PLUGINS="acme-syntax-error-first,acme-healthy-*"
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert (
+        ended.stderr.count("GlowplugPluginWarning: plugin 'aaa-syntax-error' of acme-syntax-error-first 4.2")
+        == 1
+    )
+    assert ended.stderr.count("GlowplugPluginWarning") == 1
+
+
+def test_strict_setting_raises_the_cause(installed):
+    """With GLOWPLUG_STRICT_PLUGINS=1 the broken plugin ends the program that needs plugins."""
+    ended = installed.run(
+        "-c",
+        "from glowplug.handlers import HealthyH",
+        GLOWPLUG_PLUGINS="acme-hook-raises-last,acme-healthy-*",
+        GLOWPLUG_STRICT_PLUGINS="1",
+    )
+    assert ended.returncode == 1
+    assert "PluginLoadError: plugin 'zzz-hook-raises' of acme-hook-raises-last 4.2" in ended.stderr
+    assert "OSError: no disk" in ended.stderr
+
+
+def test_P2_no_shadowing(installed):
+    """Two installed distributions that offer one name: the import is an error that names both."""
+    ended = installed.run(
+        "-c", "from glowplug.handlers import Faulty", GLOWPLUG_PLUGINS="acme-rival,acme-duplicate-name-first"
+    )
+    assert ended.returncode == 1
+    assert "acme-duplicate-name-first 4.2 and acme-rival 1.0 both offer the handler 'Faulty'" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"GLOWPLUG_DISABLED_PLUGINS": "glowplug-*,acme-*"},
+        {"GLOWPLUG_PLUGINS": "acme-healthy-h,acme-healthy-t"},
+        {"GLOWPLUG_PLUGINS": "hhh,ttt"},
+        {"GLOWPLUG_PLUGINS": ""},
+        {"GLOWPLUG_PLUGINS": "acme-*", "GLOWPLUG_DISABLED_PLUGINS": "*-*-first,mmm-*,zzz-*,rival"},
+    ],
+)
+def test_S4_blocked_plugin_is_never_imported(installed, settings):
+    """By name, by distribution and by pattern: of all the faulty plugins not one module is imported."""
+    script = (
+        "import sys\nfrom glowplug.plugins import get_registry\nregistry = get_registry()\n"
+        "print(len(registry.blocked), registry.failures)\n"
+        "print([m for m in sys.modules if m.startswith('acme') and 'healthy' not in m])\n"
+    )
+    ended = installed.run("-W", "error", "-c", script, **settings)
+    assert ended.returncode == 0, ended.stderr
+    blocked, imported = ended.stdout.splitlines()
+    assert int(blocked.split()[0]) >= len(FAULTS) * len(POSITIONS)
+    assert blocked.endswith(" ()")
+    assert imported == "[]"

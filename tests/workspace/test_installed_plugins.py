@@ -1,0 +1,125 @@
+"""The distributions of this project together: what an import costs, and what a user without one of them reads."""
+
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from glowplug.missing import FIRST_PARTY
+from glowplug.plugins import Registry
+
+HEAVY = (
+    "torch",
+    "numpy",
+    "mlflow",
+    "tensorboard",
+    "tqdm",
+    "pluggy",
+    "click",
+    "rich",
+    "packaging",
+    "importlib.metadata",
+)
+
+
+def run(code, **settings):
+    """Run code in a process of its own."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GLOWPLUG_")}
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env={**environment, **settings},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def imported_by(code):
+    """Return which of the heavy modules, and which plugins, are imported after this code."""
+    names = f"[m for m in sys.modules if m in {HEAVY!r} or m.startswith('glowplug_')]"
+    ended = run(f"import sys\n{code}\nimport json\nprint(json.dumps(sorted({names})))")
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout.splitlines()[-1])
+
+
+def test_import_of_glowplug_imports_nothing_heavy():
+    """`import glowplug` imports no torch, numpy, mlflow or tensorboard, no plugin, and not even the means to find one."""
+    assert imported_by("import glowplug") == []
+
+
+@pytest.mark.parametrize(
+    "module", ["handlers", "metrics", "plugins", "hookspecs", "cli", "probe", "exceptions"]
+)
+def test_import_of_a_module_of_the_core_imports_no_library_of_a_plugin(module):
+    """These modules of the core need neither torch nor any library of a plugin."""
+    heavy = set(imported_by(f"import glowplug.{module}")) & {
+        "torch",
+        "numpy",
+        "mlflow",
+        "tensorboard",
+        "tqdm",
+    }
+    assert heavy == set()
+
+
+def test_loading_all_plugins_imports_nothing_heavy():
+    """Discovery imports the plugin modules, and none of their libraries."""
+    found = imported_by("from glowplug.plugins import get_registry\nassert get_registry().plugins")
+    assert not {"torch", "numpy", "mlflow", "tensorboard", "tqdm"} & set(found)
+    assert "glowplug_mlflow._plugin" in found
+
+
+def test_list_imports_no_plugin():
+    """`glowplug plugins list` imports no plugin into its own process."""
+    found = imported_by("from glowplug.cli import main\nmain(['plugins', 'list'], standalone_mode=False)")
+    assert [module for module in found if module.startswith("glowplug_")] == []
+    assert not {"torch", "numpy", "mlflow", "tensorboard", "pluggy"} & set(found)
+
+
+@pytest.mark.parametrize(("name", "distribution"), FIRST_PARTY.items())
+def test_name_that_is_not_installed_says_what_to_install(name, distribution):
+    """The import of a name of this project, in a process that may load no plugin, names the line that installs it."""
+    with pytest.raises(ImportError, match=f"pip install {distribution}"):
+        Registry([]).resolve_handler(name)
+
+
+def test_import_of_MLflowLogger_without_its_plugin():
+    """`from glowplug.handlers import MLflowLogger` is an ImportError that names `pip install glowplug-mlflow`."""
+    ended = run("from glowplug.handlers import MLflowLogger", GLOWPLUG_PLUGINS="")
+    assert ended.returncode == 1
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith("glowplug.exceptions.PluginNotFoundError: ")
+    assert "pip install glowplug-mlflow" in last
+
+
+def test_table_of_first_party_names_is_what_the_plugins_offer():
+    """The table of names to install is complete, and names the right distributions."""
+    entry_points = [
+        entry_point
+        for entry_point in importlib.metadata.entry_points(group="glowplug")
+        if entry_point.dist.name.startswith("glowplug-")
+    ]
+    registry = Registry.from_entry_points(entry_points, {})
+    assert registry.failures == ()
+    offered = {spec.name: plugin.distribution for plugin in registry.plugins for spec in plugin.offers}
+    assert offered == FIRST_PARTY
+
+
+def test_every_first_party_target_can_be_used():
+    """Each name that the plugins of this project offer resolves to a class, and is found again by its origin."""
+    registry = Registry.from_entry_points(
+        importlib.metadata.entry_points(group="glowplug"), {"GLOWPLUG_PLUGINS": "glowplug-*"}
+    )
+    for plugin in registry.plugins:
+        for spec in plugin.handlers:
+            handler = registry.resolve_handler(spec.name)
+            assert registry.origin_of(handler) is plugin
+            assert spec.kind == "save_handler" or callable(handler.attach)
+        for spec in plugin.metrics:
+            metric = registry.resolve_metric(spec.name)
+            assert registry.origin_of(metric) is plugin
+            assert callable(metric.attach)
