@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from glowplug.testing import FakeEngine
 from torch import nn
+
+from glowplug.testing import FakeEngine
 
 
 @pytest.fixture

@@ -5,15 +5,16 @@ import os
 import pickle
 import shutil
 import subprocess
-from collections import namedtuple
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import torch
+from torch import nn
+
 from glowplug import Engine, Events, Phase
 from glowplug.exceptions import GlowplugWarning
 from glowplug_model_checkpoint import BaseSaveHandler, Checkpoint, CheckpointEvents, DiskSaver
-from torch import nn
 
 
 class InMemory(BaseSaveHandler):
@@ -47,6 +48,13 @@ class Plain:
 
     def load_state_dict(self, state):
         self.value = state["value"]
+
+
+class Pair(NamedTuple):
+    """Two objects with names."""
+
+    x: Any
+    y: Any
 
 
 class Evil:
@@ -103,13 +111,17 @@ def test_H_011_leaves_need_a_state(saver):
 
 def test_H_011_nested_objects_round_trip(fake, saver):
     """Mappings, lists and named tuples of objects are saved as dicts and lists, and loaded into the same tree."""
-    pair = namedtuple("pair", "x y")
-    Checkpoint({"all": {"m": Plain(1)}, "more": [Plain(2), pair(Plain(3), Plain(4))]}, saver)(fake)
+    Checkpoint({"all": {"m": Plain(1)}, "more": [Plain(2), Pair(Plain(3), Plain(4))]}, saver)(fake)
     content, _ = saver.files["checkpoint_6.pt"]
     assert content == {"all": {"m": {"value": 1}}, "more": [{"value": 2}, [{"value": 3}, {"value": 4}]]}
-    fresh = {"all": {"m": Plain()}, "more": [Plain(), pair(Plain(), Plain())]}
+    fresh = {"all": {"m": Plain()}, "more": [Plain(), Pair(Plain(), Plain())]}
     Checkpoint.load_objects(fresh, content)
-    assert [fresh["all"]["m"].value, fresh["more"][0].value, *(p.value for p in fresh["more"][1])] == [1, 2, 3, 4]
+    assert [fresh["all"]["m"].value, fresh["more"][0].value, *(p.value for p in fresh["more"][1])] == [
+        1,
+        2,
+        3,
+        4,
+    ]
 
 
 def test_H_012_a_saver_is_never_called_twice(fake):
@@ -152,7 +164,11 @@ def test_H_013_metadata(fake, saver):
     """The save handler is told basename, score name and priority."""
     fake.state.metrics = {"acc": 0.25}
     Checkpoint({"model": Plain()}, saver, filename_prefix="best", score_name="acc")(fake)
-    assert saver.files["best_model_acc=0.2500.pt"][1] == {"basename": "best_model", "score_name": "acc", "priority": 0.25}
+    assert saver.files["best_model_acc=0.2500.pt"][1] == {
+        "basename": "best_model",
+        "score_name": "acc",
+        "priority": 0.25,
+    }
 
 
 @pytest.mark.parametrize("score", [torch.tensor(0.5), "0.5", None, 1j])
@@ -178,7 +194,7 @@ def test_H_014_step_is_the_iteration(fake, saver):
     Checkpoint({"model": Plain()}, saver, global_step_transform=lambda *given: seen.append(given) or 42)(fake)
     assert list(saver.files) == ["model_6.pt", "model_42.pt"]
     assert seen == [(fake, Events.EPOCH_COMPLETED)]
-    with pytest.raises(ValueError, match="must return an integer, got 1.5"):
+    with pytest.raises(ValueError, match=r"must return an integer, got 1\.5"):
         Checkpoint({"model": Plain()}, saver, global_step_transform=lambda *given: 1.5)(fake)
 
 
@@ -190,7 +206,9 @@ def test_H_015_keeps_the_best(fake, saver, greater_or_equal, kept, last):
     """The n_saved best stay; of equal scores the first, or with greater_or_equal the latest."""
     checkpoint = by_score(saver, n_saved=2, greater_or_equal=greater_or_equal)
     fire_scores(fake, checkpoint, [0.5, 0.1, 0.7, 0.5, 0.2])
-    assert sorted(saver.files) == [f"model_{i}_{s}000.pt" for i, s in ((1, "0.5"), (3, "0.7"), (4, "0.5")) if i in kept]
+    assert sorted(saver.files) == [
+        f"model_{i}_{s}000.pt" for i, s in ((1, "0.5"), (3, "0.7"), (4, "0.5")) if i in kept
+    ]
     assert checkpoint.last_checkpoint == last
     assert checkpoint.best_checkpoint == "model_3_0.7000.pt"
 
@@ -269,7 +287,13 @@ def test_H_024_saves_before_it_removes(fake, saver):
     fake.add_event_handler(Checkpoint.SAVED_CHECKPOINT, lambda: saver.log.append("event"))
     for iteration in (1, 2):
         fake.fire(Events.EPOCH_COMPLETED, iteration=iteration)
-    assert saver.log == [("save", "model_1.pt"), "event", ("save", "model_2.pt"), ("remove", "model_1.pt"), "event"]
+    assert saver.log == [
+        ("save", "model_1.pt"),
+        "event",
+        ("save", "model_2.pt"),
+        ("remove", "model_1.pt"),
+        "event",
+    ]
 
 
 def test_H_024_C2_a_failed_save_changes_nothing(fake, saver):
@@ -443,7 +467,10 @@ def test_the_event_that_is_on_is_not_hidden(fake, saver):
     seen = []
     for key in ("a", "b"):
         checkpoint = Checkpoint(
-            {key: Plain()}, saver, global_step_transform=lambda engine, event: seen.append(event) or 1, state_key=key
+            {key: Plain()},
+            saver,
+            global_step_transform=lambda engine, event: seen.append(event) or 1,
+            state_key=key,
         )
         checkpoint.attach(fake)
     fake.fire(Events.EPOCH_COMPLETED)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from glowplug import Events
 from glowplug_model_checkpoint import Checkpoint, DiskSaver, ModelCheckpoint, disk_saver, temporaries
 
@@ -86,7 +87,10 @@ def test_C1_recorded_after_the_folder_is_synced(fake, tmp_path, monkeypatch):
     sync, remove = disk_saver.sync_directory, DiskSaver.remove
 
     def note(function):
-        return lambda *arguments: (seen.append([item.filename for item in checkpoint.saved]), function(*arguments))
+        return lambda *arguments: (
+            seen.append([item.filename for item in checkpoint.saved]),
+            function(*arguments),
+        )
 
     monkeypatch.setattr(disk_saver, "sync_directory", note(sync))
     monkeypatch.setattr(DiskSaver, "remove", note(remove))
@@ -141,7 +145,11 @@ def fault_at(monkeypatch, where, code):
     return hits
 
 
-FAULTS = [(where, code) for where in ("open", "write", "fsync file", "rename", "fsync folder") for code in (errno.ENOSPC, errno.EIO, errno.EDQUOT)]
+FAULTS = [
+    (where, code)
+    for where in ("open", "write", "fsync file", "rename", "fsync folder")
+    for code in (errno.ENOSPC, errno.EIO, errno.EDQUOT)
+]
 
 
 @pytest.mark.parametrize("n_saved", [1, 2, None])
@@ -189,7 +197,6 @@ def test_C2_the_file_of_the_error_is_named(tmp_path, monkeypatch):
 @pytest.mark.skipif(sys.platform == "win32", reason="file size limits are POSIX")
 def test_C2_a_real_limit_of_the_system(tmp_path):
     """A file that really cannot grow, in a process of its own: the error is the system's, and nothing is left."""
-
     script = """
 import resource, signal, sys, torch
 from glowplug_model_checkpoint import DiskSaver
@@ -205,7 +212,11 @@ except OSError as error:
     import subprocess
 
     result = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", script, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert result.stdout.split() == [str(errno.EFBIG)], result.stderr
     assert list(contents(tmp_path)) == ["model_1.pt"]

@@ -1,20 +1,37 @@
 """File names: what patterns make of their fields, and that nothing leads out of a folder."""
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
 from glowplug import Events
 from glowplug.testing import FakeEngine
 from glowplug_model_checkpoint import Checkpoint, DiskSaver, ModelCheckpoint
 from glowplug_model_checkpoint.filenames import check_filename, check_part, check_pattern, has_prefix, render
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from torch import nn
 
 VALUES = {"filename_prefix": "best", "name": "model", "score_name": "acc", "score": 0.12345, "global_step": 7}
 
 # Fragments that attacks on paths and format strings are made of, mixed with arbitrary text.
 HOSTILE = st.lists(
     st.sampled_from(
-        ["..", "/", "\\", "\0", "~", "C:", "model", "{", "}", "{name}", "{name.__class__}", "{0}", "\n", ".", " "]
+        [
+            "..",
+            "/",
+            "\\",
+            "\0",
+            "~",
+            "C:",
+            "model",
+            "{",
+            "}",
+            "{name}",
+            "{name.__class__}",
+            "{0}",
+            "\n",
+            ".",
+            " ",
+        ]
     )
     | st.text(max_size=3),
     max_size=6,
@@ -24,7 +41,9 @@ HOSTILE = st.lists(
 def saved_name(fake, **kwargs):
     """Return the name under which a checkpoint saves."""
     saved = []
-    checkpoint = Checkpoint({"model": nn.Linear(1, 1)}, lambda content, filename: saved.append(filename), **kwargs)
+    checkpoint = Checkpoint(
+        {"model": nn.Linear(1, 1)}, lambda content, filename: saved.append(filename), **kwargs
+    )
     fake.add_event_handler(Events.EPOCH_COMPLETED, checkpoint)
     fake.fire(Events.EPOCH_COMPLETED)
     return saved[0]
@@ -105,7 +124,9 @@ def test_S2_patterns_reach_nothing_else(pattern):
         Checkpoint({"model": nn.Linear(1, 1)}, print, filename_pattern=pattern)
 
 
-@pytest.mark.parametrize("value", ["../x", "a/b", "a\\b", "..", ".", "/etc", "C:x", "a\0b", "a\nb", "\ud800", "a/"])
+@pytest.mark.parametrize(
+    "value", ["../x", "a/b", "a\\b", "..", ".", "/etc", "C:x", "a\0b", "a\nb", "\ud800", "a/"]
+)
 @pytest.mark.parametrize("what", ["filename_prefix", "score_name", "key"])
 def test_S2_names_are_checked_at_construction(tmp_path, value, what):
     """A prefix, a score name and a key of to_save that could leave the folder are named in the error."""
@@ -127,7 +148,13 @@ def test_S2_10000_fuzzed_names_stay_in_the_folder(parts, pattern):
         checked = check_pattern(pattern)
     except ValueError:
         return
-    values = {"filename_prefix": prefix, "score_name": score_name, "name": key, "score": 1.5, "global_step": 1}
+    values = {
+        "filename_prefix": prefix,
+        "score_name": score_name,
+        "name": key,
+        "score": 1.5,
+        "global_step": 1,
+    }
     try:
         name = render(checked, **values)
     except ValueError:

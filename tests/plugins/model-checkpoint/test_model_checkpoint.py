@@ -4,10 +4,11 @@ import os
 
 import pytest
 import torch
+from torch import nn
+
 from glowplug import Engine, Events
 from glowplug.exceptions import GlowplugWarning
 from glowplug_model_checkpoint import ModelCheckpoint
-from torch import nn
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def test_H_050_attach_with_objects_of_the_constructor(trainer, tmp_path, model, 
 
 
 def test_H_050_attach_with_objects_of_its_own(trainer, tmp_path, model, names):
-    """attach takes the event and the objects, and refuses to go without."""
+    """Attach takes the event and the objects, and refuses to go without."""
     checkpoint = ModelCheckpoint(tmp_path)
     with pytest.raises(ValueError, match="nothing to save"):
         checkpoint.attach(trainer)

@@ -1,0 +1,156 @@
+"""Kill processes with SIGKILL at random moments of a save, and look at what they left.
+
+    python kill_campaign.py --kills 1000 --seed 1 --state-megabytes 2
+
+One parent imports torch once; each round it forks a child that trains and saves into the round's folder until it is
+killed. The child acknowledges each save through a pipe as soon as SAVED_CHECKPOINT fires. Printed at the end, as JSON:
+how many kills there were, how many of them in the middle of a save, and what was wrong: files under a final name that
+cannot be loaded (torn), rounds without any loadable file, rounds in which the last acknowledged save is lost, and
+temporaries that the next start did not sweep.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from glowplug import Engine, Events
+from glowplug_model_checkpoint import Checkpoint, DiskSaver, ModelCheckpoint
+
+
+class DeletesFirst(DiskSaver):
+    """Removes the old one before the new one is there, as a naive saver does: to see that the campaign notices."""
+
+    def __call__(self, checkpoint, filename, metadata=None):
+        for path in self.dirname.glob("*.pt"):
+            path.unlink()
+        super().__call__(checkpoint, filename, metadata)
+
+
+def make_saver(variant, folder):
+    """Return the saver of a variant: the real one, or one that breaks a promise."""
+    if variant == "in-place":
+        return DiskSaver(folder, atomic=False, require_empty=False)
+    classes = {"real": DiskSaver, "deletes-first": DeletesFirst}
+    return classes[variant](folder, require_empty=False)
+
+
+def train(folder, variant, megabytes, pipe):
+    """Save after each iteration, and acknowledge each save, until killed."""
+    model = nn.Linear(1024, 256 * megabytes)
+    trainer = Engine(lambda engine, batch: None)
+    saver = make_saver(variant, folder)
+    checkpoint = Checkpoint({"model": model, "trainer": trainer}, saver)
+    checkpoint.attach(trainer, Events.ITERATION_COMPLETED)
+
+    @trainer.on(Checkpoint.SAVED_CHECKPOINT)
+    def acknowledge(engine):
+        os.write(pipe, b"%d\n" % engine.state.iteration)
+
+    trainer.run(max_epochs=1, epoch_length=1_000_000)
+
+
+def loadable(path):
+    """Return whether a file can be loaded, and its content agrees with its name."""
+    try:
+        content = torch.load(path, weights_only=True)
+    except Exception:
+        return False
+    return content["trainer"]["iteration"] == iteration_of(path)
+
+
+def iteration_of(path):
+    """Return the iteration in a file's name."""
+    return int(path.stem.rpartition("_")[2])
+
+
+def kill_one(folder, options, delay):
+    """Fork a child, kill it some time after its first save, and return the acknowledged iterations."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(reader)
+            train(folder, options.variant, options.state_megabytes, writer)
+        finally:
+            os._exit(1)
+    os.close(writer)
+    try:
+        received = os.read(reader, 4096)
+        time.sleep(delay)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    with os.fdopen(reader, "rb") as pipe:
+        received += pipe.read()
+    # A child that did not come to its first save, or ended by itself, is a fault of the campaign.
+    return [int(line) for line in received.decode().splitlines()]
+
+
+def examine(folder, acknowledged):
+    """Return what is wrong in a folder after a kill."""
+    files = list(folder.glob("*.pt"))
+    left = list(folder.glob(".glowplug-*"))
+    good = {iteration_of(path) for path in files if loadable(path)}
+    DiskSaver(folder, require_empty=False)
+    newest = ModelCheckpoint.latest(folder)
+    return {
+        "torn": len(files) - len(good),
+        "empty": not good or newest is None,
+        "lost": max(good, default=0) < max(acknowledged),
+        "unswept": len(list(folder.glob(".glowplug-*"))),
+        "in a save": bool(left) or len(files) > 1,
+    }
+
+
+def campaign(options):
+    """Run all rounds; return the sums."""
+    chance = random.Random(options.seed)
+    counts = dict.fromkeys(("kills", "saves", "in a save", "torn", "empty", "lost", "unswept"), 0)
+    began = time.monotonic()
+    root = Path(tempfile.mkdtemp(prefix="glowplug-kills-", dir=options.folder))
+    try:
+        for number in range(options.kills):
+            folder = root / str(number)
+            acknowledged = kill_one(folder, options, chance.uniform(0, options.max_delay))
+            found = examine(folder, acknowledged)
+            for key, value in {**found, "kills": 1, "saves": len(acknowledged)}.items():
+                counts[key] += value
+            shutil.rmtree(folder)
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+    return {
+        **counts,
+        "seconds": round(time.monotonic() - began, 1),
+        "seed": options.seed,
+        "TMPDIR": tempfile.gettempdir(),
+    }
+
+
+def main():
+    """Read the options, run, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kills", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--state-megabytes", type=int, default=2)
+    parser.add_argument("--max-delay", type=float, default=0.06, help="seconds after the first save")
+    parser.add_argument("--variant", default="real", choices=["real", "in-place", "deletes-first"])
+    parser.add_argument("--folder", help="where to save; temporary files of other programs go to TMPDIR")
+    torch.set_num_threads(1)
+    print(json.dumps(campaign(parser.parse_args())))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

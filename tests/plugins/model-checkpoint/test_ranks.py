@@ -1,0 +1,250 @@
+"""Several ranks: rank 0 decides, one rank writes, and a failure anywhere is known everywhere (H-035)."""
+
+
+def test_H_035_ranks_that_disagree_follow_rank_0(run_ranks, tmp_path):
+    """Scores that differ by rank give one list on all of them, the files are those of rank 0's scores."""
+    (tmp_path / "scores").mkdir()
+
+    def ranks(rank):
+        from pathlib import Path
+
+        from torch import nn
+
+        from glowplug import Engine
+        from glowplug_model_checkpoint import ModelCheckpoint
+
+        folder = Path(__file__).parent / "scores"
+        scores = [[0.5, 0.1, 0.9, float("nan"), 0.7], [0.1, 0.9, float("nan"), 0.3, 0.2]][rank]
+        engine = Engine(lambda engine, batch: None)
+        checkpoint = ModelCheckpoint(
+            folder,
+            n_saved=2,
+            score_function=lambda engine: scores[engine.state.epoch - 1],
+            global_step_transform=lambda engine, event: engine.state.epoch,
+            to_save={"model": nn.Linear(1, 1)},
+        )
+        engine.attach(checkpoint)
+        there = []
+        engine.add_event_handler(
+            checkpoint.SAVED_CHECKPOINT, lambda: there.append(checkpoint.last_checkpoint.exists())
+        )
+        if rank == 0:
+            import warnings
+
+            warnings.simplefilter("ignore")
+        engine.run([1], max_epochs=5)
+        return {
+            "saved": [item.filename for item in checkpoint.saved],
+            "files": sorted(path.name for path in folder.iterdir()),
+            "there": there,
+        }
+
+    first, second = run_ranks(ranks)
+    assert first["saved"] == second["saved"] == ["model_3_0.9000.pt", "model_5_0.7000.pt"]
+    assert first["files"] == ["model_3_0.9000.pt", "model_5_0.7000.pt"]
+    assert first["there"] == second["there"] == [True] * 4
+
+
+def test_H_035_no_rank_goes_on_before_the_file_can_be_read(run_ranks, tmp_path):
+    """Where writing is slow, the other rank finds each file complete right after its own call returns."""
+    (tmp_path / "slow").mkdir()
+
+    def ranks(rank):
+        import time
+        from pathlib import Path
+
+        import torch
+        from torch import nn
+
+        from glowplug.testing import FakeEngine
+        from glowplug_model_checkpoint import Checkpoint, DiskSaver
+
+        class Slow(DiskSaver):
+            def __call__(self, *arguments):
+                time.sleep(0.3)
+                super().__call__(*arguments)
+
+        folder = Path(__file__).parent / "slow"
+        fake, model = FakeEngine(), nn.Linear(1, 1)
+        checkpoint = Checkpoint({"model": model}, Slow(folder, save_on_rank=1), save_on_rank=1)
+        read = []
+        for iteration in (1, 2, 3):
+            fake.state.iteration = iteration
+            checkpoint(fake)
+            read.append(sorted(torch.load(checkpoint.last_checkpoint, weights_only=True)))
+        return read
+
+    assert run_ranks(ranks) == [[["bias", "weight"]] * 3] * 2
+
+
+def test_H_035_C2_a_failure_on_one_rank_is_raised_on_all(run_ranks, tmp_path):
+    """A full disk, a score function that fails and a state that fails on one rank: both ranks raise, none hangs, lists agree."""
+    (tmp_path / "failing").mkdir()
+
+    def ranks(rank):
+        from pathlib import Path
+
+        from glowplug.testing import FakeEngine
+        from glowplug_model_checkpoint import Checkpoint, DiskSaver
+
+        class Saver(DiskSaver):
+            full = False
+
+            def __call__(self, *arguments):
+                if self.full:
+                    raise OSError(28, "No space left on device")
+                super().__call__(*arguments)
+
+        class Model:
+            def state_dict(self):
+                if broken == ("state", rank):
+                    raise RuntimeError("no state here")
+                return {}
+
+        def score(engine):
+            if broken == ("score", rank):
+                raise ZeroDivisionError("no score here")
+            return engine.state.iteration
+
+        broken, problems = None, []
+        saver = Saver(Path(__file__).parent / "failing")
+        checkpoint = Checkpoint({"model": Model()}, saver, score_function=score)
+        fake = FakeEngine()
+        checkpoint(fake)
+        for iteration, broken in enumerate(
+            [("disk", 0), ("score", 0), ("score", 1), ("state", 0), ("state", 1)], 1
+        ):
+            saver.full = broken[0] == "disk"
+            fake.state.iteration = iteration
+            try:
+                checkpoint(fake)
+            except Exception as error:
+                problems.append(f"{type(error).__name__}: {error}")
+        saver.full, broken = False, None
+        fake.state.iteration = 100
+        checkpoint(fake)
+        return [
+            problems,
+            [item.filename for item in checkpoint.saved],
+            [path.name for path in saver.dirname.iterdir()],
+        ]
+
+    def told(rank, other, problem):
+        return f"RuntimeError: rank {rank} stops because rank {other} failed: {problem}"
+
+    (first, *rest), (second, *same) = run_ranks(ranks)
+    disk, score, state = (
+        "OSError: [Errno 28] No space left on device",
+        "ZeroDivisionError: no score here",
+        "RuntimeError: no state here",
+    )
+    assert first == [disk, score, told(0, 1, score), state, told(0, 1, state)]
+    assert second == [told(1, 0, disk), told(1, 0, score), score, told(1, 0, state), state]
+    assert rest == same == [["model_100.pt"], ["model_100.pt"]]
+
+
+def test_H_034_an_exception_on_one_rank_does_not_wait_for_the_other(run_ranks, tmp_path):
+    """On EXCEPTION_RAISED the writing rank saves alone; on another rank nothing is written, and nobody hangs."""
+    for number in range(2):
+        (tmp_path / f"exception{number}").mkdir()
+
+    def ranks(rank):
+        from pathlib import Path
+
+        from torch import nn
+
+        from glowplug import Engine, Events
+        from glowplug_model_checkpoint import ModelCheckpoint
+
+        found = []
+        for failing in (0, 1):
+            folder = Path(__file__).parent / f"exception{failing}"
+
+            def step(engine, batch, failing=failing):
+                if rank == failing:
+                    raise ZeroDivisionError("boom")
+
+            engine = Engine(step)
+            checkpoint = ModelCheckpoint(folder, to_save={"model": nn.Linear(1, 1)})
+            checkpoint.attach(engine, Events.EXCEPTION_RAISED)
+            try:
+                engine.run([1])
+                found.append("went on")
+            except ZeroDivisionError:
+                found.append(sorted(path.name for path in folder.iterdir()))
+        return found
+
+    assert run_ranks(ranks) == [[["model_1.pt"], "went on"], ["went on", []]]
+
+
+def test_H_030_wrappers_and_spread_optimizers(run_ranks, tmp_path):
+    """DDP is saved through its module, and a ZeroRedundancyOptimizer whole, by the rank that writes."""
+    (tmp_path / "zero").mkdir()
+
+    def ranks(rank):
+        from pathlib import Path
+
+        import torch
+        from torch import nn
+        from torch.distributed.optim import ZeroRedundancyOptimizer
+        from torch.nn.parallel import DistributedDataParallel
+
+        from glowplug import Events
+        from glowplug.testing import FakeEngine
+        from glowplug_model_checkpoint import Checkpoint
+
+        torch.manual_seed(0)
+        model = DistributedDataParallel(nn.Linear(2, 1))
+        optimizer = ZeroRedundancyOptimizer(model.parameters(), torch.optim.SGD, lr=0.1, momentum=0.9)
+        model(torch.ones(1, 2)).sum().backward()
+        optimizer.step()
+        to_save = {"model": model, "optimizer": optimizer}
+        checkpoint = Checkpoint(to_save, Path(__file__).parent / "zero")
+        fake = FakeEngine()
+        checkpoint(fake)
+        fresh = nn.Linear(2, 1)
+        Checkpoint.load_objects({"model": fresh}, checkpoint.last_checkpoint)
+        content = torch.load(checkpoint.last_checkpoint, weights_only=True)
+        fake.state.iteration = 1
+        fake.add_event_handler(Events.EXCEPTION_RAISED, checkpoint)
+        try:
+            fake.fire(Events.EXCEPTION_RAISED, error=ValueError())
+            refused = None
+        except RuntimeError as error:
+            refused = str(error)
+        return [
+            sorted(content["model"]),
+            len(content["optimizer"]["state"]),
+            bool(torch.equal(fresh.weight, model.module.weight)),
+            refused,
+        ]
+
+    first, second = run_ranks(ranks)
+    assert first[:3] == second[:3] == [["bias", "weight"], 2, True]
+    assert "put together from all ranks" in first[3]
+    assert second[3] is None
+
+
+def test_H_044_a_disk_saver_by_itself_writes_on_one_rank(run_ranks, tmp_path):
+    """Another rank neither writes nor removes, and does not mind a folder that is not empty."""
+    (tmp_path / "one").mkdir()
+
+    def ranks(rank):
+        from pathlib import Path
+
+        import torch.distributed as dist
+
+        from glowplug_model_checkpoint import DiskSaver
+
+        folder = Path(__file__).parent / "one"
+        saver = DiskSaver(folder, save_on_rank=1)
+        dist.barrier()
+        saver({"rank": rank}, f"{rank}.pt")
+        dist.barrier()
+        if rank == 0:
+            saver.remove("1.pt")
+            DiskSaver(folder, save_on_rank=1)
+        dist.barrier()
+        return sorted(path.name for path in folder.iterdir())
+
+    assert run_ranks(ranks) == [["1.pt"], ["1.pt"]]
