@@ -400,9 +400,9 @@ class _Attachment:
 
 def _goes_on(engine: EngineProtocol, epoch: int) -> bool:
     """Whether the run (at STARTED) or that epoch (at EPOCH_STARTED) was begun before, and goes on now."""
-    if engine.last_event_name is Events.EPOCH_STARTED:
-        return engine.state.epoch == epoch
-    return engine.last_event_name is Events.STARTED and engine.state.iteration > 0
+    event, state = engine.last_event_name, engine.state
+    same = event is Events.STARTED or (event is Events.EPOCH_STARTED and state.epoch == epoch)
+    return same and state.iteration > 0
 
 
 def _is_list_batch(output: object) -> bool:

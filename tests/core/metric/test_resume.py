@@ -98,6 +98,18 @@ def test_state_of_a_finished_epoch_is_not_carried_on():
     assert metrics["running_batch_wise"] == 30.0
 
 
+def test_E_096_a_run_that_starts_anew_keeps_nothing():
+    """After a load, a run that is forced to start from nothing resets all metrics."""
+    engine, _ = make_engine()
+    states = []
+    engine.add_event_handler(Events.ITERATION_COMPLETED(once=2), lambda e: states.append(e.state_dict()))
+    expected = engine.run(DATA).metrics
+    fresh, _ = make_engine()
+    fresh.load_state_dict(states[0])
+    fresh.state.max_epochs = None
+    assert fresh.run(DATA).metrics == expected
+
+
 def test_a_loaded_metric_is_reset_by_a_new_run():
     """A state that was loaded by hand does not leak into a run that starts from nothing."""
     loaded, engine = Total(), Engine(lambda engine, batch: batch)

@@ -10,6 +10,7 @@ from glowplug import (
     Engine,
     Events,
     Metric,
+    Phase,
     convert_tensor,
     create_supervised_evaluator,
     create_supervised_trainer,
@@ -249,6 +250,28 @@ def test_deterministic_is_for_the_run():
         assert (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark) == (False, True)
     finally:
         torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(False)
+
+
+def test_deterministic_leaves_the_setting_alone_when_a_run_fails_before_it():
+    """A run that fails before the mode was switched on brings no older setting back."""
+
+    class FailsFirst:
+        phase = Phase.METRICS
+
+        def __call__(self):
+            raise RuntimeError("before all others")
+
+    model, optimizer = make_model()
+    trainer = create_supervised_trainer(model, optimizer, mse, deterministic=True)
+    trainer.run(make_data(1))
+    trainer.add_event_handler(Events.STARTED, FailsFirst())
+    torch.use_deterministic_algorithms(True)
+    try:
+        with pytest.raises(RuntimeError, match="before all others"):
+            trainer.run(make_data(1))
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
         torch.use_deterministic_algorithms(False)
 
 

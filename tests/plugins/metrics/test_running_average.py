@@ -125,7 +125,7 @@ def test_vectors_and_first_integers():
 
 def test_values_that_were_published_do_not_change():
     """A tensor in state.metrics is not changed by the iterations after it, nor the output by the average."""
-    outputs = [torch.tensor([4.0]), torch.tensor([2.0])]
+    outputs = [torch.tensor([x], dtype=torch.float64) for x in (4.0, 2.0)]
     got = published(RunningAverage(alpha=0.5, output_transform=lambda x: x), outputs)
     assert [x.item() for x in got] == [4.0, 3.0]
     assert [x.item() for x in outputs] == [4.0, 2.0]
