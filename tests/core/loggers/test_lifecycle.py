@@ -263,7 +263,7 @@ def test_L_007_only_rank_zero_writes(run_ranks, tmp_path):
         from glowplug import Engine, Events
         from glowplug.loggers import Logger
 
-        rows = {False: [], True: []}
+        rows, refused = {False: [], True: []}, []
 
         class Listed(Logger):
             def log_scalars(self, scalars, step, timestamp):
@@ -275,10 +275,16 @@ def test_L_007_only_rank_zero_writes(run_ranks, tmp_path):
             listed.attach_output_handler(engine, Events.ITERATION_COMPLETED, "t", output_transform=float)
             engine.run([1, 2])
             listed.log_scalars({"direct": 1.0}, 9)
+            try:
+                listed.ensure_open()
+            except RuntimeError as error:
+                refused.append(str(error).split(";")[0])
             listed.close()
-        return [rows[False], rows[True]]
+        return [rows[False], rows[True], refused]
 
-    assert run_ranks(log_on) == [[[1, 2, 9], [1, 2, 9]], [[], [1, 2, 9]]]
+    first, second = run_ranks(log_on)
+    assert first == [[1, 2, 9], [1, 2, 9], []]
+    assert second == [[], [1, 2, 9], ["Listed logs on rank 0 only, and this is rank 1"]]
 
 
 def test_loggers_are_imported_without_torch():

@@ -120,3 +120,23 @@ def test_mutation_after_logging_does_not_change_what_is_logged(logger):
     scalars["a"] = 2.0
     assert logger.scalars == [(1, {"a": 1.0})]
     assert next(call for call in logger.calls if call[0] == "log_histogram")[2].tolist() == [1.0, 1.0]
+
+
+def test_figures_and_images_arrive_as_pixels():
+    """A figure and an image that are drawn on after logging arrive as they were, and keep their canvas."""
+    figures = pytest.importorskip("matplotlib.figure")
+    image_module = pytest.importorskip("PIL.Image")
+    figure = figures.Figure(figsize=(1, 1), dpi=10)
+    canvas = figure.canvas
+    image = image_module.new("RGB", (3, 2), "red")
+    white, red = resolve(snapshot((figure, image)))
+    figure.set_facecolor("black")
+    image.putpixel((0, 0), (0, 0, 255))
+    assert white.shape == (10, 10, 4)
+    assert white.dtype == np.uint8
+    assert (white == 255).all()
+    assert snapshot(figure)[0, 0].tolist() == [0, 0, 0, 255]
+    assert figure.canvas is canvas
+    assert red.shape == (2, 3, 3)
+    assert (red == [255, 0, 0]).all()
+    assert snapshot(image.convert("1")).shape == (2, 3, 4)

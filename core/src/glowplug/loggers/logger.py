@@ -46,7 +46,8 @@ class Logger(ABC):
     ``log_histogram(name, values, step, timestamp)``, ``log_text(name, text, step, timestamp)``,
     ``log_image(name, image, step, timestamp)``, ``log_figure(name, figure, step, timestamp)``,
     ``log_artifact(path, name)``; ``open()``, ``flush_backend()`` and ``close(outcome)`` where there is something to do. All of
-    these run on one worker thread, in order. ``log_scalars_batch(rows)`` takes many ``(scalars, step, timestamp)`` at
+    these run on one worker thread, in order. Tensors, and images and matplotlib figures (as ``(height, width, 4)``), arrive as
+    numpy arrays, as they were when they were logged. ``log_scalars_batch(rows)`` takes many ``(scalars, step, timestamp)`` at
     once, for a backend where one request is cheaper than many.
 
     On a logger *object* the same names can be called from any thread: the call is copied, queued and returns at once.
@@ -199,8 +200,13 @@ class Logger(ABC):
 
         Raises:
             ConnectionError: it could not be reached; the cause says why.
-            RuntimeError: the logger is closed.
+            RuntimeError: the logger is closed, or does not log on this rank.
         """
+        if not self._writes_here():
+            raise RuntimeError(
+                f"{type(self).__name__} logs on rank 0 only, and this is rank {distributed.rank()}; decorate what asks "
+                "for its backend with glowplug.distributed.rank_zero_only, or give the logger all_ranks=True"
+            )
         self._delivery.open_now(timeout)
 
     def flush(self, timeout: float | None = None) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from importlib import import_module
 from numbers import Integral, Real
 from typing import Any
 
@@ -42,6 +43,25 @@ class DeferredItem:
         """Return the element as a number."""
         host = self._deferred.resolve()
         return float(host if self._index is None else host[self._index])
+
+
+def flatten_params(params: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return nested hyper-parameters as one dict, in which ``{"optimizer": {"lr": 0.1}}`` is ``optimizer/lr``.
+
+    Args:
+        params: hyper-parameters; what is no mapping is kept as it is.
+
+    Example:
+        >>> flatten_params({"optimizer": {"name": "SGD", "lr": 0.1}, "seed": 7})
+        {'optimizer/name': 'SGD', 'optimizer/lr': 0.1, 'seed': 7}
+    """
+    flat: dict[str, Any] = {}
+    for name, value in params.items():
+        if isinstance(value, Mapping):
+            flat.update({f"{name}/{key}": item for key, item in flatten_params(value).items()})
+        else:
+            flat[str(name)] = value
+    return flat
 
 
 class Flattened:
@@ -124,6 +144,25 @@ def snapshot(value: Any) -> Any:
         return Deferred(detached) if _on_device(value) else detached.clone()
     if _is_a(value, "numpy", "ndarray"):
         return value.copy()
+    return _picture(value)
+
+
+def _picture(value: Any) -> Any:
+    """Return the pixels of a figure or an image, which can be drawn on at the next step already; others as they are."""
+    if _is_a(value, "matplotlib.figure", "Figure"):
+        import numpy as np
+
+        shown_on = value.canvas
+        try:
+            canvas = import_module("matplotlib.backends.backend_agg").FigureCanvasAgg(value)
+            canvas.draw()
+            return np.array(canvas.buffer_rgba())
+        finally:
+            value.set_canvas(shown_on)
+    if _is_a(value, "PIL.Image", "Image"):
+        import numpy as np
+
+        return np.array(value if value.mode in ("L", "RGB", "RGBA") else value.convert("RGBA"))
     return value
 
 
