@@ -1,0 +1,56 @@
+"""The summaries that TensorBoard's HPARAMS page reads: how a session began, and how it ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from glowplug import RunOutcome
+
+
+def session_start(params: Mapping[str, Any]) -> Any:
+    """Return the ``Summary`` with the hyper-parameters of a session.
+
+    Args:
+        params: flat; booleans, numbers and texts keep their type, all others become text.
+
+    Example:
+        >>> session_start({"lr": 0.1}).value[0].tag
+        '_hparams_/session_start_info'
+    """
+    from tensorboard.plugins.hparams import metadata, plugin_data_pb2
+
+    start = plugin_data_pb2.SessionStartInfo(start_time_secs=time.time())
+    for name, value in params.items():
+        if isinstance(value, bool):
+            start.hparams[name].bool_value = value
+        elif isinstance(value, (int, float)):
+            start.hparams[name].number_value = value
+        else:
+            start.hparams[name].string_value = str(value)
+    return _summary(metadata.SESSION_START_INFO_TAG, session_start_info=start)
+
+
+def session_end(outcome: RunOutcome | None) -> Any:
+    """Return the ``Summary`` that ends a session: as failed, if it failed or was interrupted.
+
+    Example:
+        >>> session_end(RunOutcome.COMPLETED).value[0].tag
+        '_hparams_/session_end_info'
+    """
+    from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+
+    failed = outcome in (RunOutcome.FAILED, RunOutcome.INTERRUPTED)
+    end = plugin_data_pb2.SessionEndInfo(
+        status=api_pb2.STATUS_FAILURE if failed else api_pb2.STATUS_SUCCESS, end_time_secs=time.time()
+    )
+    return _summary(metadata.SESSION_END_INFO_TAG, session_end_info=end)
+
+
+def _summary(tag: str, **content: Any) -> Any:
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.plugins.hparams import metadata, plugin_data_pb2
+
+    data = plugin_data_pb2.HParamsPluginData(version=metadata.PLUGIN_DATA_VERSION, **content)
+    return Summary(value=[Summary.Value(tag=tag, metadata=metadata.create_summary_metadata(data))])

@@ -1,0 +1,390 @@
+"""TensorboardLogger: what real event files hold when TensorBoard's own reader reads them, and faults of the disk."""
+
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from glowplug import Engine, Events, RunOutcome
+from glowplug.loggers import Counts, GradsScalarHandler, OptimizerParamsHandler, WeightsHistHandler
+from glowplug.testing import FakeEngine
+from glowplug_tensorboard import TensorboardLogger
+
+
+def read(folder):
+    """Read all that a folder of event files holds."""
+    accumulator = EventAccumulator(
+        str(folder), size_guidance=dict.fromkeys(("scalars", "histograms", "images", "tensors"), 0)
+    )
+    accumulator.Reload()
+    return accumulator
+
+
+def rows(folder, tag):
+    """Read step and value of a scalar tag."""
+    return [(event.step, event.value) for event in read(folder).Scalars(tag)]
+
+
+def texts(folder, tag):
+    """Read step and text of a text tag."""
+    events = read(folder).Tensors(f"{tag}/text_summary")
+    return [(event.step, event.tensor_proto.string_val[0].decode()) for event in events]
+
+
+def test_L_040_scalars_of_a_run(tmp_path):
+    """Tags, steps, values and wall times of a real run stand in the event file; the evaluator is at the trainer's step."""
+    trainer, evaluator = Engine(lambda engine, batch: batch / 4), Engine(lambda engine, batch: batch)
+    began = time.time()
+    with TensorboardLogger(tmp_path) as logger:
+        logger.attach_output_handler(
+            trainer,
+            Events.ITERATION_COMPLETED(every=2),
+            "training",
+            output_transform=lambda loss: {"loss": loss, "x": [1, 2]},
+        )
+        logger.attach_output_handler(evaluator, Events.COMPLETED, "validation", metric_names="all")
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run([1]))
+        evaluator.add_event_handler(
+            Events.COMPLETED, lambda e: e.state.metrics.update(accuracy=trainer.state.epoch / 2)
+        )
+        trainer.run([1, 2, 3, 4], max_epochs=2)
+    assert sorted(read(tmp_path).Tags()["scalars"]) == [
+        "training/loss",
+        "training/x/0",
+        "training/x/1",
+        "validation/accuracy",
+    ]
+    assert rows(tmp_path, "training/loss") == [(2, 0.5), (4, 1.0), (6, 0.5), (8, 1.0)]
+    assert rows(tmp_path, "training/x/1") == [(step, 2.0) for step in (2, 4, 6, 8)]
+    assert rows(tmp_path, "validation/accuracy") == [(1, 0.5), (2, 1.0)]
+    times = [event.wall_time for event in read(tmp_path).Scalars("training/loss")]
+    assert times == sorted(times)
+    assert began <= times[0] <= times[-1] <= time.time()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_scalars_read_back_like_those_of_summary_writer(tmp_path):
+    """Many scalars in one event read back exactly as what SummaryWriter.add_scalar writes, non-finite ones included."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    values = {"a": 1 / 3, "b/c": -0.0, "nan": float("nan"), "inf": float("inf"), "with space=1": 1e-40}
+    with SummaryWriter(tmp_path / "theirs") as writer:
+        for tag, value in values.items():
+            writer.add_scalar(tag, value, 7, walltime=123.25)
+    with TensorboardLogger(tmp_path / "ours") as logger:
+        logger.log_scalars(values, 7, 123.25)
+    ours, theirs = read(tmp_path / "ours"), read(tmp_path / "theirs")
+    assert ours.Tags() == theirs.Tags()
+    for tag in values:
+        assert repr(ours.Scalars(tag)) == repr(theirs.Scalars(tag))
+    assert ours.Scalars("a")[0].wall_time == 123.25
+
+
+def test_optimizer_weights_and_gradients(tmp_path):
+    """The neutral handlers of the core write scalars and histograms with their names."""
+    model, fake = torch.nn.Linear(2, 1), FakeEngine()
+    model.weight.data = torch.tensor([[3.0, -4.0]])
+    model.weight.grad, model.bias.grad = torch.tensor([[0.0, 2.0]]), torch.tensor([1.0])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    with TensorboardLogger(tmp_path) as logger:
+        logger.attach(fake, Events.ITERATION_STARTED, OptimizerParamsHandler(optimizer))
+        logger.attach(fake, Events.EPOCH_COMPLETED, WeightsHistHandler(model, whitelist=["weight"]))
+        logger.attach(fake, Events.EPOCH_COMPLETED, GradsScalarHandler(model, tag="model"))
+        fake.fire(Events.ITERATION_STARTED, iteration=3).fire(Events.EPOCH_COMPLETED, epoch=2)
+    assert rows(tmp_path, "lr/group_0") == [(3, 0.5)]
+    assert rows(tmp_path, "model/grads_norm/weight") == [(2, 2.0)]
+    (event,) = read(tmp_path).Histograms("weights/weight")
+    histogram = event.histogram_value
+    assert (event.step, histogram.min, histogram.max, histogram.num, histogram.sum) == (
+        2,
+        -4.0,
+        3.0,
+        2.0,
+        -1.0,
+    )
+    assert histogram.sum_squares == 25.0
+    assert sum(histogram.bucket) == 2.0
+
+
+def test_histogram_of_values_that_diverged(tmp_path, caplog):
+    """Only finite values are counted; a histogram without any is reported and costs nothing else."""
+    with TensorboardLogger(tmp_path) as logger:
+        logger.log_histogram("some", torch.tensor([1.0, float("nan"), float("inf")]), 1)
+        logger.log_histogram("none", torch.tensor([float("nan")]), 1)
+        logger.log_histogram("half", torch.ones(3, dtype=torch.bfloat16), 1)
+        assert logger.flush()
+        assert logger.counts == Counts(sent=2, dropped=1, pending=0)
+    accumulator = read(tmp_path)
+    assert accumulator.Tags()["histograms"] == ["some", "half"]
+    assert accumulator.Histograms("some")[0].histogram_value.num == 1
+    assert "histogram 'none' at step 1: none of the 1 values is finite" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("shape", "width", "height"),
+    [
+        ((5, 4), 4, 5),
+        ((3, 5, 4), 4, 5),
+        ((5, 4, 3), 4, 5),
+        ((5, 4, 4), 4, 5),
+        ((1, 5, 4), 4, 5),
+        ((2, 3, 5, 4), 16, 5),
+    ],
+)
+def test_images_of_all_layouts(tmp_path, shape, width, height):
+    """Height, width and channels are told apart by the shape; a batch becomes a grid."""
+    with TensorboardLogger(tmp_path) as logger:
+        logger.log_image("sample", torch.zeros(shape), 3, 9.0)
+    (image,) = read(tmp_path).Images("sample")
+    assert (image.step, image.wall_time, image.width, image.height) == (
+        3,
+        9.0,
+        width if len(shape) < 4 else 8,
+        height,
+    )
+
+
+def test_image_of_another_shape_is_reported(tmp_path, caplog):
+    """A shape that is no image is dropped with its shape in the report."""
+    with TensorboardLogger(tmp_path) as logger:
+        logger.log_image("bad", np.zeros((5, 5, 7)), 1)
+    assert "image 'bad' has the shape (5, 5, 7); give (height, width)" in caplog.text
+
+
+def test_figures_texts_and_their_times(tmp_path):
+    """Figures are images of their size; texts keep their text; both keep step and time."""
+    figures = pytest.importorskip("matplotlib.figure")
+    with TensorboardLogger(tmp_path) as logger:
+        logger.log_figure("curve", figures.Figure(figsize=(2, 1), dpi=10), 4, 5.0)
+        logger.log_text("note", "**hello**", 6, 7.0)
+    (image,) = read(tmp_path).Images("curve")
+    assert (image.step, image.wall_time, image.width, image.height) == (4, 5.0, 20, 10)
+    assert texts(tmp_path, "note") == [(6, "**hello**")]
+
+
+def test_params_are_in_the_hparams_and_text_data(tmp_path):
+    """Hyper-parameters are where the HPARAMS page reads them, each call also as a text; the end says how the run ended."""
+    from tensorboard.plugins.hparams import api_pb2, metadata
+
+    with TensorboardLogger(tmp_path) as logger:
+        logger.log_params({"optimizer": {"name": "SGD", "lr": 0.5}, "layers": (1, 2), "amp": True})
+        logger.log_params({"seed": 7})
+        logger.close(RunOutcome.FAILED)
+    accumulator = read(tmp_path)
+    start = metadata.parse_session_start_info_plugin_data(
+        accumulator.SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content
+    )
+    assert start.hparams["optimizer/name"].string_value == "SGD"
+    assert start.hparams["optimizer/lr"].number_value == 0.5
+    assert start.hparams["layers"].string_value == "(1, 2)"
+    assert start.hparams["amp"].bool_value is True
+    end = metadata.parse_session_end_info_plugin_data(
+        accumulator.SummaryMetadata(metadata.SESSION_END_INFO_TAG).plugin_data.content
+    )
+    assert end.status == api_pb2.STATUS_FAILURE
+    first, second = texts(tmp_path, "params")
+    assert "| optimizer/lr | 0.5 |" in first[1]
+    assert second == (1, "| name | value |\n|---|---|\n| seed | 7 |\n")
+
+
+def test_L_040_writer_and_its_arguments(tmp_path):
+    """SummaryWriter's own arguments are accepted, and the writer is there for what the logger does not offer."""
+    with TensorboardLogger(str(tmp_path), "c", 2, 5, 1, filename_suffix=".mine") as logger:
+        logger.writer.add_custom_scalars({"a": {"b": ["Multiline", ["x"]]}})
+        writer = logger.writer
+        assert (writer.max_queue, writer.flush_secs, writer.log_dir) == (5, 1, str(tmp_path))
+        logger.log_scalars({"x": 1.0}, 1)
+    assert [path.name.endswith(".mine") for path in tmp_path.iterdir()] == [True]
+    assert "custom_scalars__config__" in read(tmp_path).Tags()["tensors"]
+    with pytest.raises(RuntimeError, match=r"after close\(\)"):
+        logger.writer  # noqa: B018 - the look-up is the test
+
+
+def test_L_040_purge_step_hides_what_a_crashed_run_wrote(tmp_path):
+    """A resumed run with purge_step replaces the steps that the first one wrote beyond it."""
+    for purge, steps in ((None, (1, 2, 3)), (2, (2, 3))):
+        with TensorboardLogger(tmp_path, purge_step=purge) as logger:
+            for step in steps:
+                logger.log_scalars({"x": float(step if purge is None else 10 * step)}, step)
+        time.sleep(1.1)  # TensorBoard orders files by the second in their names
+    assert rows(tmp_path, "x") == [(1, 1.0), (2, 20.0), (3, 30.0)]
+
+
+def test_default_folder(tmp_path, monkeypatch):
+    """Without log_dir files go below runs/, into a folder that the comment ends; nothing is made before a record."""
+    monkeypatch.chdir(tmp_path)
+    with TensorboardLogger(comment="-mine") as logger:
+        assert list(tmp_path.iterdir()) == []
+        logger.log_scalars({"x": 1.0}, 1)
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name.endswith("-mine")
+    assert Path(logger.log_dir) == folder.relative_to(tmp_path)
+
+
+def run_logging(logger, iterations=10, at=None):
+    """Run an engine that logs each iteration, calling ``at[iteration]()`` on the way; return the seconds it took."""
+    engine = Engine(lambda engine, batch: float(batch))
+    logger.attach_output_handler(engine, Events.ITERATION_COMPLETED, "t", output_transform=float)
+    for iteration, action in (at or {}).items():
+        engine.add_event_handler(Events.ITERATION_COMPLETED(once=iteration), action)
+    began = time.monotonic()
+    assert engine.run(range(iterations)).outcome is RunOutcome.COMPLETED
+    return time.monotonic() - began
+
+
+def test_L1_log_dir_that_is_a_file(tmp_path, caplog):
+    """Where no folder can be made, the run completes, each record is counted as lost, and the log says why."""
+    blocked = tmp_path / "file"
+    blocked.touch()
+    logger = TensorboardLogger(blocked)
+    assert run_logging(logger) < 10
+    logger.close()
+    assert logger.counts == Counts(sent=0, dropped=10, pending=0)
+    assert "TensorboardLogger: opening failed: FileExistsError" in caplog.text
+    assert "closed; 0 records were sent, 10 were lost" in caplog.text
+    strict = TensorboardLogger(blocked, on_error="raise")
+    with pytest.raises(FileExistsError):
+        run_logging(strict)
+    with pytest.raises(RuntimeError, match="could not be reached"):
+        strict.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_L1_folder_that_vanishes_in_the_middle(tmp_path, caplog):
+    """When the folder goes away, later records go to a new file in a new folder, and nothing reaches the run."""
+    folder = tmp_path / "logs"
+    logger = TensorboardLogger(folder, max_queue=1, flush_secs=0)
+
+    def remove():
+        assert logger.flush()
+        shutil.rmtree(folder)
+
+    assert run_logging(logger, 20, at={10: remove}) < 10
+    limit = time.monotonic() + 20
+    while logger.counts.pending:
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    logger.log_scalars({"t/output": 99.0}, 21)
+    logger.close()
+    assert "cannot be written" in caplog.text
+    assert rows(folder, "t/output")[-1] == (21, 99.0)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no limit on the size of files")
+def test_L1_file_that_cannot_grow(tmp_path):
+    """When the system refuses to let the file grow, the run goes on, and so does the log, in further files."""
+    script = f"""
+import resource, time
+from glowplug import Engine, Events
+from glowplug_tensorboard import TensorboardLogger
+resource.setrlimit(resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))
+logger = TensorboardLogger({str(tmp_path)!r}, max_queue=1, flush_secs=0)
+engine = Engine(lambda engine, batch: float(batch))
+logger.attach_output_handler(engine, Events.ITERATION_COMPLETED, "t", output_transform=float)
+engine.run(range(500))
+limit = time.monotonic() + 30
+while logger.counts.pending and time.monotonic() < limit:
+    time.sleep(0.05)
+logger.close()
+print(engine.state.outcome.name, sum(logger.counts), logger.counts.dropped)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout == "COMPLETED 500 0\n", done.stderr
+    assert "cannot be written: [Errno 27] File too large" in done.stderr
+    assert len(list(tmp_path.iterdir())) > 1
+    assert rows(tmp_path, "t/output")[-1] == (500, 499.0)
+
+
+def test_pickled_logger_writes_a_file_of_its_own(tmp_path):
+    """A logger in use can be pickled; the copy goes on in a file of its own in the same folder."""
+    logger = TensorboardLogger(tmp_path)
+    logger.log_scalars({"x": 1.0}, 1)
+    logger.flush()
+    copy = pickle.loads(pickle.dumps(logger))
+    copy.log_scalars({"x": 2.0}, 2)
+    copy.close()
+    logger.close()
+    assert len(list(tmp_path.iterdir())) == 2
+    assert rows(tmp_path, "x") == [(1, 1.0), (2, 2.0)]
+
+
+def test_L_007_two_ranks_make_one_file(run_ranks, tmp_path):
+    """Of two real ranks the first makes an event file, the second nothing."""
+
+    def log_on(rank):
+        from pathlib import Path
+
+        from glowplug import Engine, Events
+        from glowplug_tensorboard import TensorboardLogger
+
+        folder = Path(__file__).parent / "logs"
+        engine = Engine(lambda engine, batch: batch)
+        with TensorboardLogger(folder) as logger:
+            logger.attach_output_handler(engine, Events.ITERATION_COMPLETED, "t", output_transform=float)
+            engine.run([1, 2])
+        return list(logger.counts)
+
+    assert run_ranks(log_on) == [[2, 0, 0], [0, 0, 0]]
+    assert len(list((tmp_path / "logs").iterdir())) == 1
+
+
+def test_tensorboard_itself_shows_what_was_written(tmp_path):
+    """A real TensorBoard on 127.0.0.1 lists the scalars, the histograms and the hyper-parameters."""
+    with TensorboardLogger(tmp_path / "run1") as logger:
+        logger.log_params({"lr": 0.5})
+        logger.log_scalars({"training/loss": 0.25}, 3)
+        logger.log_histogram("weights/w", np.arange(4), 3)
+    server = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "tensorboard.main",
+            "--logdir",
+            tmp_path,
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--load_fast",
+            "false",
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        address = next(line for line in server.stderr if "http://" in line).split("http://")[1].split("/")[0]
+
+        def ask(path, body=None):
+            request = urllib.request.Request(
+                f"http://{address}/data/plugin/{path}",
+                body and json.dumps(body).encode(),
+                {"Content-Type": "application/json"},
+            )
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return json.load(answer)
+
+        limit = time.monotonic() + 30
+        while not (tags := ask("scalars/tags")):
+            assert time.monotonic() < limit
+            time.sleep(0.2)
+        assert list(tags["run1"]) == ["training/loss"]
+        assert [row[1:] for row in ask("scalars/scalars?run=run1&tag=training/loss")] == [[3, 0.25]]
+        assert list(ask("histograms/tags")["run1"]) == ["weights/w"]
+        columns = ask("hparams/experiment", {"includeMetrics": True})
+        assert [info["name"] for info in columns["hparamInfos"]] == ["lr"]
+        assert [info["name"]["tag"] for info in columns["metricInfos"]] == ["training/loss"]
+    finally:
+        server.terminate()
+        server.wait(10)
+        server.stderr.close()
