@@ -330,7 +330,8 @@ class Engine(Dispatcher):
         elif self._was_loaded:
             done = state.iteration
         else:  # an epoch that failed is gone on with, one that was ended on purpose is not (E-134, E-158)
-            done = state.iteration - self._epoch_start if state.outcome is RunOutcome.FAILED else 0
+            failed = state.outcome is RunOutcome.FAILED and not self.should_terminate
+            done = state.iteration - self._epoch_start if failed else 0
         self._epoch_start = state.iteration - (done if self._in_epoch else done % (state.epoch_length or 1))
         state.dataloader = data
 

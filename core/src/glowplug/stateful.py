@@ -28,7 +28,8 @@ class StatefulHandlers:
                 f"{type(handler).__name__}; give one of them another state_key="
             )
         if key in self._waiting:
-            handler.load_state_dict(self._waiting.pop(key))
+            handler.load_state_dict(self._waiting[key])
+            del self._waiting[key]  # only now: a handler that refuses its state leaves it as it was
         self._handlers[key] = handler
         return RemovableEventHandle(functools.partial(self._handlers.pop, key, None))
 

@@ -156,6 +156,15 @@ def test_E_117_set_data(identity, batches):
     assert (state.epoch_length, state.dataloader) == (3, [10, 20, 30, 40, 50])
 
 
+def test_E_117_set_data_in_a_run_without_data(identity, fired):
+    """Data that comes while a run without data is on is fetched as any."""
+    names = fired(identity, Events.GET_BATCH_COMPLETED, Events.ITERATION_COMPLETED)
+    identity.add_event_handler(Events.ITERATION_COMPLETED(once=1), lambda e: e.set_data([7, 8]))
+    state = identity.run(epoch_length=3)
+    assert names == ["ITERATION_COMPLETED", *["GET_BATCH_COMPLETED", "ITERATION_COMPLETED"] * 2]
+    assert state.output == 8
+
+
 @pytest.mark.parametrize("data", [None, 5])
 def test_E_117_set_data_needs_data(data, identity):
     """set_data() refuses what cannot be iterated over."""

@@ -228,7 +228,7 @@ def test_E_095_less_than_reached(limits, identity):
 
 
 @pytest.mark.parametrize("name", ["max_epochs", "max_iters"])
-def test_E_096_forcing_a_new_run(name, identity):
+def test_E_096_forcing_a_new_run(name, identity, batches):
     """Setting the limit in the state to None makes the next run a new one, after an interruption too."""
     identity.run([1, 2], **{name: 4})
     setattr(identity.state, name, None)
@@ -237,7 +237,9 @@ def test_E_096_forcing_a_new_run(name, identity):
     with identity.add_event_handler(Events.ITERATION_COMPLETED, lambda e: e.interrupt()):
         identity.run([1, 2])
     identity.state.max_epochs = None
+    epochs = batches(identity)
     assert identity.run([5, 6, 7]).iteration == 3
+    assert epochs == [[5, 6, 7]]
 
 
 def test_E_097_changing_the_kind_of_limit(identity):

@@ -17,19 +17,6 @@ EPOCH = (
 ENDS = ["TERMINATE", "COMPLETED", "TEARDOWN"]
 
 
-@pytest.fixture
-def after(identity, fired):
-    """Return a function that calls an engine's method at an event, and returns what fires after that event."""
-
-    def run(event, act, data=(1, 2, 3), **limits):
-        names = fired(identity)
-        identity.add_event_handler(event(once=1) if event not in {Events.STARTED} else event, act)
-        identity.run(data, **limits)
-        return names[names.index(event.name) + 1 :]
-
-    return run
-
-
 def test_E_130_remaining_handlers_run(identity):
     """The handlers after the one that asks for the end still run."""
     got = []
@@ -271,6 +258,16 @@ def test_E_139_going_on_ignores_data(identity, batches):
     state = identity.run([8, 9], max_epochs=2)
     assert epochs == [[1, 2], [1, 2]]
     assert state.max_epochs == 2
+
+
+@pytest.mark.parametrize(("first", "second"), [(3, 5), (5, 3)])
+def test_E_139_another_number_of_iterations(first, second, identity, batches):
+    """A number of iterations given when going on holds in the epoch under way, be it more or less."""
+    epochs = batches(identity)
+    with identity.add_event_handler(Events.ITERATION_STARTED(once=2), lambda e: e.interrupt()):
+        identity.run(range(6), max_iters=first)
+    assert identity.run(max_iters=second).iteration == second
+    assert epochs == [list(range(second))]
 
 
 def test_E_139_limits_of_an_interrupted_run_are_checked(identity):
