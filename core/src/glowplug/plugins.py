@@ -83,7 +83,6 @@ class Registry:
         self._manager = PluginManager()
         self._by_key: dict[str, Plugin] = {}
         self._failures: list[PluginFailure] = []
-        self._resolved: dict[str, Any] = {}
         self._lock = threading.Lock()
         found = sorted(installed, key=attrgetter("name", "distribution"))
         self.blocked: tuple[InstalledPlugin, ...] = tuple(plugin for plugin in found if plugin.blocked_by)
@@ -359,10 +358,7 @@ class Registry:
                 f"{sources} both offer the {kind} {name!r}. Keep one of them: set GLOWPLUG_DISABLED_PLUGINS="
                 f"{offers[0][0].name} or {offers[1][0].name}, or pip uninstall one"
             )
-        plugin, spec = offers[0]
-        if spec.target not in self._resolved:
-            self._resolved[spec.target] = _import_target(kind, plugin, spec)
-        return self._resolved[spec.target]
+        return _import_target(kind, *offers[0])
 
 
 _lock = threading.Lock()

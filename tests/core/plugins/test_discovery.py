@@ -5,6 +5,7 @@ import sys
 import pytest
 
 import glowplug
+from glowplug import discovery
 from glowplug.discovery import describe_entry_points, installed_plugins
 from glowplug.exceptions import PluginIncompatibleError, PluginLoadError
 
@@ -97,6 +98,13 @@ def test_plugin_for_another_core_is_incompatible(site, requirement):
 def test_plugin_for_this_core_is_compatible(site, requires):
     """Requirements on other distributions, of extras and of other Pythons do not count."""
     site.add("acme-noise", requires=requires)
+    assert described(site)[0].loadable
+
+
+def test_development_version_of_the_core_counts_by_its_number(site, monkeypatch):
+    """Who works on the core itself can use the plugins that are made for what it will be."""
+    monkeypatch.setattr(discovery, "__version__", "0.3.0.dev1")
+    site.add("acme-noise", requires=["glowplug>=0.2,<2"])
     assert described(site)[0].loadable
 
 
