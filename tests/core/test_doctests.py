@@ -1,0 +1,43 @@
+"""The examples in the docstrings of the torch-free modules run."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+import warnings
+
+import pytest
+
+import glowplug
+
+# Those that need torch are run where their other tests are; __main__ is the command.
+NEED_TORCH = {
+    "metric",
+    "metric_arithmetic",
+    "metric_state",
+    "metric_sync",
+    "metrics_lambda",
+    "supervised",
+    "usages",
+}
+MODULES = [
+    name
+    for _, name, _ in pkgutil.walk_packages(glowplug.__path__, "glowplug.")
+    if name.split(".")[1] not in {*NEED_TORCH, "__main__"}
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples(name):
+    """Each example of the module prints what it says."""
+    with warnings.catch_warnings():
+        results = doctest.testmod(importlib.import_module(name))
+    assert results.failed == 0
+
+
+@pytest.mark.parametrize("name", ["dispatch", "engine", "events", "handles", "state"])
+def test_modules_have_examples(name):
+    """The modules that a newcomer reads first do have examples."""
+    module = importlib.import_module(f"glowplug.{name}")
+    assert sum(bool(test.examples) for test in doctest.DocTestFinder().find(module)) > 0
