@@ -347,6 +347,14 @@ def test_H_026_last_and_best_are_two_things(fake, tmp_path):
     assert checkpoint.best_checkpoint == tmp_path / "model_1_0.9000.pt"
 
 
+@pytest.mark.parametrize(("greater_or_equal", "best"), [(False, 1), (True, 2)])
+def test_H_026_best_of_equal_scores(fake, saver, greater_or_equal, best):
+    """Of equal scores the first is the best, or with greater_or_equal the latest."""
+    checkpoint = by_score(saver, n_saved=None, greater_or_equal=greater_or_equal)
+    fire_scores(fake, checkpoint, [0.5, 0.5, 0.1])
+    assert checkpoint.best_checkpoint == f"model_{best}_0.5000.pt"
+
+
 def test_H_027_reset_forgets_but_leaves_the_files(fake, saver):
     """After reset a run with lower steps saves again."""
     checkpoint = Checkpoint({"model": Plain()}, saver)

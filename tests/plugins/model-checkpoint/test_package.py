@@ -84,7 +84,6 @@ def test_nothing_else_is_installed():
         "mlflow-skinny",
         "tensorboard",
         "tqdm",
-        "rich",
         "scikit-learn",
         "torchmetrics",
     }

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import ntpath
 import re
 from numbers import Integral, Real
-from pathlib import PurePosixPath, PureWindowsPath
 from string import Formatter
 
 __all__ = [
@@ -51,7 +51,7 @@ def check_part(what: str, value: object) -> str:
     """
     if not isinstance(value, str):
         raise TypeError(f"{what} becomes part of a file name, so it must be a string; got {value!r}")
-    is_plain = PurePosixPath(value).name == value == PureWindowsPath(value).name
+    is_plain = ntpath.basename(value) == value != "."  # Windows has all of the separators
     if not is_plain or ".." in value or not value.isprintable():
         raise ValueError(
             f"{what} becomes part of a file name, so it must not have '/', '\\', '..', a drive or unprintable "
