@@ -12,6 +12,13 @@ import pytest
 from glowplug import Engine, Events, State
 
 
+class Fresh:
+    """Data whose iterators cannot be copied, though it can."""
+
+    def __iter__(self):
+        yield from (1, 2, 3)
+
+
 def double(engine, batch):
     """Return twice the batch."""
     return 2 * batch
@@ -107,6 +114,18 @@ def test_E_141_engines_are_copied_with_their_handlers(copied):
     assert (engine.state.calls, engine.state.output) == (4, 6)
     engine.run([1, 2])
     assert engine.state.calls == 7
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e))], ids=["deepcopy", "pickle"]
+)
+def test_E_141_after_data_whose_iterators_cannot_be_copied(copied):
+    """An engine keeps no iterator of its last run that would keep it from being copied, and the copy goes on."""
+    engine = Engine(double)
+    engine.run(Fresh(), max_epochs=2)
+    other = copied(engine)
+    assert other.run(Fresh(), max_epochs=3).iteration == 9
+    assert other.state_dict()["iteration"] == 9
 
 
 def test_E_141_handles_survive_in_the_engine_they_belong_to():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 
 import pytest
@@ -153,6 +154,23 @@ def test_a_failed_teardown_does_not_harm_the_next_run(name):
     engine.state.max_epochs = None
     assert engine.run([1]).outcome is RunOutcome.COMPLETED
     assert engine.parent is None
+
+
+def test_iterator_is_let_go_when_the_run_ends(identity):
+    """When run() returns, the engine holds the data's iterator no more, so its workers and files can close."""
+    closed = []
+
+    class Data:
+        def __iter__(self):
+            try:
+                yield from range(10)
+            finally:
+                closed.append(True)
+
+    identity.add_event_handler(Events.ITERATION_COMPLETED(once=2), lambda e: e.terminate())
+    identity.run(Data())
+    gc.collect()
+    assert closed == [True]
 
 
 def test_teardown_sees_last_metrics_and_output(identity):
