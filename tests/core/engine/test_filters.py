@@ -174,6 +174,48 @@ def test_E_068_filter_gets_its_engine(identity):
     assert asked == [(identity, 1), (identity, 2)]
 
 
+@pytest.mark.parametrize(
+    "filters",
+    [
+        [{"every": 3}, {"every": 5}],
+        [{"every": 5}, {"every": 3}, {"every": 1}],
+        [{"every": 4}, {"once": 7}, {"before": 3}],
+        [{"every": 7}, {"after": 17}, {"event_filter": lambda e, n: n == 11}],
+    ],
+)
+def test_several_filters_at_one_event(filters, identity):
+    """Handlers with different filters at one event each run at their own numbers, in a second run too."""
+    got = [[] for _ in filters]
+    for numbers, arguments in zip(got, filters, strict=True):
+        event = Events.ITERATION_COMPLETED(**arguments)
+        identity.add_event_handler(event, lambda e, n: n.append(e.state.iteration), numbers)
+
+    def due(n, every=1, once=None, before=100, after=0, event_filter=None):
+        wanted = once in {None, n} and (event_filter is None or event_filter(identity, n))
+        return n % every == 0 and after < n < before and wanted
+
+    for length in (20, 9):
+        identity.run(range(length))
+        assert got == [[n for n in range(1, length + 1) if due(n, **arguments)] for arguments in filters]
+        for numbers in got:
+            numbers.clear()
+
+
+def test_filters_see_counters_that_jump(identity):
+    """A counter that is changed by hand, or loaded, is looked at as it is."""
+    got = []
+    identity.add_event_handler(Events.ITERATION_COMPLETED(every=10), lambda e: got.append(e.state.iteration))
+    identity.add_event_handler(
+        Events.ITERATION_STARTED,
+        lambda e: setattr(e.state, "iteration", 30) if e.state.iteration == 3 else None,
+    )
+    identity.run(range(50))
+    assert got == [30, 40, 50]
+    identity.load_state_dict({"epoch_length": 20, "iteration": 9, "max_epochs": 1})
+    identity.run(range(20))
+    assert got[3:] == [10, 20]
+
+
 def test_E_017_get_batch_sees_the_number_before(ran):
     """The iteration is counted after the batch was fetched, so filters on GET_BATCH events see the one before."""
     assert [n for _, n in ran(Events.GET_BATCH_STARTED(every=2), max_epochs=1)] == [0, 2]

@@ -261,11 +261,12 @@ def test_E_139_going_on_ignores_data(identity, batches):
 
 
 @pytest.mark.parametrize(("first", "second"), [(3, 5), (5, 3)])
-def test_E_139_another_number_of_iterations(first, second, identity, batches):
+@pytest.mark.parametrize("name", EPOCH)
+def test_E_139_another_number_of_iterations(first, second, name, identity, batches):
     """A number of iterations given when going on holds in the epoch under way, be it more or less."""
     epochs = batches(identity)
-    with identity.add_event_handler(Events.ITERATION_STARTED(once=2), lambda e: e.interrupt()):
-        identity.run(range(6), max_iters=first)
+    handle = identity.add_event_handler(Events[name], lambda e: (e.interrupt(), handle.remove()))
+    identity.run(range(6), max_iters=first)
     assert identity.run(max_iters=second).iteration == second
     assert epochs == [list(range(second))]
 

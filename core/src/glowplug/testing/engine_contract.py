@@ -185,8 +185,9 @@ class EngineContract(RegistrationContract):
 
     def test_E_065_every_after(self, make_engine: MakeEngine) -> None:
         """``every`` is counted from ``after`` on."""
-        event = Events.ITERATION_COMPLETED(every=2, before=10, after=3)
-        assert self.counters(make_engine(), event, range(1, 13)) == [4, 6, 8]
+        event = Events.ITERATION_COMPLETED
+        assert self.counters(make_engine(), event(every=2, before=10, after=3), range(1, 13)) == [4, 6, 8]
+        assert self.counters(make_engine(), event(every=3, after=1), range(1, 10)) == [2, 5, 8]
 
     def test_E_066_a_filter_replaces_the_one_before(self, make_engine: MakeEngine) -> None:
         """Calling a filtered event gives it another filter instead."""
