@@ -80,6 +80,19 @@ def test_E_112_unsized_data_that_can_be_iterated_again(identity, batches, unsize
     assert state.epoch_length == 3
 
 
+def test_E_015_E_112_second_pass_of_unsized_data(identity, fired, unsized):
+    """The second pass over unsized data begins as that over any: lazily, with DATALOADER_STOP_ITERATION."""
+    names = fired(identity)
+    identity.run(unsized(1, 2), max_epochs=2)
+    end = names.index("EPOCH_COMPLETED")
+    assert names[end + 1 : end + 5] == [
+        "EPOCH_STARTED",
+        "GET_BATCH_STARTED",
+        "DATALOADER_STOP_ITERATION",
+        "GET_BATCH_COMPLETED",
+    ]
+
+
 def test_data_with_getitem_only(identity, batches):
     """Old-style sequences are data too."""
 
