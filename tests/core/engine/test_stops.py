@@ -29,7 +29,7 @@ def test_E_130_remaining_handlers_run(identity):
 
 @pytest.mark.parametrize("name", [*EPOCH, "EPOCH_COMPLETED"])
 @pytest.mark.parametrize("skip", [False, True])
-def test_E_131_E_133_terminate_at_each_event(name, skip, identity, fired):
+def test_E_131_E_132_E_133_E_133a_terminate_at_each_event(name, skip, identity, fired):
     """After the event come TERMINATE and, unless skipped, COMPLETED; EPOCH_COMPLETED does not come (E-132)."""
     names = fired(identity)
     identity.add_event_handler(Events[name], lambda e: e.terminate(skip_completed=skip))
