@@ -75,6 +75,7 @@ class Engine(Dispatcher):
         self._stepped = 0  # the last iteration whose step was done
         self._was_loaded = False
         self._resuming: Mapping[str, Any] | None = None  # where a loaded state stands, until the run is there
+        self._random_state: Mapping[str, Any] | None = None  # that of a loaded state, the same
         self._parent: Engine | None = None
 
     @property
@@ -133,7 +134,12 @@ class Engine(Dispatcher):
             self._parent = None
             self._is_running = False
         if problem is not None:
-            raise problem
+            try:
+                raise problem
+            finally:
+                del (
+                    problem
+                )  # or the traceback would hold this frame, and it the exception, and both the data's workers
         return self.state
 
     def terminate(self, skip_completed: bool = False) -> None:
@@ -245,6 +251,7 @@ class Engine(Dispatcher):
         state = self.state
         self._loop = self._iterator = self._pass = None
         self._resuming = place
+        self._random_state = None if place is None else place["random"]
         self._stepped = iteration
         state.epoch_length = state_dict["epoch_length"]
         state.iteration, state.epoch = iteration, epoch
@@ -342,8 +349,8 @@ class Engine(Dispatcher):
         state, begin, outcome = self.state, perf_counter(), RunOutcome.COMPLETED
         try:
             yield from self._event(Events.STARTED)
-            if self._resuming is not None and not self._in_epoch:
-                random_state.restore(self._resuming["random"])
+            if not self._in_epoch:
+                self._restore_random_state()
             while self._in_epoch or not is_done(state, state.max_epochs, state.max_iters):
                 state.epoch += 1
                 self._in_epoch = True
@@ -378,11 +385,12 @@ class Engine(Dispatcher):
         state, channels, step = self.state, self._channels, self._process_function
         get_started, get_completed = self._batch_channels()
         started, completed = channels[Events.ITERATION_STARTED], channels[Events.ITERATION_COMPLETED]
-        if self._iterator is None:
-            self._begin_pass()
         end = self._end()
+        self._restore_random_state()
         if state.iteration >= end:  # the loaded state is at the end of its epoch
             return
+        if self._iterator is None:
+            self._begin_pass()
         restarted_at = None
         state.batch = None
         if get_started.calls:
@@ -421,6 +429,7 @@ class Engine(Dispatcher):
                     get_started, get_completed = self._batch_channels()
                     break
             else:
+                iterator = None  # before the next pass starts workers of its own, and so does _refill()
                 if not (yield from self._refill(dry=restarted_at == state.iteration)):
                     return
                 restarted_at, end = state.iteration, self._end()
@@ -444,19 +453,23 @@ class Engine(Dispatcher):
             state.iteration == state.max_iters and state.iteration - self._epoch_start != state.epoch_length
         )
 
+    def _restore_random_state(self) -> None:
+        """After a load, let the random numbers go on where they were: past the handlers that ran again on the way."""
+        states, self._random_state = self._random_state, None
+        if states is not None:
+            random_state.restore(states)
+
     def _begin_pass(self) -> None:
         """Take an iterator over the data: a new one, or after a load the one that was left."""
         state, place, self._resuming = self.state, self._resuming, None
-        if place is not None and self._in_epoch and place["epoch_iterations"] is not None:
-            random_state.restore(place["random"])
         if state.dataloader is None:
             self._iterator = repeat(None)
             return
         if place is not None and place["data"] is not None:
-            self._pass = resume.resumed(state.dataloader, state.iteration, place["data"])
+            self._pass, self._iterator = resume.resumed(state.dataloader, state.iteration, place["data"])
         else:
             self._pass = resume.DataPass(state.dataloader, state.iteration)
-        self._iterator = self._pass.iterator
+            self._iterator = self._pass.begin()
 
     def _refill(self, *, dry: bool) -> Generator[None, None, bool]:
         """Go on after the end of the data, and return whether there is a new pass to go on with (E-015, E-110)."""
@@ -478,6 +491,7 @@ class Engine(Dispatcher):
                 raise _EndRun
             return False
         yield from self._event(Events.DATALOADER_STOP_ITERATION)
+        self._iterator = None
         self._begin_pass()
         return True
 

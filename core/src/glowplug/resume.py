@@ -21,7 +21,7 @@ _NOT_RANDOM = (list, tuple, range, str)
 
 
 class DataPass:
-    """One pass over the data: its iterator, and what it takes to make the same pass again.
+    """What it takes to make one pass over the data again. It does not keep the iterator, which may have processes.
 
     Args:
         data: what to iterate over.
@@ -32,13 +32,19 @@ class DataPass:
         self.data = data
         self.first_iteration = iteration
         self.start: dict[str, Any] | None = None
+
+    def begin(self) -> Iterator[Any]:
+        """Take a new iterator over the data."""
+        data = self.data
         if not isinstance(data, _NOT_RANDOM) and not is_stateful(data):
             self.start = {
                 "random": random_state.capture(),
                 "generators": _generators(data),
                 "epochs": _epochs(data),
             }
-        self.iterator = _iterator(data)
+        iterator = iter(data)
+        # An iterator that is not iterable itself breaks the protocol, but next() takes it, and so do we.
+        return iterator if hasattr(iterator, "__iter__") else iter(iterator.__next__, object())
 
     def position(self, iteration: int) -> dict[str, Any]:
         """Return how to get to the batch after this iteration, in plain values and tensors."""
@@ -53,8 +59,10 @@ class DataPass:
         }
 
 
-def resumed(data: Iterable[Any], iteration: int, position: Mapping[str, Any]) -> DataPass:
-    """Return the pass that :meth:`DataPass.position` described, at the batch after ``iteration``.
+def resumed(
+    data: Iterable[Any], iteration: int, position: Mapping[str, Any]
+) -> tuple[DataPass, Iterator[Any]]:
+    """Return the pass that :meth:`DataPass.position` described, and its iterator at the batch after ``iteration``.
 
     The random number generators are left where they were.
 
@@ -69,19 +77,24 @@ def resumed(data: Iterable[Any], iteration: int, position: Mapping[str, Any]) ->
                 "the same kind of loader, such as torchdata's StatefulDataLoader"
             )
         data.load_state_dict(position["data"])  # type: ignore[attr-defined]  # that was the question
-        return DataPass(data, iteration - used)
+        current, data_pass = random_state.capture(), DataPass(data, iteration - used)
+        iterator = data_pass.begin()
+        random_state.restore(current)
+        return data_pass, iterator
     length = length_of(data)
-    if not used or used == position["length"] == length:
+    # A sampler with a generator draws from it once more when its pass ends, so such a pass is made to the end.
+    if not used or (used == position["length"] == length and not position["generators"]):
         _set_generators(data, position["generators"])
-        return DataPass(data, iteration)
+        data_pass = DataPass(data, iteration)
+        return data_pass, data_pass.begin()
     if length != position["length"]:
         raise ValueError(
             f"the saved run stopped after {used} of {position['length']} batches, and this data has {length}: it is not "
             "the same data. Give run() the data of the saved run, or start at an epoch of your choice with "
             "load_state_dict({'epoch': ..., 'epoch_length': ..., 'max_epochs': ...})"
         )
-    if iter(data) is data:
-        raise ValueError(
+    if isinstance(data, Iterator):  # not iter(data): that may draw random numbers
+        raise ValueError(  # noqa: TRY004 - the data fits, its place does not
             f"the saved run stopped after {used} batches, and a {type(data).__name__} can be iterated only once, so "
             "nobody knows where it stands. Give run() something that can be iterated anew (a list, a DataLoader), or "
             "that has state_dict() and load_state_dict() (torchdata's StatefulDataLoader)"
@@ -89,19 +102,22 @@ def resumed(data: Iterable[Any], iteration: int, position: Mapping[str, Any]) ->
     return _replayed(data, iteration, position)
 
 
-def _replayed(data: Iterable[Any], iteration: int, position: Mapping[str, Any]) -> DataPass:
+def _replayed(
+    data: Iterable[Any], iteration: int, position: Mapping[str, Any]
+) -> tuple[DataPass, Iterator[Any]]:
     start, used = position["start"], position["used"]
     current, epochs = random_state.capture(), _epochs(data)
     if start is not None:
         random_state.restore(start["random"])
         _set_generators(data, start["generators"])
         _set_epochs(data, start["epochs"])
-    replay = DataPass(data, iteration - used)
-    deque(islice(replay.iterator, used), maxlen=0)
+    data_pass = DataPass(data, iteration - used)
+    iterator = data_pass.begin()
+    deque(islice(iterator, used), maxlen=0)
     _set_generators(data, position["generators"])
     _set_epochs(data, epochs)
     random_state.restore(current)
-    return replay
+    return data_pass, iterator
 
 
 def check_format(place: Mapping[str, Any]) -> None:
@@ -128,12 +144,6 @@ def length_of(data: object) -> int | None:
         return len(data)  # type: ignore[arg-type]  # whether it has a length is the question
     except TypeError:  # also that of a DataLoader over an IterableDataset (E-099)
         return None
-
-
-def _iterator(data: Iterable[Any]) -> Iterator[Any]:
-    iterator = iter(data)
-    # An iterator that is not iterable itself breaks the protocol, but next() takes it, and so do we.
-    return iterator if hasattr(iterator, "__iter__") else iter(iterator.__next__, object())
 
 
 def _generators(data: object) -> dict[str, Any]:
