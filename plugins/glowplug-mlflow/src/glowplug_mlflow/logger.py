@@ -1,0 +1,377 @@
+"""The MLflow logger."""
+
+from __future__ import annotations
+
+# A script may end while the worker still imports MLflow, which then imports this: too late, it says, once the end has begun.
+import concurrent.futures.thread  # noqa: F401
+import logging
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glowplug import RunOutcome
+from glowplug.loggers import Logger, OnError, flatten_params
+from glowplug_mlflow.failures import redact, reported
+from glowplug_mlflow.keys import escape, file_name, shorten
+from glowplug_mlflow.requests import (
+    MAX_METRICS,
+    MAX_PARAM_LENGTH,
+    MAX_PARAMS,
+    MAX_TAG_LENGTH,
+    bound_requests,
+    slices,
+    unbound_requests,
+)
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+log = logging.getLogger("glowplug.mlflow")
+
+STATUS = {
+    None: "FINISHED",
+    RunOutcome.COMPLETED: "FINISHED",
+    RunOutcome.TERMINATED: "FINISHED",
+    RunOutcome.FAILED: "FAILED",
+    # Whoever closes the logger of a paused run will not go on with it here, and nobody would ever end a RUNNING one. A
+    # later MLflowLogger(run_id=...) makes it RUNNING again.
+    RunOutcome.INTERRUPTED: "KILLED",
+}
+OPENED_BY = (
+    "glowplug.logger"  # tag of the runs that a logger has opened, so that it may end them after a crash, too
+)
+LONG_NAMES = "glowplug/long_names.json"
+
+
+class MLflowLogger(Logger):
+    """Logs to an MLflow server, database or folder: metrics, parameters, tags, texts, images, figures and artifacts.
+
+    The run is opened when there is something to log, on rank 0 only, and ends with the status of the engine's run: ``FINISHED``
+    when it completed or was terminated, ``FAILED`` after an exception, ``KILLED`` when it was interrupted and not gone on with.
+    While the server is away, records wait and training goes on. MLflow's limits are kept for you: requests are cut to size;
+    names it refuses are escaped (see :func:`glowplug_mlflow.keys.escape`); names of more than 250 characters are cut, and parameters
+    and tags that are too long are stored whole as artifacts, both with a warning in the log.
+
+    Which run it is:
+
+    - your active run (``mlflow.start_run()`` before), if you give none of the arguments below; it stays open;
+    - the run ``run_id``, which is made ``RUNNING`` and ended, unless it is somebody else's that is still ``RUNNING``;
+    - a new one. The global tracking URI and the active run are never changed.
+
+    Args:
+        tracking_uri: where the runs are; by default what ``mlflow.set_tracking_uri`` or ``MLFLOW_TRACKING_URI`` say, or else
+            MLflow's own default. A password in it is shown nowhere.
+        experiment_name: made if there is none; by default what ``mlflow.set_experiment``, ``MLFLOW_EXPERIMENT_NAME`` or
+            ``MLFLOW_EXPERIMENT_ID`` say, or else MLflow's default experiment.
+        run_name: of a new run; MLflow makes one up by default.
+        run_id: of a run to go on with.
+        tags: of the run; values become text.
+        nested: make the new run a child of your active run.
+        on_error: ``"warn"``: report what cannot be logged and go on; ``"raise"``: raise at the next call.
+        capacity: how many records may wait before further ones are dropped (and counted).
+        timeout: seconds that ``flush`` and ``close`` wait at most.
+        all_ranks: log on every rank of ``torch.distributed`` instead of rank 0 only, each to a run of its own.
+
+    Raises:
+        ValueError: ``nested`` without an active run, or ``run_id`` together with what describes a new run.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from glowplug import Engine, Events
+        >>> trainer = Engine(lambda engine, batch: 1 / batch)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     uri = f"sqlite:///{Path(folder).as_posix()}/mlflow.db"
+        ...     with MLflowLogger(uri, "digits", tags={"model": "mlp"}, timeout=60) as logger:
+        ...         logger.log_params({"lr": 0.1})
+        ...         _ = logger.attach_output_handler(
+        ...             trainer,
+        ...             Events.ITERATION_COMPLETED,
+        ...             tag="training",
+        ...             output_transform=lambda loss: {"loss": loss},
+        ...         )
+        ...         state = trainer.run([1, 2, 4])
+        ...         logger.counts
+        Counts(sent=4, dropped=0, pending=0)
+    """
+
+    def __init__(
+        self,
+        tracking_uri: str | None = None,
+        experiment_name: str | None = None,
+        run_name: str | None = None,
+        run_id: str | None = None,
+        tags: Mapping[str, Any] | None = None,
+        nested: bool = False,
+        *,
+        on_error: OnError = "warn",
+        capacity: int = 100_000,
+        timeout: float = 10.0,
+        all_ranks: bool = False,
+    ) -> None:
+        super().__init__(on_error=on_error, capacity=capacity, timeout=timeout, all_ranks=all_ranks)
+        if run_id is not None and (experiment_name is not None or run_name is not None or nested):
+            raise ValueError(
+                f"MLflowLogger: run_id={run_id!r} is a run that exists; leave out experiment_name, run_name and nested, which "
+                "are for a new one"
+            )
+        active, active_uri = _active_run()
+        if nested and active is None:
+            raise ValueError(
+                "MLflowLogger: nested=True needs an active run to be nested in; call mlflow.start_run() before"
+            )
+        is_new = experiment_name is not None or run_name is not None or nested
+        shares = not is_new and tracking_uri in (None, active_uri) and run_id in (None, active)
+        self.tracking_uri = active_uri if active and tracking_uri is None else tracking_uri
+        self.experiment_name = experiment_name
+        self.run_name = run_name
+        self.tags = dict(tags or {})
+        self._parent_run_id = active if nested else None
+        self._run_id = active if active and shares else run_id
+        self._is_mine = not (active and shares)
+        self._client: MlflowClient | None = None
+        self._bounded: list[str] = []
+        self._long_names: dict[str, str] = {}
+
+    @property
+    def run_id(self) -> str:
+        """The id of the run; opens it if it is not open yet.
+
+        Raises:
+            ConnectionError: it could not be opened; the cause says why.
+            RuntimeError: the logger was closed before it was opened, or does not log on this rank.
+        """
+        if self._run_id is None:
+            self.ensure_open()
+        if self._run_id is None:
+            raise ConnectionError("MLflowLogger has no run")
+        return self._run_id
+
+    @reported
+    def open(self) -> None:
+        """Import MLflow, which takes seconds, and open the run."""
+        self._bounded = self._bounded or bound_requests()
+        from mlflow import MlflowClient
+
+        if self._client is not None and self._run_id is not None:
+            self._client.get_run(self._run_id)  # it was opened, and is it there again?
+            return
+        client = MlflowClient(self.tracking_uri)
+        if self._run_id is None:
+            self._run_id = self._create_run(client)
+        elif self._is_mine:
+            run = client.get_run(self._run_id)
+            self._is_mine = run.info.status != "RUNNING" or OPENED_BY in run.data.tags
+            if self._is_mine:
+                client.update_run(self._run_id, status="RUNNING")
+        self._client = client
+        self._log_tags(self.tags)
+
+    def _create_run(self, client: MlflowClient) -> str:
+        from mlflow.tracking.context.registry import resolve_tags
+        from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+        parent = {MLFLOW_PARENT_RUN_ID: self._parent_run_id} if self._parent_run_id else {}
+        tags = resolve_tags({OPENED_BY: type(self).__name__, **parent})
+        run = client.create_run(self._experiment_id(client), tags=tags, run_name=self.run_name)
+        run_id: str = run.info.run_id
+        return run_id
+
+    def _experiment_id(self, client: MlflowClient) -> str:
+        from mlflow import get_tracking_uri
+        from mlflow.exceptions import MlflowException
+
+        name = self.experiment_name or os.environ.get("MLFLOW_EXPERIMENT_NAME")
+        if name is None:
+            is_global = self.tracking_uri in (None, get_tracking_uri())  # an id belongs to one store
+            return os.environ.get("MLFLOW_EXPERIMENT_ID", "0") if is_global else "0"
+        for _ in range(2):
+            experiment = client.get_experiment_by_name(name)
+            if experiment is not None:
+                return str(experiment.experiment_id)
+            try:
+                return str(client.create_experiment(name))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
+                    raise
+        raise RuntimeError(
+            f"experiment {name!r} is there and is not; was it deleted? Restore it, or choose another name"
+        )
+
+    # The sinks
+
+    def log_scalars(
+        self, scalars: Mapping[str, float], step: int = 0, timestamp: float | None = None
+    ) -> None:
+        """Write metrics; NaN stays NaN, and an infinity becomes the largest float where a database has no infinity."""
+        type(self).log_scalars_batch(self, [(scalars, step, timestamp or 0.0)])
+
+    @reported
+    def log_scalars_batch(self, rows: Sequence[tuple[Mapping[str, float], int, float]]) -> None:
+        """Write the metrics of many records, in as few requests as MLflow takes."""
+        from mlflow.entities import Metric
+
+        client, run_id = self._connected()
+        metrics = (
+            Metric(self._key(name), float(value), int(timestamp * 1000), int(step))
+            for scalars, step, timestamp in rows
+            for name, value in scalars.items()
+        )
+        for part in slices(((metric.key, "", metric) for metric in metrics), MAX_METRICS):
+            client.log_batch(run_id, metrics=part)
+
+    @reported
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Write parameters; nested ones as ``optimizer/lr``.
+
+        Raises:
+            RuntimeError: MLflow refused some of them, such as one whose value was another before; all others are written.
+        """
+        from mlflow.entities import Param
+
+        client, run_id = self._connected()
+        texts = self._fitting("params", flatten_params(params), MAX_PARAM_LENGTH)
+        refused = []
+        for part in slices(((key, text, Param(key, text)) for key, text in texts), MAX_PARAMS):
+            try:
+                client.log_batch(run_id, params=part)
+            except Exception as error:
+                if getattr(error, "error_code", None) != "INVALID_PARAMETER_VALUE":
+                    raise
+                refused += [each for each in part if not self._takes_param(client, run_id, each)]
+        if refused:
+            raise RuntimeError(
+                f"MLflow refused {', '.join(f'{param.key}={param.value}' for param in refused)}: a parameter of a run "
+                "keeps its first value; give other names, or start another run"
+            )
+
+    def _takes_param(self, client: MlflowClient, run_id: str, param: Any) -> bool:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            client.log_batch(run_id, params=[param])
+        except MlflowException as error:
+            if error.error_code != "INVALID_PARAMETER_VALUE":
+                raise
+            return False
+        return True
+
+    @reported
+    def log_text(self, name: str, text: str, step: int = 0, timestamp: float | None = None) -> None:
+        """Write a text as the artifact ``texts/<name>/<step>.txt``."""
+        client, run_id = self._connected()
+        client.log_text(run_id, text, f"texts/{file_name(name)}/{step}.txt")
+
+    @reported
+    def log_image(self, name: str, image: Any, step: int = 0, timestamp: float | None = None) -> None:
+        """Write an image: ``(height, width)``, or with 1, 3 or 4 channels first or last.
+
+        Floats are in 0 to 1, integers in 0 to 255.
+        """
+        self._log_pixels(name, image, step, timestamp)
+
+    @reported
+    def log_figure(self, name: str, figure: Any, step: int = 0, timestamp: float | None = None) -> None:
+        """Write a matplotlib figure as an image, a plotly figure as the artifact ``figures/<name>/<step>.html``."""
+        if hasattr(figure, "ndim"):
+            self._log_pixels(name, figure, step, timestamp)
+        else:
+            client, run_id = self._connected()
+            client.log_figure(run_id, figure, f"figures/{file_name(name)}/{step}.html")
+
+    def _log_pixels(self, name: str, image: Any, step: int, timestamp: float | None) -> None:
+        channels = (1, 3, 4)
+        if image.ndim == 3 and image.shape[0] in channels and image.shape[2] not in channels:  # noqa: PLR2004 - and two sides
+            image = image.transpose(1, 2, 0)
+        client, run_id = self._connected()
+        client.log_image(
+            run_id,
+            image,
+            key=file_name(name),
+            step=step,
+            timestamp=int((timestamp or 0.0) * 1000),
+        )
+
+    @reported
+    def log_artifact(self, path: str | os.PathLike[str], name: str | None = None) -> None:
+        """Upload a file, or a folder with all it holds.
+
+        Args:
+            path: on this machine; it is read some time after the call.
+            name: the folder among the artifacts; their root by default.
+        """
+        client, run_id = self._connected()
+        upload = client.log_artifacts if Path(path).is_dir() else client.log_artifact
+        upload(run_id, os.fspath(path), name)
+
+    @reported
+    def close(self, outcome: RunOutcome | None = None) -> None:
+        """End the run, if this logger has opened it."""
+        client, run_id = self._connected()
+        try:
+            if self._is_mine:
+                client.set_terminated(run_id, STATUS[outcome])
+        finally:
+            unbound_requests(self._bounded)
+
+    # What MLflow's limits ask for
+
+    def _connected(self) -> tuple[MlflowClient, str]:
+        if self._client is None or self._run_id is None:
+            raise ConnectionError("the run is not open")
+        return self._client, self._run_id
+
+    def _key(self, name: str) -> str:
+        key = escape(name)
+        short = shorten(key)
+        if short != key and short not in self._long_names:
+            self._long_names[short] = name
+            client, run_id = self._connected()
+            client.log_dict(run_id, self._long_names, LONG_NAMES)
+            log.warning(
+                "MLflowLogger: %s... has %d characters, more than MLflow takes; its name is cut and ends with %s, the "
+                "whole one is in the artifact %s",
+                name[:50],
+                len(key),
+                short[-17:],
+                LONG_NAMES,
+            )
+        return short
+
+    def _fitting(self, kind: str, values: Mapping[str, Any], longest: int) -> Iterable[tuple[str, str]]:
+        """Return keys and texts that MLflow takes; store what is too long as artifacts."""
+        client, run_id = self._connected()
+        for name, value in values.items():
+            key, text = self._key(name), str(value)
+            if len(text) > longest:
+                file = f"{kind}/{file_name(name)}.txt"
+                client.log_text(run_id, text, file)
+                note = f"... (all {len(text)} characters are in the artifact {file})"
+                log.warning(
+                    "MLflowLogger: the value of %s is longer than %d characters%s", name[:50], longest, note
+                )
+                text = text[: longest - len(note)] + note
+            yield key, text
+
+    def _log_tags(self, tags: Mapping[str, Any]) -> None:
+        from mlflow.entities import RunTag
+
+        client, run_id = self._connected()
+        texts = self._fitting("tags", tags, MAX_TAG_LENGTH)
+        for part in slices(((key, text, RunTag(key, text)) for key, text in texts), MAX_PARAMS):
+            client.log_batch(run_id, tags=part)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_client": None, "_bounded": []}
+
+    def __repr__(self) -> str:
+        return f"MLflowLogger({redact(self.tracking_uri) if self.tracking_uri else ''})"
+
+
+def _active_run() -> tuple[str | None, str | None]:
+    """Return the id of the active run of the user's thread, and its tracking URI."""
+    mlflow: Any = sys.modules.get("mlflow")  # who has an active run has imported it
+    run = mlflow.active_run() if hasattr(mlflow, "active_run") else None
+    return (run.info.run_id, mlflow.get_tracking_uri()) if run is not None else (None, None)

@@ -1,0 +1,369 @@
+"""MLflowLogger against a real server and a real database: what is stored, in which run, with which status."""
+
+import json
+import math
+import time
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from glowplug import Engine, Events, RunOutcome
+from glowplug.loggers import Counts, OptimizerParamsHandler, WeightsHistHandler
+from glowplug_mlflow import MLflowLogger
+from glowplug_mlflow.keys import unescape
+
+
+@pytest.fixture(params=["server", "database"])
+def uri(request, tmp_path):
+    """The tracking URI of a server, and of a database without one."""
+    if request.param == "server":
+        return request.getfixturevalue("server").uri
+    return f"sqlite:///{tmp_path}/embedded.db"
+
+
+def make(uri, **options):
+    """Make a logger with time enough for a busy machine."""
+    return MLflowLogger(uri, timeout=60, **options)
+
+
+def history(client, run_id, key):
+    """Read step and value of a metric."""
+    return [(metric.step, metric.value) for metric in client.get_metric_history(run_id, key)]
+
+
+def artifact(client, run_id, path):
+    """Read an artifact as text."""
+    return Path(client.download_artifacts(run_id, path)).read_text(encoding="utf-8")
+
+
+def engine_with(logger, step=lambda engine, batch: batch / 4):
+    """Make an engine that logs its iterations."""
+    engine = Engine(step)
+    logger.attach_output_handler(
+        engine, Events.ITERATION_COMPLETED, "training", output_transform=lambda loss: {"loss": loss}
+    )
+    return engine
+
+
+def test_L_041_a_whole_run(uri):
+    """One run holds the metrics at their steps and times, the parameters and the tags, and ends as FINISHED."""
+    began = time.time() * 1000
+    with make(uri, experiment_name="whole", run_name="mine", tags={"model": "mlp", "layers": 2}) as logger:
+        trainer, evaluator = engine_with(logger), Engine(lambda engine, batch: batch)
+        optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.5)
+        logger.attach(trainer, Events.EPOCH_STARTED, OptimizerParamsHandler(optimizer))
+        logger.attach_output_handler(evaluator, Events.COMPLETED, "validation", output_transform=float)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run([7]))
+        logger.log_params({"optimizer": {"name": "SGD", "lr": 0.5}, "seed": 3})
+        trainer.run([1, 2], max_epochs=2)
+        assert logger.counts.dropped == 0
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("whole")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert (run.info.run_id, run.info.run_name, run.info.status) == (logger.run_id, "mine", "FINISHED")
+    assert run.data.params == {"optimizer/name": "SGD", "optimizer/lr": "0.5", "seed": "3"}
+    assert (run.data.tags["model"], run.data.tags["layers"]) == ("mlp", "2")
+    assert history(client, logger.run_id, "training/loss") == [(1, 0.25), (2, 0.5), (3, 0.25), (4, 0.5)]
+    assert history(client, logger.run_id, "lr/group_0") == [(1, 0.5), (2, 0.5)]
+    assert history(client, logger.run_id, "validation/output") == [(1, 7.0), (2, 7.0)]
+    times = [metric.timestamp for metric in client.get_metric_history(logger.run_id, "training/loss")]
+    assert began - 1 <= times[0] <= times[-1] <= run.info.end_time
+    assert mlflow.active_run() is None
+
+
+@pytest.mark.parametrize(
+    ("action", "status"),
+    [
+        (lambda engine: None, "FINISHED"),
+        (lambda engine: engine.terminate(), "FINISHED"),
+        (lambda engine: engine.interrupt(), "KILLED"),
+        (lambda engine: 1 / 0, "FAILED"),
+    ],
+    ids=["completed", "terminated", "interrupted", "failed"],
+)
+def test_L5_status_is_true(server, action, status):
+    """The run ends with the status that the engine's run had."""
+    logger = make(server.uri)
+    engine = engine_with(logger)
+    engine.add_event_handler(Events.ITERATION_COMPLETED(once=2), action)
+    try:
+        engine.run([1, 2, 3])
+    except ZeroDivisionError:
+        assert status == "FAILED"
+    assert MlflowClient(server.uri).get_run(logger.run_id).info.status == "RUNNING"
+    logger.close()
+    assert MlflowClient(server.uri).get_run(logger.run_id).info.status == status
+
+
+def test_L5_resumed_run_goes_on(uri):
+    """A run that failed is RUNNING while a second logger goes on with it, and FINISHED after; it is the same one run."""
+    first = make(uri)
+    engine_with(first).run([1])
+    first.close(RunOutcome.FAILED)
+    client = MlflowClient(uri)
+    second = make(uri, run_id=first.run_id, tags={"resumed": True})
+    second.log_scalars({"training/loss": 9.0}, 2)
+    second.flush()
+    assert client.get_run(first.run_id).info.status == "RUNNING"
+    second.close(RunOutcome.COMPLETED)
+    run = client.get_run(first.run_id)
+    assert (run.info.status, run.data.tags["resumed"]) == ("FINISHED", "True")
+    assert history(client, first.run_id, "training/loss") == [(1, 0.25), (2, 9.0)]
+    assert len(client.search_runs([run.info.experiment_id], f"attributes.run_id = '{first.run_id}'")) == 1
+
+
+def test_L5_run_of_a_crashed_process_is_ended(server):
+    """A run that a killed logger left RUNNING is its own kind's: the one that goes on with it ends it."""
+    crashed = make(server.uri)
+    crashed.log_scalars({"a": 1.0}, 1)
+    crashed.flush()
+    with make(server.uri, run_id=crashed.run_id) as resumed:
+        resumed.log_scalars({"a": 2.0}, 2)
+    assert MlflowClient(server.uri).get_run(crashed.run_id).info.status == "FINISHED"
+    crashed.close()
+
+
+def test_L5_run_that_somebody_else_has_open_stays_open(uri):
+    """A RUNNING run that no logger opened gets the metrics and stays RUNNING."""
+    client = MlflowClient(uri)
+    run_id = client.create_run("0").info.run_id
+    with make(uri, run_id=run_id) as logger:
+        engine_with(logger).run([1])
+    assert client.get_run(run_id).info.status == "RUNNING"
+    assert history(client, run_id, "training/loss") == [(1, 0.25)]
+    client.set_terminated(run_id)
+
+
+def test_L_041_users_active_run_is_used_and_stays_open(uri):
+    """Without arguments the logger joins the active run, which is neither ended nor replaced."""
+    mlflow.set_tracking_uri(uri)
+    with mlflow.start_run() as run:
+        with MLflowLogger(timeout=60) as logger:
+            engine_with(logger).run([1])
+        assert logger.run_id == run.info.run_id
+        assert mlflow.active_run().info.run_id == run.info.run_id
+        client = MlflowClient(uri)
+        assert client.get_run(run.info.run_id).info.status == "RUNNING"
+        assert history(client, run.info.run_id, "training/loss") == [(1, 0.25)]
+    assert client.get_run(run.info.run_id).info.status == "FINISHED"
+
+
+def test_L_041_new_run_beside_an_active_one(server, tmp_path):
+    """A logger with a store or a name of its own leaves the active run and the global tracking URI alone."""
+    other = f"sqlite:///{tmp_path}/other.db"
+    mlflow.set_tracking_uri(other)
+    with mlflow.start_run() as run:
+        with make(server.uri, run_name="beside") as logger:
+            engine_with(logger).run([1])
+        assert mlflow.get_tracking_uri() == other
+        assert mlflow.active_run().info.run_id == run.info.run_id
+        assert logger.run_id != run.info.run_id
+    assert MlflowClient(other).get_run(run.info.run_id).data.metrics == {}
+    assert MlflowClient(server.uri).get_run(logger.run_id).info.status == "FINISHED"
+
+
+def test_L_041_nested_run(server):
+    """nested=True makes a child of the active run; without an active run it is an error at construction."""
+    mlflow.set_tracking_uri(server.uri)
+    with mlflow.start_run() as parent, MLflowLogger(nested=True, timeout=60) as child:
+        child.log_scalars({"a": 1.0}, 1)
+    tags = MlflowClient(server.uri).get_run(child.run_id).data.tags
+    assert tags["mlflow.parentRunId"] == parent.info.run_id
+    with pytest.raises(ValueError, match=r"nested=True needs an active run.*mlflow\.start_run"):
+        MLflowLogger(nested=True)
+
+
+def test_run_id_excludes_what_describes_a_new_run():
+    """run_id together with the name of a new run is an error that says so."""
+    with pytest.raises(ValueError, match=r"run_id='abc' is a run that exists; leave out"):
+        MLflowLogger(run_id="abc", run_name="new")
+
+
+def test_experiment_of_the_user(server, monkeypatch):
+    """What mlflow.set_experiment chose is the experiment of a new run, and so is MLFLOW_EXPERIMENT_NAME."""
+    client = MlflowClient(server.uri)
+    mlflow.set_tracking_uri(server.uri)
+    chosen = mlflow.set_experiment("chosen by the user")
+    with make(None) as logger:
+        logger.log_scalars({"a": 1.0}, 1)
+    assert client.get_run(logger.run_id).info.experiment_id == chosen.experiment_id
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "from the environment")
+    with make(server.uri) as logger:
+        logger.log_scalars({"a": 1.0}, 1)
+    named = client.get_experiment_by_name("from the environment")
+    assert client.get_run(logger.run_id).info.experiment_id == named.experiment_id
+
+
+def test_default_store_is_mlflows_own(tmp_path):
+    """Without a URI anywhere, runs go where MLflow puts them: a database in the current folder."""
+    with make(None) as logger:
+        logger.log_scalars({"a": 1.0}, 1)
+    assert (tmp_path / "mlflow.db").exists()
+    assert mlflow.get_run(logger.run_id).data.metrics == {"a": 1.0}
+
+
+def test_L4_non_finite_metrics(uri):
+    """NaN is stored as NaN; infinities as MLflow's databases hold them, the largest floats."""
+    with make(uri) as logger:
+        logger.log_scalars({"nan": math.nan, "plus": math.inf, "minus": -math.inf}, 1)
+    client = MlflowClient(uri)
+    metrics = {key: history(client, logger.run_id, key)[0][1] for key in ("nan", "plus", "minus")}
+    assert math.isnan(metrics["nan"])
+    assert metrics["plus"] >= 1.79e308
+    assert metrics["minus"] <= -1.79e308
+
+
+def test_L4_more_than_one_request_can_hold(uri):
+    """2,500 metrics in one record, 250 parameters and 120 tags with values near their limits all arrive."""
+    names = [f"layer {number}/" + "é" * 200 for number in range(2500)]
+    params = {f"p{number}": "ü" * 5000 for number in range(250)}
+    tags = {f"t{number}": "ö" * 7000 for number in range(120)}
+    with make(uri, tags=tags) as logger:
+        logger.log_scalars(dict.fromkeys(names, 1.0), 1)
+        logger.log_params(params)
+        assert logger.flush()
+        assert logger.counts == Counts(2, 0, 0)
+    data = MlflowClient(uri).get_run(logger.run_id).data
+    assert set(data.metrics) == set(names)
+    assert data.params == params
+    assert {name: value for name, value in data.tags.items() if name in tags} == tags
+
+
+def test_L4_many_records_in_order(server):
+    """1,500 records with two metrics each arrive complete, each at its step."""
+    with make(server.uri) as logger:
+        for step in range(1500):
+            logger.log_scalars({"a": float(step), "b": -float(step)}, step, 1_000.0 + step)
+    client = MlflowClient(server.uri)
+    assert history(client, logger.run_id, "a") == [(step, float(step)) for step in range(1500)]
+    assert client.get_metric_history(logger.run_id, "b")[7].timestamp == 1_007_000
+
+
+BAD_NAMES = [
+    "f1=max",
+    "acc@0.5",
+    "a//b",
+    "/lead",
+    "trail/",
+    "../up",
+    "%",
+    "_x3D_",
+    "",
+    "tab\t",
+    "ünï/цифры",
+    "a\nb",
+]
+
+
+def test_L4_refused_names_are_escaped_reversibly(uri):
+    """Names that MLflow refuses are stored under escaped ones, from which the names can be read back."""
+    with make(uri, tags={"is it=so": "yes"}) as logger:
+        logger.log_scalars({name: float(number) for number, name in enumerate(BAD_NAMES)}, 1)
+        logger.log_params({f"p{name}": number for number, name in enumerate(BAD_NAMES)})
+    data = MlflowClient(uri).get_run(logger.run_id).data
+    assert {unescape(key): value for key, value in data.metrics.items()} == {
+        name: float(number) for number, name in enumerate(BAD_NAMES)
+    }
+    assert {unescape(key): value for key, value in data.params.items()} == {
+        f"p{name}": str(number) for number, name in enumerate(BAD_NAMES)
+    }
+    assert data.tags["is it_x3D_so"] == "yes"
+
+
+def test_L4_what_is_too_long_is_kept_as_an_artifact(uri, caplog):
+    """Long names, parameters and tags are cut, kept whole as artifacts, and reported in the log."""
+    name, text = "n" * 400, "v" * 9000
+    with make(uri, tags={"note": text}) as logger:
+        for step in (1, 2):
+            logger.log_scalars({name: 1.0, name + "2": 2.0}, step)
+        logger.log_params({"config/a=b": text})
+    client = MlflowClient(uri)
+    data = client.get_run(logger.run_id).data
+    kept = json.loads(artifact(client, logger.run_id, "glowplug/long_names.json"))
+    assert {kept[key]: value for key, value in data.metrics.items()} == {name: 1.0, name + "2": 2.0}
+    assert all(len(key) == 250 for key in data.metrics)
+    assert artifact(client, logger.run_id, "params/config/a_x3D_b.txt") == text
+    assert artifact(client, logger.run_id, "tags/note.txt") == text
+    assert len(data.params["config/a_x3D_b"]) == 6000
+    assert data.params["config/a_x3D_b"].endswith(
+        "(all 9000 characters are in the artifact params/config/a_x3D_b.txt)"
+    )
+    assert len(data.tags["note"]) == 8000
+    messages = [message for message in caplog.messages if "MLflowLogger" in message]
+    assert len(messages) == 4
+    assert "the value of config/a=b is longer than 6000 characters" in messages[3]
+
+
+def test_a_parameter_with_another_value_takes_no_other_along(uri, caplog):
+    """MLflow keeps a parameter's first value; the refusal is reported, and the parameters beside it are stored."""
+    with make(uri) as logger:
+        logger.log_params({"lr": 0.1})
+        logger.log_params({"lr": 0.2, "seed": 3})
+        assert logger.flush()
+        assert logger.counts == Counts(1, 1, 0)
+    assert MlflowClient(uri).get_run(logger.run_id).data.params == {"lr": "0.1", "seed": "3"}
+    assert "MLflow refused lr=0.2: a parameter of a run keeps its first value" in caplog.text
+
+
+def test_texts_images_figures_and_artifacts(uri, tmp_path):
+    """What is not a number becomes artifacts, under its name and step."""
+    figures = pytest.importorskip("matplotlib.figure")
+    (tmp_path / "model.txt").write_text("weights")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "inner.txt").write_text("inner")
+    with make(uri) as logger:
+        logger.log_text("note=1", "hello", 3)
+        logger.log_image("sample", torch.zeros(3, 5, 4), 3)
+        logger.log_image("gray", np.zeros((5, 4), dtype=np.uint8), 3)
+        logger.log_figure("curve", figures.Figure(figsize=(2, 1), dpi=10), 4)
+        logger.log_artifact(tmp_path / "model.txt")
+        logger.log_artifact(tmp_path / "folder", "more")
+        assert logger.flush()
+        assert logger.counts == Counts(6, 0, 0)
+    client = MlflowClient(uri)
+    assert artifact(client, logger.run_id, "texts/note_x3D_1/3.txt") == "hello"
+    assert artifact(client, logger.run_id, "model.txt") == "weights"
+    assert artifact(client, logger.run_id, "more/inner.txt") == "inner"
+    names = [
+        file.path for file in client.list_artifacts(logger.run_id, "images") if file.path.endswith(".png")
+    ]
+    assert sorted(name.split("/")[1].split("%")[0].split("+")[0] for name in names) == [
+        "curve",
+        "gray",
+        "sample",
+    ]
+
+
+def test_histograms_are_refused_at_attach(server):
+    """MLflow has no histograms: attaching their handler is an error that lists what there is."""
+    with pytest.raises(TypeError, match="MLflowLogger has no log_histogram"):
+        MLflowLogger(server.uri).attach(
+            Engine(lambda engine, batch: batch),
+            Events.EPOCH_COMPLETED,
+            WeightsHistHandler(torch.nn.Linear(1, 1)),
+        )
+
+
+def test_L5_two_ranks_make_one_run(run_ranks, server, monkeypatch):
+    """Of two real ranks the first opens a run, the second none."""
+    monkeypatch.setenv("TEST_TRACKING_URI", server.uri)
+
+    def log_on(rank):
+        import os
+
+        from glowplug import Engine, Events
+        from glowplug_mlflow import MLflowLogger
+
+        engine = Engine(lambda engine, batch: batch)
+        with MLflowLogger(os.environ["TEST_TRACKING_URI"], "two ranks", timeout=60) as logger:
+            logger.attach_output_handler(engine, Events.ITERATION_COMPLETED, "t", output_transform=float)
+            engine.run([1, 2])
+        return list(logger.counts)
+
+    assert run_ranks(log_on) == [[2, 0, 0], [0, 0, 0]]
+    client = MlflowClient(server.uri)
+    assert len(client.search_runs([client.get_experiment_by_name("two ranks").experiment_id])) == 1
