@@ -1,0 +1,54 @@
+"""A terminal that remembers what a person would see."""
+
+import re
+
+import pytest
+
+CODES = re.compile(r"\x1b\[A|[\r\n]|[^\r\n\x1b]+")
+
+
+class Screen:
+    """Interprets what tqdm writes: carriage return, line feed, cursor up, and text."""
+
+    encoding = "utf-8"
+
+    def __init__(self):
+        self.rows = [""]
+        self.row = self.column = 0
+        self.written = ""
+
+    def write(self, text):
+        self.written += text
+        for token in CODES.findall(text):
+            if token == "\r":
+                self.column = 0
+            elif token == "\n":
+                self.row += 1
+                self.column = 0
+                if self.row == len(self.rows):
+                    self.rows.append("")
+            elif token == "\x1b[A":
+                self.row -= 1
+                assert self.row >= 0
+            else:
+                line = self.rows[self.row].ljust(self.column)
+                self.rows[self.row] = line[: self.column] + token + line[self.column + len(token) :]
+                self.column += len(token)
+
+    def flush(self):
+        """All is seen at once."""
+
+    def isatty(self):
+        return True
+
+    @property
+    def lines(self):
+        """The lines that are not blank, without the seconds and the bar's blocks, which depend on time and width."""
+        texts = (re.sub(r" ?\[\d\d:\d\d[^]]*\]|(?<=\|)[█▏▎▍▌▋▊▉ ]*", "", row) for row in self.rows)
+        return [" ".join(text.split()) for text in texts if text.strip()]
+
+
+@pytest.fixture
+def screen():
+    """An empty terminal."""
+    return Screen()
