@@ -159,6 +159,11 @@ class Job:
         self.engine.run(self.data, max_epochs=EPOCHS)
         return self
 
+    def release(self):
+        """Let the data go, whose iterator may have workers: job and engine refer to each other."""
+        self.data = None
+        self.engine.state.dataloader = self.engine._pass = None
+
     def weights(self):
         return [parameter.detach().clone() for parameter in self.model.parameters()]
 
@@ -181,14 +186,16 @@ def stopped_at(make_data, iteration, how):
         job.run()
     except Stop:
         pass
-    return job, saved[0] if saved else job.save()
+    saved = saved[0] if saved else job.save()
+    job.release()
+    return job, saved
 
 
 def assert_resumes(make_data, whole, iteration, how):
     job, saved = stopped_at(make_data, iteration, how)
     resumed = Job(make_data, seed=99)  # another process would have other weights and other random numbers
     resumed.load(saved)
-    resumed.run()
+    resumed.run().release()
     assert job.seen[:iteration] + resumed.seen == whole.seen
     assert resumed.scheduler.last_epoch == whole.scheduler.last_epoch
     for expected, actual in zip(whole.weights(), resumed.weights(), strict=True):
@@ -208,6 +215,7 @@ def test_C4_stop_at_every_iteration(kind, how):
 def test_C4_stop_at_every_iteration_with_workers(kind):
     """The same where two workers make the batches."""
     whole = Job(WITH_WORKERS[kind]).run()
+    whole.release()
     for iteration in range(1, EPOCHS * BATCHES + 1):
         assert_resumes(WITH_WORKERS[kind], whole, iteration, "by an exception")
 
