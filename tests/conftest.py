@@ -50,7 +50,9 @@ def run_ranks(tmp_path):
         ]
         deadline = time.monotonic() + RANKS_LIMIT
         try:
-            ended = [process.communicate(timeout=max(1, deadline - time.monotonic())) for process in processes]
+            ended = [
+                process.communicate(timeout=max(1, deadline - time.monotonic())) for process in processes
+            ]
         finally:
             for process in processes:
                 process.kill()

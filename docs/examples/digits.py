@@ -1,7 +1,7 @@
 """Train a small network on 1,797 real images of handwritten digits, each handler from a distribution of its own.
 
-    python docs/examples/digits.py             a new run
-    python docs/examples/digits.py --resume    go on from the newest checkpoint
+python docs/examples/digits.py             a new run
+python docs/examples/digits.py --resume    go on from the newest checkpoint
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ def main() -> None:
 
     tensorboard = TensorboardLogger(log_dir=options.output / "tensorboard")
     mlflow = MLflowLogger(
-        tracking_uri=f"sqlite:///{options.output / 'mlflow.db'}", experiment_name="digits", run_name=options.name
+        tracking_uri=f"sqlite:///{options.output / 'mlflow.db'}",
+        experiment_name="digits",
+        run_name=options.name,
     )
     with tensorboard, mlflow:
         mlflow.log_params({name: str(value) for name, value in vars(options).items()})
@@ -77,7 +79,9 @@ def main() -> None:
             logger.attach(
                 trainer,
                 Events.ITERATION_COMPLETED(every=10),
-                OutputHandler("training", output_transform=lambda loss: {"batch_loss": loss}, metric_names=["loss"]),
+                OutputHandler(
+                    "training", output_transform=lambda loss: {"batch_loss": loss}, metric_names=["loss"]
+                ),
             )
             logger.attach(trainer, Events.EPOCH_STARTED, OptimizerParamsHandler(optimizer))
             logger.attach(evaluator, Events.COMPLETED, OutputHandler("validation", metric_names="all"))
@@ -88,15 +92,21 @@ def main() -> None:
 
 
 def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
     parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--patience", type=int, default=8, help="epochs without a better accuracy before the end")
+    parser.add_argument(
+        "--patience", type=int, default=8, help="epochs without a better accuracy before the end"
+    )
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=12)
     parser.add_argument("--name", default="digits", help="of the run in MLflow")
-    parser.add_argument("--output", type=Path, default=Path("runs/digits"), help="where logs and checkpoints go")
+    parser.add_argument(
+        "--output", type=Path, default=Path("runs/digits"), help="where logs and checkpoints go"
+    )
     return parser.parse_args()
 
 
@@ -105,7 +115,9 @@ def load_data(seed: int) -> tuple[TensorDataset, TensorDataset]:
     digits = load_digits()
     images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 16
     labels = torch.tensor(digits.target)
-    train, validation = train_test_split(range(len(labels)), test_size=0.2, stratify=labels, random_state=seed)
+    train, validation = train_test_split(
+        range(len(labels)), test_size=0.2, stratify=labels, random_state=seed
+    )
     return TensorDataset(images[train], labels[train]), TensorDataset(images[validation], labels[validation])
 
 
@@ -133,7 +145,11 @@ def resume(folder: Path, to_load: dict[str, object]) -> None:
 
 
 def report(
-    options: argparse.Namespace, trainer: Engine, checkpoint: ModelCheckpoint, model: nn.Module, data: DataLoader
+    options: argparse.Namespace,
+    trainer: Engine,
+    checkpoint: ModelCheckpoint,
+    model: nn.Module,
+    data: DataLoader[object],
 ) -> None:
     """Evaluate the best checkpoint in a model of its own, and say what came of the run."""
     best = checkpoint.best_checkpoint
@@ -146,7 +162,9 @@ def report(
     metrics = {"accuracy": Accuracy(), "loss": Loss(nn.CrossEntropyLoss())}
     again = create_supervised_evaluator(reloaded, metrics=metrics).run(data).metrics
 
-    table = Table(title=f"handwritten digits, {trainer.state.outcome.value} after {trainer.state.epoch} epochs")
+    table = Table(
+        title=f"handwritten digits, {trainer.state.outcome.value if trainer.state.outcome else 'not run'} after {trainer.state.epoch} epochs"
+    )
     for column in ("", "validation accuracy", "validation loss"):
         table.add_column(column, justify="left" if not column else "right")
     table.add_row("at the end", f"{now['accuracy']:.4f}", f"{now['loss']:.4f}")

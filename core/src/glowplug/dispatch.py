@@ -117,7 +117,7 @@ class Channel:
         steps = [only for _, only in self.calls if only.__class__ is int]
         if len(steps) < len(self.calls):
             return counter + 1
-        return min(((counter // step + 1) * step for step in steps), default=counter + 1)  # type: ignore[operator]  # the class was looked at
+        return min(((counter // step + 1) * step for step in steps), default=counter + 1)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in ("calls", "unfiltered")}
@@ -388,7 +388,7 @@ class Dispatcher:
             found = self._channels.get(key)
         except TypeError:  # not hashable, so no event either
             return None
-        return found or (self._channels[Events[key]] if key in Events.__members__ else None)  # type: ignore[misc,index]  # only names are members
+        return found or (self._channels[Events[key]] if key in Events.__members__ else None)  # type: ignore[misc]  # only names are members
 
     def _channel(self, event_name: AnyEvent) -> Channel:
         channel = None if isinstance(event_name, EventsList) else self._find(event_name)

@@ -269,7 +269,7 @@ def _number(event: EventEnum, name: str, value: object, least: int) -> int:
     return int(value)
 
 
-def _once(event: EventEnum, once: int | Sequence[int]) -> Once:
+def _once(event: EventEnum, once: Any) -> Once:
     counters = once if isinstance(once, Sequence) and not isinstance(once, str) else (once,)
     if not counters:
         raise ValueError(f"{event}: once= is empty; name at least one counter")

@@ -7,9 +7,9 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any
 
-from glowplug.events import AnyEvent, CallableEventWithFilter, Events
+from glowplug.events import AnyEvent, CallableEventWithFilter, Events, EventsList
 
-COUNTERS: Mapping[CallableEventWithFilter, str] = MappingProxyType(
+COUNTERS: Mapping[CallableEventWithFilter | str, str] = MappingProxyType(
     {
         Events.GET_BATCH_STARTED: "iteration",
         Events.GET_BATCH_COMPLETED: "iteration",
@@ -95,7 +95,7 @@ class State:
             3
         """
         key = event_name.event if isinstance(event_name, CallableEventWithFilter) else event_name
-        attribute = None if isinstance(key, list) else self.event_to_attr.get(key)  # type: ignore[arg-type]  # an EventsList is simply not found
+        attribute = None if isinstance(key, EventsList) else self.event_to_attr.get(key)
         if attribute is None:
             raise RuntimeError(
                 f"{event_name} has no counter in the state; those that have one: "

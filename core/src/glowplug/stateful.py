@@ -16,7 +16,7 @@ class StatefulHandlers:
         self._handlers: dict[str, Any] = {}
         self._waiting: dict[str, Any] = {}
 
-    def add(self, key: str, handler: Any) -> RemovableEventHandle:
+    def add(self, key: Any, handler: Any) -> RemovableEventHandle:
         """Add a handler, and give it the state that waits for it."""
         if not isinstance(key, str) or not key:
             raise ValueError(

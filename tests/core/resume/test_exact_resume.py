@@ -1,5 +1,6 @@
 """C4: a run that was stopped anywhere ends bit for bit like one that was not."""
 
+import contextlib
 import io
 import random
 
@@ -59,11 +60,16 @@ class Unsized:
 
 
 def plain_list():
+    """Return batches that are there from the start."""
     generator = torch.Generator().manual_seed(1)
-    return [(torch.arange(BATCH_SIZE) + BATCH_SIZE * i, torch.randn(BATCH_SIZE, 3, generator=generator)) for i in range(BATCHES)]
+    return [
+        (torch.arange(BATCH_SIZE) + BATCH_SIZE * i, torch.randn(BATCH_SIZE, 3, generator=generator))
+        for i in range(BATCHES)
+    ]
 
 
 def loader(dataset=None, **options):
+    """Return a DataLoader."""
     batching = {} if "batch_sampler" in options else {"batch_size": BATCH_SIZE}
     return DataLoader(dataset or Noisy(), **batching, **options)
 
@@ -76,6 +82,7 @@ class Quiet(Noisy):
 
 
 def stateful(dataset=None, **options):
+    """Return a loader that keeps its own position."""
     from torchdata.stateful_dataloader import StatefulDataLoader
 
     return StatefulDataLoader(dataset or Noisy(), batch_size=BATCH_SIZE, **options)
@@ -108,7 +115,7 @@ WITH_WORKERS = {
 }
 
 
-class Stop(Exception):
+class StopError(Exception):
     """Raised to stop a run."""
 
 
@@ -136,7 +143,13 @@ class Job:
         loss.backward()
         self.optimizer.step()
         self.seen.append(
-            (engine.state.epoch, engine.state.iteration, [int(i) for i in indices], x.sum().item(), loss.item())
+            (
+                engine.state.epoch,
+                engine.state.iteration,
+                [int(i) for i in indices],
+                x.sum().item(),
+                loss.item(),
+            )
         )
 
     def set_epoch(self, engine):
@@ -146,7 +159,12 @@ class Job:
 
     def save(self):
         file = io.BytesIO()
-        parts = {"model": self.model, "optimizer": self.optimizer, "scheduler": self.scheduler, "engine": self.engine}
+        parts = {
+            "model": self.model,
+            "optimizer": self.optimizer,
+            "scheduler": self.scheduler,
+            "engine": self.engine,
+        }
         torch.save({name: part.state_dict() for name, part in parts.items()}, file)
         return file.getvalue()
 
@@ -178,20 +196,19 @@ def stopped_at(make_data, iteration, how):
         else:
             saved.append(job.save())
             if how == "by an exception":
-                raise Stop
+                raise StopError
             engine.interrupt()
 
     job.engine.add_event_handler(Events.ITERATION_COMPLETED(once=iteration), stop)
-    try:
+    with contextlib.suppress(StopError):
         job.run()
-    except Stop:
-        pass
     saved = saved[0] if saved else job.save()
     job.release()
     return job, saved
 
 
 def assert_resumes(make_data, whole, iteration, how):
+    """Stop a job, go on with another, and compare both with the whole run."""
     job, saved = stopped_at(make_data, iteration, how)
     resumed = Job(make_data, seed=99)  # another process would have other weights and other random numbers
     resumed.load(saved)
@@ -235,6 +252,7 @@ def test_C4_each_sample_once_per_epoch(kind):
 @pytest.mark.parametrize("epoch_length", [3, 7, 15])
 def test_C4_epochs_that_are_no_passes(epoch_length):
     """A pass over the data that spans several epochs, or ends inside one, goes on at the right batch."""
+
     def run(job, epoch_length=epoch_length):
         job.engine.run(job.data, max_epochs=EPOCHS, epoch_length=epoch_length)
         return job
@@ -243,7 +261,8 @@ def test_C4_epochs_that_are_no_passes(epoch_length):
     for iteration in range(1, EPOCHS * epoch_length):
         job, saved = Job(DATA["shuffled"]), []
         job.engine.add_event_handler(
-            Events.ITERATION_COMPLETED(once=iteration), lambda e, j=job, s=saved: (s.append(j.save()), e.terminate())
+            Events.ITERATION_COMPLETED(once=iteration),
+            lambda e, j=job, s=saved: (s.append(j.save()), e.terminate()),
         )
         run(job)
         resumed = Job(DATA["shuffled"], seed=99)
@@ -261,11 +280,11 @@ def test_state_saved_before_the_step_repeats_the_batch():
     def failing(engine, batch):
         if engine.state.iteration == 14:
             saved.append(job.save())
-            raise Stop
+            raise StopError
         step(engine, batch)
 
     job.engine._process_function = failing
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         job.run()
     assert torch.load(io.BytesIO(saved[0]), weights_only=True)["engine"]["iteration"] == 13
     resumed = Job(DATA["list"], seed=99)
@@ -302,7 +321,7 @@ def test_a_generator_cannot_be_resumed():
     engine.run((i for i in range(6)), epoch_length=6)
     resumed = Engine(lambda engine, batch: None)
     resumed.load_state_dict(saved[0])
-    with pytest.raises(ValueError, match="iterated only once.*StatefulDataLoader"):
+    with pytest.raises(ValueError, match=r"iterated only once.*StatefulDataLoader"):
         resumed.run(i for i in range(6))
 
 
@@ -324,7 +343,7 @@ def test_unknown_format_is_refused_by_name():
     state = engine.state_dict()
     state["resume"]["format"] = 7
     other = Engine(lambda engine, batch: None)
-    with pytest.raises(ValueError, match="format 7.*knows format 1"):
+    with pytest.raises(ValueError, match=r"format 7.*knows format 1"):
         other.load_state_dict(state)
     assert other.state.iteration == 0
 

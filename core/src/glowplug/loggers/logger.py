@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from glowplug import distributed
 from glowplug.calls import describe_handler
@@ -35,6 +35,8 @@ SINKS: Mapping[str, int | None] = {
     "log_params": None,
     "log_artifact": None,
 }
+
+OwnType = TypeVar("OwnType", bound="Logger")
 
 _open_loggers: weakref.WeakSet[Logger] = weakref.WeakSet()
 
@@ -229,7 +231,7 @@ class Logger(ABC):
             outcome: how the run ended; that of the last attached engine by default.
         """
 
-    def __enter__(self) -> Logger:  # noqa: PYI034 - Self needs Python 3.11
+    def __enter__(self: OwnType) -> OwnType:  # noqa: PYI019 - Self needs Python 3.11
         return self
 
     def __exit__(
