@@ -59,8 +59,7 @@ def test_attach_refuses_a_handler_with_other_arguments(logger):
 
 def test_attach_refuses_a_record_that_the_logger_cannot_take():
     """A histogram handler on a logger without log_histogram fails at attach, naming what it takes."""
-    import torch
-
+    torch = pytest.importorskip("torch")
     with pytest.raises(
         TypeError,
         match=r"ScalarsOnly has no log_histogram, which WeightsHistHandler needs; it takes log_scalars",
@@ -121,8 +120,7 @@ def test_handle_removes_everything(logger):
 
 def test_L_005_shortcuts_build_the_handlers(logger):
     """attach_output_handler and attach_opt_params_handler do what attach does with the built handler."""
-    import torch
-
+    torch = pytest.importorskip("torch")
     fake = FakeEngine()
     logger.attach_output_handler(fake, Events.EPOCH_COMPLETED, tag="valid", metric_names=["acc"])
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.25)

@@ -1,8 +1,6 @@
 """The neutral log handlers: what they read, how they name it, what they refuse, at which step."""
 
-import numpy as np
 import pytest
-import torch
 
 from glowplug import Engine, Events
 from glowplug.loggers import (
@@ -15,6 +13,9 @@ from glowplug.loggers import (
     global_step_from_engine,
 )
 from glowplug.testing import FakeEngine
+
+np = pytest.importorskip("numpy")
+torch = pytest.importorskip("torch")
 
 
 def model_with_gradients():

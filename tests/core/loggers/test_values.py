@@ -3,13 +3,14 @@
 from fractions import Fraction
 from typing import NamedTuple
 
-import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from glowplug.loggers.values import Flattened, resolve, snapshot
+
+np = pytest.importorskip("numpy")
+torch = pytest.importorskip("torch")
 
 
 class Point(NamedTuple):

@@ -152,6 +152,18 @@ def test_L_041_users_active_run_is_used_and_stays_open(uri):
     assert client.get_run(run.info.run_id).info.status == "FINISHED"
 
 
+def test_L_041_active_run_stays_open_even_if_a_logger_made_it(server):
+    """A run that a logger once opened, and that the user has started again, is the user's."""
+    with make(server.uri) as first:
+        first.log_scalars({"a": 1.0}, 1)
+    mlflow.set_tracking_uri(server.uri)
+    with mlflow.start_run(run_id=first.run_id):
+        with MLflowLogger(timeout=60) as logger:
+            logger.log_scalars({"a": 2.0}, 2)
+        assert logger.run_id == first.run_id
+        assert MlflowClient(server.uri).get_run(first.run_id).info.status == "RUNNING"
+
+
 def test_L_041_new_run_beside_an_active_one(server, tmp_path):
     """A logger with a store or a name of its own leaves the active run and the global tracking URI alone."""
     other = f"sqlite:///{tmp_path}/other.db"

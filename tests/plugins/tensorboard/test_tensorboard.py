@@ -287,7 +287,7 @@ import resource, time
 from glowplug import Engine, Events
 from glowplug_tensorboard import TensorboardLogger
 resource.setrlimit(resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))
-logger = TensorboardLogger({str(tmp_path)!r}, max_queue=1, flush_secs=0)
+logger = TensorboardLogger({str(tmp_path)!r}, purge_step=1, max_queue=1, flush_secs=0)
 engine = Engine(lambda engine, batch: float(batch))
 logger.attach_output_handler(engine, Events.ITERATION_COMPLETED, "t", output_transform=float)
 engine.run(range(500))
@@ -303,7 +303,8 @@ print(engine.state.outcome.name, sum(logger.counts), logger.counts.dropped)
     assert done.stdout == "COMPLETED 500 0\n", done.stderr
     assert "cannot be written: [Errno 27] File too large" in done.stderr
     assert len(list(tmp_path.iterdir())) > 1
-    assert rows(tmp_path, "t/output")[-1] == (500, 499.0)
+    stored = rows(tmp_path, "t/output")
+    assert (stored[0], stored[-1]) == ((1, 0.0), (500, 499.0))  # later files purge nothing
 
 
 def test_pickled_logger_writes_a_file_of_its_own(tmp_path):

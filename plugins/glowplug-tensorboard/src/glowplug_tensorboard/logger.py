@@ -88,9 +88,7 @@ class TensorboardLogger(Logger):
             RuntimeError: the logger is closed, or does not log on this rank.
         """
         self.ensure_open()
-        if self._writer is None:  # it was lost since
-            raise ConnectionError(f"the event file in {self.log_dir} cannot be written at the moment")
-        return self._writer
+        return self._opened()
 
     def open(self) -> None:
         """Make the event file."""
@@ -102,16 +100,17 @@ class TensorboardLogger(Logger):
         self.log_dir = self._writer.log_dir  # a second file, after a failure, goes to the same place
         self.purge_step = None
 
+    def _opened(self) -> SummaryWriter:
+        if self._writer is None:
+            raise ConnectionError(f"there is no event file in {self.log_dir} yet")
+        return self._writer
+
     @contextmanager
     def _writing(self) -> Iterator[SummaryWriter]:
         """Give the writer; if its file cannot be written any more, ask for a new one."""
-        writer = self._writer
-        if writer is None:
-            raise ConnectionError(f"the event file in {self.log_dir} was lost")
         try:
-            yield writer
+            yield self._opened()
         except OSError as error:
-            self._writer = None
             raise ConnectionError(f"the event file in {self.log_dir} cannot be written: {error}") from error
 
     def _add(self, summary: Any, step: int | None = None, timestamp: float | None = None) -> None:
