@@ -238,6 +238,8 @@ def test_flush_says_whether_it_was_delivered():
     logger.fails_in = None
     assert logger.flush() is True
     assert logger.written == [1]
+    logger.fails_in = "flush"
+    assert logger.flush() is False
     logger.close()
 
 
