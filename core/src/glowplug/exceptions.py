@@ -54,7 +54,7 @@ class PluginNotFoundError(ImportError):
         >>> try:
         ...     from glowplug.handlers import NoSuchHandler
         ... except PluginNotFoundError as error:
-        ...     print(str(error)[:47])
+        ...     print(str(error).partition(".")[0])
         no plugin offers the handler 'NoSuchHandler'
     """
 

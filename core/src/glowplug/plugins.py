@@ -380,16 +380,16 @@ def get_registry() -> Registry:
         >>> get_registry() is get_registry()
         True
     """
-    return _registry or _load_registry()
-
-
-def _load_registry() -> Registry:
-    global _registry  # noqa: PLW0603 the one registry of the process, guarded by the lock
     if getattr(_loading, "active", False):
         raise PluginLoadError(
             "its module asks for the names of other plugins while it is loaded;"
             " import them inside the function that needs them"
         )
+    return _registry or _load_registry()
+
+
+def _load_registry() -> Registry:
+    global _registry  # noqa: PLW0603 the one registry of the process, guarded by the lock
     with _lock:
         if _registry is not None:  # another thread has loaded it meanwhile
             return _registry
