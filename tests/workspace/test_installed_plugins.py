@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -123,3 +124,41 @@ def test_every_first_party_target_can_be_used():
             metric = registry.resolve_metric(spec.name)
             assert registry.origin_of(metric) is plugin
             assert callable(metric.attach)
+
+
+def test_describe_says_which_distribution_each_handler_is_from(tmp_path):
+    """`engine.describe()` names the plugin, distribution and version of real handlers, a logger and a metric."""
+    code = """
+import sys
+from glowplug import Engine, Events
+from glowplug.handlers import EarlyStopping, ModelCheckpoint, TensorboardLogger, TerminateOnNan
+from glowplug.loggers import OutputHandler
+from glowplug.metrics import Accuracy
+
+trainer = Engine(lambda engine, batch: batch)
+Accuracy().attach(trainer, "accuracy")
+checkpoint = ModelCheckpoint(sys.argv[1])
+checkpoint.attach(trainer, Events.EPOCH_COMPLETED, {"trainer": trainer})
+with TensorboardLogger(log_dir=sys.argv[1]) as logger:
+    logger.attach(trainer, Events.EPOCH_COMPLETED, OutputHandler("training", metric_names="all"))
+    EarlyStopping(patience=3, score_function="accuracy").attach(trainer, Events.EPOCH_COMPLETED)
+    trainer.attach(TerminateOnNan())
+    trainer.add_event_handler(Events.EPOCH_COMPLETED(every=2), print)
+    print(trainer.describe())
+"""
+    ended = run(f"import sys; sys.argv[1:] = [{str(tmp_path)!r}]\n{code}")
+    assert ended.returncode == 0, ended.stderr
+    at_epoch_end = [line for line in ended.stdout.splitlines() if line.startswith("Events.EPOCH_COMPLETED ")]
+    version = importlib.metadata.version
+    expected = [
+        ("metrics", "Accuracy.completed", "metrics (glowplug-metrics {})"),
+        ("user", "EarlyStopping", "early-stopping (glowplug-early-stopping {})"),
+        ("user", "every=2", "print", "builtins"),
+        ("logging", "TensorboardLogger <- OutputHandler", "tensorboard (glowplug-tensorboard {})"),
+        ("checkpoint", "ModelCheckpoint", "model-checkpoint (glowplug-model-checkpoint {})"),
+    ]
+    assert [tuple(re.split(r"\s{2,}", line)[1:]) for line in at_epoch_end] == [
+        (*cells, origin.format(version(origin.split("(")[1].split()[0])) if "(" in origin else origin)
+        for *cells, origin in expected
+    ]
+    assert "TerminateOnNan" in ended.stdout

@@ -17,11 +17,37 @@ _WITH_PAYLOAD = (Events.EXCEPTION_RAISED, Events.TERMINATE_SINGLE_EPOCH)
 _SPECIAL = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
-def describe_handler(handler: Any) -> str:
-    """Return the name by which a reader knows a handler."""
+def unwrap(handler: Any) -> Any:
+    """Return what a handler calls in the end, without the ``functools.partial`` around it."""
     while isinstance(handler, functools.partial):
         handler = handler.func
-    name: str = getattr(handler, "__qualname__", type(handler).__qualname__)
+    return handler
+
+
+def owner_of(handler: Any) -> Any:
+    """Return the object whose method a handler is, else the handler itself."""
+    function = unwrap(handler)
+    return function.__self__ if isinstance(function, MethodType) else function
+
+
+def describe_handler(handler: Any) -> str:
+    """Return the name by which a reader knows a handler: for a method, with the class of its object.
+
+    Example:
+        >>> class Stopping:
+        ...     def look(self): ...
+        >>> class MyStopping(Stopping): ...
+        >>> describe_handler(MyStopping().look)
+        'MyStopping.look'
+    """
+    function, owner = unwrap(handler), owner_of(handler)
+    if owner is not function:
+        return f"{_qualified_name(owner)}.{function.__name__}"
+    return _qualified_name(function)
+
+
+def _qualified_name(value: Any) -> str:
+    name: str = getattr(value, "__qualname__", type(value).__qualname__)
     return name
 
 
@@ -81,9 +107,7 @@ def _signature(handler: Any, key: Key) -> inspect.Signature:
     if not callable(handler):
         hint = "; use engine.attach(handler) for it" if hasattr(handler, "attach") else ""
         raise TypeError(f"a handler of {key} must be callable, got {handler!r}{hint}")
-    function = handler
-    while isinstance(function, functools.partial):
-        function = function.func
+    function = unwrap(handler)
     for candidate in (function, getattr(type(function), "__call__", None)):  # noqa: B004 - the method itself is asked for
         if inspect.iscoroutinefunction(candidate) or inspect.isasyncgenfunction(candidate):
             raise TypeError(

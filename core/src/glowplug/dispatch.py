@@ -14,7 +14,7 @@ from enum import IntEnum
 from types import MethodType
 from typing import Any, TypeVar
 
-from glowplug.calls import Call, Key, compile_call
+from glowplug.calls import Call, Key, compile_call, unwrap
 from glowplug.events import (
     AnyEvent,
     CallableEventWithFilter,
@@ -331,6 +331,35 @@ class Dispatcher:
         """
         return self._stateful.add(key, handler)
 
+    # Showing
+
+    def describe(self) -> str:
+        """Return a table of all that is attached, in the order in which it runs; notebooks show it for the engine itself.
+
+        It loads the installed plugins, to say which of them a handler comes from.
+
+        Returns:
+            Lines of text: event, phase, filter, handler, and the plugin or module that the handler is from.
+
+        Example:
+            >>> from glowplug import Engine, Events
+            >>> engine = Engine(lambda engine, batch: batch)
+            >>> print(engine.describe())
+            Nothing is attached to this engine.
+            >>> _ = engine.add_event_handler(Events.EPOCH_COMPLETED(every=10), print, "ten epochs are done")
+            >>> print(engine.describe())
+            event                   phase  filter    handler  from
+            Events.EPOCH_COMPLETED  user   every=10  print    builtins
+        """
+        from glowplug.describe import as_text, rows_of
+
+        return as_text(rows_of(self._channels.values()))
+
+    def _repr_html_(self) -> str:
+        from glowplug.describe import as_html, rows_of
+
+        return as_html(rows_of(self._channels.values()))
+
     # Firing
 
     def fire_event(self, event_name: AnyEvent) -> None:
@@ -408,8 +437,7 @@ def _forget(channel: weakref.ref[Channel], registration: weakref.ref[Registratio
 
 def phase_of(handler: Any) -> Phase:
     """Return the phase that a handler, or the object whose method it is, asks for."""
-    while isinstance(handler, functools.partial):
-        handler = handler.func
+    handler = unwrap(handler)
     for candidate in (handler, getattr(handler, "__self__", None)):
         phase = getattr(candidate, "phase", None)
         if isinstance(phase, Phase):

@@ -349,7 +349,9 @@ class _Writer:
         self._event = event
         self._args = args
         self._kwargs = kwargs
+        # What describe() shows: the logger's name, and that it comes from where the logger does.
         self.__qualname__ = f"{type(logger).__name__} <- {describe_handler(log_handler)}"
+        self.__module__ = type(logger).__module__
 
     def __call__(self, engine: EngineProtocol) -> None:
         if self._logger._writes_here():  # noqa: SLF001 - part of the logger
