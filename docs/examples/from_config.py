@@ -1,0 +1,86 @@
+"""Compose the handlers of a run from a TOML file: what happens at which event is changed without touching the script.
+
+    pip install glowplug glowplug-early-stopping glowplug-metrics glowplug-model-checkpoint glowplug-progress \
+        glowplug-terminate-on-nan scikit-learn
+    python docs/examples/from_config.py                 with from_config.toml, which stands beside it
+    python docs/examples/from_config.py other.toml      with another file
+
+Needs Python 3.11 for tomllib. A misspelt handler or option is an error that lists those that there are.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import tomllib
+import torch
+from sklearn.datasets import load_iris
+from sklearn.model_selection import train_test_split
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from glowplug import Engine, Events, create_supervised_evaluator, create_supervised_trainer
+from glowplug.handlers import create
+from glowplug_metrics import Accuracy, Loss
+from glowplug_model_checkpoint import ModelCheckpoint
+
+
+def main(config_file: Path) -> None:
+    torch.manual_seed(0)
+    train_loader, validation_loader = load_data()
+    model, loss_fn = make_model(), nn.CrossEntropyLoss()
+    trainer = create_supervised_trainer(model, torch.optim.Adam(model.parameters(), lr=0.01), loss_fn)
+    evaluator = create_supervised_evaluator(model, metrics={"accuracy": Accuracy(), "loss": Loss(loss_fn)})
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run(validation_loader))
+
+    config = tomllib.loads(config_file.read_text(encoding="utf-8"))
+    for name, engine in {"trainer": trainer, "evaluator": evaluator}.items():
+        engine.attach(*(create(options.pop("handler"), **options) for options in config[name]))
+
+    # What no file can hold, such as a model, is given beside the options.
+    checkpoint = create("ModelCheckpoint", **config["checkpoint"], to_save={"model": model})
+    evaluator.attach(checkpoint)
+
+    trainer.run(train_loader, max_epochs=500)
+    report(trainer, evaluator, checkpoint, validation_loader)
+
+
+def load_data() -> tuple[DataLoader[tuple[torch.Tensor, ...]], DataLoader[tuple[torch.Tensor, ...]]]:
+    """Return batches of 120 flowers to train on and 30 to validate with: 4 lengths in cm, and one of 3 kinds."""
+    iris = load_iris()
+    lengths, kinds = torch.tensor(iris.data, dtype=torch.float32), torch.tensor(iris.target)
+    train, validation = train_test_split(
+        range(len(kinds)), test_size=0.2, stratify=iris.target, random_state=0
+    )
+    return (
+        DataLoader(TensorDataset(lengths[train], kinds[train]), batch_size=16, shuffle=True),
+        DataLoader(TensorDataset(lengths[validation], kinds[validation]), batch_size=30),
+    )
+
+
+def make_model() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
+
+
+def report(
+    trainer: Engine,
+    evaluator: Engine,
+    checkpoint: ModelCheckpoint,
+    validation_loader: DataLoader[tuple[torch.Tensor, ...]],
+) -> None:
+    """Say what was attached, how the run ended, and what the best checkpoint is worth in a model of its own."""
+    print(trainer.describe(), evaluator.describe(), sep="\n\n", end="\n\n")
+    best = checkpoint.best_checkpoint
+    if best is None:
+        sys.exit("the run ended before its first checkpoint")
+    model = make_model()
+    ModelCheckpoint.load_objects({"model": model}, best)
+    scores = create_supervised_evaluator(model, metrics={"accuracy": Accuracy()}).run(validation_loader)
+    outcome = trainer.state.outcome.value if trainer.state.outcome else "not run"
+    print(f"{outcome} after {trainer.state.epoch} epochs")
+    print(f"validation accuracy {scores.metrics['accuracy']:.4f} with {best}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if sys.argv[1:] else Path(__file__).with_suffix(".toml"))
