@@ -19,7 +19,12 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from glowplug import Engine, Events, create_supervised_evaluator, create_supervised_trainer
-from glowplug.loggers import OptimizerParamsHandler, OutputHandler, WeightsHistHandler
+from glowplug.loggers import (
+    OptimizerParamsHandler,
+    OutputHandler,
+    WeightsHistHandler,
+    global_step_from_engine,
+)
 from glowplug_early_stopping import EarlyStopping
 from glowplug_metrics import Accuracy, Loss, RunningAverage
 from glowplug_mlflow import MLflowLogger
@@ -57,13 +62,14 @@ def main() -> None:
     checkpoint = ModelCheckpoint(
         options.output / "checkpoints",
         filename_prefix="best",
+        score_function=lambda _: evaluator.state.metrics["accuracy"],
         score_name="accuracy",
         n_saved=3,
-        require_empty=False,
-        global_step_transform=lambda *_: trainer.state.epoch,
+        require_empty=not options.resume,
+        global_step_transform=global_step_from_engine(trainer),
     )
     to_save = {"model": model, "optimizer": optimizer, "trainer": trainer}
-    checkpoint.attach(evaluator, Events.COMPLETED, to_save)
+    checkpoint.attach(trainer, Events.EPOCH_COMPLETED, to_save)
     if options.resume:
         resume(options.output / "checkpoints", to_save)
 
@@ -87,6 +93,7 @@ def main() -> None:
             logger.attach(evaluator, Events.COMPLETED, OutputHandler("validation", metric_names="all"))
         tensorboard.attach(trainer, Events.EPOCH_COMPLETED, WeightsHistHandler(model))
         trainer.run(train_loader, max_epochs=options.epochs)
+    torch.save(model.state_dict(), options.output / "model.pt")
 
     report(options, trainer, checkpoint, model, validation_loader)
 
@@ -139,7 +146,8 @@ def make_model() -> nn.Module:
 def resume(folder: Path, to_load: dict[str, object]) -> None:
     newest = ModelCheckpoint.latest(folder, "best")
     if newest is None:
-        sys.exit(f"there is no checkpoint in {folder} to resume from; run without --resume first")
+        print(f"there is no checkpoint in {folder} yet: this is a new run")
+        return
     ModelCheckpoint.load_objects(to_load, newest)
     print(f"resuming from {newest}")
 

@@ -1,0 +1,95 @@
+"""The main job, run as a user runs it."""
+
+import random
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from mlflow.tracking import MlflowClient
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+SCRIPT = Path(__file__).parents[2] / "docs" / "examples" / "digits.py"
+LIMIT = 240
+
+
+def command(folder, *options):
+    """Return the command line of the job with its files in a folder."""
+    return [sys.executable, str(SCRIPT), "--epochs", "8", "--output", str(folder), *options]
+
+
+def run(folder, *options):
+    """Run the job to its end, and return what it printed."""
+    ended = subprocess.run(
+        command(folder, *options),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+        cwd=folder.parent,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nobody disturbed: its folder, and what it printed."""
+    folder = tmp_path_factory.mktemp("whole") / "digits"
+    return folder, run(folder)
+
+
+def test_accuracy_and_the_best_checkpoint_reloaded(whole):
+    """It reaches an accuracy above 0.97, and the best checkpoint evaluates to the number in its name."""
+    folder, printed = whole
+    table = dict(re.findall(r"│ (at the end|best checkpoint, reloaded)\s*│\s+([\d.]+) │", printed))
+    assert float(table["best checkpoint, reloaded"]) > 0.97
+    best = re.search(r"best checkpoint   (\S+)", printed)[1]
+    assert f"accuracy={table['best checkpoint, reloaded']}.pt" in best
+    assert Path(best).is_file()
+    assert len(list((folder / "checkpoints").glob("*.pt"))) == 3
+
+
+def test_tensorboard_has_scalars_and_weights(whole):
+    """The event file holds losses, learning rate and validation metrics at the trainer's steps, and the weights."""
+    (file,) = (whole[0] / "tensorboard").glob("events.*")
+    events = EventAccumulator(str(file), size_guidance={"histograms": 0}).Reload()
+    assert {"training/batch_loss", "training/loss", "lr/group_0"} <= set(events.Tags()["scalars"])
+    assert [event.step for event in events.Scalars("validation/accuracy")] == list(range(1, 9))
+    assert len(events.Histograms("weights/0/weight")) == 8
+
+
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")  # in MLflow's own queries
+def test_mlflow_has_parameters_and_metrics(whole):
+    """The one run in MLflow is finished, with the parameters and each epoch's accuracy."""
+    client = MlflowClient(f"sqlite:///{whole[0] / 'mlflow.db'}")
+    (found,) = client.search_runs([client.get_experiment_by_name("digits").experiment_id])
+    assert found.info.status == "FINISHED"
+    assert found.data.params["learning_rate"] == "0.002"
+    history = client.get_metric_history(found.info.run_id, "validation/accuracy")
+    assert [metric.step for metric in history] == list(range(1, 9))
+
+
+def test_C4_killed_and_resumed_ends_with_the_same_weights(whole, tmp_path):
+    """Killed at a random moment and resumed, the job ends with the weights of the run that was not, bit for bit."""
+    folder = tmp_path / "digits"
+    job = subprocess.Popen(command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + LIMIT
+        while not list((folder / "checkpoints").glob("*.pt")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(random.random())
+    finally:
+        job.kill()
+        job.wait()
+    assert "resuming from" in run(folder, "--resume")
+    expected, actual = torch.load(whole[0] / "model.pt"), torch.load(folder / "model.pt")
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+
+
+def test_resume_without_a_checkpoint_is_a_new_run(tmp_path):
+    """Killed before its first checkpoint, the job is simply begun again."""
+    assert "this is a new run" in run(tmp_path / "digits", "--resume", "--epochs", "1")
