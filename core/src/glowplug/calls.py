@@ -92,6 +92,24 @@ def compile_call(  # noqa: C901, PLR0911 - one branch and one return per form of
     raise ValueError(_misfit(handler, key, "(engine) or ()", args, kwargs))
 
 
+def check_process_function(process_function: object) -> None:
+    """Refuse what cannot be called as ``f(engine, batch)`` (E-001, E-002)."""
+    if process_function is None:
+        raise ValueError("Engine needs a process_function, called as f(engine, batch); got None")
+    if not callable(process_function):
+        raise ValueError(  # noqa: TRY004 - ignite's type for all misfits (E-002)
+            f"Engine needs a function, called as f(engine, batch); got {process_function!r}"
+        )
+    if positional_arity(process_function) == 2:  # noqa: PLR2004 - engine and batch
+        return
+    try:
+        inspect.signature(process_function).bind(None, None)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"the process_function is called as f(engine, batch), which {process_function!r} does not take: {error}"
+        ) from None
+
+
 def positional_arity(function: object) -> int | None:
     """Return how many arguments a plain function or method takes; ``None`` for all that needs a closer look."""
     bound = isinstance(function, MethodType)
