@@ -79,6 +79,7 @@ def main() -> None:
         experiment_name="digits",
         run_name=options.name,
     )
+    mlflow.ensure_open()  # what MLflow prints when it makes its database belongs above the progress bars
     with tensorboard, mlflow:
         mlflow.log_params({name: str(value) for name, value in vars(options).items()})
         for logger in (tensorboard, mlflow):
