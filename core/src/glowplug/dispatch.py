@@ -103,6 +103,9 @@ class Channel:
     def __init__(self, key: Key, counter: str | None = None) -> None:
         self.key = key
         self.counter = counter
+        # Whether there are any calls: for an event that nobody listens to, all that the loop reads. Of what an object
+        # holds, Python finds its own attributes fastest, and tests True and False fastest.
+        self.heard = False
 
     def change(self, registrations: tuple[Registration, ...]) -> None:
         """Take other registrations; a firing under way goes on with those that it began with (E-037)."""
@@ -110,6 +113,7 @@ class Channel:
         self.calls = tuple((r.call, r.only) for r in self.registrations)
         filtered = any(only is not None for _, only in self.calls)
         self.unfiltered = () if filtered else tuple(call for call, _ in self.calls)
+        self.heard = bool(self.calls)
         self.seen = self.due = -1
 
     def next_due(self, counter: int) -> int:

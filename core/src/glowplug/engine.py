@@ -295,7 +295,7 @@ class Engine(Resumable):
             self._begin_pass()
         restarted_at = None
         state.batch = None
-        if get_started.calls:
+        if get_started.heard:
             self._fire(get_started)
             if self._asked:
                 end = yield from self._obey(get_started)
@@ -303,18 +303,18 @@ class Engine(Resumable):
             iterator = self._iterator
             for state.batch in iterator:  # type: ignore[union-attr]  # there is a pass
                 state.output = None
-                if get_completed.calls:
+                if get_completed.heard:
                     self._fire(get_completed)
                     if self._asked:
                         end = yield from self._obey(get_completed)
-                state.iteration += 1
-                if started.calls:
+                state.iteration = iteration = state.iteration + 1
+                if started.heard:
                     self._fire(started)
                     if self._asked:
                         end = yield from self._obey(started)
                 state.output = step(self, state.batch)
-                self._stepped = state.iteration
-                if completed.calls:
+                self._stepped = iteration
+                if completed.heard:
                     self._fire(completed)
                 if self._asked:
                     end = yield from self._obey(completed)
@@ -323,7 +323,7 @@ class Engine(Resumable):
                         raise _EndRun
                     return
                 state.batch = None  # noqa: PLW2901 - so that the batch is not kept while the next one is got (E-118)
-                if get_started.calls:
+                if get_started.heard:
                     self._fire(get_started)
                     if self._asked:
                         end = yield from self._obey(get_started)
