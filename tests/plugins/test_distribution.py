@@ -1,0 +1,109 @@
+"""What holds for each plugin's distribution, checked for those that are installed here."""
+
+import doctest
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "plugins"
+# What each plugin is there to wrap: nobody else may bring it along.
+LIBRARIES = {
+    "glowplug-mlflow": {"mlflow", "mlflow-skinny", "scikit-learn", "tqdm"},
+    "glowplug-progress": {"tqdm"},
+    "glowplug-tensorboard": {"tensorboard"},
+}
+HEAVY = {"torch", "numpy", "mlflow", "tensorboard", "tqdm", "sklearn"}
+
+
+def package_of(distribution):
+    """Return the name of a distribution's import package."""
+    return distribution.replace("-", "_")
+
+
+PLUGINS = sorted(
+    path.name for path in FOLDER.iterdir() if importlib.util.find_spec(package_of(path.name)) is not None
+)
+MODULES = [
+    f"{package_of(plugin)}.{module.name}"
+    for plugin in PLUGINS
+    for module in pkgutil.iter_modules([str(FOLDER / plugin / "src" / package_of(plugin))])
+]
+each_plugin = pytest.mark.parametrize("plugin", PLUGINS)
+
+
+def run(script):
+    """Run a script in a process of its own, and return what it printed."""
+    return subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
+    ).stdout.strip()
+
+
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")  # in MLflow's own queries
+@pytest.mark.parametrize("module", MODULES)
+def test_examples_in_docstrings_run(module, tmp_path, monkeypatch):
+    """Each >>> example of each module gives what it shows."""
+    monkeypatch.chdir(tmp_path)
+    assert doctest.testmod(importlib.import_module(module)).failed == 0
+
+
+@each_plugin
+def test_public_classes_have_examples(plugin):
+    """Whatever the package makes public has an example to run, or stands in a module that has one."""
+    package = importlib.import_module(package_of(plugin))
+    homes = {getattr(package, name).__module__ for name in package.__all__}
+    finder = doctest.DocTestFinder()
+    assert all(any(t.examples for t in finder.find(importlib.import_module(home))) for home in homes)
+
+
+@each_plugin
+def test_the_hooks_offer_what_is_public(plugin):
+    """Each spec's target is there under its name and is public; the entry point leads to the hooks."""
+    package = importlib.import_module(package_of(plugin))
+    module = importlib.import_module(f"{package_of(plugin)}._plugin")
+    hooks = [
+        name for name in ("glowplug_handlers", "glowplug_metrics", "glowplug_events") if hasattr(module, name)
+    ]
+    specs = [spec for hook in hooks for spec in getattr(module, hook)()]
+    assert specs
+    for spec in specs:
+        home, _, name = spec.target.partition(":")
+        assert getattr(importlib.import_module(home), name) is getattr(package, spec.name)
+    assert {spec.name for spec in specs} <= set(package.__all__)
+    entry_points = importlib.metadata.entry_points(group="glowplug", name=plugin.removeprefix("glowplug-"))
+    assert [entry.load() for entry in entry_points] == [module]
+
+
+@each_plugin
+def test_only_public_names_exist(plugin):
+    """Each public name resolves and is listed; a name that the package does not have is an AttributeError."""
+    package = importlib.import_module(package_of(plugin))
+    for name in package.__all__:
+        assert getattr(package, name).__name__ == name
+        assert name in dir(package)
+    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+        package.Nothing  # noqa: B018 - the access is the test
+
+
+@each_plugin
+def test_discovery_imports_nothing_heavy(plugin):
+    """Neither the package nor its plugin module imports a library; that waits until a handler is used."""
+    script = (
+        f"import sys, {package_of(plugin)}, {package_of(plugin)}._plugin; print({HEAVY!r} & set(sys.modules))"
+    )
+    assert run(script) == "set()"
+
+
+@each_plugin
+@pytest.mark.skipif(os.environ.get("GLOWPLUG_ISOLATED") != "1", reason="set in the plugin's own environment")
+def test_nothing_else_is_installed(plugin):
+    """The plugin's tests run with the core and this plugin alone: no other plugin, none of their libraries."""
+    names = {dist.metadata["Name"].lower().replace("_", "-") for dist in importlib.metadata.distributions()}
+    assert {name for name in names if name.startswith("glowplug-")} == {plugin}
+    assert names & set().union(*LIBRARIES.values()) <= LIBRARIES.get(plugin, set())
