@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-
 ROOT = Path(__file__).parents[3] / "plugins" / "glowplug-early-stopping"
 
 

@@ -4,7 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-
 README = Path(__file__).parents[3] / "plugins" / "glowplug-metrics" / "README.md"
 
 

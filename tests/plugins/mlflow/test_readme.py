@@ -7,7 +7,6 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
-
 README = Path(__file__).parents[3] / "plugins" / "glowplug-mlflow" / "README.md"
 
 

@@ -4,7 +4,6 @@ import re
 import sys
 from pathlib import Path
 
-
 ROOT = Path(__file__).parents[3] / "plugins" / "glowplug-progress"
 
 

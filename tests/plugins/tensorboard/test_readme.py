@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-
 README = Path(__file__).parents[3] / "plugins" / "glowplug-tensorboard" / "README.md"
 
 
