@@ -20,6 +20,7 @@ NEED_TORCH = {
     "metric_sync",
     "metrics_lambda",
     "supervised",
+    "tbptt",
     "usages",
 }
 MODULES = [

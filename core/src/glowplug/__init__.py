@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         supervised_evaluation_step,
         supervised_training_step,
     )
+    from glowplug.tbptt import Tbptt_Events, TbpttEvents, create_supervised_tbptt_trainer
     from glowplug.usages import (
         BatchFiltered,
         BatchWise,
@@ -55,8 +56,11 @@ __all__ = [
     "RunningEpochWise",
     "SingleEpochRunningBatchWise",
     "State",
+    "TbpttEvents",
+    "Tbptt_Events",
     "convert_tensor",
     "create_supervised_evaluator",
+    "create_supervised_tbptt_trainer",
     "create_supervised_trainer",
     "identity",
     "reinit__is_reduced",
@@ -78,8 +82,11 @@ _LAZY = {
     "RunningBatchWise": "glowplug.usages",
     "RunningEpochWise": "glowplug.usages",
     "SingleEpochRunningBatchWise": "glowplug.usages",
+    "TbpttEvents": "glowplug.tbptt",
+    "Tbptt_Events": "glowplug.tbptt",
     "convert_tensor": "glowplug.supervised",
     "create_supervised_evaluator": "glowplug.supervised",
+    "create_supervised_tbptt_trainer": "glowplug.tbptt",
     "create_supervised_trainer": "glowplug.supervised",
     "identity": "glowplug.metric",
     "reinit__is_reduced": "glowplug.metric_sync",

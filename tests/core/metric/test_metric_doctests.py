@@ -13,6 +13,7 @@ MODULES = [
     "metric_sync",
     "metrics_lambda",
     "supervised",
+    "tbptt",
     "usages",
 ]
 
