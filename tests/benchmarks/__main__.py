@@ -1,0 +1,124 @@
+"""Measures glowplug beside pytorch-ignite and loops by hand: ``python tests/benchmarks [theme ...] [--json FILE]``."""
+
+import argparse
+import datetime
+import importlib
+import json
+import os
+import platform
+import sys
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from harness import FLOOR, GLOWPLUG, IGNITE, VARIANTS, write_json
+from rich.console import Console
+from rich.table import Table
+
+THEMES = ("engine", "imports", "metrics", "loggers", "whole_run")
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+HEAD = ("per", "by hand", "ignite", "glowplug", "to by hand", "to ignite", "goal", "reached")
+
+
+def number(value):
+    """Return a number with three digits that mean something."""
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
+
+
+def cells(row):
+    """Return the cells of a row: medians, in brackets minima."""
+    times = [
+        f"{number(row['median'][name])} ({number(row['minimum'][name])})" if name in row["median"] else ""
+        for name in VARIANTS
+    ]
+    ratios = [ratio_cell(row["ratio"].get(name)) for name in (FLOOR, IGNITE)]
+    goals = "; ".join(goal["goal"].replace(FLOOR, "by hand") for goal in row["goals"])
+    reached = "; ".join("yes" if goal["reached"] else "NO" for goal in row["goals"])
+    return [row["what"], row["unit"], *times, *ratios, goals, reached]
+
+
+def ratio_cell(ratio):
+    """Return how many times as long, or how many times less, glowplug takes."""
+    if ratio is None:
+        return ""
+    value = ratio["of medians"]
+    return f"{value:.2f} x" if value >= 0.5 else f"1 / {number(1 / value)}"
+
+
+def machine():
+    """Return the machine in words."""
+    return {
+        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "pytorch-ignite": version("pytorch-ignite"),
+        "glowplug": version("glowplug"),
+        "load before": round(os.getloadavg()[0], 2),
+    }
+
+
+def markdown(report):
+    """Return the report as it stands in docs/performance.md."""
+    about = report["machine"]
+    lines = [
+        f"Measured on {about['date']}: {about['processors']} processor cores shared with other work ({about['system']}, "
+        f"{about['architecture']}; load {about['load before']} before, {about['load after']} after), one thread, Python "
+        f"{about['python']}, torch {about['torch']}, pytorch-ignite {about['pytorch-ignite']}.",
+        "",
+        f"| what | {' | '.join(HEAD)} |",
+        f"|{'---|' * (len(HEAD) + 1)}",
+        *(f"| {' | '.join(cells(row))} |" for row in report["rows"]),
+    ]
+    return "\n".join(lines)
+
+
+def update(page, report):
+    """Put the report between the marks of a page."""
+    text = page.read_text()
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    page.write_text(f"{before}{BEGIN}\n{markdown(report)}\n{END}{after}")
+
+
+def arguments():
+    """Return what the command line says."""
+    parser = argparse.ArgumentParser(prog="tests/benchmarks", description=__doc__)
+    parser.add_argument("themes", nargs="*", metavar="theme", help=f"of {', '.join(THEMES)}; all by default")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write what was measured")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="a page to update, such as docs/performance.md")
+    given = parser.parse_args()
+    for theme in given.themes:
+        if theme not in THEMES:
+            parser.error(f"no theme {theme!r}; there are {', '.join(THEMES)}")
+    return given
+
+
+def main():
+    """Measure, show and write."""
+    given = arguments()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    warnings.simplefilter("ignore")  # ignite's own, and those of the libraries under it
+    report = {"machine": machine(), "rows": []}
+    for theme in given.themes or THEMES:
+        for row in importlib.import_module(theme).rows():
+            report["rows"].append(row.measure())
+            print(json.dumps(report["rows"][-1]["ratio"]), row.what, file=sys.stderr)
+    report["machine"]["load after"] = round(os.getloadavg()[0], 2)
+    table = Table(title="medians (minima) of interleaved rounds; times in the unit of the row")
+    for name in ("what", *HEAD):
+        table.add_column(name)
+    for row in report["rows"]:
+        table.add_row(*cells(row))
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    if given.json:
+        write_json(given.json, report)
+    if given.page:
+        update(given.page, report)
+
+
+if __name__ == "__main__":
+    main()

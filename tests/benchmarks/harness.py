@@ -1,0 +1,116 @@
+"""Measures variants of one thing beside each other, so that what disturbs the machine disturbs all of them alike."""
+
+import gc
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+FLOOR, IGNITE, GLOWPLUG = "floor", "ignite", "glowplug"
+VARIANTS = (FLOOR, IGNITE, GLOWPLUG)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """At most so many times another variant's time; of no variant: at most so many units."""
+
+    at_most: float
+    times: str | None = None
+
+    def __str__(self):
+        if self.times is None:
+            return f"<= {self.at_most:g}"
+        if self.at_most < 1:
+            return f"{self.times} / {1 / self.at_most:g}"
+        return f"<= {self.at_most:g} x {self.times}"
+
+    def is_reached(self, medians):
+        """Return whether glowplug's median is as low."""
+        return medians[GLOWPLUG] <= self.at_most * (1 if self.times is None else medians[self.times])
+
+
+@dataclass
+class Row:
+    """One line of the table: a name, the unit, the goals, and one function per variant that measures it once.
+
+    Each function returns the time of one unit of work in ``unit``; it leaves its own setup out.
+    """
+
+    what: str
+    variants: dict[str, Callable[[], float]]
+    goals: tuple[Goal, ...] = ()
+    unit: str = "us"
+    rounds: int = 15
+
+    def measure(self):
+        """Run all variants round by round, every other round backwards; return what the table and the JSON hold."""
+        times = {name: [] for name in self.variants}
+        for function in self.variants.values():  # caches, lazy imports
+            function()
+        for number in range(self.rounds):
+            for name in list(times)[:: 1 if number % 2 else -1]:
+                gc.collect()
+                times[name].append(self.variants[name]())
+        medians = {name: statistics.median(values) for name, values in times.items()}
+        minima = {name: min(values) for name, values in times.items()}
+        return {
+            "what": self.what,
+            "unit": self.unit,
+            "rounds": self.rounds,
+            "median": medians,
+            "minimum": minima,
+            "ratio": {
+                name: {"of medians": medians[GLOWPLUG] / medians[name], "of minima": minima[GLOWPLUG] / minima[name]}
+                for name in self.variants
+                if name != GLOWPLUG
+            },
+            "goals": [{"goal": str(goal), "reached": goal.is_reached(medians)} for goal in self.goals],
+        }
+
+
+def per_call(function, calls):
+    """Return a variant: the microseconds of one of many calls."""
+
+    def measure():
+        started = time.perf_counter()
+        for _ in range(calls):
+            function()
+        return (time.perf_counter() - started) / calls * 1e6
+
+    return measure
+
+
+def per_iteration(make, iterations):
+    """Return a variant: the microseconds of an iteration of what ``make()`` returns, a function of the data."""
+    data = list(range(iterations))
+
+    def measure():
+        run = make()
+        started = time.perf_counter()
+        run(data)
+        return (time.perf_counter() - started) / iterations * 1e6
+
+    return measure
+
+
+def in_new_process(code, *arguments, **environment):
+    """Return the number that a script prints last, run by this Python in a process of its own."""
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env={**os.environ, **environment},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return float(ended.stdout.split()[-1])
+
+
+def write_json(path, report):
+    """Write what was measured."""
+    Path(path).write_text(json.dumps(report, indent=2) + "\n")

@@ -1,0 +1,34 @@
+"""What an import costs, each in a process of its own."""
+
+from harness import FLOOR, GLOWPLUG, IGNITE, Goal, Row, in_new_process
+
+IMPORT = """
+import importlib, sys, time
+
+for name in sys.argv[2:]:
+    importlib.import_module(name)
+started = time.perf_counter()
+for name in sys.argv[1].split(","):
+    importlib.import_module(name)
+print((time.perf_counter() - started) * 1e3)
+"""
+
+
+def import_of(names, *after):
+    """Return what measures the import of these modules, after others."""
+    return lambda: in_new_process(IMPORT, names, *after)
+
+
+def rows():
+    """Yield the rows of this theme."""
+    yield Row(
+        "import of the core (floor: pluggy and importlib.metadata; ignite: on top of torch)",
+        {
+            FLOOR: import_of("pluggy,importlib.metadata"),
+            IGNITE: import_of("ignite.engine", "torch"),
+            GLOWPLUG: import_of("glowplug"),
+        },
+        (Goal(80),),
+        unit="ms",
+        rounds=7,
+    )

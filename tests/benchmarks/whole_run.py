@@ -1,0 +1,103 @@
+"""What a whole small run costs beside a loop by hand: three epochs of a multi-layer perceptron."""
+
+import tempfile
+import time
+
+import ignite.engine
+import torch
+from harness import FLOOR, GLOWPLUG, IGNITE, Goal, Row
+from ignite.handlers.tensorboard_logger import TensorboardLogger as IgniteTensorboardLogger
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+import glowplug
+from glowplug_tensorboard import TensorboardLogger
+
+EPOCHS = 3
+DATA = [(torch.randn(32, 64), torch.randint(10, (32,))) for _ in range(300)]
+
+
+def make_step():
+    """Return a function that trains a new model on a batch, and returns the loss."""
+    model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+
+    def step(engine, batch):
+        x, y = batch
+        optimizer.zero_grad()
+        loss = cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+def timed(run):
+    """Return the microseconds of an iteration of a whole run."""
+    started = time.perf_counter()
+    run()
+    return (time.perf_counter() - started) / EPOCHS / len(DATA) * 1e6
+
+
+def by_hand():
+    """Measure the loop by hand."""
+    step = make_step()
+
+    def run():
+        for _ in range(EPOCHS):
+            for batch in DATA:
+                step(None, batch)
+
+    return timed(run)
+
+
+def with_engine(library):
+    """Return what measures an engine without handlers."""
+
+    def measure():
+        engine = library.Engine(make_step())
+        return timed(lambda: engine.run(DATA, max_epochs=EPOCHS))
+
+    return measure
+
+
+def with_logger(library, logger_class):
+    """Return what measures an engine whose loss is logged to TensorBoard at each iteration, up to the logger's end."""
+
+    def measure():
+        with tempfile.TemporaryDirectory() as folder:
+            logger = logger_class(log_dir=folder)
+            engine = library.Engine(make_step())
+            logger.attach_output_handler(
+                engine,
+                library.Events.ITERATION_COMPLETED,
+                tag="training",
+                output_transform=lambda loss: {"loss": loss},
+            )
+
+            def run():
+                engine.run(DATA, max_epochs=EPOCHS)
+                logger.close()
+
+            return timed(run)
+
+    return measure
+
+
+def rows():
+    """Yield the rows of this theme."""
+    yield Row(
+        "a whole small run, no logger",
+        {FLOOR: by_hand, IGNITE: with_engine(ignite.engine), GLOWPLUG: with_engine(glowplug)},
+        (Goal(1.03, FLOOR),),
+    )
+    yield Row(
+        "the same, the loss to TensorBoard at each iteration (floor: no logger)",
+        {
+            FLOOR: by_hand,
+            IGNITE: with_logger(ignite.engine, IgniteTensorboardLogger),
+            GLOWPLUG: with_logger(glowplug, TensorboardLogger),
+        },
+        (Goal(1.05, FLOOR),),
+    )
