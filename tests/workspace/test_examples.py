@@ -48,3 +48,17 @@ def test_from_config_does_what_the_file_says(tmp_path):
     assert ended.returncode == 1
     assert "EarlyStopping" in ended.stderr
     assert "Did you mean patience?" in ended.stderr
+
+
+def test_tbptt(tmp_path):
+    """The network learns to echo across the borders of chunks, and does so on whole sequences that it has not seen."""
+    ended = run_example("tbptt.py", folder=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    chunks = re.findall(r"^batch +(\d+)  chunk +(\d+)  loss ([\d.]+)$", ended.stdout, re.MULTILINE)
+    assert [(int(batch), int(chunk)) for batch, chunk, _ in chunks] == [(3 * n, 30 * n) for n in range(1, 11)]
+    assert float(chunks[0][2]) > 0.5
+    assert (
+        float(chunks[-1][2]) < 0.05
+    )  # 0.2 at least, if each chunk of 20 began without the 4 steps before it
+    whole = re.search(r"^whole test sequences of 200 steps: loss ([\d.]+)$", ended.stdout, re.MULTILINE)
+    assert float(whole[1]) < 0.05
