@@ -22,6 +22,14 @@ ProcessFunction: TypeAlias = Callable[[Any, Any], Any]
 _running: ContextVar[Engine | None] = ContextVar("glowplug_running_engine", default=None)
 
 
+_BEFORE_A_STEP = (
+    Events.EPOCH_STARTED,
+    Events.GET_BATCH_STARTED,
+    Events.GET_BATCH_COMPLETED,
+    Events.DATALOADER_STOP_ITERATION,
+)
+
+
 class _EndRun(Exception):  # noqa: N818 - a jump out of nested loops, not an error
     """terminate() was called."""
 
@@ -162,7 +170,13 @@ class Engine(Resumable):
         if data is None:
             raise TypeError("set_data() needs data to iterate over, got None")
         self.state.dataloader = data
-        self._begin_pass()
+        if self._loop is not None:  # else run() says what the data is
+            at_its_place = (
+                self._resuming is not None
+            )  # a loaded state's, which says how much of the data is used
+            self._begin_pass()
+            if not at_its_place and self._pass is not None:
+                self._pass.first_iteration = None
 
     # Before the loop
 
@@ -230,18 +244,21 @@ class Engine(Resumable):
     def _resume(self, data: Iterable[Any] | None, epoch_length: int | None) -> None:
         state = self.state
         if state.epoch_length is None:
-            state.epoch_length = epoch_length_of(data, epoch_length)
-            check_length(data, state.epoch_length)
-        place = self._resuming
-        self._in_epoch = place is not None and place["epoch_iterations"] is not None
-        if place is not None:
-            done = place["epoch_iterations"] or 0
-        elif self._was_loaded:
-            done = state.iteration
-        else:  # an epoch that failed is gone on with, one that was ended on purpose is not (E-134, E-158)
-            failed = state.outcome is RunOutcome.FAILED and not self.should_terminate
-            done = state.iteration - self._epoch_start if failed else 0
-        self._epoch_start = state.iteration - (done if self._in_epoch else done % (state.epoch_length or 1))
+            length = epoch_length_of(data, epoch_length)
+            check_length(data, length)
+            state.epoch_length = length
+        if self._resuming is not None:
+            done = self._resuming["epoch_iterations"] or 0
+        elif (
+            state.outcome is RunOutcome.FAILED and not self.should_terminate
+        ):  # such an epoch is gone on with (E-158)
+            done = (state.iteration - self._epoch_start) % (state.epoch_length or 1)
+        else:  # one that was ended on purpose is not (E-134)
+            done = 0
+        self._in_epoch = False
+        self._epoch_start = state.iteration - done
+        self._stepped = state.iteration
+        self._pass = None
         state.dataloader = data
 
     # The loop
@@ -251,23 +268,23 @@ class Engine(Resumable):
         state, begin, outcome = self.state, perf_counter(), RunOutcome.COMPLETED
         try:
             yield from self._event(Events.STARTED)
-            if not self._in_epoch:
+            if not self._is_within_loaded_epoch():
                 self._restore_random_state()
-            while self._in_epoch or not is_done(state, state.max_epochs, state.max_iters):
+            while self._has_epoch_to_do():
                 state.epoch += 1
                 self._in_epoch = True
                 epoch_begin = perf_counter()
-                skip_completed = False
+                ended_early = skip_completed = False
                 yield from self._event(Events.EPOCH_STARTED)
                 try:
                     yield from self._iterations()
                 except _EndEpoch:
-                    self._iterator = None
-                    yield from self._event(Events.TERMINATE_SINGLE_EPOCH, state.iteration - self._epoch_start)
+                    ended_early = True
+                done = self._end_epoch(early=ended_early)
+                if ended_early:
+                    yield from self._event(Events.TERMINATE_SINGLE_EPOCH, done)
                     skip_completed = self.should_terminate_single_epoch == "skip_epoch_completed"
                     self.should_terminate_single_epoch = False
-                self._in_epoch = False
-                self._epoch_start = state.iteration
                 state.times["EPOCH_COMPLETED"] = perf_counter() - epoch_begin
                 if not skip_completed:
                     yield from self._event(Events.EPOCH_COMPLETED)
@@ -282,7 +299,7 @@ class Engine(Resumable):
             state.times["COMPLETED"] = perf_counter() - begin
         return outcome
 
-    def _iterations(self) -> Generator[None, None, None]:  # noqa: C901, PLR0912 - the loop stands in one place
+    def _iterations(self) -> Generator[None, None, None]:  # noqa: C901, PLR0912, PLR0915 - the loop stands in one place
         """Run one epoch's iterations: each microsecond counts here, so an event without handlers is only looked at."""
         state, channels, step = self.state, self._channels, self._process_function
         get_started, get_completed = self._batch_channels()
@@ -301,6 +318,8 @@ class Engine(Resumable):
                 end = yield from self._obey(get_started)
         while True:
             iterator = self._iterator
+            if self._pass is not None:
+                self._pass.begin_at(state.iteration)
             for state.batch in iterator:  # type: ignore[union-attr]  # there is a pass
                 state.output = None
                 if get_completed.heard:
@@ -328,6 +347,9 @@ class Engine(Resumable):
                     if self._asked:
                         end = yield from self._obey(get_started)
                 if self._iterator is not iterator:  # set_data() was called
+                    if get_started is not channels[Events.GET_BATCH_STARTED]:  # there was no data
+                        yield from self._event(Events.GET_BATCH_STARTED)
+                        end = self._end()
                     get_started, get_completed = self._batch_channels()
                     break
             else:
@@ -347,13 +369,6 @@ class Engine(Resumable):
         state = self.state
         end = math.inf if state.epoch_length is None else self._epoch_start + state.epoch_length
         return end if state.max_iters is None else min(end, state.max_iters)
-
-    def _is_cut_short(self) -> bool:
-        """Return whether max_iters ends the run inside an epoch (E-104)."""
-        state = self.state
-        return (
-            state.iteration == state.max_iters and state.iteration - self._epoch_start != state.epoch_length
-        )
 
     def _refill(self, *, dry: bool) -> Generator[None, None, bool]:
         """Go on after the end of the data, and return whether there is a new pass to go on with (E-015, E-110)."""
@@ -413,6 +428,8 @@ class Engine(Resumable):
                 self._fire(self._channels[Events.INTERRUPT])
                 self.should_interrupt = False
                 yield
+        if channel.key in _BEFORE_A_STEP and self._is_cut_short():  # going on was given a lower limit
+            raise _EndRun
         return self._end()
 
     # After the loop

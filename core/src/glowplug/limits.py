@@ -12,7 +12,7 @@ from glowplug.state import State
 
 def is_done(state: State, max_epochs: int | None, max_iters: int | None) -> bool:
     """Return whether a run with these limits has nothing left to do (E-092)."""
-    if max_iters is not None and state.iteration >= max_iters:
+    if state.epoch_length == 0 or (max_iters is not None and state.iteration >= max_iters):
         return True
     if max_epochs is None:
         return False
@@ -67,15 +67,18 @@ def position_of(state_dict: Mapping[str, Any]) -> tuple[int, int]:
     length = state_dict["epoch_length"]
     counter = "iteration" if "iteration" in state_dict else "epoch"
     value = state_dict[counter]
-    if length is None:
-        if value != 0 and "resume" in state_dict:  # it says where in the epoch that is
-            return value, 0
+    iteration: int
+    epoch: int
+    if "resume" in state_dict:  # it says more than the counter does
+        iteration, epoch = value, state_dict["resume"]["epoch"]
+    elif length is None:
         if value != 0:
             raise ValueError(
                 f"an engine's state with epoch_length=None can only be at {counter} 0, got {counter}={value!r}"
             )
-        return 0, 0
-    iteration, epoch = (value, value // length) if counter == "iteration" else (value * length, value)
+        iteration = epoch = 0
+    else:
+        iteration, epoch = (value, value // length) if counter == "iteration" else (value * length, value)
     for limit, at, reached in (("max_epochs", "epoch", epoch), ("max_iters", "iteration", iteration)):
         maximum = state_dict.get(limit)
         if maximum is not None and maximum < reached:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from glowplug import random_state, resume
 from glowplug.dispatch import Dispatcher
-from glowplug.limits import position_of
+from glowplug.limits import is_done, position_of
 from glowplug.state import RunOutcome
 
 Loop: TypeAlias = Generator[None, None, RunOutcome]
@@ -54,22 +54,30 @@ class Resumable(Dispatcher):
         # An iteration whose step is not done does not count: its batch comes again.
         iteration = self._stepped if self._stepped == state.iteration - 1 else state.iteration
         return {
-            "epoch_length": state.epoch_length,
+            "epoch_length": state.epoch_length or None,  # data without a batch leaves nothing to go on with
             "iteration": iteration,
             limit: getattr(state, limit),
             **{key: getattr(state, key) for key in self.state_dict_user_keys},
             **({"handlers": handlers} if handlers else {}),
-            **({"resume": self._place(iteration)} if self._pass is not None or iteration else {}),
+            **({"resume": self._place(iteration)} if iteration or state.epoch else {}),
         }
 
     def _place(self, iteration: int) -> dict[str, Any]:
         """Return where the engine is after an iteration: in its epoch, in its data, in the random numbers."""
+        loaded = self._resuming  # what is still to be gone on with is saved as it was loaded
+        epoch_iterations, data = None, None
+        if loaded is not None:
+            epoch_iterations, data = loaded["epoch_iterations"], loaded["data"]
+        elif self._pass is not None:
+            data = self._pass.position(iteration)
+        if self._in_epoch:
+            epoch_iterations = iteration - self._epoch_start
         return {
             "format": resume.FORMAT,
             "epoch": self.state.epoch - self._in_epoch,
-            "epoch_iterations": iteration - self._epoch_start if self._in_epoch else None,
-            "data": None if self._pass is None else self._pass.position(iteration),
-            "random": random_state.capture(),
+            "epoch_iterations": epoch_iterations,
+            "data": data,
+            "random": random_state.capture() if self._random_state is None else self._random_state,
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -98,14 +106,16 @@ class Resumable(Dispatcher):
                 f"{list(state_dict)}"
             )
         place = state_dict.get("resume")
-        iteration, epoch = position_of(state_dict)
         if place is not None:
             resume.check_format(place)
-            epoch = place["epoch"]
+        iteration, epoch = position_of(state_dict)
         state = self.state
         self._loop = self._iterator = self._pass = None
-        self._resuming = place
-        self._random_state = None if place is None else place["random"]
+        self._in_epoch = False
+        if place is None:  # made by hand, or saved before the first epoch: the data begins anew
+            within = iteration % (state_dict["epoch_length"] or 1)
+            place = {"epoch_iterations": within or None, "data": None, "random": None}
+        self._resuming, self._random_state = place, place["random"]
         self._stepped = iteration
         state.epoch_length = state_dict["epoch_length"]
         state.iteration, state.epoch = iteration, epoch
@@ -115,6 +125,34 @@ class Resumable(Dispatcher):
         for key in self.state_dict_user_keys:
             setattr(state, key, state_dict[key])
         self._stateful.load_state_dict(state_dict.get("handlers", {}))
+
+    def _is_within_loaded_epoch(self) -> bool:
+        """Return whether a loaded state stands within an epoch that is still to be gone on with."""
+        return self._resuming is not None and self._resuming["epoch_iterations"] is not None
+
+    def _has_epoch_to_do(self) -> bool:
+        state = self.state
+        if self._is_within_loaded_epoch():  # which may have no more to do than to be completed
+            return not self._is_cut_short() and (state.max_epochs is None or state.epoch < state.max_epochs)
+        return not is_done(state, state.max_epochs, state.max_iters)
+
+    def _is_cut_short(self) -> bool:
+        """Return whether max_iters ends the run inside an epoch (E-104)."""
+        state = self.state
+        return (
+            state.iteration == state.max_iters and state.iteration - self._epoch_start != state.epoch_length
+        )
+
+    def _end_epoch(self, *, early: bool) -> int:
+        """Note that no epoch is under way any more, and return how many iterations the last one had."""
+        done = self.state.iteration - self._epoch_start
+        self._in_epoch = False
+        self._epoch_start = self._stepped = self.state.iteration
+        if self._resuming is not None:
+            self._resuming = {**self._resuming, "epoch_iterations": None}
+        if early:
+            self._iterator = self._pass = None
+        return done
 
     def _restore_random_state(self) -> None:
         """After a load, let the random numbers go on where they were: past the handlers that ran again on the way."""
@@ -126,7 +164,7 @@ class Resumable(Dispatcher):
         """Take an iterator over the data: a new one, or after a load the one that was left."""
         state, place, self._resuming = self.state, self._resuming, None
         if state.dataloader is None:
-            self._iterator = repeat(None)
+            self._pass, self._iterator = None, repeat(None)
             return
         if place is not None and place["data"] is not None:
             self._pass, self._iterator = resume.resumed(state.dataloader, state.iteration, place["data"])

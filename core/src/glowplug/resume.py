@@ -25,10 +25,10 @@ class DataPass:
 
     Args:
         data: what to iterate over.
-        iteration: the engine's iteration before the first batch of this pass.
+        iteration: the engine's iteration before the first batch of this pass; ``None`` if it is not known yet.
     """
 
-    def __init__(self, data: Iterable[Any], iteration: int) -> None:
+    def __init__(self, data: Iterable[Any], iteration: int | None) -> None:
         self.data = data
         self.first_iteration = iteration
         self.start: dict[str, Any] | None = None
@@ -46,9 +46,14 @@ class DataPass:
         # An iterator that is not iterable itself breaks the protocol, but next() takes it, and so do we.
         return iterator if hasattr(iterator, "__iter__") else iter(iterator.__next__, object())
 
+    def begin_at(self, iteration: int) -> None:
+        """Note that the next batch is taken after this iteration, and the first one of this pass if none was."""
+        if self.first_iteration is None:
+            self.first_iteration = iteration
+
     def position(self, iteration: int) -> dict[str, Any]:
         """Return how to get to the batch after this iteration, in plain values and tensors."""
-        used = iteration - self.first_iteration
+        used = 0 if self.first_iteration is None else iteration - self.first_iteration
         if is_stateful(self.data):
             return {"used": used, "data": self.data.state_dict()}  # type: ignore[attr-defined]  # that was the question
         return {

@@ -247,3 +247,36 @@ def test_E_120_error_of_the_data(identity):
     with pytest.raises(OSError, match="disk"):
         identity.run(broken())
     assert identity.state.iteration == 1
+
+
+@pytest.mark.parametrize(
+    "event", [Events.EPOCH_STARTED, Events.ITERATION_STARTED, Events.ITERATION_COMPLETED]
+)
+def test_E_117_data_for_a_run_that_began_without(event, identity, fired, batches):
+    """From the next batch on it is a run with data, its GET_BATCH_STARTED included."""
+    names, epochs = fired(identity), batches(identity)
+    identity.add_event_handler(
+        event(event_filter=lambda e, _: e.state.iteration < 2), lambda e: e.set_data([7, 8, 9])
+    )
+    identity.run(epoch_length=3)
+    assert epochs == [[7, 8, 9] if event is Events.EPOCH_STARTED else [None, 7, 8]]
+    assert (
+        names.count("GET_BATCH_STARTED")
+        == names.count("GET_BATCH_COMPLETED")
+        == len([*filter(None, epochs[0])])
+    )
+
+
+def test_E_117_set_data_between_runs(identity, batches):
+    """The data of a run is what run() is given, whatever was set before."""
+    epochs = batches(identity)
+    identity.run([1, 2])
+    identity.set_data([7, 8])
+    identity.run([3, 4], max_epochs=2)
+    assert epochs == [[1, 2], [3, 4]]
+
+
+def test_E_116_empty_data_twice(identity, unsized):
+    """A run limited by iterations over data without a batch ends, also when it is run again."""
+    for _ in range(2):
+        assert identity.run(unsized(), max_iters=3).epoch == 1

@@ -415,3 +415,13 @@ def test_E_105_next_run_is_limited_by_iterations_again(identity, unsized):
     identity.run(unsized(1, 2, 3), max_iters=7)
     assert identity.run(unsized(1, 2, 3), max_iters=9).iteration == 9
     assert identity.run(unsized(1, 2, 3), max_iters=9).iteration == 9
+
+
+def test_E_100_refused_when_the_length_is_not_known_yet(identity, unsized):
+    """run() that is refused for its data leaves the length of an epoch as unknown as it was."""
+    with identity.add_event_handler(Events.STARTED, lambda e: e.terminate()):
+        identity.run(unsized(1, 2), max_epochs=2)
+    with pytest.raises(ValueError, match="zero size"):
+        identity.run([])
+    assert identity.state.epoch_length is None
+    assert identity.run([1, 2, 3]).iteration == 6

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from glowplug import Engine, Events
@@ -262,3 +264,127 @@ def test_a_handler_that_refuses_its_state(identity):
     with pytest.raises(KeyError, match="count"):
         identity.register_state("Counter", Counter())
     assert identity.state_dict()["handlers"] == {"Counter": {"wrong": 1}}
+
+
+def test_a_state_saved_after_terminate_epoch_begins_the_next_epoch_with_the_first_batch(identity, batches):
+    """What was left of an epoch that was ended early is not gone on with after a load either (E-135)."""
+    saved = []
+    identity.add_event_handler(Events.ITERATION_COMPLETED(once=1), lambda e: e.terminate_epoch())
+    identity.add_event_handler(Events.EPOCH_COMPLETED(once=1), lambda e: saved.append(e.state_dict()))
+    identity.run([1, 2, 3], max_epochs=2)
+    other = Engine(lambda engine, batch: batch)
+    epochs = batches(other)
+    other.load_state_dict(saved[0])
+    assert other.run([1, 2, 3]).iteration == identity.state.iteration == 4
+    assert epochs == [[1, 2, 3]]
+
+
+def test_an_iteration_without_a_step_counts_once_its_epoch_has_ended(identity):
+    """terminate_epoch() at ITERATION_STARTED: a state saved later has the iteration's number, as the run goes on with it."""
+    saved = []
+    identity.add_event_handler(Events.ITERATION_STARTED(once=2), lambda e: e.terminate_epoch())
+    identity.add_event_handler(Events.EPOCH_COMPLETED(once=1), lambda e: saved.append(e.state_dict()))
+    identity.run([1, 2, 3], max_epochs=2)
+    assert saved[0]["iteration"] == 2
+    other = Engine(lambda engine, batch: batch)
+    other.load_state_dict(saved[0])
+    assert other.run([1, 2, 3]).iteration == identity.state.iteration == 5
+
+
+@pytest.mark.parametrize("where", ["before run()", "STARTED", "EPOCH_STARTED"])
+def test_a_loaded_state_that_is_saved_again_keeps_its_place(where, identity, batches):
+    """A state saved before the run has got back to its place in the data still has that place."""
+    saved = []
+    identity.add_event_handler(Events.ITERATION_COMPLETED(once=4), lambda e: saved.append(e.state_dict()))
+    identity.run([1, 2, 3], max_epochs=2)
+    between = Engine(lambda engine, batch: batch)
+    between.load_state_dict(saved[0])
+    random.random()
+    if where == "before run()":
+        saved.append(between.state_dict())
+    else:
+        between.add_event_handler(Events[where], lambda e: saved.append(e.state_dict()))
+        between.run([1, 2, 3])
+    random_states = [state["resume"]["random"]["python"] for state in saved]
+    assert random_states[0] == random_states[1]
+    other = Engine(lambda engine, batch: batch)
+    epochs = batches(other)
+    other.load_state_dict(saved[1])
+    assert other.run([1, 2, 3]).epoch == 2
+    assert epochs == [[2, 3]]
+
+
+def test_a_hand_made_state_that_is_saved_again_keeps_its_place(loaded, batches):
+    """The iterations that a state made by hand has done of its epoch are saved on."""
+    engine = loaded(epoch_length=5, iteration=7, max_epochs=2)
+    engine.load_state_dict(engine.state_dict())
+    epochs = batches(engine)
+    engine.run(range(5))
+    assert epochs == [[0, 1, 2]]
+
+
+def test_a_state_saved_when_going_on_after_an_error_can_be_loaded(batches):
+    """The iteration whose step failed counts in the next run, and so it does in a state saved there."""
+    saved = []
+    engine = Engine(lambda engine, batch: 1 / (engine.state.iteration != 2))
+    with pytest.raises(ZeroDivisionError):
+        engine.run([1, 2, 3], max_epochs=3)
+    with engine.add_event_handler(Events.GET_BATCH_STARTED, lambda e: saved.append(e.state_dict())):
+        engine.run([1, 2, 3])
+    assert saved[0]["iteration"] == 2
+    other = Engine(lambda engine, batch: batch)
+    epochs = batches(other)
+    other.load_state_dict(saved[0])
+    other.run([1, 2, 3])
+    assert epochs[0] == [1]
+
+
+@pytest.mark.parametrize(
+    "event", [Events.GET_BATCH_COMPLETED, Events.ITERATION_STARTED, Events.ITERATION_COMPLETED]
+)
+def test_a_state_saved_after_set_data_goes_on_in_the_new_data(event, identity, batches):
+    """Wherever in an iteration the data was replaced, none of its batches is lost over a save and a load."""
+    saved = []
+    identity.add_event_handler(
+        event(event_filter=lambda e, _: e.state.batch == 1), lambda e: e.set_data([7, 8, 9])
+    )
+    for at in (1, 2):
+        identity.add_event_handler(
+            Events.ITERATION_COMPLETED(once=at), lambda e: saved.append(e.state_dict())
+        )
+    identity.run([1, 2, 3, 4])
+    for state, rest in zip(saved, [[7, 8, 9], [8, 9]], strict=True):
+        other = Engine(lambda engine, batch: batch)
+        epochs = batches(other)
+        other.load_state_dict(state)
+        other.run([7, 8, 9])
+        assert epochs == [rest]
+
+
+def test_the_state_of_a_run_with_short_epochs_can_be_loaded(identity):
+    """The number of the epoch is what was saved, not what its length and the iteration would give."""
+    identity.add_event_handler(Events.ITERATION_COMPLETED(once=4), lambda e: e.terminate_epoch())
+    identity.run(iter(range(5)), max_epochs=3)  # an epoch of four, and one of the last batch
+    assert identity.state.epoch_length == 1
+    other = Engine(lambda engine, batch: batch)
+    other.load_state_dict(identity.state_dict())
+    assert (other.state.epoch, other.state.iteration) == (2, 5)
+
+
+def test_the_state_of_a_run_over_empty_data_can_be_loaded(identity, unsized):
+    """Data without a batch leaves the length of an epoch as unknown as it was."""
+    identity.run(unsized(), max_epochs=1)
+    assert identity.state.epoch_length == 0
+    other = Engine(lambda engine, batch: batch)
+    other.load_state_dict(identity.state_dict())
+    assert other.run(unsized(1, 2), max_epochs=2).iteration == 2
+
+
+def test_E_185_finished_within_an_epoch(identity, fired):
+    """A run that max_iters ended within an epoch is as finished as any other."""
+    identity.run([1, 2, 3], max_iters=4)
+    other = Engine(lambda engine, batch: batch)
+    other.load_state_dict(identity.state_dict())
+    names = fired(other)
+    other.run([1, 2, 3], max_iters=4)
+    assert names == ["STARTED", "COMPLETED", "TEARDOWN"]

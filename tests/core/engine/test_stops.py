@@ -301,3 +301,17 @@ def test_load_state_dict_gives_an_interrupted_run_up(identity, batches):
     epochs = batches(identity)
     assert identity.run([4, 5]).iteration == 4
     assert epochs == [[4, 5]]
+
+
+@pytest.mark.parametrize(
+    "name", ["EPOCH_STARTED", "GET_BATCH_STARTED", "GET_BATCH_COMPLETED", "DATALOADER_STOP_ITERATION"]
+)
+def test_E_139_no_iteration_is_left(name, identity, fired):
+    """Interrupted before a step, a run whose new limit is what was done already ends without a further one."""
+    names = fired(identity)
+    event = Events[name](event_filter=lambda e, _: e.state.iteration == 2)
+    handle = identity.add_event_handler(event, lambda e: (e.interrupt(), handle.remove()))
+    identity.run([1, 2], max_iters=9, epoch_length=2 if name == "EPOCH_STARTED" else 4)
+    state = identity.run(max_iters=2)
+    assert (state.iteration, state.outcome) == (2, RunOutcome.COMPLETED)
+    assert names[-4:] == ["INTERRUPT", *ENDS]
