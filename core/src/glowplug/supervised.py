@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from numbers import Integral
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -75,6 +76,19 @@ def map_leaves(value: Any, function: Callable[[Any], Any]) -> Any:
     return function(value)
 
 
+def check_integer(name: str, value: object) -> None:
+    """Refuse what is no integer."""
+    if not isinstance(value, Integral):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+
+
+def check_count(name: str, value: int) -> None:
+    """Refuse what is no number of things to do at a time."""
+    check_integer(name, value)
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value!r}")
+
+
 def prepare_pair(batch: Any, device: Device = None, non_blocking: bool = False) -> tuple[Any, Any]:
     """Return the inputs and the targets of a batch that is a pair, on the device."""
     x, y = batch
@@ -111,8 +125,9 @@ def supervised_training_step(
     """Return a training step for ``Engine(step)``: forward, backward, and a step of the optimizer (E-192, E-195).
 
     With ``gradient_accumulation_steps=n`` the gradients of n iterations are averaged, and the optimizer steps at every
-    n-th iteration, counted over the whole run: windows cross the border of epochs, and a last, incomplete one is not
-    stepped.
+    n-th iteration, counted over the whole run: windows cross the border of epochs. A last, incomplete window is not
+    stepped: its gradients stay in the parameters, where a run that is gone on with completes it and a new run clears
+    them. They are no part of a checkpoint, so save at iterations divisible by n to resume exactly.
 
     Args:
         model: set to training mode in each step. It is not moved: do that before making the optimizer.
@@ -124,7 +139,7 @@ def supervised_training_step(
         model_transform: makes of what the model returns what ``loss_fn`` takes.
         output_transform: ``output_transform(x, y, y_pred, loss)`` returns ``state.output``. By default that is the loss,
             as a detached tensor on its device: no step waits for an accelerator.
-        gradient_accumulation_steps: iterations per step of the optimizer.
+        gradient_accumulation_steps: iterations per step of the optimizer; see above.
         model_fn: ``model_fn(model, x)`` calls the model.
         amp_mode: ``"amp"`` runs model and loss under ``torch.autocast`` for the device.
         scaler: scales the loss and unscales the gradients; needs ``amp_mode="amp"``.
@@ -132,6 +147,7 @@ def supervised_training_step(
     Raises:
         ValueError: an unknown ``amp_mode``, or one that the device has not; a ``scaler`` without it; a
             ``gradient_accumulation_steps`` below 1 (E-194).
+        TypeError: a ``gradient_accumulation_steps`` that is no integer.
 
     Example:
         >>> model = torch.nn.Linear(2, 1)
@@ -140,10 +156,7 @@ def supervised_training_step(
         >>> trainer.run([(torch.zeros(4, 2), torch.ones(4, 1))]).output.shape
         torch.Size([])
     """
-    if gradient_accumulation_steps < 1:
-        raise ValueError(
-            f"gradient_accumulation_steps must be at least 1, got {gradient_accumulation_steps!r}"
-        )
+    check_count("gradient_accumulation_steps", gradient_accumulation_steps)
     if scaler is not None and amp_mode is None:
         raise ValueError("a scaler needs amp_mode='amp': without autocast there is nothing to scale for")
     autocast = _autocast(amp_mode, device, model)
@@ -248,14 +261,16 @@ def create_supervised_trainer(
         output_transform: ``output_transform(x, y, y_pred, loss)`` returns ``state.output``; by default the detached loss.
         deterministic: during its runs, torch uses deterministic algorithms (and warns where it has none), as
             ``torch.use_deterministic_algorithms(True, warn_only=True)`` does; the former setting comes back at the end of
-            a run. It seeds nothing: call ``torch.manual_seed`` yourself.
+            a run, not when it is interrupted. It seeds nothing: call ``torch.manual_seed`` yourself.
         amp_mode: ``"amp"`` runs model and loss under ``torch.autocast`` for the device.
         scaler: ``True`` makes a ``torch.amp.GradScaler``, which is ``state.scaler`` then (E-193); or give your own.
-        gradient_accumulation_steps: iterations per step of the optimizer.
+        gradient_accumulation_steps: iterations per step of the optimizer, counted over the whole run; a last, incomplete
+            window is not stepped (E-192).
         model_fn: ``model_fn(model, x)`` calls the model.
 
     Raises:
-        ValueError: as for :func:`supervised_training_step`.
+        TypeError: as for :func:`supervised_training_step`.
+        ValueError: the same.
 
     Example:
         >>> model = torch.nn.Linear(2, 1)

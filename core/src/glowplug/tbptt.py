@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Integral
 from typing import Any
 
 import torch
 
 from glowplug.engine import Engine
 from glowplug.events import EventEnum, Events
-from glowplug.supervised import Device, map_leaves, prepare_pair
+from glowplug.supervised import Device, check_count, check_integer, map_leaves, prepare_pair
 from glowplug.typing import EngineProtocol
 
 __all__ = ["TbpttEvents", "Tbptt_Events", "create_supervised_tbptt_trainer"]
@@ -84,7 +83,8 @@ def create_supervised_tbptt_trainer(
         4
         6
     """
-    _check_numbers(tbtt_step, dim)
+    check_count("tbtt_step", tbtt_step)
+    check_integer("dim", dim)
 
     def step(engine: EngineProtocol, batch: Any) -> torch.Tensor:
         model.train()
@@ -116,14 +116,6 @@ def _count_anew(engine: EngineProtocol) -> None:
     """The counter belongs to a run, so it begins with each new one; one that goes on goes on counting."""
     if engine.state.iteration == 0:
         engine.state.time_iteration = 0  # type: ignore[attr-defined]  # a state takes further attributes
-
-
-def _check_numbers(tbtt_step: object, dim: object) -> None:
-    for name, value in (("tbtt_step", tbtt_step), ("dim", dim)):
-        if not isinstance(value, Integral):
-            raise TypeError(f"{name} must be an integer, got {value!r}")
-    if tbtt_step < 1:  # type: ignore[operator]  # it is a number
-        raise ValueError(f"tbtt_step is a number of time steps, at least 1; got {tbtt_step!r}")
 
 
 def _chunks(x: Any, y: Any, size: int, dim: int) -> zip[tuple[torch.Tensor, torch.Tensor]]:

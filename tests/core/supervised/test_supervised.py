@@ -91,6 +91,36 @@ def test_E_192_steps_of_the_optimizer():
     assert cleared == [1, 4, 7, 10]
 
 
+def test_E_192_incomplete_window_is_completed_by_a_run_that_goes_on():
+    """What a last, incomplete window gathered is stepped when the run is gone on with, and cleared by a new run."""
+    data = make_data(5)
+    expected, _ = hand_written(data, 2, accumulate=2)
+    model, optimizer = make_model()
+    trainer = create_supervised_trainer(model, optimizer, mse, gradient_accumulation_steps=2)
+    trainer.run(data, max_epochs=1)
+    assert not torch.equal(weights(model), expected)
+    trainer.run(data, max_epochs=2)
+    assert torch.equal(weights(model), expected)
+    model, optimizer = make_model()
+    trainer = create_supervised_trainer(model, optimizer, mse, gradient_accumulation_steps=2)
+    trainer.run(data[:1])
+    trainer.run(data)
+    assert torch.equal(weights(model), hand_written(data, 1, accumulate=2)[0])
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_E_190_no_step_waits_for_an_accelerator(accumulate):
+    """Training and evaluation read no value of a tensor: on the meta device that would raise."""
+    model = make_model()[0].to("meta")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    trainer = create_supervised_trainer(
+        model, optimizer, mse, device="meta", gradient_accumulation_steps=accumulate, deterministic=True
+    )
+    assert trainer.run(make_data(), max_epochs=2).output.device.type == "meta"
+    y_pred, _ = create_supervised_evaluator(model, device="meta").run(make_data()).output
+    assert y_pred.device.type == "meta"
+
+
 def test_trainer_output_is_the_detached_loss():
     """The default output is the loss as a tensor without a graph, so that a step need not wait for a device."""
     model, optimizer = make_model()
@@ -187,6 +217,13 @@ def test_E_194_arguments_that_cannot_be(arguments, message):
     model, optimizer = make_model()
     with pytest.raises(ValueError, match=message):
         create_supervised_trainer(model, optimizer, mse, **arguments)
+
+
+def test_E_194_number_of_steps_is_an_integer():
+    """A window of two and a half iterations is refused when the trainer is made."""
+    model, optimizer = make_model()
+    with pytest.raises(TypeError, match=r"gradient_accumulation_steps must be an integer, got 2\.5"):
+        create_supervised_trainer(model, optimizer, mse, gradient_accumulation_steps=2.5)
 
 
 def test_E_194_evaluator_checks_the_mode_too():

@@ -298,8 +298,8 @@ def test_names_of_ignite():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"tbtt_step": 0}, ValueError, "tbtt_step is a number of time steps, at least 1; got 0"),
-        ({"tbtt_step": -3}, ValueError, "at least 1; got -3"),
+        ({"tbtt_step": 0}, ValueError, "tbtt_step must be at least 1, got 0"),
+        ({"tbtt_step": -3}, ValueError, "at least 1, got -3"),
         ({"tbtt_step": 2.0}, TypeError, r"tbtt_step must be an integer, got 2\.0"),
         ({"tbtt_step": "2"}, TypeError, "tbtt_step must be an integer, got '2'"),
         ({"tbtt_step": 2, "dim": None}, TypeError, "dim must be an integer, got None"),
