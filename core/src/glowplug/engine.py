@@ -317,10 +317,10 @@ class Engine(Resumable):
             if self._asked:
                 end = yield from self._obey(get_started)
         while True:
-            iterator = self._iterator
-            if self._pass is not None:
-                self._pass.begin_at(state.iteration)
-            for state.batch in iterator:  # type: ignore[union-attr]  # there is a pass
+            data_pass = self._pass
+            if data_pass is not None:
+                data_pass.begin_at(state.iteration)
+            for state.batch in self._iterator:  # type: ignore[union-attr]  # there is a pass
                 state.output = None
                 if get_completed.heard:
                     self._fire(get_completed)
@@ -346,14 +346,13 @@ class Engine(Resumable):
                     self._fire(get_started)
                     if self._asked:
                         end = yield from self._obey(get_started)
-                if self._iterator is not iterator:  # set_data() was called
+                if self._pass is not data_pass:  # set_data() was called
                     if get_started is not channels[Events.GET_BATCH_STARTED]:  # there was no data
                         yield from self._event(Events.GET_BATCH_STARTED)
                         end = self._end()
                     get_started, get_completed = self._batch_channels()
                     break
             else:
-                iterator = None  # before the next pass starts workers of its own, and so does _refill()
                 if not (yield from self._refill(dry=restarted_at == state.iteration)):
                     return
                 restarted_at, end = state.iteration, self._end()

@@ -388,3 +388,12 @@ def test_E_185_finished_within_an_epoch(identity, fired):
     names = fired(other)
     other.run([1, 2, 3], max_iters=4)
     assert names == ["STARTED", "COMPLETED", "TEARDOWN"]
+
+
+def test_a_generator_that_was_set_again_cannot_be_gone_on_with(identity):
+    """set_data() with the generator that is being read does not hide that some of it is gone."""
+    data, saved = iter([1, 2, 3]), []
+    identity.add_event_handler(Events.GET_BATCH_COMPLETED(once=1), lambda e: e.set_data(data))
+    identity.add_event_handler(Events.ITERATION_COMPLETED(once=3), lambda e: saved.append(e.state_dict()))
+    identity.run(data, epoch_length=3)
+    assert saved[0]["resume"]["data"]["used"] == 1
