@@ -25,10 +25,12 @@ from glowplug.events import (
     Every,
 )
 from glowplug.handles import RemovableEventHandle
-from glowplug.state import State
+from glowplug.state import COUNTERS, State
 from glowplug.stateful import StatefulHandlers
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+_BUILT_IN = tuple((event, COUNTERS.get(event)) for event in Events)
 
 
 class Phase(IntEnum):
@@ -140,9 +142,7 @@ class Dispatcher:
     def __init__(self) -> None:
         self.state = State()
         self.last_event_name: CallableEventWithFilter | str | None = None
-        self._channels: dict[Key, Channel] = {
-            event: Channel(event, self.state.event_to_attr.get(event)) for event in Events
-        }
+        self._channels: dict[Key, Channel] = {event: Channel(event, counter) for event, counter in _BUILT_IN}
         self._stateful = StatefulHandlers()
 
     # Registration

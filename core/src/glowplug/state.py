@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import Enum
 from types import MappingProxyType
 from typing import Any
 
 from glowplug.events import AnyEvent, CallableEventWithFilter, Events, EventsList
 
-COUNTERS: Mapping[CallableEventWithFilter | str, str] = MappingProxyType(
+COUNTERS: MappingProxyType[CallableEventWithFilter | str, str] = MappingProxyType(
     {
         Events.GET_BATCH_STARTED: "iteration",
         Events.GET_BATCH_COMPLETED: "iteration",
@@ -71,10 +70,10 @@ class State:
         self.metrics = {}
         self.dataloader = None
         self.seed = None
-        self.times = {Events.EPOCH_COMPLETED.name: None, Events.COMPLETED.name: None}
+        self.times = {"EPOCH_COMPLETED": None, "COMPLETED": None}
         self.outcome = None
         # Belongs to one engine: a custom counter of one engine is unknown to all others (E-081).
-        self.event_to_attr: dict[CallableEventWithFilter | str, str] = dict(COUNTERS)
+        self.event_to_attr: dict[CallableEventWithFilter | str, str] = COUNTERS.copy()
         for (
             name,
             value,
