@@ -1,0 +1,202 @@
+"""Random programs run on the engine as they do on a model that says what an engine does as plainly as possible."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections import Counter
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from glowplug import Engine, Events, Phase
+
+from .programs import EVENTS, Function, Interrupted, OnEngine, OnModel, Program
+from .reference_model import ScriptedError
+
+# A program is a large example; the time for one says nothing about the engine.
+CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+settings.register_profile("ci", CALM, max_examples=2_000, derandomize=True)
+settings.register_profile(
+    "campaign", CALM, max_examples=int(os.environ.get("GLOWPLUG_CAMPAIGN_EXAMPLES", "100000")), database=None
+)
+PROFILE = settings.get_profile("campaign" if os.environ.get("GLOWPLUG_CAMPAIGN") else "ci")
+A_TENTH = settings(PROFILE, max_examples=PROFILE.max_examples // 10)
+
+FIRED_BY_HAND = [name for name in EVENTS if name not in {"EXCEPTION_RAISED", "TERMINATE_SINGLE_EPOCH"}]
+small = st.integers(0, 5)
+
+
+def odd(engine, counter):
+    """Let a handler run at odd counters."""
+    return counter % 2 == 1
+
+
+def in_first_epoch(engine, counter):
+    """Let a handler run in the first epoch."""
+    return engine.state.epoch < 2
+
+
+rules = st.one_of(
+    st.just({}),
+    st.just({}),
+    st.fixed_dictionaries({"every": st.integers(1, 4)}),
+    st.fixed_dictionaries({"once": st.integers(1, 6)}),
+    st.fixed_dictionaries({"once": st.lists(st.integers(1, 6), min_size=1, max_size=3)}),
+    st.fixed_dictionaries({"before": small}, optional={"every": st.integers(1, 4), "after": small}),
+    st.fixed_dictionaries({"after": small}, optional={"every": st.integers(1, 4)}),
+    st.sampled_from([{"event_filter": odd}, {"event_filter": in_first_epoch}]),
+)
+stops = st.one_of(
+    st.tuples(st.just("terminate"), st.booleans()),
+    st.tuples(st.just("terminate_epoch"), st.booleans()),
+    st.just(("interrupt",)),
+)
+quiet_actions = st.one_of(
+    stops,
+    stops,
+    st.tuples(st.just("raise"), st.sampled_from([ScriptedError, ScriptedError, Interrupted, StopIteration])),
+    st.sampled_from([("return True",), ("raise again",), ("replace batch",), ("save",), ("save",), ("run",)]),
+    st.tuples(st.just("remove"), st.integers(0, 20)),
+    st.tuples(st.just("remove handler"), small, st.sampled_from(EVENTS)),
+    st.tuples(st.just("add"), small),
+    st.tuples(st.just("set_data"), small),
+)
+all_actions = quiet_actions | st.tuples(st.just("fire"), st.sampled_from(FIRED_BY_HAND))
+impossible_limits = st.fixed_dictionaries(
+    {}, optional={name: st.integers(0, 2) for name in ("max_epochs", "max_iters", "epoch_length")}
+)
+
+
+@st.composite
+def runs(draw):
+    """A call of run(), which seldom asks for what cannot be."""
+    dice = draw(st.integers(1, 20))
+    if dice == 20:
+        return "run", draw(st.none() | small), draw(impossible_limits)
+    limits = {}
+    if dice <= 12:
+        limits["max_epochs"] = draw(st.integers(1, 4))
+    elif dice <= 17:
+        limits["max_iters"] = draw(st.integers(1, 12))
+    has_data = draw(st.sampled_from([True] * 7 + [False]))
+    if not has_data or draw(st.sampled_from([False, False, True])):
+        limits["epoch_length"] = draw(st.integers(1, 6))
+    return "run", draw(small) if has_data else None, limits
+
+
+@st.composite
+def data(draw):
+    """Batches that are told from those of other data, at times with an error of the data at their end."""
+    kind = draw(st.sampled_from(["list", "list", "sized", "unsized", "generator"]))
+    first, length = draw(small) * 100, draw(st.sampled_from([3, 2, 1, 4, 5, 2, 3, 4, 0]))
+    ends_badly = kind != "list" and draw(st.integers(0, 9)) == 9
+    return kind, [*range(first, first + length), *([-1] if ends_badly else [])]
+
+
+def programs(actions):
+    """Return the strategy for programs whose functions and steps do these things."""
+    plans = st.dictionaries(st.integers(1, 5), actions, min_size=1, max_size=3)
+    functions = st.builds(Function, phase=st.sampled_from(Phase), actions=plans)
+    events = st.lists(st.tuples(st.sampled_from(EVENTS), rules), min_size=1, max_size=3)
+    not_by_the_user = {"run", "raise", "fire", "return True"}
+    operations = st.one_of(
+        runs(),
+        runs(),
+        runs(),
+        st.tuples(st.just("act"), actions.filter(lambda action: action[0] not in not_by_the_user)),
+        st.tuples(st.just("load"), st.booleans(), small),
+        st.just(("forget_limits",)),
+    )
+    return st.builds(
+        Program,
+        functions=st.lists(functions, min_size=1, max_size=4),
+        registrations=st.lists(st.tuples(small, events), min_size=3, max_size=6),
+        at_start=st.integers(2, 6),
+        watched=st.one_of(st.just(EVENTS), st.just(EVENTS), st.lists(st.sampled_from(EVENTS), max_size=3)),
+        step=plans | st.just({}),
+        data=st.lists(data(), min_size=1, max_size=3),
+        script=st.tuples(runs(), st.lists(operations, min_size=1, max_size=5)).map(
+            lambda parts: [parts[0], *parts[1]]
+        ),
+    )
+
+
+@PROFILE
+@given(programs(all_actions))
+def test_the_engine_does_as_the_model(program):
+    """A program has the same trace on the engine and on the model: calls, states, results, errors, registrations."""
+    assert OnEngine(program).play() == OnModel(program).play()
+
+
+def watched_trace(program):
+    """Return the trace of a program on the engine, with each firing in it."""
+    return OnEngine(dataclasses.replace(program, watched=EVENTS)).play()
+
+
+@A_TENTH
+@given(programs(quiet_actions))
+def test_teardown_fires_once_at_the_end_of_each_run(program):
+    """A run that is not interrupted ends with TEARDOWN, and has no other; one that is, or that was refused, has none."""
+    fired = None
+    for entry in watched_trace(program):
+        if entry[0] == "RUN":
+            fired = []
+        elif entry[0] == "watch":
+            fired.append(entry[1])
+        elif entry[0] == "state" and fired:
+            ends = ["TEARDOWN"] if entry[1] != "INTERRUPTED" else []
+            assert [event for event in fired if event == "TEARDOWN"] == ends
+            assert fired[-1] == ("TEARDOWN" if ends else "INTERRUPT")
+            fired = None
+
+
+@A_TENTH
+@given(programs(quiet_actions))
+def test_each_handler_runs_at_most_once_per_firing(program):
+    """Whatever is added or removed meanwhile, no registration of an event is called twice in one firing of it."""
+    calls, event = Counter(), None
+    for who, what, *_ in watched_trace(program):
+        if who == "watch":
+            calls, event = Counter(), what
+        elif isinstance(what, str) and "." in what:
+            calls[what] += 1
+            _, events = program.registrations[int(what.split(".")[0])]
+            assert calls[what] <= [name for name, _ in events].count(event)
+
+
+@A_TENTH
+@given(
+    st.lists(st.tuples(small, st.sampled_from(list(Events)[:8]), st.sampled_from(Phase)), max_size=12),
+    st.sets(st.integers(0, 11)),
+)
+def test_a_handle_removes_exactly_its_registration(registrations, removed):
+    """What is left after some handles were used runs by phase and in order; has_event_handler() knows no other."""
+    engine, called = Engine(lambda engine, batch: None), []
+
+    def function(phase):
+        def handler(engine, label):
+            called.append(label)
+
+        handler.phase = phase
+        return handler
+
+    functions = {(number, phase): function(phase) for number, _, phase in registrations}
+    handles = [
+        engine.add_event_handler(event, functions[number, phase], label)
+        for label, (number, event, phase) in enumerate(registrations)
+    ]
+    for label in removed & set(range(len(handles))):
+        handles[label].remove()
+        handles[label].remove()
+    left = [
+        (label, *registration) for label, registration in enumerate(registrations) if label not in removed
+    ]
+    for event in list(Events)[:8]:
+        called.clear()
+        engine.fire_event(event)
+        expected = sorted((phase, label) for label, _, at, phase in left if at is event)
+        assert called == [label for _, label in expected]
+        for (number, phase), handler in functions.items():
+            is_left = any(rest == (number, event, phase) for _, *rest in left for rest in [tuple(rest)])
+            assert engine.has_event_handler(handler, event) == is_left
