@@ -3,7 +3,6 @@
 import argparse
 import datetime
 import importlib
-import json
 import os
 import platform
 import sys
@@ -18,7 +17,7 @@ from rich.table import Table
 
 THEMES = ("engine", "imports", "metrics", "loggers", "whole_run")
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
-HEAD = ("per", "by hand", "ignite", "glowplug", "to by hand", "to ignite", "goal", "reached")
+HEAD = ("per", "by hand", "ignite", "glowplug", "to by hand", "to ignite", "goal", "reached by minima")
 
 
 def number(value):
@@ -39,11 +38,12 @@ def cells(row):
 
 
 def ratio_cell(ratio):
-    """Return how many times as long, or how many times less, glowplug takes."""
+    """Return how many times as long, or how many times less, glowplug takes: of medians, in brackets of minima."""
     if ratio is None:
         return ""
-    value = ratio["of medians"]
-    return f"{value:.2f} x" if value >= 0.5 else f"1 / {number(1 / value)}"
+    if ratio["of minima"] >= 0.5:
+        return f"{ratio['of medians']:.2f} ({ratio['of minima']:.2f}) x"
+    return f"1 / {number(1 / ratio['of medians'])} ({number(1 / ratio['of minima'])})"
 
 
 def machine():
@@ -88,7 +88,9 @@ def arguments():
     parser = argparse.ArgumentParser(prog="tests/benchmarks", description=__doc__)
     parser.add_argument("themes", nargs="*", metavar="theme", help=f"of {', '.join(THEMES)}; all by default")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write what was measured")
-    parser.add_argument("--page", type=Path, metavar="FILE", help="a page to update, such as docs/performance.md")
+    parser.add_argument(
+        "--page", type=Path, metavar="FILE", help="a page to update, such as docs/performance.md"
+    )
     given = parser.parse_args()
     for theme in given.themes:
         if theme not in THEMES:
@@ -106,7 +108,7 @@ def main():
     for theme in given.themes or THEMES:
         for row in importlib.import_module(theme).rows():
             report["rows"].append(row.measure())
-            print(json.dumps(report["rows"][-1]["ratio"]), row.what, file=sys.stderr)
+            print(f"measured: {row.what}", file=sys.stderr)
     report["machine"]["load after"] = round(os.getloadavg()[0], 2)
     table = Table(title="medians (minima) of interleaved rounds; times in the unit of the row")
     for name in ("what", *HEAD):

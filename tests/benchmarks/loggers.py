@@ -1,6 +1,7 @@
 """What logging ten numbers a step costs: the training thread, and all threads together."""
 
 import importlib.util
+import os
 import tempfile
 import time
 from collections import deque
@@ -117,7 +118,10 @@ def rows():
     with tempfile.TemporaryDirectory() as folder:
         yield Row(
             "TensorBoard, 10 numbers a step: processor time of the training thread, per number",
-            {FLOOR: queued, **{name: tensorboard(name, folder, time.thread_time) for name in (IGNITE, GLOWPLUG)}},
+            {
+                FLOOR: queued,
+                **{name: tensorboard(name, folder, time.thread_time) for name in (IGNITE, GLOWPLUG)},
+            },
             (Goal(0.5),),
         )
         yield Row(
@@ -125,6 +129,7 @@ def rows():
             {name: tensorboard(name, folder, time.process_time) for name in (IGNITE, GLOWPLUG)},
             (Goal(1 / 5, IGNITE),),
         )
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
         server = mlflow_server(Path(folder))
         try:
             yield Row(

@@ -80,8 +80,8 @@ def row(names, goals, floor=None):
 
 
 def rows():
-    """Yield the rows of this theme; of the five metrics, those that glowplug-metrics has."""
+    """Yield the rows of this theme; the last one when glowplug-metrics has all five."""
     yield row(["Accuracy"], (Goal(2, FLOOR),), counted)
-    yield row(["Accuracy", "Loss"], (Goal(1 / 4, IGNITE),), counted_with_loss)
-    if len(OFFERED) > 2:
+    yield row(["Accuracy", "Loss"], (Goal(2, FLOOR),), counted_with_loss)
+    if len(OFFERED) == len(ARGUMENTS):
         yield row(OFFERED, (Goal(1 / 4, IGNITE),))
