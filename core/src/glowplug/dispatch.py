@@ -210,7 +210,7 @@ class Dispatcher:
         Example:
             >>> from glowplug import Engine, Events
             >>> engine = Engine(lambda engine, batch: batch)
-            >>> handle = engine.add_event_handler(Events.COMPLETED, print, "done")
+            >>> handle = engine.add_event_handler(Events.COMPLETED, lambda engine, text: print(text), "done")
             >>> engine.add_event_handler(Events.EPOCH_COMPLETED, lambda e: print(e.state.epoch)).remove()
             >>> handle.remove()
         """
@@ -350,10 +350,11 @@ class Dispatcher:
             >>> engine = Engine(lambda engine, batch: batch)
             >>> print(engine.describe())
             Nothing is attached to this engine.
-            >>> _ = engine.add_event_handler(Events.EPOCH_COMPLETED(every=10), print, "ten epochs are done")
-            >>> print(engine.describe())
+            >>> def save(engine): ...
+            >>> _ = engine.add_event_handler(Events.EPOCH_COMPLETED(every=10), save)
+            >>> print(engine.describe())  # doctest: +ELLIPSIS
             event                   phase  filter    handler  from
-            Events.EPOCH_COMPLETED  user   every=10  print    builtins
+            Events.EPOCH_COMPLETED  user   every=10  save     ...
         """
         from glowplug.describe import as_text, rows_of
 

@@ -113,12 +113,12 @@ def test_rows_stand_in_the_order_in_which_they_run(engine):
     engine.add_event_handler(Events.TEARDOWN, note)
     engine.add_event_handler(Events.EPOCH_COMPLETED, Saver())
     engine.add_event_handler(Events.EPOCH_COMPLETED, note)
-    engine.add_event_handler(Events.EPOCH_COMPLETED, print)
+    engine.add_event_handler(Events.EPOCH_COMPLETED, len)
     engine.add_event_handler(Events.STARTED, note)
     assert cells(engine) == [
         ["Events.STARTED", "user", "", "note", HERE],
         ["Events.EPOCH_COMPLETED", "user", "", "note", HERE],
-        ["Events.EPOCH_COMPLETED", "user", "", "print", "builtins"],
+        ["Events.EPOCH_COMPLETED", "user", "", "len", "builtins"],
         ["Events.EPOCH_COMPLETED", "checkpoint", "", "Saver", HERE],
         ["Events.TEARDOWN", "user", "", "note", HERE],
         ["halftime", "user", "", "note", HERE],
@@ -212,9 +212,9 @@ def test_plugin_is_named_with_its_distribution(engine, site):
 def test_handles_take_rows_away(engine):
     """The table is that of the moment: what a handle removes is not shown any more."""
     handle = engine.add_event_handler(Events.STARTED, note)
-    engine.add_event_handler(Events.STARTED, print)
+    engine.add_event_handler(Events.STARTED, len)
     handle.remove()
-    assert [row[3] for row in cells(engine)] == ["print"]
+    assert [row[3] for row in cells(engine)] == ["len"]
 
 
 def test_nothing_is_cut_or_coloured(engine, monkeypatch):
