@@ -227,3 +227,22 @@ def test_E_019_started_sees_epoch_zero(ran):
     """On a new run STARTED counts 0: ``every`` always runs, ``once=1`` never."""
     assert ran(Events.STARTED(every=7)) == [(0, 0)]
     assert ran(Events.STARTED(once=1)) == []
+
+
+def test_filters_of_handlers_that_come_and_go_on_the_way(identity):
+    """A handler added between two turns of the others runs at its own turns, and leaves theirs as they were."""
+    seldom, often = [], []
+    identity.add_event_handler(
+        Events.ITERATION_COMPLETED(every=10), lambda e: seldom.append(e.state.iteration)
+    )
+
+    @identity.on(Events.ITERATION_STARTED(once=4))
+    def come(engine):
+        handle = engine.add_event_handler(
+            Events.ITERATION_COMPLETED(every=2), lambda e: often.append(e.state.iteration)
+        )
+        engine.add_event_handler(Events.ITERATION_STARTED(once=9), handle.remove)
+
+    identity.run(range(20))
+    assert often == [4, 6, 8]
+    assert seldom == [10, 20]

@@ -69,18 +69,16 @@ impossible_limits = st.fixed_dictionaries(
 
 
 @st.composite
-def runs(draw):
-    """A call of run(), which seldom asks for what cannot be."""
+def runs(draw, limit):
+    """Draw a call of run(), which seldom asks for what cannot be."""
     dice = draw(st.integers(1, 20))
     if dice == 20:
         return "run", draw(st.none() | small), draw(impossible_limits)
     limits = {}
-    if dice <= 12:
-        limits["max_epochs"] = draw(st.integers(1, 4))
-    elif dice <= 17:
-        limits["max_iters"] = draw(st.integers(1, 12))
+    if dice <= 16:
+        limits[limit] = draw(st.integers(1, 4) if limit == "max_epochs" else st.integers(1, 12))
     has_data = draw(st.sampled_from([True] * 7 + [False]))
-    if not has_data or draw(st.sampled_from([False, False, True])):
+    if not has_data or draw(st.integers(1, 5)) == 5:
         limits["epoch_length"] = draw(st.integers(1, 6))
     return "run", draw(small) if has_data else None, limits
 
@@ -94,31 +92,32 @@ def data(draw):
     return kind, [*range(first, first + length), *([-1] if ends_badly else [])]
 
 
-def programs(actions):
-    """Return the strategy for programs whose functions and steps do these things."""
+@st.composite
+def programs(draw, actions):
+    """Draw a program whose functions and step do these things, at a few events so that they meet."""
     plans = st.dictionaries(st.integers(1, 5), actions, min_size=1, max_size=3)
     functions = st.builds(Function, phase=st.sampled_from(Phase), actions=plans)
-    events = st.lists(st.tuples(st.sampled_from(EVENTS), rules), min_size=1, max_size=3)
+    often = draw(st.sampled_from(EVENTS[:7]))
+    where = st.sampled_from([often, *draw(st.lists(st.sampled_from(EVENTS), max_size=4))])
+    calls = runs(draw(st.sampled_from(["max_epochs", "max_epochs", "max_iters"])))
+    events = st.lists(st.tuples(where, rules), min_size=1, max_size=3)
     not_by_the_user = {"run", "raise", "fire", "return True"}
     operations = st.one_of(
-        runs(),
-        runs(),
-        runs(),
+        calls,
+        calls,
+        calls,
         st.tuples(st.just("act"), actions.filter(lambda action: action[0] not in not_by_the_user)),
         st.tuples(st.just("load"), st.booleans(), small),
         st.just(("forget_limits",)),
     )
-    return st.builds(
-        Program,
-        functions=st.lists(functions, min_size=1, max_size=4),
-        registrations=st.lists(st.tuples(small, events), min_size=3, max_size=6),
-        at_start=st.integers(2, 6),
-        watched=st.one_of(st.just(EVENTS), st.just(EVENTS), st.lists(st.sampled_from(EVENTS), max_size=3)),
-        step=plans | st.just({}),
-        data=st.lists(data(), min_size=1, max_size=3),
-        script=st.tuples(runs(), st.lists(operations, min_size=1, max_size=5)).map(
-            lambda parts: [parts[0], *parts[1]]
-        ),
+    return Program(
+        functions=draw(st.lists(functions, min_size=1, max_size=4)),
+        registrations=draw(st.lists(st.tuples(small, events), min_size=3, max_size=6)),
+        at_start=draw(st.integers(1, 5)),
+        watched=draw(st.sampled_from([EVENTS, EVENTS, EVENTS[:8], ["TEARDOWN"], []])),
+        step=draw(plans | st.just({})),
+        data=draw(st.lists(data(), min_size=1, max_size=3)),
+        script=[draw(calls), *draw(st.lists(operations, min_size=1, max_size=5))],
     )
 
 
