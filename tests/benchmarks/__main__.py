@@ -1,7 +1,7 @@
 """Measures glowplug beside pytorch-ignite and loops by hand: ``python tests/benchmarks [theme ...] [--json FILE]``."""
 
 import argparse
-import datetime
+import datetime as dt
 import importlib
 import os
 import platform
@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from harness import FLOOR, GLOWPLUG, IGNITE, VARIANTS, write_json
+from harness import FLOOR, IGNITE, VARIANTS, write_json
 from rich.console import Console
 from rich.table import Table
 
@@ -49,7 +49,7 @@ def ratio_cell(ratio):
 def machine():
     """Return the machine in words."""
     return {
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "date": dt.datetime.now(dt.timezone.utc).date().isoformat(),
         "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "system": platform.system(),
         "architecture": platform.machine(),
@@ -64,10 +64,13 @@ def machine():
 def markdown(report):
     """Return the report as it stands in docs/performance.md."""
     about = report["machine"]
-    lines = [
+    measured = (
         f"Measured on {about['date']}: {about['processors']} processor cores shared with other work ({about['system']}, "
-        f"{about['architecture']}; load {about['load before']} before, {about['load after']} after), one thread, Python "
-        f"{about['python']}, torch {about['torch']}, pytorch-ignite {about['pytorch-ignite']}.",
+        f"{about['architecture']}; load {about['load before']} before, {about['load after']} after), torch on one thread, "
+        f"Python {about['python']}, torch {about['torch']}, pytorch-ignite {about['pytorch-ignite']}."
+    )
+    lines = [
+        measured,
         "",
         f"| what | {' | '.join(HEAD)} |",
         f"|{'---|' * (len(HEAD) + 1)}",
