@@ -263,10 +263,11 @@ class Logger(ABC):
     def _put(self, sink: str, *args: Any, **kwargs: Any) -> None:
         if not self._writes_here():
             return
+        record = Record(sink, snapshot(args), snapshot(kwargs) if kwargs else kwargs)
         arity = SINKS[sink]
         if arity is not None and len(args) < arity and "timestamp" not in kwargs:
-            kwargs["timestamp"] = time.time()
-        self._delivery.put(Record(sink, snapshot(args), snapshot(kwargs) if kwargs else kwargs))
+            record.kwargs["timestamp"] = time.time()
+        self._delivery.put(record)
 
     def _writes_here(self) -> bool:
         return self.all_ranks or distributed.rank() == 0

@@ -138,7 +138,7 @@ def snapshot(value: Any) -> Any:
         is_flat = PLAIN.issuperset(map(type, value.values()))  # nearly always, and many times faster to copy
         return value.copy() if is_flat else {key: snapshot(item) for key, item in value.items()}
     if value.__class__ in (list, tuple):
-        return value.__class__([snapshot(item) for item in value])
+        return value.__class__(map(snapshot, value))
     if _is_a(value, "torch", "Tensor"):
         detached = value.detach()
         return Deferred(detached) if _on_device(value) else detached.clone()
