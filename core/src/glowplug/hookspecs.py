@@ -1,8 +1,10 @@
 """What a plugin may implement.
 
-A plugin is a distribution with an entry point in the group ``glowplug``::
+A plugin is a distribution with an entry point in the group ``glowplug``:
 
-    [project.entry - points.glowplug]
+.. code-block:: toml
+
+    [project.entry-points.glowplug]
     shout = "acme_shout._plugin"
 
 The module that it names declares ``GLOWPLUG_API = 1``, imports nothing heavy, and holds any of the functions below::

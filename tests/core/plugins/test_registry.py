@@ -119,7 +119,7 @@ def test_missing_name_that_is_blocked_says_by_what(site):
 
 def test_missing_name_of_a_broken_distribution_gives_the_cause(site):
     """Where the distribution is there and broken, installing it is no advice; the cause is."""
-    site.add("glowplug-mlflow", "import acme_nosuch", name="mlflow")
+    site.add("glowplug-mlflow", name="mlflow", value="acme_nosuch._plugin")
     with pytest.raises(PluginLoadError, match="No module named 'acme_nosuch'") as caught:
         registry_of(site).resolve_handler("MLflowLogger")
     assert isinstance(caught.value.__cause__, ModuleNotFoundError)
