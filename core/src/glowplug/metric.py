@@ -17,7 +17,7 @@ from glowplug.events import Events
 from glowplug.exceptions import GlowplugWarning, NotComputableError
 from glowplug.handles import RemovableEventHandle
 from glowplug.metric_arithmetic import MetricArithmetic
-from glowplug.metric_state import RankState, gather_state, restore_state
+from glowplug.metric_state import RankState, gather_state, has_state, restore_state
 from glowplug.typing import EngineProtocol
 from glowplug.usages import EpochWise, MetricUsage, as_usage
 
@@ -111,6 +111,7 @@ class Metric(MetricArithmetic, ABC):
         self._skip_unrolling = skip_unrolling
         self._metrics_result_mode = metrics_result_mode
         self._kept_for_epoch: int | None = None
+        self._saved_after: int | None = None
         self._forget_engines()
         self.reset()
 
@@ -162,7 +163,7 @@ class Metric(MetricArithmetic, ABC):
         with ExitStack() as added:
             added.enter_context(self.feed(engine, usage))
             added.enter_context(engine.add_event_handler(usage.COMPLETED, self.completed, name))
-            if self._state_dict_all_req_keys:
+            if has_state(self):
                 added.enter_context(engine.register_state(f"metric {name}", RankState(self, engine.state)))
             attachment = _Attachment(usage, RemovableEventHandle(added.pop_all().close))
         self._attachments.setdefault(engine, []).append(attachment)
@@ -221,6 +222,7 @@ class Metric(MetricArithmetic, ABC):
         """
         epoch, self._kept_for_epoch = self._kept_for_epoch, None
         if epoch is None or not _goes_on(engine, epoch):
+            self._saved_after = None
             self.reset()
 
     def iteration_completed(self, engine: EngineProtocol) -> None:
@@ -230,10 +232,10 @@ class Metric(MetricArithmetic, ABC):
             TypeError: the output is a mapping, and this metric takes none.
             ValueError: a key is missing in such a mapping, or lists of samples do not come as two of equal length.
         """
+        if self._saved_after is not None and self._lacks_output(engine):
+            return
         with torch.no_grad():
-            output = self._output_transform(engine.state.output)
-            if isinstance(output, Mapping):
-                output = self._select(output)
+            output = self.transformed(engine.state.output)
             if self._skip_unrolling or not _is_list_batch(output):
                 self.update(output)
             else:
@@ -257,6 +259,35 @@ class Metric(MetricArithmetic, ABC):
             return
         self._published[name] = tuple(values)
         metrics.update(values)
+
+    def transformed(self, output: Any) -> Any:
+        """Return what :meth:`update` takes of an engine's output: ``output_transform``, then :meth:`select` for a mapping.
+
+        For metrics that update others.
+        """
+        output = self._output_transform(output)
+        return self.select(output) if isinstance(output, Mapping) else output
+
+    def select(self, output: Mapping[Any, Any]) -> Any:
+        """Return what :meth:`update` takes of a mapping: a tuple of the values of ``required_output_keys`` (M-008).
+
+        Raises:
+            TypeError: this metric takes no mappings.
+            ValueError: a key is missing.
+        """
+        keys = self.required_output_keys
+        if keys is None:
+            raise TypeError(
+                f"{type(self).__name__} takes no mappings, and the output is one with the keys {list(output)}; give it an "
+                "output_transform that picks what it needs"
+            )
+        missing = [key for key in keys if key not in output]
+        if missing:
+            raise ValueError(
+                f"{type(self).__name__} needs the keys {', '.join(keys)} of the output, which has {list(output)}: "
+                f"{', '.join(missing)} is missing. Add it, or give the metric an output_transform that returns a tuple"
+            )
+        return tuple(output[key] for key in keys)
 
     def publishable(self, value: Any) -> Any:
         """Return what is published for a value: a number for a tensor without dimensions, any other tensor on the CPU."""
@@ -284,9 +315,14 @@ class Metric(MetricArithmetic, ABC):
         """
         restore_state(self, state_dict)
 
-    def keep_for_epoch(self, epoch: int | None) -> None:
-        """Keep the present data if an engine goes on with this epoch (``None``: whatever it does, start anew)."""
-        self._kept_for_epoch = epoch
+    def keep_for_epoch(self, epoch: int | None, iteration: int | None = None) -> None:
+        """Keep the present data if an engine goes on with this epoch (``None``: whatever it does, start anew).
+
+        Args:
+            epoch: the epoch that the data is of.
+            iteration: the last one before the data was saved.
+        """
+        self._kept_for_epoch, self._saved_after = epoch, iteration
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy belongs to no engine.
@@ -332,21 +368,18 @@ class Metric(MetricArithmetic, ABC):
         usage = self.usage_or_default(usage)
         return [a for a in self._attachments.get(engine, ()) if a.is_active and a.usage == usage]
 
-    def _select(self, output: Mapping[Any, Any]) -> tuple[Any, ...]:
-        """Reduce a mapping to the values that update() takes."""
-        keys = self.required_output_keys
-        if keys is None:
-            raise TypeError(
-                f"{type(self).__name__} takes no mappings, and the output is one with the keys {list(output)}; give it an "
-                "output_transform that picks what it needs"
-            )
-        missing = [key for key in keys if key not in output]
-        if missing:
-            raise ValueError(
-                f"{type(self).__name__} needs the keys {', '.join(keys)} of the output, which has {list(output)}: "
-                f"{', '.join(missing)} is missing. Add it, or give the metric an output_transform that returns a tuple"
-            )
-        return tuple(output[key] for key in keys)
+    def _lacks_output(self, engine: EngineProtocol) -> bool:
+        """Whether the last output is that of the run which was saved: a state does not hold it. Asked once, after a load."""
+        saved_after, self._saved_after = self._saved_after, None
+        if engine.state.output is not None or engine.state.iteration != saved_after:
+            return False
+        warnings.warn(
+            f"the run goes on after iteration {saved_after}, whose output was not saved with it: a {type(self).__name__} "
+            f"that takes outputs at {engine.last_event_name} goes without that one",
+            GlowplugWarning,
+            stacklevel=2,
+        )
+        return True
 
     def _named_values(self, name: str, value: Any) -> dict[str, Any]:
         """Name what compute() returned."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from numbers import Number
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,16 @@ def restore_state(metric: Metric, state: Mapping[str, Any]) -> None:
     _restore_own(metric, own)
 
 
+def has_state(metric: Metric) -> bool:
+    """Return whether the class says what its state is, and so does each metric that belongs to it.
+
+    What holds for a part of the numbers only would resume to a wrong value.
+    """
+    names = metric._state_dict_all_req_keys  # noqa: SLF001 - see _state_names
+    parts = (part for name in names for _, part in _metrics_in(getattr(metric, name)))
+    return bool(names) and all(map(has_state, parts))
+
+
 class RankState:
     """The state of an attached metric within the state of its engine.
 
@@ -50,7 +60,7 @@ class RankState:
 
     Args:
         metric: the metric.
-        run: the state of the engine's run, of which the epoch is remembered.
+        run: the state of the engine's run, of which the epoch and the iteration are remembered.
     """
 
     def __init__(self, metric: Metric, run: State) -> None:
@@ -60,12 +70,13 @@ class RankState:
     def state_dict(self) -> dict[str, Any]:
         """Return this rank's state, and whose it is."""
         own = _own_state(self._metric)
-        return {"rank": rank(), "world_size": world_size(), "epoch": self._run.epoch, "state": own}
+        place = {"epoch": self._run.epoch, "iteration": self._run.iteration}
+        return {"rank": rank(), "world_size": world_size(), **place, "state": own}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take it, if it is this rank's: what another rank saw would count twice."""
         if (state["rank"], state["world_size"]) == (rank(), world_size()):
-            _restore_own(self._metric, state["state"], state["epoch"])
+            _restore_own(self._metric, state["state"], state["epoch"], state["iteration"])
 
 
 def _state_names(metric: Metric) -> tuple[str, ...]:
@@ -102,26 +113,27 @@ def _saved(where: str, value: Any) -> Any:
     )
 
 
-def _restore_own(metric: Metric, own: Mapping[str, Any], epoch: int | None = None) -> None:
+def _restore_own(metric: Metric, own: Mapping[str, Any], *place: int) -> None:
+    """Take a state; ``place`` is the epoch and the iteration where it was saved, if an engine did."""
     for name in _state_names(metric):
-        if not _restore_metrics(getattr(metric, name), own[name], epoch):
+        parts = _metrics_in(getattr(metric, name))
+        for key, part in parts:
+            _restore_own(part, own[name] if key is None else own[name][key], *place)
+        if not parts:
             setattr(metric, name, _copied(own[name], metric.device))
-    metric.keep_for_epoch(epoch)
+    metric.keep_for_epoch(*place or (None,))
 
 
-def _restore_metrics(current: Any, saved: Any, epoch: int | None) -> bool:
-    """Let a metric, or those in a list or dict, take their state; return whether there were any."""
+def _metrics_in(value: Any) -> list[tuple[Any, Metric]]:
+    """Return the metrics in a list or dict, with their places; a metric itself has the place ``None``."""
     from glowplug.metric import Metric
 
-    if isinstance(current, Mapping):
-        pairs = [(item, saved[key]) for key, item in current.items() if isinstance(item, Metric)]
-    elif isinstance(current, (list, tuple)):
-        pairs = [(item, saved[index]) for index, item in enumerate(current) if isinstance(item, Metric)]
-    else:
-        pairs = [(current, saved)] if isinstance(current, Metric) else []
-    for metric, its_own in pairs:
-        _restore_own(metric, its_own, epoch)
-    return bool(pairs)
+    if isinstance(value, Metric):
+        return [(None, value)]
+    items: Iterable[tuple[Any, Any]] = value.items() if isinstance(value, Mapping) else ()
+    if isinstance(value, (list, tuple)):
+        items = enumerate(value)
+    return [(key, item) for key, item in items if isinstance(item, Metric)]
 
 
 def _copied(saved: Any, device: torch.device) -> Any:

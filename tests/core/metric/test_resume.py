@@ -8,8 +8,10 @@ from glowplug import (
     Engine,
     EpochWise,
     Events,
+    GlowplugWarning,
     Metric,
     RunningBatchWise,
+    RunningEpochWise,
     SingleEpochRunningBatchWise,
 )
 
@@ -144,6 +146,60 @@ def test_metrics_without_state_attach_all_the_same():
     Plain().attach(engine, "plain")
     assert engine.run(DATA).metrics == {"plain": 15.0}
     assert "handlers" not in engine.state_dict()
+
+
+@pytest.mark.parametrize("combined", [False, True])
+def test_M_071_what_holds_a_metric_without_state_has_none(combined):
+    """A combination with a part that declares no state is left out of the engine's, which can still be saved."""
+
+    class Plain(Total):
+        _state_dict_all_req_keys = ()
+
+    engine = Engine(lambda engine, batch: batch)
+    metric = Total() + (Plain() if combined else Total())
+    metric.attach(engine, "sum")
+    assert engine.run(DATA).metrics == {"sum": 30.0}
+    assert ("handlers" in engine.state_dict()) is not combined
+
+
+@pytest.mark.parametrize("stop", [2, 4, 6, 8])
+def test_M_021_M_027_running_epoch_wise_goes_on(stop):
+    """Stopped in mid-epoch nothing is lost; after an epoch's last iteration its output is, and a warning says so."""
+
+    def engine_with_total():
+        engine = Engine(lambda engine, batch: batch)
+        Total().attach(engine, "total", RunningEpochWise())
+        return engine
+
+    engine, states = engine_with_total(), []
+    engine.add_event_handler(Events.ITERATION_COMPLETED(once=stop), lambda e: states.append(e.state_dict()))
+    assert engine.run(DATA, max_epochs=EPOCHS).metrics == {"total": 24.0}
+    fresh = engine_with_total()
+    fresh.load_state_dict(states[0])
+    if stop % len(DATA):
+        assert fresh.run(DATA, max_epochs=EPOCHS).metrics == {"total": 24.0}
+    else:
+        with pytest.warns(GlowplugWarning, match=f"after iteration {stop}, whose output was not saved"):
+            assert fresh.run(DATA, max_epochs=EPOCHS).metrics == {"total": 16.0}
+
+
+def test_M_021_a_loaded_state_skips_no_output_of_another_run():
+    """Only the lost output is left out: a run that starts anew takes all, None among them."""
+    seen = []
+
+    class Seen(Total):
+        def update(self, output):
+            seen.append(output)
+
+    engine = Engine(lambda engine, batch: None)
+    Seen().attach(engine, "seen", RunningEpochWise())
+    engine.run(DATA)
+    fresh = Engine(lambda engine, batch: None)
+    Seen().attach(fresh, "seen", RunningEpochWise())
+    fresh.load_state_dict(engine.state_dict())
+    fresh.state.max_epochs = None
+    fresh.run(DATA)
+    assert seen == [None, None]
 
 
 def test_M_070_one_rank_can_save_an_engine_alone(run_ranks):
