@@ -14,14 +14,16 @@ from glowplug import Engine, Events, Phase
 from .programs import EVENTS, Function, Interrupted, OnEngine, OnModel, Program
 from .reference_model import ScriptedError
 
-# A program is a large example; the time for one says nothing about the engine.
-CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-settings.register_profile("ci", CALM, max_examples=2_000, derandomize=True)
-settings.register_profile(
-    "campaign", CALM, max_examples=int(os.environ.get("GLOWPLUG_CAMPAIGN_EXAMPLES", "100000")), database=None
+EXAMPLES = int(os.environ.get("GLOWPLUG_EXAMPLES", "2000"))
+# A program is a large example; the time for one says nothing about the engine. A campaign looks elsewhere each time.
+PROFILE = settings(
+    max_examples=EXAMPLES,
+    derandomize=EXAMPLES <= 2_000,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-PROFILE = settings.get_profile("campaign" if os.environ.get("GLOWPLUG_CAMPAIGN") else "ci")
-A_TENTH = settings(PROFILE, max_examples=PROFILE.max_examples // 10)
+A_TENTH = settings(PROFILE, max_examples=max(1, EXAMPLES // 10))
 
 FIRED_BY_HAND = [name for name in EVENTS if name not in {"EXCEPTION_RAISED", "TERMINATE_SINGLE_EPOCH"}]
 small = st.integers(0, 5)
