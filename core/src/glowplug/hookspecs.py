@@ -335,7 +335,9 @@ def glowplug_save_handler(uri: str) -> Callable[..., Any] | None:
         uri: an address with a scheme, as in ``"s3://bucket/run"``.
 
     Returns:
-        A save handler, called as ``handler(checkpoint, filename, metadata)``, or None: not a scheme of this plugin.
+        A save handler, called as ``handler(checkpoint, filename, metadata)``, or None: not a scheme of this plugin. With
+        the methods ``remove(filename)``, ``exists(filename) -> bool`` and ``locate(filename) -> str`` it is also asked to
+        remove what is no longer kept.
     """
 
 

@@ -1,4 +1,4 @@
-"""What to say to somebody who asks for a name that no plugin offers."""
+"""What to say to somebody who asks for a name, or an address, that no plugin knows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from glowplug.discovery import InstalledPlugin
     from glowplug.loading import PluginFailure
 
-__all__ = ["FIRST_PARTY", "explain_missing"]
+__all__ = ["FIRST_PARTY", "explain_missing", "explain_unknown_scheme"]
 
 FIRST_PARTY = {
     "Accuracy": "glowplug-metrics",
@@ -67,7 +67,9 @@ def explain_missing(
             return broken
     sentences = [f"no plugin offers the {kind} {name!r}", *_elsewhere(kind, name, offered)]
     if distribution is None:
-        sentences += _hints(kind, name, offered, blocked, failures)
+        matches = get_close_matches(name, {*offered.get(kind, ()), *FIRST_PARTY}, n=1)
+        sentences += [f"Did you mean {match}?" for match in matches]
+        sentences += _not_asked(blocked, failures)
     elif len(sentences) == 1:
         state = "".join(
             f" (version {plugin.version} is installed, and blocked by {plugin.blocked_by})"
@@ -84,17 +86,32 @@ def _elsewhere(kind: str, name: str, offered: Mapping[str, Collection[str]]) -> 
             yield f"It is a {other}: from {home} import {name}"
 
 
-def _hints(
-    kind: str,
-    name: str,
-    offered: Mapping[str, Collection[str]],
-    blocked: Sequence[InstalledPlugin],
-    failures: Sequence[PluginFailure],
-) -> Iterator[str]:
-    """Say what may be behind a name that nobody knows: a slip, a blocked plugin, a broken one."""
-    matches = get_close_matches(name, {*offered.get(kind, ()), *FIRST_PARTY}, n=1)
-    if matches:
-        yield f"Did you mean {matches[0]}?"
+def explain_unknown_scheme(
+    uri: str, blocked: Sequence[InstalledPlugin], failures: Sequence[PluginFailure]
+) -> PluginNotFoundError:
+    """Make the error for an address that no loaded plugin can store anything under.
+
+    Args:
+        uri: the address.
+        blocked: the plugins that the user's settings keep from loading.
+        failures: the plugins that do not work.
+
+    Example:
+        >>> print(explain_unknown_scheme("s3://bucket/run", [], []))
+        no plugin stores files under an address that begins with s3: got 's3://bucket/run'. Install a plugin whose hook glowplug_save_handler(uri) answers for s3://, write that hook (glowplug.hookspecs shows one), give a function (checkpoint, filename, metadata) instead of the address, or the path of a folder
+    """
+    scheme = uri.partition("://")[0]
+    remedy = (
+        f"Install a plugin whose hook glowplug_save_handler(uri) answers for {scheme}://, write that hook"
+        " (glowplug.hookspecs shows one), give a function (checkpoint, filename, metadata) instead of the address,"
+        " or the path of a folder"
+    )
+    problem = f"no plugin stores files under an address that begins with {scheme}: got {uri!r}"
+    return PluginNotFoundError(". ".join([problem, remedy, *_not_asked(blocked, failures)]))
+
+
+def _not_asked(blocked: Sequence[InstalledPlugin], failures: Sequence[PluginFailure]) -> Iterator[str]:
+    """Say who may know more and could not be asked: the blocked plugins, and the broken ones."""
     if blocked:
         listed = ", ".join(f"{plugin.distribution} ({plugin.blocked_by})" for plugin in blocked)
         yield f"These plugins are blocked: {listed}"

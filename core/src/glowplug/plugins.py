@@ -33,7 +33,7 @@ from glowplug.loading import (
     load_plugin,
     one_line,
 )
-from glowplug.missing import explain_missing
+from glowplug.missing import explain_missing, explain_unknown_scheme
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -442,21 +442,33 @@ def to_scalar(value: Any) -> float | None:
     return get_registry().to_scalar(value)
 
 
-def save_handler(uri: str) -> Callable[..., Any] | None:
-    """Ask the installed plugins for the save handler of an address.
+def save_handler(uri: str) -> Callable[..., Any]:
+    """Ask the installed plugins for the save handler of an address; for handlers that store files.
+
+    A plugin that raises, or answers with something else, is warned of once and not asked again.
 
     Args:
         uri: an address with a scheme, as in ``"s3://bucket/run"``.
 
     Returns:
-        A save handler, or None: no plugin knows the scheme.
+        A save handler, called as ``handler(checkpoint, filename, metadata)``.
+
+    Raises:
+        PluginNotFoundError: no plugin knows the scheme; the text says what to do.
 
     Example:
         >>> with use_registry(Registry([])):
-        ...     save_handler("s3://bucket/run") is None
-        True
+        ...     try:
+        ...         save_handler("s3://bucket/run")
+        ...     except ImportError as error:
+        ...         print(str(error).partition(":")[0])
+        no plugin stores files under an address that begins with s3
     """
-    return get_registry().save_handler(uri)
+    registry = get_registry()
+    found = registry.save_handler(uri)
+    if found is None:
+        raise explain_unknown_scheme(uri, registry.blocked, registry.failures)
+    return found
 
 
 def _index(offers: Iterable[tuple[Plugin, Spec]]) -> dict[str, list[tuple[Plugin, Spec]]]:

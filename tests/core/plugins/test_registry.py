@@ -284,14 +284,17 @@ def test_P1_hook_that_fails_in_a_run_is_told_of_once(site, name, body, cause):
 
 
 def test_save_handler_of_an_address(site):
-    """The plugin that knows the scheme says where a checkpoint goes."""
+    """The plugin that knows the scheme says where a checkpoint goes; a scheme that none knows is an error that says so."""
     site.add(
         "acme-s3",
         "GLOWPLUG_API = 1\ndef glowplug_save_handler(uri): return print if uri.startswith('s3://') else None\n",
     )
     with use_registry(registry_of(site)):
         assert plugins.save_handler("s3://bucket/run") is print
-        assert plugins.save_handler("gs://bucket/run") is None
+        with pytest.raises(
+            PluginNotFoundError, match=r"begins with gs: got 'gs://bucket/run'\. Install a plugin whose"
+        ):
+            plugins.save_handler("gs://bucket/run")
 
 
 def test_checks_of_the_plugins(site):

@@ -13,13 +13,14 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 from glowplug import CallableEventWithFilter, EventEnum, Events, EventsList, Phase, RemovableEventHandle
 from glowplug.distributed import rank
 from glowplug.exceptions import GlowplugWarning
+from glowplug.plugins import save_handler as handler_of_address
 from glowplug.typing import EngineProtocol
 from glowplug_model_checkpoint import filenames
 from glowplug_model_checkpoint.disk_saver import DiskSaver
 from glowplug_model_checkpoint.objects import check_objects, load_states, read, states
 from glowplug_model_checkpoint.ranks import alone, check_rank, together
 from glowplug_model_checkpoint.retention import Item, Retention, item_from, plain_number, without
-from glowplug_model_checkpoint.save_handler import BaseSaveHandler, three_arguments
+from glowplug_model_checkpoint.save_handler import BaseSaveHandler, is_address, three_arguments
 
 __all__ = ["Checkpoint", "CheckpointEvents"]
 
@@ -59,8 +60,9 @@ class Checkpoint:
     Args:
         to_save: names and objects with ``state_dict()``; values may be mappings, lists and tuples of such objects. One
             object is saved as its bare state, several as a dict of states (H-017). The engine can be one of them.
-        save_handler: a folder, for a :class:`DiskSaver`; a :class:`BaseSaveHandler`; or a function
-            ``(checkpoint, filename, metadata)`` or ``(checkpoint, filename)``, whose files are never removed (H-025).
+        save_handler: a folder, for a :class:`DiskSaver`; an address such as ``"s3://bucket/run"``, for what an installed
+            plugin has for it; a :class:`BaseSaveHandler`; or a function ``(checkpoint, filename, metadata)`` or
+            ``(checkpoint, filename)``, whose files are never removed (H-025).
         filename_prefix: first part of each file name.
         score_function: ``f(engine) -> number``; higher is better.
         score_name: stands before the score in the file name. Without a ``score_function``, the metric of this name in
@@ -78,6 +80,7 @@ class Checkpoint:
     Raises:
         TypeError: an argument of the wrong type, such as an object without ``state_dict``.
         ValueError: a name that leads out of the folder, ``n_saved`` below 1, a pattern with unknown fields.
+        ImportError: an address that no installed plugin knows.
 
     Example:
         >>> import tempfile
@@ -460,6 +463,8 @@ class Checkpoint:
         return objects
 
     def _handler(self, save_handler: Any) -> Any:
+        if is_address(save_handler):
+            return handler_of_address(save_handler)
         if isinstance(save_handler, (str, Path)):
             return DiskSaver(
                 save_handler, save_on_rank=self.save_on_rank, filename_prefix=self.filename_prefix

@@ -15,6 +15,7 @@ from glowplug_model_checkpoint.checkpoint import AnyEvent, Checkpoint, ScoreFunc
 from glowplug_model_checkpoint.disk_saver import DiskSaver
 from glowplug_model_checkpoint.filenames import EXTENSION, check_part, has_prefix
 from glowplug_model_checkpoint.objects import read
+from glowplug_model_checkpoint.save_handler import is_address
 
 __all__ = ["ModelCheckpoint"]
 
@@ -25,7 +26,8 @@ class ModelCheckpoint(Checkpoint):
     The objects are given here, or where it is attached; in all else it is a :class:`Checkpoint`.
 
     Args:
-        dirname: the folder; ``~`` is expanded.
+        dirname: the folder, in which ``~`` is expanded; or an address such as ``"s3://bucket/run"``, for what an
+            installed plugin has for it, to which ``atomic``, ``require_empty`` and ``create_dir`` do not apply.
         filename_prefix: as for :class:`Checkpoint`, like all arguments that are not explained here.
         score_function: ``f(engine) -> number``; higher is better.
         score_name: a name for the score; alone, the metric that is the score.
@@ -44,8 +46,9 @@ class ModelCheckpoint(Checkpoint):
         **kwargs: for ``torch.save``.
 
     Raises:
-        TypeError: as for :class:`Checkpoint`.
-        ValueError: the same, and as for :class:`DiskSaver`.
+        TypeError: as for :class:`Checkpoint`; and arguments for ``torch.save`` with an address.
+        ValueError: as for :class:`Checkpoint`, and as for :class:`DiskSaver`.
+        ImportError: an address that no installed plugin knows.
 
     Example:
         >>> import tempfile
@@ -90,9 +93,15 @@ class ModelCheckpoint(Checkpoint):
         **kwargs: Any,
     ) -> None:
         leads = filename_pattern is None or filename_pattern.startswith("{filename_prefix}_")
-        super().__init__(
-            {} if to_save is None else to_save,
-            DiskSaver(
+        if is_address(dirname) and kwargs:
+            raise TypeError(
+                f"{', '.join(kwargs)} would be given to torch.save, which writes into a folder; the plugin that answers "
+                f"for {dirname!r} writes in its own way. Leave it out"
+            )
+        folder = (
+            None
+            if is_address(dirname)
+            else DiskSaver(
                 dirname,
                 atomic=atomic,
                 create_dir=create_dir,
@@ -100,7 +109,11 @@ class ModelCheckpoint(Checkpoint):
                 save_on_rank=save_on_rank,
                 filename_prefix=check_part("filename_prefix", filename_prefix) if leads else "",
                 **kwargs,
-            ),
+            )
+        )
+        super().__init__(
+            {} if to_save is None else to_save,
+            folder or dirname,
             filename_prefix=filename_prefix,
             score_function=score_function,
             score_name=score_name,

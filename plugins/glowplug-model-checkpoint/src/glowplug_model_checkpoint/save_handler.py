@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-__all__ = ["BaseSaveHandler", "SaveFunction", "three_arguments"]
+__all__ = ["BaseSaveHandler", "SaveFunction", "is_address", "three_arguments"]
 
 SaveFunction: TypeAlias = Callable[[Any, str, Mapping[str, Any]], object]
 
@@ -17,7 +18,8 @@ class BaseSaveHandler(ABC):
     """Stores checkpoints under file names, and removes them again (H-040).
 
     A call returns when the checkpoint is safe, and raises if it is not: what it returned from is recorded, and only then
-    are older checkpoints removed.
+    are older checkpoints removed. An object that has the same four methods counts as one without this base class, so that
+    a plugin that answers for an address needs nothing but the core.
 
     Example:
         >>> class InMemory(BaseSaveHandler):
@@ -34,6 +36,12 @@ class BaseSaveHandler(ABC):
         >>> saver.files
         {'model_1.pt': {'weight': 1}}
     """
+
+    @classmethod
+    def __subclasshook__(cls, other: type) -> Any:  # bool, or NotImplemented
+        methods = ("__call__", "remove", "exists", "locate")
+        is_alike = cls is BaseSaveHandler and all(callable(getattr(other, name, None)) for name in methods)
+        return is_alike or NotImplemented
 
     @abstractmethod
     def __call__(self, checkpoint: Any, filename: str, metadata: Mapping[str, Any] | None = None) -> None:
@@ -56,6 +64,16 @@ class BaseSaveHandler(ABC):
     def locate(self, filename: str) -> Path | str:
         """Return where a checkpoint is, for who wants to load it; the bare name by default."""
         return filename
+
+
+def is_address(place: object) -> bool:
+    """Return whether this is an address with a scheme, which a plugin knows what to do with, and no folder.
+
+    Example:
+        >>> is_address("s3://bucket/run"), is_address("runs/today"), is_address("C://runs")
+        (True, False, False)
+    """
+    return isinstance(place, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", place) is not None
 
 
 def three_arguments(save_handler: Callable[..., object]) -> SaveFunction:

@@ -1,0 +1,71 @@
+"""An address in the place of a folder: who answers for it, and what is said where nobody does."""
+
+import pytest
+
+from glowplug.exceptions import PluginNotFoundError
+from glowplug.plugins import Registry, use_registry
+from glowplug_model_checkpoint import BaseSaveHandler, Checkpoint, DiskSaver, ModelCheckpoint
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """A folder to work in, in which a mistaken address would leave its traces; no plugin is loaded."""
+    monkeypatch.chdir(tmp_path)
+    with use_registry(Registry([])):
+        yield tmp_path
+
+
+@pytest.mark.parametrize("make", [ModelCheckpoint, lambda address: Checkpoint({}, address)])
+@pytest.mark.parametrize("address", ["s3://bucket/run", "file:///tmp/run", "hf+https://hub/run"])
+def test_unknown_scheme_is_an_error_and_no_folder(elsewhere, make, address):
+    """The error names the scheme and the address, and nothing is created."""
+    with pytest.raises(
+        PluginNotFoundError,
+        match=f"begins with {address.partition(':')[0]}: got '{address}'".replace("+", r"\+"),
+    ):
+        make(address)
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_arguments_for_torch_save_have_no_place_at_an_address():
+    """They would be dropped in silence."""
+    with pytest.raises(TypeError, match=r"pickle_protocol would be given to torch\.save"):
+        ModelCheckpoint("s3://bucket/run", pickle_protocol=4)
+
+
+@pytest.mark.parametrize("folder", ["C://runs", "runs//today", "runs"])
+def test_what_looks_a_little_like_an_address_is_a_folder(elsewhere, folder):
+    """A drive letter is no scheme, and a path may hold two slashes."""
+    assert isinstance(ModelCheckpoint(folder).save_handler, DiskSaver)
+    assert (elsewhere / folder).is_dir()
+
+
+def test_object_with_the_four_methods_needs_no_base_class(fake, model):
+    """It is asked to remove what is no longer kept; an object without them is only written to."""
+
+    class Store:
+        def __init__(self):
+            self.files = {}
+
+        def __call__(self, checkpoint, filename, metadata):
+            self.files[filename] = checkpoint
+
+        def remove(self, filename):
+            del self.files[filename]
+
+        def exists(self, filename):
+            return filename in self.files
+
+        def locate(self, filename):
+            return f"acme://{filename}"
+
+    store, written = Store(), []
+    assert not isinstance(written.append, BaseSaveHandler)
+    kept = Checkpoint({"model": model}, store)
+    listed = Checkpoint({"model": model}, lambda checkpoint, filename: written.append(filename))
+    for fake.state.iteration in (1, 2):
+        kept(fake)
+        listed(fake)
+    assert list(store.files) == ["model_2.pt"]
+    assert kept.last_checkpoint == "acme://model_2.pt"
+    assert written == ["model_1.pt", "model_2.pt"]

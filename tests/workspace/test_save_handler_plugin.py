@@ -1,0 +1,112 @@
+"""`ModelCheckpoint("acme://…")`: a distribution that pip installed says where the checkpoints go."""
+
+import json
+
+import pytest
+
+# Stores under a folder that the address names, and imports nothing but the core and torch.
+SAVER = """
+import os
+from pathlib import Path
+
+import torch
+
+
+class AcmeSaver:
+    def __init__(self, uri):
+        self.folder = Path(os.environ["ACME_ROOT"], uri.removeprefix("acme://"))
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def __call__(self, checkpoint, filename, metadata):
+        torch.save(checkpoint, self.folder / filename)
+
+    def remove(self, filename):
+        (self.folder / filename).unlink(missing_ok=True)
+
+    def exists(self, filename):
+        return (self.folder / filename).exists()
+
+    def locate(self, filename):
+        return f"acme://{self.folder.name}/{filename}"
+"""
+PLUGIN = """
+GLOWPLUG_API = 1
+
+
+def glowplug_save_handler(uri):
+    if not uri.startswith("acme://"):
+        return None
+    from acme_store.handler import AcmeSaver
+
+    return AcmeSaver(uri)
+"""
+
+# Trains three epochs, keeps the two latest checkpoints, and loads the state of the trainer in a second one.
+SCRIPT = """
+import json, sys
+from torch import nn
+
+from glowplug import Engine
+from glowplug.handlers import ModelCheckpoint
+
+model = nn.Linear(1, 1)
+def train():
+    trainer = Engine(lambda engine, batch: None)
+    checkpoint = ModelCheckpoint(sys.argv[1], n_saved=2, to_save={"model": model, "trainer": trainer})
+    trainer.attach(checkpoint)
+    return trainer, checkpoint
+
+trainer, checkpoint = train()
+trainer.run([1, 2], max_epochs=3)
+resumed, again = train()
+resumed.load_state_dict(trainer.state_dict())
+print(json.dumps([checkpoint.last_checkpoint, [item.filename for item in again.saved]]))
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(wheelhouse):
+    """A plugin that answers for acme://, and one whose hook raises."""
+    wheelhouse.add("acme-store", PLUGIN, handler=SAVER)
+    wheelhouse.add(
+        "acme-broken", "GLOWPLUG_API = 1\ndef glowplug_save_handler(uri): raise OSError('no licence')"
+    )
+    wheelhouse.install()
+    return wheelhouse
+
+
+def save_to(installed, address, tmp_path, plugins):
+    """Run the script with checkpoints under this address, in a process that may load these plugins."""
+    return installed.run(
+        "-c",
+        SCRIPT,
+        address,
+        GLOWPLUG_PLUGINS=f"model-checkpoint,{plugins}",
+        ACME_ROOT=str(tmp_path),
+    )
+
+
+def test_installed_plugin_stores_and_removes(installed, tmp_path):
+    """The plugin's saver gets every checkpoint, removes what is no longer kept, and is asked what is there at a resume."""
+    ended = save_to(installed, "acme://run-7", tmp_path, "acme-store")
+    assert ended.returncode == 0, ended.stderr
+    last, resumed = json.loads(ended.stdout)
+    names = ["checkpoint_4.pt", "checkpoint_6.pt"]
+    assert sorted(path.name for path in (tmp_path / "run-7").iterdir()) == names
+    assert resumed == names
+    assert last == "acme://run-7/checkpoint_6.pt"
+
+
+def test_address_that_nobody_answers_for(installed, tmp_path):
+    """The error names the scheme, what to install or write, and who could not be asked, with the reason."""
+    ended = save_to(installed, "acme://run-7", tmp_path, "acme-broken")
+    assert ended.returncode == 1
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith(
+        "glowplug.exceptions.PluginNotFoundError: no plugin stores files under an address that"
+    )
+    assert "begins with acme: got 'acme://run-7'" in last
+    assert "whose hook glowplug_save_handler(uri) answers for acme://" in last
+    assert "acme-broken (its hook glowplug_save_handler() failed: OSError: no licence)" in last
+    assert "acme-store (GLOWPLUG_PLUGINS=" in last
+    assert not list(tmp_path.iterdir())
