@@ -59,6 +59,28 @@ def test_M_080_runs_on_over_epochs_and_starts_anew_with_a_run():
     assert not average.is_attached(engine)
 
 
+@pytest.mark.parametrize(
+    ("epoch_bound", "expected"), [(True, [4.0, 3.0] * 2), (False, [4.0, 3.0, 3.5, 2.75])]
+)
+def test_M_080_epoch_bound(epoch_bound, expected):
+    """The former argument works, by place as in ignite, and says what stands in its stead."""
+    with pytest.warns(DeprecationWarning, match=r"usage=SingleEpochRunningBatchWise\(\)"):
+        average = RunningAverage(None, 0.5, lambda x: x, epoch_bound)
+    assert published(average, [4.0, 2.0], max_epochs=2) == expected
+
+
+def test_M_071_of_a_metric_that_declares_no_state():
+    """Such an average has no state in the engine's, which can be saved all the same."""
+
+    class Plain(Average):
+        _state_dict_all_req_keys = ()
+
+    engine = Engine(lambda engine, batch: batch)
+    RunningAverage(Plain()).attach(engine, "average")
+    engine.run([1.0])
+    assert "handlers" not in engine.state_dict()
+
+
 def test_M_080_of_a_metric():
     """The metric's value for each batch is averaged; the metric is reset in between."""
     batches = [

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, TypeAlias
 
 import torch
 
-from glowplug import Events, Metric, MetricUsage, RemovableEventHandle, RunningBatchWise, identity
+from glowplug import (
+    Events,
+    Metric,
+    MetricUsage,
+    RemovableEventHandle,
+    RunningBatchWise,
+    SingleEpochRunningBatchWise,
+    identity,
+)
 from glowplug.distributed import all_reduce, world_size
 from glowplug.exceptions import NotComputableError
 from glowplug.typing import EngineProtocol
@@ -46,6 +55,7 @@ class RunningAverage(Metric):
         src: the metric, which is updated at each iteration, averaged and reset. It belongs to this average alone.
         alpha: above 0, and at most 1: how much of the former average stays.
         output_transform: without ``src``: makes a number or a tensor of the engine's output.
+        epoch_bound: deprecated: whether each epoch starts anew where :meth:`attach` is given no usage.
         device: without ``src``: see ``glowplug.Metric``. Tensors stay where they are.
         skip_unrolling: see ``glowplug.Metric``.
 
@@ -70,13 +80,21 @@ class RunningAverage(Metric):
         src: Metric | None = None,
         alpha: float = 0.98,
         output_transform: Callable[[Any], Any] | None = None,
-        *,
+        epoch_bound: bool | None = None,
         device: str | torch.device | None = None,
         skip_unrolling: bool = False,
     ) -> None:
         _check_arguments(src, alpha, output_transform, device)
+        if epoch_bound is not None:
+            warnings.warn(
+                "epoch_bound is the former way to say attach(..., usage=SingleEpochRunningBatchWise()) for True, and "
+                "RunningBatchWise(), which is the default, for False",
+                DeprecationWarning,
+                stacklevel=2,
+            )
         self.src = src
         self.alpha = alpha
+        self.epoch_bound = epoch_bound
         super().__init__(
             output_transform or identity,
             "cpu" if device is None else device,
@@ -112,6 +130,12 @@ class RunningAverage(Metric):
         if self.src is not None or world_size() == 1:
             return self._average
         return all_reduce(self._average) / world_size()
+
+    def usage_or_default(self, usage: str | MetricUsage | None) -> MetricUsage:
+        """Return the usage that an argument stands for."""
+        if usage is None and self.epoch_bound:
+            return SingleEpochRunningBatchWise()
+        return super().usage_or_default(usage)
 
     def iteration_completed(self, engine: EngineProtocol) -> None:
         """Move the average by the engine's output, or by the metric, which has just been updated with it."""
