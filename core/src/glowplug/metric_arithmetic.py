@@ -1,4 +1,10 @@
-"""Arithmetic on metrics: each operator gives a :class:`~glowplug.metrics_lambda.MetricsLambda`."""
+"""Arithmetic on metrics: each operator gives a :class:`~glowplug.metrics_lambda.MetricsLambda`.
+
+So does each of a fixed set of the methods that tensors have (M-043): those that formulas over per-class values and
+confusion matrices are written with. All else goes through ``map``, and an unknown attribute is an AttributeError at once:
+``hasattr`` tells the truth, and a typo does not wait for the first compute. Methods that mean something else on an object
+that holds state, such as ``to``, ``cpu`` and ``float``, are left out on purpose.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +16,31 @@ if TYPE_CHECKING:
     from glowplug.metrics_lambda import MetricsLambda
 
 
+TENSOR_METHODS = frozenset({"exp", "log", "max", "mean", "min", "pow", "sqrt", "std", "sum"})
+"""The methods of tensors that metrics have as well: ``f1.mean()`` is a metric (M-043)."""
+
+
 class MetricArithmetic:
-    """What a metric gains from Python's operators, and :meth:`map` for everything else (M-040 to M-043)."""
+    """What a metric gains from Python's operators, and :meth:`map` for everything else (M-040 to M-043).
+
+    Example:
+        >>> import torch
+        >>> from glowplug.metric import Metric
+        >>> class Matrix(Metric):
+        ...     def reset(self):
+        ...         self.value = torch.zeros(2, 2)
+        ...
+        ...     def update(self, output):
+        ...         self.value += output
+        ...
+        ...     def compute(self):
+        ...         return self.value
+        >>> matrix = Matrix()
+        >>> share = matrix.diag().sum() / matrix.sum()
+        >>> matrix.update(torch.tensor([[5, 1], [1, 3]]))
+        >>> share.compute()
+        tensor(0.8000)
+    """
 
     # numpy's scalars and arrays on the left of an operator leave it to the metric.
     __array_ufunc__ = None
@@ -98,6 +127,75 @@ class MetricArithmetic:
     def __abs__(self) -> MetricsLambda:
         return self.map(operator.abs)
 
+    # Methods of tensors
+
+    def mean(self, *args: Any, **kwargs: Any) -> MetricsLambda:
+        """Return a metric: the mean, over the dimensions given or all."""
+        return self.map(_Method("mean"), *args, **kwargs)
+
+    def sum(self, *args: Any, **kwargs: Any) -> MetricsLambda:
+        """Return a metric: the sum, over the dimensions given or all."""
+        return self.map(_Method("sum"), *args, **kwargs)
+
+    def min(self, *args: Any, **kwargs: Any) -> MetricsLambda:
+        """Return a metric: the smallest element, as ``torch.Tensor.min`` with the same arguments."""
+        return self.map(_Method("min"), *args, **kwargs)
+
+    def max(self, *args: Any, **kwargs: Any) -> MetricsLambda:
+        """Return a metric: the largest element, as ``torch.Tensor.max`` with the same arguments."""
+        return self.map(_Method("max"), *args, **kwargs)
+
+    def std(self, *args: Any, **kwargs: Any) -> MetricsLambda:
+        """Return a metric: the standard deviation, over the dimensions given or all."""
+        return self.map(_Method("std"), *args, **kwargs)
+
+    def clamp(self, *args: Any, **kwargs: Any) -> MetricsLambda:
+        """Return a metric: each element within bounds, as ``torch.Tensor.clamp`` with the same arguments."""
+        return self.map(_Method("clamp"), *args, **kwargs)
+
+    def diag(self, diagonal: int = 0) -> MetricsLambda:
+        """Return a metric: the diagonal of a matrix; the matrix that has a vector as its diagonal."""
+        return self.map(_Method("diag"), diagonal)
+
+    def trace(self) -> MetricsLambda:
+        """Return a metric: the sum of the diagonal."""
+        return self.map(_Method("trace"))
+
+    def sqrt(self) -> MetricsLambda:
+        """Return a metric: the square root of each element."""
+        return self.map(_Method("sqrt"))
+
+    def exp(self) -> MetricsLambda:
+        """Return a metric: the exponential of each element."""
+        return self.map(_Method("exp"))
+
+    def log(self) -> MetricsLambda:
+        """Return a metric: the natural logarithm of each element."""
+        return self.map(_Method("log"))
+
+    def item(self) -> MetricsLambda:
+        """Return a metric: the one element, as a Python number."""
+        return self.map(_Method("item"))
+
+    def tolist(self) -> MetricsLambda:
+        """Return a metric: the elements, as lists of Python numbers."""
+        return self.map(_Method("tolist"))
+
+
+def call_method(value: Any, name: str, *args: Any, **kwargs: Any) -> Any:
+    """Call a method of a tensor; of a number, which has none of them, that of the tensor with this number.
+
+    Example:
+        >>> import torch
+        >>> call_method(torch.tensor([1.0, 3.0]), "mean")
+        tensor(2.)
+    """
+    if isinstance(value, (int, float)):
+        import torch
+
+        value = torch.tensor(value, dtype=torch.float64)
+    return getattr(value, name)(*args, **kwargs)
+
 
 class _reflected:  # noqa: N801 - used as a function; a class so that it can be pickled and compared
     """A binary operator with its arguments swapped."""
@@ -110,3 +208,16 @@ class _reflected:  # noqa: N801 - used as a function; a class so that it can be 
 
     def __repr__(self) -> str:
         return f"reflected {self.operation.__name__}"
+
+
+class _Method:
+    """A call of a method of the value; unlike ``operator.methodcaller``, its arguments may be metrics."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        return getattr(value, self.name)(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"method {self.name}"

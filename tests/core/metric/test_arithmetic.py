@@ -87,6 +87,41 @@ def test_M_043_map_applies_a_function():
     assert with_value(2).map(max, with_value(5)).compute() == 5
 
 
+@pytest.mark.parametrize(
+    ("formula", "expected"),
+    [
+        (lambda m: m.mean(), 2.5),
+        (lambda m: m.mean(dim=0), [2.0, 3.0]),
+        (lambda m: m.sum(), 10.0),
+        (lambda m: m.sum(1), [3.0, 7.0]),
+        (lambda m: m.min(), 1.0),
+        (lambda m: m.max(), 4.0),
+        (lambda m: m.sum(0).std(), 2.0**0.5),
+        (lambda m: m.clamp(max=2.0), [[1.0, 2.0], [2.0, 2.0]]),
+        (lambda m: m.clamp(min=m.mean()), [[2.5, 2.5], [3.0, 4.0]]),
+        (lambda m: m.diag(), [1.0, 4.0]),
+        (lambda m: m.diag(1), [2.0]),
+        (lambda m: m.trace(), 5.0),
+        (lambda m: m.sqrt()[1][1], 2.0),
+        (lambda m: m.exp().log(), [[1.0, 2.0], [3.0, 4.0]]),
+        (lambda m: m.diag().sum() / (m.sum(dim=1) + 1), [5 / 4, 5 / 8]),
+    ],
+)
+def test_M_043_methods_of_tensors(formula, expected):
+    """The methods that formulas are written with are there, with their arguments, and give metrics."""
+    matrix = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    value = formula(with_value(matrix)).compute()
+    torch.testing.assert_close(value, torch.tensor(expected))
+
+
+def test_M_043_python_values():
+    """item() and tolist() leave tensors behind; a formula with methods can be pickled and goes on by itself."""
+    assert with_value(torch.tensor([3])).item().compute() == 3
+    rows = with_value(torch.tensor([[1, 2], [3, 4]])).tolist()
+    assert pickle.loads(pickle.dumps(rows)).compute() == [[1, 2], [3, 4]]
+    assert repr(rows.function) == "method tolist"
+
+
 def test_M_044_constants_and_keywords():
     """Arguments by name count, and metrics among them stand for their values."""
     combined = MetricsLambda(lambda a, b, *, c, d: (a, b, c, d), 1, with_value(2), c=with_value(3), d="x")
