@@ -121,6 +121,8 @@ def _restore_own(metric: Metric, own: Mapping[str, Any], *place: int) -> None:
             _restore_own(part, own[name] if key is None else own[name][key], *place)
         if not parts:
             setattr(metric, name, _copied(own[name], metric.device))
+    if "_result" in vars(metric):
+        vars(metric)["_result"] = None  # what compute() kept was the value of other data (M-061)
     metric.keep_for_epoch(*place or (None,))
 
 

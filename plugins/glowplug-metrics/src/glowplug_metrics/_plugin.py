@@ -20,9 +20,64 @@ def glowplug_metrics() -> list[MetricSpec]:
             summary="Mean of a number or tensor over the samples.",
         ),
         MetricSpec(
+            name="AveragePrecision",
+            target="glowplug_metrics.curves:AveragePrecision",
+            summary="Average precision of scores and labels, through scikit-learn.",
+        ),
+        MetricSpec(
+            name="EpochMetric",
+            target="glowplug_metrics.epoch_metric:EpochMetric",
+            summary="Any function of all predictions and targets of an epoch.",
+        ),
+        MetricSpec(
+            name="Frequency",
+            target="glowplug_metrics.frequency:Frequency",
+            summary="Items per second, over all processes.",
+        ),
+        MetricSpec(
+            name="GeometricAverage",
+            target="glowplug_metrics.accumulation:GeometricAverage",
+            summary="Geometric mean of a number or tensor over the samples.",
+        ),
+        MetricSpec(
             name="Loss",
             target="glowplug_metrics.loss:Loss",
             summary="Mean of a loss function over the samples.",
+        ),
+        MetricSpec(
+            name="MeanAbsoluteError",
+            target="glowplug_metrics.regression:MeanAbsoluteError",
+            summary="Mean absolute error of predicted numbers.",
+        ),
+        MetricSpec(
+            name="MeanSquaredError",
+            target="glowplug_metrics.regression:MeanSquaredError",
+            summary="Mean squared error of predicted numbers.",
+        ),
+        MetricSpec(
+            name="MetricGroup",
+            target="glowplug_metrics.metric_group:MetricGroup",
+            summary="Several metrics attached as one, with one output_transform.",
+        ),
+        MetricSpec(
+            name="PrecisionRecallCurve",
+            target="glowplug_metrics.curves:PrecisionRecallCurve",
+            summary="Precisions, recalls and thresholds, through scikit-learn.",
+        ),
+        MetricSpec(
+            name="ROC_AUC",
+            target="glowplug_metrics.curves:ROC_AUC",
+            summary="Area under the ROC curve, through scikit-learn.",
+        ),
+        MetricSpec(
+            name="RocCurve",
+            target="glowplug_metrics.curves:RocCurve",
+            summary="Rates of false and true positives and thresholds, through scikit-learn.",
+        ),
+        MetricSpec(
+            name="RootMeanSquaredError",
+            target="glowplug_metrics.regression:RootMeanSquaredError",
+            summary="Root of the mean squared error of predicted numbers.",
         ),
         MetricSpec(
             name="RunningAverage",

@@ -1,4 +1,4 @@
-"""VariableAccumulation and Average: numbers and tensors, gathered up over the examples."""
+"""VariableAccumulation, Average and GeometricAverage: numbers and tensors, gathered up over the examples."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from glowplug.distributed import all_gather, world_size
 from glowplug.exceptions import NotComputableError
 from glowplug_metrics.accumulator import follow
 
-__all__ = ["Average", "VariableAccumulation", "add_examples"]
+__all__ = ["Average", "GeometricAverage", "VariableAccumulation", "add_examples", "add_logarithms"]
 
 
 def add_examples(total: torch.Tensor, output: torch.Tensor | float) -> torch.Tensor:
@@ -25,6 +25,16 @@ def add_examples(total: torch.Tensor, output: torch.Tensor | float) -> torch.Ten
     if isinstance(output, torch.Tensor) and output.ndim > 1:
         output = output.sum(dim=0)
     return total + output
+
+
+def add_logarithms(total: torch.Tensor, output: torch.Tensor | float) -> torch.Tensor:
+    """Return the total plus the logarithm of an output; see :func:`add_examples`.
+
+    Example:
+        >>> add_logarithms(torch.tensor(1.0), 1)
+        tensor(1.)
+    """
+    return add_examples(total, torch.as_tensor(output, dtype=total.dtype, device=total.device).log())
 
 
 class VariableAccumulation(Metric):
@@ -140,3 +150,40 @@ class Average(VariableAccumulation):
         if self.num_examples == 0:
             raise NotComputableError("Average has seen no example since it was reset")
         return self.accumulator / self.num_examples
+
+
+class GeometricAverage(VariableAccumulation):
+    """The geometric mean of a positive number or tensor over the examples: the n-th root of their product (M-082).
+
+    Args:
+        output_transform: makes a number or a tensor of the engine's output. A tensor with two or more dimensions is a batch,
+            whose first dimension is averaged over. A value of 0 makes the mean 0, a negative one NaN.
+        device: where the sum of logarithms starts; it follows the outputs to their device.
+        skip_unrolling: see ``glowplug.Metric``.
+
+    Example:
+        >>> average = GeometricAverage()
+        >>> average.update(2.0)
+        >>> average.update(8.0)
+        >>> round(average.compute().item(), 12)
+        4.0
+    """
+
+    def __init__(
+        self,
+        output_transform: Callable[[Any], Any] = identity,
+        device: str | torch.device = "cpu",
+        skip_unrolling: bool = False,
+    ) -> None:
+        super().__init__(add_logarithms, output_transform, device, skip_unrolling)
+
+    @sync_all_reduce("accumulator", "num_examples")
+    def _computed(self) -> Any:
+        """Return the mean, a float64 tensor.
+
+        Raises:
+            NotComputableError: there has been no example.
+        """
+        if self.num_examples == 0:
+            raise NotComputableError("GeometricAverage has seen no example since it was reset")
+        return (self.accumulator / self.num_examples).exp()

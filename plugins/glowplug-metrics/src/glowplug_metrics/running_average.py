@@ -184,7 +184,9 @@ class _SourceOfAverage(MetricUsage):
 
     def __init__(self, usage: MetricUsage, average: RunningAverage) -> None:
         self._average = average
-        super().__init__(usage.STARTED, usage.COMPLETED, Events.ITERATION_COMPLETED)
+        # In a MetricGroup this is no event at all: the group updates the average by hand, and that its metric.
+        updated = usage.ITERATION_COMPLETED and Events.ITERATION_COMPLETED
+        super().__init__(usage.STARTED, usage.COMPLETED, updated)
 
     def _identity(self) -> tuple[Any, ...]:
         return (*super()._identity(), id(self._average))

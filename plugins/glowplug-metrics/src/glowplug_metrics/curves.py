@@ -1,0 +1,125 @@
+"""ROC_AUC, AveragePrecision and their curves, as scikit-learn computes them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from glowplug import identity
+from glowplug_metrics.epoch_metric import EpochMetric
+
+__all__ = ["ROC_AUC", "AveragePrecision", "PrecisionRecallCurve", "RocCurve"]
+
+
+class _Curve(EpochMetric):
+    """A function of scikit-learn on scores and labels."""
+
+    _function: str
+    """The name of the function in ``sklearn.metrics``."""
+
+    def __init__(
+        self,
+        output_transform: Callable[[Any], Any] = identity,
+        check_compute_fn: bool = False,
+        device: str | torch.device = "cpu",
+        skip_unrolling: bool = False,
+    ) -> None:
+        _function_of_sklearn(type(self).__name__, self._function)
+        super().__init__(self._computed, output_transform, check_compute_fn, device, skip_unrolling)
+
+    @classmethod
+    def _computed(cls, y_pred: torch.Tensor, y: torch.Tensor) -> Any:
+        function = _function_of_sklearn(cls.__name__, cls._function)
+        values = function(y.cpu().numpy(), y_pred.cpu().double().numpy())  # numpy has no bfloat16
+        if isinstance(values, tuple):
+            return tuple(torch.from_numpy(value.copy()) for value in values)  # some run backwards
+        return float(values)
+
+
+class ROC_AUC(_Curve):  # noqa: N801 - ignite's name
+    """The area under the receiver operating characteristic curve, by ``sklearn.metrics.roc_auc_score`` (M-089).
+
+    The output is ``(y_pred, y)``, or a mapping with these keys: scores, and labels 0 and 1, both of shape (N,), or (N, C) for
+    the mean over C labels. All scores of the epoch are kept; see :class:`EpochMetric`.
+
+    Args:
+        output_transform: makes ``(y_pred, y)`` of the engine's output, for example probabilities of logits.
+        check_compute_fn: try it on the first batch, and warn if it fails there.
+        device: where the outputs are kept.
+        skip_unrolling: see ``glowplug.Metric``.
+
+    Raises:
+        ModuleNotFoundError: scikit-learn is not installed; ``glowplug-metrics[sklearn]`` brings it.
+
+    Example:
+        >>> metric = ROC_AUC()
+        >>> metric.update((torch.tensor([0.1, 0.4, 0.35, 0.8]), torch.tensor([0, 0, 1, 1])))
+        >>> metric.compute()
+        0.75
+    """
+
+    _function = "roc_auc_score"
+
+
+class AveragePrecision(_Curve):
+    """The average precision: a summary of the precision-recall curve, by ``sklearn.metrics.average_precision_score`` (M-089).
+
+    Outputs, arguments and errors are those of :class:`ROC_AUC`.
+
+    Example:
+        >>> metric = AveragePrecision()
+        >>> metric.update((torch.tensor([0.1, 0.4, 0.35, 0.8]), torch.tensor([0, 0, 1, 1])))
+        >>> round(metric.compute(), 3)
+        0.833
+    """
+
+    _function = "average_precision_score"
+
+
+class RocCurve(_Curve):
+    """The receiver operating characteristic curve, by ``sklearn.metrics.roc_curve`` (M-089).
+
+    Its value is a tuple of three tensors: the rates of false positives and of true positives, and the thresholds, of which
+    the first is infinite. Outputs, arguments and errors are those of :class:`ROC_AUC`, with one label an example.
+
+    Example:
+        >>> metric = RocCurve()
+        >>> metric.update((torch.tensor([0.1, 0.4, 0.35, 0.8]), torch.tensor([0, 0, 1, 1])))
+        >>> false, true, thresholds = metric.compute()
+        >>> true.tolist()
+        [0.0, 0.5, 0.5, 1.0, 1.0]
+    """
+
+    _function = "roc_curve"
+
+
+class PrecisionRecallCurve(_Curve):
+    """The precision-recall curve, by ``sklearn.metrics.precision_recall_curve`` (M-089).
+
+    Its value is a tuple of three tensors: precisions, recalls, and the thresholds, which are one fewer. Outputs, arguments and
+    errors are those of :class:`ROC_AUC`, with one label an example.
+
+    Example:
+        >>> metric = PrecisionRecallCurve()
+        >>> metric.update((torch.tensor([0.1, 0.4, 0.35, 0.8]), torch.tensor([0, 0, 1, 1])))
+        >>> precisions, recalls, thresholds = metric.compute()
+        >>> recalls.tolist()
+        [1.0, 1.0, 0.5, 0.5, 0.0]
+    """
+
+    _function = "precision_recall_curve"
+
+
+def _function_of_sklearn(metric: str, name: str) -> Callable[..., Any]:
+    try:
+        function: Callable[..., Any] = getattr(importlib.import_module("sklearn.metrics"), name)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"{metric} computes its value with scikit-learn, which is not installed: "
+            "pip install 'glowplug-metrics[sklearn]'",
+            name=error.name,
+        ) from error
+    return function

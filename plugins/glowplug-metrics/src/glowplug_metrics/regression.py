@@ -1,0 +1,152 @@
+"""The mean errors of predicted numbers: absolute, squared, and the root of the squared."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import Any
+
+import torch
+
+from glowplug import Metric, sync_all_reduce
+from glowplug.exceptions import NotComputableError
+from glowplug_metrics.accumulator import summand, wide_dtype
+
+__all__ = ["MeanAbsoluteError", "MeanSquaredError", "RootMeanSquaredError", "difference"]
+
+
+def difference(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Return ``y_pred - y``, exact for integers and in no less than 32 bits.
+
+    Args:
+        y_pred: shape (N, ...).
+        y: the same shape; dimensions of size 1 behind the first may be missing, or be more.
+
+    Returns:
+        A tensor of the shape of ``y_pred``, without a graph.
+
+    Raises:
+        ValueError: shapes that do not go together.
+
+    Example:
+        >>> difference(torch.tensor([[1.0], [5.0]]), torch.tensor([2.0, 2.0]))
+        tensor([[-1.],
+                [ 3.]])
+    """
+    shapes = [[n for place, n in enumerate(x.shape) if place == 0 or n != 1] for x in (y_pred, y)]
+    if shapes[0] != shapes[1] or not shapes[0]:
+        raise ValueError(
+            f"y_pred {tuple(y_pred.shape)} and y {tuple(y.shape)} must have one shape, (N, ...) for N examples; bring them "
+            "to it with output_transform"
+        )
+    wide = wide_dtype(y.device)
+    predicted, target = (
+        x.detach() if x.is_floating_point() and x.itemsize >= 4 else x.detach().to(wide)  # noqa: PLR2004 - bytes
+        for x in (y_pred, y)
+    )
+    return predicted - target.reshape(predicted.shape)
+
+
+class _MeanError(Metric):
+    """The sum of a kind of error over all numbers, divided by the number of examples."""
+
+    _state_dict_all_req_keys = ("_sum", "_num_examples")
+
+    def reset(self) -> None:
+        """Forget all data."""
+        self._sum: torch.Tensor | float = 0.0
+        self._num_examples = 0
+
+    def update(self, output: Any) -> None:
+        """Add the errors of one batch.
+
+        Args:
+            output: ``(y_pred, y)``.
+        """
+        y_pred, y = output
+        if not (isinstance(y_pred, torch.Tensor) and isinstance(y, torch.Tensor)):
+            raise TypeError(
+                f"{type(self).__name__} takes tensors y_pred and y, got {type(y_pred).__name__} and {type(y).__name__}; "
+                "make them so with output_transform"
+            )
+        errors = self._errors(difference(y_pred, y))
+        self._sum += summand(errors.sum(dtype=wide_dtype(errors.device)))
+        self._num_examples += y.shape[0]
+
+    @sync_all_reduce("_sum", "_num_examples")
+    def compute(self) -> float:
+        """Return the mean over all examples of all processes.
+
+        Raises:
+            NotComputableError: there has been no example.
+        """
+        if self._num_examples == 0:
+            raise NotComputableError(f"{type(self).__name__} has seen no example since it was reset")
+        return float(self._sum) / self._num_examples
+
+    @staticmethod
+    @abstractmethod
+    def _errors(difference: torch.Tensor) -> torch.Tensor:
+        """Return the error of each number."""
+
+
+class MeanAbsoluteError(_MeanError):
+    """The mean absolute error: the sum of ``|y_pred - y|`` divided by the number of examples (M-091).
+
+    The output is ``(y_pred, y)``, both of shape (N, ...), or a mapping with these keys. Of several numbers an example, the
+    errors are added up; for the mean over all numbers flatten both with ``output_transform``.
+
+    The arguments are those of ``glowplug.Metric``. The sum stays on the device of the data, and no update waits for it.
+
+    Raises:
+        TypeError: at an update: not tensors.
+        ValueError: at an update: shapes that do not go together.
+
+    Example:
+        >>> error = MeanAbsoluteError()
+        >>> error.update((torch.tensor([1.0, 5.0]), torch.tensor([2.0, 2.0])))
+        >>> error.compute()
+        2.0
+    """
+
+    @staticmethod
+    def _errors(difference: torch.Tensor) -> torch.Tensor:
+        return difference.abs()
+
+
+class MeanSquaredError(_MeanError):
+    """The mean squared error: the sum of ``(y_pred - y)**2`` divided by the number of examples (M-091).
+
+    Outputs, arguments and errors are those of :class:`MeanAbsoluteError`.
+
+    Example:
+        >>> error = MeanSquaredError()
+        >>> error.update((torch.tensor([1.0, 5.0]), torch.tensor([2.0, 2.0])))
+        >>> error.compute()
+        5.0
+    """
+
+    @staticmethod
+    def _errors(difference: torch.Tensor) -> torch.Tensor:
+        return difference.square()
+
+
+class RootMeanSquaredError(MeanSquaredError):
+    """The square root of the mean squared error (M-091).
+
+    Outputs, arguments and errors are those of :class:`MeanAbsoluteError`.
+
+    Example:
+        >>> error = RootMeanSquaredError()
+        >>> error.update((torch.tensor([1.0, 5.0]), torch.tensor([1.0, 1.0])))
+        >>> error.compute() == 8**0.5
+        True
+    """
+
+    def compute(self) -> float:
+        """Return the root of the mean over all examples of all processes.
+
+        Raises:
+            NotComputableError: there has been no example.
+        """
+        return math.sqrt(super().compute())
