@@ -1,4 +1,4 @@
-"""What tests of handlers, loggers and metrics are made of."""
+"""What tests of handlers, loggers, metrics and save handlers are made of."""
 
 from __future__ import annotations
 
@@ -7,12 +7,55 @@ from typing import TYPE_CHECKING, Any
 from glowplug.testing.fake_engine import FakeEngine
 
 if TYPE_CHECKING:
+    from glowplug.testing.cases import HandlerCase, LoggerCase, MetricCase, SaveHandlerCase
+    from glowplug.testing.checking import check_handler, check_logger, check_metric, check_save_handler
+    from glowplug.testing.checks import CheckFailed
+    from glowplug.testing.contracts import (
+        HandlerContract,
+        LoggerContract,
+        MetricContract,
+        SaveHandlerContract,
+    )
     from glowplug.testing.engine_contract import EngineContract
+    from glowplug.testing.flaky_backend import FlakyBackend
 
-__all__ = ["EngineContract", "FakeEngine"]
+__all__ = [
+    "CheckFailed",
+    "EngineContract",
+    "FakeEngine",
+    "FlakyBackend",
+    "HandlerCase",
+    "HandlerContract",
+    "LoggerCase",
+    "LoggerContract",
+    "MetricCase",
+    "MetricContract",
+    "SaveHandlerCase",
+    "SaveHandlerContract",
+    "check_handler",
+    "check_logger",
+    "check_metric",
+    "check_save_handler",
+]
 
-# These need pytest, so they are imported when first asked for (PEP 562).
-_LAZY = {"EngineContract": "glowplug.testing.engine_contract"}
+# Imported when first asked for (PEP 562): who wants the fake does not pay for the checks, and contracts need pytest.
+_LAZY = {
+    "CheckFailed": "glowplug.testing.checks",
+    "EngineContract": "glowplug.testing.engine_contract",
+    "FlakyBackend": "glowplug.testing.flaky_backend",
+    "HandlerCase": "glowplug.testing.cases",
+    "HandlerContract": "glowplug.testing.contracts",
+    "LoggerCase": "glowplug.testing.cases",
+    "LoggerContract": "glowplug.testing.contracts",
+    "MetricCase": "glowplug.testing.cases",
+    "MetricContract": "glowplug.testing.contracts",
+    "SaveHandlerCase": "glowplug.testing.cases",
+    "SaveHandlerContract": "glowplug.testing.contracts",
+    "check_handler": "glowplug.testing.checking",
+    "check_logger": "glowplug.testing.checking",
+    "check_metric": "glowplug.testing.checking",
+    "check_save_handler": "glowplug.testing.checking",
+}
 
 
 def __getattr__(name: str) -> Any:

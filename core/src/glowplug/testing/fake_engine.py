@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from glowplug.dispatch import Channel, Dispatcher
 from glowplug.events import AnyEvent, EventEnum, Events
@@ -78,9 +78,9 @@ class FakeEngine(Dispatcher):
             self.fire(Events.COMPLETED)
         return self.fire(Events.TEARDOWN)
 
-    def attach(self, *handlers: Any) -> RemovableEventHandle:
+    def attach(self, *handlers: Any, on_error: Literal["raise", "disable"] = "raise") -> RemovableEventHandle:
         """Attach handlers as an engine does, and record them in ``attached``."""
-        handle = super().attach(*handlers)
+        handle = super().attach(*handlers, on_error=on_error)
         self.attached.extend(handlers)
         return handle
 
@@ -106,7 +106,7 @@ class FakeEngine(Dispatcher):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the attached stateful handlers."""
-        return {"handlers": self._stateful.state_dict()}
+        return {"handlers": self._stateful.state_dict(self)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Hand the state of stateful handlers over."""

@@ -1,0 +1,147 @@
+"""What a contract is told about the thing that it checks: how one is made, and how its doings are seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+__all__ = ["HandlerCase", "LoggerCase", "MetricCase", "SaveHandlerCase"]
+
+
+def _attach(handler: Any, engine: Any) -> Any:
+    return handler.attach(engine)
+
+
+@dataclass(frozen=True)
+class HandlerCase:
+    """A handler to be checked.
+
+    Args:
+        make: returns a new handler each time.
+        attach: ``f(handler, engine) -> handle``; ``handler.attach(engine)`` by default, with the handler's own event.
+        output: what the step of the engine returns; something that the handler can work with.
+        metrics: what there is in ``engine.state.metrics`` at the end of each iteration and epoch.
+        seconds_per_event: how long the handler may take at an event; 0.05 by default, more for one that writes files.
+        plugin: the plugin module, as in ``"acme_shout._plugin"``: it is imported in a fresh interpreter.
+        heavy: modules that this import must not bring along; all that is not of Python, glowplug or the plugin itself by
+            default.
+
+    Example:
+        >>> class Shout:
+        ...     def attach(self, engine):
+        ...         return engine.add_event_handler("epoch_completed", print)
+        >>> HandlerCase(make=Shout, metrics={"accuracy": 0.5}).seconds_per_event
+        0.05
+    """
+
+    make: Callable[[], Any]
+    attach: Callable[[Any, Any], Any] = _attach
+    output: Any = 0.5
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    seconds_per_event: float = 0.05
+    plugin: str | None = None
+    heavy: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class LoggerCase:
+    """A logger to be checked.
+
+    Args:
+        make: ``f(**options)``, returns a new logger that writes to the *same* place each time; the options are those of
+            ``glowplug.loggers.Logger``.
+        read: returns every scalar that is stored in that place as ``(name, step, value)``; those of one name in the order
+            in which they were stored.
+        borrowed: for a logger that can write to a run (file, connection...) that somebody else has opened: returns
+            such a logger, and a function that tells whether what it was given is still open.
+        plugin: the plugin module, as in ``"acme_glowplug_logger._plugin"``: it is imported in a fresh interpreter.
+        heavy: modules that this import must not bring along; all that is not of Python, glowplug or the plugin itself by
+            default.
+
+    Example:
+        >>> from glowplug.loggers import Logger
+        >>> stored = []
+        >>> class ListLogger(Logger):
+        ...     def log_scalars(self, scalars, step, timestamp):
+        ...         stored.extend((name, step, value) for name, value in scalars.items())
+        >>> case = LoggerCase(make=ListLogger, read=lambda: stored)
+        >>> with case.make(timeout=5) as logger:
+        ...     logger.log_scalars({"loss": 0.5}, 1)
+        >>> case.read()
+        [('loss', 1, 0.5)]
+    """
+
+    make: Callable[..., Any]
+    read: Callable[[], Iterable[tuple[str, int, Any]]]
+    borrowed: Callable[[], tuple[Any, Callable[[], bool]]] | None = None
+    plugin: str | None = None
+    heavy: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class MetricCase:
+    """A metric to be checked.
+
+    Args:
+        make: returns a new metric each time.
+        outputs: three or more outputs of an engine, as ``update`` takes them, with batches of different sizes.
+        expected: the value over all of them: a number, a tensor, or a mapping or sequence of these.
+        joined: the same data as one output; by default tensors are joined along their first dimension, and lists one
+            behind the other, also in tuples and mappings.
+        tolerance: by how much a value may differ, relative to its size.
+        plugin: the plugin module, as in ``"acme_metrics._plugin"``: it is imported in a fresh interpreter.
+        heavy: modules that this import must not bring along; all that is not of Python, glowplug or the plugin itself by
+            default.
+
+    Example:
+        >>> import torch
+        >>> from glowplug import Metric
+        >>> class Count(Metric):
+        ...     def reset(self):
+        ...         self.count = 0
+        ...
+        ...     def update(self, output):
+        ...         self.count += len(output)
+        ...
+        ...     def compute(self):
+        ...         return self.count
+        >>> batches = [torch.ones(2), torch.ones(1), torch.ones(3)]
+        >>> MetricCase(make=Count, outputs=batches, expected=6).joined is None
+        True
+    """
+
+    make: Callable[[], Any]
+    outputs: Sequence[Any]
+    expected: Any
+    joined: Any = None
+    tolerance: float = 1e-6
+    plugin: str | None = None
+    heavy: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class SaveHandlerCase:
+    """A save handler to be checked: what a checkpoint is given to.
+
+    Args:
+        make: returns a new save handler that writes to the *same* place each time.
+        read: ``f(filename)``, returns what is stored under a name, loaded with ``weights_only=True``; raises if there is
+            nothing. By default ``torch.load(handler.locate(filename), weights_only=True)``.
+        folder: where the files are, for one that writes files; its ``dirname`` by default.
+        plugin: the plugin module, as in ``"acme_s3._plugin"``: it is imported in a fresh interpreter.
+        heavy: modules that this import must not bring along; all that is not of Python, glowplug or the plugin itself by
+            default.
+
+    Example:
+        >>> files = {}
+        >>> SaveHandlerCase(make=lambda: files.__setitem__, read=files.__getitem__).folder is None
+        True
+    """
+
+    make: Callable[[], Any]
+    read: Callable[[str], Any] | None = None
+    folder: Path | None = None
+    plugin: str | None = None
+    heavy: Sequence[str] = ()
