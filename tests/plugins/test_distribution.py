@@ -15,6 +15,7 @@ import pytest
 FOLDER = Path(__file__).parents[2] / "plugins"
 # What each plugin is there to wrap: nobody else may bring it along.
 LIBRARIES = {
+    "glowplug-metrics": {"scikit-learn"},
     "glowplug-mlflow": {"mlflow", "mlflow-skinny", "scikit-learn", "tqdm"},
     "glowplug-progress": {"tqdm"},
     "glowplug-tensorboard": {"tensorboard"},

@@ -7,7 +7,16 @@ import pytest
 import torch
 
 from glowplug import Engine
-from glowplug_metrics import Accuracy, Average, Loss, RunningAverage, VariableAccumulation
+from glowplug_metrics import (
+    Accuracy,
+    Average,
+    GeometricAverage,
+    Loss,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    RunningAverage,
+    VariableAccumulation,
+)
 
 META = torch.device("meta")
 
@@ -26,6 +35,9 @@ OUTPUTS = {
         Loss(torch.nn.functional.mse_loss),
         (torch.zeros(4, device=META), torch.zeros(4, device=META)),
     ),
+    "absolute error": (MeanAbsoluteError(), (torch.zeros(4, device=META), labels(4))),
+    "squared error": (MeanSquaredError(), (torch.zeros(4, 1, device=META), labels(4))),
+    "geometric average": (GeometricAverage(), torch.ones(4, 2, device=META)),
     "average": (Average(), torch.zeros(4, 2, device=META)),
     "accumulation": (VariableAccumulation(torch.maximum), torch.zeros((), device=META)),
     "running average": (RunningAverage(output_transform=lambda x: x), torch.zeros((), device=META)),

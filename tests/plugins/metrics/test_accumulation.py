@@ -1,4 +1,4 @@
-"""VariableAccumulation and Average."""
+"""VariableAccumulation, Average and GeometricAverage."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from glowplug import Engine
 from glowplug.exceptions import NotComputableError
-from glowplug_metrics import Average, VariableAccumulation
+from glowplug_metrics import Average, GeometricAverage, VariableAccumulation
 from glowplug_metrics.accumulation import add_examples
 
 
@@ -77,6 +77,38 @@ def test_M_010_without_examples():
     """There is no average of nothing."""
     with pytest.raises(NotComputableError, match="Average has seen no example"):
         Average().compute()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(0, 10**6))
+def test_M_082_geometric_average_is_the_root_of_the_product(sizes, seed):
+    """Over batches of any sizes, in float64."""
+    generator = torch.Generator().manual_seed(seed)
+    batches = [torch.rand(n, 3, generator=generator) + 0.5 for n in sizes]
+    average = GeometricAverage()
+    for batch in batches:
+        average.update(batch)
+    expected = np.concatenate([b.double().numpy() for b in batches]).prod(axis=0) ** (1 / sum(sizes))
+    np.testing.assert_allclose(average.compute().numpy(), expected, rtol=1e-12)
+
+
+def test_M_082_geometric_average_of_numbers_and_vectors():
+    """Numbers and vectors are one example; 0 makes it 0, a negative value NaN, and nothing has no average."""
+    for outputs, expected in (
+        ([2, 8.0], 4.0),
+        ([torch.tensor(2), torch.tensor(8)], 4.0),
+        ([torch.tensor([2.0, 1.0]), torch.tensor([8.0, 4.0])], [4.0, 2.0]),
+        ([0.0, 5.0], 0.0),
+    ):
+        average = GeometricAverage()
+        for output in outputs:
+            average.update(output)
+        assert average.compute().tolist() == pytest.approx(expected)
+    average.update(-1.0)
+    assert average.compute().isnan()
+    average.reset()
+    with pytest.raises(NotComputableError, match="GeometricAverage has seen no example"):
+        average.compute()
 
 
 def test_state():

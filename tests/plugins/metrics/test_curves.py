@@ -1,0 +1,95 @@
+"""ROC_AUC, AveragePrecision and their curves, against scikit-learn."""
+
+import pickle
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from glowplug import Engine
+from glowplug.exceptions import NotComputableError
+from glowplug_metrics import ROC_AUC, AveragePrecision, PrecisionRecallCurve, RocCurve
+
+sklearn_metrics = pytest.importorskip("sklearn.metrics")
+
+FUNCTIONS = {
+    ROC_AUC: "roc_auc_score",
+    AveragePrecision: "average_precision_score",
+    RocCurve: "roc_curve",
+    PrecisionRecallCurve: "precision_recall_curve",
+}
+each_metric = pytest.mark.parametrize("kind", FUNCTIONS)
+
+
+def data(seed, *extra):
+    """Return 40 scores and labels, both classes among them."""
+    random = torch.Generator().manual_seed(seed)
+    y = torch.randint(2, (40, *extra), generator=random)
+    y[0], y[1] = 0, 1
+    return torch.rand(40, *extra, generator=random), y
+
+
+def flat(value):
+    """Return the numbers of a value: of a curve, one part after the other."""
+    return np.hstack(value) if isinstance(value, tuple) else np.array([value])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.sampled_from(list(FUNCTIONS)), st.integers(1, 40), st.integers(0, 10**6))
+def test_M_089_is_scikit_learns(kind, size, seed):
+    """Over batches of any size the value is scikit-learn's for all scores."""
+    y_pred, y = data(seed)
+    metric = kind()
+    for batch in zip(y_pred.split(size), y.split(size), strict=True):
+        metric.update(batch)
+    got, expected = (
+        metric.compute(),
+        getattr(sklearn_metrics, FUNCTIONS[kind])(y.numpy(), y_pred.double().numpy()),
+    )
+    assert isinstance(got, type(expected) if isinstance(expected, tuple) else float)
+    np.testing.assert_allclose(flat(got), flat(expected), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [ROC_AUC, AveragePrecision])
+def test_M_089_several_labels(kind):
+    """With (N, C) it is the mean over the labels; scores of half precision and with a graph are taken."""
+    y_pred, y = data(0, 3)
+    metric = kind()
+    metric.update((y_pred.bfloat16().requires_grad_(), y))
+    expected = getattr(sklearn_metrics, FUNCTIONS[kind])(y.numpy(), y_pred.bfloat16().double().numpy())
+    assert metric.compute() == pytest.approx(expected)
+
+
+@each_metric
+def test_attached_and_pickled(kind):
+    """Through an engine, by keys, with a transform; and in a copy."""
+    y_pred, y = data(1)
+    engine = Engine(lambda engine, batch: {"y": y, "y_pred": torch.logit(y_pred)})
+    metric = kind(output_transform=lambda output: (output["y_pred"].sigmoid(), output["y"]))
+    metric.attach(engine, "value")
+    published = engine.run([0]).metrics["value"]
+    direct = kind()
+    direct.update((y_pred, y))
+    copied = pickle.loads(pickle.dumps(direct))
+    for other in (published, copied.compute()):
+        np.testing.assert_allclose(flat(other), flat(direct.compute()), rtol=1e-5)
+
+
+@each_metric
+def test_M_010_without_examples(kind):
+    """There is no curve of nothing."""
+    with pytest.raises(NotComputableError, match=f"{kind.__name__} has seen no example"):
+        kind().compute()
+
+
+@each_metric
+def test_M_089_without_scikit_learn(kind, monkeypatch):
+    """Where it cannot be imported the metric says so when it is made, with the line to install it."""
+    monkeypatch.setitem(sys.modules, "sklearn.metrics", None)  # Python's own way to make an import fail
+    with pytest.raises(
+        ModuleNotFoundError, match=rf"{kind.__name__} .* not installed: pip install 'glowplug-metrics\[sk"
+    ):
+        kind()

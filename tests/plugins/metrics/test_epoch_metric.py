@@ -1,0 +1,223 @@
+"""EpochMetric: any function of all outputs."""
+
+import pickle
+import warnings
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from glowplug import Engine, Events
+from glowplug.exceptions import NotComputableError
+from glowplug_metrics import EpochMetric, EpochMetricWarning
+
+
+def both(y_pred, y):
+    """Return what it is given: at module level, so that it can be pickled."""
+    return y_pred.tolist(), y.tolist()
+
+
+def largest_error(y_pred, y):
+    """Return a number that is no sum over batches."""
+    return (y_pred - y).abs().max().item()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.integers(0, 5), min_size=1, max_size=5), st.sampled_from([(), (3,)]), st.integers(0, 10**6)
+)
+def test_M_089_the_function_sees_all_outputs(sizes, extra, seed):
+    """Whatever the batches, compute_fn gets their examples in order, on which numpy-like functions work."""
+    random = torch.Generator().manual_seed(seed)
+    batches = [
+        (torch.randn(n, *extra, generator=random), torch.randint(9, (n,), generator=random)) for n in sizes
+    ]
+    metric = EpochMetric(both)
+    for batch in batches:
+        metric.update(batch)
+    if sum(sizes) == 0:
+        with pytest.raises(NotComputableError, match="EpochMetric has seen no example"):
+            metric.compute()
+    else:
+        assert metric.compute() == tuple(torch.cat(parts).tolist() for parts in zip(*batches, strict=True))
+
+
+def test_M_089_attached():
+    """Each epoch has the value of its own outputs; the tensor that was given may be reused for the next batch."""
+    buffer = torch.zeros(2)
+    engine = Engine(lambda engine, batch: (buffer.fill_(batch), torch.zeros(2)))
+    EpochMetric(both).attach(engine, "both")
+    assert engine.run([1.0, 2.0], max_epochs=2).metrics == {"both": ([1.0, 1.0, 2.0, 2.0], [0.0] * 4)}
+
+
+def test_M_089_a_column_counts_as_a_vector():
+    """(N, 1) becomes (N,), for predictions and targets."""
+    metric = EpochMetric(both)
+    metric.update((torch.tensor([[1.0], [2.0]]), torch.tensor([[3], [4]])))
+    metric.update((torch.tensor([5.0]), torch.tensor([6])))
+    assert metric.compute() == ([1.0, 2.0, 5.0], [3, 4, 6])
+
+
+def test_M_061_M_089_computed_once_for_the_same_data():
+    """The value is kept until there is other data: an update, a reset or a loaded state."""
+    calls = []
+
+    def count(y_pred, y):
+        calls.append(len(y))
+        return len(y)
+
+    metric, other = (EpochMetric(count, check_compute_fn=False) for _ in range(2))
+    batch = torch.zeros(2), torch.zeros(2)
+    metric.update(batch)
+    assert [metric.compute(), metric.compute()] == [2, 2]
+    assert calls == [2]
+    state = metric.state_dict()
+    metric.update(batch)
+    assert metric.compute() == 4
+    other.update((torch.zeros(7), torch.zeros(7)))
+    assert other.compute() == 7
+    other.load_state_dict(state)
+    assert other.compute() == 2
+    metric.reset()
+    with pytest.raises(NotComputableError):
+        metric.compute()
+
+
+def test_M_089_check_compute_fn():
+    """A function that fails on the first batch is warned of at once, with what it said; or not, if so asked."""
+
+    def failing(y_pred, y):
+        raise ZeroDivisionError("only one class")
+
+    batch = torch.zeros(2), torch.zeros(2)
+    metric = EpochMetric(failing)
+    with pytest.warns(
+        EpochMetricWarning, match=r"ZeroDivisionError: only one class\. .*check_compute_fn=False"
+    ):
+        metric.update(batch)
+    metric.update(batch)  # a second warning would be an error here
+    with pytest.raises(ZeroDivisionError, match="only one class"):
+        metric.compute()
+    EpochMetric(failing, check_compute_fn=False).update(batch)
+
+
+@pytest.mark.parametrize("shape", [(), (2, 3, 4)])
+@pytest.mark.parametrize("which", [0, 1])
+def test_M_089_shapes(shape, which):
+    """Other numbers of dimensions than one and two are refused by name."""
+    batch = [torch.zeros(2), torch.zeros(2)]
+    batch[which] = torch.zeros(shape)
+    with pytest.raises(ValueError, match=rf"{['y_pred', 'y'][which]} must have the shape \(N,\) or \(N, C\)"):
+        EpochMetric(both).update(batch)
+
+
+def test_M_089_other_outputs():
+    """Numbers of examples that differ, and things that are no tensors, are refused."""
+    with pytest.raises(ValueError, match="y_pred has 3 examples and y has 2"):
+        EpochMetric(both).update((torch.zeros(3), torch.zeros(2)))
+    with pytest.raises(TypeError, match="takes tensors y_pred and y, got a list for y;"):
+        EpochMetric(both).update((torch.zeros(3), [1, 2, 3]))
+    with pytest.raises(TypeError, match="compute_fn must be a function of y_pred and y, got 3"):
+        EpochMetric(3)
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (
+            (torch.zeros(2).double(), torch.zeros(2)),
+            r"y_pred was torch.float32 of shape \(N\).* is torch.float64",
+        ),
+        ((torch.zeros(2), torch.zeros(2).long()), r"y was torch.float32 of shape \(N\).* is torch.int64"),
+        (
+            (torch.zeros(2, 3), torch.zeros(2)),
+            r"y_pred was .* \(N\) since the last reset, and now is .* \(N, 3\)",
+        ),
+    ],
+)
+def test_M_089_types_and_shapes_stay(batch, message):
+    """A batch of another type or number of columns is refused, and leaves the data as it was."""
+    metric = EpochMetric(both)
+    metric.update((torch.ones(1), torch.ones(1)))
+    with pytest.raises(ValueError, match=message):
+        metric.update(batch)
+    assert metric.compute() == ([1.0], [1.0])
+
+
+def test_no_graph_and_no_warning_in_ordinary_use():
+    """Outputs are kept without their graphs."""
+    metric = EpochMetric(lambda y_pred, y: y_pred.requires_grad)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        metric.update((torch.ones(2, requires_grad=True) * 2, torch.ones(2)))
+    assert metric.compute() is False
+
+
+def test_state_resumes_and_pickles():
+    """Saved in mid-epoch and loaded into a fresh engine, the value is that of a run in one go."""
+
+    def make():
+        engine = Engine(lambda engine, batch: (torch.tensor([batch]), torch.zeros(1)))
+        EpochMetric(both).attach(engine, "both")
+        return engine
+
+    engine, states = make(), []
+    engine.add_event_handler(Events.ITERATION_COMPLETED(once=2), lambda e: states.append(e.state_dict()))
+    expected = engine.run([1.0, 2.0, 3.0]).metrics
+    fresh = make()
+    fresh.load_state_dict(states[0])
+    assert fresh.run([1.0, 2.0, 3.0]).metrics == expected
+    metric = EpochMetric(largest_error)
+    metric.update((torch.zeros(2), torch.ones(2)))
+    assert pickle.loads(pickle.dumps(metric)).compute() == 1.0
+
+
+def test_D2_M_089_two_ranks(run_ranks):
+    """Uneven sizes, a rank without data, one that updates between two computes, and a function that fails on rank 0."""
+
+    def check(rank):
+        import torch
+
+        from glowplug_metrics import EpochMetric
+
+        def error(metric):
+            try:
+                metric.compute()
+            except Exception as error:
+                return f"{type(error).__name__}: {error}"
+
+        def tensors(y_pred, y):
+            return y_pred.sum(0), y.tolist()
+
+        metric = EpochMetric(tensors, check_compute_fn=False)
+        for n in [3, 2] if rank == 0 else [1]:
+            metric.update((torch.full((n, 2), float(n)), torch.full((n,), n)))
+        total, y = metric.compute()
+        if rank == 1:
+            metric.update((torch.full((1, 2), 10.0), torch.tensor([10])))
+        _, later = metric.compute()
+        metric.reset()
+        empty = error(metric)
+        if rank == 1:
+            metric.update((torch.ones(1, 2), torch.tensor([7])))
+        _, only_one = metric.compute()
+        failing = EpochMetric(lambda y_pred, y: 1 / 0, check_compute_fn=False)
+        failing.update((torch.ones(1), torch.ones(1)))
+        mixed = EpochMetric(tensors, check_compute_fn=False)
+        mixed.update((torch.ones(1, dtype=torch.float64 if rank else torch.float32), torch.ones(1)))
+        return [total.tolist(), y, later, empty, only_one, error(failing), error(mixed)]
+
+    results = run_ranks(check)
+    for rank, (total, y, later, empty, only_one, failing, mixed) in enumerate(results):
+        assert total == [14.0, 14.0]
+        assert y == [3, 3, 3, 2, 2, 1]
+        assert later == [3, 3, 3, 2, 2, 1, 10]
+        assert "NotComputableError: EpochMetric has seen no example" in empty
+        assert only_one == [7]
+        assert failing == (
+            "RuntimeError: compute_fn of EpochMetric failed on rank 0: ZeroDivisionError: division by zero"
+            if rank
+            else "ZeroDivisionError: division by zero"
+        )
+        assert "ValueError: EpochMetric has values of different types or shapes on the ranks" in mixed
