@@ -27,10 +27,12 @@ TORCH_FREE = [
     "metrics",
     "plugins",
     "random_state",
+    "requests",
     "resume",
     "state",
     "testing",
     "typing",
+    "utils",
 ]
 
 

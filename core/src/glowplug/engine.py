@@ -8,12 +8,13 @@ import warnings
 from collections.abc import Callable, Generator, Iterable
 from contextvars import ContextVar
 from time import perf_counter
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from glowplug.calls import check_process_function
 from glowplug.dispatch import Channel
 from glowplug.events import Events
 from glowplug.limits import check_data, check_length, epoch_length_of, is_done, limits_of
+from glowplug.requests import Requests
 from glowplug.resumable import Loop, Resumable
 from glowplug.state import RunOutcome, State
 
@@ -38,7 +39,7 @@ class _EndEpoch(Exception):  # noqa: N818 - the same
     """terminate_epoch() was called."""
 
 
-class Engine(Resumable):
+class Engine(Resumable, Requests):
     """Calls ``process_function(engine, batch)`` for each batch of data, epoch after epoch, and fires events on the way.
 
     Args:
@@ -66,12 +67,10 @@ class Engine(Resumable):
         check_process_function(process_function)
         super().__init__()
         self._process_function = process_function
-        self.should_terminate: bool | Literal["skip_completed"] = False
-        self.should_terminate_single_epoch: bool | Literal["skip_epoch_completed"] = False
-        self.should_interrupt = False
-        self._asked = False  # whether any of the three is set: all that the loop looks at
+        self._drop_requests()
         self._is_running = False
         self._parent: Engine | None = None
+        self._logger: logging.Logger | None = None
 
     @property
     def parent(self) -> Engine | None:
@@ -137,29 +136,6 @@ class Engine(Resumable):
                 )  # or the traceback would hold this frame, and it the exception, and both the data's workers
         return self.state
 
-    def terminate(self, skip_completed: bool = False) -> None:
-        """Ask for the end of the run: after the handlers of the current event (E-130, E-131).
-
-        Args:
-            skip_completed: do not fire ``COMPLETED``; ``TERMINATE`` and ``TEARDOWN`` fire all the same.
-        """
-        self.should_terminate = "skip_completed" if skip_completed else True
-        self._asked = True
-
-    def terminate_epoch(self, skip_epoch_completed: bool = False) -> None:
-        """Ask for the end of the current epoch: after the handlers of the current event (E-135).
-
-        Args:
-            skip_epoch_completed: do not fire ``EPOCH_COMPLETED``.
-        """
-        self.should_terminate_single_epoch = "skip_epoch_completed" if skip_epoch_completed else True
-        self._asked = True
-
-    def interrupt(self) -> None:
-        """Ask run() to return after the handlers of the current event; the next run() goes on right there (E-138)."""
-        self.should_interrupt = True
-        self._asked = True
-
     def set_data(self, data: Iterable[Any]) -> None:
         """Take the next batches from other data; the length of an epoch stays (E-117).
 
@@ -207,9 +183,7 @@ class Engine(Resumable):
         if not fresh:
             state.max_epochs, state.max_iters = limits
         if self._loop is None:
-            self.should_terminate = self.should_terminate_single_epoch = self.should_interrupt = (
-                self._asked
-            ) = False
+            self._drop_requests()
             state.times = dict.fromkeys(state.times, 0.0)
             self._loop = self._run()
         self._was_loaded = False
@@ -459,8 +433,12 @@ class Engine(Resumable):
 
     @property
     def logger(self) -> logging.Logger:
-        """The engine's logger, named after its class (E-004)."""
-        return logging.getLogger(f"{type(self).__module__}.{type(self).__qualname__}")
+        """The engine's logger, named after its class unless another one is set (E-004)."""
+        return self._logger or logging.getLogger(f"{type(self).__module__}.{type(self).__qualname__}")
+
+    @logger.setter
+    def logger(self, logger: logging.Logger) -> None:
+        self._logger = logger
 
     def __getstate__(self) -> dict[str, Any]:
         if self._loop is not None:
@@ -488,3 +466,12 @@ def _advance(loop: Loop) -> RunOutcome:
             "call engine.terminate_epoch()"
         ) from error.__cause__
     return RunOutcome.INTERRUPTED
+
+
+def __getattr__(name: str) -> Any:
+    # ignite's scripts import the factories and the events from its engine module; they run with that name changed alone.
+    import glowplug
+
+    if name in glowplug.__all__:
+        return getattr(glowplug, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,5 +1,7 @@
 """The handlers of the installed plugins, by name: ``from glowplug.handlers import EarlyStopping``.
 
+The core's own log handlers, which work with any logger, are here too; their home is ``glowplug.loggers``.
+
 Type checkers know nothing of a name that is looked up like this; typed code imports it from its own package, as in
 ``from glowplug_early_stopping import EarlyStopping``.
 """
@@ -11,9 +13,26 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from glowplug.loggers import global_step_from_engine
+    from glowplug.loggers import (
+        GradsHistHandler,
+        GradsScalarHandler,
+        OptimizerParamsHandler,
+        OutputHandler,
+        WeightsHistHandler,
+        WeightsScalarHandler,
+        global_step_from_engine,
+    )
 
-__all__ = ["create", "global_step_from_engine"]
+__all__ = [
+    "GradsHistHandler",
+    "GradsScalarHandler",
+    "OptimizerParamsHandler",
+    "OutputHandler",
+    "WeightsHistHandler",
+    "WeightsScalarHandler",
+    "create",
+    "global_step_from_engine",
+]
 
 
 def create(name: str, /, **options: Any) -> Any:
@@ -65,10 +84,10 @@ def _check_options(name: str, factory: Any, options: dict[str, Any]) -> None:
 def __getattr__(name: str) -> Any:
     if name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name == "global_step_from_engine":
+    if name in __all__:
         from glowplug import loggers
 
-        return loggers.global_step_from_engine
+        return getattr(loggers, name)
     from glowplug.plugins import get_registry
 
     registry = get_registry()

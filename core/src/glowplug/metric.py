@@ -47,7 +47,7 @@ class Metric(MetricArithmetic, ABC):
     a mapping is published as ``metrics_result_mode`` says (M-007). An epoch without data gives no value: the name is
     missing in ``state.metrics``, and a warning says so once (M-010).
 
-    Metrics can be combined: ``2 * precision * recall / (precision + recall)``, ``confusion["tp"]``,
+    Metrics can be combined: ``2 * precision * recall / (precision + recall)``, ``confusion["tp"]``, ``f1.mean()``,
     ``metric.map(function)`` are metrics too.
 
     Args:

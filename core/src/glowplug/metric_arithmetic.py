@@ -16,10 +16,6 @@ if TYPE_CHECKING:
     from glowplug.metrics_lambda import MetricsLambda
 
 
-TENSOR_METHODS = frozenset({"exp", "log", "max", "mean", "min", "pow", "sqrt", "std", "sum"})
-"""The methods of tensors that metrics have as well: ``f1.mean()`` is a metric (M-043)."""
-
-
 class MetricArithmetic:
     """What a metric gains from Python's operators, and :meth:`map` for everything else (M-040 to M-043).
 
@@ -165,6 +161,10 @@ class MetricArithmetic:
         """Return a metric: the square root of each element."""
         return self.map(_Method("sqrt"))
 
+    def pow(self, exponent: Any) -> MetricsLambda:
+        """Return a metric: each element to a power."""
+        return self.map(_Method("pow"), exponent)
+
     def exp(self) -> MetricsLambda:
         """Return a metric: the exponential of each element."""
         return self.map(_Method("exp"))
@@ -182,21 +182,6 @@ class MetricArithmetic:
         return self.map(_Method("tolist"))
 
 
-def call_method(value: Any, name: str, *args: Any, **kwargs: Any) -> Any:
-    """Call a method of a tensor; of a number, which has none of them, that of the tensor with this number.
-
-    Example:
-        >>> import torch
-        >>> call_method(torch.tensor([1.0, 3.0]), "mean")
-        tensor(2.)
-    """
-    if isinstance(value, (int, float)):
-        import torch
-
-        value = torch.tensor(value, dtype=torch.float64)
-    return getattr(value, name)(*args, **kwargs)
-
-
 class _reflected:  # noqa: N801 - used as a function; a class so that it can be pickled and compared
     """A binary operator with its arguments swapped."""
 
@@ -211,12 +196,19 @@ class _reflected:  # noqa: N801 - used as a function; a class so that it can be 
 
 
 class _Method:
-    """A call of a method of the value; unlike ``operator.methodcaller``, its arguments may be metrics."""
+    """A call of a method of the value; unlike ``operator.methodcaller``, its arguments may be metrics.
+
+    A value that is a number has none of these methods, and counts as a tensor without dimensions.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def __call__(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(value, (int, float)):
+            import torch
+
+            value = torch.tensor(value, dtype=torch.float64)
         return getattr(value, self.name)(*args, **kwargs)
 
     def __repr__(self) -> str:

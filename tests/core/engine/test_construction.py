@@ -88,6 +88,8 @@ def test_E_004_public_attributes():
     assert isinstance(engine.logger, logging.Logger)
     assert Engine(double).logger.name == "glowplug.engine.Engine"
     assert engine.logger.name.endswith("Trainer")
+    engine.logger = logging.getLogger("of this script")
+    assert engine.logger.name == "of this script"
 
 
 def test_E_006_engine_is_no_context_manager():

@@ -27,6 +27,24 @@ def test_E_130_remaining_handlers_run(identity):
     assert identity.state.output is None
 
 
+@pytest.mark.parametrize(
+    ("attribute", "value", "outcome", "iteration"),
+    [
+        ("should_terminate", True, RunOutcome.TERMINATED, 1),
+        ("should_terminate", "skip_completed", RunOutcome.TERMINATED, 1),
+        ("should_terminate_single_epoch", True, RunOutcome.COMPLETED, 3),
+        ("should_interrupt", True, RunOutcome.INTERRUPTED, 1),
+        ("should_terminate", False, RunOutcome.COMPLETED, 4),
+    ],
+)
+def test_E_004_requests_by_attribute(identity, attribute, value, outcome, iteration):
+    """Setting a public attribute asks for the same as calling its method."""
+    identity.add_event_handler(Events.ITERATION_COMPLETED(once=1), lambda e: setattr(e, attribute, value))
+    state = identity.run([1, 2], max_epochs=2)
+    assert (state.outcome, state.iteration) == (outcome, iteration)
+    assert getattr(identity, attribute) in {value, False}
+
+
 @pytest.mark.parametrize("name", [*EPOCH, "EPOCH_COMPLETED"])
 @pytest.mark.parametrize("skip", [False, True])
 def test_E_131_E_132_E_133_E_133a_terminate_at_each_event(name, skip, identity, fired):

@@ -103,6 +103,7 @@ def test_M_043_map_applies_a_function():
         (lambda m: m.diag(1), [2.0]),
         (lambda m: m.trace(), 5.0),
         (lambda m: m.sqrt()[1][1], 2.0),
+        (lambda m: (m + m).pow(2).mean(), 30.0),
         (lambda m: m.exp().log(), [[1.0, 2.0], [3.0, 4.0]]),
         (lambda m: m.diag().sum() / (m.sum(dim=1) + 1), [5 / 4, 5 / 8]),
     ],
@@ -120,6 +121,7 @@ def test_M_043_python_values():
     rows = with_value(torch.tensor([[1, 2], [3, 4]])).tolist()
     assert pickle.loads(pickle.dumps(rows)).compute() == [[1, 2], [3, 4]]
     assert repr(rows.function) == "method tolist"
+    assert with_value(0.1).mean().compute() == 0.1  # as float64: a number, as a binary precision is
 
 
 def test_M_044_constants_and_keywords():

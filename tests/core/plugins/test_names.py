@@ -66,17 +66,24 @@ def test_private_names_do_not_load_the_plugins(monkeypatch):
 
 def test_dir_lists_the_names(installed):
     """Completion in a shell sees the names of the plugins and those of the core."""
-    assert dir(glowplug.handlers) == ["Shout", "create", "global_step_from_engine"]
+    own = {"create", "global_step_from_engine", "OutputHandler", "OptimizerParamsHandler"}
+    own |= {f"{what}{form}Handler" for what in ("Weights", "Grads") for form in ("Scalar", "Hist")}
+    assert dir(glowplug.handlers) == sorted({"Shout", *own})
     assert {"Loudness", "Metric", "NotComputableError"} <= set(dir(glowplug.metrics))
 
 
 def test_names_of_the_core(installed):
-    """The core's own names are served where ignite has them."""
+    """The core's own names are served where ignite has them: beside the handlers and the metrics, and in the engine's module."""
+    from glowplug import engine, loggers
     from glowplug.exceptions import NotComputableError
-    from glowplug.loggers import global_step_from_engine
 
-    assert glowplug.handlers.global_step_from_engine is global_step_from_engine
+    for name in set(glowplug.handlers.__all__) - {"create"}:
+        assert getattr(glowplug.handlers, name) is getattr(loggers, name)
     assert glowplug.metrics.NotComputableError is NotComputableError
+    for name in ("EventEnum", "EventsList", "State", "RunOutcome"):
+        assert getattr(engine, name) is getattr(glowplug, name)
+    with pytest.raises(ImportError, match="cannot import name 'create_trainer'"):
+        from glowplug.engine import create_trainer  # noqa: F401
 
 
 def test_create_makes_a_handler_from_its_name(installed):

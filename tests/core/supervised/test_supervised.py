@@ -121,6 +121,14 @@ def test_E_190_no_step_waits_for_an_accelerator(accumulate):
     assert y_pred.device.type == "meta"
 
 
+def test_factories_are_where_ignite_has_them():
+    """A script that imports them from the engine's module gets the same ones."""
+    from glowplug import engine
+
+    assert engine.create_supervised_trainer is create_supervised_trainer
+    assert engine.create_supervised_evaluator is create_supervised_evaluator
+
+
 def test_trainer_output_is_the_detached_loss():
     """The default output is the loss as a tensor without a graph, so that a step need not wait for a device."""
     model, optimizer = make_model()
