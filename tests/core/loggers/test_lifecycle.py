@@ -41,6 +41,14 @@ def test_teardown_flushes(logger):
     assert [call[0] for call in logger.calls] == ["open", "log_scalars", "log_scalars", "flush"]
 
 
+def test_interrupt_flushes(logger):
+    """An interrupted run may never be gone on with, so all records are with the backend when run() returns."""
+    engine = engine_with(logger)
+    engine.add_event_handler(Events.ITERATION_COMPLETED(once=2), engine.interrupt)
+    engine.run([1, 2, 3])
+    assert [call[0] for call in logger.calls] == ["open", "log_scalars", "log_scalars", "flush"]
+
+
 def fail(engine):
     """Raise in the middle of a run."""
     raise OSError("cable pulled")

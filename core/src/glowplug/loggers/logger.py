@@ -6,6 +6,7 @@ import atexit
 import functools
 import inspect
 import os
+import pickle
 import time
 import weakref
 from abc import ABC, abstractmethod
@@ -99,6 +100,7 @@ class Logger(ABC):
         self._connect()
 
     def _connect(self) -> None:
+        self._before_open: dict[str, Any] = {}
         self._delivery = Delivery(
             _Backend(self), name=type(self).__name__, on_error=self._on_error, capacity=self._capacity
         )
@@ -126,7 +128,8 @@ class Logger(ABC):
         """Reach the backend. Nothing to do by default.
 
         Called before the first record, and once more after a sink raised a ``ConnectionError`` or ``TimeoutError``: its
-        record waits until this succeeds, and is then written again.
+        record waits until this succeeds, and is then written again. A pickled copy of the logger opens for itself: attributes
+        that this sets and that cannot be pickled, such as a file, are in the copy what they were before.
         """
 
     def flush_backend(self) -> None:  # noqa: B027 - the same
@@ -273,17 +276,20 @@ class Logger(ABC):
         return self.all_ranks or distributed.rank() == 0
 
     def _run_ended(self, engine: EngineProtocol) -> None:
+        self._pause(engine, engine.state.outcome)
+
+    def _run_interrupted(self, engine: EngineProtocol) -> None:
+        self._pause(engine, RunOutcome.INTERRUPTED)  # if the run is never gone on with, there is no TEARDOWN
+
+    def _pause(self, engine: EngineProtocol, outcome: RunOutcome | None) -> None:
+        """Deliver what there is, where an engine's run ends or stops for a while."""
         if engine.parent is not None:  # an evaluator inside a trainer's handler: the trainer's own end comes
             return
-        self._outcome = engine.state.outcome
+        self._outcome = outcome
         # With three handlers attached this is called three times, and nobody should wait three times for a backend
         # that hangs.
         if not self._delivery.is_stuck:
             self._delivery.flush(self.timeout)
-
-    def _run_interrupted(self, engine: EngineProtocol) -> None:
-        if engine.parent is None:  # the run's TEARDOWN comes if it is gone on with
-            self._outcome = RunOutcome.INTERRUPTED
 
     def _close(self, outcome: RunOutcome | None = None) -> None:
         if self in _open_loggers:
@@ -292,8 +298,12 @@ class Logger(ABC):
             self._delivery.close(self.timeout)
 
     def __getstate__(self) -> dict[str, Any]:
-        own = {"_delivery", "close", *SINKS}
-        return {name: value for name, value in vars(self).items() if name not in own}
+        own = {"_delivery", "_before_open", "close", *SINKS}
+        state = {name: value for name, value in vars(self).items() if name not in own}
+        for name, before in self._before_open.items():
+            if name in state and not _can_be_pickled(state[name]):
+                state[name] = before
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -308,7 +318,16 @@ class _Backend:
         self._class: Any = type(logger)
 
     def open(self) -> None:
-        self._logger.open()
+        attributes = vars(self._logger)
+        before = attributes.copy()
+        try:
+            self._logger.open()
+        finally:
+            changed = {
+                name: before.get(name) for name, value in attributes.items() if before.get(name) is not value
+            }
+            # What it was before the first time counts, if it is opened again.
+            self._logger._before_open = changed | self._logger._before_open  # noqa: SLF001 - the two are one
 
     def takes_batches(self, sink: str) -> bool:
         return sink == "log_scalars" and hasattr(self._class, "log_scalars_batch")
@@ -330,6 +349,14 @@ class _Backend:
 
 def _row(scalars: Mapping[str, float], step: int, timestamp: float) -> tuple[Mapping[str, float], int, float]:
     return scalars, step, timestamp
+
+
+def _can_be_pickled(value: Any) -> bool:
+    try:
+        pickle.dumps(value)
+    except Exception:  # noqa: BLE001 - each type refuses in its own way
+        return False
+    return True
 
 
 class _Writer:
