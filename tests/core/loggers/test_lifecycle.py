@@ -264,6 +264,40 @@ def test_pickling_gives_a_logger_that_works():
     assert copy.counts == Counts(1, 0, 0)
 
 
+class HoldsItsFile(Logger):
+    """Opens a file in ``open()``, which cannot be pickled, and notes how often it did, which can."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+        self.file = None
+        self.opened = 0
+
+    def open(self):
+        self.file = self.path.open("a", encoding="utf-8")
+        self.opened += 1
+
+    def log_scalars(self, scalars, step, timestamp):
+        self.file.write(f"{step}\n")
+
+    def close(self, outcome=None):
+        self.file.close()
+
+
+def test_pickling_leaves_out_what_open_made(tmp_path):
+    """A logger with an open file can be pickled as it is: the copy opens its own, and has all else that open() set."""
+    original = HoldsItsFile(tmp_path / "log.txt")
+    original.log_scalars({}, 1)
+    original.flush()
+    copy = pickle.loads(pickle.dumps(original))
+    assert (copy.file, copy.opened) == (None, 1)
+    original.close()
+    copy.log_scalars({}, 2)
+    copy.close()
+    assert copy.opened == 2
+    assert original.path.read_text() == "1\n2\n"
+
+
 def test_L_007_only_rank_zero_writes(run_ranks, tmp_path):
     """Of two real ranks the first writes; all_ranks=True makes both write."""
     pytest.importorskip("torch")

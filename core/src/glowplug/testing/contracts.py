@@ -51,7 +51,6 @@ class Contract:
 
 def _test_of(check: Check) -> Callable[[Any, Any], None]:
     def test(self: Contract, case: Any) -> None:
-        __tracebackhide__ = True
         if not isinstance(case, self.case_type):
             pytest.fail(
                 f"the fixture case of {type(self).__name__} must return a {self.case_type.__name__}, got {case!r}",

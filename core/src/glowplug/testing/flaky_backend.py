@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -84,6 +85,7 @@ class FlakyBackend:
         self._due = 0  # calls at which the fault could have struck
         self._healed = threading.Event()
         self._nested = threading.local()  # one sink may be made of another, which is one call all the same
+        self._must_close = False
         self._replaced: dict[str, Any] = {}
 
     @classmethod
@@ -170,6 +172,10 @@ class FlakyBackend:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.heal()
+        if self._must_close:
+            self._must_close = False
+            with suppress(Exception):  # what it holds open is to be let go of, and that is all
+                type(self._logger).close(self._logger)
         for name, own in self._replaced.items():
             if own is None:
                 delattr(type(self._logger), name)
@@ -201,6 +207,7 @@ class FlakyBackend:
         self._due += 1
         if self._due % self._every == 0 and (self._times is None or self.faults < self._times):
             self.faults += 1
+            self._must_close |= name == "close"
             self._fault()
 
 

@@ -204,7 +204,7 @@ def values_are_those_of_the_moment(case: LoggerCase) -> None:
 
 
 def logging_after_close_is_harmless(case: LoggerCase) -> None:
-    """close() can be called twice, and what is logged afterwards is counted as lost and raises nothing."""
+    """A second close() does nothing, and what is logged afterwards is counted as lost and raises nothing."""
     with Trial(case) as trial:
         logger = trial.make()
         logged = trial.log(logger, [("loss", 1, 0.5)])
