@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from glowplug.dispatch import Phase
 from glowplug.engine import Engine
 from glowplug.events import CallableEventWithFilter, EventEnum, Events, EventsList
+from glowplug.faults import Fault
 from glowplug.handles import RemovableEventHandle
 from glowplug.state import RunOutcome, State
 
@@ -44,6 +45,7 @@ __all__ = [
     "EventEnum",
     "Events",
     "EventsList",
+    "Fault",
     "GlowplugWarning",
     "Metric",
     "MetricUsage",

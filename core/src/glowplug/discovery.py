@@ -23,6 +23,7 @@ __all__ = [
     "InstalledPlugin",
     "describe_entry_points",
     "installed_plugins",
+    "is_beside",
 ]
 
 GROUP = "glowplug"
@@ -117,6 +118,17 @@ def describe_entry_points(
     """
     rules = _Rules(os.environ if environ is None else environ)
     return _sorted(_describe(entry_point, rules) for entry_point in entry_points)
+
+
+def is_beside(plugin_module: str, module: str) -> bool:
+    """Return whether a module is one of the package that a plugin module is in.
+
+    Example:
+        >>> is_beside("acme_shout._plugin", "acme_shout.handler"), is_beside("acme._plugin", "acme_shout")
+        (True, False)
+    """
+    package = plugin_module.rpartition(".")[0] or plugin_module
+    return f"{module}.".startswith(f"{package}.")
 
 
 def _sorted(plugins: Iterable[InstalledPlugin]) -> list[InstalledPlugin]:

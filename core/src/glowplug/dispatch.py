@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable
 from enum import IntEnum
 from types import MethodType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from glowplug.calls import Call, Key, compile_call, unwrap
 from glowplug.events import (
@@ -24,6 +24,7 @@ from glowplug.events import (
     EventsList,
     Every,
 )
+from glowplug.faults import Fault, Guard, attach_optional, guard_of_attach, runs_others
 from glowplug.handles import RemovableEventHandle
 from glowplug.state import COUNTERS, State
 from glowplug.stateful import StatefulHandlers
@@ -61,6 +62,7 @@ class Registration:
         event_filter: EventFilter | None,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        guard: Guard | None = None,
     ) -> None:
         self.handler = handler
         self.key = key
@@ -69,19 +71,27 @@ class Registration:
         self.kwargs = kwargs
         self.phase = phase_of(handler)
         self.order = next(self._order)
-        self.call = compile_call(handler, key, args, kwargs)
+        self.guard = guard
+        self._compile()
+
+    def _compile(self) -> None:
+        self.call = compile_call(self.handler, self.key, self.args, self.kwargs)
+        self.test = self.filter
+        if self.guard is not None:
+            self.call = self.guard.around(self.call, self.key)
+            self.test = self.filter and self.guard.around(self.filter, self.key)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "call"}
+        return {name: value for name, value in vars(self).items() if name not in ("call", "test")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self.call = compile_call(self.handler, self.key, self.args, self.kwargs)
+        self._compile()
 
     @property
     def only(self) -> int | EventFilter | None:
-        """What guards the call: nothing, the divisor of a plain ``every``, or a function."""
-        return self.filter.every if isinstance(self.filter, Every) else self.filter
+        """What decides on the call: nothing, the divisor of a plain ``every``, or a function."""
+        return self.filter.every if isinstance(self.filter, Every) else self.test
 
     def runs(self, handler: object) -> bool:
         """Whether this is a registration of that handler."""
@@ -144,6 +154,7 @@ class Dispatcher:
         self.last_event_name: CallableEventWithFilter | str | None = None
         self._channels: dict[Key, Channel] = {event: Channel(event, counter) for event, counter in _BUILT_IN}
         self._stateful = StatefulHandlers()
+        self.faults: tuple[Fault, ...] = ()
 
     # Registration
 
@@ -220,7 +231,7 @@ class Dispatcher:
             )
         channel = self._channel(event_name)
         event_filter = event_name.filter if isinstance(event_name, CallableEventWithFilter) else None
-        registration = Registration(handler, channel.key, event_filter, args, kwargs)
+        registration = Registration(handler, channel.key, event_filter, args, kwargs, guard_of_attach())
         channel.change((*channel.registrations, registration))
         return RemovableEventHandle(
             functools.partial(_forget, weakref.ref(channel), weakref.ref(registration))
@@ -278,14 +289,18 @@ class Dispatcher:
             )
         channel.change(left)
 
-    def attach(self, *handlers: Any) -> RemovableEventHandle:
+    def attach(self, *handlers: Any, on_error: Literal["raise", "disable"] = "raise") -> RemovableEventHandle:
         """Attach several handlers, each to its own default event; one handle removes all.
 
         Args:
             *handlers: objects with ``attach(engine)``. If one of them cannot be attached, none is.
+            on_error: ``"disable"`` for handlers that the run can do without: one that raises an `Exception` is taken
+                off with all that its ``attach`` added, a warning names it, and ``faults`` holds what happened. Its last
+                state stays in ``state_dict()``. Default ``"raise"``: the run ends.
 
         Raises:
             TypeError: an object without ``attach``.
+            ValueError: another ``on_error``.
 
         Example:
             >>> from glowplug import Engine, Events
@@ -298,6 +313,8 @@ class Dispatcher:
             hello
             hello
         """
+        if on_error not in {"raise", "disable"}:
+            raise ValueError(f"on_error must be 'raise' or 'disable', got {on_error!r}")
         for handler in handlers:
             if isinstance(handler, type) or not callable(getattr(handler, "attach", None)):
                 raise TypeError(
@@ -306,11 +323,23 @@ class Dispatcher:
                 )
         handles: list[RemovableEventHandle] = []
         try:
-            handles.extend(handler.attach(self) for handler in handlers)
+            for handler in handlers:
+                if on_error == "raise":
+                    handles.append(handler.attach(self))
+                else:
+                    handles.append(attach_optional(self, handler, Dispatcher._drop))
         except BaseException:
             RemovableEventHandle.join(*handles).remove()
             raise
         return RemovableEventHandle.join(*handles)
+
+    def _drop(self, guard: Guard) -> None:
+        """Take out all that stands under a guard."""
+        for channel in self._channels.values():
+            left = tuple(r for r in channel.registrations if r.guard is not guard)
+            if len(left) < len(channel.registrations):
+                channel.change(left)
+        self._stateful.retire(guard)
 
     def register_state(self, key: str, handler: Any) -> RemovableEventHandle:
         """Let a handler's state travel with ``state_dict()``; handlers call this from their ``attach``.
@@ -333,7 +362,7 @@ class Dispatcher:
             ...         self.n = state["n"]
             >>> handle = FakeEngine().register_state("Counter", Counter())
         """
-        return self._stateful.add(key, handler)
+        return self._stateful.add(key, handler, guard_of_attach())
 
     # Showing
 
@@ -389,6 +418,7 @@ class Dispatcher:
             )
         self._fire(channel)
 
+    @runs_others
     def _fire(self, channel: Channel) -> None:
         """Run the handlers of one event."""
         if channel.counter is None:
@@ -414,7 +444,7 @@ class Dispatcher:
         if channel.counter is None:
             channel.firings += 1
         counter = channel.firings if channel.counter is None else getattr(self.state, channel.counter)
-        return [r.call for r in channel.registrations if r.filter is None or r.filter(self, counter)]
+        return [r.call for r in channel.registrations if r.test is None or r.test(self, counter)]
 
     def _find(self, event_name: CallableEventWithFilter | str) -> Channel | None:
         key = event_name.event if isinstance(event_name, CallableEventWithFilter) else event_name

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from glowplug.calls import check_process_function
 from glowplug.dispatch import Channel
 from glowplug.events import Events
+from glowplug.faults import runs_others
 from glowplug.limits import check_data, check_length, epoch_length_of, is_done, limits_of
 from glowplug.requests import Requests
 from glowplug.resumable import Loop, Resumable
@@ -405,6 +406,7 @@ class Engine(Resumable, Requests):
             raise _EndRun
         return self._end()
 
+    @runs_others
     # After the loop
 
     def _tell(self, error: BaseException) -> BaseException | None:
@@ -416,6 +418,7 @@ class Engine(Resumable, Requests):
             except BaseException as raised:  # noqa: BLE001 - the other handlers are told too, then it is raised
                 if raised is not error:
                     other = other or raised
+    @runs_others
         return other or (None if suppressed else error)
 
     def _tear_down(self, problem: BaseException | None) -> BaseException | None:
@@ -447,6 +450,7 @@ class Engine(Resumable, Requests):
                 "middle; save engine.state_dict() and load it into a new engine"
             )
         return self.__dict__
+@runs_others
 
 
 def _advance(loop: Loop) -> RunOutcome:

@@ -177,7 +177,10 @@ def one_line(error: BaseException) -> str:
         >>> one_line(SystemExit(3))
         'SystemExit: 3'
     """
-    text = " ".join(str(error).split())
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001 an error that cannot say what it is must not hide whose it is
+        text = "<exception str() failed>"
     return text if isinstance(error, PluginLoadError) else f"{type(error).__name__}: {text}"
 
 

@@ -16,7 +16,7 @@ from numbers import Real
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, cast
 
-from glowplug.discovery import InstalledPlugin, describe_entry_points, installed_plugins
+from glowplug.discovery import InstalledPlugin, describe_entry_points, installed_plugins, is_beside
 from glowplug.exceptions import (
     GlowplugPluginWarning,
     PluginConflictError,
@@ -244,8 +244,7 @@ class Registry:
             if any(spec.target == target for spec in plugin.offers):
                 return plugin
         for plugin in self.plugins:
-            package = plugin.module.rpartition(".")[0] or plugin.module
-            if f"{module}.".startswith(f"{package}."):
+            if is_beside(plugin.module, module):
                 return plugin
         return None
 

@@ -50,7 +50,7 @@ class Resumable(Dispatcher):
         """
         state = self.state
         limit = "max_epochs" if state.max_iters is None else "max_iters"
-        handlers = self._stateful.state_dict()
+        handlers = self._stateful.state_dict(self)
         # An iteration whose step is not done does not count: its batch comes again.
         iteration = self._stepped if self._stepped == state.iteration - 1 else state.iteration
         return {

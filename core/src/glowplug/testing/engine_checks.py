@@ -94,6 +94,20 @@ class OneEvent:
         return handle
 
 
+class Failing:
+    """A handler that counts its calls, and fails in each."""
+
+    calls = 0
+
+    def attach(self, engine: Any) -> RemovableEventHandle:
+        handle: RemovableEventHandle = engine.add_event_handler(Events.STARTED, self.look)
+        return handle
+
+    def look(self) -> None:
+        self.calls += 1
+        raise LookupError(self.calls)
+
+
 class Stateful:
     """A handler whose whole state is a number."""
 

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from glowplug.events import EventEnum, Events
+from glowplug.exceptions import GlowplugWarning
 from glowplug.testing.engine_checks import (
+    Failing,
     MakeEngine,
     OneEvent,
     OwnEvents,
@@ -288,6 +290,35 @@ class EngineContract(RegistrationContract):
                 engine.attach(OneEvent(got, "a"), wrong)
         self.fire(engine, Events.STARTED)
         assert got == []
+
+    def test_P3_optional_handler_that_fails_is_taken_off(self, make_engine: MakeEngine) -> None:
+        """With ``on_error="disable"`` a handler that raises is off, told of and counted; the others run on."""
+        engine = make_engine()
+        got: list[Any] = []
+        failing, healthy = Failing(), OneEvent(got, "healthy")
+        engine.attach(failing, healthy, on_error="disable")
+        with pytest.warns(
+            GlowplugWarning, match=r"Failing .* failed at Events.STARTED.*: LookupError: 1\. It has been"
+        ):
+            self.fire(engine, Events.STARTED)
+        self.fire(engine, Events.STARTED)
+        assert got == ["healthy", "healthy"]
+        assert failing.calls == 1
+        assert not engine.has_event_handler(failing.look)
+        assert [(fault.handler, fault.event) for fault in engine.faults] == [("Failing", Events.STARTED)]
+
+    def test_P3_other_errors_are_raised(self, make_engine: MakeEngine) -> None:
+        """A handler attached in the usual way raises, and so does a function beside an optional handler."""
+        engine = make_engine()
+        with pytest.raises(LookupError), engine.attach(Failing()):
+            self.fire(engine, Events.STARTED)
+        engine.attach(OneEvent([], "healthy"), on_error="disable")
+        engine.add_event_handler(Events.STARTED, Failing().look)
+        with pytest.raises(LookupError):
+            self.fire(engine, Events.STARTED)
+        with pytest.raises(ValueError, match="on_error must be 'raise' or 'disable', got 'ignore'"):
+            engine.attach(on_error="ignore")
+        assert engine.faults == ()
 
     def test_state_of_handlers_travels(self, make_engine: MakeEngine) -> None:
         """The state of a handler is part of the engine's, and goes to the handler of that key in another one."""
