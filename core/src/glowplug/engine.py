@@ -69,7 +69,6 @@ class Engine(Resumable, Requests):
         super().__init__()
         self._process_function = process_function
         self._drop_requests()
-        self._is_running = False
         self._parent: Engine | None = None
         self._logger: logging.Logger | None = None
 
@@ -132,9 +131,8 @@ class Engine(Resumable, Requests):
             try:
                 raise problem
             finally:
-                del (
-                    problem
-                )  # or the traceback would hold this frame, and it the exception, and both the data's workers
+                # Else the traceback would hold this frame, and it the exception, and both the data's workers.
+                del problem
         return self.state
 
     def set_data(self, data: Iterable[Any]) -> None:
@@ -148,9 +146,8 @@ class Engine(Resumable, Requests):
             raise TypeError("set_data() needs data to iterate over, got None")
         self.state.dataloader = data
         if self._loop is not None:  # else run() says what the data is
-            at_its_place = (
-                self._resuming is not None
-            )  # a loaded state's, which says how much of the data is used
+            # A loaded state says how much of the data is used.
+            at_its_place = self._resuming is not None
             self._begin_pass()
             if not at_its_place and self._pass is not None:
                 self._pass.first_iteration = None
@@ -224,9 +221,8 @@ class Engine(Resumable, Requests):
             state.epoch_length = length
         if self._resuming is not None:
             done = self._resuming["epoch_iterations"] or 0
-        elif (
-            state.outcome is RunOutcome.FAILED and not self.should_terminate
-        ):  # such an epoch is gone on with (E-158)
+        elif state.outcome is RunOutcome.FAILED and not self.should_terminate:
+            # Such an epoch is gone on with (E-158).
             done = (state.iteration - self._epoch_start) % (state.epoch_length or 1)
         else:  # one that was ended on purpose is not (E-134)
             done = 0
@@ -241,6 +237,7 @@ class Engine(Resumable, Requests):
     def _run(self) -> Loop:
         """Run the epochs: the one loop of the library. Yields at each interrupt(), returns how the run ended."""
         state, begin, outcome = self.state, perf_counter(), RunOutcome.COMPLETED
+        done = state.iteration - self._epoch_start  # of an epoch that is gone on with
         try:
             yield from self._event(Events.STARTED)
             if not self._is_within_loaded_epoch():
@@ -251,13 +248,14 @@ class Engine(Resumable, Requests):
                 epoch_begin = perf_counter()
                 ended_early = skip_completed = False
                 yield from self._event(Events.EPOCH_STARTED)
+                self._begin_epoch(done)
                 try:
                     yield from self._iterations()
                 except _EndEpoch:
                     ended_early = True
-                done = self._end_epoch(early=ended_early)
+                done, ended_with = 0, self._end_epoch(early=ended_early)
                 if ended_early:
-                    yield from self._event(Events.TERMINATE_SINGLE_EPOCH, done)
+                    yield from self._event(Events.TERMINATE_SINGLE_EPOCH, ended_with)
                     skip_completed = self.should_terminate_single_epoch == "skip_epoch_completed"
                     self.should_terminate_single_epoch = False
                 state.times["EPOCH_COMPLETED"] = perf_counter() - epoch_begin
@@ -406,9 +404,9 @@ class Engine(Resumable, Requests):
             raise _EndRun
         return self._end()
 
-    @runs_others
     # After the loop
 
+    @runs_others
     def _tell(self, error: BaseException) -> BaseException | None:
         """Tell each EXCEPTION_RAISED handler once, and return what run() has to raise (E-151 to E-156)."""
         suppressed, other = False, None
@@ -418,9 +416,9 @@ class Engine(Resumable, Requests):
             except BaseException as raised:  # noqa: BLE001 - the other handlers are told too, then it is raised
                 if raised is not error:
                     other = other or raised
-    @runs_others
         return other or (None if suppressed else error)
 
+    @runs_others
     def _tear_down(self, problem: BaseException | None) -> BaseException | None:
         """Run all TEARDOWN handlers, and return what run() has to raise: the first problem there was."""
         for call in self._due(self._channels[Events.TEARDOWN]):
@@ -450,9 +448,9 @@ class Engine(Resumable, Requests):
                 "middle; save engine.state_dict() and load it into a new engine"
             )
         return self.__dict__
+
+
 @runs_others
-
-
 def _advance(loop: Loop) -> RunOutcome:
     """Run the loop to its end, or to the next interrupt()."""
     try:
@@ -461,9 +459,7 @@ def _advance(loop: Loop) -> RunOutcome:
         outcome: RunOutcome = end.value
         return outcome
     except RuntimeError as error:
-        if (
-            str(error) != "generator raised StopIteration"
-        ):  # so Python calls it, when it leaves the loop (E-120)
+        if str(error) != "generator raised StopIteration":  # so Python calls one that leaves the loop (E-120)
             raise
         raise RuntimeError(
             "StopIteration was raised by the step or by a handler, where it does not end the data; catch it there, or "

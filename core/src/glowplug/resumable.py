@@ -23,6 +23,7 @@ class Resumable(Dispatcher):
     def __init__(self) -> None:
         super().__init__()
         self.state_dict_user_keys: list[str] = []
+        self._is_running = False
         self._loop: Loop | None = None  # suspended by interrupt()
         self._iterator: Iterator[Any] | None = None  # of the pass under way
         self._pass: resume.DataPass | None = None  # the pass under way, or the last one
@@ -91,7 +92,13 @@ class Resumable(Dispatcher):
             TypeError: not a mapping.
             ValueError: a key is missing, the numbers contradict each other, or the state was written in a format that
                 this version does not know. Nothing has been loaded then.
+            RuntimeError: the engine is running: it was called from the step or from a handler.
         """
+        if self._is_running:
+            raise RuntimeError(
+                "load_state_dict() was called while this engine is running, which would leave its data where it is; call "
+                "it before run(), or call engine.terminate() here, load after run() has returned, and run() again"
+            )
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"an engine's state is a mapping, got {type(state_dict).__name__}")
         for group in (("epoch_length",), ("iteration", "epoch"), ("max_epochs", "max_iters")):
@@ -142,6 +149,11 @@ class Resumable(Dispatcher):
         return (
             state.iteration == state.max_iters and state.iteration - self._epoch_start != state.epoch_length
         )
+
+    def _begin_epoch(self, done: int) -> None:
+        """Count the epoch's iterations from here, less those done already: a handler may have set the counters (E-175)."""
+        self._epoch_start = self.state.iteration - done
+        self._stepped = self.state.iteration
 
     def _end_epoch(self, *, early: bool) -> int:
         """Note that no epoch is under way any more, and return how many iterations the last one had."""

@@ -121,3 +121,27 @@ def test_outcome_is_shown(identity):
     """The text of the state tells how the run ended."""
     assert "outcome: RunOutcome.COMPLETED" in repr(identity.run([1]))
     assert [outcome.value for outcome in RunOutcome] == ["completed", "terminated", "interrupted", "failed"]
+
+
+@pytest.mark.parametrize(
+    ("event", "steps"),
+    [
+        (Events.STARTED, [(2, 3), (2, 4), (3, 5), (3, 6), (4, 7), (4, 8)]),
+        (Events.EPOCH_STARTED(once=2), [(1, 1), (1, 2), (3, 5), (3, 6), (4, 7), (4, 8)]),
+        (Events.EPOCH_COMPLETED(once=1), [(1, 1), (1, 2), (3, 5), (3, 6), (4, 7), (4, 8)]),
+    ],
+)
+def test_E_175_counters_set_by_hand(event, steps, identity):
+    """A handler that sets the counters, as scripts do to resume by hand, leaves each later epoch its whole length."""
+    seen = []
+    identity.add_event_handler(
+        Events.ITERATION_STARTED, lambda e: seen.append((e.state.epoch, e.state.iteration))
+    )
+
+    @identity.on(event)
+    def skip_an_epoch(engine):
+        engine.state.iteration += 2
+        engine.state.epoch += 1
+
+    identity.run([1, 2], max_epochs=4)
+    assert seen == steps

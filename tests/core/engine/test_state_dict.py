@@ -397,3 +397,25 @@ def test_a_generator_that_was_set_again_cannot_be_gone_on_with(identity):
     identity.add_event_handler(Events.ITERATION_COMPLETED(once=3), lambda e: saved.append(e.state_dict()))
     identity.run(data, epoch_length=3)
     assert saved[0]["resume"]["data"]["used"] == 1
+
+
+@pytest.mark.parametrize("event", [Events.STARTED, Events.ITERATION_COMPLETED, Events.TEARDOWN])
+def test_load_while_running_is_refused(event, identity):
+    """A state cannot be loaded from a handler of the same engine; run() raises what says so, and nothing is changed."""
+    saved = {"epoch_length": 2, "iteration": 4, "max_epochs": 3}
+    identity.add_event_handler(event, lambda: identity.load_state_dict(saved))
+    with pytest.raises(RuntimeError, match=r"load_state_dict\(\) was called while this engine is running"):
+        identity.run([1, 2])
+    assert identity.state.max_epochs == 1
+    Engine(lambda engine, batch: batch).load_state_dict(saved)
+
+
+def test_load_into_an_interrupted_engine(identity, batches):
+    """Between interrupt() and the next run() a state can be loaded, and replaces the run that was interrupted."""
+    seen = batches(identity)
+    identity.add_event_handler(Events.ITERATION_COMPLETED(once=1), identity.interrupt)
+    identity.run([1, 2, 3], max_epochs=3)
+    identity.load_state_dict({"epoch_length": 3, "iteration": 6, "max_epochs": 3})
+    identity.run([1, 2, 3])
+    assert seen == [[1], [1, 2, 3]]
+    assert (identity.state.epoch, identity.state.iteration) == (3, 9)
