@@ -1,0 +1,5 @@
+"""JSON-lines logger for glowplug engines."""
+
+from acme_glowplug_jsonl.logger import JsonLinesLogger
+
+__all__ = ["JsonLinesLogger"]

@@ -1,0 +1,58 @@
+"""The JSON-lines logger."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from glowplug import RunOutcome
+from glowplug.loggers import Logger, flatten_params
+
+
+class JsonLinesLogger(Logger):
+    """Writes what engines report as lines of JSON, each with a ``kind``: ``scalars``, ``params``, ``text`` or ``end``.
+
+    Lines are added to a file that is there already. NaN and infinities are written as Python's ``json`` reads them.
+
+    Args:
+        path: the file; its folder must exist.
+        **options: those of ``glowplug.loggers.Logger``.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with JsonLinesLogger(Path(folder) / "run.jsonl") as logger:
+        ...         logger.log_scalars({"loss": 0.5}, step=1, timestamp=0)
+        ...     print((Path(folder) / "run.jsonl").read_text(), end="")
+        {"kind": "scalars", "step": 1, "time": 0, "values": {"loss": 0.5}}
+        {"kind": "end", "outcome": null}
+    """
+
+    def __init__(self, path: str | os.PathLike[str], **options: Any) -> None:
+        super().__init__(**options)
+        self.path = Path(path)
+
+    def open(self) -> None:
+        """See that the file can be written; what fails here is tried again, and nothing is lost meanwhile."""
+        self.path.open("ab").close()
+
+    def log_scalars(self, scalars: Mapping[str, float], step: int, timestamp: float) -> None:
+        """Write numbers."""
+        self._write(kind="scalars", step=step, time=timestamp, values=dict(scalars))
+
+    def log_text(self, name: str, text: str, step: int, timestamp: float) -> None:
+        """Write a text."""
+        self._write(kind="text", step=step, time=timestamp, name=name, text=text)
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Write hyper-parameters, nested ones as ``optimizer/lr``; what JSON does not know as text."""
+        self._write(kind="params", values=flatten_params(params))
+
+    def close(self, outcome: RunOutcome | None = None) -> None:
+        """Write how the run ended."""
+        self._write(kind="end", outcome=outcome and outcome.value)
+
+    def _write(self, **line: Any) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, default=str) + "\n")

@@ -1,0 +1,170 @@
+"""`glowplug new`: what it makes is a plugin that works, from its wheel to its own tests."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from glowplug import __version__
+from glowplug.new_project import KINDS
+
+if find_spec("copier") is None:
+    pytest.skip("needs copier", allow_module_level=True)
+
+NAMES = {
+    "logger": ("acme-glowplug-csv", "AcmeCsvLogger"),
+    "handler": ("acme-best-value", "AcmeBestValue"),
+    "metric": ("acme-glowplug-mean-absolute-error-of-the-outputs", "AcmeMeanAbsoluteErrorOfTheOutputs"),
+}
+each_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def run(*command, folder, check=True, **settings):
+    """Run a command in a folder; return what it printed."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GLOWPLUG_")}
+    ended = subprocess.run(
+        [*map(str, command)],
+        cwd=folder,
+        env=environment | settings,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert not check or ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
+    return ended.stdout
+
+
+@pytest.fixture(scope="module")
+def projects(tmp_path_factory):
+    """A folder with a project of each kind, made by the command."""
+    folder = tmp_path_factory.mktemp("projects")
+    for kind, (name, _) in NAMES.items():
+        printed = run(
+            sys.executable,
+            "-m",
+            "glowplug",
+            "new",
+            kind,
+            name,
+            "--author",
+            'Ada "A." Lovelace',
+            folder=folder,
+        )
+        assert [line.strip() for line in printed.splitlines() if line.startswith("    ")] == [
+            f"cd {name}",
+            'python -m pip install -e ".[test]"',
+            "python -m pytest",
+        ]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def python(projects):
+    """The interpreter of a new environment with the wheels of the three projects.
+
+    It sees torch, glowplug and pytest of the running environment, so that they need not be installed again.
+    """
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    sources = [projects / name for name, _ in NAMES.values()]
+    run(
+        *pip,
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        "wheels",
+        *sources,
+        folder=projects,
+    )
+    run(sys.executable, "-m", "venv", "--without-pip", "venv", folder=projects)
+    scheme = sysconfig.get_paths("venv", vars={"base": str(projects / "venv")})
+    base = sysconfig.get_paths()["purelib"]
+    Path(scheme["purelib"], "base.pth").write_text(f"import site; site.addsitedir({base!r})\n")
+    python = Path(scheme["scripts"], "python")
+    wheels = sorted((projects / "wheels").iterdir())
+    assert [wheel.suffix for wheel in wheels] == [".whl"] * 3
+    run(*pip, "--python", python, "install", "--quiet", "--no-index", "--no-deps", *wheels, folder=projects)
+    return python
+
+
+@each_kind
+def test_its_own_tests_pass(projects, python, kind):
+    """The tests of a new project pass as they are, its contract included, against its wheel."""
+    name, class_name = NAMES[kind]
+    printed = run(python, "-m", "pytest", "-p", "no:cacheprovider", "-rA", folder=projects / name)
+    assert re.search(rf"PASSED tests/test_{kind}.py::Test{class_name}::test_", printed)
+    assert not re.search(r"\d+ (failed|error|xfailed)", printed.splitlines()[-1])
+
+
+@each_kind
+def test_the_script_of_its_readme_runs(projects, python, tmp_path, kind):
+    """The script in the README of a new project runs, with warnings as errors, and gets its class by name."""
+    script = re.search(
+        r"```python\n(.*?)```", (projects / NAMES[kind][0] / "README.md").read_text(), re.DOTALL
+    )[1]
+    assert re.search(rf"from glowplug.(handlers|metrics) import {NAMES[kind][1]}\n", script)
+    run(python, "-W", "error", "-c", script, folder=tmp_path)
+
+
+def test_it_is_listed(projects, python):
+    """`glowplug plugins list` shows the three plugins with what they offer, and nothing is wrong with them."""
+    listed = json.loads(run(python, "-m", "glowplug", "plugins", "list", "--json", folder=projects))
+    acme = {each["name"]: each for each in listed if each["name"].startswith("acme-")}
+    assert {name: each["status"] for name, each in acme.items()} == {name: "ok" for name, _ in NAMES.values()}
+    for kind, (name, class_name) in NAMES.items():
+        assert [(offer["kind"], offer["name"]) for offer in acme[name]["offers"]] == [(kind, class_name)]
+        assert acme[name]["findings"] == []
+        assert acme[name]["version"] == "0.1.0"
+
+
+@each_kind
+def test_check_is_content(projects, python, kind):
+    """`glowplug plugins check` finds nothing wrong: it ends with 0."""
+    assert NAMES[kind][1] in run(
+        python, "-m", "glowplug", "plugins", "check", NAMES[kind][0], folder=projects
+    )
+
+
+@each_kind
+def test_metadata(projects, python, kind):
+    """The wheel asks for this glowplug up to the next incompatible one, is typed, and brings its licence with the author."""
+    name = NAMES[kind][0]
+    script = (
+        "import importlib.metadata as m, json, sys; d = m.distribution(sys.argv[1]);"
+        "print(json.dumps([d.metadata.get_all('Requires-Dist'), d.metadata['Author'], [str(f) for f in d.files],"
+        "d.read_text('licenses/LICENSE')]))"
+    )
+    requires, author, files, licence = json.loads(run(python, "-c", script, name, folder=projects))
+    major, minor = __version__.split(".")[:2]
+    assert f"glowplug<2,>={major}.{minor}" in requires
+    assert f"{name.replace('-', '_')}/py.typed" in files
+    assert author == 'Ada "A." Lovelace'
+    assert 'Ada "A." Lovelace' in licence
+
+
+@each_kind
+def test_project_is_clean_for_the_linters(projects, kind):
+    """Ruff, with the rules of the project, and mypy --strict have nothing to say about a new project."""
+    for module in ("ruff", "mypy"):
+        pytest.importorskip(module)
+    folder = projects / NAMES[kind][0]
+    run(sys.executable, "-m", "ruff", "check", "--no-cache", ".", folder=folder)
+    run(sys.executable, "-m", "ruff", "format", "--no-cache", "--check", ".", folder=folder)
+    core = Path(find_spec("glowplug").origin).parents[1]
+    run(sys.executable, "-m", "mypy", "--cache-dir", projects / "mypy", folder=folder, MYPYPATH=str(core))
+
+
+def test_every_file_is_rendered(projects):
+    """No name and no text of a new project has anything left of the template's language; only its workflow has ``${{``."""
+    for path in projects.glob("acme-*/**/*"):
+        assert not re.search(r"[{}]|\.jinja$", str(path.relative_to(projects)))
+        if path.is_file() and path.name != "ci.yml":
+            assert not re.search(r"\{\{ |\{%", path.read_text())
