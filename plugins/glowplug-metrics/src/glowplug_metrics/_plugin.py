@@ -25,9 +25,49 @@ def glowplug_metrics() -> list[MetricSpec]:
             summary="Average precision of scores and labels, through scikit-learn.",
         ),
         MetricSpec(
+            name="ClassificationReport",
+            target="glowplug_metrics.classification_report:ClassificationReport",
+            summary="Precision, recall and F-score of each class, by name.",
+        ),
+        MetricSpec(
+            name="cmAccuracy",
+            target="glowplug_metrics.confusion_matrix:cmAccuracy",
+            summary="Share of right predictions, of a ConfusionMatrix.",
+        ),
+        MetricSpec(
+            name="cmPrecision",
+            target="glowplug_metrics.confusion_matrix:cmPrecision",
+            summary="Precision, of a ConfusionMatrix.",
+        ),
+        MetricSpec(
+            name="cmRecall",
+            target="glowplug_metrics.confusion_matrix:cmRecall",
+            summary="Recall, of a ConfusionMatrix.",
+        ),
+        MetricSpec(
+            name="ConfusionMatrix",
+            target="glowplug_metrics.confusion_matrix:ConfusionMatrix",
+            summary="How often each class was predicted as each.",
+        ),
+        MetricSpec(
+            name="DiceCoefficient",
+            target="glowplug_metrics.confusion_matrix:DiceCoefficient",
+            summary="Dice coefficient of each class, of a ConfusionMatrix.",
+        ),
+        MetricSpec(
             name="EpochMetric",
             target="glowplug_metrics.epoch_metric:EpochMetric",
             summary="Any function of all predictions and targets of an epoch.",
+        ),
+        MetricSpec(
+            name="F1",
+            target="glowplug_metrics.fbeta:F1",
+            summary="Precision and recall in one number.",
+        ),
+        MetricSpec(
+            name="Fbeta",
+            target="glowplug_metrics.fbeta:Fbeta",
+            summary="Precision and recall in one number, recall counted beta times.",
         ),
         MetricSpec(
             name="Frequency",
@@ -38,6 +78,16 @@ def glowplug_metrics() -> list[MetricSpec]:
             name="GeometricAverage",
             target="glowplug_metrics.accumulation:GeometricAverage",
             summary="Geometric mean of a number or tensor over the samples.",
+        ),
+        MetricSpec(
+            name="IoU",
+            target="glowplug_metrics.confusion_matrix:IoU",
+            summary="Intersection over union of each class, of a ConfusionMatrix.",
+        ),
+        MetricSpec(
+            name="JaccardIndex",
+            target="glowplug_metrics.confusion_matrix:JaccardIndex",
+            summary="IoU by its other name.",
         ),
         MetricSpec(
             name="Loss",
@@ -60,9 +110,29 @@ def glowplug_metrics() -> list[MetricSpec]:
             summary="Several metrics attached as one, with one output_transform.",
         ),
         MetricSpec(
+            name="mIoU",
+            target="glowplug_metrics.confusion_matrix:mIoU",
+            summary="Mean intersection over union, of a ConfusionMatrix.",
+        ),
+        MetricSpec(
+            name="MultiLabelConfusionMatrix",
+            target="glowplug_metrics.multilabel_confusion_matrix:MultiLabelConfusionMatrix",
+            summary="A confusion matrix for each label of multilabel data.",
+        ),
+        MetricSpec(
+            name="Precision",
+            target="glowplug_metrics.precision:Precision",
+            summary="Share of right ones among the predictions of each class.",
+        ),
+        MetricSpec(
             name="PrecisionRecallCurve",
             target="glowplug_metrics.curves:PrecisionRecallCurve",
             summary="Precisions, recalls and thresholds, through scikit-learn.",
+        ),
+        MetricSpec(
+            name="Recall",
+            target="glowplug_metrics.recall:Recall",
+            summary="Share of right ones among the targets of each class.",
         ),
         MetricSpec(
             name="ROC_AUC",
@@ -83,6 +153,11 @@ def glowplug_metrics() -> list[MetricSpec]:
             name="RunningAverage",
             target="glowplug_metrics.running_average:RunningAverage",
             summary="Exponential moving average of a metric or of the output.",
+        ),
+        MetricSpec(
+            name="TopKCategoricalAccuracy",
+            target="glowplug_metrics.top_k_categorical_accuracy:TopKCategoricalAccuracy",
+            summary="How often the right class is among the k with the highest scores.",
         ),
         MetricSpec(
             name="VariableAccumulation",

@@ -8,6 +8,7 @@ from typing import Any
 
 from glowplug import EventsList, Metric, MetricsLambda, MetricUsage, RemovableEventHandle, identity
 from glowplug.typing import EngineProtocol
+from glowplug_metrics.shared_counts import one_batch
 
 __all__ = ["MetricGroup"]
 
@@ -75,8 +76,9 @@ class MetricGroup(Metric):
         Args:
             output: what the metrics' own ``output_transform`` takes.
         """
-        for member in self._members:
-            member.update(member.transformed(output))
+        with one_batch():
+            for member in self._members:
+                member.update(member.transformed(output))
 
     def compute(self) -> dict[str, Any]:
         """Return the value of each metric by its name.

@@ -1,0 +1,167 @@
+"""Precision and recall, as one metric: right ones among the predicted, or among the actual ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, TypeAlias
+
+import torch
+
+from glowplug import identity, sync_all_reduce
+from glowplug.exceptions import NotComputableError
+from glowplug_metrics.classification_metric import TaskMetric, fetched
+from glowplug_metrics.counting import ACTUAL, RIGHT, class_counts, summed_ratios
+from glowplug_metrics.shared_counts import shared
+
+__all__ = ["Averaging", "ClassRatio", "averaged_ratio"]
+
+Averaging: TypeAlias = bool | Literal["macro", "micro", "weighted", "samples"] | None
+"""How the values of the classes become one."""
+
+_NAMES = ("macro", "micro", "weighted", "samples")
+
+
+def averaged_ratio(counts: torch.Tensor, row: int, average: Averaging) -> torch.Tensor:
+    """Return the share of right ones of each class, or the average of these.
+
+    Args:
+        counts: shape (3, C), as of :func:`class_counts`.
+        row: the row to divide by. A class that has none there gets 0.
+        average: ``False`` and ``None``: none; ``True`` and ``"macro"``: the mean over the classes; ``"weighted"``: that
+            weighted by how often each class is there; ``"micro"``: the share over all classes together.
+
+    Returns:
+        A float64 tensor of shape (C,), or without dimensions.
+
+    Example:
+        >>> counts = torch.tensor([[3, 0], [4, 0], [3, 1]])
+        >>> averaged_ratio(counts, 1, None), averaged_ratio(counts, 1, "macro")
+        (tensor([0.7500, 0.0000], dtype=torch.float64), tensor(0.3750, dtype=torch.float64))
+    """
+    if average == "micro":
+        counts = counts.sum(1, keepdim=True)
+    ratios = counts[RIGHT].double() / counts[row].clamp(min=1)
+    if average == "weighted":
+        return (ratios * counts[ACTUAL]).sum() / counts[ACTUAL].sum().clamp(min=1)
+    return ratios.mean() if average else ratios
+
+
+class ClassRatio(TaskMetric):
+    """What Precision and Recall are but for the row they divide by (M-085).
+
+    Args:
+        output_transform: makes ``(y_pred, y)`` of the engine's output.
+        average: see :class:`~glowplug_metrics.precision.Precision`.
+        is_multilabel: whether each example has C labels.
+        device: see ``glowplug.Metric``.
+        skip_unrolling: see ``glowplug.Metric``.
+
+    Raises:
+        ValueError: another ``average``.
+
+    Example:
+        >>> from glowplug_metrics import Precision, Recall
+        >>> issubclass(Precision, ClassRatio), issubclass(Recall, ClassRatio)
+        (True, True)
+    """
+
+    _state_dict_all_req_keys = ("_total", "_kind", "_num_classes", "_num_examples", "_num_invalid")
+
+    _row: ClassVar[int]
+
+    def __init__(
+        self,
+        output_transform: Callable[[Any], Any] = identity,
+        average: Averaging = False,
+        is_multilabel: bool = False,
+        device: str | torch.device = "cpu",
+        skip_unrolling: bool = False,
+    ) -> None:
+        if not (average is None or isinstance(average, bool) or average in _NAMES):
+            raise ValueError(
+                f"average must be False, None, True or one of {', '.join(map(repr, _NAMES))}, got {average!r}"
+            )
+        self._average = average
+        super().__init__(output_transform, is_multilabel, device, skip_unrolling)
+
+    @property
+    def average(self) -> Averaging:
+        """How the values of the classes become one."""
+        return self._average
+
+    def reset(self) -> None:
+        """Forget all data, and its kind."""
+        super().reset()
+        # The counts of the classes, whose number the first batch tells; for "samples" the sum over the examples.
+        dtype = self._double_dtype if self._average == "samples" else torch.int64
+        self._total = torch.zeros((), dtype=dtype, device=self._device)
+
+    def update(self, output: Any) -> None:
+        """Count one batch.
+
+        Args:
+            output: ``(y_pred, y)``.
+        """
+        y_pred, y = self.tensors_of(output)
+        kind = self._task_of(y_pred, y)
+        if self._average == "samples":
+            added, num_invalid = shared(summed_ratios, y_pred, y, self._row)
+        else:
+            added, num_invalid = shared(class_counts, y_pred, y, kind)
+        if isinstance(num_invalid, int) and num_invalid:
+            raise _not_classes_error(y, self._num_classes)
+        self._total = self._total.to(added.device) + added
+        self._num_invalid += num_invalid
+        self._num_examples += y.numel() // (self._num_classes if kind == "multilabel" else 1)
+
+    def compute(self) -> torch.Tensor | float:
+        """Return the value of each class, a float64 tensor of shape (C,), or their average, a number; over all processes.
+
+        Raises:
+            NotComputableError: there has been no example.
+            ValueError: invalid values among data on an accelerator.
+            RuntimeError: ranks have data of different kinds.
+        """
+        self._agree_on_task()
+        if self._average != "samples" and self._total.ndim == 0 and self._kind is not None:
+            self._total = self._total.new_zeros((3, self._num_classes))
+        return self._computed()
+
+    def _begin(self, task: Any) -> None:
+        if self._average == "samples" and task[0] != "multilabel":
+            raise ValueError(
+                f"{type(self).__name__} averages over the labels of each example with average='samples', which {task[0]} data "
+                "does not have; for rows of labels give is_multilabel=True, for others another average"
+            )
+        super()._begin(task)
+
+    @sync_all_reduce("_total", "_num_examples", "_num_invalid")
+    def _computed(self) -> torch.Tensor | float:
+        if self._num_examples == 0:
+            raise NotComputableError(f"{type(self).__name__} has seen no example since it was reset")
+        total, num_invalid = fetched(self._total, self._num_invalid)
+        self._refuse_invalid(num_invalid)
+        if self._average == "samples":
+            return total.item() / self._num_examples
+        is_binary = self._kind == "binary"
+        if is_binary and self._average is not False:
+            total = _both_classes(total, self._num_examples)
+        value = averaged_ratio(total, self._row, self._average)
+        if self._average:
+            return value.item()
+        return value[0] if is_binary and self._average is False else value
+
+
+def _both_classes(counts: torch.Tensor, examples: int) -> torch.Tensor:
+    """Return the counts of class 0 and class 1, given those of class 1 and the number of examples."""
+    right, predicted, actual = counts
+    absent = torch.stack((examples - predicted - actual + right, examples - predicted, examples - actual))
+    return torch.cat((absent, counts), dim=1)
+
+
+def _not_classes_error(y: torch.Tensor, classes: int) -> ValueError:
+    others = y[(y < 0) | (y >= classes) | (y != y.long())]
+    return ValueError(
+        f"targets must be classes from 0 to {classes - 1}, as y_pred has scores of {classes}, but y has "
+        f"{others.flatten()[:3].tolist()}; take out those that do not count with output_transform"
+    )

@@ -1,0 +1,104 @@
+"""ClassificationReport: precision, recall and F-score of each class, by its name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias
+
+import torch
+
+from glowplug import MetricsLambda, identity
+from glowplug_metrics.fbeta import checked_beta, f_score
+from glowplug_metrics.precision import Precision
+from glowplug_metrics.recall import Recall
+
+__all__ = ["ClassificationReport", "Report", "report_of"]
+
+Report: TypeAlias = dict[str, dict[str, float]]
+
+
+def report_of(
+    precision: torch.Tensor, recall: torch.Tensor, beta: float = 1.0, labels: Sequence[str] | None = None
+) -> Report:
+    """Return the figures of each class by name, and their means as ``"macro avg"``.
+
+    Args:
+        precision: shape (C,).
+        recall: shape (C,).
+        beta: see :func:`f_score`.
+        labels: the names of the classes; by default their numbers.
+
+    Raises:
+        ValueError: there are more or less labels than classes, or two are the same.
+
+    Example:
+        >>> report_of(torch.tensor([1.0, 0.0]), torch.tensor([0.5, 0.0]), labels=["cat", "dog"])["cat"]
+        {'precision': 1.0, 'recall': 0.5, 'f1-score': 0.6666666865348816}
+    """
+    names = [str(number) for number in range(len(precision))] if labels is None else list(labels)
+    if len(names) != len(precision) or len({*names, "macro avg"}) <= len(names):
+        raise ValueError(
+            f"labels must be one name for each of the {len(precision)} classes, all different and none 'macro avg', got {names}"
+        )
+    columns = {"precision": precision, "recall": recall, f"f{beta:g}-score": f_score(precision, recall, beta)}
+    report = {
+        name: {column: values[i].item() for column, values in columns.items()} for i, name in enumerate(names)
+    }
+    report["macro avg"] = {column: values.mean().item() for column, values in columns.items()}
+    return report
+
+
+class ClassificationReport(MetricsLambda):
+    """Precision, recall and F-score of each class, and their means over the classes (M-088).
+
+    Args:
+        beta: how many times as much recall counts in the F-score; above 0.
+        output_dict: whether the value is a dict, ``{"cat": {"precision": ..., "recall": ..., "f1-score": ...}, ...,
+            "macro avg": {...}}``, rather than the same as JSON text.
+        output_transform: makes ``(y_pred, y)`` of the engine's output, as for
+            :class:`~glowplug_metrics.precision.Precision`.
+        device: see ``glowplug.Metric``.
+        is_multilabel: whether each example has C labels.
+        labels: the names of the classes; by default their numbers. Binary data has two classes.
+        metrics_result_mode: how the dict is published; see ``glowplug.Metric``.
+
+    Raises:
+        ValueError: ``beta`` is not above 0; at compute: there are more or less labels than classes.
+
+    Example:
+        >>> report = ClassificationReport(output_dict=True, labels=["cat", "dog"])
+        >>> report.update((torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]]), torch.tensor([1, 0, 0])))
+        >>> report.compute()["dog"]
+        {'precision': 0.5, 'recall': 1.0, 'f1-score': 0.6666666666666666}
+    """
+
+    def __init__(
+        self,
+        beta: float = 1,
+        output_dict: bool = False,
+        output_transform: Callable[[Any], Any] = identity,
+        device: str | torch.device = "cpu",
+        is_multilabel: bool = False,
+        labels: Sequence[str] | None = None,
+        metrics_result_mode: Literal["flatten", "named", "both"] = "both",
+    ) -> None:
+        super().__init__(
+            _Reporter(checked_beta(beta), output_dict, labels),
+            Precision(output_transform, None, is_multilabel, device),
+            Recall(output_transform, None, is_multilabel, device),
+            metrics_result_mode=metrics_result_mode,
+        )
+
+
+class _Reporter:
+    """The function of a report; a class so that it can be pickled."""
+
+    def __init__(self, beta: float, output_dict: bool, labels: Sequence[str] | None) -> None:
+        self.beta = beta
+        self.output_dict = output_dict
+        self.labels = labels
+
+    def __call__(self, precision: torch.Tensor, recall: torch.Tensor) -> Report | str:
+        report = report_of(precision, recall, self.beta, self.labels)
+        return report if self.output_dict else json.dumps(report)

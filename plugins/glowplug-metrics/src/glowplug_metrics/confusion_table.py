@@ -1,0 +1,136 @@
+"""ConfusionTable: a confusion matrix with the names of its classes, to read, to print and to work on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from glowplug_metrics import matrix_figures
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = ["ConfusionTable"]
+
+_FIGURES = {
+    "precision": matrix_figures.precision,
+    "recall": matrix_figures.recall,
+    "f1": matrix_figures.dice,
+    "iou": matrix_figures.iou,
+    "accuracy": matrix_figures.one_against_rest,
+}
+
+
+class ConfusionTable:
+    r"""A confusion matrix with the names of its classes: as text, as rows, and as DataFrames where pandas is installed.
+
+    Args:
+        matrix: counts of shape (C, C), actual classes in rows, as ``ConfusionMatrix.compute()`` and
+            ``engine.state.metrics`` have them.
+        class_names: one for each class, all different; by default their numbers.
+
+    Raises:
+        ValueError: the matrix is not square or has other values than counts; names that do not fit.
+
+    Example:
+        >>> table = ConfusionTable(torch.tensor([[5, 2], [1, 7]]), ["cat", "dog"])
+        >>> table.per_class()[0]["recall"]
+        0.7142857142857143
+        >>> print(table)
+        actual \ predicted  cat  dog
+        cat                   5    2
+        dog                   1    7
+        <BLANKLINE>
+        class  precision  recall      f1     iou  accuracy  support
+        cat       0.8333  0.7143  0.7692  0.6250    0.8000        7
+        dog       0.7778  0.8750  0.8235  0.7000    0.8000        8
+        mean      0.8056  0.7946  0.7964  0.6625    0.8000       15
+    """
+
+    def __init__(self, matrix: torch.Tensor, class_names: Sequence[str] | None = None) -> None:
+        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.is_floating_point():  # noqa: PLR2004 - a matrix
+            raise ValueError(
+                f"a ConfusionTable is made of counts of shape (C, C), got {matrix.dtype} of shape {tuple(matrix.shape)}; a "
+                "ConfusionMatrix with an average has them in its table()"
+            )
+        names = tuple(map(str, range(len(matrix)) if class_names is None else class_names))
+        if len(names) != len(matrix) or len(set(names)) != len(names):
+            raise ValueError(
+                f"class_names must be one name for each of the {len(matrix)} classes, all different, got {list(names)}"
+            )
+        self.matrix = matrix.detach().cpu()
+        self.class_names = names
+
+    def per_class(self) -> list[dict[str, Any]]:
+        """Return one row for each class.
+
+        Returns:
+            Dicts with the keys ``class``, ``precision``, ``recall``, ``f1``, ``iou``, ``accuracy`` (of telling the class
+            from all others) and ``support`` (how many examples are of the class). A figure that would be divided by zero is 0.
+        """
+        figures = {name: figure(self.matrix).tolist() for name, figure in _FIGURES.items()}
+        columns = {"class": self.class_names, **figures, "support": self.matrix.sum(1).tolist()}
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+    def mean(self) -> dict[str, Any]:
+        """Return the means of the figures over the classes, and the number of all examples as ``support``."""
+        means = {name: figure(self.matrix).mean().item() for name, figure in _FIGURES.items()}
+        return {**means, "support": int(self.matrix.sum())}
+
+    def to_pandas(self) -> DataFrame:
+        """Return the rows of :meth:`per_class`, and a last one, ``mean``, as a DataFrame with the names as its index.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        rows = [*self.per_class(), {"class": "mean", **self.mean()}]
+        return _pandas().DataFrame(rows).set_index("class")
+
+    def matrix_to_pandas(self) -> DataFrame:
+        """Return the matrix as a DataFrame with the names as its index, ``actual``, and its columns, ``predicted``.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        pd = _pandas()
+        index = pd.Index(self.class_names, name="actual")
+        columns = pd.Index(self.class_names, name="predicted")
+        return pd.DataFrame(self.matrix.tolist(), index, columns)
+
+    def __str__(self) -> str:
+        head = ["actual \\ predicted", *self.class_names]
+        matrix = [
+            [name, *map(str, row)] for name, row in zip(self.class_names, self.matrix.tolist(), strict=True)
+        ]
+        rows = [*self.per_class(), {"class": "mean", **self.mean()}]
+        figures = [[_as_text(value) for value in row.values()] for row in rows]
+        return "\n".join([*_aligned([head, *matrix]), "", *_aligned([list(rows[0]), *figures])])
+
+
+def _as_text(value: object) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    """Return lines with the first column to the left, and the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+
+
+def _pandas() -> Any:
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise ImportError(
+            "a DataFrame needs pandas, which is not installed: pip install pandas. The same rows are in per_class() and mean(), "
+            "and print(table) shows them"
+        ) from error
+    return pd

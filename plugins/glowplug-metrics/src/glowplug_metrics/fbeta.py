@@ -1,0 +1,148 @@
+"""Fbeta and F1: precision and recall in one number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from glowplug import MetricsLambda, identity
+from glowplug_metrics.matrix_figures import ratio
+from glowplug_metrics.precision import Precision
+from glowplug_metrics.recall import Recall
+
+__all__ = ["F1", "Fbeta", "checked_beta", "f_score"]
+
+
+def f_score(precision: torch.Tensor, recall: torch.Tensor, beta: float = 1.0) -> torch.Tensor:
+    """Return ``(1 + beta**2) * precision * recall / (beta**2 * precision + recall)``, and 0 where both are 0.
+
+    Args:
+        precision: of any shape.
+        recall: of the same shape.
+        beta: how many times as much the recall counts.
+
+    Example:
+        >>> f_score(torch.tensor([1.0, 0.0]), torch.tensor([0.5, 0.0]))
+        tensor([0.6667, 0.0000])
+    """
+    weight = beta * beta
+    return ratio((1 + weight) * precision * recall, weight * precision + recall)
+
+
+def checked_beta(beta: float) -> float:
+    """Return it.
+
+    Raises:
+        ValueError: it is not above 0, or not finite.
+
+    Example:
+        >>> checked_beta(2)
+        2
+    """
+    if not (beta > 0 and math.isfinite(beta)):
+        raise ValueError(f"beta says how many times as much recall counts, and must be above 0, got {beta!r}")
+    return beta
+
+
+class Fbeta(MetricsLambda):
+    """The harmonic mean of precision and recall, with the recall counted ``beta`` times as much (M-086).
+
+    Args:
+        beta: above 0; 1 is F1.
+        average: ``True``: the mean over the classes. ``False``: the value of each class, a tensor of shape (C,).
+        precision: a Precision with ``average=False`` (or ``None``, which for binary data means both classes), to be used
+            with its own ``output_transform``; one is made by default.
+        recall: a Recall, the same way.
+        output_transform: makes ``(y_pred, y)`` of the engine's output, for those that are made here.
+        device: see ``glowplug.Metric``, for those that are made here.
+
+    Raises:
+        ValueError: ``beta`` is not above 0; a precision or recall that averages; an ``output_transform`` or ``device`` of
+            which none of the two would hear.
+        TypeError: a precision or recall that is none.
+
+    Example:
+        >>> f2 = Fbeta(beta=2.0)
+        >>> f2.update((torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]]), torch.tensor([1, 0, 0])))
+        >>> round(f2.compute(), 4)
+        0.6944
+    """
+
+    def __init__(
+        self,
+        beta: float,
+        average: bool = True,
+        precision: Precision | None = None,
+        recall: Recall | None = None,
+        output_transform: Callable[[Any], Any] | None = None,
+        device: str | torch.device | None = None,
+    ) -> None:
+        checked_beta(beta)
+        _check_part("precision", precision, Precision)
+        _check_part("recall", recall, Recall)
+        for name, given in (("output_transform", output_transform), ("device", device)):
+            if given is not None and (precision is not None or recall is not None):
+                raise ValueError(
+                    f"{name} is for the precision and recall that Fbeta makes; give it to those that you make yourself"
+                )
+        transform = output_transform or identity
+        place = "cpu" if device is None else device
+        super().__init__(
+            _Score(beta, average),
+            precision if precision is not None else Precision(transform, device=place),
+            recall if recall is not None else Recall(transform, device=place),
+        )
+
+
+class F1(Fbeta):
+    """The harmonic mean of precision and recall: :class:`Fbeta` with ``beta=1``.
+
+    Args:
+        average: ``True``: the mean over the classes. ``False``: the value of each class, a tensor of shape (C,).
+        precision: see :class:`Fbeta`.
+        recall: see :class:`Fbeta`.
+        output_transform: see :class:`Fbeta`.
+        device: see :class:`Fbeta`.
+
+    Example:
+        >>> f1 = F1(average=False)
+        >>> f1.update((torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]]), torch.tensor([1, 0, 0])))
+        >>> f1.compute()
+        tensor([0.6667, 0.6667], dtype=torch.float64)
+    """
+
+    def __init__(
+        self,
+        average: bool = True,
+        precision: Precision | None = None,
+        recall: Recall | None = None,
+        output_transform: Callable[[Any], Any] | None = None,
+        device: str | torch.device | None = None,
+    ) -> None:
+        super().__init__(1.0, average, precision, recall, output_transform, device)
+
+
+class _Score:
+    """The function of a Fbeta; a class so that it can be pickled."""
+
+    def __init__(self, beta: float, average: bool) -> None:
+        self.beta = beta
+        self.average = average
+
+    def __call__(self, precision: torch.Tensor, recall: torch.Tensor) -> torch.Tensor | float:
+        score = f_score(precision, recall, self.beta)
+        return score.mean().item() if self.average else score
+
+
+def _check_part(name: str, part: object, kind: type[Precision | Recall]) -> None:
+    if part is None:
+        return
+    if not isinstance(part, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, got {part!r}")
+    if part.average not in {False, None}:
+        raise ValueError(
+            f"{name} must have average=False, so that there is a value for each class; it has average={part.average!r}"
+        )

@@ -1,0 +1,104 @@
+"""TopKCategoricalAccuracy: how often the right class is among the k with the highest scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from glowplug import identity, sync_all_reduce
+from glowplug.exceptions import NotComputableError
+from glowplug_metrics.accumulator import summand
+from glowplug_metrics.classification_metric import ClassificationMetric
+
+__all__ = ["TopKCategoricalAccuracy", "among_top_k"]
+
+
+def among_top_k(y_pred: torch.Tensor, y: torch.Tensor, k: int) -> torch.Tensor:
+    """Return for each example whether its class is among the k with the highest scores.
+
+    Args:
+        y_pred: scores of shape (N, C, ...).
+        y: classes of shape (N, ...).
+        k: from 1 to C.
+
+    Returns:
+        A bool tensor of shape (N, ...).
+
+    Raises:
+        ValueError: shapes that do not go together, or less than k classes.
+
+    Example:
+        >>> among_top_k(torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]]), torch.tensor([1, 0]), k=2)
+        tensor([ True, False])
+    """
+    if y_pred.ndim != y.ndim + 1 or y_pred.shape[:1] + y_pred.shape[2:] != y.shape:
+        raise ValueError(
+            f"y_pred has the shape (N, C, ...), with a score for each class, and y (N, ...); got {tuple(y_pred.shape)} and "
+            f"{tuple(y.shape)}"
+        )
+    if y_pred.shape[1] < k:
+        raise ValueError(f"y_pred has scores of {y_pred.shape[1]} classes, which is less than k={k}")
+    return (y_pred.topk(k, dim=1).indices == y.unsqueeze(1)).any(1)
+
+
+class TopKCategoricalAccuracy(ClassificationMetric):
+    """The share of examples whose class is among the k with the highest scores (M-088).
+
+    Args:
+        k: how many; at least 1.
+        output_transform: makes ``(y_pred, y)`` of the engine's output: scores (N, C, ...) and classes (N, ...).
+        device: see ``glowplug.Metric``. The count stays on the device of the data, and no update waits for it.
+        skip_unrolling: see ``glowplug.Metric``.
+
+    Raises:
+        ValueError: ``k`` is below 1; at an update: shapes that do not go together, or less than k classes.
+        TypeError: at an update: not tensors.
+
+    Example:
+        >>> top2 = TopKCategoricalAccuracy(k=2)
+        >>> top2.update((torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]]), torch.tensor([1, 0])))
+        >>> top2.compute()
+        0.5
+    """
+
+    _state_dict_all_req_keys = ("_num_correct", "_num_examples")
+
+    def __init__(
+        self,
+        k: int = 5,
+        output_transform: Callable[[Any], Any] = identity,
+        device: str | torch.device = "cpu",
+        skip_unrolling: bool = False,
+    ) -> None:
+        if k < 1:
+            raise ValueError(f"k is how many classes count as found, and at least 1, got {k!r}")
+        self._k = k
+        super().__init__(output_transform, device, skip_unrolling)
+
+    def reset(self) -> None:
+        """Forget all data."""
+        self._num_correct: torch.Tensor | int = 0
+        self._num_examples = 0
+
+    def update(self, output: Any) -> None:
+        """Count one batch.
+
+        Args:
+            output: ``(y_pred, y)``.
+        """
+        found = among_top_k(*self.tensors_of(output), self._k)
+        self._num_correct += summand(found.count_nonzero())
+        self._num_examples += found.numel()
+
+    @sync_all_reduce("_num_correct", "_num_examples")
+    def compute(self) -> float:
+        """Return the share of examples, from 0 to 1, over all processes.
+
+        Raises:
+            NotComputableError: there has been no example.
+        """
+        if self._num_examples == 0:
+            raise NotComputableError("TopKCategoricalAccuracy has seen no example since it was reset")
+        return int(self._num_correct) / self._num_examples
