@@ -19,8 +19,9 @@ LIBRARIES = {
     "glowplug-mlflow": {"mlflow", "mlflow-skinny", "scikit-learn", "tqdm"},
     "glowplug-progress": {"tqdm"},
     "glowplug-tensorboard": {"tensorboard"},
+    "glowplug-torchmetrics": {"torchmetrics"},
 }
-HEAVY = {"torch", "numpy", "mlflow", "tensorboard", "tqdm", "sklearn"}
+HEAVY = {"torch", "numpy", "mlflow", "tensorboard", "tqdm", "sklearn", "torchmetrics"}
 
 
 def package_of(distribution):

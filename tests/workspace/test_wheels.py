@@ -22,6 +22,7 @@ PLUGINS = [
     "progress",
     "tensorboard",
     "terminate-on-nan",
+    "torchmetrics",
 ]
 PACKAGES = {
     "glowplug": "glowplug",

@@ -40,6 +40,7 @@ FIRST_PARTY = {
     "RunningAverage": "glowplug-metrics",
     "TensorboardLogger": "glowplug-tensorboard",
     "TerminateOnNan": "glowplug-terminate-on-nan",
+    "TorchMetric": "glowplug-torchmetrics",
     "VariableAccumulation": "glowplug-metrics",
 }
 """Which distribution of this project has a name, to say so where it is not installed."""

@@ -1,0 +1,184 @@
+"""TorchMetric: a metric of torchmetrics as a metric of glowplug."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
+
+import torch
+import torchmetrics
+
+from glowplug import Metric, identity
+from glowplug.distributed import all_reduce
+from glowplug.exceptions import NotComputableError
+from glowplug_torchmetrics.gathering import gather
+
+__all__ = ["TorchMetric"]
+
+
+class TorchMetric(Metric):
+    """Any ``torchmetrics.Metric`` or ``MetricCollection``, as a metric of glowplug.
+
+    It is attached, saved, resumed and combined as all metrics of glowplug are: ``TorchMetric(a) / Average()``,
+    ``TorchMetric(collection)["f1"]``. The value of a collection is a mapping, published as ``metrics_result_mode`` says.
+
+    Over several processes torchmetrics itself brings the states together, once, when the value is computed; it does so with
+    :func:`~glowplug_torchmetrics.gathering.gather`, for which ranks may have any number of examples, unless the metric has a
+    ``dist_sync_fn`` or ``process_group`` of its own.
+
+    The output is a tuple or list of the arguments of the metric's ``update``, such as ``(preds, target)``, or a single
+    argument. Of a mapping with the keys ``y_pred`` and ``y`` these two are taken; any other gives the arguments by name.
+
+    Args:
+        metric: the metric. It belongs to this object alone, and is reset.
+        output_transform: makes the above of the engine's output.
+        device: where the metric's states are; by default they follow the data to its device.
+        skip_unrolling: see ``glowplug.Metric``.
+        metrics_result_mode: see ``glowplug.Metric``.
+
+    Raises:
+        TypeError: ``metric`` is neither a metric nor a collection of torchmetrics.
+
+    Example:
+        >>> from glowplug import Engine
+        >>> engine = Engine(lambda engine, batch: (torch.tensor(batch), torch.tensor([0, 1, 1])))
+        >>> f1 = TorchMetric(torchmetrics.F1Score(task="binary"))
+        >>> handle = f1.attach(engine, "f1")
+        >>> handle = (100 * f1).attach(engine, "percent")
+        >>> metrics = engine.run([[0, 1, 1], [0, 1, 0]]).metrics
+        >>> round(metrics["f1"], 3), round(float(metrics["percent"]))
+        (0.857, 86)
+    """
+
+    _state_dict_all_req_keys = ("states", "num_updates")
+
+    def __init__(
+        self,
+        metric: torchmetrics.Metric | torchmetrics.MetricCollection,
+        output_transform: Callable[[Any], Any] = identity,
+        device: str | torch.device | None = None,
+        skip_unrolling: bool = False,
+        metrics_result_mode: Literal["flatten", "named", "both"] = "both",
+    ) -> None:
+        if not isinstance(metric, (torchmetrics.Metric, torchmetrics.MetricCollection)):
+            raise TypeError(
+                f"TorchMetric takes a metric object of torchmetrics, such as torchmetrics.MeanMetric(), got {metric!r}; "
+                "metrics of glowplug are attached as they are"
+            )
+        self.metric = metric
+        for part in self._parts().values():
+            # A value that one rank has kept, and another has not, would leave that one waiting for the states.
+            part.compute_with_cache = False
+            if part.dist_sync_fn is None and part.process_group is None:
+                part.dist_sync_fn = gather
+        self._follows_data = device is None
+        if device is None:
+            device = next((part.device for part in self._parts().values()), torch.device("cpu"))
+        super().__init__(output_transform, device, skip_unrolling, metrics_result_mode)
+        metric.to(self._device)
+
+    def reset(self) -> None:
+        """Forget all data."""
+        self.num_updates = 0
+        self.metric.reset()
+
+    def update(self, output: Any) -> None:
+        """Update the metric.
+
+        Args:
+            output: the arguments of its ``update``: a tuple or list of them, a mapping by name, or the only one.
+        """
+        output = _without_graph(output)
+        self._follow(output)
+        if isinstance(output, Mapping):
+            self.metric.update(**output)
+        elif isinstance(output, (tuple, list)):
+            self.metric.update(*output)
+        else:
+            self.metric.update(output)
+        self.num_updates += 1
+
+    def compute(self) -> Any:
+        """Return the metric's value for the data of all processes; of a mapping the scalars as Python numbers.
+
+        Raises:
+            NotComputableError: there has been no update on any of them.
+        """
+        if all_reduce(self.num_updates) == 0:
+            raise NotComputableError(
+                f"TorchMetric({type(self.metric).__name__}) has had no update since it was reset"
+            )
+        with warnings.catch_warnings():
+            if self.num_updates == 0:  # the other ranks have data
+                warnings.filterwarnings("ignore", "The ``compute`` method of metric .* was called before")
+            value = self.metric.compute()
+        if isinstance(value, Mapping):
+            return {name: self.publishable(item) for name, item in value.items()}
+        return value
+
+    def select(self, output: Mapping[Any, Any]) -> Any:
+        """Return ``(y_pred, y)`` of a mapping that has both, and any other as it is: the arguments by name."""
+        return super().select(output) if {"y_pred", "y"} <= output.keys() else output
+
+    @property
+    def states(self) -> dict[str, Any]:
+        """The states of the metric, and of those it is made of, by their places in it."""
+        for module in self.metric.modules():
+            if isinstance(module, torchmetrics.MetricCollection):
+                module.items(
+                    copy_state=False
+                )  # updates only one of those that share their states, until it is asked
+        return {
+            name: {"updates": part.update_count, "values": part.metric_state}
+            for name, part in self._parts().items()
+        }
+
+    @states.setter
+    def states(self, states: Mapping[str, Any]) -> None:
+        parts = self._parts()
+        own = {name: sorted(part.metric_state) for name, part in parts.items()}
+        given = {name: sorted(of_part["values"]) for name, of_part in states.items()}
+        if own != given:
+            raise ValueError(
+                f"this {type(self.metric).__name__} has the states {own}, by its parts ('' is the metric itself), and "
+                f"cannot take {given}; make it with the arguments of the metric that was saved"
+            )
+        self.metric.reset()
+        for name, part in parts.items():
+            for attribute, value in states[name]["values"].items():
+                setattr(part, attribute, value)
+            part._update_count = states[name]["updates"]  # noqa: SLF001 - torchmetrics loads states without it, and warns
+
+    def _parts(self) -> dict[str, torchmetrics.Metric]:
+        modules = self.metric.named_modules()
+        return {name: module for name, module in modules if isinstance(module, torchmetrics.Metric)}
+
+    def _follow(self, output: Any) -> None:
+        """Take the metric to the device of the data."""
+        device = next((tensor.device for tensor in _tensors(output)), self._device)
+        if self._follows_data and device != self._device:
+            self.metric.to(device)
+            self._device = device
+
+
+def _without_graph(value: Any) -> Any:
+    """Return the value with its tensors detached: metrics keep some of them, and would keep their graphs."""
+    if isinstance(value, torch.Tensor):
+        return value.detach()
+    if isinstance(value, Mapping):
+        return {key: _without_graph(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_without_graph(item) for item in value]
+    return value
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _tensors(item)

@@ -1,0 +1,18 @@
+"""The script of the README runs as it stands."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+README = Path(__file__).parents[3] / "plugins" / "glowplug-torchmetrics" / "README.md"
+
+
+def test_readme_runs():
+    """The script of the README runs as it is printed, and prints what it says."""
+    script, output = (
+        part.split("```")[0] for part in README.read_text().split("```python\n", 1)[1].split("```text\n")
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout == output
