@@ -117,6 +117,12 @@ class MetricArithmetic:
     def __rpow__(self, other: Any) -> MetricsLambda:
         return self.map(_reflected(operator.pow), other)
 
+    def __matmul__(self, other: Any) -> MetricsLambda:
+        return self.map(operator.matmul, other)
+
+    def __rmatmul__(self, other: Any) -> MetricsLambda:
+        return self.map(_reflected(operator.matmul), other)
+
     def __neg__(self) -> MetricsLambda:
         return self.map(operator.neg)
 

@@ -57,6 +57,34 @@ def test_M_040_operators_between_metrics_and_constants(operation, left, right):
         assert combined.compute() == expected
 
 
+@pytest.mark.parametrize("operation", OPERATORS)
+def test_M_040_tensors_on_the_left(operation):
+    """A tensor leaves the operator to the metric, as a number does."""
+    left = torch.tensor([7.5, 3.0])
+    combined = operation(left, with_value(2))
+    assert isinstance(combined, MetricsLambda)
+    assert combined.compute().tolist() == operation(left, 2).tolist()
+
+
+def test_M_040_matmul():
+    """Matrices and vectors multiply in either order, with metrics and with tensors."""
+    matrix, vector = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([1.0, 10.0])
+    for combined in (
+        with_value(matrix) @ vector,
+        matrix @ with_value(vector),
+        with_value(matrix) @ with_value(vector),
+    ):
+        assert combined.compute().tolist() == [21.0, 43.0]
+
+
+@pytest.mark.parametrize("comparison", [operator.lt, operator.le, operator.gt, operator.ge])
+def test_M_040_metrics_have_no_order(comparison):
+    """`if accuracy > 0.9` is an error, where a metric, which is always true, would be a trap; map() compares values."""
+    with pytest.raises(TypeError, match="not supported between instances of 'Total' and 'float'"):
+        comparison(with_value(1.0), 0.9)
+    assert with_value(1.0).map(comparison, 0.9).compute() is comparison(1.0, 0.9)
+
+
 def test_M_041_division_is_true_division():
     """An integer by a float metric is a number in state.metrics."""
     engine = Engine(lambda engine, batch: batch)

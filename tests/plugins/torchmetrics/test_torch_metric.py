@@ -281,7 +281,7 @@ def test_follows_the_data_to_its_device(make):
     """States go where the data is ("meta" stands for an accelerator), unless a device was given."""
     metric, stays = (
         TorchMetric(make()),
-        TorchMetric(torchmetrics.SumMetric(nan_strategy="disable"), device="meta"),
+        TorchMetric(torchmetrics.SumMetric(), device="meta"),
     )
     assert (metric.device, stays.device) == (torch.device("cpu"), torch.device("meta"))
     metric._follow([{"nested": torch.zeros(2, device="meta")}])
