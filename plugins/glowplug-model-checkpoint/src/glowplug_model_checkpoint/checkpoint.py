@@ -377,16 +377,7 @@ class Checkpoint:
                 f"score_sign must be 1.0 (more is better) or -1.0 (less is better), got {score_sign!r}"
             )
 
-        def score(engine: EngineProtocol) -> Any:
-            metrics = engine.state.metrics
-            if metric_name not in metrics:
-                raise KeyError(
-                    f"the checkpoint's score is the metric {metric_name!r}, but the engine that it is attached to has "
-                    f"{list(metrics)}; attach it to the evaluator that computes the metric, or give a score_function"
-                )
-            return score_sign * metrics[metric_name]
-
-        return score
+        return partial(_score_of, metric_name, score_sign)
 
     # Loading
 
@@ -481,3 +472,13 @@ class Checkpoint:
             return None
         handler = self.save_handler
         return handler.locate(item.filename) if isinstance(handler, BaseSaveHandler) else item.filename
+
+
+def _score_of(metric_name: str, score_sign: float, engine: EngineProtocol) -> Any:
+    metrics = engine.state.metrics
+    if metric_name not in metrics:
+        raise KeyError(
+            f"the checkpoint's score is the metric {metric_name!r}, but the engine that it is attached to has "
+            f"{list(metrics)}; attach it to the evaluator that computes the metric, or give a score_function"
+        )
+    return score_sign * metrics[metric_name]

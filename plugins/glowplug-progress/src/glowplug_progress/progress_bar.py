@@ -125,6 +125,13 @@ class ProgressBar:
 
         LazyBar.write(message, file=self._settings.get("file"))
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_settings": self._settings}  # a copy is on no engine
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._given_straight = WeakKeyDictionary()
+
     def _display(self, event: Events, closing: Events, postfix: Postfix) -> Display:
         from glowplug_progress.display import Display
 
