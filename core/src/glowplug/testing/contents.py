@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from glowplug.testing.checks import checks_of
+from glowplug.testing.handler_checks import ENGINE_CHECKS
+from glowplug.testing.handler_state_checks import STATE_CHECKS
 from glowplug.testing.logger_checks import DELIVERY_CHECKS
 from glowplug.testing.logger_fault_checks import FAULT_CHECKS
 from glowplug.testing.logger_run_checks import RUN_CHECKS
+from glowplug.testing.metric_checks import METRIC_CHECK_FUNCTIONS
 from glowplug.testing.plugin_checks import plugin_module_is_light
+from glowplug.testing.save_handler_checks import SAVE_HANDLER_CHECK_FUNCTIONS
 
+HANDLER_CHECKS = checks_of(*ENGINE_CHECKS, *STATE_CHECKS, plugin_module_is_light)
 LOGGER_CHECKS = checks_of(*DELIVERY_CHECKS, *RUN_CHECKS, *FAULT_CHECKS, plugin_module_is_light)
-HANDLER_CHECKS = checks_of(plugin_module_is_light)
-METRIC_CHECKS = checks_of(plugin_module_is_light)
-SAVE_HANDLER_CHECKS = checks_of(plugin_module_is_light)
+METRIC_CHECKS = checks_of(*METRIC_CHECK_FUNCTIONS, plugin_module_is_light)
+SAVE_HANDLER_CHECKS = checks_of(*SAVE_HANDLER_CHECK_FUNCTIONS, plugin_module_is_light)
 
 __all__ = ["HANDLER_CHECKS", "LOGGER_CHECKS", "METRIC_CHECKS", "SAVE_HANDLER_CHECKS"]

@@ -158,6 +158,8 @@ def _refuse(event: str, args: tuple[Any, ...]) -> None:
 def full_disk() -> Iterator[None]:
     """Let no byte more be written to any file, by anybody in this process.
 
+    A thread of the backend's own may die of it: that is not reported, what becomes of its records is looked at.
+
     Raises:
         CheckSkipped: the system cannot do this.
     """
@@ -166,8 +168,10 @@ def full_disk() -> Iterator[None]:
     except ImportError:
         raise CheckSkipped("this system has no limit on the size of files to play a full disk with") from None
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    hook, threading.excepthook = threading.excepthook, _nothing
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
     try:
         yield
     finally:
+        threading.excepthook = hook
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -1,0 +1,50 @@
+"""MLflowLogger keeps the contract of loggers, with a database whose rows are read back."""
+
+import sqlite3
+
+import mlflow
+import pytest
+
+from glowplug.testing import LoggerCase, LoggerContract
+from glowplug_mlflow import MLflowLogger
+
+QUERY = "SELECT key, step, value, is_nan FROM metrics WHERE run_uuid = ? ORDER BY rowid"
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory):
+    """One database for all checks: to make its tables takes MLflow seconds."""
+    path = tmp_path_factory.mktemp("contract") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+class TestMLflowLogger(LoggerContract):
+    @pytest.fixture
+    def case(self, database):
+        """One run."""
+        uri = f"sqlite:///{database}"
+        client = mlflow.MlflowClient(uri)
+        run_id = client.create_run("0").info.run_id
+        client.set_terminated(run_id)
+
+        def read():
+            with sqlite3.connect(database) as connection:
+                rows = connection.execute(QUERY, (run_id,)).fetchall()
+            connection.close()
+            return [(key, step, float("nan") if is_nan else value) for key, step, value, is_nan in rows]
+
+        def borrowed():
+            mlflow.set_tracking_uri(uri)
+            active = mlflow.start_run()
+            return MLflowLogger(
+                timeout=60
+            ), lambda: client.get_run(active.info.run_id).info.status == "RUNNING"
+
+        return LoggerCase(
+            make=lambda **options: MLflowLogger(uri, run_id=run_id, **options),
+            read=read,
+            borrowed=borrowed,
+            plugin="glowplug_mlflow._plugin",
+            heavy=["mlflow"],
+        )

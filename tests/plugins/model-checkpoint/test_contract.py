@@ -1,0 +1,49 @@
+"""ModelCheckpoint and DiskSaver keep the contracts of handlers and of save handlers."""
+
+import pytest
+import torch
+
+from glowplug.testing import HandlerCase, HandlerContract, SaveHandlerCase, SaveHandlerContract
+from glowplug_model_checkpoint import Checkpoint, DiskSaver, ModelCheckpoint
+
+PLUGIN = "glowplug_model_checkpoint._plugin"
+
+
+class TestModelCheckpoint(HandlerContract):
+    expected_failures = {
+        "can_be_attached_or_called": "add_event_handler is given what to save after the handler, as in ignite (H-050)"
+    }
+
+    @pytest.fixture
+    def case(self, tmp_path):
+        """One that keeps the two best."""
+        model = torch.nn.Linear(2, 1)
+        return HandlerCase(
+            make=lambda: ModelCheckpoint(
+                tmp_path, "best", score_name="accuracy", n_saved=2, require_empty=False
+            ),
+            attach=lambda handler, engine: handler.attach(engine, to_save={"model": model}),
+            metrics={"accuracy": 0.5},
+            seconds_per_event=0.5,
+            plugin=PLUGIN,
+            heavy=["torch"],
+        )
+
+
+class TestCheckpoint(HandlerContract):
+    @pytest.fixture
+    def case(self, tmp_path):
+        """One that keeps the latest."""
+        model = torch.nn.Linear(2, 1)
+        return HandlerCase(
+            make=lambda: Checkpoint({"model": model}, DiskSaver(tmp_path, require_empty=False)),
+            seconds_per_event=0.5,
+        )
+
+
+class TestDiskSaver(SaveHandlerContract):
+    @pytest.fixture
+    def case(self, tmp_path):
+        """One that adds to its folder."""
+        folder = tmp_path / "checkpoints"
+        return SaveHandlerCase(make=lambda: DiskSaver(folder, require_empty=False), plugin=PLUGIN)

@@ -1,0 +1,21 @@
+"""ProgressBar keeps the contract of handlers."""
+
+import io
+
+import pytest
+
+from glowplug.testing import HandlerCase, HandlerContract
+from glowplug_progress import ProgressBar
+
+
+class TestProgressBar(HandlerContract):
+    @pytest.fixture
+    def case(self):
+        """One with values, on a screen of its own."""
+        return HandlerCase(
+            make=lambda: ProgressBar(file=io.StringIO()),
+            attach=lambda handler, engine: handler.attach(engine, "all", lambda output: {"loss": output}),
+            metrics={"accuracy": 0.5},
+            plugin="glowplug_progress._plugin",
+            heavy=["tqdm"],
+        )
