@@ -31,7 +31,7 @@ class MetricsLambda(Metric):
         **kwargs: the same as ``args``, by name.
 
     Raises:
-        TypeError: ``f`` cannot be called.
+        TypeError: ``f`` cannot be called, or an argument is a metric of another library.
 
     Example:
         >>> from glowplug import Engine
@@ -65,6 +65,12 @@ class MetricsLambda(Metric):
             raise TypeError(
                 f"MetricsLambda calls f with the values of its metrics, which {f!r} does not allow"
             )
+        for value in (*args, *kwargs.values()):
+            if hasattr(value, "compute") and not isinstance(value, Metric):
+                raise TypeError(
+                    f"a {type(value).__name__} is no metric of glowplug, and would be taken for a constant; of one of "
+                    "torchmetrics, glowplug-torchmetrics makes one: TorchMetric(metric)"
+                )
         self.function = f
         # The constructor of Metric resets; the metrics this one is made of may hold data, and keep it.
         self.args: tuple[Any, ...] = ()

@@ -161,6 +161,22 @@ def test_M_044_constants_and_keywords():
         MetricsLambda(3)
 
 
+def test_M_044_metrics_of_other_libraries_are_no_constants():
+    """Something that computes a value, and is no metric of ours, is refused instead of ending up in state.metrics."""
+
+    class Foreign:
+        def compute(self):
+            return 1.0
+
+    for combine in (
+        lambda: Total() / Foreign(),
+        lambda: Foreign() * Total(),
+        lambda: Total().map(max, key=Foreign()),
+    ):
+        with pytest.raises(TypeError, match=r"a Foreign is no metric of glowplug.*TorchMetric\(metric\)"):
+            combine()
+
+
 def test_making_a_lambda_resets_nothing():
     """Metrics keep their data when they are combined."""
     metric = with_value(3)

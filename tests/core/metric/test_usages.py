@@ -38,27 +38,39 @@ def published(usage, event):
 
 
 EPOCH, BATCH = Events.EPOCH_COMPLETED, Events.ITERATION_COMPLETED
-CASES = [
-    pytest.param(EpochWise(), EPOCH, [10, 10], id="M-020"),
-    pytest.param(RunningEpochWise(), EPOCH, [4, 8], id="M-021"),
-    pytest.param(BatchWise(), BATCH, [1, 2, 3, 4, 1, 2, 3, 4], id="M-022"),
-    pytest.param(RunningBatchWise(), BATCH, [1, 3, 6, 10, 11, 13, 16, 20], id="M-023"),
-    pytest.param(SingleEpochRunningBatchWise(), BATCH, [1, 3, 6, 10, 1, 3, 6, 10], id="M-024"),
-    pytest.param(BatchFiltered(every=2), EPOCH, [6, 6], id="M-025"),
-]
 
 
-@pytest.mark.parametrize(("usage", "event", "expected"), CASES)
-def test_M_020_to_M_025_values(usage, event, expected):
-    """Each usage publishes what the table says."""
-    assert published(usage, event) == expected
+def test_M_020_epoch_wise():
+    """Each epoch has the value of its own outputs."""
+    assert published(EpochWise(), EPOCH) == published("epoch_wise", EPOCH) == [10, 10]
 
 
-@pytest.mark.parametrize(("usage", "event", "expected"), CASES[:-1])
-def test_M_003_names_of_usages(usage, event, expected):
-    """The name of a usage does what the usage does."""
-    assert as_usage(usage.usage_name) == usage
-    assert published(usage.usage_name, event) == expected
+def test_M_021_running_epoch_wise():
+    """Each epoch has the value of the last outputs of all epochs so far."""
+    assert published(RunningEpochWise(), EPOCH) == published("running_epoch_wise", EPOCH) == [4, 8]
+
+
+def test_M_022_batch_wise():
+    """Each iteration has the value of its own output."""
+    assert published(BatchWise(), BATCH) == published("batch_wise", BATCH) == [1, 2, 3, 4, 1, 2, 3, 4]
+
+
+def test_M_023_running_batch_wise():
+    """Each iteration has the value of all outputs so far."""
+    expected = [1, 3, 6, 10, 11, 13, 16, 20]
+    assert published(RunningBatchWise(), BATCH) == published("running_batch_wise", BATCH) == expected
+
+
+def test_M_024_single_epoch_running_batch_wise():
+    """Each iteration has the value of the epoch's outputs so far."""
+    expected = [1, 3, 6, 10, 1, 3, 6, 10]
+    assert published(SingleEpochRunningBatchWise(), BATCH) == expected
+    assert published("single_epoch_running_batch_wise", BATCH) == expected
+
+
+def test_M_025_batch_filtered():
+    """Each epoch has the value of the outputs that the filter lets through."""
+    assert published(BatchFiltered(every=2), EPOCH) == [6, 6]
 
 
 def test_M_003_what_is_no_usage():

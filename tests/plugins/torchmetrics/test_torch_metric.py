@@ -62,7 +62,7 @@ def by_hand(metric):
 
 
 @pytest.mark.parametrize("kind", [BinaryAccuracy, BinaryF1Score, BinaryAUROC])
-def test_attached_it_gives_what_torchmetrics_gives(kind):
+def test_M_092_attached_it_gives_what_torchmetrics_gives(kind):
     """Over uneven batches, epoch after epoch, the value is that of all data at once, as a Python number."""
     metrics = engine_with(TorchMetric(kind())).run(BATCHES, max_epochs=2).metrics
     assert metrics == {"metric": pytest.approx(by_hand(kind()).item())}
@@ -299,7 +299,7 @@ def test_its_own_way_to_gather_is_kept():
     assert TorchMetric(torchmetrics.SumMetric()).metric.dist_sync_fn is gather
 
 
-def test_D2_two_ranks(run_ranks):
+def test_D2_M_092_two_ranks(run_ranks):
     """Uneven data, a rank without any, and one that updates between two computes: exact, reduced once, no hang."""
 
     def check(rank):
