@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from numbers import Number
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
@@ -196,10 +196,22 @@ class Metric(MetricArithmetic, ABC):
         feed = self._feeds.get(engine)
         if feed is None or not feed.users:
             started = engine.add_event_handler(usage.STARTED, self.started)
-            updated = engine.add_event_handler(usage.ITERATION_COMPLETED, self.iteration_completed)
+            updated = self.add_updates(engine, usage)
             feed = self._feeds[engine] = _Feed(usage, RemovableEventHandle.join(started, updated))
         feed.users += 1
         return RemovableEventHandle(feed.leave)
+
+    def add_updates(self, engine: EngineProtocol, usage: MetricUsage) -> RemovableEventHandle:
+        """Let an engine update this metric; for metrics that are updated together with others.
+
+        Args:
+            engine: the engine.
+            usage: its ``ITERATION_COMPLETED`` says when.
+
+        Returns:
+            A handle that takes it back.
+        """
+        return engine.add_event_handler(usage.ITERATION_COMPLETED, self.iteration_completed)
 
     def detach(self, engine: EngineProtocol, usage: str | MetricUsage | None = None) -> None:
         """Take back all that :meth:`attach` added with this usage, under all names; values stay in ``state.metrics``.
@@ -232,15 +244,24 @@ class Metric(MetricArithmetic, ABC):
             TypeError: the output is a mapping, and this metric takes none.
             ValueError: a key is missing in such a mapping, or lists of samples do not come as two of equal length.
         """
-        if self._saved_after is not None and self._lacks_output(engine):
-            return
-        with torch.no_grad():
-            output = self.transformed(engine.state.output)
-            if self._skip_unrolling or not _is_list_batch(output):
-                self.update(output)
-            else:
-                for sample in _samples(output):
-                    self.update(sample)
+        if self.takes_output(engine):
+            with torch.no_grad():
+                for part in self.parts(engine.state.output):
+                    self.update(part)
+
+    def takes_output(self, engine: EngineProtocol) -> bool:
+        """Return whether the engine has an output for this metric: not after a load, until its next iteration."""
+        return self._saved_after is None or not self._lacks_output(engine)
+
+    def parts(self, output: Any) -> Iterable[Any]:
+        """Return what :meth:`update` takes of an engine's output, one after the other: all at once, or sample by sample.
+
+        Raises:
+            TypeError: the output is a mapping, and this metric takes none.
+            ValueError: a key is missing in such a mapping, or lists of samples do not come as two of equal length.
+        """
+        output = self.transformed(output)
+        return (output,) if self._skip_unrolling or not _is_list_batch(output) else _samples(output)
 
     def completed(self, engine: EngineProtocol, name: str) -> None:
         """Compute and publish: the handler of the usage's ``COMPLETED`` (M-002).
