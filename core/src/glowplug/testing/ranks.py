@@ -89,6 +89,7 @@ def _as_rank(function: Callable[[int], Any], rank: int, store: Path, seconds: fl
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{store}", rank=rank, world_size=2, timeout=timedelta(seconds=seconds)
     )
+    torch.distributed.barrier()  # a rank that ended before the other had connected to it would look like a crash
     return function(rank)
 
 
