@@ -12,7 +12,12 @@ import pytest
 
 MISSING = [name for name in ("torch", "numpy") if importlib.util.find_spec(name) is None]
 ABOUT_TORCH = {"distributed", "metric", "resume", "supervised", "tbptt"}
-SETTINGS = ("GLOWPLUG_PLUGINS", "GLOWPLUG_DISABLED_PLUGINS", "GLOWPLUG_STRICT_PLUGINS")
+SETTINGS = (
+    "GLOWPLUG_PLUGINS",
+    "GLOWPLUG_DISABLED_PLUGINS",
+    "GLOWPLUG_STRICT_PLUGINS",
+    "GLOWPLUG_TRACE_PLUGINS",
+)
 
 
 def pytest_ignore_collect(collection_path):

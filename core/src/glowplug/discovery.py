@@ -5,12 +5,16 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import re
-from dataclasses import dataclass, field
+import sys
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glowplug import __version__
 from glowplug.exceptions import PluginIncompatibleError, PluginLoadError
+from glowplug.tracing import is_tracing, trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -20,11 +24,15 @@ __all__ = [
     "ALLOW_VARIABLE",
     "BLOCK_VARIABLE",
     "GROUP",
+    "STRICT_VARIABLE",
     "InstalledPlugin",
     "describe_entry_points",
     "installed_plugins",
     "is_beside",
 ]
+
+PROJECT = "glowplug"
+"""The core's distribution."""
 
 GROUP = "glowplug"
 """The entry-point group; an entry's name is the plugin's name, its value a module."""
@@ -34,6 +42,9 @@ ALLOW_VARIABLE = "GLOWPLUG_PLUGINS"
 
 BLOCK_VARIABLE = "GLOWPLUG_DISABLED_PLUGINS"
 """Environment variable: the plugins that may not load, by name or distribution; ``*`` and ``?`` match as in a shell."""
+
+STRICT_VARIABLE = "GLOWPLUG_STRICT_PLUGINS"
+"""Environment variable: ``1`` makes the first faulty plugin an error instead of a warning."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +99,7 @@ def installed_plugins(environ: Mapping[str, str] | None = None) -> list[Installe
     entry_points: list[EntryPoint] = []
     damaged: list[InstalledPlugin] = []
     rules = _Rules(os.environ if environ is None else environ)
+    trace(f"looking for entry points of the group {GROUP!r} in the {len(sys.path)} folders of sys.path")
     for distribution in _distributions():
         try:
             entry_points.extend(distribution.entry_points.select(group=GROUP))
@@ -96,6 +108,7 @@ def installed_plugins(environ: Mapping[str, str] | None = None) -> list[Installe
             blocked_by = rules.blocked_by(name, name)
             problem = None if blocked_by else PluginLoadError(f"its entry_points.txt is damaged: {error}")
             damaged.append(InstalledPlugin(name, name, version, blocked_by=blocked_by, problem=problem))
+            trace(f"{'blocked' if blocked_by else 'refused'} {name} {version}: {blocked_by or problem}")
     return _sorted([*describe_entry_points(entry_points, environ), *damaged])
 
 
@@ -137,18 +150,52 @@ def _sorted(plugins: Iterable[InstalledPlugin]) -> list[InstalledPlugin]:
 
 def _distributions() -> Iterator[Distribution]:
     """Yield the distributions that mention the group, the first of each name on the path as Python's imports do."""
-    seen: set[str] = set()
+    seen: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
         try:
             mentions_group = f"[{GROUP}]" in (distribution.read_text("entry_points.txt") or "")
         except UnicodeDecodeError:
             mentions_group = any(_core_requirements(distribution))
         if not mentions_group:
+            if is_tracing():
+                _trace_stranger(distribution)
             continue
         name = _canonical(_identity(distribution)[0])
         if name not in seen:
-            seen.add(name)
+            seen[name] = _place(distribution)
             yield distribution
+        elif _place(distribution) != seen[name]:  # the same folder may be in sys.path twice
+            trace(f"passed over {_place(distribution)}: {seen[name]} comes before it in sys.path")
+
+
+def _trace_stranger(distribution: Distribution) -> None:
+    """Tell of a distribution that needs the core and is no plugin: its entry point may be in the wrong group."""
+    with suppress(Exception):  # whatever is the matter with it, it is not what anybody looks for
+        name = _canonical(_identity(distribution)[0])
+        if name != PROJECT and any(_core_requirements(distribution)):
+            groups = sorted({entry_point.group for entry_point in distribution.entry_points})
+            trace(
+                f"{_place(distribution)} requires {PROJECT} and has no entry point in the group {GROUP!r};"
+                f" its groups: {', '.join(groups) or 'none'}"
+            )
+
+
+def _place(distribution: Distribution) -> str:
+    return " ".join([*_identity(distribution), f"in {Path(str(distribution.locate_file(''))).absolute()}"])
+
+
+def _trace_found(plugin: InstalledPlugin, distribution: Distribution | None) -> None:
+    source = plugin.distribution if distribution is None else _place(distribution)
+    trace(f"found {plugin.name} = {plugin.module!r} of {source}")
+    if plugin.blocked_by:
+        trace(f"blocked {plugin.key}: {plugin.blocked_by}")
+    elif plugin.problem is not None:
+        trace(f"refused {plugin.key}: {plugin.problem}")
+    else:
+        needs = ", ".join(_core_requirements(distribution)) if distribution is not None else ""
+        trace(
+            f"handshake with {plugin.key}: it asks for {needs or 'any core'}, and {PROJECT} {__version__} is running"
+        )
 
 
 def _describe(entry_point: EntryPoint, rules: _Rules) -> InstalledPlugin:
@@ -157,7 +204,10 @@ def _describe(entry_point: EntryPoint, rules: _Rules) -> InstalledPlugin:
     plugin = InstalledPlugin(entry_point.name, name, version, entry_point.value.strip())
     blocked_by = rules.blocked_by(plugin.name, plugin.distribution)
     problem = None if blocked_by else _problem(plugin, distribution)
-    return InstalledPlugin(plugin.name, name, version, plugin.module, blocked_by, problem)
+    plugin = replace(plugin, blocked_by=blocked_by, problem=problem)
+    if is_tracing():
+        _trace_found(plugin, distribution)
+    return plugin
 
 
 def _problem(plugin: InstalledPlugin, distribution: Distribution | None) -> Exception | None:
@@ -183,13 +233,13 @@ def _mismatch(distribution: Distribution) -> PluginIncompatibleError | None:
         requirement = Requirement(text)
         applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
         if applies and not requirement.specifier.contains(__version__, prereleases=True):
-            return PluginIncompatibleError(f"it needs {requirement}, and glowplug {__version__} is running")
+            return PluginIncompatibleError(f"it needs {requirement}, and {PROJECT} {__version__} is running")
     return None
 
 
 def _core_requirements(distribution: Distribution) -> list[str]:
     requirements = distribution.requires or []
-    return [text for text in requirements if re.match(rf"{GROUP}\s*($|[^\w.\s-])", text, re.IGNORECASE)]
+    return [text for text in requirements if re.match(rf"{PROJECT}\s*($|[^\w.\s-])", text, re.IGNORECASE)]
 
 
 def _identity(distribution: Distribution) -> tuple[str, str]:

@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
+from operator import attrgetter
+from reprlib import Repr
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pluggy
@@ -14,6 +16,7 @@ import pluggy
 from glowplug import hookspecs
 from glowplug.exceptions import PluginIncompatibleError, PluginLoadError
 from glowplug.hookspecs import API_VERSION, PROJECT, EventSpec, HandlerSpec, MetricSpec
+from glowplug.tracing import trace
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -30,8 +33,10 @@ __all__ = [
     "Spec",
     "ask_plugin",
     "collect",
+    "import_target",
     "load_plugin",
     "one_line",
+    "show",
 ]
 
 Spec = HandlerSpec | MetricSpec | EventSpec
@@ -184,6 +189,18 @@ def one_line(error: BaseException) -> str:
     return text if isinstance(error, PluginLoadError) else f"{type(error).__name__}: {text}"
 
 
+def show(value: object) -> str:
+    """Describe a value that a plugin gave, whatever its own description does.
+
+    Example:
+        >>> show(HandlerSpec), len(show("x" * 1000))
+        ("<class 'glowplug.hookspecs.HandlerSpec'>", 120)
+    """
+    short = Repr()
+    short.maxstring = short.maxother = 120
+    return short.repr(value)
+
+
 def load_plugin(installed: InstalledPlugin, manager: PluginManager) -> Plugin:
     """Import a plugin's module, register it and collect what it offers.
 
@@ -209,13 +226,15 @@ def load_plugin(installed: InstalledPlugin, manager: PluginManager) -> Plugin:
     if installed.problem is not None:
         raise installed.problem
     started = time.perf_counter()
+    trace(f"importing {installed.module} of {installed.key}")
     module = import_module(installed.module)
     import_seconds = time.perf_counter() - started
+    trace(f"imported {installed.module} in {1000 * import_seconds:.1f} ms from {module.__file__}")
     _check_api(module)
     _check_hook_names(manager, module)
     _register(manager, module, installed.key)
     try:
-        return Plugin(
+        plugin = Plugin(
             name=installed.name,
             distribution=installed.distribution,
             version=installed.version,
@@ -229,6 +248,49 @@ def load_plugin(installed: InstalledPlugin, manager: PluginManager) -> Plugin:
     except BaseException:
         manager.unregister(name=installed.key)
         raise
+    offers = ", ".join(f"{spec.name} -> {spec.target}" for spec in plugin.offers)
+    trace(
+        f"registered {installed.key}: hooks {', '.join(plugin.hooks) or 'none'}; offers {offers or 'nothing'}"
+    )
+    return plugin
+
+
+def import_target(kind: str, plugin: Plugin, spec: Spec) -> Any:
+    """Import what a plugin offers under a name.
+
+    Args:
+        kind: ``"handler"``, ``"metric"`` or ``"event"``.
+        plugin: the plugin.
+        spec: one of its offers.
+
+    Returns:
+        What the target is: something that can be called.
+
+    Raises:
+        PluginLoadError: it cannot be imported, is not there, or cannot be called.
+
+    Example:
+        >>> plugin = Plugin("math", "acme-math", "1.0", "acme_math._plugin")
+        >>> import_target("metric", plugin, MetricSpec("Root", "math:sqrt"))(9)
+        3.0
+    """
+    module, _, attribute = spec.target.partition(":")
+    started = time.perf_counter()
+    problem: BaseException | None = None
+    try:
+        value = attrgetter(attribute)(import_module(module))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 whatever it is, it is the fault of this plugin
+        problem = error
+    else:
+        trace(f"imported {spec.target} in {1000 * (time.perf_counter() - started):.1f} ms")
+        if callable(value):
+            return value
+        problem = PluginLoadError(f"its target {spec.target} is {show(value)}, which cannot be called")
+    failure = PluginFailure(plugin.name, plugin.distribution, plugin.version, problem)
+    trace(f"failed: {failure}")
+    raise PluginLoadError(f"the {kind} {spec.name!r} cannot be used: {failure}") from problem
 
 
 def ask_plugin(manager: PluginManager, key: str, hook: str, **arguments: Any) -> Any:
@@ -280,10 +342,10 @@ def collect(manager: PluginManager, key: str, hook: str, item_type: type[_Item])
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise PluginLoadError(f"its hook {hook}() failed: {type(error).__name__}: {error}") from error
+        raise PluginLoadError(f"its hook {hook}() failed: {one_line(error)}") from error
     wrong = [item for item in items or () if not isinstance(item, item_type)]
     if items is None or wrong:
-        got = repr(wrong[0]) if wrong else repr(answer)
+        got = show(wrong[0]) if wrong else show(answer)
         raise PluginLoadError(f"its hook {hook}() must return a list of {item_type.__name__}; got {got}")
     return items
 
@@ -310,7 +372,7 @@ def _check_hook_names(manager: PluginManager, module: ModuleType) -> None:
             continue
         is_own_function = inspect.isfunction(value) and value.__module__ == module.__name__
         if hook in HOOKS and options is None:
-            raise PluginLoadError(f"its {hook} must be a function; got {value!r}")
+            raise PluginLoadError(f"its {hook} must be a function; got {show(value)}")
         if hook in HOOKS and inspect.iscoroutinefunction(value):
             raise PluginLoadError(f"its hook {hook} is async; write def {_signature(hook)}")
         if hook not in HOOKS and (options is not None or (name.startswith(_PREFIX) and is_own_function)):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from glowplug import __version__
-from glowplug.hookspecs import API_VERSION
 
 __all__ = ["KINDS", "create_project"]
 
@@ -61,6 +60,8 @@ def create_project(kind: str, name: str, directory: Path, author: str | None = N
 
 def _answers(kind: str, name: str, author: str | None) -> dict[str, Any]:
     """Return the values of the variables in the templates."""
+    from glowplug.hookspecs import API_VERSION
+
     if kind not in KINDS:
         raise ValueError(f"there are templates for {', '.join(KINDS)}; got {kind!r}")
     _check_name(name)

@@ -11,12 +11,17 @@ import threading
 import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
-from importlib import import_module
 from numbers import Real
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, cast
 
-from glowplug.discovery import InstalledPlugin, describe_entry_points, installed_plugins, is_beside
+from glowplug.discovery import (
+    STRICT_VARIABLE,
+    InstalledPlugin,
+    describe_entry_points,
+    installed_plugins,
+    is_beside,
+)
 from glowplug.exceptions import (
     GlowplugPluginWarning,
     PluginConflictError,
@@ -30,10 +35,13 @@ from glowplug.loading import (
     Spec,
     ask_plugin,
     collect,
+    import_target,
     load_plugin,
     one_line,
+    show,
 )
 from glowplug.missing import explain_missing, explain_unknown_scheme
+from glowplug.tracing import is_on, trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -50,9 +58,6 @@ __all__ = [
     "to_scalar",
     "use_registry",
 ]
-
-STRICT_VARIABLE = "GLOWPLUG_STRICT_PLUGINS"
-"""Environment variable: ``1`` makes the first faulty plugin an error instead of a warning."""
 
 SLOW_IMPORT_SECONDS = 2.0
 """A plugin module that takes longer is warned of: it imports something that its handlers should import."""
@@ -315,6 +320,7 @@ class Registry:
         if self._strict:
             raise PluginLoadError(f"{failure} ({STRICT_VARIABLE} is set)") from failure.exception
         self._failures.append(failure)
+        trace(f"failed: {failure}")
 
     def _first_answer(self, hook: str, wanted: Any, description: str, **arguments: Any) -> Any:
         """Return the first answer to a question put to each plugin by itself, so that none can spoil the others'."""
@@ -332,7 +338,7 @@ class Registry:
             if isinstance(answer, wanted):
                 return answer
             if answer is not None:
-                text = f"its hook {hook}() must return {description} or None; got {answer!r}"
+                text = f"its hook {hook}() must return {description} or None; got {show(answer)}"
                 self._drop(key, PluginLoadError(text))
         return None
 
@@ -349,15 +355,18 @@ class Registry:
 
     def _resolve(self, kind: str, name: str) -> Any:
         offers = self._offers[kind].get(name, [])
+        sources = [f"{plugin.distribution} {plugin.version}" for plugin, _ in offers]
+        trace(f"the {kind} {name} was asked for: {' and '.join(sources) or 'nobody'} offers it")
         if not offers:
             raise explain_missing(kind, name, self._offers, self.blocked, self._failures)
         if len(offers) > 1:
-            sources = " and ".join(f"{plugin.distribution} {plugin.version}" for plugin, _ in offers)
+            listed = " and ".join([", ".join(sources[:-1]), sources[-1]])
+            others = ",".join(plugin.distribution for plugin, _ in offers[1:])
             raise PluginConflictError(
-                f"{sources} both offer the {kind} {name!r}. Keep one of them: set GLOWPLUG_DISABLED_PLUGINS="
-                f"{offers[0][0].name} or {offers[1][0].name}, or pip uninstall one"
+                f"{listed} {'both' if len(offers) == 2 else 'all'} offer the {kind} {name!r}. Keep one of them: block the"  # noqa: PLR2004 a pair
+                f" others, as in GLOWPLUG_DISABLED_PLUGINS={others}, or pip uninstall them"
             )
-        return _import_target(kind, *offers[0])
+        return import_target(kind, *offers[0])
 
 
 _lock = threading.Lock()
@@ -477,21 +486,5 @@ def _index(offers: Iterable[tuple[Plugin, Spec]]) -> dict[str, list[tuple[Plugin
     return index
 
 
-def _import_target(kind: str, plugin: Plugin, spec: Spec) -> Any:
-    module, _, attribute = spec.target.partition(":")
-    try:
-        value = attrgetter(attribute)(import_module(module))
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        failure = PluginFailure(plugin.name, plugin.distribution, plugin.version, error)
-        raise PluginLoadError(f"the {kind} {spec.name!r} cannot be used: {failure}") from error
-    if not callable(value):
-        problem = PluginLoadError(f"its target {spec.target} is {value!r}, which cannot be called")
-        failure = PluginFailure(plugin.name, plugin.distribution, plugin.version, problem)
-        raise PluginLoadError(f"the {kind} {spec.name!r} cannot be used: {failure}") from problem
-    return value
-
-
 def _is_strict(environ: Mapping[str, str]) -> bool:
-    return environ.get(STRICT_VARIABLE, "").strip().lower() not in {"", "0", "false", "no", "off"}
+    return is_on(environ.get(STRICT_VARIABLE))

@@ -1,0 +1,131 @@
+"""GLOWPLUG_TRACE_PLUGINS=1: an author sees each step of discovery, and where his plugin is lost."""
+
+import pytest
+
+START = "glowplug plugins: "
+ASK = "from glowplug.handlers import Shout"
+
+
+def steps(site, code=ASK, **settings):
+    """Return the steps that a process prints, without their common beginning."""
+    ended = site.run("-W", "ignore", "-c", code, **{"GLOWPLUG_TRACE_PLUGINS": "1", **settings})
+    lines = [line for line in ended.stderr.splitlines() if line.startswith(START)]
+    assert lines, ended.stderr
+    return [line.removeprefix(START) for line in lines]
+
+
+def test_way_of_a_plugin(site):
+    """Found, handshake, import with its time, hooks and offers, and the name that is asked for: one line each, in order."""
+    site.add_handler("acme-noise", name="shout", version="4.2", requires=["glowplug>=0.1,<2"])
+    told = [step for step in steps(site) if "shout" in step or "Shout" in step]
+    expected = [
+        f"found shout = 'acme_noise._plugin' of acme-noise 4.2 in {site.folder}",
+        "handshake with shout (acme-noise): it asks for glowplug>=0.1,<2, and glowplug 0.1.0 is running",
+        "importing acme_noise._plugin of shout (acme-noise)",
+        "registered shout (acme-noise): hooks glowplug_handlers; offers Shout -> acme_noise.handler:Shout",
+        "the handler Shout was asked for: acme-noise 4.2 offers it",
+    ]
+    assert [step for step in told if step in expected] == expected
+    assert told[-1].startswith("imported acme_noise.handler:Shout in ")
+    assert told[-1].endswith(" ms")
+
+
+def test_time_of_an_import(site):
+    """The time that a plugin module takes is told, and the file that it is in."""
+    site.add("acme-noise", "import time; time.sleep(0.2)\nGLOWPLUG_API = 1\n")
+    (step,) = [step for step in steps(site) if step.startswith("imported acme_noise._plugin in ")]
+    assert step.endswith(f" ms from {site.folder / 'acme_noise' / '_plugin.py'}")
+    assert 200 <= float(step.split()[3]) < 5000
+
+
+@pytest.mark.parametrize(
+    ("settings", "variable"),
+    [
+        (
+            {"GLOWPLUG_DISABLED_PLUGINS": "glowplug-*,acme-noise"},
+            "GLOWPLUG_DISABLED_PLUGINS=glowplug-*,acme-noise",
+        ),
+        ({"GLOWPLUG_PLUGINS": "other"}, "GLOWPLUG_PLUGINS=other"),
+    ],
+)
+def test_blocked(site, settings, variable):
+    """A blocked plugin is told with the variable that blocks it, and goes no further."""
+    site.add_handler("acme-noise")
+    told = [step for step in steps(site, **settings) if "acme" in step]
+    assert told[1] == f"blocked acme-noise (acme-noise): {variable}"
+    assert not any(step.startswith("importing acme") for step in told)
+
+
+@pytest.mark.parametrize(
+    ("options", "step"),
+    [
+        (
+            {"source": "import acme_nosuch"},
+            "failed: plugin 'acme-noise' of acme-noise 1.0 does not work: ModuleNotFoundError",
+        ),
+        (
+            {"requires": ["glowplug>=99"]},
+            "refused acme-noise (acme-noise): it needs glowplug>=99, and glowplug 0.1.0",
+        ),
+        ({"value": "not a module"}, "refused acme-noise (acme-noise): its entry point must name a module"),
+        (
+            {"source": "def glowplug_handler(): return []\nGLOWPLUG_API = 1"},
+            "failed: plugin 'acme-noise' of acme-noise",
+        ),
+    ],
+)
+def test_failure(site, options, step):
+    """A plugin that does not work is told with the cause."""
+    site.add("acme-noise", **options)
+    assert any(each.startswith(step) for each in steps(site)), steps(site)
+
+
+def test_import_that_kills_the_process(site):
+    """What was about to be imported is the last thing that is told."""
+    site.add("acme-noise", "import os; os._exit(7)")
+    assert steps(site)[-1] == "importing acme_noise._plugin of acme-noise (acme-noise)"
+
+
+def test_entry_point_in_another_group(site):
+    """A distribution that needs glowplug and has its entry point elsewhere is pointed at, with the groups that it has."""
+    info = site.add("acme-noise", requires=["glowplug>=0.1"])
+    (info / "entry_points.txt").write_text("[glowplug.plugins]\nacme-noise = acme_noise._plugin\n")
+    assert (
+        f"acme-noise 1.0 in {site.folder} requires glowplug and has no entry point in the group 'glowplug';"
+        " its groups: glowplug.plugins"
+    ) in steps(site)
+
+
+def test_older_copy_further_down(site, tmp_path):
+    """A copy that is passed over is told with the folder that it is in."""
+    site.add_handler("acme-noise", version="2.0")
+    older = type(site)(tmp_path / "older")
+    older.add_handler("acme-noise", version="1.0")
+    code = f"import sys; sys.path.append({str(older.folder)!r})\n{ASK}"
+    assert (
+        f"passed over acme-noise 1.0 in {older.folder}: acme-noise 2.0 in {site.folder} comes before it in sys.path"
+        in steps(site, code)
+    )
+
+
+def test_name_that_nobody_offers(site):
+    """The name that is asked for is told also where there is none."""
+    assert steps(site)[-1] == "the handler Shout was asked for: nobody offers it"
+
+
+def test_command_shows_the_steps_of_its_other_process(site):
+    """`glowplug plugins list` prints the steps to standard error, those of the process that loads too."""
+    site.add_handler("acme-noise")
+    ended = site.run("-m", "glowplug", "plugins", "list", GLOWPLUG_TRACE_PLUGINS="1")
+    assert f"{START}found acme-noise" in ended.stderr
+    assert f"{START}registered acme-noise" in ended.stderr
+    assert START not in ended.stdout
+
+
+@pytest.mark.parametrize("value", ["", "0", "off", None])
+def test_nothing_is_printed_unasked(site, value):
+    """Without the variable discovery is silent."""
+    site.add_handler("acme-noise")
+    settings = {} if value is None else {"GLOWPLUG_TRACE_PLUGINS": value}
+    ended = site.run("-c", ASK, **settings)
+    assert (ended.stderr, ended.returncode) == ("", 0)
