@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from dataclasses import asdict, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,8 +13,10 @@ import click
 
 from glowplug import __version__
 from glowplug.discovery import installed_plugins
+from glowplug.doctor import examine_core, examine_requirements
 from glowplug.new_project import KINDS, create_project
-from glowplug.probe import check_plugin, diagnose_plugins, report_plugins
+from glowplug.probe import DOCTOR_SECONDS, check_plugin, diagnose_plugins, report_plugins
+from glowplug.terminal import one_line, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,15 +24,6 @@ if TYPE_CHECKING:
     from glowplug.probe import PluginReport
 
 __all__ = ["main"]
-
-_STYLES = {
-    "ok": "green",
-    "warning": "yellow",
-    "blocked": "yellow",
-    "failed": "red",
-    "incompatible": "red",
-    "error": "red",
-}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -67,7 +59,7 @@ def list_plugins(as_json: bool) -> None:
     elif not reports:
         click.echo("No plugins are installed. To get one: pip install glowplug-early-stopping")
     else:
-        _print_table(
+        print_table(
             ("name", "distribution", "version", "status", "offers", "cause"),
             [
                 (
@@ -80,6 +72,7 @@ def list_plugins(as_json: bool) -> None:
                 )
                 for report in reports
             ],
+            below={"name": ("distribution", "version"), "offers": ("cause",)},
         )
 
 
@@ -103,15 +96,16 @@ def show(name: str) -> None:
         }
         for field, value in fields.items():
             if value:
-                click.echo(f"{field + ':':<14}{_one_line(value)}")
+                click.echo(f"{field + ':':<14}{one_line(value)}")
         if report.offers:
             click.echo()
-            _print_table(
+            print_table(
                 ("offers", "kind", "target", "summary"),
                 [
                     (offer["name"], offer["kind"], offer["target"], offer["summary"])
                     for offer in report.offers
                 ],
+                below={"target": ("summary",)},
             )
 
 
@@ -135,14 +129,36 @@ def check(name: str) -> None:
 
 
 @main.command()
-def doctor() -> None:
-    """Load the plugins, and let them check the surroundings that they need.
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object, with all that was found.")
+@click.option("--torch", is_flag=True, help="Import torch, in another process, to see its devices.")
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(min=0, min_open=True),
+    default=DOCTOR_SECONDS,
+    show_default=True,
+    help="Seconds that the checks of each plugin may take.",
+)
+def doctor(as_json: bool, torch: bool, time_limit: float) -> None:
+    """Look at the core, at what it stands on, and at each plugin; let the plugins check what they need.
 
-    Exit code: 0 if nothing is wrong, blocked plugins and warnings included; 1 if something is.
+    Versions and requirements are compared as the metadata have them. Plugins run in another process, and blocked ones do
+    not run at all.
+
+    Exit code: 0 if nothing is wrong, blocked plugins and warnings included; 1 if something is; 2 for wrong usage.
     """
-    reports = diagnose_plugins(installed_plugins())
-    _print_findings(reports)
-    _exit_if(any(_status(report) == "error" for report in reports))
+    core = examine_core(torch=torch)
+    installed = installed_plugins()
+    unmet = {plugin.key: examine_requirements(plugin.distribution) for plugin in installed if plugin.loadable}
+    reports = [
+        replace(report, findings=(*unmet.get(plugin.key, ()), *report.findings))
+        for plugin, report in zip(installed, diagnose_plugins(installed, time_limit), strict=True)
+    ]
+    if as_json:
+        click.echo(json.dumps({"core": core, "plugins": [asdict(report) for report in reports]}, indent=2))
+    else:
+        _print_findings(reports, [("glowplug", *_cells(finding)) for finding in core])
+    broken = any(finding["status"] == "error" for finding in core)
+    _exit_if(broken or any(_status(report) == "error" for report in reports))
 
 
 @main.command()
@@ -209,47 +225,19 @@ def _status(report: PluginReport) -> str:
     return next((status for status in ("error", "warning") if status in found), "ok")
 
 
-def _print_findings(reports: Sequence[PluginReport]) -> None:
-    rows: list[Sequence[str]] = []
+def _print_findings(reports: Sequence[PluginReport], rows: Sequence[Sequence[str]] = ()) -> None:
+    rows = list(rows)
     for report in reports:
-        rows.append((report.name, report.status, "the plugin", report.cause or "loads", report.remedy))
-        rows.extend(
-            (report.name, finding["status"], finding["name"], finding["message"], finding["remedy"])
-            for finding in report.findings
-        )
-    _print_table(("plugin", "status", "what", "found", "remedy"), rows)
+        found = report.cause or f"{report.distribution} {report.version} loads"
+        rows.append((report.name, report.status, "the plugin", found, report.remedy))
+        rows.extend((report.name, *_cells(finding)) for finding in report.findings)
+    print_table(("plugin", "status", "what", "found", "remedy"), rows, below={"found": ("remedy",)})
+
+
+def _cells(finding: dict[str, str]) -> tuple[str, ...]:
+    return tuple(finding[field] for field in ("status", "name", "message", "remedy"))
 
 
 def _exit_if(wrong: bool) -> None:
     if wrong:
         click.get_current_context().exit(1)
-
-
-def _print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table that fits a terminal, or whole lines for a program that reads them."""
-    cells = [[_one_line(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty():
-        _print_rich_table(titles, cells)
-        return
-    lines = [[title.upper() for title in titles], *cells]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(titles))]
-    for line in lines:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-
-
-def _print_rich_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False)
-    for title in titles:
-        table.add_column(title.upper(), overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-    Console().print(table)
-
-
-def _one_line(text: str) -> str:
-    """Keep what a plugin says about itself from breaking the table, or steering the terminal."""
-    return "".join(character for character in " ".join(text.split()) if character.isprintable())

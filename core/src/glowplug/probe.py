@@ -4,31 +4,39 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from glowplug.discovery import InstalledPlugin
 from glowplug.exceptions import PluginIncompatibleError, PluginLoadError
+from glowplug.tracing import is_tracing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from glowplug.hookspecs import Check
-    from glowplug.loading import Plugin, Spec
+    from glowplug.loading import Plugin
     from glowplug.plugins import Registry
 
 __all__ = ["LOAD_SECONDS", "PluginReport", "check_plugin", "diagnose_plugins", "report_plugins"]
 
 LOAD_SECONDS = 10.0
-"""How long the plugin modules may take to load before the one that is at it is called faulty."""
+"""How long one plugin's module may take to load before it is called faulty."""
 
 CHECK_SECONDS = 120.0
-"""How long a plugin's targets may take to import, or its own checks to run: they may need torch, or a network."""
+"""How long one plugin's targets may take to import: they may need torch."""
 
-_HEAVY = ("torch", "numpy", "pandas", "tensorflow", "tensorboard", "mlflow", "matplotlib")
+DOCTOR_SECONDS = 10.0
+"""How long one plugin's own checks may take: they may need a network."""
+
+_LIGHT = {"glowplug", "pluggy", "packaging"} | set(sys.stdlib_module_names)
 
 # The first statement keeps a file in the working folder from standing in for a module of ours.
 _CHILD = "import sys; sys.path[:] = sys.argv[1:]; from glowplug.probe import _serve; _serve()"
@@ -107,11 +115,14 @@ def check_plugin(installed: InstalledPlugin) -> PluginReport:
     return _report([installed], "check", CHECK_SECONDS)[0]
 
 
-def diagnose_plugins(installed: Iterable[InstalledPlugin]) -> list[PluginReport]:
+def diagnose_plugins(
+    installed: Iterable[InstalledPlugin], seconds: float = DOCTOR_SECONDS
+) -> list[PluginReport]:
     """Let the plugins look at their surroundings, in another interpreter.
 
     Args:
         installed: what the metadata say, as `glowplug.discovery.installed_plugins` returns it.
+        seconds: how long each plugin may take for it.
 
     Returns:
         One report for each, with the findings of its ``glowplug_doctor`` hook.
@@ -120,52 +131,88 @@ def diagnose_plugins(installed: Iterable[InstalledPlugin]) -> list[PluginReport]
         >>> diagnose_plugins([])
         []
     """
-    return _find_conflicts(_report(list(installed), "diagnose", CHECK_SECONDS))
+    return _find_conflicts(_report(list(installed), "diagnose", seconds))
 
 
-def _report(installed: Sequence[InstalledPlugin], task: str, time_limit: float) -> list[PluginReport]:
+def _report(installed: Sequence[InstalledPlugin], task: str, seconds: float) -> list[PluginReport]:
     reports = {plugin.key: _report_from_metadata(plugin) for plugin in installed if not plugin.loadable}
     waiting = [plugin for plugin in installed if plugin.loadable]
     while waiting:
-        answers, ending = _ask_child(waiting, task, time_limit)
+        answers, ending, hung = _ask_child(waiting, task, seconds)
         reports.update(zip((plugin.key for plugin in waiting), answers, strict=False))
-        if not answers:  # the child did not get past the first one
-            reports[waiting[0].key] = _failed(waiting[0], PluginLoadError(ending))
-        waiting = waiting[max(1, len(answers)) :]
+        waiting = waiting[len(answers) :]
+        # A child that ended may have done so for what an earlier plugin left behind: the next one is asked once more.
+        if waiting and (hung or not answers):
+            at_fault, *waiting = waiting
+            reports[at_fault.key] = _report_unfinished(at_fault, task, ending)
     return [reports[plugin.key] for plugin in installed]
 
 
+def _report_unfinished(plugin: InstalledPlugin, task: str, ending: str) -> PluginReport:
+    """Report on a plugin that did not come to the end of a task: it may load all the same."""
+    if task != "load":
+        report = _report([plugin], "load", LOAD_SECONDS)[0]
+        if report.status == "ok":
+            what = "its own checks" if task == "diagnose" else "what it offers"
+            finding = {"name": what, "status": "error", "message": ending, "remedy": "tell its author"}
+            return replace(report, findings=(*report.findings, finding))
+    return _failed(plugin, PluginLoadError(ending))
+
+
 def _ask_child(
-    plugins: Sequence[InstalledPlugin], task: str, time_limit: float
-) -> tuple[list[PluginReport], str]:
-    """Return the reports that a new interpreter managed to make, in order, and how it ended."""
-    questions = [
-        {
-            "name": plugin.name,
-            "distribution": plugin.distribution,
-            "version": plugin.version,
-            "module": plugin.module,
-        }
-        for plugin in plugins
-    ]
-    try:
-        child = subprocess.run(  # noqa: S603 it is this interpreter
+    plugins: Sequence[InstalledPlugin], task: str, seconds: float
+) -> tuple[list[PluginReport], str, bool]:
+    """Return the reports that a new interpreter managed to make, in order, how it ended, and whether it had to be."""
+    fields = ("name", "distribution", "version", "module")
+    questions = [{field: getattr(plugin, field) for field in fields} for plugin in plugins]
+    with tempfile.TemporaryFile() as stderr:
+        child = subprocess.Popen(  # noqa: S603 it is this interpreter
             [sys.executable, "-c", _CHILD, *sys.path],
-            input=json.dumps({"task": task, "plugins": questions}).encode(),
-            capture_output=True,
-            timeout=time_limit,
-            check=False,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
         )
-    except subprocess.TimeoutExpired as error:
-        output, ending = error.stdout or b"", f"it did not end within {time_limit:g} s"
-    else:
-        output, ending = child.stdout, _describe_end(child.returncode, child.stderr)
-    complete = output[: output.rfind(b"\n") + 1]
-    return [PluginReport(**json.loads(line)) for line in complete.splitlines()], ending
+        lines: queue.Queue[bytes] = queue.Queue()
+        threading.Thread(target=_read, args=(child, lines), daemon=True).start()
+        try:
+            with suppress(BrokenPipeError), child.stdin as stdin:  # type: ignore[union-attr] # it is a pipe
+                stdin.write(json.dumps({"task": task, "plugins": questions}).encode())
+            answers, hung = _answers(lines, len(plugins), seconds)
+            returncode = 0 if hung or len(answers) == len(plugins) else child.wait()
+        finally:
+            child.kill()  # a plugin may have left a thread behind that would keep it
+            child.wait()
+        stderr.seek(0)
+        words = stderr.read().decode(errors="replace")
+    if is_tracing():
+        sys.stderr.write(words)
+    ending = f"it did not end within {seconds:g} s" if hung else _describe_end(returncode, words)
+    return answers, ending, hung
 
 
-def _describe_end(returncode: int, stderr: bytes) -> str:
-    last_words = stderr.decode(errors="replace").strip().splitlines()[-1:]
+def _read(child: subprocess.Popen[bytes], lines: queue.Queue[bytes]) -> None:
+    with child.stdout as stdout:  # type: ignore[union-attr] # it is a pipe
+        for line in stdout:
+            lines.put(line)
+    lines.put(b"")
+
+
+def _answers(lines: queue.Queue[bytes], number: int, seconds: float) -> tuple[list[PluginReport], bool]:
+    """Return the reports that came, and whether the next one took too long."""
+    answers: list[PluginReport] = []
+    while len(answers) < number:
+        try:
+            line = lines.get(timeout=seconds)
+        except queue.Empty:
+            return answers, True
+        if not line.endswith(b"\n"):  # the child has ended, perhaps in the middle of an answer
+            break
+        answers.append(PluginReport(**json.loads(line)))
+    return answers, False
+
+
+def _describe_end(returncode: int, stderr: str) -> str:
+    last_words = stderr.strip().splitlines()[-1:]
     how = f"exit code {returncode}" if returncode >= 0 else signal.Signals(-returncode).name
     return ": ".join([f"it ended the interpreter that imported it ({how})", *last_words])
 
@@ -182,7 +229,7 @@ def _conflicts(report: PluginReport, reports: Iterable[PluginReport]) -> Iterabl
                 "name": name,
                 "status": "error",
                 "message": f"{name} is also offered by {other.distribution} {other.version}",
-                "remedy": f"set GLOWPLUG_DISABLED_PLUGINS={report.name} or {other.name}",
+                "remedy": f"set GLOWPLUG_DISABLED_PLUGINS={report.distribution} or {other.distribution}",
             }
 
 
@@ -221,6 +268,7 @@ def _serve() -> None:
 def _examine(installed: InstalledPlugin, task: str) -> PluginReport:
     from glowplug.plugins import Registry
 
+    before = set(sys.modules)
     registry = Registry([installed])
     if registry.failures:
         return _failed(installed, registry.failures[0].exception)
@@ -235,12 +283,11 @@ def _examine(installed: InstalledPlugin, task: str) -> PluginReport:
         hooks=plugin.hooks,
         import_seconds=round(plugin.import_seconds, 3),
     )
+    findings: list[Check] = list(_check_duration(plugin))
     if task == "check":
-        findings: Iterable[Check] = [_check_weight(plugin), *_check_targets(registry, plugin)]
+        findings += [_check_weight(plugin, set(sys.modules) - before), *_check_targets(registry, plugin)]
     elif task == "diagnose":
-        findings = [check for _, check in registry.checks()]
-    else:
-        findings = []
+        findings += [check for _, check in registry.checks()]
     return replace(report, findings=tuple(asdict(finding) for finding in findings))
 
 
@@ -250,47 +297,48 @@ def _offers(plugin: Plugin) -> Iterable[dict[str, str]]:
     yield from ({**asdict(event), "kind": "event"} for event in plugin.events)
 
 
-def _check_weight(plugin: Plugin) -> Check:
+def _check_duration(plugin: Plugin) -> Iterable[Check]:
+    from glowplug.hookspecs import Check
+    from glowplug.plugins import SLOW_IMPORT_SECONDS
+
+    if plugin.import_seconds > SLOW_IMPORT_SECONDS:
+        yield Check(
+            name=plugin.module,
+            status="warning",
+            message=f"takes {plugin.import_seconds:.1f} s to import, which everybody who has the plugin installed waits for",
+            remedy="import what takes so long in the module of the target, or in its constructor",
+        )
+
+
+def _check_weight(plugin: Plugin, imported: set[str]) -> Check:
     from glowplug.hookspecs import Check
 
-    heavy = [name for name in _HEAVY if name in sys.modules]
-    if not heavy:
-        return Check(name=plugin.module, status="ok", message="imports nothing heavy")
+    own = plugin.module.partition(".")[0]
+    brought = sorted({name.partition(".")[0] for name in imported} - _LIGHT - {own})
+    if not brought:
+        return Check(name=plugin.module, status="ok", message="imports no library")
     return Check(
         name=plugin.module,
         status="error",
-        message=f"imports {', '.join(heavy)}, which everybody who has the plugin installed waits for",
+        message=f"imports {', '.join(brought)}, which everybody who has the plugin installed waits for",
         remedy="import it in the module of the target, or in its constructor",
     )
 
 
 def _check_targets(registry: Registry, plugin: Plugin) -> Iterable[Check]:
-    for handler in plugin.handlers:
-        needed = ("attach",) if handler.kind in {"handler", "logger"} else ()
-        yield _check_target(handler, registry.resolve_handler, needed)
-    for metric in plugin.metrics:
-        yield _check_target(metric, registry.resolve_metric, ("attach", "reset", "update", "compute"))
-    for event in plugin.events:
-        yield _check_target(event, registry.resolve_event, ())
-
-
-def _check_target(spec: Spec, resolve: Any, needed: tuple[str, ...]) -> Check:
     from glowplug.hookspecs import Check
+    from glowplug.inspection import inspect_offer
 
-    try:
-        target = resolve(spec.name)
-    except PluginLoadError as error:
-        return Check(name=spec.name, status="error", message=str(error))
-    missing = [
-        method
-        for method in needed
-        if isinstance(target, type) and not callable(getattr(target, method, None))
-    ]
-    if missing:
-        return Check(
-            name=spec.name,
-            status="error",
-            message=f"{spec.target} has no method {', '.join(missing)}",
-            remedy="add it, or state another kind",
-        )
-    return Check(name=spec.name, status="ok", message=spec.target)
+    resolvers = (
+        (plugin.handlers, registry.resolve_handler),
+        (plugin.metrics, registry.resolve_metric),
+        (plugin.events, registry.resolve_event),
+    )
+    for specs, resolve in resolvers:
+        for spec in specs:
+            try:
+                target = resolve(spec.name)
+            except PluginLoadError as error:
+                yield Check(name=spec.name, status="error", message=str(error))
+            else:
+                yield from inspect_offer(spec, target)

@@ -1,6 +1,6 @@
 """What this distribution offers to glowplug; imports nothing but the hooks."""
 
-from glowplug.hookspecs import HandlerSpec, hookimpl
+from glowplug.hookspecs import Check, HandlerSpec, hookimpl
 
 GLOWPLUG_API = 1
 
@@ -16,3 +16,11 @@ def glowplug_handlers() -> list[HandlerSpec]:
             summary="Logs metrics, parameters and artifacts to an MLflow server or folder.",
         ),
     ]
+
+
+@hookimpl
+def glowplug_doctor() -> list[Check]:
+    """Look whether the tracking server answers."""
+    from glowplug_mlflow.doctor import check_tracking_server
+
+    return [check_tracking_server()]

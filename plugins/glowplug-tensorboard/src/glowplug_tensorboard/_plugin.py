@@ -1,6 +1,6 @@
 """What this distribution offers to glowplug; imports nothing but the hooks."""
 
-from glowplug.hookspecs import HandlerSpec, hookimpl
+from glowplug.hookspecs import Check, HandlerSpec, hookimpl
 
 GLOWPLUG_API = 1
 
@@ -16,3 +16,16 @@ def glowplug_handlers() -> list[HandlerSpec]:
             summary="Writes scalars, histograms and images as TensorBoard event files.",
         ),
     ]
+
+
+@hookimpl
+def glowplug_doctor() -> list[Check]:
+    """Look whether TensorBoard's event files can be written: with a protobuf that does not fit they cannot."""
+    try:
+        from tensorboard import version
+        from tensorboard.compat.proto import event_pb2
+    except Exception as error:  # noqa: BLE001 protobuf raises errors of its own
+        message, remedy = f"{type(error).__name__}: {error}", "pip install --upgrade tensorboard protobuf"
+        return [Check(name="event files", status="error", message=message, remedy=remedy)]
+    event_pb2.Event(step=1).SerializeToString()
+    return [Check(name="event files", status="ok", message=f"tensorboard {version.VERSION} writes them")]

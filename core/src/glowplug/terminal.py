@@ -1,0 +1,85 @@
+"""How tables are printed: to fit a terminal, or as whole lines for a program that reads them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+
+import click
+
+__all__ = ["one_line", "print_table"]
+
+_STYLES = {
+    "ok": "green",
+    "warning": "yellow",
+    "blocked": "yellow",
+    "failed": "red",
+    "incompatible": "red",
+    "error": "red",
+}
+
+
+def print_table(
+    titles: Sequence[str], rows: Sequence[Sequence[str]], below: Mapping[str, Sequence[str]] | None = None
+) -> None:
+    """Print a table; what does not fit into a terminal's line is wrapped there, and nowhere else.
+
+    Args:
+        titles: one for each column.
+        rows: their cells.
+        below: columns that a terminal shows on a line of their own, under the column that they are given for.
+
+    Example:
+        >>> print_table(("name", "status"), [("shout", "ok")])
+        NAME   STATUS
+        shout  ok
+    """
+    cells = [[one_line(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        _print_for_people(titles, cells, below or {})
+        return
+    lines = [[title.upper() for title in titles], *cells]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(titles))]
+    for line in lines:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def one_line(text: str) -> str:
+    r"""Keep what a plugin says about itself from breaking the table, or steering the terminal.
+
+    Example:
+        >>> one_line("one\ntwo \x1b[2J")
+        'one two [2J'
+    """
+    return "".join(character for character in " ".join(text.split()) if character.isprintable())
+
+
+def _print_for_people(
+    titles: Sequence[str], rows: Sequence[Sequence[str]], below: Mapping[str, Sequence[str]]
+) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    lower = {title for under in below.values() for title in under}
+    table = Table(box=None, pad_edge=False)
+    for title in titles:
+        if title not in lower:
+            # A status is short, and the rest of the table is read by it.
+            table.add_column(title.upper(), overflow="fold", no_wrap=title == "status")
+    before = ""
+    for row in rows:
+        values = dict(zip(titles, row, strict=True))
+        cells = []
+        for title in titles:
+            if title in lower:
+                continue
+            repeated = title == titles[0] and values[title] == before
+            cell = Text("" if repeated else values[title], style=_STYLES.get(values[title], ""))
+            more = " ".join(filter(None, (values[each] for each in below.get(title, ()))))
+            if more:
+                cell.append(f"\n{more}" if cell else more, style="dim")
+            cells.append(cell)
+        before = values[titles[0]]
+        table.add_row(*cells)
+    Console().print(table)

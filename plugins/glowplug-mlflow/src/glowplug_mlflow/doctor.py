@@ -1,0 +1,89 @@
+"""What ``glowplug doctor`` can say about MLflow without importing it, which takes seconds."""
+
+from __future__ import annotations
+
+import base64
+import os
+import ssl
+import urllib.error
+import urllib.request
+from http import HTTPStatus
+from http.client import HTTPException
+from urllib.parse import unquote, urlsplit
+
+from glowplug.hookspecs import Check
+from glowplug_mlflow.failures import redact
+
+__all__ = ["check_tracking_server"]
+
+VARIABLE = "MLFLOW_TRACKING_URI"
+SECONDS = 3.0
+"""How long the server may take to answer."""
+
+
+def check_tracking_server() -> Check:
+    """Look whether the tracking server of the environment answers; no password is shown.
+
+    Example:
+        >>> os.environ.pop("MLFLOW_TRACKING_URI", None) and None
+        >>> print(check_tracking_server().message)
+        MLFLOW_TRACKING_URI is not set, so runs go where MLflow keeps them by default
+    """
+    uri = os.environ.get(VARIABLE, "")
+    if not uri:
+        return _check("ok", f"{VARIABLE} is not set, so runs go where MLflow keeps them by default")
+    if not uri.startswith(("http://", "https://")):
+        return _check("ok", f"{redact(uri)} is no server")
+    try:
+        shown = redact(uri, uri)
+        code = _answer(uri)
+    except (OSError, HTTPException, ValueError) as error:
+        reason = redact(str(getattr(error, "reason", error)))
+        return _check(
+            "error", f"no answer from {redact(uri)}: {reason}", f"start mlflow server, or set {VARIABLE}"
+        )
+    return _judge(shown, code)
+
+
+def _answer(uri: str) -> int:
+    try:
+        with urllib.request.urlopen(_request(uri), timeout=SECONDS, context=_context()) as answer:  # noqa: S310 http, as was looked at
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def _judge(shown: str, code: int) -> Check:
+    if code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        remedy = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        return _check("error", f"{shown} refuses these credentials ({code})", remedy)
+    if code == HTTPStatus.NOT_FOUND:
+        return _check("warning", f"{shown} answers, but not as an MLflow server does", f"check {VARIABLE}")
+    if code != HTTPStatus.OK:
+        return _check("error", f"{shown} answers with {code}", "look at the server's log")
+    return _check("ok", f"{shown} answers")
+
+
+def _check(status: str, message: str, remedy: str = "") -> Check:
+    return Check(name="tracking server", status=status, message=message, remedy=remedy)
+
+
+def _request(uri: str) -> urllib.request.Request:
+    parts = urlsplit(uri)
+    host = parts.netloc.rpartition("@")[2]
+    request = urllib.request.Request(f"{parts.scheme}://{host}{parts.path.rstrip('/')}/health")  # noqa: S310 the same
+    user = unquote(parts.username or "") or os.environ.get("MLFLOW_TRACKING_USERNAME")
+    password = unquote(parts.password or "") or os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
+    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
+    if user:
+        secret = base64.b64encode(f"{user}:{password}".encode()).decode()
+        request.add_header("Authorization", f"Basic {secret}")
+    elif token:
+        request.add_header("Authorization", f"Bearer {token}")
+    return request
+
+
+def _context() -> ssl.SSLContext | None:
+    if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS") == "true":  # as MLflow itself reads it
+        return ssl._create_unverified_context()  # noqa: S323, SLF001 the user has asked for it
+    return None

@@ -1,0 +1,176 @@
+"""What `glowplug plugins check` sees of a class before one is made: the start of each contract."""
+
+import abc
+
+import pytest
+
+from glowplug import EventEnum, Events, Phase
+from glowplug.hookspecs import EventSpec, HandlerSpec, MetricSpec
+from glowplug.inspection import SINK_ARGUMENTS, inspect_offer
+from glowplug.loggers import Logger
+from glowplug.loggers.logger import SINKS
+
+TARGET = "acme_noise.handler:Shout"
+LOGGER = HandlerSpec("Shout", TARGET, "logger")
+HANDLER = HandlerSpec("Shout", TARGET)
+SAVER = HandlerSpec("Shout", TARGET, "save_handler")
+LOG_HANDLER = HandlerSpec("Shout", TARGET, "log_handler")
+METRIC = MetricSpec("Shout", TARGET)
+EVENT = EventSpec("Shout", TARGET)
+
+
+class GoodLogger(Logger):
+    def log_scalars(self, scalars, step, timestamp): ...
+
+    def log_params(self, params): ...
+
+    def log_artifact(self, path, name): ...
+
+
+class GoodHandler:
+    phase = Phase.CHECKPOINT
+
+    def attach(self, engine, event=Events.EPOCH_COMPLETED): ...
+
+
+class Callable:
+    def __call__(self, *args): ...
+
+
+class WithProperty(Callable):
+    @property
+    def phase(self):
+        return Phase.LOGGING
+
+
+class TwoArguments:
+    def __call__(self, checkpoint, filename): ...
+
+
+class Static:
+    @staticmethod
+    def attach(engine): ...
+
+
+class GoodEvents(EventEnum):
+    LOUD = "loud"
+
+
+def factory():
+    """Make something."""
+
+
+@pytest.mark.parametrize(
+    ("spec", "target"),
+    [
+        (LOGGER, GoodLogger),
+        (LOGGER, factory),
+        (HANDLER, GoodHandler),
+        (HANDLER, Callable),
+        (HANDLER, WithProperty),
+        (HANDLER, Static),
+        (SAVER, TwoArguments),
+        (SAVER, Callable),
+        (LOG_HANDLER, Callable),
+        (METRIC, factory),
+        (EVENT, GoodEvents),
+    ],
+)
+def test_what_is_well(spec, target):
+    """A good class, and a function that makes the object, is one finding that all is well."""
+    (finding,) = inspect_offer(spec, target)
+    assert (finding.status, finding.message) == ("ok", TARGET)
+
+
+def define(*bases, **attributes):
+    """Make a class of these attributes."""
+    return type("Shout", bases, attributes)
+
+
+async def asynchronous(self, engine):
+    """Do something later."""
+
+
+FAULTS = {
+    "logger of its own kind": (LOGGER, define(attach=factory), "is no subclass of glowplug.loggers.Logger"),
+    "logger without attach": (
+        LOGGER,
+        define(),
+        "is no subclass of glowplug.loggers.Logger, and has no method attach",
+    ),
+    "logger without a sink": (LOGGER, define(Logger), "leaves log_scalars undefined, so none can be made"),
+    "sink without timestamp": (
+        LOGGER,
+        define(Logger, log_scalars=lambda self, scalars, step: None),
+        "log_scalars(self, scalars, step) cannot be called as log_scalars(scalars, step, timestamp)",
+    ),
+    "optional sink": (
+        LOGGER,
+        define(GoodLogger, log_text=lambda self, text: None),
+        "log_text(self, text) cannot be called as log_text(name, text, step, timestamp)",
+    ),
+    "async sink": (LOGGER, define(GoodLogger, log_scalars=asynchronous), "log_scalars is async"),
+    "handler without attach": (HANDLER, define(), "has no method attach, and cannot be called itself"),
+    "attach without the engine": (
+        HANDLER,
+        define(attach=lambda self: None),
+        "cannot be called as attach(engine)",
+    ),
+    "async attach": (HANDLER, define(attach=asynchronous), "attach is async, and nobody would await it"),
+    "phase that is a text": (
+        HANDLER,
+        define(GoodHandler, phase="logging"),
+        "its phase is 'logging', which is no",
+    ),
+    "phase that is a number": (
+        HANDLER,
+        define(GoodHandler, phase=2),
+        "its phase is 2, which is no glowplug.Phase",
+    ),
+    "abstract handler": (
+        HANDLER,
+        define(GoodHandler, abc.ABC, more=abc.abstractmethod(lambda self: None)),
+        "leaves more undefined",
+    ),
+    "save handler": (
+        SAVER,
+        define(__call__=lambda self, checkpoint: None),
+        "cannot be called as __call__(checkpoint, filename, metadata)",
+    ),
+    "save handler without call": (SAVER, define(), "makes objects that cannot be called"),
+    "log handler": (
+        LOG_HANDLER,
+        define(__call__=lambda self, engine: None),
+        "cannot be called as __call__(engine, logger, event_name)",
+    ),
+    "metric without methods": (METRIC, define(update=factory), "has no method attach, reset, compute"),
+    "metric of its own kind": (
+        METRIC,
+        define(**dict.fromkeys(("attach", "reset", "update", "compute"), factory)),
+        "is no subclass of glowplug.Metric",
+    ),
+    "events that are a dict": (EVENT, dict, "is no subclass of glowplug.EventEnum"),
+    "events that are a function": (EVENT, factory, "is no class"),
+}
+
+
+@pytest.mark.parametrize(("spec", "target", "message"), FAULTS.values(), ids=FAULTS)
+def test_what_is_wrong(spec, target, message):
+    """Each mistake is found and named, with what to do."""
+    (finding,) = [each for each in inspect_offer(spec, target) if message in each.message]
+    assert finding.status in {"error", "warning"}
+    assert finding.remedy
+
+
+def test_handler_that_needs_more_than_the_engine_is_a_warning():
+    """It can be attached by hand, and not with engine.attach."""
+    (finding,) = inspect_offer(HANDLER, define(attach=lambda self, engine, optimizer: None))
+    assert finding.status == "warning"
+    assert "engine.attach(handler) cannot be used" in finding.remedy
+
+
+def test_sinks_are_those_of_loggers():
+    """What is checked of a logger's methods is what loggers are called with."""
+    assert SINK_ARGUMENTS.keys() == SINKS.keys()
+    for sink, number in SINKS.items():
+        assert number in {None, len(SINK_ARGUMENTS[sink])}
