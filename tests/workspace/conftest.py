@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 
-SETTINGS = ("GLOWPLUG_PLUGINS", "GLOWPLUG_DISABLED_PLUGINS", "GLOWPLUG_STRICT_PLUGINS")
+SETTINGS = (
+    "GLOWPLUG_PLUGINS",
+    "GLOWPLUG_DISABLED_PLUGINS",
+    "GLOWPLUG_STRICT_PLUGINS",
+    "GLOWPLUG_TRACE_PLUGINS",
+)
 
 
 class Wheelhouse:
@@ -20,14 +25,22 @@ class Wheelhouse:
         self.wheels.mkdir()
 
     def add(
-        self, distribution, source, *, name=None, version="1.0", requires=("glowplug>=0.1,<2",), handler=""
+        self,
+        distribution,
+        source,
+        *,
+        name=None,
+        version="1.0",
+        requires=("glowplug>=0.1,<2",),
+        handler="",
+        init="",
     ):
-        """Make the wheel of a plugin: its plugin module, and a module ``handler`` for its targets."""
+        """Make the wheel of a plugin: its plugin module, a module ``handler`` for its targets, and its ``__init__``."""
         package = distribution.replace("-", "_")
         info = f"{package}-{version}.dist-info"
         needs = "".join(f"Requires-Dist: {requirement}\n" for requirement in requires)
         files = {
-            f"{package}/__init__.py": "",
+            f"{package}/__init__.py": init,
             f"{package}/_plugin.py": source,
             f"{package}/handler.py": handler,
             f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n{needs}",

@@ -1,0 +1,82 @@
+"""S4 with a distribution that pip installed: whatever is asked, not one module of a blocked plugin is imported."""
+
+import pytest
+
+# Each module of the plugin leaves a file behind when it is imported.
+CANARY = "import os, pathlib\npathlib.Path(os.environ['CANARY'], __name__).touch()\n"
+PLUGIN = (
+    f"{CANARY}from glowplug.hookspecs import Check, HandlerSpec\nGLOWPLUG_API = 1\n"
+    "def glowplug_handlers(): return [HandlerSpec(name='Shout', target='acme_noise.handler:Shout')]\n"
+    "def glowplug_doctor(): return [Check('throat', 'ok')]\n"
+)
+MODULES = ["acme_noise", "acme_noise._plugin", "acme_noise.handler"]
+
+# One process for all that a user may do; the command has its own ones.
+SCRIPT = """
+import contextlib, io
+from glowplug.cli import main
+from glowplug.exceptions import PluginNotFoundError
+
+def command(*arguments):
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        with contextlib.suppress(SystemExit):
+            main(arguments)
+    print(arguments, "blocked" in output.getvalue())
+
+command("plugins", "list")
+command("plugins", "list", "--json")
+command("plugins", "show", "shout")
+command("plugins", "check", "acme-noise")
+command("doctor")
+command("doctor", "--json")
+
+from glowplug import Engine, handlers, metrics, plugins
+for find in (lambda: handlers.Shout, lambda: handlers.create("Shout"), lambda: metrics.Shout):
+    try:
+        find()
+    except PluginNotFoundError as error:
+        print("GLOWPLUG_" in str(error))
+plugins.to_scalar(object())
+dir(handlers)
+engine = Engine(lambda engine, batch: None)
+engine.add_event_handler("COMPLETED", print)
+engine.describe()
+engine.run([1])
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(wheelhouse):
+    """The plugin `shout` of acme-noise, whose modules all leave a file when they are imported, and a quiet one."""
+    wheelhouse.add("acme-noise", PLUGIN, name="shout", init=CANARY, handler=f"{CANARY}class Shout: ...")
+    wheelhouse.add("acme-quiet", "GLOWPLUG_API = 1\n", name="whisper")
+    wheelhouse.install()
+    return wheelhouse
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"GLOWPLUG_DISABLED_PLUGINS": "glowplug-*,shout"},
+        {"GLOWPLUG_DISABLED_PLUGINS": "glowplug-*,ACME_noise"},
+        {"GLOWPLUG_PLUGINS": "whisper"},
+        {"GLOWPLUG_PLUGINS": "acme-quiet"},
+        {"GLOWPLUG_PLUGINS": ""},
+        {"GLOWPLUG_PLUGINS": "shout,acme-noise", "GLOWPLUG_DISABLED_PLUGINS": "acme-n*"},
+    ],
+    ids=["name", "distribution", "other name", "other distribution", "none", "both"],
+)
+def test_S4_blocked_plugin_leaves_no_trace(installed, tmp_path, settings):
+    """By name and by distribution, by either list: not an import, not a command, not a run imports any of it."""
+    ended = installed.run("-c", SCRIPT, CANARY=str(tmp_path), **settings)
+    assert ended.returncode == 0, ended.stderr
+    assert "False" not in ended.stdout
+    assert ended.stdout.count("True") == 9
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_S4_plugin_that_is_not_blocked_does(installed, tmp_path):
+    """The same commands import all of it where nothing blocks it: the files would be seen."""
+    ended = installed.run("-c", SCRIPT, CANARY=str(tmp_path), GLOWPLUG_PLUGINS="shout")
+    assert ended.returncode == 0, ended.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == MODULES
