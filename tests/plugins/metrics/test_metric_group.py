@@ -83,8 +83,12 @@ def test_M_081_combinations_count_each_output_once():
 
 def test_M_081_a_running_average_in_a_group():
     """The group updates it, and it its metric: at each iteration, once."""
-    average = RunningAverage(Average(), alpha=0.5)
-    group = MetricGroup({"running": average})
+
+    class Total(Seen):
+        def compute(self):
+            return sum(self.outputs)
+
+    group = MetricGroup({"running": RunningAverage(Total(), alpha=0.5)})
     engine = Engine(lambda engine, batch: batch)
     group.attach(engine, "group", RunningBatchWise())
     assert engine.run([4.0, 2.0]).metrics["running"] == 3.0

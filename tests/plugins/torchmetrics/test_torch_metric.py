@@ -168,32 +168,52 @@ def test_what_is_no_metric():
             TorchMetric(wrong)
 
 
-WRAPPED = {
-    "counts": BinaryF1Score,
-    "kept examples": BinaryAUROC,
-    "collection": collection,
-    "composition": lambda: BinaryPrecision() * 2 + BinaryRecall(),
-    "wrapper": lambda: torchmetrics.wrappers.ClasswiseWrapper(MulticlassAccuracy(2, average=None)),
-    "running": lambda: torchmetrics.wrappers.MultioutputWrapper(torchmetrics.MeanSquaredError(), 1),
+def as_is(output):
+    """Return predictions and labels."""
+    return output
+
+
+def as_scores(output):
+    """Return predictions for two classes, and labels."""
+    return torch.stack([1 - output[0], output[0]], 1), output[1]
+
+
+def as_numbers(output):
+    """Return predictions and targets as columns of numbers."""
+    return output[0][:, None], output[1][:, None].float()
+
+
+MADE_OF = {
+    "counts": (BinaryF1Score, as_is),
+    "kept examples": (BinaryAUROC, as_is),
+    "collection": (collection, as_is),
+    "composition": (lambda: BinaryPrecision() * 2 + BinaryRecall(), as_is),
+    "classwise": (
+        lambda: torchmetrics.wrappers.ClasswiseWrapper(MulticlassAccuracy(2, average=None)),
+        as_scores,
+    ),
+    "columns": (
+        lambda: torchmetrics.wrappers.MultioutputWrapper(torchmetrics.MeanSquaredError(), 1),
+        as_numbers,
+    ),
+    # Its metrics share states, which are new objects after each update.
+    "shared": (
+        lambda: torchmetrics.MetricCollection(
+            [torchmetrics.PearsonCorrCoef(1), torchmetrics.ConcordanceCorrCoef(1)]
+        ),
+        as_numbers,
+    ),
 }
 
 
-@pytest.mark.parametrize("name", WRAPPED)
+@pytest.mark.parametrize("name", MADE_OF)
 @pytest.mark.parametrize("stop", [1, 2, 4])
 def test_C4_resumes_in_mid_epoch(name, stop):
     """Stopped after any iteration, saved through a safe load and resumed, the values are those of a run in one go."""
 
     def make():
-        scores = name == "wrapper"
-        columns = name == "running"
-
-        def transformed(output):
-            preds, target = output
-            if scores:
-                preds = torch.stack([1 - preds, preds], 1)
-            return (preds[:, None], target[:, None].float()) if columns else (preds, target)
-
-        return engine_with(TorchMetric(WRAPPED[name](), transformed))
+        metric, transformed = MADE_OF[name]
+        return engine_with(TorchMetric(metric(), transformed))
 
     engine, states = make(), []
     engine.add_event_handler(Events.ITERATION_COMPLETED(once=stop), lambda e: states.append(e.state_dict()))
@@ -211,7 +231,7 @@ def test_M_070_later_updates_leave_a_state_alone():
     metric, fresh = TorchMetric(collection()), TorchMetric(collection())
     metric.update(BATCHES[0])
     metric.update(BATCHES[1])
-    state = metric.state_dict()
+    state, half = metric.state_dict(), metric.compute()
     fresh.update(BATCHES[2])
     fresh.load_state_dict(state)
     metric.update(BATCHES[2])
@@ -219,6 +239,7 @@ def test_M_070_later_updates_leave_a_state_alone():
     again = TorchMetric(collection())
     again.load_state_dict(state)
     assert fresh.compute() == metric.compute() == by_hand_numbers(collection())
+    assert again.compute() == half
     again.update(BATCHES[2])
     assert again.compute() == metric.compute()
     for other in (BinaryAccuracy(), BinaryAUROC(thresholds=5)):

@@ -77,6 +77,8 @@ class TorchMetric(Metric):
             device = next((part.device for part in self._parts().values()), torch.device("cpu"))
         super().__init__(output_transform, device, skip_unrolling, metrics_result_mode)
         metric.to(self._device)
+        values = (value for part in self._parts().values() for value in part.metric_state.values())
+        self._keeps_examples = any(isinstance(value, list) for value in values)
 
     def reset(self) -> None:
         """Forget all data."""
@@ -89,7 +91,7 @@ class TorchMetric(Metric):
         Args:
             output: the arguments of its ``update``: a tuple or list of them, a mapping by name, or the only one.
         """
-        output = _without_graph(output)
+        output = _detached(output, copied=self._keeps_examples)
         self._follow(output)
         if isinstance(output, Mapping):
             self.metric.update(**output)
@@ -124,11 +126,6 @@ class TorchMetric(Metric):
     @property
     def states(self) -> dict[str, Any]:
         """The states of the metric, and of those it is made of, by their places in it."""
-        for module in self.metric.modules():
-            if isinstance(module, torchmetrics.MetricCollection):
-                module.items(
-                    copy_state=False
-                )  # updates only one of those that share their states, until it is asked
         return {
             name: {"updates": part.update_count, "values": part.metric_state}
             for name, part in self._parts().items()
@@ -162,14 +159,14 @@ class TorchMetric(Metric):
             self._device = device
 
 
-def _without_graph(value: Any) -> Any:
-    """Return the value with its tensors detached: metrics keep some of them, and would keep their graphs."""
+def _detached(value: Any, *, copied: bool) -> Any:
+    """Return the value with its tensors out of their graphs, and as copies where the next batch may be written into them."""
     if isinstance(value, torch.Tensor):
-        return value.detach()
+        return value.detach().clone() if copied else value.detach()
     if isinstance(value, Mapping):
-        return {key: _without_graph(item) for key, item in value.items()}
+        return {key: _detached(item, copied=copied) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
-        return [_without_graph(item) for item in value]
+        return [_detached(item, copied=copied) for item in value]
     return value
 
 
