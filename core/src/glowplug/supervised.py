@@ -327,6 +327,7 @@ def create_supervised_evaluator(
         model_fn: ``model_fn(model, x)`` calls the model.
 
     Raises:
+        TypeError: one of ``metrics`` cannot be attached.
         ValueError: as for :func:`supervised_evaluation_step` and :meth:`Metric.attach`.
 
     Example:
@@ -348,6 +349,11 @@ def create_supervised_evaluator(
         )
     )
     for name, metric in (metrics or {}).items():
+        if not hasattr(metric, "attach"):
+            raise TypeError(
+                f"metrics[{name!r}] is a {type(metric).__name__}, not a metric of glowplug; of one of torchmetrics, "
+                "glowplug-torchmetrics makes one: TorchMetric(metric)"
+            )
         metric.attach(evaluator, name)
     return evaluator
 

@@ -337,3 +337,11 @@ def test_U_001_other_leaves_are_refused(leaf):
     """What is neither tensor nor string is named, with what to do."""
     with pytest.raises(TypeError, match=f"cannot move a {type(leaf).__name__} to a device.*prepare_batch="):
         convert_tensor([torch.ones(1), leaf])
+
+
+def test_M_092_evaluator_refuses_metrics_of_other_libraries():
+    """The error names the metric, and how one of torchmetrics is given."""
+    with pytest.raises(
+        TypeError, match=r"metrics\['f1'\] is a dict, not a metric of glowplug.*TorchMetric\(metric\)"
+    ):
+        create_supervised_evaluator(make_model()[0], {"f1": {}})
