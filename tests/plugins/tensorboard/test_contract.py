@@ -20,10 +20,6 @@ def scalars_in(folder):
 
 
 class TestTensorboardLogger(LoggerContract):
-    expected_failures = {
-        "full_disk_is_survived": "TensorBoard's own writer thread dies with the records that it holds, which count as sent"
-    }
-
     @pytest.fixture
     def case(self, tmp_path):
         """One folder."""

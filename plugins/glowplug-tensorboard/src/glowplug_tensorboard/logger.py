@@ -12,7 +12,7 @@ from glowplug.loggers import Logger, OnError, flatten_params
 from glowplug_tensorboard.hparams import session_end, session_start
 
 if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+    from glowplug_tensorboard.event_file import Writer
 
 PARAMS_TAG = "params"
 CHANNELS = (1, 3, 4)
@@ -30,8 +30,8 @@ class TensorboardLogger(Logger):
         log_dir: where the files go; ``runs/<date>_<host>`` by default.
         comment: what the default ``log_dir`` ends with.
         purge_step: hide what earlier files in ``log_dir`` hold from this step on.
-        max_queue: how many events wait in the writer's own queue.
-        flush_secs: seconds after which events are written to disk at the latest.
+        max_queue: taken as by ``SummaryWriter``; no event waits in a second queue here.
+        flush_secs: the same; each event is written when its turn comes.
         filename_suffix: what file names end with.
         on_error: ``"warn"``: report what cannot be written and go on; ``"raise"``: raise at the next call.
         capacity: how many records may wait before further ones are dropped (and counted).
@@ -76,11 +76,11 @@ class TensorboardLogger(Logger):
         self.max_queue = max_queue
         self.flush_secs = flush_secs
         self.filename_suffix = filename_suffix
-        self._writer: SummaryWriter | None = None
+        self._writer: Writer | None = None
         self._params_logged = 0
 
     @property
-    def writer(self) -> SummaryWriter:
+    def writer(self) -> Writer:
         """The ``SummaryWriter``, for what a logger does not offer, such as ``writer.add_graph(model)``.
 
         Raises:
@@ -92,21 +92,21 @@ class TensorboardLogger(Logger):
 
     def open(self) -> None:
         """Make the event file."""
-        from torch.utils.tensorboard import SummaryWriter
+        from glowplug_tensorboard.event_file import Writer
 
-        self._writer = SummaryWriter(
+        self._writer = Writer(
             self.log_dir, self.comment, self.purge_step, self.max_queue, self.flush_secs, self.filename_suffix
         )
         self.log_dir = self._writer.log_dir  # a second file, after a failure, goes to the same place
         self.purge_step = None
 
-    def _opened(self) -> SummaryWriter:
+    def _opened(self) -> Writer:
         if self._writer is None:
             raise ConnectionError(f"there is no event file in {self.log_dir} yet")
         return self._writer
 
     @contextmanager
-    def _writing(self) -> Iterator[SummaryWriter]:
+    def _writing(self) -> Iterator[Writer]:
         """Give the writer; if its file cannot be written any more, ask for a new one."""
         try:
             yield self._opened()
@@ -115,9 +115,7 @@ class TensorboardLogger(Logger):
 
     def _add(self, summary: Any, step: int | None = None, timestamp: float | None = None) -> None:
         with self._writing() as writer:
-            # Tools that write summaries of their own, TensorFlow's included, do it this way; there is no public one.
-            file_writer = writer._get_file_writer()  # type: ignore[no-untyped-call]  # noqa: SLF001
-            file_writer.add_summary(summary, step, timestamp)
+            writer.summaries.add_summary(summary, step, timestamp)
 
     def log_scalars(
         self, scalars: Mapping[str, float], step: int = 0, timestamp: float | None = None
@@ -126,9 +124,9 @@ class TensorboardLogger(Logger):
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         # One event for all: SummaryWriter.add_scalar makes one each, at ten times the cost.
-        summary = Summary(
-            value=[Summary.Value(tag=name, simple_value=value) for name, value in scalars.items()]
-        )
+        summary = Summary()
+        for name, value in scalars.items():
+            summary.value.add(tag=name, simple_value=value)
         self._add(summary, step, timestamp)
 
     def log_histogram(self, name: str, values: Any, step: int = 0, timestamp: float | None = None) -> None:
