@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -77,3 +78,14 @@ class Wheelhouse:
 def wheelhouse(tmp_path_factory):
     """An empty wheelhouse for the tests of one file."""
     return Wheelhouse(tmp_path_factory.mktemp("wheelhouse"))
+
+
+@pytest.fixture(scope="module")
+def new_python(tmp_path_factory):
+    """The interpreter of a new environment, which sees what is installed in the running one: torch, glowplug, pytest."""
+    folder = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=120)
+    own = sysconfig.get_paths("venv", vars={"base": str(folder)})
+    running = sysconfig.get_paths()["purelib"]
+    Path(own["purelib"], "running.pth").write_text(f"import site; site.addsitedir({running!r})\n")
+    return Path(own["scripts"], "python")

@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import sysconfig
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -66,11 +65,8 @@ def projects(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def python(projects):
-    """The interpreter of a new environment with the wheels of the three projects.
-
-    It sees torch, glowplug and pytest of the running environment, so that they need not be installed again.
-    """
+def python(projects, new_python):
+    """The interpreter of a new environment with the wheels of the three projects."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     sources = [projects / name for name, _ in NAMES.values()]
     run(
@@ -84,15 +80,20 @@ def python(projects):
         *sources,
         folder=projects,
     )
-    run(sys.executable, "-m", "venv", "--without-pip", "venv", folder=projects)
-    scheme = sysconfig.get_paths("venv", vars={"base": str(projects / "venv")})
-    base = sysconfig.get_paths()["purelib"]
-    Path(scheme["purelib"], "base.pth").write_text(f"import site; site.addsitedir({base!r})\n")
-    python = Path(scheme["scripts"], "python")
     wheels = sorted((projects / "wheels").iterdir())
     assert [wheel.suffix for wheel in wheels] == [".whl"] * 3
-    run(*pip, "--python", python, "install", "--quiet", "--no-index", "--no-deps", *wheels, folder=projects)
-    return python
+    run(
+        *pip,
+        "--python",
+        new_python,
+        "install",
+        "--quiet",
+        "--no-index",
+        "--no-deps",
+        *wheels,
+        folder=projects,
+    )
+    return new_python
 
 
 @each_kind

@@ -1,0 +1,151 @@
+"""docs/writing-plugins.md: what it says is typed, in its order, and does what it says."""
+
+import os
+import re
+import subprocess
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from glowplug import hookspecs, testing
+from glowplug.hookspecs import API_VERSION, HANDLER_KINDS
+from glowplug.loading import HOOKS
+from glowplug.loggers.logger import SINKS
+
+PAGE = Path(__file__).parents[2] / "docs" / "writing-plugins.md"
+FENCE = re.compile(r"(?P<before>[^\n]*)\n+```(?P<language>\w+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+class Snippet(NamedTuple):
+    """A block of code of the page: a file if it has a name, else something to run."""
+
+    line: int
+    language: str
+    text: str
+    file: str
+    is_first: bool
+    """Whether it is the first one of its section."""
+
+    def __str__(self):
+        return f"line {self.line}, {self.file or self.language}"
+
+
+def snippets():
+    """Return the snippets of the page in their order; a line above one names its file, or says that it is not run."""
+    page = PAGE.read_text(encoding="utf-8")
+    found, section = [], None
+    for match in FENCE.finditer(page):
+        before = match["before"].strip()
+        if before.startswith("<!-- not run"):
+            continue
+        heading = page.rfind("\n## ", 0, match.start())
+        name = re.fullmatch(r"`([\w.]+)`:", before)
+        line = page.count("\n", 0, match.start("text"))
+        found.append(
+            Snippet(line, match["language"], match["text"], name[1] if name else "", heading != section)
+        )
+        section = heading
+    return found
+
+
+def commands(text):
+    """Return the commands of a console block, each with the output that is shown below it."""
+    parts = re.split(r"^\$ (.*)\n", text, flags=re.MULTILINE)
+    return list(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def pattern_of(shown):
+    """Return what matches the output that is shown, in which ``...`` stands for anything."""
+    lines = [r"(?:.*\n)*?" if line == "..." else f"{wild(line)} *\n" for line in shown.splitlines()]
+    return re.compile("".join(lines) + r"\s*")
+
+
+def wild(line):
+    """Escape a line for a regular expression, but for its ``...``."""
+    return r".*".join(map(re.escape, line.rstrip().split("...")))
+
+
+class Reader:
+    """Somebody who types what the page says, in a new environment and without a network."""
+
+    def __init__(self, home, python):
+        self._home = self._folder = home
+        for module in ("pip", "glowplug"):  # their commands, for what is seen through the new environment
+            script = python.parent / module
+            script.write_text(
+                f"#!{python}\nimport runpy\nrunpy.run_module({module!r}, run_name='__main__')\n"
+            )
+            script.chmod(0o755)
+        self._environment = {
+            key: value for key, value in os.environ.items() if not key.startswith("GLOWPLUG_")
+        }
+        self._environment |= {
+            "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
+            "PIP_NO_INDEX": "1",
+            "PIP_NO_BUILD_ISOLATION": "0",  # pip reads it as the value of --build-isolation
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        }
+
+    def follow(self, snippet):
+        """Do what a snippet says."""
+        if snippet.is_first:
+            self._folder = self._home
+        if snippet.file:
+            (self._folder / snippet.file).write_text(snippet.text, encoding="utf-8")
+        elif snippet.language == "python":
+            self._run(["python", "-W", "error", "-c", snippet.text])
+        else:
+            for command, shown in commands(snippet.text):
+                if command.startswith("cd "):
+                    self._folder /= command.removeprefix("cd ")
+                    continue
+                printed = self._run(["bash", "-o", "pipefail", "-c", command])
+                assert not shown.strip() or pattern_of(shown).fullmatch(printed), f"$ {command}\n{printed}"
+
+    def _run(self, command):
+        ended = subprocess.run(
+            command,
+            cwd=self._folder,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert ended.returncode == 0, f"{command[-1]}\n{ended.stdout}\n{ended.stderr}"
+        return ended.stdout
+
+
+@pytest.mark.skipif(find_spec("copier") is None, reason="needs copier")
+def test_every_snippet(tmp_path, new_python):
+    """Files, scripts and commands of the page work, in its order; what a command prints is what is shown below it."""
+    reader = Reader(tmp_path, new_python)
+    for snippet in snippets():
+        try:
+            reader.follow(snippet)
+        except AssertionError as error:
+            pytest.fail(f"{PAGE.name}, {snippet}: {error}", pytrace=False)
+
+
+def test_what_is_not_run():
+    """The one snippet that is not run is the one that uploads; all others are of a kind that is."""
+    page = PAGE.read_text(encoding="utf-8")
+    assert page.count("<!-- not run") == 1
+    assert page.count("\n```") == 2 * (len(snippets()) + 1)
+    assert {snippet.language for snippet in snippets() if not snippet.file} == {"python", "console"}
+
+
+def test_tables_are_complete():
+    """The page names every hook, every sink, every kind of handler, all of the test kit, and the number of the hooks."""
+    page = PAGE.read_text(encoding="utf-8")
+    names = (
+        {f"`{hook}(" for hook in HOOKS}
+        | {f"`{sink}(" for sink in SINKS}
+        | {f'`"{kind}"`' for kind in HANDLER_KINDS}
+    )
+    names |= {f"{name}" for name in testing.__all__ if name not in {"CheckFailed", "EngineContract"}}
+    names |= {f"`{name}(" for name in hookspecs.__all__ if name.endswith("Spec") or name == "Check"}
+    names |= {f"`GLOWPLUG_API = {API_VERSION}`"}
+    assert sorted(name for name in names if name not in page) == []
