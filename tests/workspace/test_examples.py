@@ -1,23 +1,59 @@
 """The scripts of docs/examples, run as a user runs them."""
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+PAGES = sorted(page.stem for page in EXAMPLES.glob("*.md"))
+TRACE = "ignore:`torch.jit.trace:DeprecationWarning"  # what torch says when TensorBoard asks it for a graph
 
 
-def run_example(name, *arguments, folder):
+def run_example(name, *arguments, folder, warnings=()):
     """Run a script in an empty folder, with warnings as errors; return how it ended."""
+    filters = [option for each in ("error", *warnings) for option in ("-W", each)]
     return subprocess.run(
-        [sys.executable, "-W", "error", str(EXAMPLES / name), *map(str, arguments)],
+        [sys.executable, *filters, str(EXAMPLES / name), *map(str, arguments)],
         cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},  # threads that wait for each other make small models slow
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
+
+
+def printed(name, *arguments, folder, warnings=(), whole=True):
+    """Run a script that has a page to its end; check that it prints what the page shows, but for the figures.
+
+    With ``whole=False`` it was told to end early, and prints the beginning.
+    """
+    ended = run_example(f"{name}.py", *arguments, folder=folder, warnings=warnings)
+    assert ended.returncode == 0, ended.stderr
+    (shown, *_) = re.findall(r"^```console\n\$ python .+?\n(.+?)^```", page(name), re.MULTILINE | re.DOTALL)
+    shown, output = without_figures(shown), without_figures(ended.stdout)
+    assert output == shown if whole else shown.startswith(output)
+    return ended.stdout
+
+
+def page(name):
+    """Return the text of a script's page."""
+    return (EXAMPLES / f"{name}.md").read_text(encoding="utf-8")
+
+
+def without_figures(text):
+    """Return a text with all figures alike, however wide."""
+    return re.sub(r"[\d.]*\d[\d.]*", "#", re.sub(r" +", " ", text)).strip()
+
+
+def figures(pattern, text):
+    """Return the numbers that a pattern finds."""
+    return [float(number) for number in re.findall(pattern, text)]
 
 
 def test_from_config(tmp_path):
@@ -52,13 +88,118 @@ def test_from_config_does_what_the_file_says(tmp_path):
 
 def test_tbptt(tmp_path):
     """The network learns to echo across the borders of chunks, and does so on whole sequences that it has not seen."""
-    ended = run_example("tbptt.py", folder=tmp_path)
-    assert ended.returncode == 0, ended.stderr
-    chunks = re.findall(r"^batch +(\d+)  chunk +(\d+)  loss ([\d.]+)$", ended.stdout, re.MULTILINE)
+    output = printed("tbptt", folder=tmp_path)
+    chunks = re.findall(r"^batch +(\d+)  chunk +(\d+)  loss ([\d.]+)$", output, re.MULTILINE)
     assert [(int(batch), int(chunk)) for batch, chunk, _ in chunks] == [(3 * n, 30 * n) for n in range(1, 11)]
     assert float(chunks[0][2]) > 0.5
     assert (
         float(chunks[-1][2]) < 0.05
     )  # 0.2 at least, if each chunk of 20 began without the 4 steps before it
-    whole = re.search(r"^whole test sequences of 200 steps: loss ([\d.]+)$", ended.stdout, re.MULTILINE)
+    whole = re.search(r"^whole test sequences of 200 steps: loss ([\d.]+)$", output, re.MULTILINE)
     assert float(whole[1]) < 0.05
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_pages_are_whole(name):
+    """A page is that of a script, names it, and has all the pictures that it shows."""
+    assert (EXAMPLES / f"{name}.py").is_file()
+    assert f"]({name}.py)" in page(name)
+    for picture in re.findall(r"!\[.+?\]\((.+?)\)", page(name)):
+        assert (EXAMPLES / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_classification(tmp_path):
+    """It learns, and the four metrics of both sets come after each epoch."""
+    output = printed("classification", folder=tmp_path)
+    accuracies = figures(r"validation: accuracy ([\d.]+)", output)
+    assert len(accuracies) == 5
+    assert accuracies[-1] > 0.9
+
+
+def test_iou_metric(tmp_path):
+    """The flower is found on the half that was not seen in training."""
+    pytest.importorskip("matplotlib")
+    output = printed("iou_metric", "--picture", "found.png", folder=tmp_path)
+    assert figures(r"IoU at 0.5 ([\d.]+)", output)[-1] > 0.75
+    assert (tmp_path / "found.png").stat().st_size > 10_000
+
+
+def test_f1(tmp_path):
+    """All ways to F1 give the same figure, which is scikit-learn's."""
+    output = printed("f1", folder=tmp_path)
+    values = figures(r"F1, .+? ([\d.]+)\n", output)
+    assert len(values) == 4
+    assert len(set(values)) == 1
+    assert values[0] > 0.9
+
+
+def test_per_class(tmp_path):
+    """The best model is the one whose figures are shown, and what follows it comes out the same after resuming."""
+    pytest.importorskip("matplotlib")
+    output = printed("per_class", "--picture", "confusion.png", folder=tmp_path)
+    assert (tmp_path / "confusion.png").stat().st_size > 10_000
+    epochs = re.findall(r"^epoch +(\d+): .+ accuracy ([\d.]+)$", output, re.MULTILINE)
+    best, accuracy = max(epochs, key=lambda each: float(each[1]))
+    assert f"the best model, of epoch {best}:" in output
+    assert [path.name for path in (tmp_path / "runs/per_class").iterdir()] == [
+        f"best_checkpoint_accuracy={accuracy}.pt"
+    ]
+    assert len(set(figures(r"rate ([\d.]+)", output))) > 1
+    again = run_example("per_class.py", "--resume", folder=tmp_path).stdout
+    assert f"resuming after epoch {best}, with an accuracy of {accuracy}\n" in again
+    assert re.findall(r"^epoch.+$", again, re.MULTILINE) == [
+        line for line in re.findall(r"^epoch.+$", output, re.MULTILINE) if int(line[6:8]) > int(best)
+    ]
+    assert again.split("the best model")[1] == output.split("the best model")[1]
+
+
+def test_regression_fit(tmp_path):
+    """TensorBoard's file has the graph, the parameters, the training losses and both averages at their steps."""
+    pytest.importorskip("matplotlib")
+    output = printed("regression_fit", "--picture", "losses.png", folder=tmp_path, warnings=[TRACE])
+    assert figures(r"explained: ([\d.]+)", output)[0] > 0.35
+    events = EventAccumulator(str(tmp_path / "runs" / "regression")).Reload()
+    assert events.Tags()["graph"]
+    assert [scalar.step for scalar in events.Scalars("training/loss")] == list(range(5, 331, 5))
+    for name in ("training", "validation"):
+        averages = events.Scalars(f"{name}/average_loss")
+        assert [scalar.step for scalar in averages] == list(range(1, 31))
+        assert f"{name} {averages[-1].value:.4f}" in output
+
+
+def test_gan(tmp_path):
+    """The critic cannot tell made digits from real ones much better than by chance, nor is it fooled outright."""
+    output = printed("gan", "--epochs", 40, folder=tmp_path, whole=False)
+    accuracy = figures(r"accuracy ([\d.]+)", output)[-1]
+    assert 0.45 < accuracy < 0.75
+
+
+def test_outputs(tmp_path):
+    """The accuracy does not depend on what kind of output the step has."""
+    values = figures(r"'accuracy': ([\d.]+)", printed("outputs", folder=tmp_path))
+    assert len(values) == 4
+    assert len(set(values)) == 1
+
+
+def test_events(tmp_path):
+    """Handlers run when their filters say so, in the order of the page."""
+    output = printed("events", folder=tmp_path)
+    assert re.findall(r"^after=1, before=4 +epoch (\d)$", output, re.MULTILINE) == ["2", "3"]
+    assert re.findall(r"has stepped (\d+) times", output) == ["8", "16"]
+    assert re.findall(r"^once.+iteration (\d)", output, re.MULTILINE) == ["1", "5"]
+
+
+def test_three_sets(tmp_path):
+    """What was attached for the test set is gone for the set after it."""
+    lines = printed("three_sets", folder=tmp_path).splitlines()
+    assert ["among the first two" in line for line in lines] == [False, False, True, False, False]
+    assert lines[1] == lines[4]
+    accuracy, mistakes = figures(r"accuracy': ([\d.]+)", lines[2])[0], figures(r": (\d+)$", lines[3])[0]
+    assert round(297 * (1 - accuracy)) == mistakes
+
+
+def test_metrics_alone(tmp_path):
+    """The figures of each epoch are its own, and get better."""
+    accuracies = figures(r"accuracy ([\d.]+)", printed("metrics_alone", folder=tmp_path))
+    assert accuracies == sorted(accuracies)
+    assert accuracies[-1] > 0.5
