@@ -1,5 +1,6 @@
 """What holds for each plugin's distribution, checked for those that are installed here."""
 
+import ast
 import doctest
 import importlib
 import importlib.metadata
@@ -20,6 +21,22 @@ LIBRARIES = {
     "glowplug-progress": {"tqdm"},
     "glowplug-tensorboard": {"tensorboard"},
     "glowplug-torchmetrics": {"torchmetrics"},
+}
+PUBLIC = {
+    "glowplug",
+    *(
+        f"glowplug.{module}"
+        for module in (
+            "distributed",
+            "exceptions",
+            "hookspecs",
+            "loggers",
+            "metrics",
+            "plugins",
+            "testing",
+            "typing",
+        )
+    ),
 }
 HEAVY = {"torch", "numpy", "mlflow", "tensorboard", "tqdm", "sklearn", "torchmetrics"}
 
@@ -91,6 +108,23 @@ def test_only_public_names_exist(plugin):
         assert name in dir(package)
     with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
         package.Nothing  # noqa: B018 - the access is the test
+
+
+@each_plugin
+def test_only_public_names_of_the_core_are_imported(plugin):
+    """The plugin uses what any third party may: names in ``__all__`` of the public modules, and no other plugin."""
+    for path in (FOLDER / plugin / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = (
+                [alias.name for alias in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
+            )
+            if not isinstance(node, ast.ImportFrom):
+                assert not [name for name in names if name.startswith("glowplug")], path
+            elif node.module == "glowplug" or node.module.startswith("glowplug."):
+                assert node.module in PUBLIC, f"{path} imports from {node.module}"
+                assert set(names) <= set(importlib.import_module(node.module).__all__), path
+            elif node.module.startswith("glowplug_"):
+                assert node.module.partition(".")[0] == package_of(plugin), path
 
 
 @each_plugin

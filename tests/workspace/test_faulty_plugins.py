@@ -1,6 +1,7 @@
 """P1, P2 and S4 with distributions that pip installed: twelve faults, each before, between and after healthy plugins."""
 
 import json
+import re
 
 import pytest
 
@@ -49,6 +50,15 @@ FAULTS = {
     "bad-metadata": (offer("{package}", "Faulty"), "", "its METADATA file is damaged: UnicodeDecodeError"),
 }
 
+HANDLER = """
+from glowplug import Events
+
+class {handler}:
+    def __init__(self, ran=None): self.ran = ran
+    def attach(self, engine): return engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+    def __call__(self): self.ran.append({name!r})
+"""
+
 # Loads the plugins, uses the healthy ones, asks for the faulty one, and prints what was said.
 SCRIPT = """
 import json, warnings
@@ -56,14 +66,18 @@ with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     from glowplug.handlers import HealthyH, HealthyT
     warned = [str(warning.message) for warning in caught if "Plugin" in warning.category.__name__]
+from glowplug import Engine
 from glowplug.plugins import get_registry
+ran, engine = [], Engine(lambda engine, batch: batch)
+engine.attach(HealthyH(ran), HealthyT(ran))
+engine.run([1])
 asked = ""
 try:
     from glowplug.handlers import Faulty
 except ImportError as error:
     asked = str(error)
 print(json.dumps({
-    "healthy": [HealthyH().attach(None), HealthyT().attach(None)],
+    "healthy": ran,
     "warned": warned,
     "asked": asked,
     "plugins": [plugin.distribution for plugin in get_registry().plugins],
@@ -77,7 +91,7 @@ def installed(wheelhouse):
     """All faulty plugins, in each position, beside two healthy ones, installed by one call of pip."""
     for distribution, name in HEALTHY.items():
         handler = f"Healthy{distribution[-1].upper()}"
-        code = f"class {handler}:\n    def attach(self, engine): return {name!r}\n"
+        code = HANDLER.format(handler=handler, name=name)
         wheelhouse.add(distribution, offer(distribution.replace("-", "_"), handler), name=name, handler=code)
     wheelhouse.add("acme-rival", offer("acme_rival", "Faulty"), name="rival", handler="class Faulty: ...")
     for fault, (source, handler, _) in FAULTS.items():
@@ -148,6 +162,45 @@ def test_P1_all_faults_at_once_in_the_list(installed):
                 assert said in report["cause"]
 
 
+@pytest.mark.parametrize(
+    "command", [["doctor"], ["plugins", "show", "acme-healthy-h"], ["plugins", "check", "HealthyT"]]
+)
+def test_P1_commands_work_among_all_faults(installed, command):
+    """With every faulty plugin installed, the commands end as their help says, and tell of the healthy ones."""
+    ended = installed.run(
+        "-m", "glowplug", *command, GLOWPLUG_DISABLED_PLUGINS="glowplug-*,acme-slow-import-*"
+    )
+    assert ended.returncode == (command == ["doctor"]), ended.stderr
+    assert ended.stderr == ""
+    assert "acme-healthy" in ended.stdout
+
+
+@pytest.mark.parametrize("fault", ["target-missing", "not-callable", "duplicate-name"])
+def test_P1_faults_of_a_target_are_found_before_anybody_asks(installed, fault):
+    """What only a request for the name would show, `plugins check` finds; its exit code is 1."""
+    distribution = f"acme-{fault}-middle"
+    ended = installed.run(
+        "-m", "glowplug", "plugins", "check", distribution, GLOWPLUG_PLUGINS=f"{distribution},acme-rival"
+    )
+    assert ended.returncode == 1, ended.stderr
+    said = (
+        FAULTS[fault][2]
+        .removeprefix("asked: ")
+        .replace("both offer the handler 'Faulty'", "is also offered by")
+    )
+    assert said in ended.stdout
+
+
+def test_P1_slow_import_is_seen_by_the_command(installed):
+    """A plugin module that everybody waits for is noticed, with its time."""
+    name = "acme-slow-import-last"
+    ended = installed.run("-m", "glowplug", "plugins", "show", name, GLOWPLUG_PLUGINS=name)
+    assert ended.returncode == 0, ended.stderr
+    assert re.search(
+        r"noticed: +takes 2\.\d s to import, which everybody .* waits for; import what", ended.stdout
+    )
+
+
 def test_P1_warning_is_given_once(installed):
     """Asking again and again for plugins warns of a broken one a single time."""
     script = (
@@ -186,6 +239,21 @@ def test_P2_no_shadowing(installed):
     )
     assert ended.returncode == 1
     assert "acme-duplicate-name-first 4.2 and acme-rival 1.0 both offer the handler 'Faulty'" in ended.stderr
+    assert "as in GLOWPLUG_DISABLED_PLUGINS=acme-rival, or pip uninstall" in ended.stderr
+
+
+def test_P2_no_shadowing_among_three(installed):
+    """However many offer a name, all are named, and the remedy leaves one."""
+    both = "acme-duplicate-name-first,acme-duplicate-name-last"
+    asking = ("-c", "from glowplug.handlers import Faulty; print(Faulty.__module__)")
+    ended = installed.run(*asking, GLOWPLUG_PLUGINS=f"acme-rival,{both}")
+    assert (
+        "acme-duplicate-name-first 4.2, acme-rival 1.0 and acme-duplicate-name-last 4.2 all offer the handler 'Faulty'"
+    ) in ended.stderr
+    remedy = "acme-rival,acme-duplicate-name-last"
+    assert f"GLOWPLUG_DISABLED_PLUGINS={remedy}" in ended.stderr
+    ended = installed.run(*asking, GLOWPLUG_PLUGINS=f"acme-rival,{both}", GLOWPLUG_DISABLED_PLUGINS=remedy)
+    assert ended.stdout == "acme_duplicate_name_first.handler\n"
 
 
 @pytest.mark.parametrize(

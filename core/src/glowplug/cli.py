@@ -94,7 +94,8 @@ def show(name: str) -> None:
             "hooks": ", ".join(report.hooks),
             "import": f"{report.import_seconds:.3f} s" if report.status == "ok" else "",
         }
-        for field, value in fields.items():
+        noticed = [("noticed", f"{finding['message']}; {finding['remedy']}") for finding in report.findings]
+        for field, value in (*fields.items(), *noticed):
             if value:
                 click.echo(f"{field + ':':<14}{one_line(value)}")
         if report.offers:

@@ -283,10 +283,12 @@ def _examine(installed: InstalledPlugin, task: str) -> PluginReport:
         hooks=plugin.hooks,
         import_seconds=round(plugin.import_seconds, 3),
     )
-    findings: list[Check] = list(_check_duration(plugin))
+    findings: list[Check] = []
     if task == "check":
         findings += [_check_weight(plugin, set(sys.modules) - before), *_check_targets(registry, plugin)]
-    elif task == "diagnose":
+    else:
+        findings += _check_duration(plugin)
+    if task == "diagnose":
         findings += [check for _, check in registry.checks()]
     return replace(report, findings=tuple(asdict(finding) for finding in findings))
 

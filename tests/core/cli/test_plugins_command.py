@@ -125,6 +125,9 @@ def test_list_on_a_terminal(site):
     assert child.returncode == 0
     assert "\x1b[32mok" in output
     assert "Shout" in output
+    lines = [line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", output).splitlines()]
+    assert max(map(len, lines)) <= 70
+    assert "acme-noise 1.0" in lines  # below the name, so that there is room for what it offers
 
 
 def test_list_as_json_holds_all_that_is_known(site):
@@ -157,6 +160,10 @@ def test_list_names_two_plugins_that_offer_one_name(site):
     assert "Shout is also offered by acme-two 2.0" in ended.stdout
     assert "Shout is also offered by acme-one 1.0" in ended.stdout
     assert call("plugins", "check", "acme-one").exit_code == 1
+    assert (
+        "noticed:      Shout is also offered by acme-two 2.0; set GLOWPLUG"
+        in call("plugins", "show", "acme-one").stdout
+    )
 
 
 @pytest.mark.parametrize(
