@@ -5,6 +5,8 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
+import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -169,3 +171,17 @@ def test_every_file_is_rendered(projects):
         assert not re.search(r"[{}]|\.jinja$", str(path.relative_to(projects)))
         if path.is_file() and path.name != "ci.yml":
             assert not re.search(r"\{\{ |\{%", path.read_text())
+
+
+def test_templates_are_in_wheel_and_sdist(tmp_path):
+    """Every file of the templates is in both builds of the core, those in folders that begin with a dot included."""
+    core = Path(__file__).parents[2] / "core"
+    run(sys.executable, "-m", "hatchling", "build", "-d", tmp_path, folder=core)
+    (wheel,), (sdist,) = tmp_path.glob("*.whl"), tmp_path.glob("*.tar.gz")
+    templates = [path for path in (core / "src/glowplug/templates").rglob("*") if path.is_file()]
+    assert {".gitignore.jinja", "ci.yml.jinja", "py.typed"} <= {path.name for path in templates}
+    with zipfile.ZipFile(wheel) as archive:
+        assert {path.relative_to(core / "src").as_posix() for path in templates} <= set(archive.namelist())
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {path.relative_to(core).as_posix() for path in templates} <= names
