@@ -355,3 +355,39 @@ def test_call_after_close_is_counted_and_reported(caplog):
     assert logger.counts == Counts(1, 1, 0)
     assert caplog.records[-1].levelno == logging.WARNING
     assert "log_scalars was called after close(); close a logger after the last run" in caplog.text
+
+
+def test_a_logger_can_leave_its_backend_from_within():
+    """``self.close()`` in ``open()`` is the class's own method there, at once, and the logger stays open."""
+    calls = []
+
+    class Reopening(Logger):
+        def open(self):
+            self.close()
+
+        def log_scalars(self, scalars, step, timestamp):
+            calls.append(step)
+
+        def close(self, outcome=None):
+            calls.append("close")
+
+    with Reopening(timeout=5) as logger:
+        logger.log_scalars({}, 1)
+        assert logger.flush()
+        assert calls == ["close", 1]
+    assert calls == ["close", 1, "close"]
+
+
+def test_a_logger_that_waits_for_itself_is_told(caplog):
+    """``self.flush()`` in a sink would wait for the sink to return; it is refused, with what to do."""
+
+    class Waiting(Logger):
+        def log_scalars(self, scalars, step, timestamp):
+            self.flush()
+
+    began = time.monotonic()
+    with Waiting(timeout=30) as logger:
+        logger.log_scalars({}, 1)
+    assert time.monotonic() - began < 10
+    assert logger.counts == Counts(0, 1, 0)
+    assert "Waiting calls its own flush() while it writes" in caplog.text

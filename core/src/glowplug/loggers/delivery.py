@@ -121,6 +121,11 @@ class Delivery:
         """Whether a flush failed, and nothing has come through since: the next one would wait in vain."""
         return self._sent_when_stuck == self._sent
 
+    @property
+    def is_worker(self) -> bool:
+        """Whether the caller is the worker's thread, which must not wait for itself."""
+        return threading.current_thread() is self._thread
+
     def put(self, record: Record) -> None:
         """Queue a record; never waits."""
         if self._error is not None:
@@ -141,6 +146,11 @@ class Delivery:
         """Wait until what was queued so far has been delivered; returns whether it was, in time."""
         if self._thread is None:
             return True
+        if self.is_worker:
+            raise RuntimeError(
+                f"{self._name} calls its own flush() while it writes, which would wait for itself; leave flushing to the end of "
+                "the run, and define flush_backend() for it"
+            )
         marker = self._pass(_Marker(last=False), timeout)
         self._sent_when_stuck = None if marker.delivered else self._sent
         if self._error is not None:

@@ -292,7 +292,9 @@ class Logger(ABC):
             self._delivery.flush(self.timeout)
 
     def _close(self, outcome: RunOutcome | None = None) -> None:
-        if self in _open_loggers:
+        if self._delivery.is_worker:  # such as an open() that leaves what is broken before it makes another
+            type(self).close(self, outcome)
+        elif self in _open_loggers:
             _open_loggers.discard(self)
             self._outcome = outcome or self._outcome
             self._delivery.close(self.timeout)

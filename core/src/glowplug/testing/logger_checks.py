@@ -159,6 +159,8 @@ def two_loggers_keep_apart(case: LoggerCase) -> None:
         for step in range(6):
             logged += trial.log(first, [("first", step, 1.0)])
             logged += trial.log(second, [("second", step, 2.0)])
+        first.flush()
+        second.flush()
         first.close()
         logged += trial.log(second, [("second", 6, 2.0)])
         second.close()

@@ -213,6 +213,28 @@ def the_run_is_left_as_it_is(case: LoggerCase) -> None:
         )
 
 
+def one_logger_serves_several_engines(case: LoggerCase) -> None:
+    """Attached to two engines that run one after the other, a logger stores what each of them logs."""
+    with Trial(case) as trial:
+        logger = trial.make()
+        logged = []
+        engines = [Engine(lambda _, batch: batch) for _ in range(2)]
+        for number, engine in enumerate(engines):
+            tag = trial.name(f"engine{number}")
+            logger.attach(
+                engine, Events.ITERATION_COMPLETED, OutputHandler(tag, output_transform=lambda x: {"loss": x})
+            )
+        for number, engine in enumerate(engines):
+            engine.run([number + 0.5, number + 0.25])
+            logged += [(trial.name(f"engine{number}/loss"), step, number + 0.5 / step) for step in (1, 2)]
+        logger.close()
+        trial.require_stored(
+            logged,
+            "after two engines had run",
+            "Do not close, or forget, anything at the end of a run: the user closes a logger",
+        )
+
+
 def an_evaluator_logs_at_its_trainers_step(case: LoggerCase) -> None:
     """What an evaluator logs that runs in a trainer's handler is stored at the trainer's epoch."""
     with Trial(case) as trial:
@@ -376,6 +398,7 @@ RUN_CHECKS = (
     swapped_attach_is_refused,
     logs_after_the_other_handlers,
     the_run_is_left_as_it_is,
+    one_logger_serves_several_engines,
     an_evaluator_logs_at_its_trainers_step,
     a_resumed_run_logs_each_step_once,
     an_interrupted_run_logs_each_step_once,
