@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 
-from glowplug.distributed import REDUCE_OPS, all_reduce, world_size
+from glowplug.distributed import REDUCE_OPS, all_gather, all_reduce, world_size
 
 __all__ = ["reinit__is_reduced", "sync_all_reduce"]
 
@@ -22,14 +22,16 @@ def sync_all_reduce(
     """Decorate a metric's ``compute`` to work on the attributes of all ranks, reduced (M-060).
 
     With one process the method is called as it is. With several, each attribute is reduced over all ranks, the method
-    runs, and the rank's own values come back, so that later updates stay right.
+    runs, and the rank's own values come back, so that later updates stay right. Ranks may have any number of updates: the
+    number, or tensor without dimensions, that an attribute still is on a rank without any takes the form that it has on
+    the others.
 
     Args:
         *attributes: names of attributes that hold a number or a tensor, each with the operation behind a colon:
             ``SUM`` (the default), ``PRODUCT``, ``MIN`` or ``MAX``, as in ``"smallest:MIN"``.
 
     Raises:
-        ValueError: another operation; at the call: the attribute does not exist.
+        ValueError: another operation; at the call: the attribute does not exist, or has several shapes on the ranks.
         TypeError: at the call: the attribute is neither a number nor a tensor.
 
     Example:
@@ -57,8 +59,8 @@ def sync_all_reduce(
             metric: Any = args[0]
             own = {name: _reducible(metric, name) for name in operations}
             try:
-                for name, operation in operations.items():
-                    setattr(metric, name, all_reduce(own[name], operation))
+                for name, value in _alike(metric, own).items():
+                    setattr(metric, name, all_reduce(value, operations[name]))
                 return compute(*args, **kwargs)
             finally:
                 for name, value in own.items():
@@ -124,3 +126,30 @@ def _reducible(metric: Any, name: str) -> torch.Tensor | float:
             f"{type(metric).__name__}.{name} must be a number or a tensor to be reduced, got {type(value).__name__}"
         )
     return value
+
+
+def _alike(metric: Any, own: dict[str, torch.Tensor | float]) -> dict[str, torch.Tensor | float]:
+    """Return the values in the form that they have on all ranks, as a reduction needs them."""
+    forms = all_gather({name: _form(value) for name, value in own.items()})
+    return {name: _in_form_of(metric, name, [of_rank[name] for of_rank in forms]) for name in own}
+
+
+def _form(value: torch.Tensor | float) -> tuple[torch.dtype, tuple[int, ...], bool]:
+    """Return the type, the shape, and whether it is a tensor."""
+    if isinstance(value, torch.Tensor):
+        return value.dtype, tuple(value.shape), True
+    return torch.int64 if isinstance(value, int) else torch.float64, (), False
+
+
+def _in_form_of(metric: Any, name: str, forms: list[tuple[torch.dtype, tuple[int, ...], bool]]) -> Any:
+    value = getattr(metric, name)
+    if all(form == forms[0] for form in forms):
+        return value
+    shapes = {shape for _, shape, _ in forms} - {()}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"{type(metric).__name__}.{name} has different shapes on the ranks, and cannot be reduced: {sorted(shapes)}"
+        )
+    dtype = functools.reduce(torch.promote_types, (dtype for dtype, _, _ in forms))
+    device = value.device if isinstance(value, torch.Tensor) else metric.device
+    return torch.as_tensor(value, dtype=dtype, device=device).expand(*shapes or [()]).clone()

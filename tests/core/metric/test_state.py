@@ -172,6 +172,35 @@ def test_M_060_M_062_M_070_two_ranks(run_ranks):
             def function(self):
                 pass
 
+        class Late(Metric):
+            def reset(self):
+                self.total, self.vector, self.mixed, self.uneven = (
+                    0,
+                    torch.zeros(()),
+                    0.0,
+                    torch.zeros(1 + rank),
+                )
+
+            def update(self, output):
+                self.total = self.total + torch.tensor(output, dtype=torch.float64)
+                self.vector = self.vector + torch.ones(3)
+                self.mixed = self.mixed + 2
+
+            @sync_all_reduce("total", "vector", "mixed")
+            def compute(self):
+                return [float(self.total), self.vector.tolist(), float(self.mixed)]
+
+            @sync_all_reduce("uneven")
+            def fail(self):
+                pass
+
+        late = Late()
+        empty = late.compute()
+        if rank == 1:
+            late.update(0.1)
+        only_one = late.compute()
+        late.update(0.25)
+
         def error(call):
             try:
                 call()
@@ -200,7 +229,8 @@ def test_M_060_M_062_M_070_two_ranks(run_ranks):
                     {"__metric_state_per_rank": state["__metric_state_per_rank"][:1]}
                 )
             ),
-            "errors": [error(metric.missing), error(metric.function)],
+            "errors": [error(metric.missing), error(metric.function), error(late.fail)],
+            "late": [empty, only_one, late.compute()],
         }
 
     results = run_ranks(check)
@@ -212,6 +242,11 @@ def test_M_060_M_062_M_070_two_ranks(run_ranks):
         assert result["after"] == [[24.0, 24.0], 1, 7.0, 24 * 49]
         assert result["ranks"] == 2
         assert "saved by 1 processes and cannot be shared out to 2" in result["one rank"]
-        missing, function = result["errors"]
+        missing, function, shapes = result["errors"]
         assert "ValueError: Spread has no attribute 'missing'" in missing
         assert "TypeError: Spread._output_transform must be a number or a tensor" in function
+        assert (
+            shapes
+            == "ValueError: Late.uneven has different shapes on the ranks, and cannot be reduced: [(1,), (2,)]"
+        )
+        assert result["late"] == [[0.0, 0.0, 0.0], [0.1, [1.0] * 3, 2.0], [0.1 + 0.5, [3.0] * 3, 6.0]]

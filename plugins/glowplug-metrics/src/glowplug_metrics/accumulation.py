@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from glowplug import Metric, identity, sync_all_reduce
-from glowplug.distributed import all_gather, world_size
 from glowplug.exceptions import NotComputableError
 from glowplug_metrics.accumulator import follow
 
@@ -98,21 +97,10 @@ class VariableAccumulation(Metric):
         self.accumulator = self._op(self.accumulator, output)
         self.num_examples += output.shape[0] if isinstance(output, torch.Tensor) and output.ndim > 1 else 1
 
+    @sync_all_reduce("accumulator", "num_examples")
     def compute(self) -> Any:
         """Return the accumulator and the number of examples; over several processes the sum of each."""
-        self._take_shape_of_others()
-        return self._computed()
-
-    @sync_all_reduce("accumulator", "num_examples")
-    def _computed(self) -> Any:
         return self.accumulator, self.num_examples
-
-    def _take_shape_of_others(self) -> None:
-        """Give the zero of a rank without data the shape of the others' accumulators, for the sum of all."""
-        if world_size() > 1:
-            shapes = all_gather(tuple(self.accumulator.shape))
-            if self.num_examples == 0:
-                self.accumulator = self.accumulator.expand(max(shapes, key=len)).clone()
 
 
 class Average(VariableAccumulation):
@@ -141,7 +129,7 @@ class Average(VariableAccumulation):
         super().__init__(add_examples, output_transform, device, skip_unrolling)
 
     @sync_all_reduce("accumulator", "num_examples")
-    def _computed(self) -> Any:
+    def compute(self) -> Any:
         """Return the mean, a float64 tensor.
 
         Raises:
@@ -178,7 +166,7 @@ class GeometricAverage(VariableAccumulation):
         super().__init__(add_logarithms, output_transform, device, skip_unrolling)
 
     @sync_all_reduce("accumulator", "num_examples")
-    def _computed(self) -> Any:
+    def compute(self) -> Any:
         """Return the mean, a float64 tensor.
 
         Raises:
