@@ -90,7 +90,8 @@ class WandbLogger(Logger):
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Write hyper-parameters to the run's config; a later value replaces an earlier one."""
-        self._opened().config.update(dict(params), allow_val_change=True)
+        config: Any = self._opened().config  # its methods have no types
+        config.update(dict(params), allow_val_change=True)
 
     def log_histogram(self, name: str, values: Any, step: int, timestamp: float) -> None:
         """Write the distribution of the finite values of an array."""
@@ -98,7 +99,8 @@ class WandbLogger(Logger):
         import wandb
 
         array = np.asarray(values, dtype=np.float64)
-        self._log({name: wandb.Histogram(array[np.isfinite(array)])}, step, timestamp)
+        histogram = np.histogram(array[np.isfinite(array)], bins=64)
+        self._log({name: wandb.Histogram(np_histogram=histogram)}, step, timestamp)
 
     def log_image(self, name: str, image: Any, step: int, timestamp: float) -> None:
         """Write an image: ``(height, width)`` or ``(height, width, channels)``."""
