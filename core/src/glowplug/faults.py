@@ -38,18 +38,9 @@ class Fault:
 
     Example:
         >>> from glowplug import Events
-        >>> from glowplug.testing import FakeEngine
-        >>> class Postcard:
-        ...     def attach(self, engine):
-        ...         return engine.add_event_handler(Events.EPOCH_COMPLETED, self.write)
-        ...
-        ...     def write(self):
-        ...         raise OSError("no stamps")
-        >>> fake, _ = FakeEngine(), warnings.simplefilter("ignore")
-        >>> handle = fake.attach(Postcard(), on_error="disable")
-        >>> (fault,) = fake.fire(Events.EPOCH_COMPLETED, epoch=3).faults
-        >>> fault.handler, str(fault.event), fault.exception, fault.epoch
-        ('Postcard', 'Events.EPOCH_COMPLETED', OSError('no stamps'), 3)
+        >>> fault = Fault("Postcard", Events.EPOCH_COMPLETED, OSError("no stamps"), epoch=3)
+        >>> print(fault.handler, fault.event, repr(fault.exception), fault.epoch)
+        Postcard Events.EPOCH_COMPLETED OSError('no stamps') 3
     """
 
     handler: str
