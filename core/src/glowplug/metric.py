@@ -246,7 +246,7 @@ class Metric(MetricArithmetic, ABC):
         """
         if self.takes_output(engine):
             with torch.no_grad():
-                for part in self.parts(engine.state.output):
+                for part in self.parts(self.transformed(engine.state.output)):
                     self.update(part)
 
     def takes_output(self, engine: EngineProtocol) -> bool:
@@ -254,13 +254,14 @@ class Metric(MetricArithmetic, ABC):
         return self._saved_after is None or not self._lacks_output(engine)
 
     def parts(self, output: Any) -> Iterable[Any]:
-        """Return what :meth:`update` takes of an engine's output, one after the other: all at once, or sample by sample.
+        """Return what :meth:`update` takes of an output, one after the other: all at once, or sample by sample (M-009).
+
+        Args:
+            output: as :meth:`transformed` returned it.
 
         Raises:
-            TypeError: the output is a mapping, and this metric takes none.
-            ValueError: a key is missing in such a mapping, or lists of samples do not come as two of equal length.
+            ValueError: lists of samples do not come as two of equal length.
         """
-        output = self.transformed(output)
         return (output,) if self._skip_unrolling or not _is_list_batch(output) else _samples(output)
 
     def completed(self, engine: EngineProtocol, name: str) -> None:
@@ -461,10 +462,14 @@ def _goes_on(engine: EngineProtocol, epoch: int) -> bool:
 
 def _is_list_batch(output: object) -> bool:
     """Whether this is a list of lists of tensors or numbers."""
-    if not isinstance(output, Sequence):
+    if not isinstance(output, (tuple, list, Sequence)):  # an abstract class takes longer to ask
         return False
     for part in output:  # nearly always a tensor comes first, and that is the answer
-        if not isinstance(part, Sequence) or not all(isinstance(x, (torch.Tensor, Number)) for x in part):
+        if (
+            isinstance(part, torch.Tensor)
+            or not isinstance(part, Sequence)
+            or not all(isinstance(x, (torch.Tensor, Number)) for x in part)
+        ):
             return False
     return True
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["follow", "summand", "wide_dtype"]
+__all__ = ["added_up", "follow", "summand", "wide_dtype"]
 
 
 def wide_dtype(device: torch.device) -> torch.dtype:
@@ -32,6 +32,18 @@ def summand(value: torch.Tensor) -> Any:
         return value.item()
     value = value.detach()
     return value.to(wide_dtype(value.device)) if value.is_floating_point() else value
+
+
+def added_up(total: torch.Tensor, added: torch.Tensor) -> torch.Tensor:
+    """Add to a total, in place, on the device of what is added.
+
+    Example:
+        >>> added_up(torch.tensor([1, 2]), torch.tensor([1, 1]))
+        tensor([2, 3])
+    """
+    if total.device != added.device:
+        total = total.to(added.device)
+    return total.add_(added)
 
 
 def follow(total: torch.Tensor, value: torch.Tensor) -> torch.Tensor:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from glowplug import sync_all_reduce
 from glowplug.exceptions import NotComputableError
 from glowplug_metrics.accumulator import summand
-from glowplug_metrics.classification import task_of
-from glowplug_metrics.classification_metric import TaskMetric, fetched
-from glowplug_metrics.counting import num_not_binary, predicted_classes
-from glowplug_metrics.shared_counts import shared
+from glowplug_metrics.batch import Batch
+from glowplug_metrics.task_metric import TaskMetric, fetched
 
 __all__ = ["Accuracy", "matches"]
 
@@ -35,8 +31,9 @@ def matches(y_pred: torch.Tensor, y: torch.Tensor, is_multilabel: bool = False) 
         >>> matches(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1]))
         tensor([ True, False])
     """
-    kind, _ = task_of(y_pred, y, is_multilabel)
-    return _matches(kind, y_pred, y)
+    batch = Batch(y_pred, y)
+    kind, _ = batch.task(is_multilabel)
+    return _matches(kind, batch)
 
 
 class Accuracy(TaskMetric):
@@ -72,17 +69,16 @@ class Accuracy(TaskMetric):
         super().reset()
         self._num_correct: torch.Tensor | int = 0
 
-    def update(self, output: Any) -> None:
+    def count(self, batch: Batch) -> None:
         """Count one batch.
 
         Args:
-            output: ``(y_pred, y)``.
+            batch: which other metrics may take too.
         """
-        y_pred, y = self.tensors_of(output)
-        kind = self._task_of(y_pred, y)
+        kind = self._kind_of(batch)
         if kind != "multiclass":
-            self._num_invalid += shared(num_not_binary, y_pred, y)
-        right = _matches(kind, y_pred, y)
+            self._num_invalid += batch.num_not_binary
+        right = _matches(kind, batch)
         self._num_correct += summand(right.count_nonzero())
         self._num_examples += right.numel()
 
@@ -101,9 +97,10 @@ class Accuracy(TaskMetric):
         return int(correct) / self._num_examples
 
 
-def _matches(kind: str, y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+def _matches(kind: str, batch: Batch) -> torch.Tensor:
+    y_pred, y = batch.y_pred, batch.y
     if kind == "multiclass":
-        return shared(predicted_classes, y_pred, y) == y
+        return batch.predicted == y
     if kind == "multilabel":
         return (y_pred == y).all(1)
     return (y_pred if y_pred.ndim == y.ndim else y_pred.squeeze(1)) == y

@@ -9,9 +9,10 @@ import torch
 
 from glowplug import identity, sync_all_reduce
 from glowplug.exceptions import NotComputableError
-from glowplug_metrics.classification_metric import TaskMetric, fetched
-from glowplug_metrics.counting import ACTUAL, RIGHT, class_counts, summed_ratios
-from glowplug_metrics.shared_counts import shared
+from glowplug_metrics.accumulator import added_up
+from glowplug_metrics.batch import Batch, has_matrix
+from glowplug_metrics.counting import ACTUAL, RIGHT, matrix_counts, summed_ratios
+from glowplug_metrics.task_metric import TaskMetric, fetched
 
 __all__ = ["Averaging", "ClassRatio", "averaged_ratio"]
 
@@ -92,27 +93,21 @@ class ClassRatio(TaskMetric):
     def reset(self) -> None:
         """Forget all data, and its kind."""
         super().reset()
-        # The counts of the classes, whose number the first batch tells; for "samples" the sum over the examples.
-        dtype = self._double_dtype if self._average == "samples" else torch.int64
-        self._total = torch.zeros((), dtype=dtype, device=self._device)
+        self._total = self._zeros(())
 
-    def update(self, output: Any) -> None:
+    def count(self, batch: Batch) -> None:
         """Count one batch.
 
         Args:
-            output: ``(y_pred, y)``.
+            batch: which other metrics may take too.
         """
-        y_pred, y = self.tensors_of(output)
-        kind = self._task_of(y_pred, y)
-        if self._average == "samples":
-            added, num_invalid = shared(summed_ratios, y_pred, y, self._row)
-        else:
-            added, num_invalid = shared(class_counts, y_pred, y, kind)
+        kind = self._kind_of(batch)
+        num_invalid = batch.labels.num_invalid if kind == "multiclass" else batch.num_not_binary
         if isinstance(num_invalid, int) and num_invalid:
-            raise _not_classes_error(y, self._num_classes)
-        self._total = self._total.to(added.device) + added
+            raise _not_classes_error(batch.y, self._num_classes)
+        self._total = added_up(self._total, self._counts_of(batch, kind))
         self._num_invalid += num_invalid
-        self._num_examples += y.numel() // (self._num_classes if kind == "multilabel" else 1)
+        self._num_examples += batch.y.numel() // (self._num_classes if kind == "multilabel" else 1)
 
     def compute(self) -> torch.Tensor | float:
         """Return the value of each class, a float64 tensor of shape (C,), or their average, a number; over all processes.
@@ -123,9 +118,14 @@ class ClassRatio(TaskMetric):
             RuntimeError: ranks have data of different kinds.
         """
         self._agree_on_task()
-        if self._average != "samples" and self._total.ndim == 0 and self._kind is not None:
-            self._total = self._total.new_zeros((3, self._num_classes))
         return self._computed()
+
+    def _counts_of(self, batch: Batch, kind: str) -> torch.Tensor:
+        if self._average == "samples":
+            return summed_ratios(batch.y_pred, batch.y, self._row)
+        if kind == "multiclass":
+            return batch.matrix if has_matrix(kind, self._num_classes) else batch.class_counts
+        return batch.binary_counts if kind == "binary" else batch.label_counts
 
     def _begin(self, task: Any) -> None:
         if self._average == "samples" and task[0] != "multilabel":
@@ -134,6 +134,14 @@ class ClassRatio(TaskMetric):
                 "does not have; for rows of labels give is_multilabel=True, for others another average"
             )
         super()._begin(task)
+        kind, classes = task
+        self._total = self._zeros((classes if has_matrix(kind, classes) else 3, classes))
+
+    def _zeros(self, shape: tuple[int, ...]) -> torch.Tensor:
+        """Return the total of nothing: counts of the classes; for "samples" the sum over the examples."""
+        if self._average == "samples":
+            return torch.zeros((), dtype=self._double_dtype, device=self._device)
+        return torch.zeros(shape, dtype=torch.int64, device=self._device)
 
     @sync_all_reduce("_total", "_num_examples", "_num_invalid")
     def _computed(self) -> torch.Tensor | float:
@@ -143,6 +151,8 @@ class ClassRatio(TaskMetric):
         self._refuse_invalid(num_invalid)
         if self._average == "samples":
             return total.item() / self._num_examples
+        if has_matrix(self._kind, self._num_classes):
+            total = matrix_counts(total)
         is_binary = self._kind == "binary"
         if is_binary and self._average is not False:
             total = _both_classes(total, self._num_examples)

@@ -1,70 +1,61 @@
-"""What the metrics of classification have in common: pairs of tensors, one kind of data, work shared within a batch."""
+"""Metrics of predictions and targets, which share the work on a batch that several of them take."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable, Mapping
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
-from glowplug import Metric, identity
-from glowplug.distributed import all_gather, world_size
+from glowplug import Metric, MetricUsage, Phase, RemovableEventHandle, identity
 from glowplug.typing import EngineProtocol
-from glowplug_metrics.classification import Task, task_of
-from glowplug_metrics.shared_counts import batch_of, forget_batch
+from glowplug_metrics.batch import Batch
 
-__all__ = ["ClassificationMetric", "TaskMetric", "fetched"]
-
-
-def fetched(total: torch.Tensor, num_invalid: torch.Tensor | int) -> tuple[torch.Tensor, int]:
-    """Return sums on the CPU, and the number of invalid values that was counted beside them: one transfer for both.
-
-    Example:
-        >>> fetched(torch.ones(2), torch.tensor(3))
-        (tensor([1., 1.]), 3)
-    """
-    if isinstance(num_invalid, int):
-        return total.cpu(), num_invalid
-    together = torch.cat((total.flatten(), num_invalid.reshape(1))).cpu()
-    return together[:-1].view(total.shape), int(together[-1])
+__all__ = ["ClassificationMetric", "by_input", "update_together"]
 
 
 class ClassificationMetric(Metric):
-    """A metric that is updated with tensors ``(y_pred, y)``, and shares the work on them with others at its engine.
+    """A metric that counts batches of tensors ``(y_pred, y)``.
+
+    Those at one engine with the same usage and the same ``output_transform`` are updated together: the function is called
+    once, and the batch remembers what each of them has worked out of it. A subclass that writes its own :meth:`update` is
+    updated by itself.
 
     Example:
-        >>> class Batches(ClassificationMetric):
+        >>> class Sizes(ClassificationMetric):
         ...     def reset(self):
         ...         self.sizes = []
         ...
-        ...     def update(self, output):
-        ...         y_pred, y = self.tensors_of(output)
-        ...         self.sizes.append(len(y))
+        ...     def count(self, batch):
+        ...         self.sizes.append(len(batch.y))
         ...
         ...     def compute(self):
         ...         return self.sizes
-        >>> batches = Batches()
-        >>> batches.update((torch.zeros(4, 3), torch.zeros(4)))
-        >>> batches.compute()
+        >>> sizes = Sizes()
+        >>> sizes.update((torch.zeros(4, 3), torch.zeros(4)))
+        >>> sizes.compute()
         [4]
     """
 
-    def started(self, engine: EngineProtocol) -> None:
-        """Reset; see ``glowplug.Metric.started``."""
-        forget_batch()
-        super().started(engine)
+    @abstractmethod
+    def count(self, batch: Batch) -> None:
+        """Count one batch, which other metrics may take too."""
 
-    def iteration_completed(self, engine: EngineProtocol) -> None:
-        """Update with the engine's output; see ``glowplug.Metric.iteration_completed``."""
-        with batch_of(engine):
-            super().iteration_completed(engine)
+    def update(self, output: Any) -> None:
+        """Count one batch.
 
-    def tensors_of(self, output: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return ``(y_pred, y)``.
+        Args:
+            output: ``(y_pred, y)``.
+        """
+        self.count(self.batch_of(output))
+
+    def batch_of(self, output: Any) -> Batch:
+        """Return the batch that an output is.
 
         Raises:
-            TypeError: they are no tensors.
+            TypeError: it is no pair of tensors.
         """
         y_pred, y = output
         if not (isinstance(y_pred, torch.Tensor) and isinstance(y, torch.Tensor)):
@@ -72,131 +63,122 @@ class ClassificationMetric(Metric):
                 f"{type(self).__name__} takes tensors y_pred and y, got {type(y_pred).__name__} and {type(y).__name__}; make "
                 "them so with output_transform; lists with one tensor for each sample are taken apart with skip_unrolling=False"
             )
-        return y_pred, y
+        return Batch(y_pred, y)
+
+    def transformed_without_gradients(self, output: Any) -> Any:
+        """Return what ``transformed`` does; there can be gradients in ``output_transform`` only, and none in a batch."""
+        if self._output_transform is identity:
+            return self.transformed(output)
+        with torch.no_grad():
+            return self.transformed(output)
+
+    @property
+    def input_key(self) -> tuple[Any, ...] | None:
+        """What makes this metric's batches of an engine's output; ``None``: it has an update of its own."""
+        kind = type(self)
+        if (
+            kind.update is not ClassificationMetric.update
+            or kind.iteration_completed is not Metric.iteration_completed
+        ):
+            return None
+        return (self._output_transform, self.required_output_keys)
+
+    def add_updates(self, engine: EngineProtocol, usage: MetricUsage) -> RemovableEventHandle:
+        """Let an engine update this metric together with others; see ``glowplug.Metric.add_updates``."""
+        if self.input_key is None:
+            return super().add_updates(engine, usage)
+        return _shared.setdefault(engine, {}).setdefault(usage, _SharedUpdate()).add(self, engine, usage)
 
 
-class TaskMetric(ClassificationMetric):
-    """A metric of binary, multiclass or multilabel data, of which the first batch decides (M-084).
-
-    Args:
-        output_transform: makes ``(y_pred, y)`` of the engine's output.
-        is_multilabel: whether each example has C labels.
-        device: see ``glowplug.Metric``.
-        skip_unrolling: see ``glowplug.Metric``.
+def by_input(metrics: Iterable[Metric]) -> list[list[Any]]:
+    """Return the metrics in lists of those that take the same batches of an output.
 
     Example:
-        >>> from glowplug_metrics import Accuracy, Precision
-        >>> issubclass(Accuracy, TaskMetric), issubclass(Precision, TaskMetric)
-        (True, True)
+        >>> from glowplug_metrics import Loss, Precision, Recall
+        >>> lists = by_input([Precision(), Loss(torch.nn.functional.cross_entropy), Recall()])
+        >>> [[type(metric).__name__ for metric in metrics] for metrics in lists]
+        [['Precision', 'Recall'], ['Loss']]
     """
-
-    def __init__(
-        self,
-        output_transform: Callable[[Any], Any] = identity,
-        is_multilabel: bool = False,
-        device: str | torch.device = "cpu",
-        skip_unrolling: bool = False,
-    ) -> None:
-        self._is_multilabel = is_multilabel
-        super().__init__(output_transform, device, skip_unrolling)
-
-    def reset(self) -> None:
-        """Forget all data, and its kind."""
-        self._kind: str | None = None
-        self._num_classes = 0
-        self._num_examples = 0
-        self._num_invalid: torch.Tensor | int = 0
-
-    @staticmethod
-    def get_sequence_transform(
-        ignore_index: int | Iterable[int] | None = None,
-        output_transform: Callable[[Any], Any] = identity,
-    ) -> Callable[[Any], tuple[torch.Tensor, torch.Tensor]]:
-        """Return an ``output_transform`` that makes one example of each element of sequences.
-
-        Args:
-            ignore_index: the label, or labels, whose elements are left out, such as padding.
-            output_transform: what comes before: makes (y_pred, y) of shapes (N, S, C) and (N, S) of the engine's output.
-
-        Returns:
-            A function that returns y_pred of shape (M, C) and y of shape (M,), M elements being left.
-
-        Example:
-            >>> from glowplug_metrics import Accuracy
-            >>> transform = Accuracy.get_sequence_transform(ignore_index=-100)
-            >>> y_pred, y = transform((torch.zeros(2, 3, 5), torch.tensor([[1, 2, -100], [3, -100, -100]])))
-            >>> y
-            tensor([1, 2, 3])
-        """
-        ignored = [ignore_index] if isinstance(ignore_index, int) else sorted(ignore_index or ())
-        return functools.partial(_flatten_sequences, ignored, output_transform)
-
-    def _task_of(self, y_pred: torch.Tensor, y: torch.Tensor) -> str:
-        """Return the kind of a batch, which is that of all batches.
-
-        Raises:
-            ValueError: shapes that do not go together, or another number of classes than before.
-            RuntimeError: another kind than before.
-        """
-        kind, classes = task_of(y_pred, y, self._is_multilabel)
-        if kind != self._kind or classes != self._num_classes:
-            self._begin((kind, classes))
-        return kind
-
-    def _begin(self, task: Task) -> None:
-        """Take the kind of the first batch, which all others must have."""
-        kind, classes = task
-        if self._kind is None:
-            self._kind, self._num_classes = kind, classes
-            return
-        name = type(self).__name__
-        if kind != self._kind:
-            raise RuntimeError(
-                f"{name} had {self._kind} data since it was reset, and now gets {kind} data; use two metrics, or reset()"
-            )
-        raise ValueError(f"{name} had {self._num_classes} classes since it was reset, and now gets {classes}")
-
-    def _agree_on_task(self) -> None:
-        """Let a rank without data take the kind of data that the others have; a collective."""
-        if world_size() == 1:
-            return
-        gathered: list[tuple[str | None, int]] = all_gather((self._kind, self._num_classes))
-        tasks = sorted({(kind, classes) for kind, classes in gathered if kind is not None})
-        if len(tasks) > 1:
-            raise RuntimeError(
-                f"the ranks have different data for {type(self).__name__}: "
-                + " and ".join(f"{kind} of {classes} classes" for kind, classes in tasks)
-            )
-        if tasks:
-            self._kind, self._num_classes = tasks[0]
-
-    def _refuse_invalid(self, count: int) -> None:
-        """Tell of values that were only counted, since looking at them would have made each update wait."""
-        if not count:
-            return
-        if self._kind == "multiclass":
-            raise ValueError(
-                f"targets must be classes from 0 to {self._num_classes - 1}, but {count} targets since the last reset are "
-                "not; take out those that do not count with output_transform"
-            )
-        raise ValueError(
-            f"binary and multilabel values must be 0 or 1, but {count} values since the last reset are not; make them so "
-            "with output_transform, for example lambda out: ((out[0] > 0.5).int(), out[1])"
-        )
+    lists: list[tuple[tuple[Any, ...] | None, list[Any]]] = []
+    for metric in metrics:
+        key = metric.input_key if isinstance(metric, ClassificationMetric) else None
+        alike = [those for other, those in lists if key is not None and other == key]
+        if alike:
+            alike[0].append(metric)
+        else:
+            lists.append((key, [metric]))
+    return [those for _, those in lists]
 
 
-def _flatten_sequences(
-    ignored: list[int], output_transform: Callable[[Any], Any], output: Any
-) -> tuple[torch.Tensor, torch.Tensor]:
-    output = output_transform(output)
-    y_pred, y = (output["y_pred"], output["y"]) if isinstance(output, Mapping) else output
-    if y_pred.ndim != y.ndim + 1 or y.shape != y_pred.shape[:2]:
-        raise ValueError(
-            f"sequences have the shapes (N, S, C) for y_pred and (N, S) for y, got {tuple(y_pred.shape)} and "
-            f"{tuple(y.shape)}"
-        )
-    y_pred, y = y_pred.flatten(0, 1), y.flatten()
-    if ignored:
-        kept = ~torch.isin(y, torch.tensor(ignored, device=y.device))
-        y_pred, y = y_pred[kept], y[kept]
-    return y_pred, y
+def update_together(metrics: Sequence[Any], output: Any) -> None:
+    """Update metrics that take the same.
+
+    Args:
+        metrics: one of the lists of :func:`by_input`.
+        output: what their ``update`` takes.
+
+    Example:
+        >>> from glowplug_metrics import Precision, Recall
+        >>> precision, recall = Precision(), Recall()
+        >>> update_together([precision, recall], (torch.tensor([1, 1, 0]), torch.tensor([1, 0, 0])))
+        >>> precision.compute(), recall.compute()
+        (tensor(0.5000, dtype=torch.float64), tensor(1., dtype=torch.float64))
+    """
+    first = metrics[0]
+    if len(metrics) == 1 or not isinstance(first, ClassificationMetric):
+        first.update(output)
+        return
+    batch = first.batch_of(output)
+    for metric in metrics:
+        metric.count(batch)
+
+
+class _SharedUpdate:
+    """The handler that updates the metrics of one engine and usage."""
+
+    phase = Phase.METRICS
+
+    def __init__(self) -> None:
+        self.metrics: list[ClassificationMetric] = []
+
+    def add(
+        self, metric: ClassificationMetric, engine: EngineProtocol, usage: MetricUsage
+    ) -> RemovableEventHandle:
+        if not self.metrics:
+            self._handle = engine.add_event_handler(usage.ITERATION_COMPLETED, self)
+        self._take([*self.metrics, metric])
+        return RemovableEventHandle(lambda: self._remove(metric))
+
+    def _remove(self, metric: ClassificationMetric) -> None:
+        self._take([other for other in self.metrics if other is not metric])
+        if not self.metrics:
+            self._handle.remove()
+
+    def _take(self, metrics: list[ClassificationMetric]) -> None:
+        self.metrics = metrics
+        self._lists = by_input(metrics)
+
+    def __call__(self, engine: EngineProtocol) -> None:
+        for those in self._lists:
+            metrics = [metric for metric in those if metric.takes_output(engine)]
+            if metrics:
+                _take_output(metrics, engine.state.output)
+
+    def __repr__(self) -> str:
+        return f"updates of {', '.join(type(metric).__name__ for metric in self.metrics)}"
+
+
+def _take_output(metrics: list[ClassificationMetric], output: Any) -> None:
+    first = metrics[0]
+    output = first.transformed_without_gradients(output)
+    if isinstance(output, (tuple, list)) and output and isinstance(output[0], torch.Tensor):
+        batch = first.batch_of(output)
+        for metric in metrics:
+            metric.count(batch)
+        return
+    for metric in metrics:  # lists of samples, which each takes apart, or not
+        for part in metric.parts(output):
+            metric.update(part)
+
+
+_shared: WeakKeyDictionary[EngineProtocol, dict[MetricUsage, _SharedUpdate]] = WeakKeyDictionary()

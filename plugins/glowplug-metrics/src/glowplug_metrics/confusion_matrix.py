@@ -10,6 +10,8 @@ import torch
 from glowplug import MetricsLambda, identity, sync_all_reduce
 from glowplug.exceptions import NotComputableError
 from glowplug_metrics import matrix_figures
+from glowplug_metrics.accumulator import added_up
+from glowplug_metrics.batch import Batch, has_matrix
 from glowplug_metrics.classification_metric import ClassificationMetric
 from glowplug_metrics.confusion_table import ConfusionTable
 from glowplug_metrics.counting import add_confusions
@@ -82,16 +84,25 @@ class ConfusionMatrix(ClassificationMetric):
         self.confusion_matrix = torch.zeros(shape, dtype=torch.int64, device=self._device)
         self._num_examples = 0
 
-    def update(self, output: Any) -> None:
+    def count(self, batch: Batch) -> None:
         """Count one batch.
 
         Args:
-            output: ``(y_pred, y)``.
+            batch: which other metrics may take too.
         """
-        y_pred, y = self.tensors_of(output)
-        self._check_shapes(y_pred, y)
-        self.confusion_matrix = add_confusions(self.confusion_matrix.to(y_pred.device), y_pred, y)
-        self._num_examples += len(y_pred)
+        if batch.task() != ("multiclass", self.num_classes):
+            classes, shape = self.num_classes, tuple(batch.y_pred.shape)
+            raise ValueError(
+                f"y_pred has scores of {classes} classes and the shape (N, {classes}, ...), got {shape}; of predicted labels, "
+                f"torch.nn.functional.one_hot(labels, {classes}) makes scores, with the classes as the last dimension"
+            )
+        if has_matrix("multiclass", self.num_classes):
+            self.confusion_matrix = added_up(self.confusion_matrix, batch.matrix)
+        else:
+            self.confusion_matrix = add_confusions(
+                self.confusion_matrix.to(batch.y_pred.device), batch.labels
+            )
+        self._num_examples += batch.y_pred.shape[0]
 
     @sync_all_reduce("confusion_matrix", "_num_examples")
     def compute(self) -> torch.Tensor:
@@ -156,18 +167,6 @@ class ConfusionMatrix(ClassificationMetric):
         if self._num_examples == 0:
             raise NotComputableError("ConfusionMatrix has seen no example since it was reset")
         return self.confusion_matrix.to("cpu", copy=True)  # later updates change it in place
-
-    def _check_shapes(self, y_pred: torch.Tensor, y: torch.Tensor) -> None:
-        predicted, target = tuple(y_pred.shape), tuple(y.shape)
-        if predicted[1:2] != (self.num_classes,):
-            raise ValueError(
-                f"y_pred has scores of {self.num_classes} classes and the shape (N, {self.num_classes}, ...), got {predicted}; "
-                f"torch.nn.functional.one_hot(labels, {self.num_classes}) makes scores of predicted labels"
-            )
-        if predicted[:1] + predicted[2:] != target:
-            raise ValueError(
-                f"y_pred {predicted} goes with classes y of shape {predicted[:1] + predicted[2:]}, got {target}"
-            )
 
 
 def IoU(cm: ConfusionMatrix, ignore_index: int | None = None) -> MetricsLambda:  # noqa: N802 - the name that people know

@@ -1,8 +1,4 @@
-"""The counts of one batch that the metrics of classification are made of, as pure functions of its tensors.
-
-None of them waits for an accelerator. They call each other through :func:`shared`, so that within one batch each is
-worked out once.
-"""
+"""The counts that the metrics of classification are made of: pure functions of tensors, none of which waits for an accelerator."""
 
 from __future__ import annotations
 
@@ -12,7 +8,6 @@ import torch
 
 from glowplug_metrics.accumulator import summand, wide_dtype
 from glowplug_metrics.classification import count_not_binary, not_binary_error
-from glowplug_metrics.shared_counts import shared
 
 __all__ = [
     "ACTUAL",
@@ -20,104 +15,188 @@ __all__ = [
     "RIGHT",
     "Labels",
     "add_confusions",
+    "binary_counts",
     "class_counts",
-    "labels",
+    "confusions",
+    "histogram",
+    "label_counts",
+    "labels_of",
+    "matrix_counts",
     "num_not_binary",
-    "predicted_classes",
     "summed_ratios",
 ]
 
 RIGHT, PREDICTED, ACTUAL = range(3)
-"""The rows of :func:`class_counts`."""
+"""The rows of counts: how often each class was predicted rightly, how often predicted, and how often it is there."""
 
 
 class Labels(NamedTuple):
     """Predicted and true classes of all elements of a batch, flat.
 
     Example:
-        >>> batch = labels(torch.tensor([[0.9, 0.1], [0.2, 0.8]]), torch.tensor([0, 255]))
-        >>> batch.target.tolist(), batch.weight.tolist(), batch.num_invalid
+        >>> labels = labels_of(torch.tensor([0, 1]), torch.tensor([0, 255]), classes=2)
+        >>> labels.target.tolist(), labels.weight.tolist(), labels.num_invalid
         ([0, 0], [1, 0], 1)
     """
 
     predicted: torch.Tensor
     target: torch.Tensor
     """0 where the target is no class."""
-    weight: torch.Tensor
-    """1, and 0 where the target is no class."""
+    weight: torch.Tensor | None
+    """1, and 0 where the target is no class; ``None``: all are known to be."""
     num_invalid: torch.Tensor | int
     """How many targets are no class: a number on the CPU, a tensor elsewhere."""
 
 
-def predicted_classes(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:  # noqa: ARG001 - shared results are of pairs
-    """Return the class with the highest score.
-
-    Example:
-        >>> predicted_classes(torch.tensor([[0.1, 0.9]]), torch.tensor([0]))
-        tensor([1])
-    """
-    return y_pred.argmax(1)
-
-
-def labels(y_pred: torch.Tensor, y: torch.Tensor) -> Labels:
+def labels_of(predicted: torch.Tensor, y: torch.Tensor, classes: int) -> Labels:
     """Return predicted and true classes.
 
     Args:
-        y_pred: scores of shape (N, C, ...).
-        y: classes of shape (N, ...). Whatever is no class from 0 to C - 1 gets the weight 0.
+        predicted: classes of shape (N, ...).
+        y: of the same shape; whatever is no class from 0 to ``classes`` - 1 gets the weight 0.
+        classes: how many there are.
 
     Example:
-        >>> labels(torch.tensor([[0.9, 0.1], [0.2, 0.8]]), torch.tensor([0, 0])).predicted
+        >>> labels_of(torch.tensor([[0, 1]]), torch.tensor([[0, 0]]), classes=2).predicted
         tensor([0, 1])
     """
-    predicted, given = shared(predicted_classes, y_pred, y).flatten(), y.flatten()
+    predicted, given = predicted.flatten(), y.flatten()
     target = given.long()
-    if target is given and target.is_cpu and _are_classes(target, y_pred.shape[1]):
-        return Labels(predicted, target, torch.ones_like(target), 0)
-    valid = (target >= 0) & (target < y_pred.shape[1]) & (target == given)
+    if target is given and target.is_cpu and _are_classes(target, classes):
+        return Labels(predicted, target, None, 0)
+    valid = (target >= 0) & (target < classes) & (target == given)
     weight = valid.long()
     return Labels(predicted, target * weight, weight, summand((~valid).count_nonzero()))
 
 
-def class_counts(y_pred: torch.Tensor, y: torch.Tensor, kind: str) -> tuple[torch.Tensor, torch.Tensor | int]:
-    """Count for each class how often it was predicted rightly, how often predicted, and how often there.
+def histogram(values: torch.Tensor, weight: torch.Tensor | None, size: int) -> torch.Tensor:
+    """Count how often each number from 0 to ``size`` - 1 is there.
 
     Args:
-        y_pred: scores (N, C, ...) for multiclass, else values 0 and 1: (N, C, ...) for multilabel, any shape for binary.
-        y: targets, as many.
-        kind: ``"binary"``, ``"multiclass"`` or ``"multilabel"``.
+        values: such numbers, flat.
+        weight: how often each of them counts; ``None``: once, and they are on the CPU.
+        size: how many counts.
 
     Returns:
-        Counts of shape (3, C), int64, with the rows ``RIGHT``, ``PREDICTED`` and ``ACTUAL`` (C = 1 for binary: those of
-        class 1); and how many targets or values are invalid.
-
-    Raises:
-        ValueError: binary values on the CPU other than 0 and 1.
+        Counts of shape (size,), int64.
 
     Example:
-        >>> class_counts(torch.tensor([1, 1, 0]), torch.tensor([1, 0, 0]), "binary")
-        (tensor([[1],
-                [2],
-                [1]]), 0)
+        >>> histogram(torch.tensor([0, 2, 2]), None, size=4)
+        tensor([1, 0, 2, 0])
     """
-    if kind == "multiclass":
-        batch = shared(labels, y_pred, y)
-        counts = batch.target.new_zeros((3, y_pred.shape[1]))
-        counts[RIGHT].index_add_(0, batch.target, batch.weight * (batch.predicted == batch.target))
-        counts[PREDICTED].index_add_(0, batch.predicted, batch.weight)
-        counts[ACTUAL].index_add_(0, batch.target, batch.weight)
-        return counts, batch.num_invalid
-    num_invalid = shared(num_not_binary, y_pred, y)
+    if weight is None:  # the fastest, which would wait for an accelerator
+        return torch.bincount(values, minlength=size)
+    return weight.new_zeros(size).index_add_(0, values, weight)
+
+
+def confusions(labels: Labels, classes: int) -> torch.Tensor:
+    """Count how often each class was predicted as each.
+
+    Returns:
+        Counts of shape (C, C), int64: actual classes in rows, predicted ones in columns.
+
+    Example:
+        >>> confusions(labels_of(torch.tensor([0, 1]), torch.tensor([0, 0]), classes=2), classes=2)
+        tensor([[1, 1],
+                [0, 0]])
+    """
+    cells = torch.add(labels.predicted, labels.target, alpha=classes)
+    return histogram(cells, labels.weight, classes * classes).view(classes, classes)
+
+
+def add_confusions(matrix: torch.Tensor, labels: Labels) -> torch.Tensor:
+    """Add :func:`confusions` to a matrix with many classes, most of whose cells a batch leaves alone.
+
+    Args:
+        matrix: counts of shape (C, C), int64: actual classes in rows, predicted ones in columns. It is changed.
+        labels: what to add.
+
+    Returns:
+        The matrix.
+
+    Example:
+        >>> labels = labels_of(torch.tensor([0, 1]), torch.tensor([0, 0]), classes=2)
+        >>> add_confusions(torch.zeros(2, 2, dtype=torch.int64), labels)
+        tensor([[1, 1],
+                [0, 0]])
+    """
+    cells = torch.add(labels.predicted, labels.target, alpha=len(matrix))
+    weight = torch.ones_like(cells) if labels.weight is None else labels.weight
+    matrix.view(-1).index_add_(0, cells, weight)
+    return matrix
+
+
+def class_counts(labels: Labels, classes: int) -> torch.Tensor:
+    """Count for each class how often it was predicted rightly, how often predicted, and how often there.
+
+    Returns:
+        Counts of shape (3, C), int64.
+
+    Example:
+        >>> class_counts(labels_of(torch.tensor([0, 1]), torch.tensor([0, 0]), classes=2), classes=2)
+        tensor([[1, 0],
+                [1, 1],
+                [2, 0]])
+    """
+    hit = (labels.predicted == labels.target).long()
+    right = hit if labels.weight is None else hit * labels.weight
+    rows = ((labels.target, right), (labels.predicted, labels.weight), (labels.target, labels.weight))
+    return torch.stack([histogram(values, weight, classes) for values, weight in rows])
+
+
+def matrix_counts(matrix: torch.Tensor) -> torch.Tensor:
+    """Return the :func:`class_counts` of a confusion matrix.
+
+    Example:
+        >>> matrix_counts(torch.tensor([[1, 1], [0, 0]]))
+        tensor([[1, 0],
+                [1, 1],
+                [2, 0]])
+    """
+    return torch.stack((matrix.diagonal(), matrix.sum(0), matrix.sum(1)))
+
+
+def binary_counts(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Count how often class 1 was predicted rightly, how often predicted, and how often there.
+
+    Args:
+        y_pred: values 0 and 1.
+        y: as many.
+
+    Returns:
+        Counts of shape (3, 1), int64.
+
+    Example:
+        >>> binary_counts(torch.tensor([1, 1, 0]), torch.tensor([1, 0, 0])).flatten()
+        tensor([1, 2, 1])
+    """
+    predicted, actual = y_pred.bool().flatten(), y.bool().flatten()
+    counted = [values.count_nonzero() for values in (predicted & actual, predicted, actual)]
+    return torch.stack(counted).unsqueeze(1)
+
+
+def label_counts(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Count for each label how often it was predicted rightly, how often predicted, and how often there.
+
+    Args:
+        y_pred: values 0 and 1 of shape (N, C, ...).
+        y: the same.
+
+    Returns:
+        Counts of shape (3, C), int64.
+
+    Example:
+        >>> label_counts(torch.tensor([[1, 0], [1, 1]]), torch.tensor([[1, 0], [0, 1]]))
+        tensor([[1, 1],
+                [2, 1],
+                [1, 1]])
+    """
     predicted, actual = y_pred.bool(), y.bool()
-    if kind == "binary":
-        right = predicted.reshape(actual.shape) & actual
-        counted = [values.count_nonzero() for values in (right, predicted, actual)]
-        return torch.stack(counted).unsqueeze(1), num_invalid
     rows = torch.stack((predicted & actual, predicted, actual))
-    return rows.sum(dim=(1, *range(3, rows.ndim))), num_invalid
+    return rows.sum(dim=(1, *range(3, rows.ndim)))
 
 
-def summed_ratios(y_pred: torch.Tensor, y: torch.Tensor, row: int) -> tuple[torch.Tensor, torch.Tensor | int]:
+def summed_ratios(y_pred: torch.Tensor, y: torch.Tensor, row: int) -> torch.Tensor:
     """Sum over the examples of multilabel data the share of right labels among the predicted, or the actual, ones.
 
     Args:
@@ -126,43 +205,15 @@ def summed_ratios(y_pred: torch.Tensor, y: torch.Tensor, row: int) -> tuple[torc
         row: ``PREDICTED`` or ``ACTUAL``. An example without any such label adds 0.
 
     Returns:
-        The sum, a wide tensor without dimensions; and how many values are invalid.
+        The sum, in the wide float type, without dimensions.
 
     Example:
         >>> summed_ratios(torch.tensor([[1, 1], [0, 1]]), torch.tensor([[1, 0], [0, 1]]), PREDICTED)
-        (tensor(1.5000, dtype=torch.float64), 0)
+        tensor(1.5000, dtype=torch.float64)
     """
-    num_invalid = shared(num_not_binary, y_pred, y)
     predicted, actual = y_pred.bool(), y.bool()
-    wide = wide_dtype(y.device)
     total = (predicted if row == PREDICTED else actual).sum(1).clamp(min=1)
-    return ((predicted & actual).sum(1).to(wide) / total).sum(), num_invalid
-
-
-def add_confusions(matrix: torch.Tensor, y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Add to a confusion matrix how often each class was predicted as each; targets that are no class are ignored (M-087).
-
-    Args:
-        matrix: counts of shape (C, C), int64: actual classes in rows, predicted ones in columns. It is changed.
-        y_pred: scores of shape (N, C, ...).
-        y: classes of shape (N, ...).
-
-    Returns:
-        The matrix.
-
-    Example:
-        >>> add_confusions(
-        ...     torch.zeros(2, 2, dtype=torch.int64),
-        ...     torch.tensor([[0.9, 0.1], [0.2, 0.8]]),
-        ...     torch.tensor([0, 0]),
-        ... )
-        tensor([[1, 1],
-                [0, 0]])
-    """
-    batch = shared(labels, y_pred, y)
-    cells = batch.target * len(matrix) + batch.predicted
-    matrix.view(-1).index_add_(0, cells, batch.weight)
-    return matrix
+    return ((predicted & actual).sum(1).to(wide_dtype(y.device)) / total).sum()
 
 
 def num_not_binary(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor | int:

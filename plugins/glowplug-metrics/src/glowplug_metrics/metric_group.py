@@ -8,7 +8,7 @@ from typing import Any
 
 from glowplug import EventsList, Metric, MetricsLambda, MetricUsage, RemovableEventHandle, identity
 from glowplug.typing import EngineProtocol
-from glowplug_metrics.shared_counts import one_batch
+from glowplug_metrics.classification_metric import by_input, update_together
 
 __all__ = ["MetricGroup"]
 
@@ -63,6 +63,7 @@ class MetricGroup(Metric):
         self.metrics = dict(metrics)
         # What a combination is made of, in the place of the combination.
         self._members = MetricsLambda(dict, *self.metrics.values()).leaves
+        self._by_input = by_input(self._members)
         super().__init__(output_transform, skip_unrolling=skip_unrolling)
 
     def reset(self) -> None:
@@ -76,9 +77,8 @@ class MetricGroup(Metric):
         Args:
             output: what the metrics' own ``output_transform`` takes.
         """
-        with one_batch():
-            for member in self._members:
-                member.update(member.transformed(output))
+        for members in self._by_input:
+            update_together(members, members[0].transformed(output))
 
     def compute(self) -> dict[str, Any]:
         """Return the value of each metric by its name.

@@ -9,9 +9,9 @@ import torch
 
 from glowplug import identity, sync_all_reduce
 from glowplug.exceptions import NotComputableError
-from glowplug_metrics.classification_metric import TaskMetric, fetched
-from glowplug_metrics.counting import class_counts
-from glowplug_metrics.shared_counts import shared
+from glowplug_metrics.accumulator import added_up
+from glowplug_metrics.batch import Batch
+from glowplug_metrics.task_metric import TaskMetric, fetched
 
 __all__ = ["MultiLabelConfusionMatrix", "label_matrices"]
 
@@ -86,17 +86,16 @@ class MultiLabelConfusionMatrix(TaskMetric):
         self._kind, self._num_classes = "multilabel", self.num_classes
         self._counts = torch.zeros((3, self.num_classes), dtype=torch.int64, device=self._device)
 
-    def update(self, output: Any) -> None:
+    def count(self, batch: Batch) -> None:
         """Count one batch.
 
         Args:
-            output: ``(y_pred, y)``.
+            batch: which other metrics may take too.
         """
-        y_pred, y = self.tensors_of(output)
-        counts, num_invalid = shared(class_counts, y_pred, y, self._task_of(y_pred, y))
-        self._counts = self._counts.to(counts.device) + counts
-        self._num_invalid += num_invalid
-        self._num_examples += y.numel() // self.num_classes
+        self._kind_of(batch)
+        self._num_invalid += batch.num_not_binary
+        self._counts = added_up(self._counts, batch.label_counts)
+        self._num_examples += batch.y.numel() // self.num_classes
 
     @sync_all_reduce("_counts", "_num_examples", "_num_invalid")
     def compute(self) -> torch.Tensor:

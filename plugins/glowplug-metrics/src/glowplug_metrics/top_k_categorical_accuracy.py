@@ -10,6 +10,7 @@ import torch
 from glowplug import identity, sync_all_reduce
 from glowplug.exceptions import NotComputableError
 from glowplug_metrics.accumulator import summand
+from glowplug_metrics.batch import Batch
 from glowplug_metrics.classification_metric import ClassificationMetric
 
 __all__ = ["TopKCategoricalAccuracy", "among_top_k"]
@@ -82,13 +83,13 @@ class TopKCategoricalAccuracy(ClassificationMetric):
         self._num_correct: torch.Tensor | int = 0
         self._num_examples = 0
 
-    def update(self, output: Any) -> None:
+    def count(self, batch: Batch) -> None:
         """Count one batch.
 
         Args:
-            output: ``(y_pred, y)``.
+            batch: which other metrics may take too.
         """
-        found = among_top_k(*self.tensors_of(output), self._k)
+        found = among_top_k(batch.y_pred, batch.y, self._k)
         self._num_correct += summand(found.count_nonzero())
         self._num_examples += found.numel()
 

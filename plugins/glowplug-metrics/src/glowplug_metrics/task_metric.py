@@ -1,0 +1,157 @@
+"""What the metrics of binary, multiclass and multilabel data have in common: one kind of data between two resets."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+
+from glowplug import identity
+from glowplug.distributed import all_gather, world_size
+from glowplug_metrics.batch import Batch
+from glowplug_metrics.classification import Task
+from glowplug_metrics.classification_metric import ClassificationMetric
+
+__all__ = ["TaskMetric", "fetched"]
+
+
+def fetched(total: torch.Tensor, num_invalid: torch.Tensor | int) -> tuple[torch.Tensor, int]:
+    """Return sums on the CPU, and the number of invalid values that was counted beside them: one transfer for both.
+
+    Example:
+        >>> fetched(torch.ones(2), torch.tensor(3))
+        (tensor([1., 1.]), 3)
+    """
+    if isinstance(num_invalid, int):
+        return total.cpu(), num_invalid
+    together = torch.cat((total.flatten(), num_invalid.reshape(1))).cpu()
+    return together[:-1].view(total.shape), int(together[-1])
+
+
+class TaskMetric(ClassificationMetric):
+    """A metric of binary, multiclass or multilabel data, of which the first batch decides (M-084).
+
+    Args:
+        output_transform: makes ``(y_pred, y)`` of the engine's output.
+        is_multilabel: whether each example has C labels.
+        device: see ``glowplug.Metric``.
+        skip_unrolling: see ``glowplug.Metric``.
+
+    Example:
+        >>> from glowplug_metrics import Accuracy, Precision
+        >>> issubclass(Accuracy, TaskMetric), issubclass(Precision, TaskMetric)
+        (True, True)
+    """
+
+    def __init__(
+        self,
+        output_transform: Callable[[Any], Any] = identity,
+        is_multilabel: bool = False,
+        device: str | torch.device = "cpu",
+        skip_unrolling: bool = False,
+    ) -> None:
+        self._is_multilabel = is_multilabel
+        super().__init__(output_transform, device, skip_unrolling)
+
+    def reset(self) -> None:
+        """Forget all data, and its kind."""
+        self._kind: str | None = None
+        self._num_classes = 0
+        self._num_examples = 0
+        self._num_invalid: torch.Tensor | int = 0
+
+    @staticmethod
+    def get_sequence_transform(
+        ignore_index: int | Iterable[int] | None = None,
+        output_transform: Callable[[Any], Any] = identity,
+    ) -> Callable[[Any], tuple[torch.Tensor, torch.Tensor]]:
+        """Return an ``output_transform`` that makes one example of each element of sequences.
+
+        Args:
+            ignore_index: the label, or labels, whose elements are left out, such as padding.
+            output_transform: what comes before: makes (y_pred, y) of shapes (N, S, C) and (N, S) of the engine's output.
+
+        Returns:
+            A function that returns y_pred of shape (M, C) and y of shape (M,), M elements being left.
+
+        Example:
+            >>> from glowplug_metrics import Accuracy
+            >>> transform = Accuracy.get_sequence_transform(ignore_index=-100)
+            >>> y_pred, y = transform((torch.zeros(2, 3, 5), torch.tensor([[1, 2, -100], [3, -100, -100]])))
+            >>> y
+            tensor([1, 2, 3])
+        """
+        ignored = [ignore_index] if isinstance(ignore_index, int) else sorted(ignore_index or ())
+        return functools.partial(_flatten_sequences, ignored, output_transform)
+
+    def _kind_of(self, batch: Batch) -> str:
+        """Return the kind of a batch, which is that of all batches.
+
+        Raises:
+            ValueError: shapes that do not go together, or another number of classes than before.
+            RuntimeError: another kind than before.
+        """
+        kind, classes = batch.task(self._is_multilabel)
+        if kind != self._kind or classes != self._num_classes:
+            self._begin((kind, classes))
+        return kind
+
+    def _begin(self, task: Task) -> None:
+        """Take the kind of the first batch, which all others must have."""
+        kind, classes = task
+        if self._kind is None:
+            self._kind, self._num_classes = kind, classes
+            return
+        name = type(self).__name__
+        if kind != self._kind:
+            raise RuntimeError(
+                f"{name} had {self._kind} data since it was reset, and now gets {kind} data; use two metrics, or reset()"
+            )
+        raise ValueError(f"{name} had {self._num_classes} classes since it was reset, and now gets {classes}")
+
+    def _agree_on_task(self) -> None:
+        """Let a rank without data take the kind of data that the others have; a collective."""
+        if world_size() == 1:
+            return
+        gathered: list[tuple[Any, int]] = all_gather((self._kind, self._num_classes))
+        tasks = sorted({(kind, classes) for kind, classes in gathered if kind is not None})
+        if len(tasks) > 1:
+            raise RuntimeError(
+                f"the ranks have different data for {type(self).__name__}: "
+                + " and ".join(f"{kind} of {classes} classes" for kind, classes in tasks)
+            )
+        if tasks and self._kind is None:
+            self._begin(tasks[0])
+
+    def _refuse_invalid(self, count: int) -> None:
+        """Tell of values that were only counted, since looking at them would have made each update wait."""
+        if not count:
+            return
+        if self._kind == "multiclass":
+            raise ValueError(
+                f"targets must be classes from 0 to {self._num_classes - 1}, but {count} targets since the last reset are "
+                "not; take out those that do not count with output_transform"
+            )
+        raise ValueError(
+            f"binary and multilabel values must be 0 or 1, but {count} values since the last reset are not; make them so "
+            "with output_transform, for example lambda out: ((out[0] > 0.5).int(), out[1])"
+        )
+
+
+def _flatten_sequences(
+    ignored: list[int], output_transform: Callable[[Any], Any], output: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    output = output_transform(output)
+    y_pred, y = (output["y_pred"], output["y"]) if isinstance(output, Mapping) else output
+    if y_pred.ndim != y.ndim + 1 or y.shape != y_pred.shape[:2]:
+        raise ValueError(
+            f"sequences have the shapes (N, S, C) for y_pred and (N, S) for y, got {tuple(y_pred.shape)} and "
+            f"{tuple(y.shape)}"
+        )
+    y_pred, y = y_pred.flatten(0, 1), y.flatten()
+    if ignored:
+        kept = ~torch.isin(y, torch.tensor(ignored, device=y.device))
+        y_pred, y = y_pred[kept], y[kept]
+    return y_pred, y
