@@ -149,14 +149,18 @@ from acme_glowplug_wandb import WandbLogger
 
 logger = WandbLogger("digits", timeout=60)
 print(sorted({"wandb", "numpy", "torch"} & set(sys.modules)))
-logger.log_scalars({"loss": 1.0}, 1)
+for step in range(3):
+    logger.log_scalars({"loss": 1.0}, step)
+    if step == int(sys.argv[1]):
+        logger.flush()
 """
 
 
-def test_a_script_that_ends_at_once(runs):
-    """W&B is not imported before there is something to log; a logger that nobody closes delivers all and finishes its run."""
+@pytest.mark.parametrize("flushed", [-1, 1], ids=["before W&B is imported", "while it runs"])
+def test_a_script_that_ends_without_close(runs, flushed):
+    """W&B waits for the first record; a logger that nobody closes delivers all and finishes its run before W&B goes away."""
     ended = subprocess.run(
-        [sys.executable, "-W", "error", "-c", SCRIPT],
+        [sys.executable, "-W", "error", "-c", SCRIPT, str(flushed)],
         cwd=runs.folder,
         env=dict(os.environ),
         capture_output=True,
@@ -166,5 +170,5 @@ def test_a_script_that_ends_at_once(runs):
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "[]\n", "")
     (records,) = runs.read()
-    assert [row["loss"] for row in runs.rows(records)] == [1]
+    assert [row["glowplug/step"] for row in runs.rows(records)] == [0, 1, 2]
     assert len(runs.of_type(records, "exit")) == 1

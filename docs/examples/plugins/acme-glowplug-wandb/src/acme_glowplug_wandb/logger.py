@@ -82,7 +82,7 @@ class WandbLogger(Logger):
             self._run = wandb.init(project=self.project, reinit="create_new", **self.init)
             self._run.define_metric("*", step_metric=STEP)
             # W&B has just registered that it goes away at exit; what is registered later runs before that.
-            atexit.register(self.__dict__["close"])
+            atexit.register(self.close)
 
     def log_scalars(self, scalars: Mapping[str, float], step: int, timestamp: float) -> None:
         """Write numbers."""
