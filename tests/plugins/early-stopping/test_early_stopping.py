@@ -234,6 +234,21 @@ def test_H_066_a_new_run_starts_with_a_fresh_count(attach):
     assert (handler.best_score, handler.counter) == (0.85, 2)
 
 
+def test_H_066_another_trainer_starts_with_a_fresh_count():
+    """An evaluator that goes on to serve a second trainer does not judge it by the scores of the first."""
+    scores = iter([0.9, 0.8, 0.7, 0.5, 0.4, 0.6])
+    evaluator = Engine(lambda engine, batch: next(scores))
+    handler = EarlyStopping(2, lambda engine: engine.state.output)
+    handler.attach(evaluator)
+    epochs = []
+    for _ in range(2):
+        trainer = Engine(lambda engine, batch: None)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run([0]))
+        epochs.append(trainer.run([0], max_epochs=3).epoch)
+    assert epochs == [3, 3]
+    assert (handler.best_score, handler.counter) == (0.6, 0)
+
+
 def test_H_066_a_run_that_was_stopped_and_goes_on_has_its_patience_again():
     """Going on after an early stop gives as many further scores as the patience says; the best score stays."""
     trainer, handler = training([0.9, 0.8, 0.7, 0.6, 0.5, 0.95])

@@ -259,6 +259,8 @@ class EarlyStopping:
         """Listen for new runs of this trainer, and let the state travel with its own if attached to something."""
         if trainer is self._home:
             return
+        if self._home is not None and not self._was_loaded:  # those were scores of another trainer's run
+            self.reset()
         self._leave()
         if self._attachments:
             self._home_handle = trainer.register_state(self.state_key, self)
