@@ -1,0 +1,71 @@
+"""The pages of docs/: their snippets run in the order of the page and print what it shows, and their links lead somewhere."""
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+WITH_SNIPPETS = ["coming-from-a-plain-loop", "coming-from-ignite", "metrics"]
+SNIPPET = re.compile(
+    r"^```python\n(?P<code>.*?)^```$(?:\n+```text\n(?P<shown>.*?)^```$)?", re.DOTALL | re.MULTILINE
+)
+LINK = re.compile(r"\]\((?!https?:)([^)#]*)(#[^)]*)?\)")
+PAGES = sorted([*DOCS.glob("*.md"), *(DOCS / "examples").glob("*.md"), ROOT / "README.md"])
+
+
+def run_snippets(name):
+    """Run the snippets of a page in one namespace; yield the line of each, what it printed, and what the page shows."""
+    page = (DOCS / f"{name}.md").read_text(encoding="utf-8")
+    namespace = {"__name__": "__main__"}
+    for match in SNIPPET.finditer(page):
+        line = page.count("\n", 0, match.start("code"))
+        # With the lines above it, so that a traceback names the line of the page.
+        code = compile("\n" * line + match["code"], f"{name}.md", "exec")
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            exec(code, namespace)
+        yield line + 1, printed.getvalue(), match["shown"] or ""
+
+
+@pytest.mark.parametrize("name", WITH_SNIPPETS)
+def test_snippets_print_what_is_shown(name, tmp_path, monkeypatch):
+    """Each snippet runs, without a warning, and prints what the page shows below it."""
+    monkeypatch.chdir(tmp_path)
+    results = list(run_snippets(name))
+    assert results
+    assert [(line, printed) for line, printed, _ in results] == [(line, shown) for line, _, shown in results]
+
+
+def anchors(path):
+    """Return the anchors of a page's headings, as its host makes them."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {"#" + re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page):
+    """A link within the repository names a file or folder, and a heading of it where it goes on with one."""
+    for target, anchor in LINK.findall(page.read_text(encoding="utf-8")):
+        path = (page.parent / target).resolve() if target else page
+        assert path.exists(), target
+        assert not anchor or anchor in anchors(path), f"{target}{anchor}"
+
+
+def test_every_page_is_listed():
+    """The index has all pages and all scripts."""
+    index = (DOCS / "README.md").read_text(encoding="utf-8")
+    listed = {target for target, _ in LINK.findall(index)}
+    there = [*DOCS.glob("*.md"), *(DOCS / "examples").glob("*.md"), *(DOCS / "examples").glob("*.py")]
+    assert {path.relative_to(DOCS).as_posix() for path in there} - listed == {"README.md"}
+
+
+def test_the_metrics_page_names_all_metrics():
+    """Whatever glowplug-metrics offers is in the table."""
+    import glowplug_metrics._plugin as plugin
+
+    table = (DOCS / "metrics.md").read_text(encoding="utf-8").split("## The metrics\n")[1]
+    names = {spec.name for spec in plugin.glowplug_metrics()}
+    assert names - set(re.findall(r"`(\w+)`", table)) == set()
