@@ -159,6 +159,15 @@ def test_mutants_are_caught(mutant, check):
         run(mutant)
 
 
+def test_overriding_a_check_is_an_error():
+    """A subclass that replaces a check, or takes it away, is refused when it is made."""
+    with pytest.raises(TypeError, match="TestMine replaces test_E_062_every, so that nobody would notice"):
+
+        class TestMine(EngineContract):
+            def test_E_062_every(self):
+                """Pass."""
+
+
 def test_contract_asks_for_its_fixture():
     """A subclass without ``make_engine`` is told what is missing."""
 

@@ -34,6 +34,16 @@ class EngineContract(RegistrationContract):
         ...         return lambda: Engine(lambda engine, batch: batch)
     """
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        checks = [name for name in dir(EngineContract) if name.startswith("test_")]
+        replaced = [name for name in checks if getattr(cls, name) is not getattr(EngineContract, name)]
+        if replaced:
+            raise TypeError(
+                f"{cls.__name__} replaces {', '.join(replaced)}, so that nobody would notice what it no longer checks; an engine "
+                "passes all of them. Give your own test another name"
+            )
+
     # Firing
 
     def test_E_037_a_firing_keeps_its_handlers(self, make_engine: MakeEngine) -> None:

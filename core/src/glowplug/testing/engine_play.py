@@ -31,8 +31,10 @@ def play(
     fake.fire(Events.STARTED)
     for epoch in range(1, epochs + 1):
         fake.fire(Events.EPOCH_STARTED, epoch=epoch)
-        for output in outputs:
+        for number, output in enumerate(outputs):
             fake.fire(Events.GET_BATCH_STARTED)
+            if epoch > 1 and number == 0:  # an engine finds out here that its data has come to an end
+                fake.fire(Events.DATALOADER_STOP_ITERATION)
             fake.fire(Events.GET_BATCH_COMPLETED, batch=output)
             fake.fire(Events.ITERATION_STARTED, iteration=state.iteration + 1)
             fake.fire(Events.ITERATION_COMPLETED, output=output, metrics={**state.metrics, **metrics})

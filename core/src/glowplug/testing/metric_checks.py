@@ -117,13 +117,13 @@ def order_does_not_matter(case: MetricCase) -> None:
 def batches_do_not_matter(case: MetricCase) -> None:
     """The value does not depend on how the data was split into batches."""
     joined = _joined(case.outputs) if case.joined is None else case.joined
-    value = updated(case, [joined]).compute()
-    require_value(
-        case,
-        value,
-        "with the same data in one batch",
-        "Add up sums and counts and divide in compute(): the mean of the batches' means weighs a small last batch too much",
-    )
+    for when, outputs in (("in one batch", [joined]), (f"in {len(case.outputs)} batches", case.outputs)):
+        require_value(
+            case,
+            updated(case, outputs).compute(),
+            f"with the data {when}",
+            "Add up sums and counts and divide in compute(): the mean of the batches' means weighs a small last batch too much",
+        )
 
 
 def _joined(outputs: Sequence[Any]) -> Any:

@@ -1,0 +1,153 @@
+"""A save handler that is right, and some that are wrong in one way each."""
+
+import os
+import secrets
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import torch
+
+from glowplug.distributed import rank
+
+
+class Folder:
+    """Writes files of a folder, each complete or not there at all."""
+
+    def __init__(self, dirname):
+        self.dirname = Path(dirname)
+        self.dirname.mkdir(exist_ok=True)
+
+    def path(self, filename):
+        if not filename or filename == ".." or Path(filename).name != filename:
+            raise ValueError(f"{filename!r} is not the name of a file")
+        return self.dirname / filename
+
+    def temporary(self):
+        return self.dirname / f".{secrets.token_hex(8)}.tmp"
+
+    def write(self, checkpoint, path):
+        with path.open("wb") as file:
+            torch.save(checkpoint, file)
+            os.fsync(file.fileno())
+
+    def __call__(self, checkpoint, filename, metadata=None):
+        path, temporary = self.path(filename), self.temporary()
+        if rank() != 0:
+            return
+        try:
+            self.write(checkpoint, temporary)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+    def remove(self, filename):
+        self.path(filename).unlink(missing_ok=True)
+
+    def locate(self, filename):
+        return self.path(filename)
+
+
+class WritesInPlace(Folder):
+    def __call__(self, checkpoint, filename, metadata=None):
+        if rank() == 0:
+            torch.save(checkpoint, self.path(filename))
+
+
+class RemovesTheFormerFirst(Folder):
+    def __call__(self, checkpoint, filename, metadata=None):
+        self.remove(filename)
+        super().__call__(checkpoint, filename, metadata)
+
+
+class TakesTwoArguments(Folder):
+    def __call__(self, checkpoint, filename):
+        super().__call__(checkpoint, filename)
+
+
+class SavesTheModelOnly(Folder):
+    def __call__(self, checkpoint, filename, metadata=None):
+        super().__call__({"model": checkpoint["model"]}, filename, metadata)
+
+
+class Pickles(Folder):
+    def write(self, checkpoint, path):
+        torch.save({"content": checkpoint, "by": type(self)}, path)
+
+
+class KeepsTheFirst(Folder):
+    def __call__(self, checkpoint, filename, metadata=None):
+        if not self.path(filename).exists():
+            super().__call__(checkpoint, filename, metadata)
+
+
+class SavesLater(Folder):
+    def __call__(self, checkpoint, filename, metadata=None):
+        thread = threading.Thread(target=self.later, args=(checkpoint, filename))
+        thread.start()
+        thread.join(0.05)
+
+    def later(self, checkpoint, filename):
+        time.sleep(0.2)
+        super().__call__(checkpoint, filename)
+
+
+class CatchesItsErrors(Folder):
+    def __call__(self, checkpoint, filename, metadata=None):
+        try:
+            super().__call__(checkpoint, filename, metadata)
+        except Exception:
+            return
+
+
+class CatchesFullDisks(Folder):
+    def __call__(self, checkpoint, filename, metadata=None):
+        try:
+            super().__call__(checkpoint, filename, metadata)
+        except OSError:
+            return
+
+
+class LeavesItsTemporaries(Folder):
+    def __call__(self, checkpoint, filename, metadata=None):
+        path, temporary = self.path(filename), self.temporary()
+        if rank() == 0:
+            self.write(checkpoint, temporary)
+            temporary.replace(path)
+
+
+class HasOneTemporary(Folder):
+    def temporary(self):
+        return self.dirname / "saving.tmp"
+
+
+class RemovesByPrefix(Folder):
+    def remove(self, filename):
+        for path in self.dirname.glob(f"{filename}*"):
+            path.unlink()
+
+
+class RemovesOnce(Folder):
+    def remove(self, filename):
+        self.path(filename).unlink()
+
+
+class LeavesItsFolder(Folder):
+    def path(self, filename):
+        return self.dirname / filename
+
+
+class WritesOnEachRank(Folder):
+    def __call__(self, checkpoint, filename, metadata=None):
+        temporary = self.temporary()
+        time.sleep(0.2 * rank())
+        self.write(checkpoint, temporary)
+        shutil.move(temporary, self.path(filename))
+
+
+class Prints(Folder):
+    def __call__(self, checkpoint, filename, metadata=None):
+        super().__call__(checkpoint, filename, metadata)
+        print("saved", filename)
