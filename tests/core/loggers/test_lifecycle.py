@@ -219,6 +219,42 @@ def test_records_are_delivered_at_the_end_of_the_process(tmp_path, ending, code,
     assert [line for line in path.read_text().splitlines() if line != "0"] == [*steps, f"closed {outcome}"]
 
 
+LIBRARY_SCRIPT = """
+import atexit, time
+from glowplug.loggers import Logger
+
+class Library(Logger):
+    left = False
+    def open(self):
+        {before}
+        import concurrent.futures.thread
+        atexit.register(lambda: setattr(Library, "left", True))
+    def log_scalars(self, scalars, step, timestamp):
+        print(step, "gone" if Library.left else "there", flush=True)
+
+logger = Library()
+{first}
+logger.log_scalars({{}}, 2)
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "first", "printed"),
+    [
+        ("pass", "logger.log_scalars({}, 1); logger.flush()", "1 there\n2 there\n"),
+        ("time.sleep(0.5)", "pass", "2 there\n"),
+    ],
+    ids=["opened before", "opened after the end has begun"],
+)
+def test_library_that_goes_away_at_exit(before, first, printed):
+    """Records reach a backend's library before its own exit hook, and it can be imported after the script has ended."""
+    script = LIBRARY_SCRIPT.format(before=before, first=first)
+    ended = subprocess.run(
+        [sys.executable, "-c", script], timeout=60, capture_output=True, text=True, check=False
+    )
+    assert (ended.stdout, ended.stderr) == (printed, "")
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_forked_process_neither_writes_nor_waits(tmp_path):
     """A child made by fork drops what it logs, does not close what its parent opened, and ends at once."""

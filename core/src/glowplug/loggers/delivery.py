@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# A script may end before the worker has imported its backend's library, and that may import this: too late, it says, once
+# the end has begun.
+import concurrent.futures.thread  # noqa: F401
 import functools
 import logging
 import threading

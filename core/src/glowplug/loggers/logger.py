@@ -330,6 +330,9 @@ class _Backend:
             }
             # What it was before the first time counts, if it is opened again.
             self._logger._before_open = changed | self._logger._before_open  # noqa: SLF001 - the two are one
+        # A library that was just opened may go away at exit; what is registered after it runs before that.
+        atexit.unregister(_close_open_loggers)
+        atexit.register(_close_open_loggers)
 
     def takes_batches(self, sink: str) -> bool:
         return sink == "log_scalars" and hasattr(self._class, "log_scalars_batch")
@@ -404,13 +407,15 @@ def _check_arguments(
         ) from None
 
 
-@atexit.register
 def _close_open_loggers() -> None:
     for logger in list(_open_loggers):
         try:
             logger.close()
         except Exception:  # noqa: BLE001 - the other loggers are closed too
             log.exception("%s could not be closed", type(logger).__name__)
+
+
+atexit.register(_close_open_loggers)
 
 
 def _abandon_open_loggers() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-# A script may end while the worker still imports MLflow, which then imports this: too late, it says, once the end has begun.
-import concurrent.futures.thread  # noqa: F401
 import logging
 import os
 import sys

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-
-# A script may end before the worker has imported wandb, which imports this: too late, it says, once the end has begun.
-import concurrent.futures.thread  # noqa: F401
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -81,8 +77,6 @@ class WandbLogger(Logger):
             # "create_new": wandb.init() would return, or finish, a run that somebody else has started.
             self._run = wandb.init(project=self.project, reinit="create_new", **self.init)
             self._run.define_metric("*", step_metric=STEP)
-            # W&B has just registered that it goes away at exit; what is registered later runs before that.
-            atexit.register(self.close)
 
     def log_scalars(self, scalars: Mapping[str, float], step: int, timestamp: float) -> None:
         """Write numbers."""
