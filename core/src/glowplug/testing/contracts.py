@@ -124,8 +124,10 @@ class MetricContract(Contract):
     """Checks of a metric: subclass it, and say with the fixture ``case`` how one is made, and what its value is.
 
     Example:
-        >>> import pytest, torch
+        >>> import torch
+        >>> import pytest
         >>> from glowplug import Metric
+        >>> from glowplug.distributed import all_reduce
         >>> class Count(Metric):
         ...     _state_dict_all_req_keys = ("count",)
         ...

@@ -149,6 +149,13 @@ def a_healthy_run_is_quiet(case: LoggerCase) -> None:
             f"their arguments: log_scalars(scalars, step, timestamp), close(outcome){trial.told()}",
         )
         trial.require_counted(logger, 3, 3)
+        without_a_run = trial.make()
+        trial.log(without_a_run, [("loss", 4, 0.5)])
+        without_a_run.close()
+        require(
+            not trial.warnings,
+            f"closed without a run, where close(outcome) is given None, it failed{trial.told()}",
+        )
 
 
 def two_loggers_keep_apart(case: LoggerCase) -> None:

@@ -43,6 +43,46 @@ def works_on_fake_engine_and_engine(case: LoggerCase) -> None:
             trial.require_stored(logged, f"after a run of {type(engine).__name__}", ATTACH)
 
 
+def attach_takes_what_it_is_given(case: LoggerCase) -> None:
+    """Filtered events, lists of events, further arguments, and the handlers that are made on the way all work."""
+    with Trial(case) as trial:
+        logger = trial.make()
+        engine = Engine(lambda _, batch: batch)
+        logger.attach(
+            engine,
+            Events.ITERATION_COMPLETED(every=2),
+            OutputHandler(trial.name("every2"), output_transform=lambda value: {"loss": value}),
+        )
+        logger.attach(
+            engine, Events.STARTED | Events.COMPLETED, _log_number, trial.name("number"), number=3.0
+        )
+        logger.attach_output_handler(
+            engine, Events.EPOCH_COMPLETED, trial.name("epochs"), state_attributes=["epoch"]
+        )
+        logger.attach_opt_params_handler(engine, Events.EPOCH_COMPLETED, _Optimizer(), tag=trial.tag)
+        engine.run([1.0, 2.0, 3.0, 4.0])
+        logger.close()
+        logged = [
+            (trial.name("number"), 0, 3.0),
+            (trial.name("every2/loss"), 2, 2.0),
+            (trial.name("every2/loss"), 4, 4.0),
+            (trial.name("epochs/epoch"), 1, 1.0),
+            (trial.name("lr/group_0"), 1, 0.25),
+            (trial.name("number"), 1, 3.0),
+        ]
+        trial.require_stored(
+            logged, "attached at a filtered event, at a list of events, and with further arguments", ATTACH
+        )
+
+
+def _log_number(engine: Any, logger: Any, _: Any, name: str, *, number: float) -> None:
+    logger.log_scalars({name: number}, engine.state.epoch)
+
+
+class _Optimizer:
+    param_groups = ({"lr": 0.25},)
+
+
 def scalars_are_stored_at_the_end_of_a_run(case: LoggerCase) -> None:
     """When run() returns everything that was logged in it can be read, without close()."""
     with Trial(case) as trial:
@@ -83,6 +123,21 @@ def exceptions_of_the_run_go_on(case: LoggerCase) -> None:
         )
         logged = [(trial.name("loss"), 1, 0.5), (trial.name("loss"), 2, 0.25)]
         trial.require_stored(logged, "after an exception in the run", "Define flush_backend(self)")
+        try:
+            with logger:
+                logged += trial.log(logger, [("after", 3, 1.0)])
+                raise error
+        except ZeroDivisionError as raised:
+            require(
+                raised is error, f"with logger: raised {raised!r} instead of what was raised in the block"
+            )
+        else:
+            raise CheckFailed(
+                "an exception in a block `with logger:` did not come out of it; leave __exit__ to Logger"
+            )
+        trial.require_stored(
+            logged, "after an exception in a block `with logger:`", "Keep the logger open after a run"
+        )
 
 
 def close_is_told_the_outcome(case: LoggerCase) -> None:
@@ -110,6 +165,7 @@ def close_is_told_the_outcome(case: LoggerCase) -> None:
                     require(outcome is RunOutcome.FAILED, "run() raised though nothing failed")
                 logger.close()
                 told = [(*call.args, *call.kwargs.values()) for call in backend.calls_of("close")]
+            require(not trial.warnings, f"close({outcome}) failed{trial.told()}")
             require(
                 told == [(outcome,)],
                 f"a run ended as {outcome}, and close was called with {told}. {ATTACH}; call super().close(outcome) nowhere",
@@ -391,6 +447,7 @@ def what_was_not_opened_stays_open(case: LoggerCase) -> None:
 
 RUN_CHECKS = (
     works_on_fake_engine_and_engine,
+    attach_takes_what_it_is_given,
     scalars_are_stored_at_the_end_of_a_run,
     exceptions_of_the_run_go_on,
     close_is_told_the_outcome,

@@ -115,43 +115,40 @@ def left_as_it_was() -> Iterator[None]:
     require(not problems, "; ".join(problems))
 
 
-class _RefusedError(OSError):
-    """The world is not there."""
-
-
-_refused_thread: int | None = None
+_is_refused: Callable[[], bool] = bool  # whether the thread that asks can reach nothing now
 _is_hooked = False
 
 
 @contextlib.contextmanager
-def unreachable_world() -> Iterator[None]:
-    """Let this thread reach nothing: opening a file to write, making a folder and connecting raise ``OSError``."""
-    global _refused_thread, _is_hooked  # noqa: PLW0603 - an audit hook stays for good, so there is one
+def unreachable_world(*, everywhere: bool = False) -> Iterator[None]:
+    """Let nothing be reached: opening a file to write, making a folder and connecting raise ``OSError``.
+
+    Args:
+        everywhere: on all threads of the process, instead of this one alone.
+    """
+    global _is_refused, _is_hooked  # noqa: PLW0603 - an audit hook stays for good, so there is one
     if not _is_hooked:
         sys.addaudithook(_refuse)
         _is_hooked = True
-    _refused_thread = threading.get_ident()
+    own = threading.get_ident()
+    _is_refused = lambda: everywhere or threading.get_ident() == own  # noqa: E731 - it is taken back below
     try:
         yield
     finally:
-        _refused_thread = None
+        _is_refused = bool
 
 
 def _refuse(event: str, args: tuple[Any, ...]) -> None:
-    if _refused_thread is None or _refused_thread != threading.get_ident():
+    if not _is_refused():
         return
     if event == "open":
         path, mode, flags = args
         writes = set(mode) & set("wax+") if isinstance(mode, str) else flags & (os.O_WRONLY | os.O_RDWR)
-        if not writes or "__pycache__" in str(path) or str(path).startswith("/dev/"):
-            return
-        raise _RefusedError(errno.EROFS, "nothing can be written", str(path))
-    if event in {"os.mkdir", "socket.connect"} or (event == "sqlite3.connect" and args[0] != ":memory:"):
-        raise _RefusedError(
-            errno.ECONNREFUSED,
-            "nothing can be reached",
-            f"{event} {args[-1] if event == 'socket.connect' else args[0]}",
-        )
+        if writes and "__pycache__" not in str(path) and not str(path).startswith("/dev/"):
+            raise OSError(errno.EROFS, "nothing can be written", str(path))
+    elif event in {"os.mkdir", "socket.connect"} or (event == "sqlite3.connect" and args[0] != ":memory:"):
+        where = args[-1] if event == "socket.connect" else args[0]
+        raise OSError(errno.ECONNREFUSED, "nothing can be reached", f"{event} {where}")
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 
-from glowplug import Events, Phase, RemovableEventHandle
+from glowplug import Events, Phase, RemovableEventHandle, RunOutcome
 from glowplug.loggers import Logger, OutputHandler
 
 
@@ -305,6 +305,28 @@ class Blocks(JsonLines):
         self.flush()
 
 
+class SleepsALittle(JsonLines):
+    """Takes five milliseconds of each iteration."""
+
+    def attach(self, engine, event_name, log_handler, *args, **kwargs):
+        handle = super().attach(engine, event_name, log_handler, *args, **kwargs)
+        return RemovableEventHandle.join(
+            handle, engine.add_event_handler(event_name, lambda: time.sleep(0.005))
+        )
+
+
+class HidesThatNothingOpens(JsonLines):
+    """Goes on in silence when its file cannot be opened."""
+
+    def log_scalars(self, scalars, step, timestamp):
+        try:
+            file = self.path.open("a", encoding="utf-8")
+        except OSError:
+            return
+        file.close()
+        super().log_scalars(scalars, step, timestamp)
+
+
 class WritesDirectly(JsonLines):
     """Calls its own sink from the handler, instead of queueing the record."""
 
@@ -558,6 +580,59 @@ class ClosesWhatItBorrowed(HeldOpen):
     def close(self, outcome=None):
         if self.stream is not None:
             self.stream.close()
+
+
+class FailsToCloseAfterAFailure(JsonLines):
+    """Has a word for one outcome."""
+
+    def close(self, outcome=None):
+        self.word = {None: "finished", RunOutcome.COMPLETED: "finished"}[outcome]
+
+
+class ClosesOnlyAfterRuns(JsonLines):
+    """Needs an outcome."""
+
+    def close(self, outcome=None):
+        self.word = outcome.value
+
+
+class IgnoresFilters(JsonLines):
+    """Logs at each firing of an event."""
+
+    def attach(self, engine, event_name, log_handler, *args, **kwargs):
+        return super().attach(engine, getattr(event_name, "event", event_name), log_handler, *args, **kwargs)
+
+
+class TakesNoFurtherArguments(JsonLines):
+    """Knows three arguments of attach."""
+
+    def attach(self, engine, event_name, log_handler):
+        return super().attach(engine, event_name, log_handler)
+
+
+class AttachesTheOutputTwice(JsonLines):
+    """Adds an output handler of its own to the one that it is asked for."""
+
+    def attach_output_handler(self, engine, event_name, *args, **kwargs):
+        super().attach_output_handler(engine, event_name, *args, **kwargs)
+        return super().attach_output_handler(engine, event_name, *args, **kwargs)
+
+
+class SwallowsInItsBlock(JsonLines):
+    """Its ``with`` block ends well whatever happened."""
+
+    def __exit__(self, *error):
+        super().__exit__(*error)
+        return True
+
+
+class ClosesAfterAFailure(JsonLines):
+    """Takes a failed run for the end."""
+
+    def attach(self, engine, event_name, log_handler, *args, **kwargs):
+        handle = super().attach(engine, event_name, log_handler, *args, **kwargs)
+        end = engine.add_event_handler(Events.EXCEPTION_RAISED, lambda error: self._close())
+        return RemovableEventHandle.join(handle, end)
 
 
 # Processes
