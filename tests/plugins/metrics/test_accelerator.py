@@ -6,15 +6,20 @@ The device "meta" stands for one here: its tensors have no values, so that whoev
 import pytest
 import torch
 
-from glowplug import Engine
+from glowplug import Engine, Events
 from glowplug_metrics import (
     Accuracy,
     Average,
+    ConfusionMatrix,
     GeometricAverage,
     Loss,
     MeanAbsoluteError,
     MeanSquaredError,
+    MultiLabelConfusionMatrix,
+    Precision,
+    Recall,
     RunningAverage,
+    TopKCategoricalAccuracy,
     VariableAccumulation,
 )
 
@@ -31,6 +36,15 @@ OUTPUTS = {
     "binary": (Accuracy(), (torch.zeros(4, device=META), labels(4))),
     "bool": (Accuracy(), (labels(4).bool(), labels(4).bool())),
     "multilabel": (Accuracy(is_multilabel=True), (labels(4, 3), labels(4, 3))),
+    "few classes": (Precision(), (torch.zeros(4, 3, 2, device=META), labels(4, 2))),
+    "many classes": (Recall(average=True), (torch.zeros(4, 70, device=META), labels(4))),
+    "precision of binary": (Precision(), (torch.zeros(4, device=META), labels(4))),
+    "recall of labels": (Recall(average="micro", is_multilabel=True), (labels(4, 3), labels(4, 3))),
+    "samples": (Precision(average="samples", is_multilabel=True), (labels(4, 3), labels(4, 3))),
+    "matrix": (ConfusionMatrix(3), (torch.zeros(4, 3, device=META), labels(4))),
+    "large matrix": (ConfusionMatrix(70, "recall"), (torch.zeros(4, 70, device=META), labels(4))),
+    "matrices": (MultiLabelConfusionMatrix(3), (labels(4, 3), labels(4, 3))),
+    "top k": (TopKCategoricalAccuracy(2), (torch.zeros(4, 3, device=META), labels(4))),
     "loss": (
         Loss(torch.nn.functional.mse_loss),
         (torch.zeros(4, device=META), torch.zeros(4, device=META)),
@@ -52,6 +66,46 @@ def test_updates_fetch_nothing(name):
     engine.state.output = output
     for _ in range(2):
         metric.iteration_completed(engine)
+
+
+def test_shared_updates_fetch_nothing():
+    """Neither do those of several metrics together."""
+    engine = Engine(lambda engine, batch: None)
+    for metric in (
+        Accuracy(),
+        Precision(),
+        Recall(average="weighted"),
+        ConfusionMatrix(3),
+        TopKCategoricalAccuracy(2),
+    ):
+        metric.attach(engine, type(metric).__name__)
+    engine.state.output = torch.zeros(4, 3, device=META), labels(4)
+    for _ in range(2):
+        engine.fire_event(Events.ITERATION_COMPLETED)
+
+
+@pytest.mark.parametrize(
+    ("metric", "batch", "message"),
+    [
+        (Precision(average="micro"), (torch.eye(3), torch.arange(3)), "classes from 0 to 2, but 2 targets"),
+        (Recall(), (torch.ones(3), torch.ones(3)), "0 or 1, but 2 values"),
+        (
+            Recall(average="samples", is_multilabel=True),
+            (torch.ones(3, 2), torch.ones(3, 2)),
+            "0 or 1, but 2 values",
+        ),
+        (MultiLabelConfusionMatrix(2), (torch.ones(3, 2), torch.ones(3, 2)), "0 or 1, but 2 values"),
+    ],
+)
+def test_M_085_wrong_values_are_found_at_compute(metric, batch, message):
+    """What updates on an accelerator only counted, compute() looks at."""
+    metric.update(batch)
+    right = metric.compute()
+    metric._num_invalid = torch.tensor(0)  # as an update on an accelerator leaves it
+    assert torch.equal(torch.as_tensor(metric.compute()), torch.as_tensor(right))
+    metric._num_invalid = torch.tensor(2)
+    with pytest.raises(ValueError, match=message):
+        metric.compute()
 
 
 def test_fetching_would_be_noticed():

@@ -1,4 +1,4 @@
-"""The named metrics for glowplug engines: Accuracy, Loss, averages."""
+"""The named metrics for glowplug engines."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -164,6 +164,10 @@ class _SharedUpdate:
             if metrics:
                 _take_output(metrics, engine.state.output)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # The handles of a copy's engine are its own.
+        return {name: value for name, value in vars(self).items() if name != "_handle"}
+
     def __repr__(self) -> str:
         return f"updates of {', '.join(type(metric).__name__ for metric in self.metrics)}"
 

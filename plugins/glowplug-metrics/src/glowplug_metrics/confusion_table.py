@@ -130,7 +130,7 @@ def _pandas() -> Any:
         import pandas as pd
     except ImportError as error:
         raise ImportError(
-            "a DataFrame needs pandas, which is not installed: pip install pandas. The same rows are in per_class() and mean(), "
+            "a DataFrame needs pandas, which is not installed: pip install 'glowplug-metrics[pandas]'. The same rows are in per_class() and mean(), "
             "and print(table) shows them"
         ) from error
     return pd

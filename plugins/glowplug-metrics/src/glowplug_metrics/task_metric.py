@@ -120,7 +120,9 @@ class TaskMetric(ClassificationMetric):
         if len(tasks) > 1:
             raise RuntimeError(
                 f"the ranks have different data for {type(self).__name__}: "
-                + " and ".join(f"{kind} of {classes} classes" for kind, classes in tasks)
+                + " and ".join(
+                    kind if kind == "binary" else f"{kind} of {classes} classes" for kind, classes in tasks
+                )
             )
         if tasks and self._kind is None:
             self._begin(tasks[0])

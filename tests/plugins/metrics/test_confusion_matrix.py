@@ -1,0 +1,383 @@
+"""ConfusionMatrix, what is made of it, its table, and MultiLabelConfusionMatrix."""
+
+import copy
+import pickle
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sklearn_metrics
+
+from glowplug import Engine, Metric
+from glowplug.exceptions import NotComputableError
+from glowplug_metrics import (
+    Accuracy,
+    ConfusionMatrix,
+    ConfusionTable,
+    DiceCoefficient,
+    IoU,
+    JaccardIndex,
+    MultiLabelConfusionMatrix,
+    cmAccuracy,
+    cmPrecision,
+    cmRecall,
+    mIoU,
+)
+
+bounded = settings(max_examples=25, deadline=None)
+SIZES = st.lists(st.integers(1, 9), min_size=1, max_size=4)
+SEEDS = st.integers(0, 10**6)
+# Actual classes in rows; class 2 is neither there nor predicted.
+COUNTS = torch.tensor([[5, 2, 0], [1, 7, 0], [0, 0, 0]])
+
+
+def data_of(counts):
+    """Return a batch that has this confusion matrix."""
+    pairs = [
+        (actual, predicted)
+        for actual, row in enumerate(counts.tolist())
+        for predicted, n in enumerate(row)
+        for _ in range(n)
+    ]
+    actual, predicted = torch.tensor(pairs).T
+    return torch.eye(len(counts))[predicted], actual
+
+
+def of_counts(make, counts=COUNTS, **arguments):
+    """Return the value of a metric that is made of a confusion matrix."""
+    metric = make(ConfusionMatrix(len(counts)), **arguments)
+    metric.update(data_of(counts))
+    return metric.compute()
+
+
+@bounded
+@given(SIZES, st.sampled_from([2, 5, 70]), st.sampled_from([(), (3,), (2, 2)]), st.booleans(), SEEDS)
+def test_M_087_is_scikit_learns(sizes, classes, extra, has_ignored, seed):
+    """With few and many classes; targets that are no class are ignored."""
+    random = torch.Generator().manual_seed(seed)
+    low, high = (-1, classes + 1) if has_ignored else (0, classes)
+    batches = [
+        (
+            torch.randn(n, classes, *extra, generator=random),
+            torch.randint(low, high, (n, *extra), generator=random),
+        )
+        for n in sizes
+    ]
+    metric = ConfusionMatrix(classes)
+    for batch in batches:
+        metric.update(batch)
+    predicted = torch.cat([x.argmax(1).flatten() for x, _ in batches])
+    target = torch.cat([y.flatten() for _, y in batches])
+    kept = (target >= 0) & (target < classes)
+    right = np.zeros((classes, classes))
+    if kept.any():
+        right = sklearn_metrics.confusion_matrix(target[kept], predicted[kept], labels=range(classes))
+    assert metric.compute().dtype == torch.int64
+    np.testing.assert_array_equal(metric.compute(), right)
+
+
+@pytest.mark.parametrize(
+    ("average", "normalize"), [("recall", "true"), ("precision", "pred"), ("samples", "all")]
+)
+def test_M_087_averages_are_scikit_learns(average, normalize):
+    """Rows, columns or all divided; and the counts stay counts, so that more data can come."""
+    metric, (y_pred, y) = ConfusionMatrix(3, average=average), data_of(COUNTS)
+    for _ in range(3):
+        metric.update((y_pred, y))
+        right = sklearn_metrics.confusion_matrix(y, y_pred.argmax(1), labels=range(3), normalize=normalize)
+        np.testing.assert_allclose(metric.compute(), right, rtol=1e-12)
+    assert metric.confusion_matrix.dtype == torch.int64
+    assert torch.equal(metric.confusion_matrix, 3 * COUNTS)
+
+
+def test_M_087_samples_are_examples():
+    """Of images, the share is per image and not per pixel."""
+    metric = ConfusionMatrix(2, average="samples")
+    metric.update((torch.zeros(2, 2, 3, 3), torch.zeros(2, 3, 3).long()))
+    assert metric.compute().tolist() == [[9.0, 0.0], [0.0, 0.0]]
+
+
+def test_M_087_normalize():
+    """The function does the same with a matrix; an empty row or column stays 0."""
+    assert ConfusionMatrix.normalize(COUNTS, "recall").tolist() == [
+        [5 / 7, 2 / 7, 0],
+        [1 / 8, 7 / 8, 0],
+        [0, 0, 0],
+    ]
+    assert ConfusionMatrix.normalize(COUNTS, "precision").tolist() == [
+        [5 / 6, 2 / 9, 0],
+        [1 / 6, 7 / 9, 0],
+        [0, 0, 0],
+    ]
+    with pytest.raises(
+        ValueError, match="for 'recall', by rows, or for 'precision', by columns, got 'samples'"
+    ):
+        ConfusionMatrix.normalize(COUNTS, "samples")
+
+
+@pytest.mark.parametrize("arguments", [(1,), (0,), (3, "macro"), (3, True)])
+def test_M_087_wrong_arguments(arguments):
+    """Less than two classes, and unknown averages, are refused."""
+    with pytest.raises(ValueError, match=r"at least 2 classes|'samples', 'recall' or 'precision'"):
+        ConfusionMatrix(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("y_pred", "y"),
+    [((4,), (4,)), ((4, 2), (4,)), ((4, 3), (4, 3)), ((4, 3), (5,)), ((4, 3, 2), (4, 3)), ((4, 1), (4,))],
+)
+def test_M_087_wrong_shapes(y_pred, y):
+    """Predicted labels, another number of classes and shapes that do not go together are named."""
+    with pytest.raises(ValueError, match=r"\(N, (C|3), ...\)") as caught:
+        ConfusionMatrix(3).update((torch.zeros(y_pred), torch.zeros(y).long()))
+    assert str(y_pred) in str(caught.value)
+
+
+def test_M_087_lists_of_samples():
+    """They are not taken apart by default, which the error tells; with skip_unrolling=False they are."""
+    samples = [torch.tensor([0.1, 0.9]), torch.tensor([0.8, 0.2])], [1, 1]
+    engine = Engine(lambda engine, batch: batch)
+    handle = ConfusionMatrix(2).attach(engine, "cm")
+    with pytest.raises(TypeError, match=r"got list and list.*skip_unrolling=False"):
+        engine.run([samples])
+    handle.remove()
+    ConfusionMatrix(2, skip_unrolling=False).attach(engine, "cm")
+    assert engine.run([samples]).metrics["cm"].tolist() == [[0, 0], [1, 1]]
+
+
+def test_M_087_published_values_stay():
+    """What compute() returned is not changed by later updates."""
+    metric = ConfusionMatrix(3)
+    metric.update(data_of(COUNTS))
+    before = metric.compute()
+    metric.update(data_of(COUNTS))
+    assert torch.equal(before, COUNTS)
+
+
+def test_M_010_without_examples():
+    """There is no matrix of nothing; of ignored targets alone there is one."""
+    for metric in (ConfusionMatrix(3), MultiLabelConfusionMatrix(3)):
+        with pytest.raises(NotComputableError, match="has seen no example"):
+            metric.compute()
+    metric = ConfusionMatrix(3)
+    metric.update((torch.eye(3), torch.full((3,), 255)))
+    assert not metric.compute().any()
+
+
+@pytest.mark.parametrize("classes", [3, 70])
+def test_M_012_M_070_state_and_pickle(classes):
+    """A matrix goes on where its copy, or its saved state, was."""
+    metric, fresh = ConfusionMatrix(classes), ConfusionMatrix(classes)
+    batch = torch.eye(classes), torch.arange(classes)
+    metric.update(batch)
+    fresh.load_state_dict(metric.state_dict())
+    for other in (fresh, copy.deepcopy(metric), pickle.loads(pickle.dumps(metric))):
+        other.update(batch)
+        assert torch.equal(other.compute(), 2 * torch.eye(classes).long())
+    assert torch.equal(metric.compute(), torch.eye(classes).long())
+
+
+def test_M_087_figures_by_hand():
+    """The classes' figures and their means, a class that is not there counting as 0."""
+    assert of_counts(IoU).tolist() == pytest.approx([5 / 8, 7 / 10, 0])
+    assert of_counts(JaccardIndex).tolist() == pytest.approx([5 / 8, 7 / 10, 0])
+    assert of_counts(mIoU).item() == pytest.approx((5 / 8 + 7 / 10) / 3)
+    assert of_counts(DiceCoefficient).tolist() == pytest.approx([10 / 13, 14 / 17, 0])
+    assert of_counts(cmAccuracy).item() == pytest.approx(12 / 15)
+    assert of_counts(cmPrecision, average=False).tolist() == pytest.approx([5 / 6, 7 / 9, 0])
+    assert of_counts(cmPrecision).item() == pytest.approx((5 / 6 + 7 / 9) / 3)
+    assert of_counts(cmRecall, average=False).tolist() == pytest.approx([5 / 7, 7 / 8, 0])
+    assert of_counts(cmRecall).item() == pytest.approx((5 / 7 + 7 / 8) / 3)
+
+
+@bounded
+@given(st.integers(2, 5), SEEDS)
+def test_M_087_figures_are_scikit_learns(classes, seed):
+    """Jaccard, F1 (which Dice is), precision, recall and accuracy of random counts."""
+    counts = torch.randint(4, (classes, classes), generator=torch.Generator().manual_seed(seed))
+    counts[0, 0] += 1
+    scores, target = data_of(counts)
+    predicted, labels = scores.argmax(1), range(classes)
+    arguments = {"labels": labels, "average": None, "zero_division": 0}
+    for make, reference in (
+        (IoU, sklearn_metrics.jaccard_score),
+        (DiceCoefficient, sklearn_metrics.f1_score),
+        (lambda cm: cmPrecision(cm, average=False), sklearn_metrics.precision_score),
+        (lambda cm: cmRecall(cm, average=False), sklearn_metrics.recall_score),
+    ):
+        np.testing.assert_allclose(
+            of_counts(make, counts), reference(target, predicted, **arguments), rtol=1e-12
+        )
+    assert of_counts(cmAccuracy, counts).item() == pytest.approx(
+        sklearn_metrics.accuracy_score(target, predicted)
+    )
+
+
+def test_M_087_ignore_index_leaves_a_class_out():
+    """Its value is missing, and the mean is of the others; the rest stays as it was."""
+    assert of_counts(IoU, ignore_index=0).tolist() == pytest.approx([7 / 10, 0])
+    assert of_counts(mIoU, ignore_index=2).item() == pytest.approx((5 / 8 + 7 / 10) / 2)
+    assert of_counts(DiceCoefficient, ignore_index=1).tolist() == pytest.approx([10 / 13, 0])
+    for make in (IoU, mIoU, JaccardIndex, DiceCoefficient):
+        for ignore_index in (3, -1, "0"):
+            with pytest.raises(ValueError, match=f"a class from 0 to 2, got {ignore_index!r}"):
+                make(ConfusionMatrix(3), ignore_index=ignore_index)
+
+
+@pytest.mark.parametrize(
+    "make", [IoU, mIoU, JaccardIndex, DiceCoefficient, cmAccuracy, cmPrecision, cmRecall]
+)
+def test_M_087_figures_need_counts(make):
+    """Something else than a confusion matrix, and divided rows or columns, are refused."""
+    with pytest.raises(TypeError, match="cm must be a ConfusionMatrix, got 3"):
+        make(3)
+    with pytest.raises(TypeError, match="cm must be a ConfusionMatrix"):
+        make(Accuracy())
+    with pytest.raises(ValueError, match="average='recall' has divided"):
+        make(ConfusionMatrix(3, average="recall"))
+    assert isinstance(make(ConfusionMatrix(3, average="samples")), Metric)
+
+
+def test_M_043_M_087_one_matrix_serves_many():
+    """Formulas and functions of one matrix, attached side by side, count each batch once and agree."""
+    cm, engine = ConfusionMatrix(3), Engine(lambda engine, batch: batch)
+    formulas = {
+        "cm": cm,
+        "iou": IoU(cm),
+        "miou": mIoU(cm),
+        "by hand": cm.diag() / (cm.sum(dim=1) + cm.sum(dim=0) - cm.diag() + 1e-15),
+        "accuracy": cm.diag().sum() / (cm.sum() + 1e-15),
+        "first": IoU(cm)[0],
+    }
+    for name, metric in formulas.items():
+        metric.attach(engine, name)
+    published = engine.run([data_of(COUNTS)] * 2).metrics
+    assert torch.equal(published["cm"], 2 * COUNTS)
+    assert published["iou"].tolist() == pytest.approx([5 / 8, 7 / 10, 0])
+    assert published["by hand"].tolist() == pytest.approx([5 / 8, 7 / 10, 0])
+    assert published["miou"] == pytest.approx((5 / 8 + 7 / 10) / 3)
+    assert published["accuracy"] == pytest.approx(0.8)
+    assert published["first"] == pytest.approx(5 / 8)
+
+
+# The table
+
+
+def test_table_rows_are_the_figures():
+    """Each class has its name, its figures and how many examples it has; the means follow."""
+    cm = ConfusionMatrix(3, average="recall")
+    cm.update(data_of(COUNTS))
+    table = cm.table(["cat", "dog", "owl"])
+    cat, dog, owl = table.per_class()
+    assert cat == {
+        "class": "cat",
+        "precision": pytest.approx(5 / 6),
+        "recall": pytest.approx(5 / 7),
+        "f1": pytest.approx(10 / 13),
+        "iou": pytest.approx(5 / 8),
+        "accuracy": pytest.approx(12 / 15),
+        "support": 7,
+    }
+    assert (dog["class"], dog["support"], owl["f1"], owl["accuracy"]) == ("dog", 8, 0.0, 1.0)
+    assert table.mean()["f1"] == pytest.approx((10 / 13 + 14 / 17) / 3)
+    assert table.mean()["support"] == 15
+
+
+def test_table_as_text():
+    """It prints as two aligned tables; without names the classes are numbers."""
+    lines = str(ConfusionTable(torch.tensor([[50, 2], [1, 7]]), ["cat", "guinea pig"])).splitlines()
+    assert lines[:3] == [
+        "actual \\ predicted  cat  guinea pig",
+        "cat                  50           2",
+        "guinea pig            1           7",
+    ]
+    assert [line.split()[0] for line in lines[4:]] == ["class", "cat", "guinea", "mean"]
+    assert len({len(line) for line in lines[4:]}) == 1
+    assert str(ConfusionTable(COUNTS)).splitlines()[1].startswith("0 ")
+
+
+def test_table_as_data_frames():
+    """With pandas the figures and the matrix are DataFrames that have the names."""
+    table = ConfusionTable(COUNTS, ["cat", "dog", "owl"])
+    frame, matrix = table.to_pandas(), table.matrix_to_pandas()
+    assert isinstance(frame, pd.DataFrame)
+    assert list(frame.index) == ["cat", "dog", "owl", "mean"]
+    assert list(frame.columns) == ["precision", "recall", "f1", "iou", "accuracy", "support"]
+    assert frame.loc["dog", "recall"] == pytest.approx(7 / 8)
+    assert frame.loc["mean", "support"] == 15
+    assert matrix.loc["cat", "dog"] == 2
+    assert (matrix.index.name, matrix.columns.name) == ("actual", "predicted")
+
+
+def test_table_without_pandas(monkeypatch):
+    """Where pandas is missing the error says what to install, and what does without."""
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    table = ConfusionTable(COUNTS)
+    for method in (table.to_pandas, table.matrix_to_pandas):
+        with pytest.raises(ImportError, match=r"pip install 'glowplug-metrics\[pandas\]'.*per_class\(\)"):
+            method()
+    assert len(table.per_class()) == 3
+    assert str(table)
+
+
+@pytest.mark.parametrize("names", [["a", "b"], ["a", "b", "b"]])
+def test_table_names_that_do_not_fit(names):
+    """There is one name for each class."""
+    with pytest.raises(ValueError, match="one name for each of the 3 classes, all different"):
+        ConfusionTable(COUNTS, names)
+
+
+@pytest.mark.parametrize("matrix", [COUNTS.double(), COUNTS[:2], COUNTS[0]])
+def test_table_is_made_of_counts(matrix):
+    """Shares, and what is no square, are refused."""
+    with pytest.raises(ValueError, match=r"made of counts of shape \(C, C\)"):
+        ConfusionTable(matrix)
+
+
+# Multilabel
+
+
+@bounded
+@given(SIZES, st.integers(2, 4), st.sampled_from([(), (3,), (2, 2)]), SEEDS)
+def test_M_087_multilabel_is_scikit_learns(sizes, labels, extra, seed):
+    """One matrix for each label, counted or in shares."""
+    random = torch.Generator().manual_seed(seed)
+    batches = [tuple(torch.randint(2, (n, labels, *extra), generator=random) for _ in "py") for n in sizes]
+    predicted, target = (
+        torch.cat([b[i].movedim(1, -1).flatten(0, -2) for b in batches]).numpy() for i in (0, 1)
+    )
+    right = sklearn_metrics.multilabel_confusion_matrix(target, predicted)
+    counts, shares = MultiLabelConfusionMatrix(labels), MultiLabelConfusionMatrix(labels, normalized=True)
+    for metric in (counts, shares):
+        for batch in batches:
+            metric.update(batch)
+    assert counts.compute().dtype == torch.int64
+    np.testing.assert_array_equal(counts.compute(), right)
+    np.testing.assert_allclose(shares.compute(), right / len(target), rtol=1e-12)
+
+
+def test_M_087_multilabel_errors():
+    """Other shapes, numbers of classes and values are named."""
+    with pytest.raises(ValueError, match="at least 2 classes"):
+        MultiLabelConfusionMatrix(1)
+    metric = MultiLabelConfusionMatrix(3)
+    with pytest.raises(ValueError, match=r"both have the shape \(N, C, ...\)"):
+        metric.update((torch.ones(3).int(), torch.ones(3).int()))
+    with pytest.raises(ValueError, match="is of 3 classes, and gets data of 2"):
+        metric.update((torch.ones(4, 2).int(), torch.ones(4, 2).int()))
+    with pytest.raises(ValueError, match=r"must be 0 or 1, but y_pred has \[2"):
+        metric.update((torch.full((4, 3), 2), torch.ones(4, 3).int()))
+
+
+def test_M_070_multilabel_state():
+    """It goes on where its saved state was."""
+    metric, fresh = MultiLabelConfusionMatrix(2), MultiLabelConfusionMatrix(2)
+    batch = torch.tensor([[1, 0], [1, 1]]), torch.tensor([[1, 0], [0, 1]])
+    metric.update(batch)
+    fresh.load_state_dict(metric.state_dict())
+    fresh.update(batch)
+    assert fresh.compute().tolist() == [[[0, 2], [0, 2]], [[2, 0], [0, 2]]]

@@ -1,0 +1,286 @@
+"""Precision and Recall, against scikit-learn and by the rows of the behaviour table."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sklearn_metrics
+
+from glowplug import Engine
+from glowplug.exceptions import NotComputableError
+from glowplug_metrics import Precision, Recall
+from glowplug_metrics.batch import has_matrix
+
+bounded = settings(max_examples=25, deadline=None)
+SIZES = st.lists(st.integers(1, 9), min_size=1, max_size=4)
+SEEDS = st.integers(0, 10**6)
+AVERAGES = (False, None, True, "macro", "micro", "weighted")
+BOTH = pytest.mark.parametrize(
+    ("kind", "reference"),
+    [(Precision, sklearn_metrics.precision_score), (Recall, sklearn_metrics.recall_score)],
+    ids=["precision", "recall"],
+)
+
+
+def values(random, shape, high=2):
+    """Return random integers."""
+    return torch.randint(high, shape, generator=random)
+
+
+def rows(tensors):
+    """Return all of them as a numpy array, without the extra dimensions: examples, or rows of labels."""
+    return torch.cat([t.movedim(1, -1).flatten(0, -2) if t.ndim > 1 else t for t in tensors]).numpy()
+
+
+def computed(metric, batches):
+    """Return the metric's value for these batches, as numpy has it."""
+    for batch in batches:
+        metric.update(batch)
+    return np.asarray(metric.compute())
+
+
+def expected(reference, target, predicted, average, labels):
+    """Return what scikit-learn says."""
+    name = {False: None, True: "macro"}.get(average, average)
+    return reference(target, predicted, average=name, labels=labels, zero_division=0)
+
+
+@BOTH
+@bounded
+@given(SIZES, st.sampled_from([2, 3, 7, 70]), st.sampled_from([(), (3,), (2, 2)]), SEEDS)
+def test_M_085_multiclass_is_scikit_learns(kind, reference, sizes, classes, extra, seed):
+    """With few and many classes, of which some never come, for every average."""
+    random = torch.Generator().manual_seed(seed)
+    batches = [
+        (torch.randn(n, classes, *extra, generator=random), values(random, (n, *extra), classes))
+        for n in sizes
+    ]
+    predicted = np.concatenate([x.argmax(1).numpy().ravel() for x, _ in batches])
+    target = np.concatenate([y.numpy().ravel() for _, y in batches])
+    for average in AVERAGES:
+        right = expected(reference, target, predicted, average, range(classes))
+        np.testing.assert_allclose(computed(kind(average=average), batches), right, rtol=1e-12)
+
+
+@BOTH
+@bounded
+@given(
+    SIZES,
+    st.sampled_from([(), (1,), (3, 2)]),
+    st.sampled_from([torch.bool, torch.int64, torch.float32]),
+    SEEDS,
+)
+def test_M_085_binary_is_scikit_learns(kind, reference, sizes, extra, dtype, seed):
+    """False is the number of class 1; all other averages are over both classes."""
+    random = torch.Generator().manual_seed(seed)
+    batches = [tuple(values(random, (n, *extra)).to(dtype) for _ in "py") for n in sizes]
+    predicted, target = (np.concatenate([b[i].long().numpy().ravel() for b in batches]) for i in (0, 1))
+    one = computed(kind(), batches)
+    assert one == pytest.approx(reference(target, predicted, zero_division=0), rel=1e-12)
+    assert one.shape == ()
+    for average in AVERAGES[1:]:
+        right = expected(reference, target, predicted, average, [0, 1])
+        np.testing.assert_allclose(computed(kind(average=average), batches), right, rtol=1e-12)
+    with_class_dimension = [(x.unsqueeze(1), y) for x, y in batches]
+    assert computed(kind(), with_class_dimension) == one
+
+
+@BOTH
+@bounded
+@given(SIZES, st.integers(2, 4), st.sampled_from([(), (3,)]), SEEDS)
+def test_M_085_multilabel_is_scikit_learns(kind, reference, sizes, labels, extra, seed):
+    """Rows of labels, for every average and for each example."""
+    random = torch.Generator().manual_seed(seed)
+    batches = [tuple(values(random, (n, labels, *extra)) for _ in "py") for n in sizes]
+    predicted, target = (rows([b[i] for b in batches]) for i in (0, 1))
+    for average in (*AVERAGES, "samples"):
+        right = expected(reference, target, predicted, average, None)
+        value = computed(kind(average=average, is_multilabel=True), batches)
+        np.testing.assert_allclose(value, right, rtol=1e-12)
+
+
+@BOTH
+def test_M_085_types_of_values(kind, reference):
+    """Without an average a float64 tensor, else a number; an engine publishes numbers where there is one."""
+    multiclass = (torch.eye(3), torch.tensor([0, 1, 1]))
+    binary = (torch.tensor([1, 0]), torch.tensor([1, 1]))
+    for average, data, shape in ((False, multiclass, (3,)), (None, binary, (2,)), (False, binary, ())):
+        metric = kind(average=average)
+        metric.update(data)
+        assert (metric.compute().dtype, metric.compute().shape) == (torch.float64, shape)
+    for average in (True, "micro", "weighted"):
+        metric = kind(average=average)
+        metric.update(multiclass)
+        assert type(metric.compute()) is float
+    engine = Engine(lambda engine, batch: batch)
+    kind().attach(engine, "value")
+    assert type(engine.run([binary]).metrics["value"]) is float
+
+
+def test_M_085_known_values():
+    """Figures that can be checked by hand; a class without predictions, or without targets, has 0."""
+    scores = torch.eye(4)[torch.tensor([0, 0, 0, 1, 3])]
+    batch = scores, torch.tensor([0, 0, 1, 2, 0])
+    assert computed(Precision(), [batch]).tolist() == [2 / 3, 0.0, 0.0, 0.0]
+    assert computed(Recall(), [batch]).tolist() == [2 / 3, 0.0, 0.0, 0.0]
+    assert computed(Precision(average="weighted"), [batch]) == pytest.approx(0.4)
+    assert computed(Recall(average="micro"), [batch]) == pytest.approx(0.4)
+
+
+@BOTH
+def test_counts_are_exact_where_floats_are_not(kind, reference):
+    """Beyond 2**24, where a sum of ones in 32 bits stands still, each example still counts."""
+    metric = kind()
+    metric.update((torch.ones(3), torch.ones(3)))
+    metric._total += 2**24
+    metric.update((torch.ones(1), torch.ones(1)))
+    assert metric._total.tolist() == [[2**24 + 4]] * 3
+
+
+@pytest.mark.parametrize("average", ["mean", 3, "Macro", 1.5])
+def test_M_085_unknown_averages(average):
+    """Any other average is refused with those that there are."""
+    with pytest.raises(ValueError, match=r"'macro', 'micro', 'weighted', 'samples', got"):
+        Precision(average=average)
+
+
+@BOTH
+def test_M_085_samples_need_multilabel_data(kind, reference):
+    """Binary and multiclass data have no labels to average over."""
+    for data, name in (
+        ((torch.eye(3), torch.arange(3)), "multiclass"),
+        ((torch.ones(3), torch.ones(3)), "binary"),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"average='samples', which {name} data does not have.*is_multilabel"
+        ):
+            kind(average="samples").update(data)
+
+
+@pytest.mark.parametrize("bad", [3, -1, 255, torch.iinfo(torch.int64).min])
+def test_M_085_targets_that_are_no_class(bad):
+    """They are shown at once, with what to do, and nothing is counted."""
+    metric = Recall()
+    with pytest.raises(ValueError, match=rf"classes from 0 to 2.*y has \[{bad}\].*output_transform"):
+        metric.update((torch.eye(3), torch.tensor([0, bad, 1])))
+    with pytest.raises(NotComputableError):
+        metric.compute()
+
+
+def test_M_085_float_labels():
+    """Whole floats are labels; others are none."""
+    metric = Precision(average="micro")
+    metric.update((torch.eye(3), torch.tensor([0.0, 1.0, 1.0])))
+    assert metric.compute() == pytest.approx(2 / 3)
+    with pytest.raises(ValueError, match=r"y has \[0.5\]"):
+        metric.update((torch.eye(3), torch.tensor([0.0, 0.5, 1.0])))
+
+
+@pytest.mark.parametrize("which", ["y_pred", "y"])
+def test_M_085_binary_values_are_0_and_1(which):
+    """Any other value is shown at once."""
+    data = {"y_pred": torch.tensor([0.0, 1.0]), "y": torch.tensor([0.0, 1.0])}
+    data[which][1] = 0.5
+    with pytest.raises(ValueError, match=rf"must be 0 or 1, but {which} has \[0.5\]"):
+        Precision().update((data["y_pred"], data["y"]))
+
+
+@pytest.mark.parametrize(
+    ("y_pred", "y", "is_multilabel"),
+    [
+        ((4,), (4, 1), False),
+        ((4, 3), (3,), False),
+        ((4, 3, 2), (4, 3), False),
+        ((4,), (4,), True),
+        ((4, 3), (4,), True),
+    ],
+)
+def test_M_085_shapes_that_do_not_go_together(y_pred, y, is_multilabel):
+    """The error names both shapes."""
+    with pytest.raises(ValueError, match=r"\(N, C, ...\)") as caught:
+        Recall(is_multilabel=is_multilabel).update((torch.zeros(y_pred), torch.zeros(y)))
+    assert str(y_pred) in str(caught.value)
+
+
+def test_M_085_kind_may_not_change():
+    """Another kind of data, or number of classes, is refused until the next reset."""
+    metric = Precision()
+    metric.update((torch.eye(3), torch.arange(3)))
+    with pytest.raises(RuntimeError, match=r"Precision had multiclass data .* now gets binary"):
+        metric.update((torch.ones(3), torch.ones(3)))
+    with pytest.raises(ValueError, match=r"Precision had 3 classes .* now gets 2"):
+        metric.update((torch.eye(2), torch.arange(2)))
+    metric.reset()
+    metric.update((torch.ones(3), torch.ones(3)))
+    assert metric.compute() == 1.0
+
+
+def test_not_tensors():
+    """Lists are named, with what to do."""
+    with pytest.raises(
+        TypeError, match=r"Recall takes tensors y_pred and y, got list and list.*output_transform"
+    ):
+        Recall().update(([0, 1], [0, 1]))
+
+
+@BOTH
+def test_M_010_without_examples(kind, reference):
+    """There is no value of nothing; a batch without examples adds nothing."""
+    metric = kind()
+    with pytest.raises(NotComputableError, match=f"{kind.__name__} has seen no example"):
+        metric.compute()
+    metric.update((torch.zeros(0, 3), torch.zeros(0).long()))
+    with pytest.raises(NotComputableError):
+        metric.compute()
+    metric.update((torch.eye(3), torch.arange(3)))
+    assert metric.compute().tolist() == [1.0, 1.0, 1.0]
+
+
+def test_M_008_M_009_mappings_lists_and_sequences():
+    """Mappings, lists of samples, and sequences with padding are taken as they come."""
+    engine = Engine(lambda engine, batch: batch)
+    Precision(average=True).attach(engine, "macro")
+    scores, labels = torch.eye(2), torch.tensor([0, 0])
+    assert engine.run([{"y": labels, "y_pred": scores, "loss": 1}]).metrics == {"macro": 0.5}
+    assert engine.run([(list(scores), labels.tolist())]).metrics == {"macro": 0.5}
+    padded = Recall(output_transform=Recall.get_sequence_transform(ignore_index=-100))
+    engine = Engine(lambda engine, batch: batch)
+    padded.attach(engine, "recall")
+    value = engine.run([(scores.unsqueeze(0), torch.tensor([[0, -100]]))]).metrics["recall"]
+    assert value.tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("classes", [3, 70])
+@pytest.mark.parametrize("average", [False, "weighted"])
+def test_M_012_M_070_state_and_pickle(classes, average):
+    """A metric goes on where its copy, or its saved state, was: with few and many classes."""
+    assert has_matrix("multiclass", classes) == (classes == 3)
+    random = torch.Generator().manual_seed(0)
+    first, second = (
+        (torch.randn(9, classes, generator=random), values(random, (9,), classes)) for _ in range(2)
+    )
+    metric = Precision(average=average)
+    metric.update(first)
+    fresh = Precision(average=average)
+    state = metric.state_dict()
+    fresh.load_state_dict(state)
+    others = [fresh, copy.deepcopy(metric), pickle.loads(pickle.dumps(metric))]
+    right = computed(Precision(average=average), [first, second])
+    for other in (metric, *others):
+        np.testing.assert_array_equal(computed(other, [second]), right)
+    again = Precision(average=average)
+    again.load_state_dict(state)  # the updates since then left it alone
+    np.testing.assert_array_equal(computed(again, [second]), right)
+
+
+def test_M_070_state_knows_the_kind():
+    """What is loaded takes no data of another kind."""
+    metric, fresh = Recall(), Recall()
+    metric.update((torch.ones(3), torch.ones(3)))
+    fresh.load_state_dict(metric.state_dict())
+    with pytest.raises(RuntimeError, match="had binary data"):
+        fresh.update((torch.eye(3), torch.arange(3)))
