@@ -25,6 +25,8 @@ __all__ = ["Metric", "identity"]
 
 ResultMode = Literal["flatten", "named", "both"]
 
+_names_in_use: WeakKeyDictionary[EngineProtocol, set[str]] = WeakKeyDictionary()
+
 
 def identity(output: Any) -> Any:
     """Return the output as it is: the default ``output_transform``.
@@ -160,11 +162,19 @@ class Metric(MetricArithmetic, ABC):
             TypeError: a usage that is neither.
         """
         usage = self.usage_or_default(usage)
+        names = _names_in_use.setdefault(engine, set())
+        if name in names:
+            raise ValueError(
+                f"the engine has a metric {name!r} already, whose value this {type(self).__name__} would replace: give "
+                "it another name, or take the other one off first with its detach(engine) or the handle of its attach"
+            )
         with ExitStack() as added:
             added.enter_context(self.feed(engine, usage))
             added.enter_context(engine.add_event_handler(usage.COMPLETED, self.completed, name))
             if has_state(self):
                 added.enter_context(engine.register_state(f"metric {name}", RankState(self, engine.state)))
+            names.add(name)
+            added.callback(names.discard, name)
             attachment = _Attachment(usage, RemovableEventHandle(added.pop_all().close))
         self._attachments.setdefault(engine, []).append(attachment)
         return RemovableEventHandle(attachment.remove)
