@@ -127,7 +127,9 @@ def test_two_metrics_of_one_name():
     """A second metric of the same name would hide the first, and is refused without a trace."""
     engine, second = Engine(lambda engine, batch: batch), Total()
     handle = Total().attach(engine, "total")
-    with pytest.raises(ValueError, match="has a metric 'total' already, whose value this Total would replace: give"):
+    with pytest.raises(
+        ValueError, match="has a metric 'total' already, whose value this Total would replace: give"
+    ):
         second.attach(engine, "total")
     assert not second.is_attached(engine)
     assert not engine.has_event_handler(second.iteration_completed)
