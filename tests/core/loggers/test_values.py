@@ -112,6 +112,14 @@ def test_resolve_gives_numpy_arrays():
     assert [array.dtype for array in kept] == [np.float32, np.int64]
 
 
+def test_numbers_of_a_direct_call(logger):
+    """log_scalars gets Python's numbers, also where it is called with those of numpy and torch."""
+    logger.log_scalars({"a": np.float32(0.5), "b": torch.tensor(2), "c": np.int64(3), "d": 4}, np.int64(7))
+    ((step, scalars),) = logger.scalars
+    assert scalars == {"a": 0.5, "b": 2.0, "c": 3.0, "d": 4}
+    assert {type(value) for value in (step, *scalars.values())} == {int, float}
+
+
 def test_mutation_after_logging_does_not_change_what_is_logged(logger):
     """The record of a direct call, and its dict, are those of the moment of the call."""
     tensor, scalars = torch.ones(2), {"a": 1.0}

@@ -22,7 +22,7 @@ from glowplug.events import AnyEvent, CallableEventWithFilter, Events, EventsLis
 from glowplug.handles import RemovableEventHandle
 from glowplug.loggers.delivery import Counts, Delivery, OnError, Record, log
 from glowplug.loggers.log_handlers import OptimizerParamsHandler, OutputHandler
-from glowplug.loggers.values import resolve, snapshot
+from glowplug.loggers.values import PLAIN, resolve, snapshot
 from glowplug.state import RunOutcome
 from glowplug.typing import EngineProtocol
 
@@ -338,12 +338,15 @@ class _Backend:
         return sink == "log_scalars" and hasattr(self._class, "log_scalars_batch")
 
     def send(self, records: list[Record]) -> None:
+        sink = records[0].sink
         calls = [(resolve(record.args), resolve(record.kwargs)) for record in records]
-        if self.takes_batches(records[0].sink):
-            self._class.log_scalars_batch(self._logger, [_row(*args, **kwargs) for args, kwargs in calls])
+        if sink == "log_scalars":
+            calls = [(_row(*args, **kwargs), {}) for args, kwargs in calls]
+        if self.takes_batches(sink):
+            self._class.log_scalars_batch(self._logger, [row for row, _ in calls])
             return
-        for record, (args, kwargs) in zip(records, calls, strict=True):
-            getattr(self._class, record.sink)(self._logger, *args, **kwargs)
+        for args, kwargs in calls:
+            getattr(self._class, sink)(self._logger, *args, **kwargs)
 
     def flush(self) -> None:
         self._logger.flush_backend()
@@ -353,7 +356,20 @@ class _Backend:
 
 
 def _row(scalars: Mapping[str, float], step: int, timestamp: float) -> tuple[Mapping[str, float], int, float]:
-    return scalars, step, timestamp
+    """Return what log_scalars is given: Python's own numbers, whatever the caller had."""
+    if not PLAIN.issuperset(map(type, scalars.values())):
+        scalars = {name: _number(value) for name, value in scalars.items()}
+    return scalars, int(step), timestamp
+
+
+def _number(value: Any) -> Any:
+    try:
+        return value if type(value) in PLAIN else float(value)
+    except (
+        TypeError,
+        ValueError,
+    ):  # the sink says what it thinks of it; the other records of its batch can be written
+        return value
 
 
 def _can_be_pickled(value: Any) -> bool:
