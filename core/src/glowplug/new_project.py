@@ -41,7 +41,7 @@ def create_project(kind: str, name: str, directory: Path, author: str | None = N
         ModuleNotFoundError: copier is not installed; the text says how to get it.
 
     Example:
-        >>> create_project("logger", "Acme CSV", Path())
+        >>> create_project("logger", "Acme CSV", Path())  # doctest: +ELLIPSIS
         Traceback (most recent call last):
             ...
         ValueError: 'Acme CSV' cannot be the name of a distribution: write words of small letters and digits ... acme-csv
