@@ -85,6 +85,25 @@ def test_shared_updates_fetch_nothing():
 
 
 @pytest.mark.parametrize(
+    ("metric", "total", "batch"),
+    [
+        (Precision(), "_total", (torch.zeros(4, 3, device=META), labels(4))),
+        (Recall(), "_total", (labels(4), labels(4))),
+        (ConfusionMatrix(3), "confusion_matrix", (torch.zeros(4, 3, device=META), labels(4))),
+        (MultiLabelConfusionMatrix(3), "_counts", (labels(4, 3), labels(4, 3))),
+    ],
+)
+def test_counts_follow_the_data(metric, total, batch):
+    """Counts are kept, and wrong values counted, where the data is."""
+    for _ in range(2):
+        metric.update(batch)
+    assert getattr(metric, total).device == META
+    assert getattr(metric, total).dtype == torch.int64
+    if not isinstance(metric, ConfusionMatrix):
+        assert metric._num_invalid.device == META
+
+
+@pytest.mark.parametrize(
     ("metric", "batch", "message"),
     [
         (Precision(average="micro"), (torch.eye(3), torch.arange(3)), "classes from 0 to 2, but 2 targets"),

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from glowplug import BatchFiltered, Engine, Events
+from glowplug.exceptions import GlowplugWarning
 from glowplug_metrics import (
     F1,
     Accuracy,
@@ -22,6 +23,7 @@ from glowplug_metrics import (
     counting,
     mIoU,
 )
+from glowplug_metrics.batch import Batch
 
 DATA = [
     (torch.eye(3)[torch.tensor(predicted)], torch.tensor(target))
@@ -165,6 +167,26 @@ def test_a_metric_that_changes_its_batch_in_place():
     published = engine.run(DATA[:1]).metrics
     assert published["Precision"] == 3 / 4
     assert published["Recall"] != published["Precision"]
+
+
+def test_batches_have_no_gradients():
+    """What metrics work out of a batch leaves no trace in the model's graph."""
+    batch = Batch(torch.eye(2).requires_grad_(), torch.ones(2).requires_grad_())
+    assert not batch.y_pred.requires_grad
+    assert not batch.y.requires_grad
+
+
+def test_the_output_before_a_load_is_not_taken():
+    """A metric whose state was loaded after the last iteration has no output to take until the next one."""
+    engine, precision = Engine(lambda engine, batch: batch), Precision(average="micro")
+    precision.attach(engine, "precision")
+    precision.update(DATA[0])
+    precision.keep_for_epoch(1, engine.state.iteration)
+    with pytest.warns(GlowplugWarning, match="goes without that one"):
+        engine.fire_event(Events.ITERATION_COMPLETED)
+    engine.state.output = DATA[1]
+    engine.fire_event(Events.ITERATION_COMPLETED)
+    assert precision.compute() == 4 / 6
 
 
 def test_nothing_outlives_the_update():
