@@ -229,7 +229,9 @@ def load_plugin(installed: InstalledPlugin, manager: PluginManager) -> Plugin:
     trace(f"importing {installed.module} of {installed.key}")
     module = import_module(installed.module)
     import_seconds = time.perf_counter() - started
-    trace(f"imported {installed.module} in {1000 * import_seconds:.1f} ms from {getattr(module, '__file__', None)}")
+    trace(
+        f"imported {installed.module} in {1000 * import_seconds:.1f} ms from {getattr(module, '__file__', None)}"
+    )
     _check_api(module)
     _check_hook_names(manager, module)
     _register(manager, module, installed.key)
