@@ -151,9 +151,9 @@ def unless_refused(check, value, otherwise):
         return otherwise
 
 
-@settings(max_examples=10_000, deadline=None)
+@settings(max_examples=10_000 if os.environ.get("GLOWPLUG_CAMPAIGN") == "1" else 1_000, deadline=None)
 @given(prefix=HOSTILE, score_name=HOSTILE, key=HOSTILE, pattern=HOSTILE)
-def test_S2_10000_fuzzed_names_stay_in_the_folder(prefix, score_name, key, pattern):
+def test_S2_fuzzed_names_stay_in_the_folder(prefix, score_name, key, pattern):
     """What the checks let through, as prefix, score name, key or pattern, makes a plain name of one component, or none."""
     parts = [unless_refused(partial(check_part, "part"), part, "x") for part in (prefix, score_name, key)]
     checked = unless_refused(check_pattern, pattern, "{filename_prefix}{name}{score_name}")
