@@ -255,9 +255,13 @@ class Metric(MetricArithmetic, ABC):
             ValueError: a key is missing in such a mapping, or lists of samples do not come as two of equal length.
         """
         if self.takes_output(engine):
-            with torch.no_grad():
+            was_enabled = torch.is_grad_enabled()
+            torch.set_grad_enabled(False)  # no_grad() takes twice the time, which shows at each iteration
+            try:
                 for part in self.parts(self.transformed(engine.state.output)):
                     self.update(part)
+            finally:
+                torch.set_grad_enabled(was_enabled)
 
     def takes_output(self, engine: EngineProtocol) -> bool:
         """Return whether the engine has an output for this metric: not after a load, until its next iteration."""

@@ -32,7 +32,7 @@ def matches(y_pred: torch.Tensor, y: torch.Tensor, is_multilabel: bool = False) 
         tensor([ True, False])
     """
     batch = Batch(y_pred, y)
-    kind, _ = batch.task(is_multilabel)
+    kind, _ = batch.multilabel_task if is_multilabel else batch.task
     return _matches(kind, batch)
 
 

@@ -11,20 +11,12 @@ from glowplug_metrics import counting
 from glowplug_metrics.classification import Task, task_of
 from glowplug_metrics.counting import Labels
 
-__all__ = ["Batch", "has_matrix", "once"]
+__all__ = ["FEW_CLASSES", "Batch", "once"]
 
 _R = TypeVar("_R")
-_MATRIX_CLASSES = 64
 
-
-def has_matrix(kind: str | None, classes: int) -> bool:
-    """Return whether the counts of classes are best taken from a confusion matrix, which is then there for all to use.
-
-    Example:
-        >>> has_matrix("multiclass", 10), has_matrix("multiclass", 1000), has_matrix("binary", 1)
-        (True, False, False)
-    """
-    return kind == "multiclass" and classes <= _MATRIX_CLASSES
+FEW_CLASSES = 64
+"""Up to so many, the counts of classes are best taken from a confusion matrix, which is then there for all to use."""
 
 
 class once(Generic[_R]):  # noqa: N801 - used as a decorator
@@ -81,13 +73,16 @@ class Batch:
     def __init__(self, y_pred: torch.Tensor, y: torch.Tensor) -> None:
         self.y_pred = y_pred.detach() if y_pred.requires_grad else y_pred
         self.y = y.detach() if y.requires_grad else y
-        self._tasks: dict[bool, Task] = {}
 
-    def task(self, is_multilabel: bool = False) -> Task:
-        """Return the kind of the data and the number of classes; see :func:`task_of`."""
-        if is_multilabel not in self._tasks:
-            self._tasks[is_multilabel] = task_of(self.y_pred, self.y, is_multilabel)
-        return self._tasks[is_multilabel]
+    @once
+    def task(self) -> Task:
+        """The kind of the data, binary or multiclass, and the number of classes; see :func:`task_of`."""
+        return task_of(self.y_pred, self.y)
+
+    @once
+    def multilabel_task(self) -> Task:
+        """The same of multilabel data."""
+        return task_of(self.y_pred, self.y, is_multilabel=True)
 
     @once
     def predicted(self) -> torch.Tensor:

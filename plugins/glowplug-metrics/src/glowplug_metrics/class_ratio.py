@@ -10,7 +10,7 @@ import torch
 from glowplug import identity, sync_all_reduce
 from glowplug.exceptions import NotComputableError
 from glowplug_metrics.accumulator import added_up
-from glowplug_metrics.batch import Batch, has_matrix
+from glowplug_metrics.batch import FEW_CLASSES, Batch
 from glowplug_metrics.counting import ACTUAL, RIGHT, matrix_counts, summed_ratios
 from glowplug_metrics.task_metric import TaskMetric, fetched
 
@@ -102,10 +102,14 @@ class ClassRatio(TaskMetric):
             batch: which other metrics may take too.
         """
         kind = self._kind_of(batch)
-        num_invalid = batch.labels.num_invalid if kind == "multiclass" else batch.num_not_binary
-        if isinstance(num_invalid, int) and num_invalid:
-            raise _not_classes_error(batch.y, self._num_classes)
-        self._total = added_up(self._total, self._counts_of(batch, kind))
+        if kind == "multiclass":
+            num_invalid = batch.labels.num_invalid
+            added = batch.matrix if self._num_classes <= FEW_CLASSES else batch.class_counts
+            if isinstance(num_invalid, int) and num_invalid:
+                raise _not_classes_error(batch.y, self._num_classes)
+        else:
+            num_invalid, added = batch.num_not_binary, self._counts_of(batch, kind)
+        self._total = added_up(self._total, added)
         self._num_invalid += num_invalid
         self._num_examples += batch.y.numel() // (self._num_classes if kind == "multilabel" else 1)
 
@@ -123,8 +127,6 @@ class ClassRatio(TaskMetric):
     def _counts_of(self, batch: Batch, kind: str) -> torch.Tensor:
         if self._average == "samples":
             return summed_ratios(batch.y_pred, batch.y, self._row)
-        if kind == "multiclass":
-            return batch.matrix if has_matrix(kind, self._num_classes) else batch.class_counts
         return batch.binary_counts if kind == "binary" else batch.label_counts
 
     def _begin(self, task: Any) -> None:
@@ -135,7 +137,8 @@ class ClassRatio(TaskMetric):
             )
         super()._begin(task)
         kind, classes = task
-        self._total = self._zeros((classes if has_matrix(kind, classes) else 3, classes))
+        rows = classes if kind == "multiclass" and classes <= FEW_CLASSES else 3
+        self._total = self._zeros((rows, classes))
 
     def _zeros(self, shape: tuple[int, ...]) -> torch.Tensor:
         """Return the total of nothing: counts of the classes; for "samples" the sum over the examples."""
@@ -151,7 +154,7 @@ class ClassRatio(TaskMetric):
         self._refuse_invalid(num_invalid)
         if self._average == "samples":
             return total.item() / self._num_examples
-        if has_matrix(self._kind, self._num_classes):
+        if self._kind == "multiclass" and self._num_classes <= FEW_CLASSES:
             total = matrix_counts(total)
         is_binary = self._kind == "binary"
         if is_binary and self._average is not False:

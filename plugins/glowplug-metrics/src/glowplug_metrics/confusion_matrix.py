@@ -11,7 +11,7 @@ from glowplug import MetricsLambda, identity, sync_all_reduce
 from glowplug.exceptions import NotComputableError
 from glowplug_metrics import matrix_figures
 from glowplug_metrics.accumulator import added_up
-from glowplug_metrics.batch import Batch, has_matrix
+from glowplug_metrics.batch import FEW_CLASSES, Batch
 from glowplug_metrics.classification_metric import ClassificationMetric
 from glowplug_metrics.confusion_table import ConfusionTable
 from glowplug_metrics.counting import add_confusions
@@ -90,13 +90,13 @@ class ConfusionMatrix(ClassificationMetric):
         Args:
             batch: which other metrics may take too.
         """
-        if batch.task() != ("multiclass", self.num_classes):
+        if batch.task != ("multiclass", self.num_classes):
             classes, shape = self.num_classes, tuple(batch.y_pred.shape)
             raise ValueError(
                 f"y_pred has scores of {classes} classes and the shape (N, {classes}, ...), got {shape}; of predicted labels, "
                 f"torch.nn.functional.one_hot(labels, {classes}) makes scores, with the classes as the last dimension"
             )
-        if has_matrix("multiclass", self.num_classes):
+        if self.num_classes <= FEW_CLASSES:
             self.confusion_matrix = added_up(self.confusion_matrix, batch.matrix)
         else:
             self.confusion_matrix = add_confusions(

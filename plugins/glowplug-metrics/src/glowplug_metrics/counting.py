@@ -60,7 +60,9 @@ def labels_of(predicted: torch.Tensor, y: torch.Tensor, classes: int) -> Labels:
         >>> labels_of(torch.tensor([[0, 1]]), torch.tensor([[0, 0]]), classes=2).predicted
         tensor([0, 1])
     """
-    predicted, given = predicted.flatten(), y.flatten()
+    given = y
+    if y.ndim > 1:
+        predicted, given = predicted.flatten(), y.flatten()
     target = given.long()
     if target is given and target.is_cpu and _are_classes(target, classes):
         return Labels(predicted, target, None, 0)

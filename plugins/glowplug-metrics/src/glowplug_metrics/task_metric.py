@@ -93,7 +93,7 @@ class TaskMetric(ClassificationMetric):
             ValueError: shapes that do not go together, or another number of classes than before.
             RuntimeError: another kind than before.
         """
-        kind, classes = batch.task(self._is_multilabel)
+        kind, classes = batch.multilabel_task if self._is_multilabel else batch.task
         if kind != self._kind or classes != self._num_classes:
             self._begin((kind, classes))
         return kind
