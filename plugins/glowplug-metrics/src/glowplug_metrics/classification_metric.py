@@ -13,7 +13,7 @@ from glowplug import Metric, MetricUsage, Phase, RemovableEventHandle, identity
 from glowplug.typing import EngineProtocol
 from glowplug_metrics.batch import Batch
 
-__all__ = ["ClassificationMetric", "by_input", "update_together"]
+__all__ = ["ClassificationMetric", "SharedUpdate", "by_input", "update_together"]
 
 
 class ClassificationMetric(Metric):
@@ -87,7 +87,7 @@ class ClassificationMetric(Metric):
         """Let an engine update this metric together with others; see ``glowplug.Metric.add_updates``."""
         if self.input_key is None:
             return super().add_updates(engine, usage)
-        return _shared.setdefault(engine, {}).setdefault(usage, _SharedUpdate()).add(self, engine, usage)
+        return _shared.setdefault(engine, {}).setdefault(usage, SharedUpdate()).add(self, engine, usage)
 
 
 def by_input(metrics: Iterable[Metric]) -> list[list[Any]]:
@@ -133,8 +133,19 @@ def update_together(metrics: Sequence[Any], output: Any) -> None:
         metric.count(batch)
 
 
-class _SharedUpdate:
-    """The handler that updates the metrics of one engine and usage."""
+class SharedUpdate:
+    """The handler that updates the metrics of classification of one engine and usage.
+
+    Example:
+        >>> from glowplug import Engine
+        >>> from glowplug_metrics import Precision, Recall
+        >>> engine = Engine(lambda engine, batch: batch)
+        >>> handles = [metric.attach(engine, type(metric).__name__) for metric in (Precision(), Recall())]
+        >>> print(engine.describe())  # doctest: +ELLIPSIS
+        event ...
+        Events.ITERATION_COMPLETED  metrics          SharedUpdate         metrics (glowplug-metrics ...)
+        ...
+    """
 
     phase = Phase.METRICS
 
@@ -144,6 +155,7 @@ class _SharedUpdate:
     def add(
         self, metric: ClassificationMetric, engine: EngineProtocol, usage: MetricUsage
     ) -> RemovableEventHandle:
+        """Update one more metric; the handle takes it back, and with the last one this handler."""
         if not self.metrics:
             self._handle = engine.add_event_handler(usage.ITERATION_COMPLETED, self)
         self._take([*self.metrics, metric])
@@ -159,6 +171,7 @@ class _SharedUpdate:
         self._lists = by_input(metrics)
 
     def __call__(self, engine: EngineProtocol) -> None:
+        """Update all of them with the engine's output."""
         for those in self._lists:
             metrics = [metric for metric in those if metric.takes_output(engine)]
             if metrics:
@@ -185,4 +198,4 @@ def _take_output(metrics: list[ClassificationMetric], output: Any) -> None:
             metric.update(part)
 
 
-_shared: WeakKeyDictionary[EngineProtocol, dict[MetricUsage, _SharedUpdate]] = WeakKeyDictionary()
+_shared: WeakKeyDictionary[EngineProtocol, dict[MetricUsage, SharedUpdate]] = WeakKeyDictionary()
