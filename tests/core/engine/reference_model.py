@@ -404,6 +404,8 @@ class ReferenceEngine:
             return
         if length != self.data.length or self.data.is_one_shot:
             raise ValueError
+        if -1 in self.batches[:used]:  # what is skipped is read
+            raise ScriptedError("data")
         self.batches, self.used = self.batches[used:], used
 
     def has_a_batch(self):

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from glowplug import Engine, Events
+from glowplug import Engine, Events, RunOutcome
 
 
 @pytest.fixture
@@ -419,3 +419,22 @@ def test_load_into_an_interrupted_engine(identity, batches):
     identity.run([1, 2, 3])
     assert seen == [[1], [1, 2, 3]]
     assert (identity.state.epoch, identity.state.iteration) == (3, 9)
+
+
+def test_data_that_fails_where_it_is_skipped(identity, unsized):
+    """An error of the data on the way to where a loaded state stands is raised like any other."""
+
+    def broken():
+        yield 1
+        raise OSError("disk gone")
+
+    class Broken:
+        __iter__ = staticmethod(broken)
+
+    identity.add_event_handler(Events.ITERATION_COMPLETED(once=2), identity.terminate)
+    identity.run(unsized(1, 2, 3), max_epochs=1)
+    other = Engine(lambda engine, batch: batch)
+    other.load_state_dict(identity.state_dict())
+    with pytest.raises(OSError, match="disk gone"):
+        other.run(Broken())
+    assert (other.state.outcome, other.state.iteration) == (RunOutcome.FAILED, 2)
