@@ -365,10 +365,8 @@ def _row(scalars: Mapping[str, float], step: int, timestamp: float) -> tuple[Map
 def _number(value: Any) -> Any:
     try:
         return value if type(value) in PLAIN else float(value)
-    except (
-        TypeError,
-        ValueError,
-    ):  # the sink says what it thinks of it; the other records of its batch can be written
+    except (TypeError, ValueError):
+        # The sink says what it thinks of it; the other records of its batch can be written.
         return value
 
 

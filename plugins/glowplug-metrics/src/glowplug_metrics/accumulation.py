@@ -102,6 +102,12 @@ class VariableAccumulation(Metric):
         """Return the accumulator and the number of examples; over several processes the sum of each."""
         return self.accumulator, self.num_examples
 
+    def _mean(self) -> torch.Tensor:
+        """Return what was accumulated per example, for subclasses whose operation is a sum."""
+        if self.num_examples == 0:
+            raise NotComputableError(f"{type(self).__name__} has seen no example since it was reset")
+        return self.accumulator / self.num_examples
+
 
 class Average(VariableAccumulation):
     """The mean of a number or tensor over the examples (M-082).
@@ -135,9 +141,7 @@ class Average(VariableAccumulation):
         Raises:
             NotComputableError: there has been no example.
         """
-        if self.num_examples == 0:
-            raise NotComputableError("Average has seen no example since it was reset")
-        return self.accumulator / self.num_examples
+        return self._mean()
 
 
 class GeometricAverage(VariableAccumulation):
@@ -172,6 +176,4 @@ class GeometricAverage(VariableAccumulation):
         Raises:
             NotComputableError: there has been no example.
         """
-        if self.num_examples == 0:
-            raise NotComputableError("GeometricAverage has seen no example since it was reset")
-        return (self.accumulator / self.num_examples).exp()
+        return self._mean().exp()
