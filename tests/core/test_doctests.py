@@ -13,16 +13,7 @@ import pytest
 import glowplug
 
 # Those that need torch are run where their other tests are; __main__ is the command.
-NEED_TORCH = {
-    "metric",
-    "metric_arithmetic",
-    "metric_state",
-    "metric_sync",
-    "metrics_lambda",
-    "supervised",
-    "tbptt",
-    "usages",
-}
+NEED_TORCH = {"metrics", "supervised"}
 MODULES = [
     name
     for _, name, _ in pkgutil.walk_packages(glowplug.__path__, "glowplug.")
@@ -41,7 +32,7 @@ def test_examples(name):
     assert results.failed == 0
 
 
-@pytest.mark.parametrize("name", ["dispatch", "engine", "events", "handles", "state"])
+@pytest.mark.parametrize("name", ["engine", "events", "handles", "state"])
 def test_modules_have_examples(name):
     """The modules that a newcomer reads first do have examples."""
     module = importlib.import_module(f"glowplug.{name}")

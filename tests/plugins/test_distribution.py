@@ -20,6 +20,7 @@ LIBRARIES = {
     "glowplug-mlflow": {"mlflow", "mlflow-skinny", "scikit-learn", "tqdm"},
     "glowplug-progress": {"tqdm"},
     "glowplug-tensorboard": {"tensorboard"},
+    "glowplug-testing": {"pytest"},
     "glowplug-torchmetrics": {"torchmetrics"},
 }
 PUBLIC = {

@@ -11,8 +11,8 @@ from types import FunctionType
 import pytest
 
 from glowplug import Metric
-from glowplug.missing import FIRST_PARTY
 from glowplug.plugins import Registry
+from glowplug.plugins._suggest import FIRST_PARTY
 
 HEAVY = (
     "torch",

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from glowplug import __version__
-from glowplug.new_project import KINDS
+from glowplug.cli._new import KINDS
 
 if find_spec("copier") is None:
     pytest.skip("needs copier", allow_module_level=True)

@@ -11,8 +11,8 @@ import pytest
 
 from glowplug import hookspecs, testing
 from glowplug.hookspecs import API_VERSION, HANDLER_KINDS
-from glowplug.loading import HOOKS
-from glowplug.loggers.logger import SINKS
+from glowplug.loggers._logger import SINKS
+from glowplug.plugins._loading import HOOKS
 
 PAGE = Path(__file__).parents[2] / "docs" / "writing-plugins.md"
 FENCE = re.compile(r"(?P<before>[^\n]*)\n+```(?P<language>\w+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)

@@ -4,27 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from glowplug.dispatch import Phase
 from glowplug.engine import Engine
+from glowplug.engine._optional import Fault
 from glowplug.events import CallableEventWithFilter, EventEnum, Events, EventsList
-from glowplug.faults import Fault
 from glowplug.handles import RemovableEventHandle
+from glowplug.phase import Phase
 from glowplug.state import RunOutcome, State
 
 if TYPE_CHECKING:
     from glowplug.exceptions import GlowplugWarning, NotComputableError
-    from glowplug.metric import Metric, identity
-    from glowplug.metric_sync import reinit__is_reduced, sync_all_reduce
-    from glowplug.metrics_lambda import MetricsLambda
-    from glowplug.supervised import (
-        convert_tensor,
-        create_supervised_evaluator,
-        create_supervised_trainer,
-        supervised_evaluation_step,
-        supervised_training_step,
-    )
-    from glowplug.tbptt import Tbptt_Events, TbpttEvents, create_supervised_tbptt_trainer
-    from glowplug.usages import (
+    from glowplug.metrics._metric import Metric, identity
+    from glowplug.metrics._metrics_lambda import MetricsLambda
+    from glowplug.metrics._reduce import reinit__is_reduced, sync_all_reduce
+    from glowplug.metrics._usage import (
         BatchFiltered,
         BatchWise,
         EpochWise,
@@ -33,6 +25,14 @@ if TYPE_CHECKING:
         RunningEpochWise,
         SingleEpochRunningBatchWise,
     )
+    from glowplug.supervised import (
+        convert_tensor,
+        create_supervised_evaluator,
+        create_supervised_trainer,
+        supervised_evaluation_step,
+        supervised_training_step,
+    )
+    from glowplug.supervised._tbptt import Tbptt_Events, TbpttEvents, create_supervised_tbptt_trainer
 
 __version__ = "0.1.0"
 
@@ -73,28 +73,28 @@ __all__ = [
 
 # Most of these need torch, whose import takes seconds, so they are imported when first asked for (PEP 562).
 _LAZY = {
-    "BatchFiltered": "glowplug.usages",
-    "BatchWise": "glowplug.usages",
-    "EpochWise": "glowplug.usages",
+    "BatchFiltered": "glowplug.metrics._usage",
+    "BatchWise": "glowplug.metrics._usage",
+    "EpochWise": "glowplug.metrics._usage",
     "GlowplugWarning": "glowplug.exceptions",
-    "Metric": "glowplug.metric",
-    "MetricUsage": "glowplug.usages",
-    "MetricsLambda": "glowplug.metrics_lambda",
+    "Metric": "glowplug.metrics._metric",
+    "MetricUsage": "glowplug.metrics._usage",
+    "MetricsLambda": "glowplug.metrics._metrics_lambda",
     "NotComputableError": "glowplug.exceptions",
-    "RunningBatchWise": "glowplug.usages",
-    "RunningEpochWise": "glowplug.usages",
-    "SingleEpochRunningBatchWise": "glowplug.usages",
-    "TbpttEvents": "glowplug.tbptt",
-    "Tbptt_Events": "glowplug.tbptt",
+    "RunningBatchWise": "glowplug.metrics._usage",
+    "RunningEpochWise": "glowplug.metrics._usage",
+    "SingleEpochRunningBatchWise": "glowplug.metrics._usage",
+    "TbpttEvents": "glowplug.supervised._tbptt",
+    "Tbptt_Events": "glowplug.supervised._tbptt",
     "convert_tensor": "glowplug.supervised",
     "create_supervised_evaluator": "glowplug.supervised",
-    "create_supervised_tbptt_trainer": "glowplug.tbptt",
+    "create_supervised_tbptt_trainer": "glowplug.supervised._tbptt",
     "create_supervised_trainer": "glowplug.supervised",
-    "identity": "glowplug.metric",
-    "reinit__is_reduced": "glowplug.metric_sync",
+    "identity": "glowplug.metrics._metric",
+    "reinit__is_reduced": "glowplug.metrics._reduce",
     "supervised_evaluation_step": "glowplug.supervised",
     "supervised_training_step": "glowplug.supervised",
-    "sync_all_reduce": "glowplug.metric_sync",
+    "sync_all_reduce": "glowplug.metrics._reduce",
 }
 
 

@@ -8,8 +8,9 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from glowplug import __version__, cli, doctor, probe
-from glowplug.home import home_folder, spool_folder
+from glowplug import __version__, cli
+from glowplug.cli import _doctor, _subprocess
+from glowplug.loggers._spool import home_folder, spool_folder
 
 needs_torch = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None, reason="without torch the core itself is not well"
@@ -84,8 +85,8 @@ def test_torch_that_is_broken(site, monkeypatch):
     """A torch that cannot be imported is an error with its last words, and nothing of it reaches this process."""
     (site.folder / "torch.py").write_text("raise OSError('libcudart.so is missing')")
     monkeypatch.setenv("PYTHONPATH", str(site.folder))
-    monkeypatch.setattr(doctor, "_version", lambda distribution: "2.13.0")
-    (finding,) = [finding for finding in doctor.examine_core(torch=True) if finding["name"] == "devices"]
+    monkeypatch.setattr(_doctor, "_version", lambda distribution: "2.13.0")
+    (finding,) = [finding for finding in _doctor.examine_core(torch=True) if finding["name"] == "devices"]
     assert finding["status"] == "error"
     assert finding["message"] == "torch cannot be used (exit code 1): OSError: libcudart.so is missing"
 
@@ -117,7 +118,7 @@ def test_requirements_that_are_not_met(site):
 @pytest.mark.parametrize("name", ["acme-aaa", "acme-zzz"])
 def test_P1_checks_that_fail_themselves(site, monkeypatch, name, body, found):
     """Checks that hang, end the interpreter or raise are one error each; the plugin loads, and the others are asked."""
-    monkeypatch.setattr(probe, "LOAD_SECONDS", 5.0)
+    monkeypatch.setattr(_subprocess, "LOAD_SECONDS", 5.0)
     site.add(name, CHECK + body)
     site.add("acme-mmm", f"{CHECK}return [Check('token', 'ok', 'valid')]\n")
     _, plugins = told("--time-limit", "1")
@@ -150,7 +151,7 @@ def test_spool_folder_that_cannot_be_written(tmp_path, monkeypatch):
     assert core["spool folder"]["status"] == "error"
     assert "set GLOWPLUG_HOME to a folder that can be written" in core["spool folder"]["remedy"]
     monkeypatch.setenv("GLOWPLUG_HOME", str(tmp_path))
-    monkeypatch.setattr(doctor, "_LOW_SPACE", 2**80)
+    monkeypatch.setattr(_doctor, "_LOW_SPACE", 2**80)
     core, _ = told()
     assert core["spool folder"]["status"] == "warning"
 

@@ -5,10 +5,10 @@ import abc
 import pytest
 
 from glowplug import EventEnum, Events, Phase
+from glowplug.cli._lint import SINK_ARGUMENTS, inspect_offer
 from glowplug.hookspecs import EventSpec, HandlerSpec, MetricSpec
-from glowplug.inspection import SINK_ARGUMENTS, inspect_offer
 from glowplug.loggers import Logger
-from glowplug.loggers.logger import SINKS
+from glowplug.loggers._logger import SINKS
 
 TARGET = "acme_noise.handler:Shout"
 LOGGER = HandlerSpec("Shout", TARGET, "logger")

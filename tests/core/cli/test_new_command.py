@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from glowplug import cli
-from glowplug.new_project import create_project
+from glowplug.cli._new import create_project
 
 
 def call(*arguments):

@@ -10,8 +10,9 @@ import time
 import pytest
 from click.testing import CliRunner
 
-from glowplug import cli, probe
-from glowplug.discovery import describe_entry_points
+from glowplug import cli
+from glowplug.cli import _subprocess
+from glowplug.plugins._discovery import describe_entry_points
 
 API = "GLOWPLUG_API = 1\n"
 
@@ -45,7 +46,7 @@ def listed():
 
 def reported(site):
     """Return the reports on the plugins of the folder, by distribution."""
-    reports = probe.report_plugins(describe_entry_points(site.entry_points(), {}))
+    reports = _subprocess.report_plugins(describe_entry_points(site.entry_points(), {}))
     return {report.distribution: report for report in reports}
 
 
@@ -192,7 +193,7 @@ def test_P1_plugin_that_ends_the_interpreter(site, name, source, cause):
 @pytest.mark.parametrize("name", ["acme-aaa", "acme-zzz"])
 def test_P1_plugin_that_never_ends_its_import(site, monkeypatch, name):
     """The plugin that hangs is the one that is shown as failed, after the time limit."""
-    monkeypatch.setattr(probe, "LOAD_SECONDS", 2.0)
+    monkeypatch.setattr(_subprocess, "LOAD_SECONDS", 2.0)
     site.add_handler("acme-mmm", "Healthy")
     site.add(name, "import time; time.sleep(60)")
     started = time.monotonic()

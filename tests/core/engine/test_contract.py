@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from glowplug import Engine, Events, Phase, RemovableEventHandle
-from glowplug.testing import EngineContract, FakeEngine
+from glowplug.testing import FakeEngine
+from glowplug_testing import EngineContract
 
 
 class TestFakeEngine(EngineContract):

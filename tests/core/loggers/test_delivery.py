@@ -8,7 +8,7 @@ import pytest
 
 from glowplug import Engine, Events, RunOutcome
 from glowplug.loggers import Counts, Logger
-from glowplug.loggers.delivery import Delivery
+from glowplug.loggers._delivery import Delivery
 
 
 class Faulty(Logger):
@@ -156,7 +156,7 @@ def test_L1_a_hanging_backend_costs_a_bounded_wait(hangs_in, caplog):
 def test_warning_is_limited_to_one_a_minute(caplog, monkeypatch):
     """Many failures give one warning; the next one comes a minute later, and close says the total."""
     now = [1000.0]
-    monkeypatch.setattr("glowplug.loggers.delivery.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("glowplug.loggers._delivery.time.monotonic", lambda: now[0])
     logger = Faulty("write")
     for _ in range(3):
         logger.log_scalars({}, 1)

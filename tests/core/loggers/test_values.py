@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glowplug.loggers.values import Flattened, resolve, snapshot
+from glowplug.loggers._snapshot import Flattened, resolve, snapshot
 
 np = pytest.importorskip("numpy")
 torch = pytest.importorskip("torch")

@@ -5,9 +5,9 @@ import sys
 import pytest
 
 import glowplug
-from glowplug import discovery
-from glowplug.discovery import describe_entry_points, installed_plugins
 from glowplug.exceptions import PluginIncompatibleError, PluginLoadError
+from glowplug.plugins import _discovery
+from glowplug.plugins._discovery import describe_entry_points, installed_plugins
 
 
 def described(site, **settings):
@@ -103,7 +103,7 @@ def test_plugin_for_this_core_is_compatible(site, requires):
 
 def test_development_version_of_the_core_counts_by_its_number(site, monkeypatch):
     """Who works on the core itself can use the plugins that are made for what it will be."""
-    monkeypatch.setattr(discovery, "__version__", "0.3.0.dev1")
+    monkeypatch.setattr(_discovery, "__version__", "0.3.0.dev1")
     site.add("acme-noise", requires=["glowplug>=0.2,<2"])
     assert described(site)[0].loadable
 

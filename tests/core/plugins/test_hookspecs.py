@@ -9,8 +9,8 @@ import pytest
 
 from glowplug import hookspecs
 from glowplug.hookspecs import Check, EventSpec, HandlerSpec, MetricSpec
-from glowplug.loading import HOOKS
 from glowplug.plugins import Registry
+from glowplug.plugins._loading import HOOKS
 
 
 @pytest.mark.parametrize("spec", [HandlerSpec, MetricSpec, EventSpec])

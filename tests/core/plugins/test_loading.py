@@ -109,7 +109,7 @@ GOOD = {
     + f"@hookimpl(specname='glowplug_handlers')\ndef handlers(): return [{SPEC}]",
     "optional hook": IMPORTS + f"def glowplug_handlers(): return [{SPEC}]\n"
     "@hookimpl(optionalhook=True)\ndef glowplug_of_tomorrow(): pass",
-    "helper of that prefix from elsewhere": "from glowplug.loading import one_line as glowplug_helper\n"
+    "helper of that prefix from elsewhere": "from glowplug.plugins._loading import one_line as glowplug_helper\n"
     + IMPORTS
     + f"def glowplug_handlers(): return [{SPEC}]",
 }

@@ -57,11 +57,11 @@ def test_tools_may_probe_the_modules(installed, module, name):
 
 def test_private_names_do_not_load_the_plugins(monkeypatch):
     """A probe for a dunder name loads nothing."""
-    from glowplug import plugins
+    from glowplug.plugins import _registry
 
-    monkeypatch.setattr(plugins, "_registry", None)
+    monkeypatch.setattr(_registry, "_registry", None)
     assert not hasattr(glowplug.handlers, "__wrapped__")
-    assert plugins._registry is None
+    assert _registry._registry is None
 
 
 def test_dir_lists_the_names(installed):

@@ -14,7 +14,7 @@ from glowplug.exceptions import (
     PluginLoadError,
     PluginNotFoundError,
 )
-from glowplug.plugins import Registry, get_registry, to_scalar, use_registry
+from glowplug.plugins import Registry, _registry, get_registry, to_scalar, use_registry
 
 BROKEN = "raise RuntimeError('no licence')"
 SCALAR = "GLOWPLUG_API = 1\ndef glowplug_to_scalar(value):\n    "
@@ -29,7 +29,7 @@ def registry_of(site, **settings):
 def fresh_process(site, monkeypatch):
     """A process that has not loaded its plugins yet, and in which only those of the test may load."""
     monkeypatch.setenv("GLOWPLUG_PLUGINS", "acme-*")
-    monkeypatch.setattr(plugins, "_registry", None)
+    monkeypatch.setattr(_registry, "_registry", None)
     return site
 
 
@@ -196,7 +196,7 @@ def test_warning_made_an_error_leaves_the_registry_loaded(fresh_process):
 
 def test_slow_import_is_warned_of(site, monkeypatch):
     """A plugin module that everybody waits for works, and its name and distribution are told."""
-    monkeypatch.setattr(plugins, "SLOW_IMPORT_SECONDS", 0.05)
+    monkeypatch.setattr(_registry, "SLOW_IMPORT_SECONDS", 0.05)
     site.add("acme-noise", "import time; time.sleep(0.1); GLOWPLUG_API = 1")
     registry = registry_of(site)
     with pytest.warns(
@@ -233,10 +233,10 @@ def test_plugins_are_loaded_once_however_many_threads_need_them(fresh_process):
 
 def test_use_registry_is_undone(site):
     """Another registry stands in for the process's own one inside the block only."""
-    before = plugins._registry
+    before = _registry._registry
     with use_registry(Registry([])) as registry:
         assert get_registry() is registry
-    assert plugins._registry is before
+    assert _registry._registry is before
 
 
 def test_to_scalar_takes_the_first_answer(site):

@@ -3,8 +3,8 @@
 import pytest
 
 from glowplug import Events
-from glowplug.testing import HandlerCase, HandlerContract
 from glowplug_early_stopping import EarlyStopping
+from glowplug_testing import HandlerCase, HandlerContract
 
 
 class TestEarlyStopping(HandlerContract):

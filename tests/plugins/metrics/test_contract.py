@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from glowplug.testing import MetricCase, MetricContract
 from glowplug_metrics import Accuracy, Loss, RunningAverage
+from glowplug_testing import MetricCase, MetricContract
 
 SIZES = (4, 1, 7)
 torch_random = torch.Generator().manual_seed(0)

@@ -4,7 +4,6 @@ import pytest
 import torch
 from sklearn import metrics as reference
 
-from glowplug.testing import MetricCase, MetricContract
 from glowplug_metrics import (
     F1,
     ClassificationReport,
@@ -16,6 +15,7 @@ from glowplug_metrics import (
     TopKCategoricalAccuracy,
     mIoU,
 )
+from glowplug_testing import MetricCase, MetricContract
 
 random = torch.Generator().manual_seed(0)
 SIZES = (9, 1, 14)

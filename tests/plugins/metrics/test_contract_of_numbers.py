@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from glowplug.testing import MetricCase, MetricContract
 from glowplug_metrics import (
     ROC_AUC,
     Average,
@@ -14,6 +13,7 @@ from glowplug_metrics import (
     MetricGroup,
     RootMeanSquaredError,
 )
+from glowplug_testing import MetricCase, MetricContract
 
 random = torch.Generator().manual_seed(0)
 # Each batch has both labels, without which there is no curve.

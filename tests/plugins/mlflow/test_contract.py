@@ -5,8 +5,8 @@ import sqlite3
 import mlflow
 import pytest
 
-from glowplug.testing import LoggerCase, LoggerContract
 from glowplug_mlflow import MLflowLogger
+from glowplug_testing import LoggerCase, LoggerContract
 
 QUERY = "SELECT key, step, value, is_nan FROM metrics WHERE run_uuid = ? ORDER BY rowid"
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from glowplug.testing import HandlerCase, HandlerContract, SaveHandlerCase, SaveHandlerContract
 from glowplug_model_checkpoint import Checkpoint, DiskSaver, ModelCheckpoint
+from glowplug_testing import HandlerCase, HandlerContract, SaveHandlerCase, SaveHandlerContract
 
 PLUGIN = "glowplug_model_checkpoint._plugin"
 

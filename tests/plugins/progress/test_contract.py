@@ -4,8 +4,8 @@ import io
 
 import pytest
 
-from glowplug.testing import HandlerCase, HandlerContract
 from glowplug_progress import ProgressBar
+from glowplug_testing import HandlerCase, HandlerContract
 
 
 class TestProgressBar(HandlerContract):

@@ -3,8 +3,8 @@
 import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from glowplug.testing import LoggerCase, LoggerContract
 from glowplug_tensorboard import TensorboardLogger
+from glowplug_testing import LoggerCase, LoggerContract
 
 
 def scalars_in(folder):

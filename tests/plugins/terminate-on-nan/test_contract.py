@@ -2,8 +2,8 @@
 
 import pytest
 
-from glowplug.testing import HandlerCase, HandlerContract
 from glowplug_terminate_on_nan import TerminateOnNan
+from glowplug_testing import HandlerCase, HandlerContract
 
 
 class TestTerminateOnNan(HandlerContract):

@@ -5,7 +5,7 @@ import torch
 import torchmetrics
 from torchmetrics.classification import MulticlassAUROC, MulticlassF1Score
 
-from glowplug.testing import MetricCase, MetricContract
+from glowplug_testing import MetricCase, MetricContract
 from glowplug_torchmetrics import TorchMetric
 
 random = torch.Generator().manual_seed(0)

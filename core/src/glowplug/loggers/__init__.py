@@ -1,7 +1,8 @@
 """Loggers, and the log handlers that work with any of them."""
 
-from glowplug.loggers.delivery import Counts, OnError
-from glowplug.loggers.log_handlers import (
+from glowplug.loggers._delivery import Counts, OnError
+from glowplug.loggers._logger import Logger
+from glowplug.loggers._output_handler import (
     GradsHistHandler,
     GradsScalarHandler,
     OptimizerParamsHandler,
@@ -9,9 +10,8 @@ from glowplug.loggers.log_handlers import (
     WeightsHistHandler,
     WeightsScalarHandler,
 )
-from glowplug.loggers.logger import Logger
-from glowplug.loggers.steps import global_step_from_engine
-from glowplug.loggers.values import flatten_params
+from glowplug.loggers._snapshot import flatten_params
+from glowplug.loggers._step import global_step_from_engine
 
 __all__ = [
     "Counts",

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from glowplug.exceptions import NotComputableError
-    from glowplug.metric import Metric, identity
-    from glowplug.metric_sync import reinit__is_reduced, sync_all_reduce
-    from glowplug.metrics_lambda import MetricsLambda
-    from glowplug.usages import (
+    from glowplug.metrics._metric import Metric, identity
+    from glowplug.metrics._metrics_lambda import MetricsLambda
+    from glowplug.metrics._reduce import reinit__is_reduced, sync_all_reduce
+    from glowplug.metrics._usage import (
         BatchFiltered,
         BatchWise,
         EpochWise,

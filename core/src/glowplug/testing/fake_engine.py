@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from glowplug.dispatch import Channel, Dispatcher
+from glowplug.engine._handler_table import Channel, HandlerTable
 from glowplug.events import AnyEvent, EventEnum, Events
 from glowplug.handles import RemovableEventHandle
 from glowplug.state import RunOutcome
 from glowplug.typing import EngineProtocol
 
 
-class FakeEngine(Dispatcher):
+class FakeEngine(HandlerTable):
     """Registers handlers as an engine does, fires what the test says, and records what handlers did.
 
     It is a verified fake: one contract runs against it and against ``Engine``.

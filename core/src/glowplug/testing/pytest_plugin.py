@@ -8,9 +8,9 @@ from types import ModuleType
 
 import pytest
 
-from glowplug.discovery import InstalledPlugin
-from glowplug.loading import Plugin
 from glowplug.plugins import Registry, use_registry
+from glowplug.plugins._discovery import InstalledPlugin
+from glowplug.plugins._loading import Plugin
 from glowplug.testing.fake_engine import FakeEngine
 
 __all__ = ["LocalRegistry", "fake_engine", "plugin_manager"]

@@ -6,7 +6,7 @@ import pytest
 from acme_glowplug_jsonl import JsonLinesLogger
 
 from glowplug import Engine, Events, RunOutcome
-from glowplug.testing import LoggerCase, LoggerContract
+from glowplug_testing import LoggerCase, LoggerContract
 
 
 def read_lines(path, kind):

@@ -10,7 +10,7 @@ import wandb
 from acme_glowplug_wandb import WandbLogger
 
 from glowplug import Engine, Events, RunOutcome
-from glowplug.testing import LoggerCase, LoggerContract
+from glowplug_testing import LoggerCase, LoggerContract
 
 OWN = ("_", "glowplug/")
 

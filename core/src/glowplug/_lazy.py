@@ -1,0 +1,40 @@
+"""Lazy exports: names that a module imports when they are first requested (PEP 562)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+__all__ = ["lazy_exports"]
+
+
+def lazy_exports(
+    package: str, homes: Mapping[str, tuple[str, ...]]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return ``__getattr__`` and ``__dir__`` for a package whose names live in other modules.
+
+    Args:
+        package: The ``__name__`` of the package.
+        homes: The names that each module holds.
+
+    Example:
+        >>> __getattr__, __dir__ = lazy_exports(__name__, {"glowplug.handles": ("RemovableEventHandle",)})
+        >>> __getattr__("RemovableEventHandle").__name__
+        'RemovableEventHandle'
+    """
+    home_of = {name: home for home, names in homes.items() for name in names}
+
+    def __getattr__(name: str) -> Any:  # noqa: N807 - the hook of PEP 562
+        if name not in home_of:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(import_module(home_of[name]), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    def __dir__() -> list[str]:  # noqa: N807 - the same
+        module = sys.modules[package]
+        return sorted({*vars(module), *module.__all__})
+
+    return __getattr__, __dir__

@@ -1,0 +1,15 @@
+"""The command ``glowplug``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from glowplug._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from glowplug.cli._plugins import main
+
+__all__ = ["main"]
+
+# The subprocess that loads plugins is part of this package and must not import click.
+__getattr__, __dir__ = lazy_exports(__name__, {"glowplug.cli._plugins": ("main",)})

@@ -1,0 +1,25 @@
+"""The engine and the table of its handlers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from glowplug.engine._call import describe_handler
+from glowplug.engine._engine import Engine
+from glowplug.engine._handler_table import HandlerTable
+from glowplug.engine._optional import Fault
+
+__all__ = ["Engine", "Fault", "HandlerTable", "describe_handler"]
+
+# Tracebacks, pickles and the engine's logger show the public path.
+for _exported in (Engine, Fault, HandlerTable):
+    _exported.__module__ = __name__
+
+
+def __getattr__(name: str) -> Any:
+    # Scripts written for ignite import the factories and the events from ignite.engine.
+    import glowplug
+
+    if name in glowplug.__all__:
+        return getattr(glowplug, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

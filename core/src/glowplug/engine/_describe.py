@@ -1,0 +1,109 @@
+"""What is attached to an engine, as a table: plain text for terminals, HTML for notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from io import StringIO
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from glowplug.engine._call import describe_handler, owner_of
+from glowplug.engine._handler_table import Channel, Registration
+from glowplug.events import Between, EventFilter, Every, Once
+from glowplug.plugins import Registry, get_registry
+
+EMPTY = "Nothing is attached to this engine."
+WIDTH = 10_000
+"""Columns of the page that the table is set on: more than any table takes, so that nothing is wrapped or cut."""
+
+
+class Row(NamedTuple):
+    """One handler at one event."""
+
+    event: str
+    phase: str
+    filter: str
+    handler: str
+    origin: str
+
+
+COLUMNS = ("event", "phase", "filter", "handler", "from")
+
+
+def rows_of(channels: Iterable[Channel]) -> list[Row]:
+    """Return a row for each registration, in the order in which a firing runs them.
+
+    Args:
+        channels: the events of an engine, in the order in which they are to be shown.
+
+    Returns:
+        The rows. The plugins are loaded only where there are any.
+    """
+    found = [each for channel in channels for each in channel.registrations]
+    if not found:
+        return []
+    registry = get_registry()
+    return [_row(registration, registry) for registration in found]
+
+
+def as_text(rows: Sequence[Row]) -> str:
+    """Return rows as aligned columns, without colours.
+
+    Example:
+        >>> print(as_text([Row("Events.STARTED", "user", "", "greet", "__main__")]))
+        event           phase  filter  handler  from
+        Events.STARTED  user           greet    __main__
+    """
+    if not rows:
+        return EMPTY
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in COLUMNS:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*map(Text, row))  # a plain string would be read as markup
+    page = StringIO()
+    Console(file=page, width=WIDTH, color_system=None, force_terminal=False).print(table)
+    return "\n".join(line.rstrip() for line in page.getvalue().splitlines())
+
+
+def as_html(rows: Sequence[Row]) -> str:
+    """Return rows as an HTML table, whatever their texts hold.
+
+    Example:
+        >>> as_html([])
+        '<p>Nothing is attached to this engine.</p>'
+    """
+    if not rows:
+        return f"<p>{EMPTY}</p>"
+    head = "".join(f"<th>{column}</th>" for column in COLUMNS)
+    body = "\n".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+
+
+def _row(registration: Registration, registry: Registry) -> Row:
+    return Row(
+        event=str(registration.key),
+        phase=registration.phase.name.lower(),
+        filter=_describe_filter(registration.filter),
+        handler=describe_handler(registration.handler),
+        origin=_origin(registration.handler, registry),
+    )
+
+
+def _describe_filter(event_filter: EventFilter | None) -> str:
+    if event_filter is None:
+        return ""
+    known = isinstance(event_filter, (Every, Once, Between))
+    return str(event_filter) if known else f"event_filter={describe_handler(event_filter)}"
+
+
+def _origin(handler: object, registry: Registry) -> str:
+    owner = owner_of(handler)
+    plugin = registry.origin_of(owner)
+    if plugin is not None:
+        return f"{plugin.name} ({plugin.distribution} {plugin.version})"
+    return getattr(owner, "__module__", None) or type(owner).__module__

@@ -1,0 +1,464 @@
+"""The handler table: what is registered for each event, in which order, and how it is called.
+
+Everything that can be decided once is decided at registration: whether the handler takes the engine, which arguments
+it gets, which filter guards it. What is left for a firing is one tuple of ``(call, only)`` pairs per event.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import weakref
+from collections.abc import Callable
+from types import MethodType
+from typing import Any, Literal, TypeVar
+
+from glowplug.engine._call import Call, Key, compile_call, unwrap
+from glowplug.engine._handler_state import StatefulHandlers
+from glowplug.engine._optional import Fault, Guard, attach_optional, guard_of_attach, runs_others
+from glowplug.events import (
+    AnyEvent,
+    CallableEventWithFilter,
+    EventEnum,
+    EventFilter,
+    Events,
+    EventsList,
+    Every,
+)
+from glowplug.handles import RemovableEventHandle
+from glowplug.phase import Phase
+from glowplug.state import COUNTERS, State
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+_BUILT_IN = tuple((event, COUNTERS.get(event)) for event in Events)
+
+
+class Registration:
+    """One handler at one event: its own identity, so that a handle removes this one and no other (E-035)."""
+
+    _order = itertools.count()
+
+    def __init__(
+        self,
+        handler: Callable[..., Any],
+        key: Key,
+        event_filter: EventFilter | None,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        guard: Guard | None = None,
+    ) -> None:
+        self.handler = handler
+        self.key = key
+        self.filter = event_filter
+        self.args = args
+        self.kwargs = kwargs
+        self.phase = phase_of(handler)
+        self.order = next(self._order)
+        self.guard = guard
+        self._compile()
+
+    def _compile(self) -> None:
+        self.call = compile_call(self.handler, self.key, self.args, self.kwargs)
+        self.test = self.filter
+        if self.guard is not None:
+            self.call = self.guard.around(self.call, self.key)
+            self.test = self.filter and self.guard.around(self.filter, self.key)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("call", "test")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._compile()
+
+    @property
+    def only(self) -> int | EventFilter | None:
+        """What decides on the call: nothing, the divisor of a plain ``every``, or a function."""
+        return self.filter.every if isinstance(self.filter, Every) else self.test
+
+    def runs(self, handler: object) -> bool:
+        """Whether this is a registration of that handler."""
+        return self.handler is handler or (isinstance(handler, MethodType) and self.handler == handler)
+
+
+class Channel:
+    """One event of one engine: its registrations, and what a firing reads.
+
+    Args:
+        key: the event.
+        counter: the state attribute that counts it; ``None``: its firings are counted here (E-067).
+    """
+
+    registrations: tuple[Registration, ...] = ()
+    calls: tuple[tuple[Call, int | EventFilter | None], ...] = ()
+    unfiltered: tuple[Call, ...] = ()  # the same calls, if none of them has a filter
+    firings = 0
+    seen = due = -1  # the counter of the last firing, and the next one at which a filter lets a handler run
+
+    def __init__(self, key: Key, counter: str | None = None) -> None:
+        self.key = key
+        self.counter = counter
+        # Whether there are any calls: for an event that nobody listens to, all that the loop reads. Of what an object
+        # holds, Python finds its own attributes fastest, and tests True and False fastest.
+        self.heard = False
+
+    def change(self, registrations: tuple[Registration, ...]) -> None:
+        """Take other registrations; a firing under way goes on with those that it began with (E-037)."""
+        self.registrations = tuple(sorted(registrations, key=lambda r: (r.phase, r.order)))
+        self.calls = tuple((r.call, r.only) for r in self.registrations)
+        filtered = any(only is not None for _, only in self.calls)
+        self.unfiltered = () if filtered else tuple(call for call, _ in self.calls)
+        self.heard = bool(self.calls)
+        self.seen = self.due = -1
+
+    def next_due(self, counter: int) -> int:
+        """Return the next counter at which a handler may have to run."""
+        steps = [only for _, only in self.calls if only.__class__ is int]
+        if len(steps) < len(self.calls):
+            return counter + 1
+        return min(((counter // step + 1) * step for step in steps), default=counter + 1)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("calls", "unfiltered")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.change(self.registrations)
+
+
+class HandlerTable:
+    """Registers handlers and fires events: what an engine is without its loop.
+
+    ``Engine`` adds the loop to it, ``glowplug.testing.FakeEngine`` a way to fire by hand.
+    """
+
+    def __init__(self) -> None:
+        self.state = State()
+        self.last_event_name: CallableEventWithFilter | str | None = None
+        self._channels: dict[Key, Channel] = {event: Channel(event, counter) for event, counter in _BUILT_IN}
+        self._stateful = StatefulHandlers()
+        self.faults: tuple[Fault, ...] = ()
+
+    # Registration
+
+    def register_events(
+        self, *event_names: EventEnum | str, event_to_attr: dict[Any, str] | None = None
+    ) -> None:
+        """Make further events known to this engine (E-080).
+
+        Args:
+            *event_names: members of an :class:`EventEnum`, or strings.
+            event_to_attr: the state attribute that counts each event; created with 0 where absent. Filters on an
+                event without one count its firings. The engine does not change these counters, you do (E-082).
+
+        Raises:
+            TypeError: a name that is neither.
+            ValueError: ``event_to_attr`` is no dict.
+
+        Example:
+            >>> from glowplug import Engine, EventEnum
+            >>> class Backprop(EventEnum):
+            ...     STARTED = "backprop_started"
+            >>> engine = Engine(lambda engine, batch: engine.fire_event(Backprop.STARTED))
+            >>> engine.register_events(Backprop.STARTED, event_to_attr={Backprop.STARTED: "backprops"})
+            >>> engine.state.backprops
+            0
+        """
+        if event_to_attr is not None and not isinstance(event_to_attr, dict):
+            raise ValueError(
+                f"event_to_attr must be a dict of event: attribute name of the state, got {event_to_attr!r}"
+            )
+        for name in event_names:
+            if not isinstance(name, (str, EventEnum)):
+                raise TypeError(f"an event is a member of an EventEnum or a string, got {name!r}")
+            self._channels.setdefault(name, Channel(name))
+            if event_to_attr and name in event_to_attr:
+                attribute = event_to_attr[name]
+                self.state.event_to_attr[name] = self._channels[name].counter = attribute
+                if not hasattr(self.state, attribute):
+                    setattr(self.state, attribute, 0)
+
+    def has_registered_events(self, event_name: AnyEvent) -> bool:
+        """Return whether this engine knows the event (all of them, for a list)."""
+        if isinstance(event_name, EventsList):
+            return all(map(self.has_registered_events, event_name))
+        return self._find(event_name) is not None
+
+    def add_event_handler(
+        self, event_name: AnyEvent, handler: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> RemovableEventHandle:
+        """Register a handler, and return the handle that takes exactly this registration back.
+
+        Args:
+            event_name: the event, plain or filtered, a list of them, or the name of a custom one.
+            handler: any callable; called with the engine first if it can take it (E-032). Handlers of
+                ``EXCEPTION_RAISED`` also get the exception, and the exception goes on unless one of them returns
+                ``True``; handlers of ``TERMINATE_SINGLE_EPOCH`` get ``iter_counter=`` if they take it (E-039).
+            *args: further arguments for the handler.
+            **kwargs: further keyword arguments for the handler.
+
+        Raises:
+            ValueError: an event that the engine does not know, or a handler that cannot take its arguments.
+            TypeError: the handler is not callable, or is an ``async`` function.
+
+        Example:
+            >>> from glowplug import Engine, Events
+            >>> engine = Engine(lambda engine, batch: batch)
+            >>> handle = engine.add_event_handler(Events.COMPLETED, lambda engine, text: print(text), "done")
+            >>> engine.add_event_handler(Events.EPOCH_COMPLETED, lambda e: print(e.state.epoch)).remove()
+            >>> handle.remove()
+        """
+        if isinstance(event_name, EventsList):
+            return RemovableEventHandle.join(
+                *(self.add_event_handler(event, handler, *args, **kwargs) for event in event_name)
+            )
+        channel = self._channel(event_name)
+        event_filter = event_name.filter if isinstance(event_name, CallableEventWithFilter) else None
+        registration = Registration(handler, channel.key, event_filter, args, kwargs, guard_of_attach())
+        channel.change((*channel.registrations, registration))
+        return RemovableEventHandle(
+            functools.partial(_forget, weakref.ref(channel), weakref.ref(registration))
+        )
+
+    def on(self, event_name: AnyEvent, *args: Any, **kwargs: Any) -> Callable[[Handler], Handler]:
+        """Decorate a function to register it; the function itself is returned unchanged.
+
+        Args:
+            event_name: as for :meth:`add_event_handler`, and so are the others.
+            *args: further arguments for the handler.
+            **kwargs: further keyword arguments for the handler.
+
+        Example:
+            >>> from glowplug import Engine, Events
+            >>> engine = Engine(lambda engine, batch: batch)
+            >>> @engine.on(Events.ITERATION_COMPLETED(every=2))
+            ... def show(engine):
+            ...     print(engine.state.output)
+            >>> _ = engine.run([10, 20, 30, 40])
+            20
+            40
+        """
+
+        def decorator(handler: Handler) -> Handler:
+            self.add_event_handler(event_name, handler, *args, **kwargs)
+            return handler
+
+        return decorator
+
+    def has_event_handler(self, handler: Callable[..., Any], event_name: AnyEvent | None = None) -> bool:
+        """Return whether the handler is registered, at this event or (``None``) at any."""
+        if isinstance(event_name, EventsList):
+            return any(self.has_event_handler(handler, event) for event in event_name)
+        channels = self._channels.values() if event_name is None else (self._channel(event_name),)
+        return any(
+            registration.runs(handler) for channel in channels for registration in channel.registrations
+        )
+
+    def remove_event_handler(self, handler: Callable[..., Any], event_name: AnyEvent) -> None:
+        """Remove all registrations of a handler at an event; a handle removes a single one.
+
+        Raises:
+            ValueError: an unknown event, or the handler is not registered there.
+        """
+        if isinstance(event_name, EventsList):
+            for event in event_name:
+                self.remove_event_handler(handler, event)
+            return
+        channel = self._channel(event_name)
+        left = tuple(r for r in channel.registrations if not r.runs(handler))
+        if len(left) == len(channel.registrations):
+            raise ValueError(
+                f"{handler!r} is not registered at {channel.key}, so it cannot be removed from there"
+            )
+        channel.change(left)
+
+    def attach(self, *handlers: Any, on_error: Literal["raise", "disable"] = "raise") -> RemovableEventHandle:
+        """Attach several handlers, each to its own default event; one handle removes all.
+
+        Args:
+            *handlers: objects with ``attach(engine)``. If one of them cannot be attached, none is.
+            on_error: ``"disable"`` for handlers that the run can do without: one that raises an `Exception` is taken
+                off with all that its ``attach`` added, a warning names it, and ``faults`` holds what happened. Its last
+                state stays in ``state_dict()``. Default ``"raise"``: the run ends.
+
+        Raises:
+            TypeError: an object without ``attach``.
+            ValueError: another ``on_error``.
+
+        Example:
+            >>> from glowplug import Engine, Events
+            >>> class Hello:
+            ...     def attach(self, engine):
+            ...         return engine.add_event_handler(Events.STARTED, lambda: print("hello"))
+            >>> engine = Engine(lambda engine, batch: batch)
+            >>> with engine.attach(Hello(), Hello()):
+            ...     _ = engine.run([1])
+            hello
+            hello
+        """
+        if on_error not in {"raise", "disable"}:
+            raise ValueError(f"on_error must be 'raise' or 'disable', got {on_error!r}")
+        for handler in handlers:
+            if isinstance(handler, type) or not callable(getattr(handler, "attach", None)):
+                raise TypeError(
+                    f"{handler!r} has no attach(engine); give a handler object such as EarlyStopping(...), or register "
+                    "a function with add_event_handler(event, function)"
+                )
+        handles: list[RemovableEventHandle] = []
+        try:
+            for handler in handlers:
+                if on_error == "raise":
+                    handles.append(handler.attach(self))
+                else:
+                    handles.append(attach_optional(self, handler, HandlerTable._drop))
+        except BaseException:
+            RemovableEventHandle.join(*handles).remove()
+            raise
+        return RemovableEventHandle.join(*handles)
+
+    def _drop(self, guard: Guard) -> None:
+        """Take out all that stands under a guard."""
+        for channel in self._channels.values():
+            left = tuple(r for r in channel.registrations if r.guard is not guard)
+            if len(left) < len(channel.registrations):
+                channel.change(left)
+        self._stateful.retire(guard)
+
+    def register_state(self, key: str, handler: Any) -> RemovableEventHandle:
+        """Let a handler's state travel with ``state_dict()``; handlers call this from their ``attach``.
+
+        Args:
+            key: under which it is stored; the class name, unless the user gave another.
+            handler: an object with ``state_dict()`` and ``load_state_dict(state)``. State that was loaded under this
+                key before is handed over at once.
+
+        Raises:
+            ValueError: the key is taken.
+
+        Example:
+            >>> from glowplug.testing import FakeEngine
+            >>> class Counter:
+            ...     def state_dict(self):
+            ...         return {"n": 7}
+            ...
+            ...     def load_state_dict(self, state):
+            ...         self.n = state["n"]
+            >>> handle = FakeEngine().register_state("Counter", Counter())
+        """
+        return self._stateful.add(key, handler, guard_of_attach())
+
+    # Showing
+
+    def describe(self) -> str:
+        """Return a table of all that is attached, in the order in which it runs; notebooks show it for the engine itself.
+
+        It loads the installed plugins, to say which of them a handler comes from.
+
+        Returns:
+            Lines of text: event, phase, filter, handler, and the plugin or module that the handler is from.
+
+        Example:
+            >>> from glowplug import Engine, Events
+            >>> engine = Engine(lambda engine, batch: batch)
+            >>> print(engine.describe())
+            Nothing is attached to this engine.
+            >>> def save(engine): ...
+            >>> _ = engine.add_event_handler(Events.EPOCH_COMPLETED(every=10), save)
+            >>> print(engine.describe())  # doctest: +ELLIPSIS
+            event                   phase  filter    handler  from
+            Events.EPOCH_COMPLETED  user   every=10  save     ...
+        """
+        from glowplug.engine._describe import as_text, rows_of
+
+        return as_text(rows_of(self._channels.values()))
+
+    def _repr_html_(self) -> str:
+        from glowplug.engine._describe import as_html, rows_of
+
+        return as_html(rows_of(self._channels.values()))
+
+    # Firing
+
+    def fire_event(self, event_name: AnyEvent) -> None:
+        """Run the handlers of an event now (E-041); what they need besides the engine goes through ``state``.
+
+        Raises:
+            ValueError: an event that the engine does not know, or one whose handlers are given what only the engine has.
+
+        Example:
+            >>> from glowplug import Engine
+            >>> engine = Engine(lambda engine, batch: batch)
+            >>> engine.register_events("halftime")
+            >>> _ = engine.add_event_handler("halftime", lambda: print("halftime"))
+            >>> engine.fire_event("halftime")
+            halftime
+        """
+        channel = self._channel(event_name)
+        if channel.key in (Events.EXCEPTION_RAISED, Events.TERMINATE_SINGLE_EPOCH):
+            raise ValueError(
+                f"{channel.key} is fired by the engine alone, which has what its handlers are given; raise an exception, "
+                "or call terminate_epoch(), instead"
+            )
+        self._fire(channel)
+
+    @runs_others
+    def _fire(self, channel: Channel) -> None:
+        """Run the handlers of one event."""
+        if channel.counter is None:
+            channel.firings += 1
+        if channel.unfiltered:
+            self.last_event_name = channel.key
+            for call in channel.unfiltered:
+                call(self)
+            return
+        counter = channel.firings if channel.counter is None else getattr(self.state, channel.counter)
+        if counter == channel.seen + 1 and counter < channel.due:  # as expected, and nobody's turn
+            channel.seen = counter
+            return
+        self.last_event_name = channel.key
+        for call, only in channel.calls:
+            if only is None or (counter % only == 0 if only.__class__ is int else only(self, counter)):  # type: ignore[operator]  # the class was looked at
+                call(self)
+        channel.seen, channel.due = counter, channel.next_due(counter)
+
+    def _due(self, channel: Channel) -> list[Call]:
+        """Return the calls of one firing, for events that do more than call one after the other."""
+        self.last_event_name = channel.key
+        if channel.counter is None:
+            channel.firings += 1
+        counter = channel.firings if channel.counter is None else getattr(self.state, channel.counter)
+        return [r.call for r in channel.registrations if r.test is None or r.test(self, counter)]
+
+    def _find(self, event_name: CallableEventWithFilter | str) -> Channel | None:
+        key = event_name.event if isinstance(event_name, CallableEventWithFilter) else event_name
+        try:
+            found = self._channels.get(key)
+        except TypeError:  # not hashable, so no event either
+            return None
+        return found or (self._channels[Events[key]] if key in Events.__members__ else None)  # type: ignore[misc]  # only names are members
+
+    def _channel(self, event_name: AnyEvent) -> Channel:
+        channel = None if isinstance(event_name, EventsList) else self._find(event_name)
+        if channel is None:
+            raise ValueError(
+                f"{event_name!r} is not an event of this engine; known are {', '.join(map(str, self._channels))}. "
+                "A custom event must first be made known with engine.register_events(...)"
+            )
+        return channel
+
+
+def _forget(channel: weakref.ref[Channel], registration: weakref.ref[Registration]) -> None:
+    where, which = channel(), registration()
+    if where is not None and which is not None:
+        where.change(tuple(r for r in where.registrations if r is not which))
+
+
+def phase_of(handler: Any) -> Phase:
+    """Return the phase that a handler, or the object whose method it is, asks for."""
+    handler = unwrap(handler)
+    for candidate in (handler, getattr(handler, "__self__", None)):
+        phase = getattr(candidate, "phase", None)
+        if isinstance(phase, Phase):
+            return phase
+    return Phase.USER

@@ -1,0 +1,157 @@
+"""What becomes of an optional handler that fails: it is taken off, told of once and counted, and the run goes on (P3).
+
+Nothing here touches a handler that is attached in the usual way: its errors end the run.
+"""
+
+from __future__ import annotations
+
+import traceback
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import CodeType
+from typing import Any, TypeVar
+
+from glowplug.engine._call import Key, describe_handler
+from glowplug.handles import RemovableEventHandle
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_attaching: ContextVar[Guard | None] = ContextVar("glowplug_attaching", default=None)
+_runs_others: set[CodeType] = set()
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A failure of an optional handler, which was taken off for it.
+
+    Args:
+        handler: the name of its class.
+        event: where it failed.
+        exception: what it raised, without its traceback, which would keep the batch of that iteration alive.
+        origin: the plugin, distribution and version that it comes from, or its module.
+        epoch: the epoch in which it failed.
+        iteration: the same for the iteration.
+        traceback: where in the handler it was, as text.
+
+    Example:
+        >>> from glowplug import Events
+        >>> fault = Fault("Postcard", Events.EPOCH_COMPLETED, OSError("no stamps"), epoch=3)
+        >>> print(fault.handler, fault.event, repr(fault.exception), fault.epoch)
+        Postcard Events.EPOCH_COMPLETED OSError('no stamps') 3
+    """
+
+    handler: str
+    event: Key
+    exception: Exception
+    origin: str = ""
+    epoch: int = 0
+    iteration: int = 0
+    traceback: str = ""
+
+
+class Guard:
+    """Stands around the calls of one optional handler.
+
+    Args:
+        handler: the object that is attached.
+        drop: ``f(engine, guard)``, takes the registrations of a guard out of an engine.
+    """
+
+    def __init__(self, handler: Any, drop: Callable[[Any, Guard], None]) -> None:
+        self.handler = handler
+        self.drop = drop
+        self.handle = RemovableEventHandle()
+        self.is_off = False
+
+    def around(self, call: Callable[..., Any], event: Key) -> Callable[..., Any]:
+        """Return a call that takes the handler off where it would raise, and does nothing from then on."""
+
+        def guarded(engine: Any, *payload: Any) -> Any:
+            if self.is_off:  # the firing under way goes on with the calls that it began with
+                return None
+            try:
+                return call(engine, *payload)
+            except Exception as error:
+                if any(error is given for given in payload) or _is_of_another(error):
+                    raise
+                self._take_off(engine, event, error)
+
+        return guarded
+
+    def _take_off(self, engine: Any, event: Key, error: Exception) -> None:
+        self.is_off = True
+        self.drop(engine, self)
+        with suppress(
+            Exception
+        ):  # what it cannot clean up either must not end the run that its fault did not
+            self.handle.remove()
+        state = engine.state
+        fault = Fault(
+            handler=describe_handler(self.handler),
+            event=event,
+            exception=error,
+            origin=_origin(type(self.handler).__module__),
+            epoch=state.epoch,
+            iteration=state.iteration,
+            traceback="".join(traceback.format_exception(type(error), error, error.__traceback__)),
+        )
+        engine.faults = (*engine.faults, fault)
+        _warn(fault)
+        error.__traceback__ = error.__context__ = error.__cause__ = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A handle belongs to the engine that gave it; a copy of that engine finds the registrations by their guard.
+        return {**vars(self), "handle": RemovableEventHandle()}
+
+
+def attach_optional(engine: Any, handler: Any, drop: Callable[[Any, Guard], None]) -> RemovableEventHandle:
+    """Attach a handler, and put a guard around all that its ``attach`` registers."""
+    guard = Guard(handler, drop)
+    token = _attaching.set(guard)
+    try:
+        guard.handle = handler.attach(engine)
+    finally:
+        _attaching.reset(token)
+    return guard.handle
+
+
+def guard_of_attach() -> Guard | None:
+    """Return the guard of the optional handler that is being attached, if one is."""
+    return _attaching.get()
+
+
+def runs_others(function: Function) -> Function:
+    """Mark a function that calls handlers, or the step: what comes out of it is not the fault of who called it."""
+    _runs_others.add(function.__code__)
+    return function
+
+
+def _is_of_another(error: Exception) -> bool:
+    """Return whether an exception came to a handler out of an engine that it ran, or an event that it fired."""
+    return any(frame.f_code in _runs_others for frame, _ in traceback.walk_tb(error.__traceback__))
+
+
+def _origin(module: str) -> str:
+    """Name the plugin that a module belongs to; asked of the metadata, since this is no time to import plugins."""
+    from glowplug.plugins import installed_plugins, is_beside
+
+    for plugin in installed_plugins():
+        if is_beside(plugin.module, module):
+            return f"plugin {plugin.name!r} of {plugin.distribution} {plugin.version}"
+    return module
+
+
+def _warn(fault: Fault) -> None:
+    from glowplug.exceptions import GlowplugWarning
+    from glowplug.plugins import one_line
+
+    warnings.warn(
+        f"{fault.handler} ({fault.origin}) failed at {fault.event}, in epoch {fault.epoch}, iteration"
+        f" {fault.iteration}: {one_line(fault.exception)}. It has been taken off, and the run goes on without it;"
+        " engine.faults[-1].traceback says where it was. To end the run instead: engine.attach(..., on_error='raise')",
+        GlowplugWarning,
+        stacklevel=2,
+    )

@@ -1,0 +1,221 @@
+"""Arithmetic on metrics: each operator gives a :class:`~glowplug.metrics._metrics_lambda.MetricsLambda`.
+
+So does each of a fixed set of the methods that tensors have (M-043): those that formulas over per-class values and
+confusion matrices are written with. All else goes through ``map``, and an unknown attribute is an AttributeError at once:
+``hasattr`` tells the truth, and a typo does not wait for the first compute. Methods that mean something else on an object
+that holds state, such as ``to``, ``cpu`` and ``float``, are left out on purpose.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from glowplug.metrics._metrics_lambda import MetricsLambda
+
+
+class MetricArithmetic:
+    """What a metric gains from Python's operators, and :meth:`map` for everything else (M-040 to M-043).
+
+    Example:
+        >>> import torch
+        >>> from glowplug.metrics._metric import Metric
+        >>> class Matrix(Metric):
+        ...     def reset(self):
+        ...         self.value = torch.zeros(2, 2)
+        ...
+        ...     def update(self, output):
+        ...         self.value += output
+        ...
+        ...     def compute(self):
+        ...         return self.value
+        >>> matrix = Matrix()
+        >>> share = matrix.diag().sum() / matrix.sum()
+        >>> matrix.update(torch.tensor([[5, 1], [1, 3]]))
+        >>> share.compute()
+        tensor(0.8000)
+    """
+
+    # numpy's scalars and arrays on the left of an operator leave it to the metric.
+    __array_ufunc__ = None
+
+    def map(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> MetricsLambda:
+        """Return a metric whose value is ``function(value of this one, *args, **kwargs)``.
+
+        Args:
+            function: called at each compute.
+            *args: further arguments: constants, or metrics, which stand for their values.
+            **kwargs: the same by name.
+
+        Example:
+            >>> from glowplug.metrics._metric import Metric
+            >>> class Largest(Metric):
+            ...     def reset(self):
+            ...         self.value = 0
+            ...
+            ...     def update(self, output):
+            ...         self.value = max(self.value, output)
+            ...
+            ...     def compute(self):
+            ...         return self.value
+            >>> percent = Largest().map(lambda value: f"{value:.0%}")
+            >>> percent.update(0.5)
+            >>> percent.compute()
+            '50%'
+        """
+        from glowplug.metrics._metrics_lambda import MetricsLambda
+
+        return MetricsLambda(function, self, *args, **kwargs)
+
+    def __getitem__(self, index: Any) -> MetricsLambda:
+        return self.map(operator.getitem, index)
+
+    # With __getitem__ alone, Python would try to iterate over 0, 1, 2, ... for ever.
+    __iter__ = None
+
+    def __add__(self, other: Any) -> MetricsLambda:
+        return self.map(operator.add, other)
+
+    def __radd__(self, other: Any) -> MetricsLambda:
+        return self.map(_reflected(operator.add), other)
+
+    def __sub__(self, other: Any) -> MetricsLambda:
+        return self.map(operator.sub, other)
+
+    def __rsub__(self, other: Any) -> MetricsLambda:
+        return self.map(_reflected(operator.sub), other)
+
+    def __mul__(self, other: Any) -> MetricsLambda:
+        return self.map(operator.mul, other)
+
+    def __rmul__(self, other: Any) -> MetricsLambda:
+        return self.map(_reflected(operator.mul), other)
+
+    def __truediv__(self, other: Any) -> MetricsLambda:
+        return self.map(operator.truediv, other)
+
+    def __rtruediv__(self, other: Any) -> MetricsLambda:
+        return self.map(_reflected(operator.truediv), other)
+
+    def __floordiv__(self, other: Any) -> MetricsLambda:
+        return self.map(operator.floordiv, other)
+
+    def __rfloordiv__(self, other: Any) -> MetricsLambda:
+        return self.map(_reflected(operator.floordiv), other)
+
+    def __mod__(self, other: Any) -> MetricsLambda:
+        return self.map(operator.mod, other)
+
+    def __rmod__(self, other: Any) -> MetricsLambda:
+        return self.map(_reflected(operator.mod), other)
+
+    def __pow__(self, other: Any) -> MetricsLambda:
+        return self.map(operator.pow, other)
+
+    def __rpow__(self, other: Any) -> MetricsLambda:
+        return self.map(_reflected(operator.pow), other)
+
+    def __matmul__(self, other: Any) -> MetricsLambda:
+        return self.map(operator.matmul, other)
+
+    def __rmatmul__(self, other: Any) -> MetricsLambda:
+        return self.map(_reflected(operator.matmul), other)
+
+    def __neg__(self) -> MetricsLambda:
+        return self.map(operator.neg)
+
+    def __abs__(self) -> MetricsLambda:
+        return self.map(operator.abs)
+
+    # Methods of tensors
+
+    def mean(self, *args: Any, **kwargs: Any) -> MetricsLambda:
+        """Return a metric: the mean, over the dimensions given or all."""
+        return self.map(_Method("mean"), *args, **kwargs)
+
+    def sum(self, *args: Any, **kwargs: Any) -> MetricsLambda:
+        """Return a metric: the sum, over the dimensions given or all."""
+        return self.map(_Method("sum"), *args, **kwargs)
+
+    def min(self, *args: Any, **kwargs: Any) -> MetricsLambda:
+        """Return a metric: the smallest element, as ``torch.Tensor.min`` with the same arguments."""
+        return self.map(_Method("min"), *args, **kwargs)
+
+    def max(self, *args: Any, **kwargs: Any) -> MetricsLambda:
+        """Return a metric: the largest element, as ``torch.Tensor.max`` with the same arguments."""
+        return self.map(_Method("max"), *args, **kwargs)
+
+    def std(self, *args: Any, **kwargs: Any) -> MetricsLambda:
+        """Return a metric: the standard deviation, over the dimensions given or all."""
+        return self.map(_Method("std"), *args, **kwargs)
+
+    def clamp(self, *args: Any, **kwargs: Any) -> MetricsLambda:
+        """Return a metric: each element within bounds, as ``torch.Tensor.clamp`` with the same arguments."""
+        return self.map(_Method("clamp"), *args, **kwargs)
+
+    def diag(self, diagonal: int = 0) -> MetricsLambda:
+        """Return a metric: the diagonal of a matrix; the matrix that has a vector as its diagonal."""
+        return self.map(_Method("diag"), diagonal)
+
+    def trace(self) -> MetricsLambda:
+        """Return a metric: the sum of the diagonal."""
+        return self.map(_Method("trace"))
+
+    def sqrt(self) -> MetricsLambda:
+        """Return a metric: the square root of each element."""
+        return self.map(_Method("sqrt"))
+
+    def pow(self, exponent: Any) -> MetricsLambda:
+        """Return a metric: each element to a power."""
+        return self.map(_Method("pow"), exponent)
+
+    def exp(self) -> MetricsLambda:
+        """Return a metric: the exponential of each element."""
+        return self.map(_Method("exp"))
+
+    def log(self) -> MetricsLambda:
+        """Return a metric: the natural logarithm of each element."""
+        return self.map(_Method("log"))
+
+    def item(self) -> MetricsLambda:
+        """Return a metric: the one element, as a Python number."""
+        return self.map(_Method("item"))
+
+    def tolist(self) -> MetricsLambda:
+        """Return a metric: the elements, as lists of Python numbers."""
+        return self.map(_Method("tolist"))
+
+
+class _reflected:  # noqa: N801 - used as a function; a class so that it can be pickled and compared
+    """A binary operator with its arguments swapped."""
+
+    def __init__(self, operation: Callable[[Any, Any], Any]) -> None:
+        self.operation = operation
+
+    def __call__(self, right: Any, left: Any) -> Any:
+        return self.operation(left, right)
+
+    def __repr__(self) -> str:
+        return f"reflected {self.operation.__name__}"
+
+
+class _Method:
+    """A call of a method of the value; unlike ``operator.methodcaller``, its arguments may be metrics.
+
+    A value that is a number has none of these methods, and counts as a tensor without dimensions.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(value, (int, float)):
+            import torch
+
+            value = torch.tensor(value, dtype=torch.float64)
+        return getattr(value, self.name)(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"method {self.name}"

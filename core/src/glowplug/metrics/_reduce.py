@@ -1,0 +1,155 @@
+"""Decorators for the methods of metrics: values over all processes, values that are kept."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+
+from glowplug.distributed import REDUCE_OPS, all_gather, all_reduce, world_size
+
+__all__ = ["reinit__is_reduced", "sync_all_reduce"]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def sync_all_reduce(
+    *attributes: str,
+) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Decorate a metric's ``compute`` to work on the attributes of all ranks, reduced (M-060).
+
+    With one process the method is called as it is. With several, each attribute is reduced over all ranks, the method
+    runs, and the rank's own values come back, so that later updates stay right. Ranks may have any number of updates: the
+    number, or tensor without dimensions, that an attribute still is on a rank without any takes the form that it has on
+    the others.
+
+    Args:
+        *attributes: names of attributes that hold a number or a tensor, each with the operation behind a colon:
+            ``SUM`` (the default), ``PRODUCT``, ``MIN`` or ``MAX``, as in ``"smallest:MIN"``.
+
+    Raises:
+        ValueError: another operation; at the call: the attribute does not exist, or has several shapes on the ranks.
+        TypeError: at the call: the attribute is neither a number nor a tensor.
+
+    Example:
+        >>> from glowplug.metrics._metric import Metric
+        >>> class Count(Metric):
+        ...     def reset(self):
+        ...         self.count = 0
+        ...
+        ...     def update(self, output):
+        ...         self.count += 1
+        ...
+        ...     @sync_all_reduce("count")
+        ...     def compute(self):
+        ...         return self.count
+        >>> Count().compute()
+        0
+    """
+    operations = dict(_parsed(attribute) for attribute in attributes)
+
+    def decorate(compute: Callable[_P, _R]) -> Callable[_P, _R]:
+        @functools.wraps(compute)
+        def reduced(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            if world_size() == 1:
+                return compute(*args, **kwargs)
+            metric: Any = args[0]
+            own = {name: _reducible(metric, name) for name in operations}
+            try:
+                for name, value in _alike(metric, own).items():
+                    setattr(metric, name, all_reduce(value, operations[name]))
+                return compute(*args, **kwargs)
+            finally:
+                for name, value in own.items():
+                    setattr(metric, name, value)
+
+        return reduced
+
+    return decorate
+
+
+def reinit__is_reduced(
+    method: Callable[_P, _R],
+) -> Callable[_P, _R]:
+    """Decorate a metric's ``reset`` and ``update`` to drop the value that ``compute`` keeps in ``_result`` (M-061).
+
+    Example:
+        >>> from glowplug.metrics._metric import Metric
+        >>> class Slow(Metric):
+        ...     @reinit__is_reduced
+        ...     def reset(self):
+        ...         self.data = []
+        ...
+        ...     @reinit__is_reduced
+        ...     def update(self, output):
+        ...         self.data.append(output)
+        ...
+        ...     def compute(self):
+        ...         if self._result is None:
+        ...             self._result = sorted(self.data)
+        ...         return self._result
+        >>> metric = Slow()
+        >>> metric.update(2)
+        >>> metric.compute()
+        [2]
+    """
+
+    @functools.wraps(method)
+    def changing(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        metric: Any = args[0]
+        metric._result = None  # noqa: SLF001 - the name that subclasses use for it (M-061)
+        return method(*args, **kwargs)
+
+    return changing
+
+
+def _parsed(attribute: str) -> tuple[str, str]:
+    name, _, operation = attribute.partition(":")
+    if operation and operation not in REDUCE_OPS:
+        raise ValueError(
+            f"{attribute!r}: the operation must be one of {', '.join(REDUCE_OPS)}, got {operation!r}"
+        )
+    return name, operation or "SUM"
+
+
+def _reducible(metric: Any, name: str) -> torch.Tensor | float:
+    if name not in vars(metric):
+        raise ValueError(
+            f"{type(metric).__name__} has no attribute {name!r} to reduce; its reset() should make it"
+        )
+    value = vars(metric)[name]
+    if not isinstance(value, (torch.Tensor, int, float)):
+        raise TypeError(
+            f"{type(metric).__name__}.{name} must be a number or a tensor to be reduced, got {type(value).__name__}"
+        )
+    return value
+
+
+def _alike(metric: Any, own: dict[str, torch.Tensor | float]) -> dict[str, torch.Tensor | float]:
+    """Return the values in the form that they have on all ranks, as a reduction needs them."""
+    forms = all_gather({name: _form(value) for name, value in own.items()})
+    return {name: _in_form_of(metric, name, [of_rank[name] for of_rank in forms]) for name in own}
+
+
+def _form(value: torch.Tensor | float) -> tuple[torch.dtype, tuple[int, ...], bool]:
+    """Return the type, the shape, and whether it is a tensor."""
+    if isinstance(value, torch.Tensor):
+        return value.dtype, tuple(value.shape), True
+    return torch.int64 if isinstance(value, int) else torch.float64, (), False
+
+
+def _in_form_of(metric: Any, name: str, forms: list[tuple[torch.dtype, tuple[int, ...], bool]]) -> Any:
+    value = getattr(metric, name)
+    if all(form == forms[0] for form in forms):
+        return value
+    shapes = {shape for _, shape, _ in forms} - {()}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"{type(metric).__name__}.{name} has different shapes on the ranks, and cannot be reduced: {sorted(shapes)}"
+        )
+    dtype = functools.reduce(torch.promote_types, (dtype for dtype, _, _ in forms))
+    device = value.device if isinstance(value, torch.Tensor) else metric.device
+    return torch.as_tensor(value, dtype=dtype, device=device).expand(*shapes or [()]).clone()

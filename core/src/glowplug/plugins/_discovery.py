@@ -1,0 +1,278 @@
+"""Which plugins are installed, and which of them may load: read from metadata, without importing any."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import sys
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glowplug import __version__
+from glowplug.exceptions import PluginIncompatibleError, PluginLoadError
+from glowplug.plugins._settings import ALLOW_VARIABLE, BLOCK_VARIABLE, is_tracing, trace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from importlib.metadata import Distribution, EntryPoint
+
+__all__ = [
+    "GROUP",
+    "InstalledPlugin",
+    "describe_entry_points",
+    "installed_plugins",
+    "is_beside",
+]
+
+PROJECT = "glowplug"
+"""The core's distribution."""
+
+GROUP = "glowplug"
+"""The entry-point group; an entry's name is the plugin's name, its value a module."""
+
+
+@dataclass(frozen=True)
+class InstalledPlugin:
+    """What the metadata say about a plugin.
+
+    Args:
+        name: name of its entry point.
+        distribution: the distribution that brings it.
+        version: version of that distribution.
+        module: the module to import, or an empty text where the metadata are too damaged to tell.
+        blocked_by: the setting that keeps it from loading, or an empty text.
+        problem: why it cannot load, as far as the metadata tell.
+
+    Example:
+        >>> plugin = InstalledPlugin("mlflow", "glowplug-mlflow", "0.1.0", "glowplug_mlflow._plugin")
+        >>> plugin.loadable
+        True
+    """
+
+    name: str
+    distribution: str
+    version: str
+    module: str = ""
+    blocked_by: str = ""
+    problem: Exception | None = field(default=None, compare=False)
+
+    @property
+    def key(self) -> str:
+        """Its name among all that are installed: two distributions may give their plugins the same one."""
+        return f"{self.name} ({self.distribution})"
+
+    @property
+    def loadable(self) -> bool:
+        """Whether nothing stands against an import."""
+        return not self.blocked_by and self.problem is None
+
+
+def installed_plugins(environ: Mapping[str, str] | None = None) -> list[InstalledPlugin]:
+    """List the plugins installed in this environment, sorted by name and distribution.
+
+    Args:
+        environ: where the settings `ALLOW_VARIABLE` and `BLOCK_VARIABLE` are read. Default: ``os.environ``.
+
+    Returns:
+        One entry per plugin; blocked, incompatible and damaged ones are among them and say so.
+
+    Example:
+        >>> [plugin.name for plugin in installed_plugins({"GLOWPLUG_PLUGINS": ""}) if plugin.loadable]
+        []
+    """
+    entry_points: list[EntryPoint] = []
+    damaged: list[InstalledPlugin] = []
+    rules = _Rules(os.environ if environ is None else environ)
+    trace(f"looking for entry points of the group {GROUP!r} in the {len(sys.path)} folders of sys.path")
+    for distribution in _distributions():
+        try:
+            entry_points.extend(distribution.entry_points.select(group=GROUP))
+        except Exception as error:  # noqa: BLE001 one damaged file must not hide the plugins of the others
+            name, version = _identity(distribution)
+            blocked_by = rules.blocked_by(name, name)
+            problem = None if blocked_by else PluginLoadError(f"its entry_points.txt is damaged: {error}")
+            damaged.append(InstalledPlugin(name, name, version, blocked_by=blocked_by, problem=problem))
+            trace(f"{'blocked' if blocked_by else 'refused'} {name} {version}: {blocked_by or problem}")
+    return _sorted([*describe_entry_points(entry_points, environ), *damaged])
+
+
+def describe_entry_points(
+    entry_points: Iterable[EntryPoint], environ: Mapping[str, str] | None = None
+) -> list[InstalledPlugin]:
+    """Describe given entry points, as `installed_plugins` does for those of the environment.
+
+    Args:
+        entry_points: entry points that know their distribution.
+        environ: where the settings are read. Default: ``os.environ``.
+
+    Returns:
+        One entry per entry point, sorted by name and distribution.
+
+    Example:
+        >>> from importlib.metadata import EntryPoint
+        >>> describe_entry_points([EntryPoint("shout", "acme_shout._plugin", "glowplug")], {})[0].module
+        'acme_shout._plugin'
+    """
+    rules = _Rules(os.environ if environ is None else environ)
+    return _sorted(_describe(entry_point, rules) for entry_point in entry_points)
+
+
+def is_beside(plugin_module: str, module: str) -> bool:
+    """Return whether a module is one of the package that a plugin module is in.
+
+    Example:
+        >>> is_beside("acme_shout._plugin", "acme_shout.handler"), is_beside("acme._plugin", "acme_shout")
+        (True, False)
+    """
+    package = plugin_module.rpartition(".")[0] or plugin_module
+    return f"{module}.".startswith(f"{package}.")
+
+
+def _sorted(plugins: Iterable[InstalledPlugin]) -> list[InstalledPlugin]:
+    return sorted(plugins, key=lambda plugin: (plugin.name, plugin.distribution))
+
+
+def _distributions() -> Iterator[Distribution]:
+    """Yield the distributions that mention the group, the first of each name on the path as Python's imports do."""
+    seen: dict[str, str] = {}
+    for distribution in importlib.metadata.distributions():
+        try:
+            mentions_group = f"[{GROUP}]" in (distribution.read_text("entry_points.txt") or "")
+        except UnicodeDecodeError:
+            mentions_group = any(_core_requirements(distribution))
+        if not mentions_group:
+            if is_tracing():
+                _trace_stranger(distribution)
+            continue
+        name = _canonical(_identity(distribution)[0])
+        if name not in seen:
+            seen[name] = _place(distribution)
+            yield distribution
+        elif _place(distribution) != seen[name]:  # the same folder may be in sys.path twice
+            trace(f"passed over {_place(distribution)}: {seen[name]} comes before it in sys.path")
+
+
+def _trace_stranger(distribution: Distribution) -> None:
+    """Tell of a distribution that needs the core and is no plugin: its entry point may be in the wrong group."""
+    with suppress(Exception):  # whatever is the matter with it, it is not what anybody looks for
+        name = _canonical(_identity(distribution)[0])
+        if name != PROJECT and any(_core_requirements(distribution)):
+            groups = sorted({entry_point.group for entry_point in distribution.entry_points})
+            trace(
+                f"{_place(distribution)} requires {PROJECT} and has no entry point in the group {GROUP!r};"
+                f" its groups: {', '.join(groups) or 'none'}"
+            )
+
+
+def _place(distribution: Distribution) -> str:
+    return " ".join([*_identity(distribution), f"in {Path(str(distribution.locate_file(''))).absolute()}"])
+
+
+def _trace_found(plugin: InstalledPlugin, distribution: Distribution | None) -> None:
+    source = plugin.distribution if distribution is None else _place(distribution)
+    trace(f"found {plugin.name} = {plugin.module!r} of {source}")
+    if plugin.blocked_by:
+        trace(f"blocked {plugin.key}: {plugin.blocked_by}")
+    elif plugin.problem is not None:
+        trace(f"refused {plugin.key}: {plugin.problem}")
+    else:
+        needs = ", ".join(_core_requirements(distribution)) if distribution is not None else ""
+        trace(
+            f"handshake with {plugin.key}: it asks for {needs or 'any core'}, and {PROJECT} {__version__} is running"
+        )
+
+
+def _describe(entry_point: EntryPoint, rules: _Rules) -> InstalledPlugin:
+    distribution = entry_point.dist
+    name, version = ("unknown distribution", "?") if distribution is None else _identity(distribution)
+    plugin = InstalledPlugin(entry_point.name, name, version, entry_point.value.strip())
+    blocked_by = rules.blocked_by(plugin.name, plugin.distribution)
+    problem = None if blocked_by else _problem(plugin, distribution)
+    plugin = replace(plugin, blocked_by=blocked_by, problem=problem)
+    if is_tracing():
+        _trace_found(plugin, distribution)
+    return plugin
+
+
+def _problem(plugin: InstalledPlugin, distribution: Distribution | None) -> Exception | None:
+    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", plugin.module):
+        return PluginLoadError(
+            f'its entry point must name a module, as in {plugin.name} = "acme_shout._plugin"; got {plugin.module!r}'
+        )
+    if distribution is None:
+        return None
+    try:
+        if not {"Name", "Version"} <= set(distribution.metadata):
+            return PluginLoadError("its METADATA file names no distribution or no version")
+        return _mismatch(distribution)
+    except Exception as error:  # noqa: BLE001 whatever the file holds, the other plugins load
+        return PluginLoadError(f"its METADATA file is damaged: {type(error).__name__}: {error}")
+
+
+def _mismatch(distribution: Distribution) -> PluginIncompatibleError | None:
+    """Compare what the plugin asks of the core with the core that runs."""
+    from packaging.requirements import Requirement
+
+    for text in _core_requirements(distribution):
+        requirement = Requirement(text)
+        applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        if applies and not requirement.specifier.contains(__version__, prereleases=True):
+            return PluginIncompatibleError(f"it needs {requirement}, and {PROJECT} {__version__} is running")
+    return None
+
+
+def _core_requirements(distribution: Distribution) -> list[str]:
+    requirements = distribution.requires or []
+    return [text for text in requirements if re.match(rf"{PROJECT}\s*($|[^\w.\s-])", text, re.IGNORECASE)]
+
+
+def _identity(distribution: Distribution) -> tuple[str, str]:
+    """Return name and version, from the RECORD where the METADATA file is damaged."""
+    try:
+        metadata = distribution.metadata
+        name, version = ((metadata.get_all(field) or [None])[0] for field in ("Name", "Version"))
+    except Exception:  # noqa: BLE001 a missing, empty or undecodable file; what it raises depends on Python's version
+        name = version = None
+    if name is None or version is None:
+        folder = re.search(
+            r"^(?P<name>[^/\n-]+)-(?P<version>[^/\n]+)\.dist-info/", _record(distribution), re.MULTILINE
+        )
+        name = name or (folder["name"].replace("_", "-") if folder else "unknown distribution")
+        version = version or (folder["version"] if folder else "?")
+    return name, version
+
+
+def _record(distribution: Distribution) -> str:
+    try:
+        return distribution.read_text("RECORD") or ""
+    except UnicodeDecodeError:
+        return ""
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+class _Rules:
+    """The two settings that keep plugins from loading."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._allowed = environ.get(ALLOW_VARIABLE)
+        self._disabled = environ.get(BLOCK_VARIABLE, "")
+
+    def blocked_by(self, name: str, distribution: str) -> str:
+        """Return the setting that blocks this plugin, or an empty text."""
+        if self._allowed is not None and not _matches(self._allowed, name, distribution):
+            return f"{ALLOW_VARIABLE}={self._allowed}"
+        if _matches(self._disabled, name, distribution):
+            return f"{BLOCK_VARIABLE}={self._disabled}"
+        return ""
+
+
+def _matches(setting: str, *names: str) -> bool:
+    patterns = [_canonical(pattern.strip()) for pattern in setting.split(",") if pattern.strip()]
+    return any(fnmatchcase(_canonical(name), pattern) for name in names for pattern in patterns)

@@ -1,0 +1,59 @@
+"""Environment variables that control discovery, and the trace of it.
+
+The trace goes to standard error, since a library configures no logging.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+__all__ = [
+    "ALLOW_VARIABLE",
+    "BLOCK_VARIABLE",
+    "STRICT_VARIABLE",
+    "TRACE_VARIABLE",
+    "is_on",
+    "is_tracing",
+    "trace",
+]
+
+ALLOW_VARIABLE = "GLOWPLUG_PLUGINS"
+"""Environment variable: the plugins that may load, by name or distribution; empty allows none, unset allows all."""
+
+BLOCK_VARIABLE = "GLOWPLUG_DISABLED_PLUGINS"
+"""Environment variable: the plugins that may not load, by name or distribution; ``*`` and ``?`` match as in a shell."""
+
+STRICT_VARIABLE = "GLOWPLUG_STRICT_PLUGINS"
+"""Environment variable: ``1`` makes the first faulty plugin an error instead of a warning."""
+
+TRACE_VARIABLE = "GLOWPLUG_TRACE_PLUGINS"
+"""Environment variable: ``1`` has each step of discovery printed to standard error."""
+
+
+def is_on(value: str | None) -> bool:
+    """Return whether the value of an environment variable says yes.
+
+    Example:
+        >>> [is_on(value) for value in ("1", "true", "0", "off", "", None)]
+        [True, True, False, False, False, False]
+    """
+    return (value or "").strip().lower() not in {"", "0", "false", "no", "off"}
+
+
+def is_tracing() -> bool:
+    """Return whether the steps are printed."""
+    return is_on(os.environ.get(TRACE_VARIABLE))
+
+
+def trace(step: str) -> None:
+    """Print one step, on one line, if the user wants to see them.
+
+    Args:
+        step: what was done, and to which plugin.
+
+    Example:
+        >>> trace("nobody sees this")
+    """
+    if is_tracing() and sys.stderr is not None:
+        print(f"glowplug plugins: {' '.join(step.split())}", file=sys.stderr, flush=True)  # noqa: T201 what it is for

@@ -1,0 +1,154 @@
+"""A trainer for long sequences: truncated backpropagation through time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from glowplug.engine import Engine
+from glowplug.events import EventEnum, Events
+from glowplug.supervised._factories import Device, check_count, check_integer, map_leaves, prepare_pair
+from glowplug.typing import EngineProtocol
+
+__all__ = ["TbpttEvents", "Tbptt_Events", "create_supervised_tbptt_trainer"]
+
+
+class TbpttEvents(EventEnum):
+    """What a trainer of `create_supervised_tbptt_trainer` fires for each chunk of a sequence (E-212).
+
+    Their counter is ``state.time_iteration``, which counts the chunks of the whole run from 1 on.
+    """
+
+    TIME_ITERATION_STARTED = "time_iteration_started"
+    TIME_ITERATION_COMPLETED = "time_iteration_completed"
+
+
+Tbptt_Events = TbpttEvents
+"""The name that `TbpttEvents` has in pytorch-ignite."""
+
+
+def create_supervised_tbptt_trainer(
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss_fn: Callable[[Any, Any], torch.Tensor],
+    tbtt_step: int,
+    dim: int = 0,
+    device: Device = None,
+    non_blocking: bool = False,
+    prepare_batch: Callable[..., tuple[Any, Any]] = prepare_pair,
+) -> Engine:
+    """Return an engine that trains a recurrent model on chunks of long sequences (E-212; Williams and Peng, 1990).
+
+    Each sequence is cut into chunks of ``tbtt_step`` time steps, the last of which may be shorter. There is a step of
+    the optimizer for each chunk; the hidden state goes on from chunk to chunk, gradients do not.
+
+    ``state.output`` is the mean of the chunks' losses, and at the events of a chunk the loss of the last one that is
+    done: detached tensors on their device, so that no step waits for an accelerator. ``terminate()`` in a handler of these
+    events ends the run after the batch.
+
+    Args:
+        model: called as ``model(x)`` for the first chunk and ``model(x, hidden)`` for the others; returns
+            ``(y_pred, hidden)``. The hidden state is a tensor, ``None``, or tuples, lists and mappings of these. The model is
+            set to training mode and not moved.
+        optimizer: whose step it is.
+        loss_fn: ``loss_fn(y_pred, y)``, a tensor without dimensions.
+        tbtt_step: time steps in a chunk.
+        dim: the dimension of time, in ``x`` as in ``y``.
+        device: where batches go; ``None`` leaves them where they are.
+        non_blocking: as for :func:`convert_tensor`.
+        prepare_batch: ``prepare_batch(batch, device=, non_blocking=)`` returns ``(x, y)``, two tensors.
+
+    Returns:
+        The trainer. ``state.time_iteration`` is one of its ``state_dict_user_keys``.
+
+    Raises:
+        ValueError: ``tbtt_step`` is below 1; in a run: ``x`` and ``y`` have not the same number of time steps along
+            ``dim``.
+        TypeError: ``tbtt_step`` or ``dim`` is no integer; in a run: the model returns something else, or ``x`` or ``y`` is
+            no tensor.
+
+    Example:
+        >>> model = torch.nn.GRU(input_size=1, hidden_size=2)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> trainer = create_supervised_tbptt_trainer(
+        ...     model, optimizer, torch.nn.functional.mse_loss, tbtt_step=4
+        ... )
+        >>> @trainer.on(TbpttEvents.TIME_ITERATION_COMPLETED(every=2))
+        ... def show(engine):
+        ...     print(engine.state.time_iteration)
+        >>> state = trainer.run([(torch.zeros(10, 3, 1), torch.zeros(10, 3, 2))], max_epochs=2)
+        2
+        4
+        6
+    """
+    check_count("tbtt_step", tbtt_step)
+    check_integer("dim", dim)
+
+    def step(engine: EngineProtocol, batch: Any) -> torch.Tensor:
+        model.train()
+        x, y = prepare_batch(batch, device=device, non_blocking=non_blocking)
+        losses: list[torch.Tensor] = []
+        hidden: tuple[Any, ...] = ()  # what the model is called with besides the chunk: nothing at first
+        for x_chunk, y_chunk in _chunks(x, y, tbtt_step, dim):
+            engine.state.time_iteration += 1  # type: ignore[attr-defined]  # a state takes further attributes
+            engine.fire_event(TbpttEvents.TIME_ITERATION_STARTED)
+            optimizer.zero_grad()
+            y_pred, after = _checked(model(x_chunk, *hidden))
+            loss = loss_fn(y_pred, y_chunk)
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            optimizer.step()
+            hidden = (map_leaves(after, _detached),)
+            engine.state.output = loss.detach()
+            losses.append(engine.state.output)
+            engine.fire_event(TbpttEvents.TIME_ITERATION_COMPLETED)
+        return torch.stack(losses).mean()
+
+    trainer = Engine(step)
+    trainer.register_events(*TbpttEvents, event_to_attr=dict.fromkeys(TbpttEvents, "time_iteration"))
+    trainer.state_dict_user_keys.append("time_iteration")
+    trainer.add_event_handler(Events.STARTED, _count_anew)
+    return trainer
+
+
+def _count_anew(engine: EngineProtocol) -> None:
+    """The counter belongs to a run, so it begins with each new one; one that goes on goes on counting."""
+    if engine.state.iteration == 0:
+        engine.state.time_iteration = 0  # type: ignore[attr-defined]  # a state takes further attributes
+
+
+def _chunks(x: Any, y: Any, size: int, dim: int) -> zip[tuple[torch.Tensor, torch.Tensor]]:
+    for name, value in (("x", x), ("y", y)):
+        if not isinstance(value, torch.Tensor):
+            raise TypeError(
+                f"{name} must be a tensor, to be cut into chunks along dim={dim}; got {type(value).__name__}. Give "
+                "prepare_batch= a function (batch, device, non_blocking) that makes tensors of yours"
+            )
+        if not -value.ndim <= dim < value.ndim:
+            raise ValueError(f"{name} has the shape {tuple(value.shape)}, and so no dim={dim} to be the time")
+    if x.shape[dim] != y.shape[dim]:
+        raise ValueError(
+            f"x and y must have the same number of time steps along dim={dim}; got x {tuple(x.shape)} and y "
+            f"{tuple(y.shape)}. Repeat a target that belongs to the whole sequence"
+        )
+    return zip(x.split(size, dim), y.split(size, dim), strict=True)
+
+
+def _checked(returned: Any) -> tuple[Any, Any]:
+    if isinstance(returned, (tuple, list)) and len(returned) == 2:  # noqa: PLR2004 - a pair
+        return returned[0], returned[1]
+    raise TypeError(
+        f"the model must return the pair (y_pred, hidden), as torch.nn.LSTM does; got {type(returned).__name__}"
+    )
+
+
+def _detached(leaf: Any) -> Any:
+    if isinstance(leaf, torch.Tensor):
+        return leaf.detach()
+    if leaf is None:
+        return None
+    raise TypeError(
+        f"cannot cut the gradients of a {type(leaf).__name__}: the hidden state that the model returns is a tensor, None, "
+        "or tuples, lists and mappings of these"
+    )

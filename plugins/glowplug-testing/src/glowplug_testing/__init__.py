@@ -1,0 +1,64 @@
+"""Contracts and checks for handlers, loggers, metrics and save handlers."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from glowplug_testing.cases import HandlerCase, LoggerCase, MetricCase, SaveHandlerCase
+    from glowplug_testing.checking import check_handler, check_logger, check_metric, check_save_handler
+    from glowplug_testing.checks import CheckFailed
+    from glowplug_testing.contracts import (
+        HandlerContract,
+        LoggerContract,
+        MetricContract,
+        SaveHandlerContract,
+    )
+    from glowplug_testing.engine_contract import EngineContract
+    from glowplug_testing.flaky_backend import FlakyBackend
+
+__all__ = [
+    "CheckFailed",
+    "EngineContract",
+    "FlakyBackend",
+    "HandlerCase",
+    "HandlerContract",
+    "LoggerCase",
+    "LoggerContract",
+    "MetricCase",
+    "MetricContract",
+    "SaveHandlerCase",
+    "SaveHandlerContract",
+    "check_handler",
+    "check_logger",
+    "check_metric",
+    "check_save_handler",
+]
+
+_HOMES = {
+    "glowplug_testing.cases": ("HandlerCase", "LoggerCase", "MetricCase", "SaveHandlerCase"),
+    "glowplug_testing.checking": ("check_handler", "check_logger", "check_metric", "check_save_handler"),
+    "glowplug_testing.checks": ("CheckFailed",),
+    "glowplug_testing.contracts": (
+        "HandlerContract",
+        "LoggerContract",
+        "MetricContract",
+        "SaveHandlerContract",
+    ),
+    "glowplug_testing.engine_contract": ("EngineContract",),
+    "glowplug_testing.flaky_backend": ("FlakyBackend",),
+}
+
+
+# Importing the checks takes time, and the contracts need pytest.
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            value = globals()[name] = getattr(import_module(home), name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

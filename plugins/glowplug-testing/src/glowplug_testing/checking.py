@@ -1,0 +1,99 @@
+"""The contracts without pytest: one call that runs all checks and raises if one fails."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from glowplug_testing.cases import HandlerCase, LoggerCase, MetricCase, SaveHandlerCase
+from glowplug_testing.checks import Check, CheckFailed, Result, known_failures, run_check
+from glowplug_testing.contents import HANDLER_CHECKS, LOGGER_CHECKS, METRIC_CHECKS, SAVE_HANDLER_CHECKS
+
+__all__ = ["check_handler", "check_logger", "check_metric", "check_save_handler"]
+
+
+def check_handler(obj: Any, expected_failures: Mapping[str, str] | None = None) -> list[Result]:
+    """Run the checks of ``HandlerContract``.
+
+    Args:
+        obj: a :class:`HandlerCase`; or a class or function that makes a handler without arguments; or a handler, of which
+            copies are checked.
+        expected_failures: name of a check to the reason why it fails.
+
+    Returns:
+        What came of each check.
+
+    Raises:
+        CheckFailed: checks failed, or one passed that was expected to fail; the text tells all of them.
+        ValueError: an expected failure without a reason, or of a check that there is not.
+
+    Example:
+        >>> from glowplug import Events
+        >>> class Shout:
+        ...     def attach(self, engine):
+        ...         return engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+        ...
+        ...     def __call__(self, engine): ...
+        >>> results = check_handler(Shout)
+        >>> "failed" in {result.status for result in results}
+        False
+    """
+    return _check(_handler_case(obj), HANDLER_CHECKS, expected_failures)
+
+
+def check_logger(case: LoggerCase, expected_failures: Mapping[str, str] | None = None) -> list[Result]:
+    """Run the checks of ``LoggerContract``.
+
+    Args:
+        case: how a logger is made, and how what it stores is read.
+        expected_failures: name of a check to the reason why it fails.
+
+    Returns:
+        What came of each check.
+
+    Raises:
+        CheckFailed: checks failed, or one passed that was expected to fail; the text tells all of them.
+        ValueError: an expected failure without a reason, or of a check that there is not.
+        TypeError: not a :class:`LoggerCase`.
+    """
+    return _check(_of_type(LoggerCase, case), LOGGER_CHECKS, expected_failures)
+
+
+def check_metric(case: MetricCase, expected_failures: Mapping[str, str] | None = None) -> list[Result]:
+    """Run the checks of ``MetricContract``; arguments and errors are those of :func:`check_logger`."""
+    return _check(_of_type(MetricCase, case), METRIC_CHECKS, expected_failures)
+
+
+def check_save_handler(
+    case: SaveHandlerCase, expected_failures: Mapping[str, str] | None = None
+) -> list[Result]:
+    """Run the checks of ``SaveHandlerContract``; arguments and errors are those of :func:`check_logger`."""
+    return _check(_of_type(SaveHandlerCase, case), SAVE_HANDLER_CHECKS, expected_failures)
+
+
+def _check(case: Any, checks: tuple[Check, ...], expected_failures: Mapping[str, str] | None) -> list[Result]:
+    reasons = known_failures(checks, expected_failures, "the call")
+    results = [run_check(check, case, reasons.get(check.name)) for check in checks]
+    failed = [result for result in results if result.status == "failed"]
+    if failed:
+        told = "\n\n".join(map(str, failed))
+        raise CheckFailed(f"{len(failed)} of {len(results)} checks failed:\n\n{told}")
+    return results
+
+
+def _handler_case(obj: Any) -> HandlerCase:
+    if isinstance(obj, HandlerCase):
+        return obj
+    if isinstance(obj, type) or inspect.isfunction(obj):
+        return HandlerCase(make=obj)
+    return HandlerCase(make=lambda: copy.deepcopy(obj))
+
+
+def _of_type(kind: type, case: Any) -> Any:
+    if not isinstance(case, kind):
+        raise TypeError(
+            f"give a {kind.__name__}(make=...), which says how to make what is checked; got {case!r}"
+        )
+    return case

@@ -1,0 +1,130 @@
+"""What all checks of an engine use: how it is made, how it fires, and the handlers it is tried with."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import pytest
+
+from glowplug.events import EventEnum, Events
+from glowplug.handles import RemovableEventHandle
+from glowplug.phase import Phase
+from glowplug.testing.fake_engine import FakeEngine
+
+MakeEngine: TypeAlias = Callable[[], Any]
+
+
+class EngineChecks:
+    """Makes and fires the engine under test."""
+
+    @pytest.fixture
+    def make_engine(self) -> MakeEngine:
+        """Return a function without arguments that makes an engine; a subclass overrides this."""
+        raise NotImplementedError(
+            f"{type(self).__name__} needs a fixture make_engine that returns a function () -> engine"
+        )
+
+    def fire(self, engine: Any, event: Any, *, error: Exception | None = None, **state: Any) -> None:
+        """Fire an event by hand: with ``fire()`` of a fake, else with what an engine has for it."""
+        if isinstance(engine, FakeEngine):
+            engine.fire(event, error=error, **state)
+            return
+        for name, value in state.items():
+            setattr(engine.state, name, value)
+        if event is Events.EXCEPTION_RAISED:
+            assert error is not None
+            with (
+                engine.add_event_handler(Events.ITERATION_STARTED, fail_with, error),
+                contextlib.suppress(type(error)),
+            ):
+                engine.run([0])
+        elif event is Events.TERMINATE_SINGLE_EPOCH:
+            with engine.add_event_handler(Events.ITERATION_STARTED, lambda e: e.terminate_epoch()):
+                engine.run([0])
+        else:
+            engine.fire_event(event)
+
+    def counters(self, engine: Any, event: Any, numbers: range) -> list[int]:
+        """Return those of the numbers at which a handler of a filtered iteration event runs."""
+        ran: list[int] = []
+        engine.add_event_handler(event, lambda e: ran.append(e.state.iteration))
+        for number in numbers:
+            self.fire(engine, event, iteration=number)
+        return ran
+
+
+class OwnEvents(EventEnum):
+    """An event with the name and the value of a built-in one."""
+
+    STARTED = "started"
+
+
+class Recorder:
+    """Records what its methods are called with."""
+
+    def __init__(self, got: list[Any]) -> None:
+        self.got = got
+        self.phase = Phase.USER
+
+    def __call__(self, engine: Any) -> None:
+        self.got.append(("object", engine))
+
+    def method(self, engine: Any) -> None:
+        self.got.append(("method", engine))
+
+    def tell_phase(self) -> None:
+        self.got.append(self.phase)
+
+
+class OneEvent:
+    """A handler that knows its own event."""
+
+    def __init__(self, got: list[str], name: str) -> None:
+        self.got = got
+        self.name = name
+
+    def attach(self, engine: Any) -> RemovableEventHandle:
+        if self.name == "fails":
+            raise RuntimeError("cannot be attached")
+        handle: RemovableEventHandle = engine.add_event_handler(
+            Events.STARTED, lambda: self.got.append(self.name)
+        )
+        return handle
+
+
+class Failing:
+    """A handler that counts its calls, and fails in each."""
+
+    calls = 0
+
+    def attach(self, engine: Any) -> RemovableEventHandle:
+        handle: RemovableEventHandle = engine.add_event_handler(Events.STARTED, self.look)
+        return handle
+
+    def look(self) -> None:
+        self.calls += 1
+        raise LookupError(self.calls)
+
+
+class Stateful:
+    """A handler whose whole state is a number."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def state_dict(self) -> dict[str, int]:
+        return {"number": self.number}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.number = state["number"]
+
+
+def nothing() -> None:
+    """Do nothing, as a handler without arguments."""
+
+
+def fail_with(_: Any, error: Exception) -> None:
+    """Raise the error that was given at registration."""
+    raise error

@@ -1,0 +1,392 @@
+"""What a handler may rely on, whichever engine it is attached to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from glowplug.events import EventEnum, Events
+from glowplug.exceptions import GlowplugWarning
+from glowplug_testing.engine_checks import (
+    Failing,
+    MakeEngine,
+    OneEvent,
+    OwnEvents,
+    Stateful,
+    fail_with,
+    nothing,
+)
+from glowplug_testing.registration_contract import RegistrationContract
+
+
+class EngineContract(RegistrationContract):
+    """Checks of an engine: subclass it, and say with the fixture ``make_engine`` how one is made.
+
+    ``FakeEngine`` and ``Engine`` both pass it, so a handler that works with the one works with the other.
+
+    Example:
+        >>> import pytest
+        >>> from glowplug import Engine
+        >>> class TestMyEngine(EngineContract):
+        ...     @pytest.fixture
+        ...     def make_engine(self):
+        ...         return lambda: Engine(lambda engine, batch: batch)
+    """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        checks = [name for name in dir(EngineContract) if name.startswith("test_")]
+        replaced = [name for name in checks if getattr(cls, name) is not getattr(EngineContract, name)]
+        if replaced:
+            raise TypeError(
+                f"{cls.__name__} replaces {', '.join(replaced)}, so that nobody would notice what it no longer checks; an engine "
+                "passes all of them. Give your own test another name"
+            )
+
+    # Firing
+
+    def test_E_037_a_firing_keeps_its_handlers(self, make_engine: MakeEngine) -> None:
+        """Handlers added or removed while an event fires take effect at its next firing."""
+        engine = make_engine()
+        got: list[Any] = []
+
+        def change() -> None:
+            got.append("change")
+            late.remove()
+            engine.add_event_handler(Events.STARTED, lambda: got.append("new"))
+
+        engine.add_event_handler(Events.STARTED, change)
+        late = engine.add_event_handler(Events.STARTED, lambda: got.append("late"))
+        self.fire(engine, Events.STARTED)
+        assert got == ["change", "late"]
+        self.fire(engine, Events.STARTED)
+        assert got == ["change", "late", "change", "new"]
+
+    def test_E_038_return_values_are_ignored(self, make_engine: MakeEngine) -> None:
+        """What a handler returns changes nothing for those after it."""
+        engine = make_engine()
+        got: list[Any] = []
+
+        def handler(_: Any, value: Any) -> Any:
+            got.append(value)
+            return value
+
+        for value in (True, False, StopIteration):
+            engine.add_event_handler(Events.STARTED, handler, value)
+        self.fire(engine, Events.STARTED)
+        assert got == [True, False, StopIteration]
+
+    def test_E_039_exception_handlers(self, make_engine: MakeEngine) -> None:
+        """Handlers of EXCEPTION_RAISED get the exception, after the engine if they take both."""
+        engine, error = make_engine(), KeyError("broken")
+        got: list[Any] = []
+        engine.add_event_handler(Events.EXCEPTION_RAISED, got.append)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, lambda e, x: got.append((e, x)))
+        engine.add_event_handler(Events.EXCEPTION_RAISED, lambda e, x, y, z: got.append((e, x, y, z)), 1, z=2)
+        self.fire(engine, Events.EXCEPTION_RAISED, error=error)
+        assert got == [error, (engine, error), (engine, error, 1, 2)]
+        with pytest.raises(ValueError, match=r"EXCEPTION_RAISED cannot be called with \(engine, exception\)"):
+            engine.add_event_handler(Events.EXCEPTION_RAISED, lambda: None)
+
+    def test_E_039_terminate_single_epoch_handlers(self, make_engine: MakeEngine) -> None:
+        """Handlers of TERMINATE_SINGLE_EPOCH get the number of iterations if they have an ``iter_counter``."""
+        engine = make_engine()
+        got: list[Any] = []
+        event = Events.TERMINATE_SINGLE_EPOCH
+        engine.add_event_handler(event, lambda: got.append("bare"))
+        engine.add_event_handler(event, got.append)
+        engine.add_event_handler(event, lambda iter_counter: got.append((iter_counter,)))
+        engine.add_event_handler(event, lambda e, iter_counter: got.append((e, iter_counter)))
+        engine.add_event_handler(event, lambda e, x, *, iter_counter: got.append((e, x, iter_counter)), "x")
+        self.fire(engine, event, iteration=1)
+        assert got == ["bare", engine, (1,), (engine, 1), (engine, "x", 1)]
+
+    def test_E_040_nothing_leaks_between_firings(self, make_engine: MakeEngine) -> None:
+        """The arguments of one firing are not seen by the next, nor by the caller's own dict."""
+        engine, options = make_engine(), {"mine": 1}
+        got: list[Any] = []
+
+        def handler(_: Any, **kwargs: Any) -> None:
+            got.append(dict(kwargs))
+            kwargs["left_behind"] = True
+
+        engine.add_event_handler(Events.TERMINATE_SINGLE_EPOCH | Events.TERMINATE, handler, **options)
+        for _ in range(2):
+            self.fire(engine, Events.TERMINATE_SINGLE_EPOCH, iteration=1)
+        self.fire(engine, Events.TERMINATE)
+        assert options == {"mine": 1}
+        assert got == [{"mine": 1, "iter_counter": 1}, {"mine": 1, "iter_counter": 1}, {"mine": 1}]
+
+    def test_E_041_handlers_fire_events(self, make_engine: MakeEngine) -> None:
+        """A handler can fire a further event, whose handlers run before it goes on."""
+        engine = make_engine()
+        got: list[Any] = []
+        engine.register_events("inner")
+        engine.add_event_handler("inner", lambda e: got.append(e.last_event_name))
+
+        def outer() -> None:
+            engine.fire_event("inner")
+            got.append("outer")
+
+        engine.add_event_handler(Events.EPOCH_COMPLETED, outer)
+        self.fire(engine, Events.EPOCH_COMPLETED)
+        assert got == ["inner", "outer"]
+        with pytest.raises(TypeError):
+            engine.fire_event("inner", "payload")
+
+    def test_E_041_events_with_an_argument_are_the_engines(self, make_engine: MakeEngine) -> None:
+        """``fire_event`` refuses the events whose handlers expect an argument that only the engine has."""
+        engine = make_engine()
+        for event in (Events.EXCEPTION_RAISED, Events.TERMINATE_SINGLE_EPOCH):
+            with pytest.raises(ValueError, match=rf"{event} is fired by the engine alone"):
+                engine.fire_event(event)
+
+    def test_handlers_see_the_event_and_the_state(self, make_engine: MakeEngine) -> None:
+        """While handlers run, ``last_event_name`` is the plain event, and the state is the engine's."""
+        engine = make_engine()
+        got: list[Any] = []
+        engine.add_event_handler(
+            Events.EPOCH_COMPLETED(every=3),
+            lambda e: got.append((e.last_event_name, e.state.epoch, e.state.metrics["acc"])),
+        )
+        self.fire(engine, Events.EPOCH_COMPLETED, epoch=3, metrics={"acc": 0.5})
+        assert got == [(Events.EPOCH_COMPLETED, 3, 0.5)]
+        assert isinstance(got[0][0], EventEnum)
+
+    def test_errors_of_handlers_go_on(self, make_engine: MakeEngine) -> None:
+        """What a handler raises reaches whoever fired the event, and later handlers do not run."""
+        engine = make_engine()
+        got: list[Any] = []
+        engine.add_event_handler(Events.STARTED, fail_with, ZeroDivisionError("mine"))
+        engine.add_event_handler(Events.STARTED, lambda: got.append("later"))
+        with pytest.raises(ZeroDivisionError, match="mine"):
+            self.fire(engine, Events.STARTED)
+        assert got == []
+
+    # Filters
+
+    def test_E_061_E_068_event_filter(self, make_engine: MakeEngine) -> None:
+        """A filter function is asked with the engine and the counter, and decides."""
+        engine = make_engine()
+        asked: list[Any] = []
+
+        def odd(e: Any, counter: int) -> bool:
+            asked.append((e, counter))
+            return counter % 2 == 1
+
+        ran = self.counters(engine, Events.ITERATION_COMPLETED(event_filter=odd), range(1, 5))
+        assert ran == [1, 3]
+        assert asked == [(engine, counter) for counter in range(1, 5)]
+
+    def test_E_062_every(self, make_engine: MakeEngine) -> None:
+        """``every=n`` runs at each n-th, counted from the first of the run."""
+        assert self.counters(make_engine(), Events.ITERATION_COMPLETED(every=3), range(2, 8)) == [3, 6]
+
+    def test_E_063_once(self, make_engine: MakeEngine) -> None:
+        """``once=`` runs at one number, or at each of several."""
+        assert self.counters(make_engine(), Events.ITERATION_COMPLETED(once=2), range(1, 5)) == [2]
+        assert self.counters(make_engine(), Events.ITERATION_COMPLETED(once=[4, 1]), range(1, 6)) == [1, 4]
+
+    def test_E_064_before_and_after(self, make_engine: MakeEngine) -> None:
+        """``before`` and ``after`` are both exclusive."""
+        event = Events.ITERATION_COMPLETED
+        assert self.counters(make_engine(), event(before=3), range(6)) == [0, 1, 2]
+        assert self.counters(make_engine(), event(after=3), range(1, 6)) == [4, 5]
+        assert self.counters(make_engine(), event(before=5, after=2), range(1, 9)) == [3, 4]
+
+    def test_E_065_every_after(self, make_engine: MakeEngine) -> None:
+        """``every`` is counted from ``after`` on."""
+        event = Events.ITERATION_COMPLETED
+        assert self.counters(make_engine(), event(every=2, before=10, after=3), range(1, 13)) == [4, 6, 8]
+        assert self.counters(make_engine(), event(every=3, after=1), range(1, 10)) == [2, 5, 8]
+
+    def test_E_066_a_filter_replaces_the_one_before(self, make_engine: MakeEngine) -> None:
+        """Calling a filtered event gives it another filter instead."""
+        event = Events.ITERATION_COMPLETED(every=2)(every=3)
+        assert self.counters(make_engine(), event, range(1, 8)) == [3, 6]
+
+    def test_E_067_firings_are_counted_where_nothing_else_counts(self, make_engine: MakeEngine) -> None:
+        """A filter on an event without a counter in the state counts the event's firings."""
+        engine = make_engine()
+        got: list[Any] = []
+        engine.register_events("custom")
+        for event in ("custom", Events.TERMINATE):
+            engine.add_event_handler(event, lambda: got.append("all"))
+        engine.add_event_handler(Events.TERMINATE(every=2), lambda: got.append("second"))
+        for _ in range(4):
+            self.fire(engine, Events.TERMINATE)
+            self.fire(engine, "custom")
+        assert got == ["all", "all", "all", "second", "all"] * 2
+
+    # Lists of events, and events of one's own
+
+    def test_E_070_E_071_E_072_lists(self, make_engine: MakeEngine) -> None:
+        """``|`` joins events and lists in any order into a new list."""
+        engine = make_engine()
+        got: list[Any] = []
+        pair = Events.STARTED | Events.COMPLETED
+        three = Events.EPOCH_STARTED | pair
+        assert (len(pair), list(three | pair)[2:]) == (
+            2,
+            [Events.COMPLETED, Events.STARTED, Events.COMPLETED],
+        )
+        engine.add_event_handler(three, lambda e: got.append(e.last_event_name))
+        for event in three:
+            self.fire(engine, event)
+        assert got == [Events.EPOCH_STARTED, Events.STARTED, Events.COMPLETED]
+
+    def test_E_080_custom_events(self, make_engine: MakeEngine) -> None:
+        """Strings and members of an EventEnum become events by registering them, twice if need be."""
+        engine = make_engine()
+        got: list[Any] = []
+        engine.register_events("begin", OwnEvents.STARTED)
+        engine.add_event_handler("begin", lambda: got.append("begin"))
+        engine.add_event_handler(OwnEvents.STARTED, lambda: got.append("own"))
+        engine.add_event_handler(Events.STARTED, lambda: got.append("started"))
+        engine.register_events("begin", OwnEvents.STARTED)
+        for event in (OwnEvents.STARTED, "begin", Events.STARTED):
+            self.fire(engine, event)
+        assert got == ["own", "begin", "started"]
+        with pytest.raises(TypeError, match="an event is a member of an EventEnum or a string, got 5"):
+            engine.register_events(5)
+        with pytest.raises(ValueError, match="event_to_attr must be a dict"):
+            engine.register_events("other", event_to_attr=["attribute"])
+
+    def test_E_081_counters_belong_to_one_engine(self, make_engine: MakeEngine) -> None:
+        """A counter of a custom event starts at 0, is kept if it is there, and is unknown to other engines."""
+        engine, other = make_engine(), make_engine()
+        engine.state.kept = 4
+        engine.register_events(
+            OwnEvents.STARTED, "b", event_to_attr={OwnEvents.STARTED: "owned", "b": "kept"}
+        )
+        assert (engine.state.owned, engine.state.kept) == (0, 4)
+        assert engine.state.get_event_attrib_value(OwnEvents.STARTED(every=2)) == 0
+        assert not hasattr(other.state, "owned")
+        assert not other.has_registered_events(OwnEvents.STARTED)
+        with pytest.raises(RuntimeError, match="STARTED has no counter"):
+            other.state.get_event_attrib_value(OwnEvents.STARTED)
+
+    def test_E_082_custom_counters_are_the_users(self, make_engine: MakeEngine) -> None:
+        """Firing a custom event does not change its counter, and filters see what the user made of it."""
+        engine = make_engine()
+        got: list[Any] = []
+        engine.register_events(OwnEvents.STARTED, event_to_attr={OwnEvents.STARTED: "owned"})
+        engine.add_event_handler(OwnEvents.STARTED(once=3), lambda e: got.append(e.state.owned))
+        self.fire(engine, OwnEvents.STARTED)
+        assert engine.state.owned == 0
+        self.fire(engine, OwnEvents.STARTED, owned=3)
+        assert got == [3]
+
+    # Handler objects
+
+    def test_attach_and_one_handle(self, make_engine: MakeEngine) -> None:
+        """``attach`` attaches several handlers to their own events; its handle removes them all."""
+        engine = make_engine()
+        got: list[Any] = []
+        with engine.attach(OneEvent(got, "a"), OneEvent(got, "b")):
+            self.fire(engine, Events.STARTED)
+        self.fire(engine, Events.STARTED)
+        assert got == ["a", "b"]
+
+    def test_attach_is_all_or_nothing(self, make_engine: MakeEngine) -> None:
+        """If one handler cannot be attached, none is."""
+        engine = make_engine()
+        got: list[Any] = []
+        with pytest.raises(RuntimeError, match="cannot be attached"):
+            engine.attach(OneEvent(got, "a"), OneEvent(got, "fails"))
+        for wrong in (nothing, OneEvent):
+            with pytest.raises(TypeError, match=r"has no attach\(engine\)"):
+                engine.attach(OneEvent(got, "a"), wrong)
+        self.fire(engine, Events.STARTED)
+        assert got == []
+
+    def test_P3_optional_handler_that_fails_is_taken_off(self, make_engine: MakeEngine) -> None:
+        """With ``on_error="disable"`` a handler that raises is off, told of and counted; the others run on."""
+        engine = make_engine()
+        got: list[Any] = []
+        failing, healthy = Failing(), OneEvent(got, "healthy")
+        engine.attach(failing, healthy, on_error="disable")
+        with pytest.warns(
+            GlowplugWarning, match=r"Failing .* failed at Events.STARTED.*: LookupError: 1\. It has been"
+        ):
+            self.fire(engine, Events.STARTED)
+        self.fire(engine, Events.STARTED)
+        assert got == ["healthy", "healthy"]
+        assert failing.calls == 1
+        assert not engine.has_event_handler(failing.look)
+        assert [(fault.handler, fault.event) for fault in engine.faults] == [("Failing", Events.STARTED)]
+
+    def test_P3_other_errors_are_raised(self, make_engine: MakeEngine) -> None:
+        """A handler attached in the usual way raises, and so does a function beside an optional handler."""
+        engine = make_engine()
+        with pytest.raises(LookupError), engine.attach(Failing()):
+            self.fire(engine, Events.STARTED)
+        engine.attach(OneEvent([], "healthy"), on_error="disable")
+        engine.add_event_handler(Events.STARTED, Failing().look)
+        with pytest.raises(LookupError):
+            self.fire(engine, Events.STARTED)
+        with pytest.raises(ValueError, match="on_error must be 'raise' or 'disable', got 'ignore'"):
+            engine.attach(on_error="ignore")
+        assert engine.faults == ()
+
+    def test_state_of_handlers_travels(self, make_engine: MakeEngine) -> None:
+        """The state of a handler is part of the engine's, and goes to the handler of that key in another one."""
+        engine, other, handler = make_engine(), make_engine(), Stateful(0)
+        engine.register_state("mine", Stateful(5))
+        other.register_state("mine", handler)
+        other.load_state_dict(engine.state_dict())
+        assert handler.number == 5
+
+    def test_state_waits_for_its_handler(self, make_engine: MakeEngine) -> None:
+        """State that no handler asks for yet is saved on, and handed over when one does."""
+        engine, other = make_engine(), make_engine()
+        engine.register_state("mine", Stateful(5))
+        other.load_state_dict(engine.state_dict())
+        assert other.state_dict()["handlers"] == {"mine": {"number": 5}}
+        late = Stateful(0)
+        other.register_state("mine", late)
+        assert late.number == 5
+
+    def test_state_keys_are_unique(self, make_engine: MakeEngine) -> None:
+        """A second handler with the same key is refused until the first is removed."""
+        engine = make_engine()
+        handle = engine.register_state("mine", Stateful(1))
+        with pytest.raises(ValueError, match=r"'mine'.*Stateful.*another state_key="):
+            engine.register_state("mine", Stateful(2))
+        handle.remove()
+        engine.register_state("mine", Stateful(3))
+        assert engine.state_dict()["handlers"] == {"mine": {"number": 3}}
+        with pytest.raises(ValueError, match="non-empty string"):
+            engine.register_state("", Stateful(4))
+
+    # What handlers ask for
+
+    def test_requests_to_stop_are_recorded(self, make_engine: MakeEngine) -> None:
+        """A request of a handler can be read from the engine; the handlers after it still run (E-130)."""
+        engine = make_engine()
+        got: list[Any] = []
+        assert (engine.should_terminate, engine.should_terminate_single_epoch, engine.should_interrupt) == (
+            False,
+            False,
+            False,
+        )
+        for handler in (
+            lambda e: e.terminate(),
+            lambda e: got.append(e.should_terminate),
+            lambda e: e.terminate(skip_completed=True),
+            lambda e: got.append(e.should_terminate),
+            lambda e: e.terminate_epoch(),
+            lambda e: got.append(e.should_terminate_single_epoch),
+            lambda e: e.terminate_epoch(skip_epoch_completed=True),
+            lambda e: got.append(e.should_terminate_single_epoch),
+            lambda e: e.interrupt(),
+            lambda e: got.append(e.should_interrupt),
+        ):
+            engine.add_event_handler(Events.ITERATION_COMPLETED, handler)
+        self.fire(engine, Events.ITERATION_COMPLETED)
+        assert got == [True, "skip_completed", True, "skip_epoch_completed", True]
+
+    def test_no_parent_outside_of_a_run(self, make_engine: MakeEngine) -> None:
+        """An engine that no other engine's handler runs has no parent."""
+        assert make_engine().parent is None

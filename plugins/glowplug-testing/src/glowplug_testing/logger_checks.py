@@ -1,0 +1,283 @@
+"""Checks of a logger: that what is logged is stored, whole, once, in order, and under its name."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import tempfile
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from glowplug_testing.cases import LoggerCase
+from glowplug_testing.checks import CheckSkipped, require
+from glowplug_testing.flaky_backend import FlakyBackend
+from glowplug_testing.logger_trial import Trial, run_logging, same
+
+ODD_NAMES = (
+    "with space", "a.b", "a_b", "a-b", "a:b", "a|b", "a\\b", "a%b", "a,b", 'a"b', "a'b", "a=b", "a{b}", "a#b", "a?b", "a*b",
+    "Loss", "loss", "größe", "損失", "..", "a/../b", "a//b", "a/b", "x" * 200 + "1", "x" * 200 + "2",
+)  # fmt: skip
+
+
+def options_are_handed_on(case: LoggerCase) -> None:
+    """A logger takes the options of Logger, and they are in effect."""
+    options: dict[str, Any] = {"timeout": 1.5, "capacity": 7, "on_error": "raise", "all_ranks": True}
+    with Trial(case) as trial:
+        logger = trial.make(**options)
+        delivery = logger._delivery  # noqa: SLF001 - the kit is part of the core
+        found = {
+            "timeout": logger.timeout,
+            "capacity": delivery._capacity,  # noqa: SLF001
+            "on_error": delivery._on_error,  # noqa: SLF001
+            "all_ranks": logger.all_ranks,
+        }
+        require(
+            found == options,
+            f"the logger was made with {options}, and has {found}; hand the options on: super().__init__(**options)",
+        )
+
+
+def scalars_arrive_whole_and_in_order(case: LoggerCase) -> None:
+    """After close() every scalar is stored once, with its step and value, in the order of logging."""
+    with Trial(case) as trial:
+        logger = trial.make()
+        rows = [
+            ("loss", step, 1.5 / (step + 1)) for step in range(703)
+        ]  # no multiple of what a buffer may hold
+        rows += [("constant", step, 0.25) for step in (3, 4, 5)]
+        rows += [
+            ("zero", 0, 0.0),
+            ("tiny", 1, 1.2345678e-7),
+            ("large", 2**31, -123456.78),
+            ("Val.acc_1", 7, 1.0),
+        ]
+        rows += [("again", 5, 0.5), ("again", 2, 0.25), ("again", 9, 0.75)]
+        logged = trial.log(logger, rows)
+        logger.log_scalars({trial.name("pair/a"): 1.0, trial.name("pair/b"): 2.0}, 11)
+        logged += [(trial.name("pair/a"), 11, 1.0), (trial.name("pair/b"), 11, 2.0)]
+        logger.close()
+        trial.require_stored(
+            logged,
+            "after close()",
+            "Write each record that log_scalars is given, and what you hold back in close(outcome)",
+        )
+
+
+def scalars_are_stored_after_flush(case: LoggerCase) -> None:
+    """After flush() everything logged so far can be read."""
+    with Trial(case) as trial:
+        logger = trial.make()
+        logged = trial.log(logger, [("loss", step, 0.5 * step) for step in range(5)])
+        require(logger.flush(), f"flush() could not deliver 5 records{trial.told()}")
+        advice = "Define flush_backend(self), which writes down what the logger or its backend holds back"
+        trial.require_stored(logged, "after flush()", advice)
+        logged += trial.log(logger, [("loss", 5, 2.5)])
+        logger.flush()
+        trial.require_stored(logged, "after a second flush()", advice)
+
+
+def odd_names_are_kept_apart(case: LoggerCase) -> None:
+    """Scalars of any name are stored or counted as lost; no two names become one."""
+    step = 900_001
+    with Trial(case) as trial:
+        before = _at(case, step)
+        logger = trial.make()
+        for name in ODD_NAMES:
+            logger.log_scalars({trial.name(name): 0.5}, step)
+        logger.close()
+        new = _at(case, step) - before
+        lost = logger.counts.dropped
+        require(
+            len(new) + lost == len(ODD_NAMES) and new.total() == len(new),
+            f"of scalars with {len(ODD_NAMES)} different names {len(new)} can be told apart afterwards, and {lost} are counted as "
+            f"lost: {', '.join(map(repr, sorted(new)))}. Escape what the backend does not take in a way that keeps names "
+            f"different, or raise ValueError for it{trial.told()}",
+        )
+
+
+def _at(case: LoggerCase, step: int) -> Counter[str]:
+    try:
+        return Counter(str(name) for name, at, _ in case.read() if at == step)
+    except FileNotFoundError:
+        return Counter()
+
+
+def non_finite_values_are_kept(case: LoggerCase) -> None:
+    """NaN and infinities are stored as what they are, or counted as lost; what comes with them is stored."""
+    values = {"nan": math.nan, "inf": math.inf, "minus_inf": -math.inf}
+    with Trial(case) as trial:
+        logger = trial.make()
+        for step, (name, value) in enumerate(values.items()):
+            logger.log_scalars({trial.name(name): value}, step)
+        trial.log(logger, [("finite", 3, 0.5)])
+        logger.close()
+        stored = {str(name).partition("/")[2]: value for name, _, value in trial.stored()}
+        require(
+            same(0.5, stored.pop("finite", None)),
+            f"a finite value that was logged after NaN and infinities is not stored{trial.told()}",
+        )
+        for name, value in stored.items():
+            require(
+                _stands_for(values[name], value),
+                f"{values[name]} is stored as {value!r}, which looks like a result; store NaN or null, or raise ValueError",
+            )
+        trial.require_counted(logger, 4, len(stored) + 1)
+
+
+def _stands_for(logged: float, stored: Any) -> bool:
+    if stored is None or isinstance(stored, str):
+        return True
+    value = float(stored)
+    if math.isnan(logged) or math.isnan(value):
+        return math.isnan(value)
+    return abs(value) > 1e37 and (value > 0) == (
+        logged > 0
+    )  # the largest float there is, where there is no infinity
+
+
+def a_healthy_run_is_quiet(case: LoggerCase) -> None:
+    """With a backend that works nothing is reported, and all records are counted as sent."""
+    with Trial(case) as trial:
+        logger = trial.make()
+        run_logging(trial, logger, [0.5, 0.25, 0.125])
+        logger.close()
+        require(
+            not trial.warnings,
+            "a run with a backend that works gave warnings; what a sink method or close(outcome) raises ends there. Look at "
+            f"their arguments: log_scalars(scalars, step, timestamp), close(outcome){trial.told()}",
+        )
+        trial.require_counted(logger, 3, 3)
+        without_a_run = trial.make()
+        trial.log(without_a_run, [("loss", 4, 0.5)])
+        without_a_run.close()
+        require(
+            not trial.warnings,
+            f"closed without a run, where close(outcome) is given None, it failed{trial.told()}",
+        )
+
+
+def two_loggers_keep_apart(case: LoggerCase) -> None:
+    """Two loggers at the same time store what each was given, once."""
+    with Trial(case) as trial:
+        first, second = trial.make(), trial.make()
+        logged = []
+        for step in range(6):
+            logged += trial.log(first, [("first", step, 1.0)])
+            logged += trial.log(second, [("second", step, 2.0)])
+        first.flush()
+        second.flush()
+        first.close()
+        logged += trial.log(second, [("second", 6, 2.0)])
+        second.close()
+        trial.require_stored(
+            logged,
+            "with two loggers that write to one place",
+            "Keep what belongs to a logger in attributes of the object (self.rows = [] in __init__), not in the class or module",
+        )
+
+
+def records_of_several_threads_arrive(case: LoggerCase) -> None:
+    """What several threads log at the same time is all stored, once."""
+    with Trial(case) as trial:
+        logger = trial.make()
+        each = [[(f"thread{number}", step, float(step)) for step in range(25)] for number in range(4)]
+        threads = [threading.Thread(target=trial.log, args=(logger, rows)) for rows in each]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        logger.close()
+        logged = [(trial.name(name), step, value) for rows in each for name, step, value in rows]
+        trial.require_stored(
+            logged, "after four threads had logged", "Leave the queueing to Logger: define sinks, and no more"
+        )
+
+
+def values_are_those_of_the_moment(case: LoggerCase) -> None:
+    """What is stored is what was logged, whatever became of the objects afterwards."""
+    with Trial(case) as trial:
+        logger = trial.make()
+        scalars = {trial.name("loss"): 1.0}
+        with FlakyBackend.slow(logger, 0.05):
+            logger.log_scalars(scalars, 1)
+            scalars[trial.name("loss")] = 2.0
+            logger.log_scalars(scalars, 2)
+            scalars.clear()
+            logger.flush()
+        logged = [(trial.name("loss"), 1, 1.0), (trial.name("loss"), 2, 2.0)]
+        trial.require_stored(
+            logged, "after the dict that was logged had changed", "Do not keep what you are given; write it"
+        )
+
+
+def logging_after_close_is_harmless(case: LoggerCase) -> None:
+    """A second close() does nothing, and what is logged afterwards is counted as lost and raises nothing."""
+    with Trial(case) as trial:
+        logger = trial.make()
+        logged = trial.log(logger, [("loss", 1, 0.5)])
+        logger.close()
+        logger.close()
+        trial.log(logger, [("loss", 2, 0.5)])
+        trial.require_stored(logged, "after close()", "Write what you hold back in close(outcome)")
+        trial.require_counted(logger, 2, 1)
+
+
+def every_sink_takes_its_record(case: LoggerCase) -> None:
+    """Each further sink that the logger defines takes what it is given."""
+    with Trial(case) as trial, tempfile.TemporaryDirectory() as folder:
+        logger = trial.make()
+        records = [call for call in _records(trial, Path(folder)) if logger.takes(call[0])]
+        if not records:
+            raise CheckSkipped("the logger defines no sink but log_scalars")
+        for sink, *args in records:
+            getattr(logger, sink)(*args)
+            logger.flush()
+            require(
+                not logger.counts.dropped and not trial.warnings,
+                f"{sink}{tuple(args)} could not be written. Its arguments are in help(glowplug.loggers.Logger); leave out "
+                f"{sink} if the backend has nothing of the kind{trial.told()}",
+            )
+        logger.close()
+        trial.require_counted(logger, len(records), len(records))
+
+
+def _records(trial: Trial, folder: Path) -> list[tuple[Any, ...]]:
+    artifact = folder / "artifact.txt"
+    artifact.write_text("an artifact\n", encoding="utf-8")
+    records: list[tuple[Any, ...]] = [
+        (
+            "log_params",
+            {"optimizer": {"name": "SGD", "lr": 0.1}, "layers": [64, 32], "seed": 7, "none": None},
+        ),
+        ("log_text", trial.name("text"), "some text, größer", 1),
+        ("log_artifact", str(artifact), "files"),
+    ]
+    if importlib.util.find_spec("numpy") is not None:
+        import numpy as np
+
+        image = np.linspace(0, 1, 48, dtype=np.float32).reshape(4, 4, 3)
+        records += [
+            ("log_histogram", trial.name("weights"), np.linspace(-1, 1, 50), 1),
+            ("log_image", trial.name("image"), image, 1),
+            ("log_figure", trial.name("figure"), (255 * image).astype(np.uint8), 1),
+        ]
+    return records
+
+
+DELIVERY_CHECKS = (
+    options_are_handed_on,
+    scalars_arrive_whole_and_in_order,
+    scalars_are_stored_after_flush,
+    odd_names_are_kept_apart,
+    non_finite_values_are_kept,
+    a_healthy_run_is_quiet,
+    two_loggers_keep_apart,
+    records_of_several_threads_arrive,
+    values_are_those_of_the_moment,
+    logging_after_close_is_harmless,
+    every_sink_takes_its_record,
+)
+
+__all__ = ["DELIVERY_CHECKS"]

@@ -1,0 +1,398 @@
+"""Checks of a metric: the value is that of the data since the last reset, however the data came."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from glowplug.exceptions import NotComputableError
+from glowplug.testing.fake_engine import FakeEngine
+from glowplug_testing.cases import MetricCase
+from glowplug_testing.checks import CheckFailed, CheckSkipped, require
+from glowplug_testing.engine_play import equal, play, registered
+from glowplug_testing.handler_state_checks import through_file
+from glowplug_testing.ranks import on_two_ranks
+from glowplug_testing.surroundings import left_as_it_was
+
+
+def make(case: MetricCase) -> Any:
+    """Return a new metric, if it is one."""
+    if importlib.util.find_spec("torch") is None:
+        raise CheckSkipped("metrics need torch")
+    from glowplug import Metric
+
+    metric = case.make()
+    require(
+        isinstance(metric, Metric),
+        f"MetricCase.make() returned {metric!r}, which is no glowplug.Metric; derive from it",
+    )
+    return metric
+
+
+def updated(case: MetricCase, outputs: Sequence[Any], metric: Any = None) -> Any:
+    """Return a metric that has seen copies of these outputs."""
+    metric = make(case) if metric is None else metric
+    for output in outputs:
+        metric.update(copy.deepcopy(output))
+    return metric
+
+
+def require_value(case: MetricCase, value: Any, when: str, advice: str = "") -> None:
+    """Require that this is the case's value."""
+    require(
+        close(value, case.expected, case.tolerance),
+        f"{when}, the value is {value!r} instead of {case.expected!r}. {advice}",
+    )
+
+
+def close(first: Any, second: Any, tolerance: float) -> bool:
+    """Return whether two values are equal within a tolerance, relative to their size."""
+    import torch
+
+    if isinstance(first, Mapping) or isinstance(second, Mapping):
+        keys = set(first) == set(second)
+        return keys and all(close(first[key], second[key], tolerance) for key in first)
+    if isinstance(first, (str, type(None))):
+        return bool(first == second)
+    if isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)):
+        return len(first) == len(second) and all(
+            close(a, b, tolerance) for a, b in zip(first, second, strict=True)
+        )
+    a, b = (torch.as_tensor(value).detach().to("cpu", torch.float64) for value in (first, second))
+    return a.shape == b.shape and torch.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True)
+
+
+def value_is_that_of_all_data(case: MetricCase) -> None:
+    """After an update with each output the value is the expected one."""
+    require(len(case.outputs) >= 3, "give MetricCase three outputs or more, of different sizes")
+    require_value(case, updated(case, case.outputs).compute(), "after an update with each output")
+
+
+def no_data_is_not_computable(case: MetricCase) -> None:
+    """Without data, new or after reset(), compute() raises NotComputableError."""
+    for when, metric in (("new", make(case)), ("after reset()", updated(case, case.outputs))):
+        metric.reset()
+        try:
+            value = metric.compute()
+        except NotComputableError:
+            continue
+        except Exception as error:
+            raise CheckFailed(
+                f"{when}, without data, compute() raised {error!r}; raise glowplug.exceptions.NotComputableError, for which the "
+                "value is left out with a warning"
+            ) from error
+        raise CheckFailed(
+            f"{when}, without data, compute() gives {value!r}; raise glowplug.exceptions.NotComputableError"
+        )
+
+
+def reset_forgets_all(case: MetricCase) -> None:
+    """After reset() the value is that of the data which comes then, also if compute() was called before."""
+    metric = updated(case, case.outputs[::-1])
+    metric.compute()
+    metric.reset()
+    updated(case, case.outputs, metric)
+    require_value(
+        case,
+        metric.compute(),
+        "after data, compute() and reset()",
+        "Set all that update() changes in reset()",
+    )
+
+
+def order_does_not_matter(case: MetricCase) -> None:
+    """The value does not depend on the order of the outputs."""
+    value = updated(case, case.outputs[::-1]).compute()
+    require_value(
+        case,
+        value,
+        "with the outputs in reverse order",
+        'If the order matters: expected_failures = {"order_does_not_matter": "..."}',
+    )
+
+
+def batches_do_not_matter(case: MetricCase) -> None:
+    """The value does not depend on how the data was split into batches."""
+    joined = _joined(case.outputs) if case.joined is None else case.joined
+    for when, outputs in (("in one batch", [joined]), (f"in {len(case.outputs)} batches", case.outputs)):
+        require_value(
+            case,
+            updated(case, outputs).compute(),
+            f"with the data {when}",
+            "Add up sums and counts and divide in compute(): the mean of the batches' means weighs a small last batch too much",
+        )
+
+
+def _joined(outputs: Sequence[Any]) -> Any:
+    import torch
+
+    first = outputs[0]
+    if isinstance(first, torch.Tensor) and first.ndim:
+        return torch.cat(list(outputs))
+    if isinstance(first, Mapping):
+        return {key: _joined([output[key] for output in outputs]) for key in first}
+    if isinstance(first, tuple):
+        return tuple(_joined(parts) for parts in zip(*outputs, strict=True))
+    if isinstance(first, list):
+        return [item for output in outputs for item in output]
+    raise CheckSkipped("MetricCase(joined=...) would have it checked; these outputs cannot be joined")
+
+
+def update_leaves_its_input_alone(case: MetricCase) -> None:
+    """An update does not change what it is given."""
+    metric = make(case)
+    for output in case.outputs:
+        given = copy.deepcopy(output)
+        metric.update(given)
+        require(
+            equal(given, output),
+            f"update() changed {output!r} to {given!r}; work on a copy, without methods that end in _",
+        )
+
+
+def later_changes_do_not_matter(case: MetricCase) -> None:
+    """The value stays as it is when a batch is overwritten after its update, as buffers are."""
+    metric, given = make(case), copy.deepcopy(list(case.outputs))
+    for output in given:
+        metric.update(output)
+        _overwrite(output)
+    require_value(
+        case,
+        metric.compute(),
+        "with batches that were overwritten after their update",
+        "Keep clones, not the batches",
+    )
+
+
+def _overwrite(value: Any) -> None:
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        value.detach().zero_()
+    elif isinstance(value, (Mapping, list, tuple)):
+        for item in list(value.values()) if isinstance(value, Mapping) else value:
+            _overwrite(item)
+
+
+def compute_changes_nothing(case: MetricCase) -> None:
+    """A second compute() gives the same value, and one between two updates changes nothing."""
+    metric = make(case)
+    for output in case.outputs:
+        updated(case, [output], metric)
+        metric.compute()
+    first, second = metric.compute(), metric.compute()
+    require_value(
+        case,
+        first,
+        "with a compute() after each update",
+        "Do not change the sums in compute(); drop a kept value in update()",
+    )
+    require(
+        close(first, second, case.tolerance), f"compute() gave {first!r}, and {second!r} when called again"
+    )
+
+
+def keeps_no_graph(case: MetricCase) -> None:
+    """What a metric keeps of an output with gradients is detached, or memory grows with each batch."""
+    import torch
+
+    metric = make(case)
+    for output in case.outputs:
+        metric.update(_with_gradient(copy.deepcopy(output)))
+    kept = [
+        name
+        for name, value in vars(metric).items()
+        if isinstance(value, torch.Tensor) and value.requires_grad
+    ]
+    kept += [
+        name
+        for name, value in vars(metric).items()
+        if isinstance(value, (list, tuple))
+        and any(isinstance(item, torch.Tensor) and item.requires_grad for item in value)
+    ]
+    require(
+        not kept,
+        f"{', '.join(kept)} holds tensors with a graph, which keeps every batch in memory; detach() them in update()",
+    )
+
+
+def _with_gradient(value: Any) -> Any:
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return value.requires_grad_() * 1.0 if value.is_floating_point() else value
+    if isinstance(value, Mapping):
+        return {key: _with_gradient(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_with_gradient, value))
+    return value
+
+
+def ranks_give_the_value_of_all(case: MetricCase) -> None:
+    """Two ranks with a different number of batches both get the value of all data, and keep their own afterwards."""
+    _skip_without_torch(case)
+
+    def compute_on(rank: int) -> list[Any]:
+        own = case.outputs[:1] if rank == 0 else case.outputs[1:]
+        metric = updated(case, own)
+        return [metric.compute(), metric.compute()]
+
+    for rank, values in enumerate(on_two_ranks(compute_on)):
+        for value in values:
+            require_value(
+                case,
+                value,
+                f"on rank {rank} of two, of which rank 0 has one batch and rank 1 the others",
+                "Decorate compute with @sync_all_reduce('_sum', '_count'), or use glowplug.distributed.all_gather on a copy",
+            )
+
+
+def state_continues_in_another(case: MetricCase) -> None:
+    """Saved in the middle of an epoch and loaded into a new metric, the value comes out as if nothing had happened."""
+    half = len(case.outputs) // 2
+    metric = updated(case, case.outputs[:half])
+    try:
+        state = through_file(metric.state_dict())
+    except NotImplementedError as error:
+        raise CheckFailed(f"without a state a resumed epoch begins anew: {error}") from None
+    updated(case, case.outputs[half:], metric)  # what was saved must not change with it
+    other = make(case)
+    other.load_state_dict(state)
+    updated(case, case.outputs[half:], other)
+    require_value(
+        case,
+        other.compute(),
+        "saved after half of the outputs, loaded into a new metric, and updated with the others",
+        "Name all that update() changes: _state_dict_all_req_keys = ('_sum', '_count')",
+    )
+
+
+def copies_are_independent(case: MetricCase) -> None:
+    """A deep copy and a pickled copy go their own way."""
+    ways: list[Callable[[Any], Any]] = [copy.deepcopy]
+    metric = make(case)
+    if "<locals>" not in type(metric).__qualname__:
+        ways.append(lambda value: pickle.loads(pickle.dumps(value)))  # noqa: S301 - our own
+    for way in ways:
+        metric = updated(case, case.outputs[:1])
+        other = way(metric)
+        updated(case, case.outputs[1:], other)
+        require_value(case, other.compute(), "of a copy that saw the other outputs")
+        updated(case, case.outputs[1:], metric)
+        require_value(
+            case,
+            metric.compute(),
+            "of a metric whose copy saw further outputs",
+            "Make tensors and lists in reset()",
+        )
+
+
+def is_published_under_its_name(case: MetricCase) -> None:
+    """Attached to an engine, the value of each epoch is in engine.state.metrics under the metric's name."""
+    from glowplug import Engine
+
+    metric = make(case)
+    engine, fake = Engine(lambda _, batch: copy.deepcopy(batch)), FakeEngine()
+    for each in (engine, fake):
+        metric = make(case)
+        metric.attach(each, "checked")
+        if each is engine:
+            engine.run(case.outputs, max_epochs=2)
+        else:
+            play(fake, list(case.outputs), {})
+        metrics = each.state.metrics
+        value = metrics.get("checked", metrics if isinstance(case.expected, Mapping) else None)
+        require(
+            value is not None,
+            f"after two epochs of {type(each).__name__} there is no metric 'checked', but {list(metrics)}",
+        )
+        require_value(
+            case,
+            value,
+            f"after two epochs of {type(each).__name__}",
+            "Give update() what the engine's step returns",
+        )
+
+
+def detach_removes_all(case: MetricCase) -> None:
+    """After detach(), and after remove() of the handle, nothing is registered."""
+    for by_handle in (True, False):
+        metric, fake = make(case), FakeEngine()
+        handle = metric.attach(fake, "checked")
+        require(metric.is_attached(fake), "after attach() is_attached() says no; leave both to Metric")
+        play(fake, list(case.outputs), {})
+        if by_handle:
+            handle.remove()
+        else:
+            metric.detach(fake)
+        left = registered(fake)
+        require(
+            not left,
+            f"after {'remove()' if by_handle else 'detach()'} there is still registered: {', '.join(left)}",
+        )
+        require(
+            not metric.is_attached(fake),
+            "after it was taken off is_attached() says yes; leave both to Metric",
+        )
+
+
+def accelerator_gives_the_same(case: MetricCase) -> None:
+    """With data on an accelerator the value is the same."""
+    _skip_without_torch(case)
+    import torch
+
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is None:
+        raise CheckSkipped("there is no accelerator here")
+    metric = make(case)
+    for output in case.outputs:
+        metric.update(_moved(output, accelerator))
+    require_value(
+        case,
+        metric.compute(),
+        f"with data on {accelerator}",
+        "Bring sums to the device of the data, or the other way round",
+    )
+
+
+def _moved(value: Any, device: Any) -> Any:
+    if hasattr(value, "to"):
+        return value.to(device)
+    if isinstance(value, Mapping):
+        return {key: _moved(item, device) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_moved(item, device) for item in value)
+    return value
+
+
+def the_process_is_left_as_it_was(case: MetricCase) -> None:
+    """Updates and compute() leave random numbers, torch's defaults, logging and output as they were."""
+    with left_as_it_was():
+        updated(case, case.outputs).compute()
+
+
+def _skip_without_torch(case: MetricCase) -> None:
+    make(case)
+
+
+METRIC_CHECK_FUNCTIONS = (
+    value_is_that_of_all_data,
+    no_data_is_not_computable,
+    reset_forgets_all,
+    order_does_not_matter,
+    batches_do_not_matter,
+    update_leaves_its_input_alone,
+    later_changes_do_not_matter,
+    compute_changes_nothing,
+    keeps_no_graph,
+    ranks_give_the_value_of_all,
+    state_continues_in_another,
+    copies_are_independent,
+    is_published_under_its_name,
+    detach_removes_all,
+    accelerator_gives_the_same,
+    the_process_is_left_as_it_was,
+)

@@ -1,0 +1,11 @@
+"""pytest plugin: the fixtures of ``glowplug.testing``, and readable assertions in the contracts."""
+
+from __future__ import annotations
+
+import pytest
+
+from glowplug.testing.pytest_plugin import fake_engine, plugin_manager
+
+__all__ = ["fake_engine", "plugin_manager"]
+
+pytest.register_assert_rewrite("glowplug_testing")

@@ -1,0 +1,336 @@
+"""Checks of a save handler: what it returned from is stored, whole, under its name, and nothing else has changed."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import os
+import secrets
+import signal
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from glowplug_testing.cases import SaveHandlerCase
+from glowplug_testing.checks import CheckFailed, CheckSkipped, require
+from glowplug_testing.engine_play import equal
+from glowplug_testing.ranks import on_two_ranks
+from glowplug_testing.surroundings import full_disk, left_as_it_was
+
+METADATA = {"basename": "model", "score_name": "accuracy", "priority": 0.5}
+
+
+def content(number: float = 1.0) -> dict[str, Any]:
+    """Return what is saved: of all kinds that a checkpoint is made of."""
+    if importlib.util.find_spec("torch") is None:
+        raise CheckSkipped("checkpoints need torch")
+    import torch
+
+    return {
+        "model": {"weight": torch.full((200, 100), number), "bias": torch.arange(3)},
+        "optimizer": {"state": {0: {"step": 5}}, "param_groups": [{"lr": 0.1, "params": [0]}]},
+        "none": None,
+        "text": "größe",
+        "number": number,
+    }
+
+
+class Store:
+    """The place that a case's save handlers write to."""
+
+    def __init__(self, case: SaveHandlerCase) -> None:
+        self._case = case
+        self.handler = case.make()
+        require(
+            callable(self.handler),
+            f"a save handler is called as f(checkpoint, filename, metadata); got {self.handler!r}",
+        )
+        folder = case.folder or getattr(self.handler, "dirname", None)
+        self.folder = None if folder is None else Path(folder)
+
+    def read(self, filename: str) -> Any:
+        """Return what is stored under a name; raises if there is nothing."""
+        if self._case.read is not None:
+            found = self._case.read(filename)
+            if found is None:
+                raise FileNotFoundError(filename)
+            return found
+        locate = getattr(self.handler, "locate", None)
+        if locate is None:
+            raise CheckFailed(
+                "the handler has no locate(filename); say how what it stored is read: SaveHandlerCase(read=lambda filename: ...)"
+            )
+        import torch
+
+        return torch.load(locate(filename), weights_only=True)
+
+    def has(self, filename: str) -> bool:
+        """Return whether anything is stored under a name."""
+        try:
+            self.read(filename)
+        except CheckFailed:
+            raise
+        except Exception:  # noqa: BLE001 - each place has its own way to say that there is nothing
+            return False
+        return True
+
+    def require_stored(self, filename: str, expected: Any, when: str, advice: str = "") -> None:
+        """Require that this is what is stored under a name."""
+        try:
+            found = self.read(filename)
+        except CheckFailed:
+            raise
+        except Exception as error:
+            raise CheckFailed(
+                f"{when}, {filename!r} cannot be read: {type(error).__name__}: {error}. {advice}"
+            ) from error
+        require(equal(found, expected), f"{when}, {filename!r} holds something else. {advice}")
+
+    def files(self) -> set[str]:
+        """Return the files of the folder."""
+        return set() if self.folder is None else {str(path) for path in self.folder.rglob("*")}
+
+
+ATOMIC = (
+    "Write to a temporary file in the same folder, bring it to the disk (os.fsync), and give it its name with os.replace; remove "
+    "it if anything fails"
+)
+
+
+def is_called_with_three_arguments(case: SaveHandlerCase) -> None:
+    """A call handler(checkpoint, filename, metadata) stores the checkpoint, and what is loaded is equal to it."""
+    store = Store(case)
+    saved = content()
+    try:
+        store.handler(saved, "first.pt", METADATA)
+    except TypeError as error:
+        raise CheckFailed(
+            f"handler(checkpoint, filename, metadata) raised {error}; it is called with these three"
+        ) from error
+    store.require_stored(
+        "first.pt", saved, "after a save", "Store it so that torch.load(weights_only=True) reads it"
+    )
+    require(equal(saved, content()), "the save changed the checkpoint that it was given")
+
+
+def a_name_is_replaced(case: SaveHandlerCase) -> None:
+    """A second save under a name replaces the first, and leaves other names alone; a new handler sees them all."""
+    store = Store(case)
+    store.handler(content(1.0), "first.pt", METADATA)
+    store.handler(content(2.0), "other.pt", METADATA)
+    store.handler(content(3.0), "first.pt", METADATA)
+    store.require_stored("first.pt", content(3.0), "after a second save under the same name")
+    store.require_stored("other.pt", content(2.0), "after a save under another name")
+
+
+def a_save_is_complete_when_it_returns(case: SaveHandlerCase) -> None:
+    """What was in the tensors when it was called is stored, though the next step overwrites them."""
+    store = Store(case)
+    saved = content()
+    store.handler(saved, "first.pt", METADATA)
+    saved["model"]["weight"].fill_(7.0)
+    saved["number"] = 7.0
+    store.require_stored(
+        "first.pt",
+        content(),
+        "after the model had changed",
+        "Be done when the call returns, or copy the tensors in it",
+    )
+
+
+class Refuses:
+    """Fails when it is pickled, in the middle of a save."""
+
+    def __reduce__(self) -> Any:
+        raise RuntimeError("this cannot be saved")
+
+
+def a_failing_save_leaves_the_former(case: SaveHandlerCase) -> None:
+    """A checkpoint that cannot be saved raises, the former one of that name is whole, and nothing is left over."""
+    store = Store(case)
+    store.handler(content(1.0), "first.pt", METADATA)
+    before = store.files()
+    for name in ("first.pt", "new.pt"):
+        try:
+            store.handler({**content(2.0), "refuses": Refuses()}, name, METADATA)
+        except RuntimeError:
+            continue
+        except Exception as error:
+            raise CheckFailed(
+                f"a save that failed with RuntimeError raised {error!r} instead; let it through"
+            ) from error
+        raise CheckFailed(
+            "a checkpoint that cannot be saved was taken without an error: older ones are removed after that"
+        )
+    store.require_stored("first.pt", content(1.0), "after a save under this name had failed", ATOMIC)
+    require(
+        not store.has("new.pt"), f"a save under a new name failed, and there is something under it. {ATOMIC}"
+    )
+    require(store.files() == before, f"a save that failed left {sorted(store.files() - before)}. {ATOMIC}")
+
+
+class Kills:
+    """Ends its process when it is pickled, in the middle of a save."""
+
+    def __reduce__(self) -> Any:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return (str, ())
+
+
+def a_killed_save_leaves_the_former(case: SaveHandlerCase) -> None:
+    """When the process is killed in a save, the former checkpoint of that name is whole."""
+    if not hasattr(os, "fork"):
+        raise CheckSkipped("this system has no fork")
+    store = Store(case)
+    store.handler(content(1.0), "first.pt", METADATA)
+    kills = {**content(2.0), "kills": Kills()}
+    with suppress(CheckFailed):  # rank 0 is killed, which is the point
+        on_two_ranks(lambda rank: None if rank else store.handler(kills, "first.pt", METADATA), 10.0)
+    store.require_stored(
+        "first.pt", content(1.0), "after the process was killed in a save under this name", ATOMIC
+    )
+
+
+def a_full_disk_leaves_the_former(case: SaveHandlerCase) -> None:
+    """When the disk is full a save raises, and the former checkpoint of that name is whole."""
+    store = Store(case)
+    if store.folder is None:
+        raise CheckSkipped("SaveHandlerCase(folder=...) would have it checked, for one that writes files")
+    store.handler(content(1.0), "first.pt", METADATA)
+    before = store.files()
+    raised = False
+    with full_disk():
+        try:
+            store.handler(content(2.0), "first.pt", METADATA)
+        except Exception:  # noqa: BLE001 - any error says that it is not stored
+            raised = True
+    require(
+        raised, "the disk was full, and the save raised nothing: older checkpoints are removed after that"
+    )
+    store.require_stored("first.pt", content(1.0), "after a save for which the disk had no room", ATOMIC)
+    require(store.files() == before, f"a save that failed left {sorted(store.files() - before)}. {ATOMIC}")
+    store.handler(content(3.0), "first.pt", METADATA)
+    store.require_stored("first.pt", content(3.0), "after a save when there was room again")
+
+
+def remove_takes_one_away(case: SaveHandlerCase) -> None:
+    """remove(filename) takes that one away and no other; one that is gone already is no error."""
+    store = Store(case)
+    if not callable(getattr(store.handler, "remove", None)):
+        raise CheckSkipped("the handler has no remove(filename): what it stores stays for ever")
+    for name in ("first.pt", "first.pt.bak", "second.pt"):
+        store.handler(content(), name, METADATA)
+    store.handler.remove("first.pt")
+    require(not store.has("first.pt"), "after remove('first.pt') it is still there")
+    for name in ("first.pt.bak", "second.pt"):
+        store.require_stored(name, content(), "after another one was removed")
+    try:
+        store.handler.remove("first.pt")
+    except Exception as error:
+        raise CheckFailed(
+            f"a second remove('first.pt') raised {error!r}; it is gone already, which is what was wanted"
+        ) from error
+    exists = getattr(store.handler, "exists", None)
+    if callable(exists):
+        found = {name: bool(exists(name)) for name in ("first.pt", "second.pt")}
+        # One that cannot look says yes to everything.
+        require(found["second.pt"], f"exists() says {found}, and second.pt is there")
+        require(
+            not found["first.pt"] or exists("never.pt"), f"exists() says {found}, and first.pt was removed"
+        )
+
+
+def names_stay_in_their_folder(case: SaveHandlerCase) -> None:
+    """No name leads out of the folder, neither to write nor to remove: such a name is refused."""
+    store = Store(case)
+    if store.folder is None:
+        raise CheckSkipped("SaveHandlerCase(folder=...) would have it checked, for one that writes files")
+    guarded = store.folder.parent / f"guarded-{secrets.token_hex(8)}.pt"
+    guarded.write_bytes(b"not yours")
+    out_and_away = f"../{guarded.name}"
+    try:
+        for name in (out_and_away, f"folder/../{out_and_away}", str(guarded), "..", ".", ""):
+            with suppress(Exception):
+                store.handler(content(), name, METADATA)
+        with suppress(
+            Exception
+        ):  # this name alone: what one that is faulty would do to ".." is not to be found out
+            store.handler.remove(out_and_away)
+        require(
+            guarded.exists() and guarded.read_bytes() == b"not yours",
+            f"a file beside the folder was overwritten or removed with a name such as {out_and_away!r} or {str(guarded)!r}; refuse "
+            "names for which Path(name).name != name",
+        )
+    finally:
+        guarded.unlink(missing_ok=True)
+
+
+def several_threads_can_save(case: SaveHandlerCase) -> None:
+    """Saves at the same time, under different names or the same, each leave a whole checkpoint."""
+    store = Store(case)
+    errors: list[BaseException] = []
+
+    def save(number: int, name: str) -> None:
+        try:
+            store.handler(content(number), name, METADATA)
+        except Exception as error:  # noqa: BLE001 - told below
+            errors.append(error)
+
+    jobs = [(number, f"model_{number}.pt") for number in range(4)] + [
+        (number, "same.pt") for number in range(4)
+    ]
+    threads = [threading.Thread(target=save, args=job) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    require(
+        not errors,
+        f"of saves at the same time one raised {errors[:1]}; give temporary files names of their own",
+    )
+    for number in range(4):
+        store.require_stored(f"model_{number}.pt", content(number), "after saves at the same time")
+    found = store.read("same.pt")
+    require(
+        any(equal(found, content(number)) for number in range(4)),
+        "of saves under one name at the same time a mixture is left",
+    )
+
+
+def one_rank_writes(case: SaveHandlerCase) -> None:
+    """Of two ranks that save, rank 0 writes what it was given."""
+    content()
+
+    def save_on(rank: int) -> None:
+        case.make()(content(float(rank)), "first.pt", METADATA)
+
+    on_two_ranks(save_on)
+    Store(case).require_stored(
+        "first.pt",
+        content(0.0),
+        "after two ranks had saved, each its own",
+        "Write where glowplug.distributed.rank() is 0",
+    )
+
+
+def the_process_is_left_as_it_was(case: SaveHandlerCase) -> None:
+    """A save leaves signals, logging, random numbers, output and threads as they were."""
+    saved = content()
+    with left_as_it_was():
+        copy.copy(Store(case)).handler(saved, "first.pt", METADATA)
+
+
+SAVE_HANDLER_CHECK_FUNCTIONS = (
+    is_called_with_three_arguments,
+    a_name_is_replaced,
+    a_save_is_complete_when_it_returns,
+    a_failing_save_leaves_the_former,
+    a_killed_save_leaves_the_former,
+    a_full_disk_leaves_the_former,
+    remove_takes_one_away,
+    names_stay_in_their_folder,
+    several_threads_can_save,
+    one_rank_writes,
+    the_process_is_left_as_it_was,
+)

@@ -1,0 +1,26 @@
+"""The examples in the docstrings run."""
+
+import doctest
+import importlib
+
+import pytest
+
+MODULES = [
+    "distributed",
+    "exceptions",
+    "metrics._arithmetic",
+    "metrics._metric",
+    "metrics._metrics_lambda",
+    "metrics._reduce",
+    "metrics._usage",
+    "supervised._factories",
+    "supervised._tbptt",
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_of_docstrings(name):
+    """Each module has examples, and they show what they say."""
+    failed, attempted = doctest.testmod(importlib.import_module(f"glowplug.{name}"))
+    assert attempted
+    assert not failed

@@ -1,0 +1,116 @@
+"""When attached metrics are reset, updated and published."""
+
+import pytest
+
+from glowplug import (
+    BatchFiltered,
+    BatchWise,
+    Engine,
+    EpochWise,
+    Events,
+    Metric,
+    MetricUsage,
+    RunningBatchWise,
+    RunningEpochWise,
+    SingleEpochRunningBatchWise,
+)
+from glowplug.metrics._usage import as_usage
+
+
+class Total(Metric):
+    def reset(self):
+        self.total = 0
+
+    def update(self, output):
+        self.total += output
+
+    def compute(self):
+        return self.total
+
+
+def published(usage, event):
+    """Return the value after each firing of the event, over two epochs of the outputs 1 to 4."""
+    engine, values = Engine(lambda engine, batch: batch), []
+    Total().attach(engine, "total", usage)
+    engine.add_event_handler(event, lambda e: values.append(e.state.metrics["total"]))
+    engine.run([1, 2, 3, 4], max_epochs=2)
+    return values
+
+
+EPOCH, BATCH = Events.EPOCH_COMPLETED, Events.ITERATION_COMPLETED
+
+
+def test_M_020_epoch_wise():
+    """Each epoch has the value of its own outputs."""
+    assert published(EpochWise(), EPOCH) == published("epoch_wise", EPOCH) == [10, 10]
+
+
+def test_M_021_running_epoch_wise():
+    """Each epoch has the value of the last outputs of all epochs so far."""
+    assert published(RunningEpochWise(), EPOCH) == published("running_epoch_wise", EPOCH) == [4, 8]
+
+
+def test_M_022_batch_wise():
+    """Each iteration has the value of its own output."""
+    assert published(BatchWise(), BATCH) == published("batch_wise", BATCH) == [1, 2, 3, 4, 1, 2, 3, 4]
+
+
+def test_M_023_running_batch_wise():
+    """Each iteration has the value of all outputs so far."""
+    expected = [1, 3, 6, 10, 11, 13, 16, 20]
+    assert published(RunningBatchWise(), BATCH) == published("running_batch_wise", BATCH) == expected
+
+
+def test_M_024_single_epoch_running_batch_wise():
+    """Each iteration has the value of the epoch's outputs so far."""
+    expected = [1, 3, 6, 10, 1, 3, 6, 10]
+    assert published(SingleEpochRunningBatchWise(), BATCH) == expected
+    assert published("single_epoch_running_batch_wise", BATCH) == expected
+
+
+def test_M_025_batch_filtered():
+    """Each epoch has the value of the outputs that the filter lets through."""
+    assert published(BatchFiltered(every=2), EPOCH) == [6, 6]
+
+
+def test_M_003_what_is_no_usage():
+    """Unknown names and other types are refused."""
+    with pytest.raises(
+        ValueError, match="there is no usage 'daily'; give one of epoch_wise, running_epoch_wise"
+    ):
+        as_usage("daily")
+    with pytest.raises(TypeError, match=r"such as EpochWise\(\), or its name, got 3"):
+        as_usage(3)
+
+
+def test_M_026_a_usage_of_your_own():
+    """Three events make a usage."""
+    usage = MetricUsage(
+        started=Events.STARTED,
+        completed=Events.COMPLETED,
+        iteration_completed=Events.ITERATION_COMPLETED(every=2),
+    )
+    assert published(usage, Events.TEARDOWN) == [12]
+    assert [usage.STARTED, usage.COMPLETED] == [Events.STARTED, Events.COMPLETED]
+
+
+def test_M_026_equality_is_of_class_events_and_filters():
+    """Equal usages are equal keys; another filter makes another usage."""
+    assert EpochWise() == EpochWise()
+    assert EpochWise() != BatchWise()
+    assert BatchFiltered(every=2) == BatchFiltered(every=2)
+    assert BatchFiltered(every=2) != BatchFiltered(every=3)
+    assert len({BatchFiltered(every=2), BatchFiltered(every=2), EpochWise()}) == 2
+    either = Events.EPOCH_COMPLETED | Events.COMPLETED
+    assert MetricUsage("a", either, "b") == MetricUsage("a", Events.EPOCH_COMPLETED | Events.COMPLETED, "b")
+
+
+def test_M_027_running_usages_live_through_an_interrupt_and_not_through_a_run():
+    """A resumed run goes on with the value, a new one starts anew."""
+    engine = Engine(lambda engine, batch: batch)
+    Total().attach(engine, "total", RunningBatchWise())
+    handle = engine.add_event_handler(Events.ITERATION_COMPLETED(once=2), lambda e: e.interrupt())
+    assert engine.run([1, 2, 3]).metrics == {"total": 3}
+    handle.remove()
+    assert engine.run([1, 2, 3]).metrics == {"total": 6}
+    assert engine.run([5]).metrics == {"total": 5}

@@ -1,0 +1,374 @@
+"""The kit itself: both ways to run it, expected failures, the guard, FlakyBackend, the fixtures, and what it tells."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import pytest
+
+from glowplug import Engine, Events
+from glowplug.exceptions import PluginLoadError
+from glowplug.handlers import create
+from glowplug.hookspecs import HandlerSpec
+from glowplug.loggers import Counts
+from glowplug_testing import (
+    CheckFailed,
+    FlakyBackend,
+    HandlerCase,
+    HandlerContract,
+    LoggerCase,
+    LoggerContract,
+    check_handler,
+    check_logger,
+    check_metric,
+    check_save_handler,
+)
+from glowplug_testing import contents as kit_contents
+from glowplug_testing.checks import Check, CheckSkipped, Result, run_check
+from glowplug_testing.time_limit import TooSlowError, time_limit
+
+from .mutants import handlers, loggers
+
+pytest_plugins = "glowplug.testing.pytest_plugin"
+
+CASE = HandlerCase(make=handlers.Best, metrics={"accuracy": 0.5})
+
+
+# Without pytest
+
+
+def test_check_handler_runs_all_checks():
+    """A right handler passes, given as a case, a class, or an object; each check has a result."""
+    results = check_handler(CASE)
+    assert [result.name for result in results] == [check.name for check in kit_contents.HANDLER_CHECKS]
+    assert {result.status for result in results} <= {"passed", "skipped"}
+
+
+def test_check_handler_takes_handlers_and_what_makes_them():
+    """A class, a function and an object are all checked; of the object, copies are."""
+
+    class Counting:
+        made = 0
+
+        def __init__(self):
+            Counting.made += 1
+
+        def attach(self, engine):
+            return engine.add_event_handler(Events.STARTED, self)
+
+        def __call__(self, engine):
+            """Do nothing."""
+
+    def make():
+        return Counting()
+
+    check_handler(Counting)
+    by_class, Counting.made = Counting.made, 0
+    check_handler(make)
+    assert by_class == Counting.made > 10
+    handler = Counting()
+    before = Counting.made
+    check_handler(handler)
+    assert Counting.made == before
+
+
+def test_check_handler_tells_all_failures():
+    """Each failed check is told with its name, in one error."""
+    case = HandlerCase(make=handlers.SaysItsPhaseInWords, attach=lambda handler, engine: None)
+    with pytest.raises(
+        CheckFailed, match=r"(?s)\d+ of 21 checks failed:.*handle_removes_all.*phase_is_a_phase: failed"
+    ):
+        check_handler(case)
+
+
+def test_expected_failures_of_check_handler():
+    """A failure that is expected is none, one that does not come is, and so is a reason that says nothing."""
+    case = HandlerCase(make=handlers.SaysItsPhaseInWords, metrics={"accuracy": 0.5})
+    results = check_handler(case, {"phase_is_a_phase": "it is historical"})
+    (expected,) = [result for result in results if result.status == "failed as expected"]
+    assert expected.message.startswith("it is historical (phase is 'checkpoint'")
+    with pytest.raises(
+        CheckFailed, match=r"phase_is_a_phase: .*\(it is historical\), and passes: take it out"
+    ):
+        check_handler(CASE, {"phase_is_a_phase": "it is historical"})
+    with pytest.raises(ValueError, match=r"expected_failures\['phase_is_a_phase'\] must say why"):
+        check_handler(CASE, {"phase_is_a_phase": " "})
+    with pytest.raises(
+        ValueError, match=r"'test_phase_is_phase', which is no check; did you mean phase_is_a_phase"
+    ):
+        check_handler(CASE, {"test_phase_is_phase": "it is historical"})
+
+
+def test_check_logger_runs_all_checks_on_one_place(tmp_path):
+    """All checks can write to the same file, one after the other: each looks at its own names."""
+    path = tmp_path / "run.jsonl"
+
+    def read():
+        import json
+
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+    results = check_logger(LoggerCase(make=lambda **options: loggers.JsonLines(path, **options), read=read))
+    assert len(results) == len(kit_contents.LOGGER_CHECKS)
+
+
+@pytest.mark.parametrize("check", [check_logger, check_metric, check_save_handler])
+def test_check_functions_ask_for_their_case(check):
+    """Something else than a case is refused, with what to give."""
+    with pytest.raises(TypeError, match=r"give a (Logger|Metric|SaveHandler)Case\(make=...\)"):
+        check(object())
+
+
+# As pytest classes
+
+PROJECT = """
+import pytest
+from glowplug import Events
+from glowplug_testing import HandlerCase, HandlerContract
+
+pytest_plugins = "glowplug.testing.pytest_plugin"
+
+class Shout:
+    phase = "late"
+    def attach(self, engine):
+        return engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+    def __call__(self, engine):
+        print("epoch", engine.state.epoch)
+
+class TestShout(HandlerContract):
+    expected_failures = {"phase_is_a_phase": "historical", "attach_fires_nothing": "it might"}
+    @pytest.fixture
+    def case(self):
+        return HandlerCase(make=Shout)
+
+class TestNothing(HandlerContract):
+    pass
+
+class TestSomethingElse(HandlerContract):
+    @pytest.fixture
+    def case(self):
+        return Shout
+
+def test_fixture(fake_engine):
+    Shout().attach(fake_engine)
+    assert fake_engine.fire(Events.EPOCH_COMPLETED, epoch=2).fired == [Events.EPOCH_COMPLETED]
+"""
+
+
+def test_a_newcomers_project(tmp_path):
+    """In a project that knows nothing of ours, failures are told as text: what is wrong, and what to do."""
+    (tmp_path / "test_shout.py").write_text(PROJECT)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path),
+         "-k", "Shout or test_fixture or test_phase_is_a_phase"],
+        capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    out = done.stdout
+    assert "PASSED test_shout.py::TestShout::test_handle_removes_all" in out
+    assert "PASSED test_shout.py::test_fixture" in out
+    assert "XFAIL test_shout.py::TestShout::test_phase_is_a_phase - historical" in out
+    assert "FAILED test_shout.py::TestShout::test_attach_fires_nothing" in out
+    assert "it is expected to fail (it might), and passes: take it out of expected_failures" in out
+    assert "it prints 'epoch 1\\nepoch 2'; use the logging module, or let the user say where to" in out
+    assert "TestNothing needs a fixture that says what to check" in out
+    assert "return HandlerCase(make=...)" in out
+    assert "the fixture case of TestSomethingElse must return a HandlerCase, got <class" in out
+
+
+def test_overriding_a_check_is_an_error():
+    """A test that replaces a check, or takes it away, is refused when the class is made; one's own tests are fine."""
+    with pytest.raises(
+        TypeError, match=r"TestMine replaces test_phase_is_a_phase.*expected_failures = \{'phase_is_a_phase'"
+    ):
+
+        class TestMine(HandlerContract):
+            def test_phase_is_a_phase(self):
+                """Pass."""
+
+    class Mixin:
+        test_phase_is_a_phase = None
+
+    with pytest.raises(TypeError, match="TestOther replaces test_phase_is_a_phase"):
+
+        class TestOther(Mixin, HandlerContract):
+            pass
+
+    with pytest.raises(ValueError, match=r"TestThird: expected_failures\['phase_is_a_phase'\] must say why"):
+
+        class TestThird(HandlerContract):
+            expected_failures = {"phase_is_a_phase": ""}
+
+    class TestFourth(HandlerContract):
+        def test_of_my_own(self):
+            """Pass."""
+
+    assert not issubclass(TestFourth, LoggerContract)
+
+
+@pytest.mark.parametrize("name", ["HANDLER_CHECKS", "LOGGER_CHECKS", "METRIC_CHECKS", "SAVE_HANDLER_CHECKS"])
+def test_checks_have_names_and_purposes(name):
+    """Each check has a name of its own, and a sentence that says what holds where it passes."""
+    checks = getattr(kit_contents, name)
+    assert len({check.name for check in checks}) == len(checks)
+    for check in checks:
+        assert check.purpose[0].isupper() or check.purpose.startswith(("close", "remove"))
+        assert check.purpose.endswith(".")
+
+
+def test_run_check_tells_of_the_authors_error():
+    """What the author's code raises is told with its traceback; a skip is told with its reason."""
+
+    def fails(case):
+        return case.missing
+
+    def skips(case):
+        raise CheckSkipped("not here")
+
+    result = run_check(Check("fails", "It holds.", fails), 5)
+    assert result.status == "failed"
+    assert "it raised AttributeError: 'int' object has no attribute 'missing'" in result.message
+    assert "return case.missing" in result.message
+    skipped = run_check(Check("skips", "It holds.", skips), 5)
+    assert str(skipped) == "skips: skipped: not here"
+    assert str(Result("a", "passed")) == "a: passed"
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there is no timer here")
+def test_time_limit_ends_a_wait_and_puts_timers_back():
+    """A wait for a lock is ended; a timer that was running goes on, and the former handler is back."""
+    rang = []
+    former = signal.signal(signal.SIGALRM, lambda *_: rang.append(True))
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    try:
+        with pytest.raises(TooSlowError, match=r"not done within 0\.05 s"), time_limit(0.05):
+            threading.Event().wait(10)
+        assert not rang
+        time.sleep(0.5)
+        assert rang
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
+
+
+# FlakyBackend
+
+
+def test_flaky_backend_leaves_the_class_as_it_was(tmp_path):
+    """After the block the class has the methods that it had, and another logger of it was never touched."""
+    before = dict(vars(loggers.JsonLines))
+    first, second = (loggers.JsonLines(tmp_path / name, timeout=5) for name in ("first", "second"))
+    with FlakyBackend.refusing(first):
+        first.log_scalars({"a": 1.0}, 1)
+        second.log_scalars({"a": 1.0}, 1)
+        assert second.flush()
+        assert not first.flush()
+    assert dict(vars(loggers.JsonLines)) == before
+    assert first.flush()
+    assert first.counts == second.counts == Counts(1, 0, 0)
+    first.close()
+    second.close()
+
+
+def test_flaky_backend_counts_calls_and_faults(tmp_path):
+    """It notes each call with its thread, strikes as often as it was told, and not at all once it is healed."""
+    logger = loggers.JsonLines(tmp_path / "log", timeout=5)
+    with FlakyBackend(
+        logger, fault=lambda: (_ for _ in ()).throw(OSError("no")), every=2, times=1
+    ) as backend:
+        for step in range(5):
+            logger.log_scalars({"a": 1.0}, step)
+            logger.flush()
+        assert backend.faults == 1
+        assert [call.args[1] for call in backend.calls_of("log_scalars")] == [0, 1, 2, 3, 4]
+        assert {call.thread for call in backend.calls} != {threading.get_ident()}
+        logger.close()
+    assert logger.counts == Counts(4, 1, 0)
+
+
+def test_flaky_backend_strikes_once_where_one_sink_calls_another(tmp_path):
+    """A sink that is made of another is one call."""
+
+    class Batching(loggers.JsonLines):
+        def log_scalars_batch(self, rows):
+            for row in rows:
+                type(self).log_scalars(self, *row)
+
+    logger = Batching(tmp_path / "log", timeout=5)
+    with FlakyBackend.watching(logger) as backend:
+        logger.log_scalars({"a": 1.0}, 1)
+        logger.close()
+    assert [call.method for call in backend.calls] == ["open", "log_scalars_batch", "flush_backend", "close"]
+
+
+# Fixtures
+
+
+def test_plugin_manager_refuses_discovery(plugin_manager, monkeypatch):
+    """Nothing that is installed is seen; what the test registers is, under its name, until the test ends."""
+    import types
+
+    assert plugin_manager.names("handler") == []
+    module, home = types.ModuleType("acme_best._plugin"), types.ModuleType("acme_best.handler")
+    module.GLOWPLUG_API = 1
+    module.glowplug_handlers = lambda: [HandlerSpec(name="Best", target="acme_best.handler:Best")]
+    home.Best = handlers.Best
+    monkeypatch.setitem(sys.modules, "acme_best.handler", home)
+    plugin = plugin_manager.register(module)
+    assert (plugin.name, [spec.name for spec in plugin.handlers]) == ("acme-best", ["Best"])
+    assert isinstance(create("Best", state_key="mine"), handlers.Best)
+    faulty = types.ModuleType("acme_faulty._plugin")
+    with pytest.raises(PluginLoadError, match="GLOWPLUG_API"):
+        plugin_manager.register(faulty)
+    assert plugin_manager.names("handler") == ["Best"]
+
+
+def test_plugin_manager_is_gone_afterwards(plugin_manager):
+    """A test sees nothing of what another one registered."""
+    assert plugin_manager.names("handler") == []
+    assert "acme_best._plugin" not in sys.modules
+
+
+def test_fake_engine_fixture(fake_engine):
+    """The fixture is a new fake."""
+    assert fake_engine.fired == []
+
+
+def test_the_kit_needs_pytest_for_its_classes_only():
+    """Cases, check_* and FlakyBackend are there without pytest."""
+    script = textwrap.dedent("""
+        import sys
+        sys.modules["pytest"] = None
+        from glowplug_testing import FlakyBackend, HandlerCase, LoggerCase, check_handler
+        from glowplug import Events
+        class Shout:
+            def attach(self, engine): return engine.add_event_handler(Events.STARTED, self)
+            def __call__(self, engine): pass
+        print(len(check_handler(Shout)))
+    """)
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=os.environ,
+    )
+    assert done.stdout.strip() == str(len(kit_contents.HANDLER_CHECKS)), done.stderr
+
+
+def test_engines_survive_what_the_kit_does_to_them():
+    """The play of a run on a fake fires what a run of an engine fires."""
+    from glowplug.testing import FakeEngine
+    from glowplug_testing.engine_play import play
+
+    real, fired = Engine(lambda engine, batch: batch), []
+    for event in Events:
+        real.add_event_handler(event, lambda *_, name=event: fired.append(name))
+    real.run([1, 2], max_epochs=2)
+    fake = play(FakeEngine(), [1, 2], {})
+    assert fake.fired == fired
+    assert (fake.state.iteration, fake.state.epoch, fake.state.outcome) == (4, 2, real.state.outcome)

@@ -1,0 +1,180 @@
+"""Each wrong logger is caught by the check that is there for it, and the right ones pass all checks."""
+
+import importlib.util
+import json
+import threading
+import time
+
+import pytest
+
+from glowplug_testing import LoggerCase, LoggerContract
+from glowplug_testing import checks as kit
+from glowplug_testing.contents import LOGGER_CHECKS
+
+from .mutants import loggers
+
+CHECKS = {check.name: check for check in LOGGER_CHECKS}
+NEED_TORCH = {"only_rank_zero_writes"}
+
+
+def case_of(kind, folder, opened=()):
+    """Return the case of a logger that writes lines to a file; what it borrows goes to the list of what was opened."""
+    path, given = folder / "run.jsonl", folder / "given.jsonl"
+
+    def read():
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+    def borrowed():
+        stream = given.open("a", encoding="utf-8")
+        opened.append(stream)
+        return kind(given, stream=stream), lambda: not stream.closed
+
+    return LoggerCase(
+        make=lambda **options: kind(path, **options),
+        read=read,
+        borrowed=borrowed if issubclass(kind, loggers.HeldOpen) else None,
+    )
+
+
+class TestJsonLines(LoggerContract):
+    @pytest.fixture
+    def case(self, tmp_path):
+        """Return the smallest logger."""
+        return case_of(loggers.JsonLines, tmp_path)
+
+
+class TestHeldOpen(LoggerContract):
+    @pytest.fixture
+    def case(self, tmp_path):
+        """Return the logger with everything, on a file of its own."""
+        opened = []
+        yield case_of(loggers.HeldOpen, tmp_path, opened)
+        for stream in opened:
+            stream.close()
+
+
+MUTANTS = {
+    "LosesTheLastBatch": "scalars_arrive_whole_and_in_order",
+    "WritesAtCloseOnly": "scalars_are_stored_after_flush",
+    "SortsByStep": "scalars_arrive_whole_and_in_order",
+    "SharesItsFile": "two_loggers_keep_apart",
+    "DropsStepZero": "scalars_arrive_whole_and_in_order",
+    "DropsZeros": "scalars_arrive_whole_and_in_order",
+    "SkipsRepeats": "scalars_arrive_whole_and_in_order",
+    "KeepsTheFirst": "scalars_arrive_whole_and_in_order",
+    "Rounds": "scalars_arrive_whole_and_in_order",
+    "CountsItsOwnSteps": "scalars_arrive_whole_and_in_order",
+    "WritesTwice": "scalars_are_stored_at_the_end_of_a_run",
+    "SmoothsNames": "odd_names_are_kept_apart",
+    "CutsNames": "odd_names_are_kept_apart",
+    "DropsNaN": "non_finite_values_are_kept",
+    "MakesNaNZero": "non_finite_values_are_kept",
+    "TakesFlatParamsOnly": "every_sink_takes_its_record",
+    "OpensInTheConstructor": "construction_reaches_nothing",
+    "WaitsInTheConstructor": "construction_reaches_nothing",
+    "NeedsItsBackendAtAttach": "backend_down_from_the_start",
+    "CatchesItsErrors": "full_disk_is_survived",
+    "TruncatesWhenOpened": "connection_lost_in_a_write",
+    "RewritesWhenOpened": "connection_lost_in_a_write",
+    "GivesUpAfterAnError": "full_disk_is_survived",
+    "ShrugsAtClose": "error_at_close",
+    "Blocks": "slow_backend_holds_nobody_up",
+    "SleepsALittle": "slow_backend_holds_nobody_up",
+    "HidesThatNothingOpens": "unreachable_world_is_survived",
+    "FailsToCloseAfterAFailure": "close_is_told_the_outcome",
+    "ClosesOnlyAfterRuns": "a_healthy_run_is_quiet",
+    "IgnoresFilters": "attach_takes_what_it_is_given",
+    "TakesNoFurtherArguments": "attach_takes_what_it_is_given",
+    "AttachesTheOutputTwice": "attach_takes_what_it_is_given",
+    "SwallowsInItsBlock": "exceptions_of_the_run_go_on",
+    "ClosesAfterAFailure": "exceptions_of_the_run_go_on",
+    "WritesDirectly": "slow_backend_holds_nobody_up",
+    "WaitsForEver": "hanging_backend_lets_go",
+    "IgnoresOnError": "on_error_raise_raises",
+    "LiesAboutItsCounts": "errors_now_and_then",
+    "LogsTwiceOnResume": "a_resumed_run_logs_each_step_once",
+    "LogsTheLastAgain": "works_on_fake_engine_and_engine",
+    "LogsAnInterruptedStepAgain": "an_interrupted_run_logs_each_step_once",
+    "ClosesAfterTheRun": "one_logger_serves_several_engines",
+    "SwallowsExceptions": "exceptions_of_the_run_go_on",
+    "LeavesARegistration": "handle_removes_all",
+    "ReturnsNoHandle": "handle_removes_all",
+    "IgnoresTheEngine": "one_logger_serves_several_engines",
+    "NeedsTheRealEngine": "works_on_fake_engine_and_engine",
+    "TakesSwappedArguments": "swapped_attach_is_refused",
+    "RunsTooEarly": "logs_after_the_other_handlers",
+    "IsAPlainFunction": "logs_after_the_other_handlers",
+    "MutatesTheOutput": "the_run_is_left_as_it_is",
+    "ClearsTheMetrics": "the_run_is_left_as_it_is",
+    "StopsTheRun": "the_run_is_left_as_it_is",
+    "LogsAtItsOwnStep": "an_evaluator_logs_at_its_trainers_step",
+    "KeepsTheOutcomeToItself": "close_is_told_the_outcome",
+    "CloseTakesNoOutcome": "a_healthy_run_is_quiet",
+    "ClosesWhatItBorrowed": "what_was_not_opened_stays_open",
+    "LogsOnEveryRank": "only_rank_zero_writes",
+    "IgnoresItsOptions": "options_are_handed_on",
+    "TakesNoOptions": "options_are_handed_on",
+    "ForgetsItsBase": "options_are_handed_on",
+    "IsNoLogger": "options_are_handed_on",
+    "CannotBePickled": "a_pickled_logger_works",
+    "LosesItsPlaceInACopy": "a_pickled_logger_works",
+    "Prints": "the_process_is_left_as_it_was",
+    "ConfiguresLogging": "the_process_is_left_as_it_was",
+    "CatchesSignals": "the_process_is_left_as_it_was",
+    "DrawsNumbers": "the_process_is_left_as_it_was",
+    "ChangesTheFolder": "the_process_is_left_as_it_was",
+    "LeavesAThread": "the_process_is_left_as_it_was",
+}
+
+
+@pytest.mark.parametrize(("mutant", "check"), MUTANTS.items())
+def test_mutants_are_caught(mutant, check, tmp_path, monkeypatch):
+    """The check that is there for this fault fails, with a text that does not name an error of the kit."""
+    if check in NEED_TORCH and importlib.util.find_spec("torch") is None:
+        pytest.skip("two ranks need torch")
+    monkeypatch.setattr(kit, "SECONDS", 3.0)
+    opened = []
+    result = kit.run_check(CHECKS[check], case_of(getattr(loggers, mutant), tmp_path, opened))
+    for stream in opened:
+        stream.close()
+    assert result.status == "failed", result
+    assert "/glowplug_testing/" not in result.message.partition("\n")[0]
+
+
+def test_all_mutants_are_in_the_table():
+    """No wrong logger is forgotten."""
+    wrong = {
+        name for name, kind in vars(loggers).items() if getattr(kind, "__module__", "") == loggers.__name__
+    }
+    assert wrong - {"JsonLines", "HeldOpen"} == set(MUTANTS) | {n for n in wrong if n.startswith("_")}
+
+
+def test_heavy_plugin_module_is_caught(tmp_path, monkeypatch):
+    """A plugin module that imports a library is found out in a fresh interpreter, whatever is imported in this one."""
+    package = tmp_path / "acme_heavy"
+    package.mkdir()
+    (tmp_path / "acme_sdk.py").write_text("")
+    (package / "__init__.py").write_text("")
+    (package / "_plugin.py").write_text("GLOWPLUG_API = 1\nimport acme_sdk\n")
+    (package / "light.py").write_text("GLOWPLUG_API = 1\nimport json\n")
+    (package / "without.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    check = CHECKS["plugin_module_is_light"]
+
+    def result(plugin, **more):
+        return kit.run_check(check, LoggerCase(make=list, read=list, plugin=plugin, **more))
+
+    assert "imports acme_sdk" in result("acme_heavy._plugin").message
+    assert result("acme_heavy.light").status == "passed"
+    assert "imports json" in result("acme_heavy.light", heavy=["json"]).message
+    assert "GLOWPLUG_API = 1" in result("acme_heavy.without").message
+    assert "No module named 'acme_nothing'" in result("acme_nothing._plugin").message
+
+
+@pytest.fixture(autouse=True)
+def threads_end():
+    """A mutant's thread has ended before the next test counts threads."""
+    yield
+    limit = time.monotonic() + 5
+    while any(t.name == "acme keep-alive" for t in threading.enumerate()) and time.monotonic() < limit:
+        time.sleep(0.05)

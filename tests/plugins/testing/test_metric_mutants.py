@@ -1,0 +1,65 @@
+"""Each wrong metric is caught by the check that is there for it, and the right one passes all checks."""
+
+import pytest
+import torch
+
+from glowplug_testing import MetricCase, MetricContract
+from glowplug_testing import checks as kit
+from glowplug_testing.contents import METRIC_CHECKS
+
+from .mutants import metrics
+
+CHECKS = {check.name: check for check in METRIC_CHECKS}
+
+
+def case_of(kind):
+    """Return the case of a mean of numbers."""
+    outputs = [torch.tensor([1.0, 2.0, 3.0]), torch.tensor([6.0]), torch.tensor([4.0, 8.0])]
+    return MetricCase(make=kind, outputs=outputs, expected=4.0)
+
+
+class TestMean(MetricContract):
+    @pytest.fixture
+    def case(self):
+        """Return the right one."""
+        return case_of(metrics.Mean)
+
+
+MUTANTS = {
+    "MeanOfMeans": "batches_do_not_matter",
+    "IsZeroWithoutData": "no_data_is_not_computable",
+    "DividesByZero": "no_data_is_not_computable",
+    "KeepsItsCount": "reset_forgets_all",
+    "RemembersItsValue": "compute_changes_nothing",
+    "WeighsTheLast": "order_does_not_matter",
+    "MutatesItsInput": "update_leaves_its_input_alone",
+    "KeepsTheBatches": "later_changes_do_not_matter",
+    "KeepsTheGraph": "keeps_no_graph",
+    "ComputesInPlace": "compute_changes_nothing",
+    "SeesItsOwnRank": "ranks_give_the_value_of_all",
+    "AddsUpTheRanksAgain": "ranks_give_the_value_of_all",
+    "HasNoState": "state_continues_in_another",
+    "HasHalfAState": "state_continues_in_another",
+    "SharesItsSum": "copies_are_independent",
+    "PublishesElsewhere": "is_published_under_its_name",
+    "LeavesARegistration": "detach_removes_all",
+    "ChangesTheDefaultType": "the_process_is_left_as_it_was",
+    "IsNoMetric": "value_is_that_of_all_data",
+}
+
+
+@pytest.mark.parametrize(("mutant", "check"), MUTANTS.items())
+def test_mutants_are_caught(mutant, check):
+    """The check that is there for this fault fails."""
+    dtype = torch.get_default_dtype()
+    result = kit.run_check(CHECKS[check], case_of(getattr(metrics, mutant)))
+    torch.set_default_dtype(dtype)
+    assert result.status == "failed", result
+
+
+def test_all_mutants_are_in_the_table():
+    """No wrong metric is forgotten."""
+    wrong = {
+        name for name, kind in vars(metrics).items() if getattr(kind, "__module__", "") == metrics.__name__
+    }
+    assert wrong - {"Mean"} == set(MUTANTS)

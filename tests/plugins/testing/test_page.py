@@ -1,0 +1,40 @@
+"""The page about the kit says what the kit does: its tables are the checks, its code runs."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from glowplug_testing import contents
+
+PAGE = Path(__file__).parents[3] / "docs" / "testing-kit.md"
+TEXT = PAGE.read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("contract", ["Handler", "Logger", "Metric", "SaveHandler"])
+def test_tables_are_the_checks(contract):
+    """Each check stands in the table of its contract, with its purpose, and nothing else does."""
+    checks = getattr(contents, f"{re.sub('(?<=e)H', '_H', contract).upper()}_CHECKS")
+    section = re.search(rf"^### {contract}Contract\n(.*?)(?=^###|\Z)", TEXT, re.DOTALL | re.MULTILINE)[1]
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", section, re.MULTILINE)
+    assert rows == [(check.name, check.purpose) for check in checks]
+
+
+def test_the_first_logger_passes(tmp_path):
+    """The file that the page begins with passes at once, where warnings are errors, too."""
+    (tmp_path / "test_acme_logger.py").write_text(BLOCKS[0])
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ".", "."],
+        capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"\d\d passed, \d skipped in", done.stdout)
+
+
+@pytest.mark.parametrize("block", BLOCKS[1:], ids=range(1, len(BLOCKS)))
+def test_code_runs(block):
+    """Each further block runs as it stands."""
+    exec(compile(block, str(PAGE), "exec"), {"__name__": "page"})

@@ -1,0 +1,78 @@
+"""Each wrong save handler is caught by the check that is there for it, and the right one passes all checks."""
+
+import pytest
+import torch  # noqa: F401 - where there is none, this file is left out
+
+from glowplug_testing import SaveHandlerCase, SaveHandlerContract
+from glowplug_testing import checks as kit
+from glowplug_testing.contents import SAVE_HANDLER_CHECKS
+
+from .mutants import save_handlers
+
+CHECKS = {check.name: check for check in SAVE_HANDLER_CHECKS}
+
+
+def case_of(kind, folder):
+    """Return the case of a save handler that writes to a folder."""
+    return SaveHandlerCase(make=lambda: kind(folder / "checkpoints"))
+
+
+class TestFolder(SaveHandlerContract):
+    @pytest.fixture
+    def case(self, tmp_path):
+        """Return the right one."""
+        return case_of(save_handlers.Folder, tmp_path)
+
+
+class TestInMemory(SaveHandlerContract):
+    @pytest.fixture
+    def case(self):
+        """Return one that has neither a folder nor a remove()."""
+        import copy
+        import pickle
+
+        files = {}
+
+        def save(checkpoint, filename, metadata):
+            files[filename] = pickle.loads(pickle.dumps(copy.deepcopy(checkpoint)))
+
+        return SaveHandlerCase(make=lambda: save, read=files.__getitem__)
+
+    expected_failures = {"one_rank_writes": "each process has a memory of its own"}
+
+
+MUTANTS = {
+    "WritesInPlace": "a_failing_save_leaves_the_former",
+    "RemovesTheFormerFirst": "a_killed_save_leaves_the_former",
+    "TakesTwoArguments": "is_called_with_three_arguments",
+    "SavesTheModelOnly": "is_called_with_three_arguments",
+    "Pickles": "is_called_with_three_arguments",
+    "KeepsTheFirst": "a_name_is_replaced",
+    "SavesLater": "a_save_is_complete_when_it_returns",
+    "CatchesItsErrors": "a_failing_save_leaves_the_former",
+    "CatchesFullDisks": "a_full_disk_leaves_the_former",
+    "LeavesItsTemporaries": "a_failing_save_leaves_the_former",
+    "HasOneTemporary": "several_threads_can_save",
+    "RemovesByPrefix": "remove_takes_one_away",
+    "RemovesOnce": "remove_takes_one_away",
+    "LeavesItsFolder": "names_stay_in_their_folder",
+    "WritesOnEachRank": "one_rank_writes",
+    "Prints": "the_process_is_left_as_it_was",
+}
+
+
+@pytest.mark.parametrize(("mutant", "check"), MUTANTS.items())
+def test_mutants_are_caught(mutant, check, tmp_path):
+    """The check that is there for this fault fails."""
+    result = kit.run_check(CHECKS[check], case_of(getattr(save_handlers, mutant), tmp_path))
+    assert result.status == "failed", result
+
+
+def test_all_mutants_are_in_the_table():
+    """No wrong save handler is forgotten."""
+    wrong = {
+        name
+        for name, kind in vars(save_handlers).items()
+        if getattr(kind, "__module__", "") == save_handlers.__name__
+    }
+    assert wrong - {"Folder"} == set(MUTANTS)
