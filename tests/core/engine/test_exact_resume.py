@@ -180,7 +180,7 @@ class Job:
     def release(self):
         """Let the data go, whose iterator may have workers: job and engine refer to each other."""
         self.data = None
-        self.engine.state.dataloader = self.engine._pass = None
+        self.engine.state.dataloader = self.engine._position.data_pass = None
 
     def weights(self):
         return [parameter.detach().clone() for parameter in self.model.parameters()]

@@ -257,7 +257,8 @@ def test_E_098_another_epoch_length(identity):
     """A run that goes on refuses another epoch length, and takes the same."""
     identity.run([1, 2])
     with pytest.raises(
-        ValueError, match=r"epoch_length of this run is 2, and it goes on with that; got epoch_length=3"
+        ValueError,
+        match=r"epoch_length of this run is 2 and cannot become 3; to start a new run, set engine.state.max_epochs = None",
     ):
         identity.run([1, 2], max_epochs=2, epoch_length=3)
     assert identity.run([1, 2], max_epochs=2, epoch_length=2).iteration == 4
@@ -338,7 +339,7 @@ def test_E_101_limits_are_at_least_one(name, value, identity):
 def test_E_102_reentrant_run(identity):
     """An engine cannot be run from one of its own handlers, and the message says what to do instead."""
     identity.add_event_handler(Events.ITERATION_COMPLETED, lambda e: e.run([1]))
-    with pytest.raises(ValueError, match=r"already running: .* own handlers .*Use another engine"):
+    with pytest.raises(ValueError, match=r"already running: .* own handlers. Use another engine"):
         identity.run([1])
 
 

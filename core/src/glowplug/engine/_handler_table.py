@@ -14,8 +14,9 @@ from typing import Any, Literal, TypeVar
 
 from glowplug.engine._call import Call, Key
 from glowplug.engine._handler_state import StatefulHandlers
-from glowplug.engine._optional import Fault, Guard, attach_optional, guard_of_attach, runs_others
+from glowplug.engine._optional import Fault, Guard, attach_optional, guard_of_attach, mark_as_foreign
 from glowplug.engine._registration import Registration
+from glowplug.engine._stop import Watch
 from glowplug.events import (
     AnyEvent,
     CallableEventWithFilter,
@@ -47,12 +48,13 @@ class Channel:
     firings = 0
     seen = due = -1  # the counter of the last firing, and the next one at which a filter lets a handler run
 
-    def __init__(self, key: Key, counter: str | None = None) -> None:
+    def __init__(self, key: Key, counter: str | None = None, watch: Watch | None = None) -> None:
         self.key = key
         self.counter = counter
+        self.watch = watch
         # Whether there are any calls: for an event that nobody listens to, all that the loop reads. Of what an object
         # holds, Python finds its own attributes fastest, and tests True and False fastest.
-        self.heard = False
+        self.has_handlers = False
 
     def change(self, registrations: tuple[Registration, ...]) -> None:
         """Take other registrations; a firing under way goes on with those that it began with (E-037)."""
@@ -60,7 +62,9 @@ class Channel:
         self.calls = tuple((r.call, r.only) for r in self.registrations)
         filtered = any(only is not None for _, only in self.calls)
         self.unfiltered = () if filtered else tuple(call for call, _ in self.calls)
-        self.heard = bool(self.calls)
+        self.has_handlers = bool(self.calls)
+        if self.has_handlers and self.watch is not None:
+            self.watch.is_on = True
         self.seen = self.due = -1
 
     def next_due(self, counter: int) -> int:
@@ -89,7 +93,10 @@ class HandlerTable:
         self.stash = Stash()
         self.last_event_name: CallableEventWithFilter | str | None = None
         self.current_event: Key | None = None
-        self._channels: dict[Key, Channel] = {event: Channel(event, counter) for event, counter in _BUILT_IN}
+        self._watch = Watch()
+        self._channels: dict[Key, Channel] = {
+            event: Channel(event, counter, self._watch) for event, counter in _BUILT_IN
+        }
         self._stateful = StatefulHandlers()
         self.faults: tuple[Fault, ...] = ()
 
@@ -368,9 +375,12 @@ class HandlerTable:
                 f"{channel.key} is fired by the engine alone, which has what its handlers are given; raise an exception, "
                 "or call terminate_epoch(), instead"
             )
-        self._fire(channel)
+        try:
+            self._fire(channel)
+        except BaseException as error:
+            mark_as_foreign(error)
+            raise
 
-    @runs_others
     def _fire(self, channel: Channel) -> None:
         """Run the handlers of one event."""
         if channel.counter is None:
@@ -415,6 +425,12 @@ class HandlerTable:
             self.current_event = outer
             if outer is not None:
                 self.last_event_name = outer
+
+    def _fire_with(self, channel: Channel, *payload: Any) -> None:
+        """Run the handlers of an event that get more than the engine."""
+        with self._firing(channel) as calls:
+            for call in calls:
+                call(self, *payload)
 
     def _find(self, event_name: CallableEventWithFilter | str) -> Channel | None:
         key = event_name.event if isinstance(event_name, CallableEventWithFilter) else event_name

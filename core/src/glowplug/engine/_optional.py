@@ -11,16 +11,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from types import CodeType
-from typing import Any, TypeVar
+from typing import Any
 
 from glowplug.engine._call import Key, describe_handler
 from glowplug.handles import RemovableEventHandle
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
 _attaching: ContextVar[Guard | None] = ContextVar("glowplug_attaching", default=None)
-_runs_others: set[CodeType] = set()
 
 
 @dataclass(frozen=True)
@@ -75,7 +71,7 @@ class Guard:
             try:
                 return call(engine, *payload)
             except Exception as error:
-                if any(error is given for given in payload) or _is_of_another(error):
+                if any(error is given for given in payload) or hasattr(error, "__glowplug_foreign__"):
                     raise
                 self._take_off(engine, event, error)
 
@@ -123,15 +119,9 @@ def guard_of_attach() -> Guard | None:
     return _attaching.get()
 
 
-def runs_others(function: Function) -> Function:
-    """Mark a function that calls handlers, or the step: what comes out of it is not the fault of who called it."""
-    _runs_others.add(function.__code__)
-    return function
-
-
-def _is_of_another(error: Exception) -> bool:
-    """Return whether an exception came to a handler out of an engine that it ran, or an event that it fired."""
-    return any(frame.f_code in _runs_others for frame, _ in traceback.walk_tb(error.__traceback__))
+def mark_as_foreign(error: BaseException) -> None:
+    """Mark an exception that leaves an engine, or an event: whoever ran or fired it is not at fault."""
+    error.__glowplug_foreign__ = True  # type: ignore[attr-defined]  # exceptions take attributes
 
 
 def _origin(module: str) -> str:

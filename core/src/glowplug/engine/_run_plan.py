@@ -1,17 +1,88 @@
-"""How far a run goes: the limits in its arguments, in its state, and in a state to be loaded."""
+"""Run plan: what a call of run() has to do, from its arguments and the state."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
 from numbers import Integral
 from typing import Any
 
-from glowplug.engine._data_pass import length_of
+from glowplug.engine._data_pass import check_format, length_of
 from glowplug.state import State
 
 
+class RunKind(Enum):
+    """What run() does: start, continue a run that ended or was loaded, or continue an interrupted one."""
+
+    NEW = "new"
+    CONTINUED = "continued"
+    SUSPENDED = "suspended"
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """A run, before anything was changed for it."""
+
+    kind: RunKind
+    max_epochs: int | None
+    max_iters: int | None
+    epoch_length: int | None
+
+
+def plan_run(
+    state: State,
+    data: Iterable[Any] | None,
+    max_epochs: int | None,
+    max_iters: int | None,
+    epoch_length: int | None,
+    *,
+    is_suspended: bool,
+    was_loaded: bool,
+) -> RunPlan:
+    """Decide what a call of run() does, without side effects.
+
+    Args:
+        state: The state of the engine.
+        data: As given to run(), and so are the limits.
+        max_epochs: Epochs after which the run ends.
+        max_iters: Iterations after which the run ends.
+        epoch_length: Iterations per epoch.
+        is_suspended: Whether the last run was interrupted.
+        was_loaded: Whether a state was loaded since the last run.
+
+    Raises:
+        TypeError: If ``data`` cannot be iterated over.
+        ValueError: If the arguments contradict each other or the state, or an epoch would be empty.
+    """
+    check_data(data)
+    limits = limits_of(state, max_epochs, max_iters)
+    has_limit = state.max_epochs is not None or state.max_iters is not None
+    # A state without a limit is how a user forces a new run; a loaded one is continued even if nothing is left to do.
+    if not has_limit or (not (is_suspended or was_loaded) and is_done(state, *limits)):
+        length = epoch_length_of(data, epoch_length)
+        if length is None and data is None:
+            length = state.epoch_length
+        check_length(data, length)
+        if max_epochs is None and max_iters is None:
+            max_epochs = 1
+        return RunPlan(RunKind.NEW, max_epochs, max_iters, length)
+    if epoch_length not in (None, state.epoch_length) and (state.epoch_length or is_suspended):
+        raise ValueError(
+            f"the epoch_length of this run is {state.epoch_length or 'not known yet'} and cannot become {epoch_length!r}; to "
+            "start a new run, set engine.state.max_epochs = None before run()"
+        )
+    if is_suspended:
+        return RunPlan(RunKind.SUSPENDED, *limits, state.epoch_length)
+    length = state.epoch_length
+    if length is None:
+        length = epoch_length_of(data, epoch_length)
+        check_length(data, length)
+    return RunPlan(RunKind.CONTINUED, *limits, length)
+
+
 def is_done(state: State, max_epochs: int | None, max_iters: int | None) -> bool:
-    """Return whether a run with these limits has nothing left to do (E-092)."""
+    """Return whether a run with these limits has nothing left to do ."""
     if state.epoch_length == 0 or (max_iters is not None and state.iteration >= max_iters):
         return True
     if max_epochs is None:
@@ -22,7 +93,7 @@ def is_done(state: State, max_epochs: int | None, max_iters: int | None) -> bool
 
 
 def limits_of(state: State, max_epochs: Any, max_iters: Any) -> tuple[int | None, int | None]:
-    """Return the limits that a run with these arguments has (E-095, E-097)."""
+    """Return the limits that a run with these arguments has."""
     if max_epochs is not None and max_iters is not None:
         raise ValueError(f"give max_epochs or max_iters, not both; got {max_epochs!r} and {max_iters!r}")
     for name, limit, reached in (
@@ -53,8 +124,40 @@ def limits_of(state: State, max_epochs: Any, max_iters: Any) -> tuple[int | None
     return max_epochs, max_iters
 
 
+def check_state_dict(state_dict: Mapping[str, Any], user_keys: Iterable[str]) -> None:
+    """Refuse what cannot be the state of an engine.
+
+    Args:
+        state_dict: The state to check.
+        user_keys: The keys that the user added to the engine's state.
+
+    Raises:
+        TypeError: If it is not a mapping.
+        ValueError: If a key is missing, or a later version of glowplug wrote it.
+    """
+    if not isinstance(state_dict, Mapping):
+        raise TypeError(f"an engine's state is a mapping, got {type(state_dict).__name__}")
+    for group in (("epoch_length",), ("iteration", "epoch"), ("max_epochs", "max_iters")):
+        if sum(key in state_dict for key in group) != 1:
+            raise ValueError(
+                f"an engine's state must have exactly one of {' and '.join(group)}; got the keys {list(state_dict)}"
+            )
+    missing = [key for key in user_keys if key not in state_dict]
+    if missing:
+        raise ValueError(
+            f"state_dict_user_keys asks for {', '.join(missing)}, which the state does not have; got the keys "
+            f"{list(state_dict)}"
+        )
+    if state_dict.get("resume") is not None:
+        check_format(state_dict["resume"])
+
+
 def position_of(state_dict: Mapping[str, Any]) -> tuple[int, int]:
-    """Return iteration and epoch of a saved state (E-182, E-183)."""
+    """Return iteration and epoch of a saved state.
+
+    Raises:
+        ValueError: If its numbers contradict each other.
+    """
     least = {"epoch_length": 1, "iteration": 0, "epoch": 0, "max_epochs": 1, "max_iters": 1}
     for name in state_dict.keys() & least.keys():
         value = state_dict[name]
@@ -87,12 +190,12 @@ def position_of(state_dict: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def epoch_length_of(data: Iterable[Any] | None, epoch_length: int | None) -> int | None:
-    """Return the length that was given, or that of the data where it is known (E-099)."""
+    """Return the length that was given, or that of the data where it is known."""
     return length_of(data) if epoch_length is None else epoch_length
 
 
 def check_length(data: Iterable[Any] | None, length: object) -> None:
-    """Refuse epochs of no iteration, and of an unknown number where there is no data to end them (E-100)."""
+    """Refuse epochs of no iteration, and of an unknown number where there is no data to end them."""
     if length is None and data is None:
         raise ValueError("run() without data needs epoch_length=, the number of iterations of an epoch")
     if length is not None and (not isinstance(length, Integral) or length < 1):
@@ -103,6 +206,6 @@ def check_length(data: Iterable[Any] | None, length: object) -> None:
 
 
 def check_data(data: object) -> None:
-    """Refuse what cannot be iterated over (E-091)."""
+    """Refuse what cannot be iterated over."""
     if data is not None and not isinstance(data, Iterable) and not hasattr(data, "__getitem__"):
         raise TypeError(f"data must be something that can be iterated over, batch after batch; got {data!r}")

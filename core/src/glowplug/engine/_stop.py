@@ -1,76 +1,73 @@
-"""What handlers, or another thread, can ask of a running engine: to end the run, to end the epoch, to pause."""
+"""Requests to stop: terminate the run, terminate the epoch, interrupt."""
 
 from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-End: TypeAlias = "bool | Literal['skip_completed']"
+RunEnd: TypeAlias = "bool | Literal['skip_completed']"
 EpochEnd: TypeAlias = "bool | Literal['skip_epoch_completed']"
 
 
-class Requests:
-    """The three requests that an engine obeys after the handlers of the current event (E-130, E-137).
+class Watch:
+    """Whether an iteration has more to do than to call the step.
 
-    Each can be made by its method, or by setting its attribute (E-004). The loop looks at ``_asked`` alone.
+    It is on where an iteration event has handlers, something was requested, or the data was replaced. The loop looks at
+    ``is_on`` alone, and switches it off when an epoch begins without handlers at these events.
     """
 
-    _asked: bool
-    _terminate: End
-    _terminate_epoch: EpochEnd
-    _interrupt: bool
+    def __init__(self) -> None:
+        self.is_on = True
 
-    def terminate(self, skip_completed: bool = False) -> None:
-        """Ask for the end of the run: after the handlers of the current event (E-130, E-131).
 
-        Args:
-            skip_completed: do not fire ``COMPLETED``; ``TERMINATE`` and ``TEARDOWN`` fire all the same.
-        """
-        self.should_terminate = "skip_completed" if skip_completed else True
+class StopRequests:
+    """What handlers, or another thread, request from a running engine.
 
-    def terminate_epoch(self, skip_epoch_completed: bool = False) -> None:
-        """Ask for the end of the current epoch: after the handlers of the current event (E-135).
+    Args:
+        watch: Switched on by each request.
+    """
 
-        Args:
-            skip_epoch_completed: do not fire ``EPOCH_COMPLETED``.
-        """
-        self.should_terminate_single_epoch = "skip_epoch_completed" if skip_epoch_completed else True
-
-    def interrupt(self) -> None:
-        """Ask run() to return after the handlers of the current event; the next run() goes on right there (E-138)."""
-        self.should_interrupt = True
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._run: RunEnd = False
+        self._epoch: EpochEnd = False
+        self._interrupt = False
+        self.is_pending = False
 
     @property
-    def should_terminate(self) -> End:
-        """Whether the end of the run is asked for; setting it is asking."""
-        return self._terminate
+    def run(self) -> RunEnd:
+        """Whether the end of the run is requested; assigning a true value requests it."""
+        return self._run
 
-    @should_terminate.setter
-    def should_terminate(self, value: End) -> None:
-        self._terminate = value
-        if value:
-            self._asked = True
-
-    @property
-    def should_terminate_single_epoch(self) -> EpochEnd:
-        """Whether the end of the epoch is asked for; setting it is asking."""
-        return self._terminate_epoch
-
-    @should_terminate_single_epoch.setter
-    def should_terminate_single_epoch(self, value: EpochEnd) -> None:
-        self._terminate_epoch = value
-        if value:
-            self._asked = True
+    @run.setter
+    def run(self, value: RunEnd) -> None:
+        self._run = value
+        self._note(value)
 
     @property
-    def should_interrupt(self) -> bool:
-        """Whether a pause is asked for; setting it is asking."""
+    def epoch(self) -> EpochEnd:
+        """Whether the end of the epoch is requested; assigning a true value requests it."""
+        return self._epoch
+
+    @epoch.setter
+    def epoch(self, value: EpochEnd) -> None:
+        self._epoch = value
+        self._note(value)
+
+    @property
+    def interrupt(self) -> bool:
+        """Whether an interruption is requested; assigning a true value requests it."""
         return self._interrupt
 
-    @should_interrupt.setter
-    def should_interrupt(self, value: bool) -> None:
+    @interrupt.setter
+    def interrupt(self, value: bool) -> None:
         self._interrupt = value
-        if value:
-            self._asked = True
+        self._note(value)
 
-    def _drop_requests(self) -> None:
-        self._terminate = self._terminate_epoch = self._interrupt = self._asked = False
+    def clear(self) -> None:
+        """Withdraw all requests."""
+        self._run = self._epoch = self._interrupt = self.is_pending = False
+
+    def _note(self, value: object) -> None:
+        if value:
+            self.is_pending = True
+            self._watch.is_on = True

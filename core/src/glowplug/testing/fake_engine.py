@@ -70,9 +70,7 @@ class FakeEngine(HandlerTable):
         arguments = {Events.EXCEPTION_RAISED: error, Events.TERMINATE_SINGLE_EPOCH: self.state.iteration}
         if channel.key in arguments:
             self.fired.append(channel.key)
-            with self._firing(channel) as calls:
-                for call in calls:
-                    call(self, arguments[channel.key])
+            self._fire_with(channel, arguments[channel.key])
         else:
             self._fire(channel)
         return self

@@ -1,0 +1,300 @@
+"""The loop: epochs and iterations of one run.
+
+The order of events::
+
+    STARTED
+      EPOCH_STARTED
+        GET_BATCH_STARTED, GET_BATCH_COMPLETED, ITERATION_STARTED, <step>, ITERATION_COMPLETED
+        ...
+        DATALOADER_STOP_ITERATION (the data ended inside the epoch: the next pass begins)
+        TERMINATE_SINGLE_EPOCH (terminate_epoch() was called)
+      EPOCH_COMPLETED
+      ...
+    TERMINATE (terminate() was called, or max_iters was reached inside an epoch)
+    COMPLETED
+
+INTERRUPT fires where ``interrupt()`` was called; EXCEPTION_RAISED and TEARDOWN are fired by ``Engine.run``.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Generator
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from glowplug.engine._handler_table import Channel
+from glowplug.engine._position import RunPosition
+from glowplug.engine._stop import StopRequests, Watch
+from glowplug.events import Events
+from glowplug.exceptions import GlowplugWarning
+from glowplug.state import RunOutcome, State
+
+if TYPE_CHECKING:
+    from glowplug.engine._engine import Engine
+
+ITERATION_EVENTS = (
+    Events.GET_BATCH_STARTED,
+    Events.GET_BATCH_COMPLETED,
+    Events.ITERATION_STARTED,
+    Events.ITERATION_COMPLETED,
+)
+_BEFORE_A_STEP = (
+    Events.EPOCH_STARTED,
+    Events.GET_BATCH_STARTED,
+    Events.GET_BATCH_COMPLETED,
+    Events.DATALOADER_STOP_ITERATION,
+)
+
+
+class _EndRun(Exception):  # noqa: N818 - a jump out of nested loops, not an error
+    """The run ends here."""
+
+
+class _EndEpoch(Exception):  # noqa: N818 - the same
+    """The epoch ends here."""
+
+
+class Loop:
+    """Runs the epochs of one engine.
+
+    Args:
+        engine: The engine, which handlers and the step get.
+        step: The engine's process function.
+        fire: Runs the handlers of an event, by its channel.
+        fire_with: The same for handlers that get more than the engine.
+        channels: The events of the engine.
+        position: Where the run is; kept up to date.
+        stop: What handlers request.
+        watch: Whether an iteration has more to do than to call the step.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        step: Callable[[Any, Any], Any],
+        fire: Callable[[Channel], None],
+        fire_with: Callable[..., None],
+        channels: dict[Any, Channel],
+        position: RunPosition,
+        stop: StopRequests,
+        watch: Watch,
+    ) -> None:
+        self._engine = engine
+        self._step = step
+        self._fire = fire
+        self._fire_with = fire_with
+        self._channels = channels
+        self._position = position
+        self._stop = stop
+        self._watch = watch
+
+    def run(self) -> Generator[None, None, RunOutcome]:
+        """Run the epochs: yield at each interrupt(), and return how the run ended."""
+        state, position, begin = self._engine.state, self._position, perf_counter()
+        outcome, done = RunOutcome.COMPLETED, position.done(state)
+        try:
+            yield from self._event(Events.STARTED)
+            if not position.is_within_loaded_epoch():
+                position.restore_random_state()
+            while position.has_epoch_to_do(state):
+                yield from self._epoch(state, done)
+                done = 0
+        except _EndRun:
+            # The other reason is that max_iters was reached.
+            if self._stop.run:
+                outcome = RunOutcome.TERMINATED
+            self._fire_alone(self._channels[Events.TERMINATE])
+        state.times["COMPLETED"] = perf_counter() - begin
+        if self._stop.run != "skip_completed":
+            self._fire_alone(self._channels[Events.COMPLETED])
+            state.times["COMPLETED"] = perf_counter() - begin
+        return outcome
+
+    def _epoch(self, state: State, done: int) -> Generator[None, None, None]:
+        """Run one epoch, or what is left of it after ``done`` iterations."""
+        state.epoch += 1
+        self._position.in_epoch = True
+        begin, ended_early, skip_completed = perf_counter(), False, False
+        yield from self._event(Events.EPOCH_STARTED)
+        self._position.begin_epoch(state, done)
+        try:
+            yield from self._iterations(state)
+        except _EndEpoch:
+            ended_early = True
+        done = self._position.end_epoch(state, early=ended_early)
+        if ended_early:
+            yield from self._event(Events.TERMINATE_SINGLE_EPOCH, done)
+            skip_completed = self._stop.epoch == "skip_epoch_completed"
+            self._stop.epoch = False
+        state.times["EPOCH_COMPLETED"] = perf_counter() - begin
+        if not skip_completed:
+            yield from self._event(Events.EPOCH_COMPLETED)
+            state.times["EPOCH_COMPLETED"] = perf_counter() - begin
+
+    def _iterations(self, state: State) -> Generator[None, None, None]:  # noqa: C901, PLR0912, PLR0915 - the loop stands in one place
+        """Run one epoch's iterations; one that nothing watches is little more than the call of the step."""
+        engine, step, fire = self._engine, self._step, self._fire
+        position, stop, watch = self._position, self._stop, self._watch
+        started, completed = (
+            self._channels[Events.ITERATION_STARTED],
+            self._channels[Events.ITERATION_COMPLETED],
+        )
+        get_started, get_completed = self._batch_channels()
+        end, restarted_at = self._end(), None
+        position.restore_random_state()
+        if state.iteration >= end:
+            # The loaded state is at the end of its epoch.
+            return
+        if position.iterator is None:
+            position.begin_pass(state)
+        state.batch = None
+        if get_started.has_handlers:
+            self._fire_alone(get_started)
+            if stop.is_pending:
+                end = yield from self._handle_stop(get_started)
+        while True:
+            data_pass = position.data_pass
+            if data_pass is not None:
+                data_pass.begin_at(state.iteration)
+            watch.is_on = self._has_iteration_handlers() or stop.is_pending
+            try:
+                for state.batch in position.iterator:  # type: ignore[union-attr]  # there is a pass
+                    state.output = None
+                    if watch.is_on and get_completed.has_handlers:
+                        fire(get_completed)
+                        if stop.is_pending:
+                            end = yield from self._handle_stop(get_completed)
+                    state.iteration = iteration = state.iteration + 1
+                    if watch.is_on and started.has_handlers:
+                        fire(started)
+                        if stop.is_pending:
+                            end = yield from self._handle_stop(started)
+                    state.output = step(engine, state.batch)
+                    position.stepped = iteration
+                    if watch.is_on:
+                        if completed.has_handlers:
+                            fire(completed)
+                        if stop.is_pending:
+                            end = yield from self._handle_stop(completed)
+                    if state.iteration >= end:
+                        if position.is_cut_short(state):
+                            raise _EndRun
+                        return
+                    # The batch is not kept alive while the next one is fetched.
+                    state.batch = None  # noqa: PLW2901
+                    if watch.is_on:
+                        if get_started.has_handlers:
+                            fire(get_started)
+                            if stop.is_pending:
+                                end = yield from self._handle_stop(get_started)
+                        if position.data_pass is not data_pass:
+                            break
+                else:
+                    if not (yield from self._refill(state, dry=restarted_at == state.iteration)):
+                        return
+                    restarted_at, end = state.iteration, self._end()
+                    continue
+            except StopIteration as error:
+                raise _misplaced() from error
+            # set_data() was called, perhaps by a run that had no data before.
+            if get_started is not self._channels[Events.GET_BATCH_STARTED]:
+                yield from self._event(Events.GET_BATCH_STARTED)
+                end = self._end()
+            get_started, get_completed = self._batch_channels()
+
+    def _has_iteration_handlers(self) -> bool:
+        return any(self._channels[event].has_handlers for event in ITERATION_EVENTS)
+
+    def _batch_channels(self) -> tuple[Channel, Channel]:
+        """Return what fires when a batch is fetched: nothing where there is no data."""
+        if self._engine.state.dataloader is None:
+            return Channel("no data"), Channel("no data")
+        return self._channels[Events.GET_BATCH_STARTED], self._channels[Events.GET_BATCH_COMPLETED]
+
+    def _end(self) -> float:
+        """Return the iteration after which this epoch, or the run, ends."""
+        state = self._engine.state
+        end = math.inf if state.epoch_length is None else self._position.epoch_start + state.epoch_length
+        return end if state.max_iters is None else min(end, state.max_iters)
+
+    def _refill(self, state: State, *, dry: bool) -> Generator[None, None, bool]:
+        """Handle the end of the data, and return whether there is a new pass to continue with."""
+        done = self._position.done(state)
+        if state.epoch_length is None:
+            state.epoch_length = done
+            if state.max_iters is not None:
+                state.max_epochs = math.ceil(state.max_iters / done) if done else state.epoch
+            return False
+        if dry:
+            warnings.warn(
+                f"epoch {state.epoch} ends after {done} of {state.epoch_length} iterations: the data "
+                f"({type(state.dataloader).__name__}) gives no more batches. A generator can be used only once; give "
+                "something that can be iterated anew, or a smaller epoch_length= or max_epochs=",
+                GlowplugWarning,
+                stacklevel=7,
+            )
+            if state.max_epochs is None and not done:
+                # max_iters would never be reached.
+                self._stop.run = True
+                raise _EndRun
+            return False
+        yield from self._event(Events.DATALOADER_STOP_ITERATION)
+        self._position.iterator = None
+        self._position.begin_pass(state)
+        return True
+
+    def _event(self, event: Events, *payload: Any) -> Generator[None, None, None]:
+        """Fire an event, and do what its handlers requested."""
+        channel = self._channels[event]
+        self._fire_alone(channel, *payload)
+        if self._stop.is_pending:
+            yield from self._handle_stop(channel)
+
+    def _fire_alone(self, channel: Channel, *payload: Any) -> None:
+        """Fire an event outside of the iterations, where time matters less."""
+        try:
+            if payload:
+                self._fire_with(channel, *payload)
+            else:
+                self._fire(channel)
+        except StopIteration as error:
+            raise _misplaced() from error
+
+    def _handle_stop(self, channel: Channel) -> Generator[None, None, float]:
+        """Do what terminate(), terminate_epoch() or interrupt() requested, in this order.
+
+        Returns where the epoch ends now: after an interruption the run may have another limit.
+        """
+        stop = self._stop
+        while stop.is_pending:
+            if stop.run:
+                raise _EndRun
+            if stop.epoch:
+                if channel.key in (Events.STARTED, Events.EPOCH_STARTED):
+                    raise RuntimeError(
+                        f"terminate_epoch() was called at {channel.key}, where no epoch is in progress; call it at an "
+                        "iteration event, or use terminate()"
+                    )
+                if channel.key is Events.EPOCH_COMPLETED:
+                    stop.epoch = False
+                elif channel.key is not Events.TERMINATE_SINGLE_EPOCH:
+                    raise _EndEpoch
+            stop.is_pending = False
+            if stop.interrupt:
+                self._fire_alone(self._channels[Events.INTERRUPT])
+                stop.interrupt = False
+                yield
+        # The run may continue with a lower limit.
+        if channel.key in _BEFORE_A_STEP and self._position.is_cut_short(self._engine.state):
+            raise _EndRun
+        return self._end()
+
+
+def _misplaced() -> RuntimeError:
+    """Return what to raise instead: out of a generator, StopIteration becomes an error that names neither."""
+    return RuntimeError(
+        "StopIteration was raised by the step or by a handler, where it does not end the data; catch it there, or call "
+        "engine.terminate_epoch()"
+    )
