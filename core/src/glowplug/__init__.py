@@ -9,7 +9,8 @@ from glowplug.engine._optional import Fault
 from glowplug.events import CallableEventWithFilter, EventEnum, Events, EventsList
 from glowplug.handles import RemovableEventHandle
 from glowplug.phase import Phase
-from glowplug.state import RunOutcome, State
+from glowplug.stash import Stash, StashKey
+from glowplug.state import RunOutcome, RunStart, State
 
 if TYPE_CHECKING:
     from glowplug.exceptions import GlowplugWarning, NotComputableError
@@ -54,9 +55,12 @@ __all__ = [
     "Phase",
     "RemovableEventHandle",
     "RunOutcome",
+    "RunStart",
     "RunningBatchWise",
     "RunningEpochWise",
     "SingleEpochRunningBatchWise",
+    "Stash",
+    "StashKey",
     "State",
     "TbpttEvents",
     "Tbptt_Events",

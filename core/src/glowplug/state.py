@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from glowplug.events import AnyEvent, CallableEventWithFilter, Events, EventsList
 
@@ -31,12 +31,21 @@ class RunOutcome(Enum):
     FAILED = "failed"
 
 
+class RunStart(Enum):
+    """How a run started."""
+
+    NEW = "new"
+    CONTINUED = "continued"
+    LOADED = "loaded"
+
+
 class State:
     """What an engine knows about its run, and any attribute that you add (E-170, E-171).
 
     ``iteration`` and ``epoch`` count from 1 while a run is on; ``output`` is what the step returned, ``batch`` what it
     was given; ``metrics`` holds the values of attached metrics; ``times`` the seconds of the last epoch and of the run;
-    ``outcome`` how the last run ended (``None`` before, and while one is on).
+    ``outcome`` how the last run ended (``None`` before, and while one is on); ``run_start`` whether the run is new,
+    continues the one before, or was loaded with ``load_state_dict``.
 
     Args:
         **attributes: further attributes, or other values for those above.
@@ -58,6 +67,7 @@ class State:
     seed: int | None
     times: dict[str, float | None]
     outcome: RunOutcome | None
+    run_start: RunStart
 
     def __init__(self, **attributes: Any) -> None:
         self.iteration = 0
@@ -72,6 +82,7 @@ class State:
         self.seed = None
         self.times = {"EPOCH_COMPLETED": None, "COMPLETED": None}
         self.outcome = None
+        self.run_start = RunStart.NEW
         # Belongs to one engine: a custom counter of one engine is unknown to all others (E-081).
         self.event_to_attr: dict[CallableEventWithFilter | str, str] = COUNTERS.copy()
         for (
@@ -79,6 +90,11 @@ class State:
             value,
         ) in attributes.items():  # not through __dict__: once it exists, each access costs twice
             setattr(self, name, value)
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+        def __setattr__(self, name: str, value: Any) -> None: ...
 
     def get_event_attrib_value(self, event_name: AnyEvent) -> int:
         """Return the counter that belongs to an event (E-172).

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from glowplug.events import AnyEvent, CallableEventWithFilter, EventEnum
+from glowplug.events import AnyEvent, CallableEventWithFilter, EventEnum, EventFilter
 from glowplug.handles import RemovableEventHandle
+from glowplug.phase import Phase
+from glowplug.stash import Stash
 from glowplug.state import State
 
-__all__ = ["AnyEvent", "Attachable", "EngineProtocol", "LogHandler", "Stateful"]
+__all__ = ["AnyEvent", "Attachable", "EngineProtocol", "LogHandler", "RegistrationProtocol", "Stateful"]
+
+
+class RegistrationProtocol(Protocol):
+    """One handler registered at one event."""
+
+    @property
+    def event(self) -> EventEnum | str:
+        """The event, without its filter."""
+
+    @property
+    def handler(self) -> Callable[..., Any]:
+        """The handler, as it was registered."""
+
+    @property
+    def filter(self) -> EventFilter | None:
+        """The filter of the event."""
+
+    @property
+    def phase(self) -> Phase:
+        """The phase in which the handler runs."""
 
 
 class EngineProtocol(Protocol):
@@ -17,6 +39,14 @@ class EngineProtocol(Protocol):
 
     state: State
     last_event_name: CallableEventWithFilter | str | None
+    stash: Stash
+
+    @property
+    def current_event(self) -> EventEnum | str | None:
+        """The event whose handlers are running; ``None`` outside of handlers."""
+
+    def registrations(self) -> Sequence[RegistrationProtocol]:
+        """Return what is registered, event by event in calling order."""
 
     @property
     def parent(self) -> EngineProtocol | None:

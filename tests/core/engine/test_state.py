@@ -10,7 +10,7 @@ from glowplug import EventEnum, Events, RunOutcome, State
 
 
 def test_E_170_attributes():
-    """A new state has these attributes, in ignite's order, and the outcome."""
+    """A new state has these attributes, in ignite's order, then outcome and run_start."""
     assert [name for name in vars(State()) if name != "event_to_attr"] == [
         "iteration",
         "epoch",

@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from glowplug.engine._call import describe_handler, owner_of
-from glowplug.engine._handler_table import Channel, Registration
+from glowplug.engine._handler_table import Channel
+from glowplug.engine._registration import Registration
 from glowplug.events import Between, EventFilter, Every, Once
 from glowplug.plugins import Registry, get_registry
 
@@ -86,7 +87,7 @@ def as_html(rows: Sequence[Row]) -> str:
 
 def _row(registration: Registration, registry: Registry) -> Row:
     return Row(
-        event=str(registration.key),
+        event=str(registration.event),
         phase=registration.phase.name.lower(),
         filter=_describe_filter(registration.filter),
         handler=describe_handler(registration.handler),

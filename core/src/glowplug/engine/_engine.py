@@ -17,7 +17,7 @@ from glowplug.engine._position import Loop, Resumable
 from glowplug.engine._run_plan import check_data, check_length, epoch_length_of, is_done, limits_of
 from glowplug.engine._stop import Requests
 from glowplug.events import Events
-from glowplug.state import RunOutcome, State
+from glowplug.state import RunOutcome, RunStart, State
 
 ProcessFunction: TypeAlias = Callable[[Any, Any], Any]
 
@@ -184,6 +184,10 @@ class Engine(Resumable, Requests):
             self._drop_requests()
             state.times = dict.fromkeys(state.times, 0.0)
             self._loop = self._run()
+        if fresh:
+            state.run_start = RunStart.NEW
+        else:
+            state.run_start = RunStart.LOADED if self._was_loaded else RunStart.CONTINUED
         self._was_loaded = False
         state.outcome = None
         return self._loop
@@ -370,8 +374,9 @@ class Engine(Resumable, Requests):
         """Fire an event, and do what its handlers asked for."""
         channel = self._channels[event]
         if payload:
-            for call in self._due(channel):
-                call(self, *payload)
+            with self._firing(channel) as calls:
+                for call in calls:
+                    call(self, *payload)
         else:
             self._fire(channel)
         if self._asked:
@@ -410,26 +415,30 @@ class Engine(Resumable, Requests):
     def _tell(self, error: BaseException) -> BaseException | None:
         """Tell each EXCEPTION_RAISED handler once, and return what run() has to raise (E-151 to E-156)."""
         suppressed, other = False, None
-        for call in self._due(self._channels[Events.EXCEPTION_RAISED]):
-            try:
-                suppressed |= call(self, error) is True
-            except BaseException as raised:  # noqa: BLE001 - the other handlers are told too, then it is raised
-                if raised is not error:
-                    other = other or raised
+        with self._firing(self._channels[Events.EXCEPTION_RAISED]) as calls:
+            for call in calls:
+                try:
+                    suppressed |= call(self, error) is True
+                except BaseException as raised:  # noqa: BLE001 - the other handlers are told too, then it is raised
+                    if raised is not error:
+                        other = other or raised
         return other or (None if suppressed else error)
 
     @runs_others
     def _tear_down(self, problem: BaseException | None) -> BaseException | None:
         """Run all TEARDOWN handlers, and return what run() has to raise: the first problem there was."""
-        for call in self._due(self._channels[Events.TEARDOWN]):
-            try:
-                call(self)
-            except BaseException as error:  # the other handlers must run too, then it is raised
-                self.state.outcome = RunOutcome.FAILED
-                if problem is None:
-                    problem = error
-                else:
-                    self.logger.exception("a handler of %s failed, after another failure", Events.TEARDOWN)
+        with self._firing(self._channels[Events.TEARDOWN]) as calls:
+            for call in calls:
+                try:
+                    call(self)
+                except BaseException as error:  # the other handlers must run too, then it is raised
+                    self.state.outcome = RunOutcome.FAILED
+                    if problem is None:
+                        problem = error
+                    else:
+                        self.logger.exception(
+                            "a handler of %s failed, after another failure", Events.TEARDOWN
+                        )
         return problem
 
     @property

@@ -29,16 +29,20 @@ class StatefulHandlers:
             raise ValueError(
                 f"the state key of {type(handler).__name__} must be a non-empty string, got {key!r}"
             )
-        if key in self._entries:
-            raise ValueError(
-                f"two handlers would store their state under {key!r}: {type(self._entries[key].handler).__name__} and "
-                f"{type(handler).__name__}; give one of them another state_key="
-            )
+        key = self._free_key(key)
         if key in self._waiting:
             handler.load_state_dict(self._waiting[key])
             del self._waiting[key]  # only now: a handler that refuses its state leaves it as it was
         self._entries[key] = _Entry(handler, guard)
         return RemovableEventHandle(functools.partial(self._entries.pop, key, None))
+
+    def _free_key(self, key: str) -> str:
+        """Return the key, with a number behind it if it is taken."""
+        free, number = key, 1
+        while free in self._entries:
+            number += 1
+            free = f"{key}#{number}"
+        return free
 
     def state_dict(self, engine: Any) -> dict[str, Any]:
         """Return the state of all handlers, and what is still waiting, by key."""

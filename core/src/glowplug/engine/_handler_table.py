@@ -6,16 +6,16 @@ it gets, which filter guards it. What is left for a firing is one tuple of ``(ca
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import itertools
 import weakref
-from collections.abc import Callable
-from types import MethodType
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, TypeVar
 
-from glowplug.engine._call import Call, Key, compile_call, unwrap
+from glowplug.engine._call import Call, Key
 from glowplug.engine._handler_state import StatefulHandlers
 from glowplug.engine._optional import Fault, Guard, attach_optional, guard_of_attach, runs_others
+from glowplug.engine._registration import Registration
 from glowplug.events import (
     AnyEvent,
     CallableEventWithFilter,
@@ -23,63 +23,14 @@ from glowplug.events import (
     EventFilter,
     Events,
     EventsList,
-    Every,
 )
 from glowplug.handles import RemovableEventHandle
-from glowplug.phase import Phase
+from glowplug.stash import Stash
 from glowplug.state import COUNTERS, State
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 _BUILT_IN = tuple((event, COUNTERS.get(event)) for event in Events)
-
-
-class Registration:
-    """One handler at one event: its own identity, so that a handle removes this one and no other (E-035)."""
-
-    _order = itertools.count()
-
-    def __init__(
-        self,
-        handler: Callable[..., Any],
-        key: Key,
-        event_filter: EventFilter | None,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        guard: Guard | None = None,
-    ) -> None:
-        self.handler = handler
-        self.key = key
-        self.filter = event_filter
-        self.args = args
-        self.kwargs = kwargs
-        self.phase = phase_of(handler)
-        self.order = next(self._order)
-        self.guard = guard
-        self._compile()
-
-    def _compile(self) -> None:
-        self.call = compile_call(self.handler, self.key, self.args, self.kwargs)
-        self.test = self.filter
-        if self.guard is not None:
-            self.call = self.guard.around(self.call, self.key)
-            self.test = self.filter and self.guard.around(self.filter, self.key)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("call", "test")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._compile()
-
-    @property
-    def only(self) -> int | EventFilter | None:
-        """What decides on the call: nothing, the divisor of a plain ``every``, or a function."""
-        return self.filter.every if isinstance(self.filter, Every) else self.test
-
-    def runs(self, handler: object) -> bool:
-        """Whether this is a registration of that handler."""
-        return self.handler is handler or (isinstance(handler, MethodType) and self.handler == handler)
 
 
 class Channel:
@@ -135,7 +86,9 @@ class HandlerTable:
 
     def __init__(self) -> None:
         self.state = State()
+        self.stash = Stash()
         self.last_event_name: CallableEventWithFilter | str | None = None
+        self.current_event: Key | None = None
         self._channels: dict[Key, Channel] = {event: Channel(event, counter) for event, counter in _BUILT_IN}
         self._stateful = StatefulHandlers()
         self.faults: tuple[Fault, ...] = ()
@@ -350,6 +303,21 @@ class HandlerTable:
 
     # Showing
 
+    def registrations(self) -> tuple[Registration, ...]:
+        """Return what is registered, event by event, in the order in which a firing calls it.
+
+        Returns:
+            Registrations with the attributes ``event``, ``handler``, ``filter`` and ``phase``.
+
+        Example:
+            >>> from glowplug import Engine, Events
+            >>> engine = Engine(lambda engine, batch: batch)
+            >>> _ = engine.add_event_handler(Events.STARTED, print)
+            >>> [(each.event.name, each.phase.name) for each in engine.registrations()]
+            [('STARTED', 'USER')]
+        """
+        return tuple(each for channel in self._channels.values() for each in channel.registrations)
+
     def describe(self) -> str:
         """Return a table of all that is attached, in the order in which it runs; notebooks show it for the engine itself.
 
@@ -407,28 +375,46 @@ class HandlerTable:
         """Run the handlers of one event."""
         if channel.counter is None:
             channel.firings += 1
+        outer = self.current_event
         if channel.unfiltered:
-            self.last_event_name = channel.key
-            for call in channel.unfiltered:
-                call(self)
+            self.current_event = self.last_event_name = channel.key
+            try:
+                for call in channel.unfiltered:
+                    call(self)
+            finally:
+                self.current_event = outer
+                if outer is not None:
+                    self.last_event_name = outer
             return
         counter = channel.firings if channel.counter is None else getattr(self.state, channel.counter)
         if counter == channel.seen + 1 and counter < channel.due:  # as expected, and nobody's turn
             channel.seen = counter
             return
-        self.last_event_name = channel.key
-        for call, only in channel.calls:
-            if only is None or (counter % only == 0 if only.__class__ is int else only(self, counter)):  # type: ignore[operator]  # the class was looked at
-                call(self)
+        self.current_event = self.last_event_name = channel.key
+        try:
+            for call, only in channel.calls:
+                if only is None or (counter % only == 0 if only.__class__ is int else only(self, counter)):  # type: ignore[operator]  # the class was looked at
+                    call(self)
+        finally:
+            self.current_event = outer
+            if outer is not None:
+                self.last_event_name = outer
         channel.seen, channel.due = counter, channel.next_due(counter)
 
-    def _due(self, channel: Channel) -> list[Call]:
-        """Return the calls of one firing, for events that do more than call one after the other."""
+    @contextlib.contextmanager
+    def _firing(self, channel: Channel) -> Iterator[list[Call]]:
+        """Yield the calls of one firing, for events that do more than call one after the other."""
+        outer, self.current_event = self.current_event, channel.key
         self.last_event_name = channel.key
         if channel.counter is None:
             channel.firings += 1
         counter = channel.firings if channel.counter is None else getattr(self.state, channel.counter)
-        return [r.call for r in channel.registrations if r.test is None or r.test(self, counter)]
+        try:
+            yield [r.call for r in channel.registrations if r.test is None or r.test(self, counter)]
+        finally:
+            self.current_event = outer
+            if outer is not None:
+                self.last_event_name = outer
 
     def _find(self, event_name: CallableEventWithFilter | str) -> Channel | None:
         key = event_name.event if isinstance(event_name, CallableEventWithFilter) else event_name
@@ -452,13 +438,3 @@ def _forget(channel: weakref.ref[Channel], registration: weakref.ref[Registratio
     where, which = channel(), registration()
     if where is not None and which is not None:
         where.change(tuple(r for r in where.registrations if r is not which))
-
-
-def phase_of(handler: Any) -> Phase:
-    """Return the phase that a handler, or the object whose method it is, asks for."""
-    handler = unwrap(handler)
-    for candidate in (handler, getattr(handler, "__self__", None)):
-        phase = getattr(candidate, "phase", None)
-        if isinstance(phase, Phase):
-            return phase
-    return Phase.USER

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from glowplug.engine._handler_table import Channel, HandlerTable
 from glowplug.events import AnyEvent, EventEnum, Events
 from glowplug.handles import RemovableEventHandle
-from glowplug.state import RunOutcome
+from glowplug.state import RunOutcome, RunStart
 from glowplug.typing import EngineProtocol
 
 
@@ -35,6 +35,7 @@ class FakeEngine(HandlerTable):
         self.should_terminate: bool | str = False
         self.should_terminate_single_epoch: bool | str = False
         self.should_interrupt = False
+        self._was_loaded = False
         self.fired: list[EventEnum | str] = []
         self.attached: list[Any] = []
 
@@ -49,7 +50,9 @@ class FakeEngine(HandlerTable):
         Args:
             event_name: the event to fire.
             error: the exception that handlers of ``EXCEPTION_RAISED`` are given.
-            **state: attributes of ``state``, such as ``epoch=3`` or ``metrics={...}``, which stay set.
+            **state: attributes of ``state``, such as ``epoch=3`` or ``metrics={...}``, which stay set. ``STARTED`` sets
+                ``run_start`` unless it is given: LOADED after :meth:`load_state_dict`, CONTINUED if ``iteration`` is above
+                0, else NEW.
 
         Returns:
             The engine itself, so that calls can be chained.
@@ -60,16 +63,25 @@ class FakeEngine(HandlerTable):
         for name, value in state.items():
             setattr(self.state, name, value)
         channel = self._channel(event_name)
+        if channel.key is Events.STARTED and "run_start" not in state:
+            self.state.run_start = self._next_run_start()
         if channel.key is Events.EXCEPTION_RAISED and error is None:
             raise ValueError("fire(Events.EXCEPTION_RAISED, error=...) needs the exception that was raised")
         arguments = {Events.EXCEPTION_RAISED: error, Events.TERMINATE_SINGLE_EPOCH: self.state.iteration}
         if channel.key in arguments:
             self.fired.append(channel.key)
-            for call in self._due(channel):
-                call(self, arguments[channel.key])
+            with self._firing(channel) as calls:
+                for call in calls:
+                    call(self, arguments[channel.key])
         else:
             self._fire(channel)
         return self
+
+    def _next_run_start(self) -> RunStart:
+        if self._was_loaded:
+            self._was_loaded = False
+            return RunStart.LOADED
+        return RunStart.CONTINUED if self.state.iteration else RunStart.NEW
 
     def end_run(self, outcome: RunOutcome = RunOutcome.COMPLETED) -> FakeEngine:
         """Fire what ends a run: ``COMPLETED`` if it was, then ``TEARDOWN``."""
@@ -111,3 +123,4 @@ class FakeEngine(HandlerTable):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Hand the state of stateful handlers over."""
         self._stateful.load_state_dict(state_dict["handlers"])
+        self._was_loaded = True

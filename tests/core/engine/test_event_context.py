@@ -1,0 +1,143 @@
+"""The event context: current_event, run_start, the stash and registrations()."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+from glowplug import Engine, Events, Phase, RunStart, StashKey
+from glowplug.testing import FakeEngine
+
+
+def step(engine, batch):
+    """Return the batch, as a function that can be pickled."""
+    return batch
+
+
+class TestCurrentEvent:
+    def test_is_none_outside_of_handlers(self, identity):
+        """Before a run, in the step and after the run there is no current event."""
+        seen = []
+        engine = Engine(lambda engine, batch: seen.append(engine.current_event))
+        engine.add_event_handler(Events.ITERATION_STARTED, lambda: None)
+        seen.append(engine.current_event)
+        engine.run([1])
+        seen.append(engine.current_event)
+        assert seen == [None, None, None]
+
+    @pytest.mark.parametrize(
+        "event", [Events.STARTED, Events.ITERATION_COMPLETED(every=2), Events.COMPLETED, Events.TEARDOWN]
+    )
+    def test_is_the_event_in_a_handler(self, identity, event):
+        """A handler sees the event that it was called for, without the filter."""
+        seen = []
+        identity.add_event_handler(event, lambda e: seen.append(e.current_event))
+        identity.run([1, 2])
+        assert seen == [getattr(event, "event", event)]
+
+    @pytest.mark.parametrize("filtered", [False, True])
+    def test_is_restored_after_a_nested_event(self, identity, filtered):
+        """Handlers behind one that fires another event still see their own event."""
+        seen = []
+        identity.register_events("saved")
+        identity.add_event_handler("saved", lambda e: seen.append(e.current_event))
+        event = Events.EPOCH_COMPLETED(every=1) if filtered else Events.EPOCH_COMPLETED
+        identity.add_event_handler(event, lambda e: e.fire_event("saved"))
+        identity.add_event_handler(event, lambda e: seen.append((e.current_event, e.last_event_name)))
+        identity.run([1])
+        assert seen == ["saved", (Events.EPOCH_COMPLETED, Events.EPOCH_COMPLETED)]
+
+    def test_is_restored_after_a_nested_event_that_raises(self, identity):
+        """A nested event whose handler fails leaves the context of the outer one."""
+        seen = []
+        identity.register_events("saved")
+        identity.add_event_handler("saved", lambda: 1 / 0)
+
+        @identity.on(Events.EPOCH_COMPLETED)
+        def fire(engine):
+            with pytest.raises(ZeroDivisionError):
+                engine.fire_event("saved")
+            seen.append(engine.current_event)
+
+        identity.run([1])
+        assert seen == [Events.EPOCH_COMPLETED]
+        assert identity.current_event is None
+
+    def test_is_the_event_of_a_failure(self):
+        """EXCEPTION_RAISED handlers see that event, and nothing is left of it after the run."""
+        engine, seen = Engine(lambda engine, batch: 1 / 0), []
+        engine.add_event_handler(Events.EXCEPTION_RAISED, lambda e, error: seen.append(e.current_event))
+        with pytest.raises(ZeroDivisionError):
+            engine.run([1])
+        assert (seen, engine.current_event) == ([Events.EXCEPTION_RAISED], None)
+
+
+class TestRunStart:
+    def test_new_then_continued(self, identity):
+        """A first run is new, one with a higher limit continues it, and one after its end is new again."""
+        seen = []
+        identity.add_event_handler(Events.STARTED, lambda e: seen.append(e.state.run_start))
+        identity.run([1], max_epochs=1)
+        identity.run([1], max_epochs=2)
+        identity.run([1], max_epochs=2)
+        assert seen == [RunStart.NEW, RunStart.CONTINUED, RunStart.NEW]
+
+    def test_loaded(self, identity):
+        """A run after load_state_dict() is a loaded one, also from a state at iteration 0; the next one is not."""
+        seen = []
+        identity.add_event_handler(Events.STARTED, lambda e: seen.append(e.state.run_start))
+        identity.load_state_dict({"epoch_length": 1, "iteration": 0, "max_epochs": 1})
+        identity.run([1])
+        identity.run([1], max_epochs=2)
+        assert seen == [RunStart.LOADED, RunStart.CONTINUED]
+
+    def test_fake_engine_derives_it(self):
+        """The fake starts new at iteration 0, continued behind it, loaded after a load, or as the test says."""
+        fake, seen = FakeEngine(), []
+        fake.add_event_handler(Events.STARTED, lambda e: seen.append(e.state.run_start))
+        fake.fire(Events.STARTED).fire(Events.STARTED, iteration=3)
+        fake.load_state_dict(fake.state_dict())
+        fake.fire(Events.STARTED).fire(Events.STARTED, run_start=RunStart.NEW)
+        assert seen == [RunStart.NEW, RunStart.CONTINUED, RunStart.LOADED, RunStart.NEW]
+
+
+class TestStash:
+    @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e))])
+    def test_is_not_copied(self, duplicate):
+        """Deep copies and pickles of an engine start with an empty stash of their own."""
+        key, engine = StashKey[int](), Engine(step)
+        engine.stash[key] = 1
+        other = duplicate(engine)
+        assert key not in other.stash
+        other.stash[key] = 2
+        assert engine.stash[key] == 1
+
+    def test_unknown_key(self):
+        """A key without a value is a KeyError, or the default of get()."""
+        key, stash = StashKey[int](), FakeEngine().stash
+        with pytest.raises(KeyError):
+            stash[key]
+        assert (stash.get(key), stash.get(key, 3), stash.setdefault(key, 4), stash[key]) == (None, 3, 4, 4)
+
+
+class TestRegistrations:
+    @pytest.mark.parametrize("make", [lambda: Engine(step), FakeEngine])
+    def test_are_in_calling_order(self, make):
+        """Each registration has its event, handler, filter and phase, in the order of calls."""
+        engine = make()
+
+        class Save:
+            phase = Phase.CHECKPOINT
+
+            def __call__(self): ...
+
+        save = Save()
+        engine.add_event_handler(Events.EPOCH_COMPLETED(every=2), save)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, print)
+        first, second = engine.registrations()
+        assert (first.event, first.handler, first.filter, first.phase) == (
+            Events.EPOCH_COMPLETED, print, None, Phase.USER,
+        )  # fmt: skip
+        assert (second.handler, str(second.filter), second.phase) == (save, "every=2", Phase.CHECKPOINT)
