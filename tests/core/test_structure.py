@@ -17,7 +17,7 @@ PLUGINS = sorted(
     for path in ROOT.glob(f"{pattern}/*/src/*/__init__.py")
 )
 
-GROUND = "events state handles phase typing exceptions distributed hookspecs _lazy _version"
+GROUND = "events state stash handles phase typing exceptions distributed hookspecs _lazy _version"
 # From the bottom to the top. Packages of one line do not import each other, except on the ground floor and among the
 # modules that gather names from everywhere.
 FLOORS = (
