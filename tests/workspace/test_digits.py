@@ -1,4 +1,4 @@
-"""The main job, run as a user runs it."""
+"""The example digits.py, run as a script."""
 
 import random
 import re
