@@ -1,9 +1,9 @@
-"""Train a classifier with handlers that are plain functions: what most training scripts are made of.
+"""Train a classifier with plain functions as handlers.
 
     pip install glowplug glowplug-metrics scikit-learn
     python docs/examples/classification.py
 
-Every 20 iterations a line with the loss; after each epoch the results on both sets, from one evaluator with four metrics.
+Prints the loss every 20 iterations, and the results on both sets after each epoch, from one evaluator with four metrics.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Train a small network on 1,797 real images of handwritten digits, each handler from a distribution of its own.
+"""Train a small network on 1,797 images of handwritten digits, with all handlers coming from plugins.
 
 python docs/examples/digits.py             a new run
-python docs/examples/digits.py --resume    go on from the newest checkpoint
+python docs/examples/digits.py --resume    continue from the newest checkpoint
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ def main() -> None:
         experiment_name="digits",
         run_name=options.name,
     )
-    mlflow.ensure_open()  # what MLflow prints when it makes its database belongs above the progress bars
+    # Open MLflow before the progress bars, because it prints messages while it creates its database.
+    mlflow.ensure_open()
     with tensorboard, mlflow:
         mlflow.log_params({name: str(value) for name, value in vars(options).items()})
         for logger in (tensorboard, mlflow):
@@ -103,23 +104,23 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    parser.add_argument("--resume", action="store_true", help="continue from the newest checkpoint")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument(
-        "--patience", type=int, default=8, help="epochs without a better accuracy before the end"
+        "--patience", type=int, default=8, help="stop after this many epochs without a better accuracy"
     )
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=12)
-    parser.add_argument("--name", default="digits", help="of the run in MLflow")
+    parser.add_argument("--name", default="digits", help="name of the run in MLflow")
     parser.add_argument(
-        "--output", type=Path, default=Path("runs/digits"), help="where logs and checkpoints go"
+        "--output", type=Path, default=Path("runs/digits"), help="folder for logs and checkpoints"
     )
     return parser.parse_args()
 
 
 def load_data(seed: int) -> tuple[TensorDataset, TensorDataset]:
-    """Return 1,437 images to train on and 360 to validate with, each 1 x 8 x 8 in [0, 1]."""
+    """Return 1,437 images for training and 360 for validation, each 1 x 8 x 8 in [0, 1]."""
     digits = load_digits()
     images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 16
     labels = torch.tensor(digits.target)
@@ -160,7 +161,7 @@ def report(
     model: nn.Module,
     data: DataLoader[object],
 ) -> None:
-    """Evaluate the best checkpoint in a model of its own, and say what came of the run."""
+    """Evaluate the best checkpoint in a new model, and print the results of the run."""
     best = checkpoint.best_checkpoint
     if best is None:
         sys.exit("no checkpoint was saved")

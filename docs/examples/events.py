@@ -1,4 +1,4 @@
-"""When handlers run: filters on events, lists of events, and events of one's own that the step fires.
+"""Filters on events, lists of events, and custom events that the step fires.
 
 pip install glowplug
 python docs/examples/events.py
@@ -15,7 +15,7 @@ from glowplug import Engine, EventEnum, Events
 
 
 class StepEvents(EventEnum):
-    """What happens within a step."""
+    """Events within a step."""
 
     BACKWARD_COMPLETED = "backward_completed"
     OPTIMIZER_STEPPED = "optimizer_stepped"
@@ -37,7 +37,7 @@ def main() -> None:
         return loss.item()
 
     trainer = Engine(step)
-    # A counter for an event is an attribute of the state, which the step counts up itself.
+    # The counter of a custom event is an attribute of the state; the step increments it.
     trainer.register_events(*StepEvents, event_to_attr={StepEvents.OPTIMIZER_STEPPED: "steps"})
 
     @trainer.on(StepEvents.BACKWARD_COMPLETED)

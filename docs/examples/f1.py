@@ -1,4 +1,4 @@
-"""F1 three times: by arithmetic on precision and recall, by a function of both, and ready-made.
+"""Compute F1 by arithmetic on precision and recall, by a function of both, and by the class F1.
 
 pip install glowplug glowplug-metrics scikit-learn
 python docs/examples/f1.py

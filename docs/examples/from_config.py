@@ -1,11 +1,11 @@
-"""Compose the handlers of a run from a TOML file: what happens at which event is changed without touching the script.
+"""Create the handlers of a run from a TOML file.
 
     pip install glowplug glowplug-early-stopping glowplug-metrics glowplug-model-checkpoint glowplug-progress \
         glowplug-terminate-on-nan scikit-learn
-    python docs/examples/from_config.py                 with from_config.toml, which stands beside it
+    python docs/examples/from_config.py                 with from_config.toml beside the script
     python docs/examples/from_config.py other.toml      with another file
 
-Needs Python 3.11 for tomllib. A misspelt handler or option is an error that lists those that there are.
+Needs Python 3.11 for tomllib. A misspelt handler or option is an error that lists the available ones.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main(config_file: Path) -> None:
     for name, engine in {"trainer": trainer, "evaluator": evaluator}.items():
         engine.attach(*(create(options.pop("handler"), **options) for options in config[name]))
 
-    # What no file can hold, such as a model, is given beside the options.
+    # Objects that a file cannot hold, such as a model, are passed beside the options.
     checkpoint = create("ModelCheckpoint", **config["checkpoint"], to_save={"model": model})
     evaluator.attach(checkpoint)
 
@@ -47,7 +47,7 @@ def main(config_file: Path) -> None:
 
 
 def load_data() -> tuple[DataLoader[tuple[torch.Tensor, ...]], DataLoader[tuple[torch.Tensor, ...]]]:
-    """Return batches of 120 flowers to train on and 30 to validate with: 4 lengths in cm, and one of 3 kinds."""
+    """Return batches of 120 flowers for training and 30 for validation: 4 lengths in cm, and one of 3 kinds."""
     iris = load_iris()
     lengths, kinds = torch.tensor(iris.data, dtype=torch.float32), torch.tensor(iris.target)
     train, validation = train_test_split(
@@ -69,7 +69,7 @@ def report(
     checkpoint: ModelCheckpoint,
     validation_loader: DataLoader[tuple[torch.Tensor, ...]],
 ) -> None:
-    """Say what was attached, how the run ended, and what the best checkpoint is worth in a model of its own."""
+    """Print what was attached, how the run ended, and how the best checkpoint performs in a new model."""
     print(trainer.describe(), evaluator.describe(), sep="\n\n", end="\n\n")
     best = checkpoint.best_checkpoint
     if best is None:

@@ -1,8 +1,8 @@
-"""Two models and two optimizers in one step: a small GAN that learns to write digits.
+"""Train a small GAN on handwritten digits: two models and two optimizers in one step.
 
 pip install glowplug glowplug-metrics scikit-learn
 python docs/examples/gan.py
-python docs/examples/gan.py --picture digits.png       also draws what it writes (needs matplotlib)
+python docs/examples/gan.py --picture digits.png       also draws digits (needs matplotlib)
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NOISE = 16
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--epochs", type=int, default=120)
-    parser.add_argument("--picture", type=Path, help="where to draw digits that it writes")
+    parser.add_argument("--picture", type=Path, help="file for a picture of generated digits")
     options = parser.parse_args()
 
     torch.manual_seed(0)
@@ -39,7 +39,7 @@ def main() -> None:
 
     for name in ("critic_loss", "generator_loss"):
         RunningAverage(output_transform=itemgetter(name)).attach(trainer, name)
-    # The output has what a metric wants under two keys of it, so the transform picks them.
+    # The output holds predictions and labels under two keys, which the transform selects.
     Accuracy(output_transform=lambda output: (output["judged"], output["real"])).attach(trainer, "accuracy")
 
     @trainer.on(Events.EPOCH_COMPLETED(every=20))
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def make_trainer(generator: nn.Module, critic: nn.Module) -> Engine:
-    """Return an engine whose step trains the critic to tell real images from made ones, and the generator to fool it."""
+    """Return an engine whose step trains the critic on real and generated images, and the generator to fool it."""
     generator_optimizer = torch.optim.Adam(generator.parameters(), lr=1e-3, betas=(0.5, 0.999))
     critic_optimizer = torch.optim.Adam(critic.parameters(), lr=5e-4, betas=(0.5, 0.999))
     loss_fn = nn.BCEWithLogitsLoss()

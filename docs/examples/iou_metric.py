@@ -1,11 +1,11 @@
-"""A metric of one's own: intersection over union of pixels, for a network that finds the flower in a photograph.
+"""A custom metric: the intersection over union of pixels, for a network that finds the flower in a photograph.
 
     pip install glowplug scikit-learn pillow
     python docs/examples/iou_metric.py
-    python docs/examples/iou_metric.py --picture found.png      also draws what was found (needs matplotlib)
+    python docs/examples/iou_metric.py --picture found.png      also draws the result (needs matplotlib)
 
-The network sees the photograph in grey. What it should find was marked by colour: the flower's petals are redder than
-anything around them. It is trained on the left half, and judged on the right half.
+The network sees the photograph in grey. The target mask comes from the colours: the petals are redder than anything around
+them. The network is trained on the left half and evaluated on the right half.
 """
 
 from __future__ import annotations
@@ -31,18 +31,19 @@ from glowplug import (
 
 
 class PixelIoU(Metric):
-    """How much of what was found or should be found is both: pixels of the intersection over those of the union.
+    """The pixels of the intersection of prediction and target, divided by those of their union.
 
-    The output is ``(y_pred, y)``: logits, and a mask of the same shape.
+    The output is ``(y_pred, y)``: logits, and a mask of the same shape. Pixels count as found if their probability is at
+    least ``threshold``.
     """
 
     def __init__(self, threshold: float = 0.5, **options: Any) -> None:
-        self.threshold = threshold  # the probability from which on a pixel counts as found
+        self.threshold = threshold
         super().__init__(**options)
 
     @reinit__is_reduced
     def reset(self) -> None:
-        """Forget all pixels."""
+        """Reset the counts."""
         self._intersection = torch.zeros((), dtype=torch.int64, device=self._device)
         self._union = torch.zeros((), dtype=torch.int64, device=self._device)
 
@@ -56,7 +57,7 @@ class PixelIoU(Metric):
 
     @sync_all_reduce("_intersection", "_union")
     def compute(self) -> float:
-        """Return the share, over all batches and all processes."""
+        """Return the intersection over union of all batches and processes."""
         if self._union == 0:
             raise NotComputableError("there was nothing to find, and nothing was found")
         return (self._intersection / self._union).item()
@@ -65,7 +66,7 @@ class PixelIoU(Metric):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--picture", type=Path, help="where to draw what was found")
+    parser.add_argument("--picture", type=Path, help="file for a picture of the result")
     options = parser.parse_args()
 
     torch.manual_seed(0)
@@ -110,7 +111,7 @@ def make_model() -> nn.Module:
 
 
 def draw(path: Path, grey: torch.Tensor, mask: torch.Tensor, found: torch.Tensor) -> None:
-    """Draw what the network saw, what it should find, and what it found."""
+    """Draw input, target and prediction."""
     import matplotlib as mpl
 
     mpl.use("agg")

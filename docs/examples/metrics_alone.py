@@ -1,4 +1,4 @@
-"""Metrics without an engine: reset, update and compute in a plain loop, as far as a metric is all that is wanted.
+"""Metrics without an engine: reset, update and compute in a plain loop.
 
 pip install glowplug glowplug-metrics scikit-learn
 python docs/examples/metrics_alone.py

@@ -1,4 +1,4 @@
-"""What a step returns is its own affair: metrics that read a tuple, a list, a dict, and a dict with names of its own.
+"""Metrics that read a tuple, a list, a dict, and a dict with other keys from the step.
 
 pip install glowplug glowplug-metrics scikit-learn
 python docs/examples/outputs.py
@@ -52,7 +52,8 @@ def main() -> None:
     kinds: list[tuple[Callable[..., Any], Accuracy]] = [
         (as_tuple, Accuracy()),
         (as_list, Accuracy(output_transform=lambda output: output[:2])),
-        (as_dict, Accuracy()),  # the keys y_pred and y are found
+        # The metric finds the keys y_pred and y.
+        (as_dict, Accuracy()),
         (with_own_names, Accuracy(output_transform=both)),
     ]
     for step, accuracy in kinds:

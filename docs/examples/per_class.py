@@ -1,8 +1,8 @@
-"""Figures for each class, a learning rate that follows the loss, and the best model with all that is needed to go on.
+"""Figures per class, a learning rate that follows the loss, and a checkpoint to continue from.
 
 pip install glowplug glowplug-metrics glowplug-model-checkpoint scikit-learn
 python docs/examples/per_class.py               a new run
-python docs/examples/per_class.py --resume      go on from the best model so far
+python docs/examples/per_class.py --resume      continue from the best model so far
 python docs/examples/per_class.py --picture confusion.png     also draw the confusion matrix (needs matplotlib)
 """
 
@@ -26,17 +26,17 @@ Batches = DataLoader[tuple[torch.Tensor, ...]]
 
 
 class Best:
-    """The best accuracy so far and its epoch: what has a ``state_dict`` can be saved with the rest."""
+    """The best accuracy so far and its epoch, saved with the model because it has a ``state_dict``."""
 
     def __init__(self) -> None:
         self.accuracy, self.epoch = 0.0, 0
 
     def state_dict(self) -> dict[str, float]:
-        """Return both."""
+        """Return the accuracy and the epoch."""
         return {"accuracy": self.accuracy, "epoch": self.epoch}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
-        """Take both."""
+        """Restore the accuracy and the epoch."""
         self.accuracy, self.epoch = state["accuracy"], int(state["epoch"])
 
 
@@ -94,14 +94,14 @@ def main() -> None:
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--epochs", type=int, default=15)
-    parser.add_argument("--resume", action="store_true", help="go on from the best model so far")
-    parser.add_argument("--output", type=Path, default=Path("runs/per_class"), help="where models go")
-    parser.add_argument("--picture", type=Path, help="where to draw the confusion matrix")
+    parser.add_argument("--resume", action="store_true", help="continue from the best model so far")
+    parser.add_argument("--output", type=Path, default=Path("runs/per_class"), help="folder for models")
+    parser.add_argument("--picture", type=Path, help="file for a picture of the confusion matrix")
     return parser.parse_args()
 
 
 def load_data() -> tuple[Batches, Batches]:
-    """Return batches of handwritten digits, 898 to train on and 899 to test with, each 8 x 8 in [-1, 1]."""
+    """Return batches of handwritten digits, 898 for training and 899 for testing, each 8 x 8 in [-1, 1]."""
     digits = load_digits()
     images, labels = torch.tensor(digits.images, dtype=torch.float32) / 8 - 1, torch.tensor(digits.target)
     train, test = train_test_split(range(len(labels)), test_size=0.5, stratify=labels, random_state=0)
@@ -119,9 +119,8 @@ def draw(path: Path, table: ConfusionTable) -> None:
     from matplotlib import pyplot as plt
 
     figure, axis = plt.subplots(figsize=(6, 5), layout="constrained")
-    axis.imshow(
-        table.matrix.sqrt().numpy(), cmap="Blues"
-    )  # the root shows few mistakes beside many right ones
+    # The square root makes small counts visible beside large ones.
+    axis.imshow(table.matrix.sqrt().numpy(), cmap="Blues")
     places = range(len(table.class_names))
     axis.set_xticks(places, table.class_names, rotation=45)
     axis.set_yticks(places, table.class_names)

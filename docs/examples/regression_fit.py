@@ -1,4 +1,4 @@
-"""One function that fits any regression, with what TensorBoard shows of it: the graph, the losses, their means.
+"""Fit a regression, and log the graph, the losses and their means to TensorBoard.
 
 pip install glowplug glowplug-metrics glowplug-tensorboard scikit-learn
 python docs/examples/regression_fit.py
@@ -35,19 +35,18 @@ def fit(
     log_interval: int,
     log_dict: dict[str, Any],
 ) -> dict[str, float]:
-    """Train a model, and log what happens.
+    """Train a model and log the run.
 
     Args:
-        model: makes predictions of inputs.
+        model: Maps inputs to predictions.
         loss: ``loss(y_pred, y)``, the mean over a batch.
-        get_dataloader: returns the batches to train on, and those to validate with.
-        learning_rate: of Adam.
-        log_interval: iterations from one logged training loss to the next.
-        log_dict: ``"log_dir"``, where TensorBoard's files go, and ``"max_epochs"``; whatever else is in it is shown there
-            with these, as parameters of the run.
+        get_dataloader: Returns the batches for training and for validation.
+        learning_rate: The learning rate of Adam.
+        log_interval: The number of iterations between two logged training losses.
+        log_dict: The folder ``"log_dir"`` for TensorBoard's files, ``"max_epochs"``, and further parameters to log.
 
     Returns:
-        The mean losses after the last epoch, by the names of the sets.
+        The mean loss of each set after the last epoch, by name.
     """
     train_loader, validation_loader = get_dataloader()
     trainer = create_supervised_trainer(model, torch.optim.Adam(model.parameters(), learning_rate), loss)
@@ -83,7 +82,7 @@ def losses(evaluators: dict[str, Engine]) -> dict[str, float]:
 
 
 def get_dataloader() -> tuple[Batches, Batches]:
-    """Return batches of 342 patients to train on and 100 to validate with: 10 measurements, and how ill they were."""
+    """Return batches of 342 patients for training and 100 for validation: 10 measurements and the disease progress."""
     diabetes = load_diabetes()
     x = torch.tensor(scale(diabetes.data), dtype=torch.float32)
     y = torch.tensor(scale(diabetes.target), dtype=torch.float32)[:, None]
@@ -94,8 +93,8 @@ def get_dataloader() -> tuple[Batches, Batches]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--output", type=Path, default=Path("runs/regression"), help="where logs go")
-    parser.add_argument("--picture", type=Path, help="where to draw the losses")
+    parser.add_argument("--output", type=Path, default=Path("runs/regression"), help="folder for logs")
+    parser.add_argument("--picture", type=Path, help="file for a picture of the losses")
     options = parser.parse_args()
 
     torch.manual_seed(0)
@@ -108,7 +107,7 @@ def main() -> None:
 
 
 def draw(path: Path, log_dir: Path) -> None:
-    """Draw the losses that are in TensorBoard's file."""
+    """Draw the losses from TensorBoard's file."""
     import matplotlib as mpl
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -2,9 +2,9 @@
 
     python docs/examples/tbptt.py
 
-The task is to echo: each output is the input of four steps before. The sequences have 200 steps; truncated
-backpropagation through time cuts them into chunks of 20 and keeps the memory of gradients at that of one chunk, while the
-network's state runs through the whole sequence. Without a memory the loss stays at about 1.
+The task is to repeat the input of four steps ago. The sequences have 200 steps. Truncated backpropagation through time cuts
+them into chunks of 20, so gradients need the memory of one chunk only, while the network's hidden state runs through the whole
+sequence. Without a hidden state the loss stays at about 1.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ STEPS, DELAY, CHUNK, SEQUENCES, BATCHES = 200, 4, 20, 32, 30
 
 
 class Echo(nn.Module):
-    """A GRU that is called as ``model(x)`` or ``model(x, hidden)``, and returns its output and its new state."""
+    """A GRU called as ``model(x)`` or ``model(x, hidden)`` that returns its output and its new hidden state."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,13 +31,13 @@ class Echo(nn.Module):
     def forward(
         self, x: torch.Tensor, hidden: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Go on from a state, or from none, with a chunk of (time steps, sequences, 1)."""
+        """Process a chunk (time steps, sequences, 1), continuing from a hidden state if there is one."""
         memory, hidden = self.memory(x, hidden)
         return self.head(memory), hidden
 
 
 def sequences(seed: int, batches: int = BATCHES) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield batches of inputs, -1 or 1 at random, and their echo, first silent: (time steps, sequences, 1) each."""
+    """Yield batches of random inputs, -1 or 1, and their delayed copies: (time steps, sequences, 1) each."""
     generator = torch.Generator().manual_seed(seed)
     for _ in range(batches):
         signal = torch.randint(0, 2, (STEPS, SEQUENCES, 1), generator=generator) * 2.0 - 1

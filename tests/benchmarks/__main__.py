@@ -1,4 +1,4 @@
-"""Measures glowplug beside pytorch-ignite and loops by hand: ``python tests/benchmarks [theme ...] [--json FILE]``."""
+"""Compare glowplug with pytorch-ignite and loops written by hand: ``python tests/benchmarks [theme ...] [--json FILE]``."""
 
 import argparse
 import datetime as dt
@@ -21,12 +21,12 @@ HEAD = ("per", "by hand", "ignite", "glowplug", "to by hand", "to ignite", "goal
 
 
 def number(value):
-    """Return a number with three digits that mean something."""
+    """Return a number with three significant digits."""
     return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
 
 
 def cells(row):
-    """Return the cells of a row: medians, in brackets minima."""
+    """Return the cells of a row: medians, with minima in brackets."""
     times = [
         f"{number(row['median'][name])} ({number(row['minimum'][name])})" if name in row["median"] else ""
         for name in VARIANTS
@@ -38,7 +38,7 @@ def cells(row):
 
 
 def ratio_cell(ratio):
-    """Return how many times as long, or how many times less, glowplug takes: of medians, in brackets of minima."""
+    """Return the ratio of glowplug to another variant, by medians, with minima in brackets."""
     if ratio is None:
         return ""
     if ratio["of minima"] >= 0.5:
@@ -47,7 +47,7 @@ def ratio_cell(ratio):
 
 
 def machine():
-    """Return the machine in words."""
+    """Return a description of the machine."""
     return {
         "date": dt.datetime.now(dt.timezone.utc).date().isoformat(),
         "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -62,7 +62,7 @@ def machine():
 
 
 def markdown(report):
-    """Return the report as it stands in docs/performance.md."""
+    """Return the report for docs/performance.md."""
     about = report["machine"]
     measured = (
         f"Measured on {about['date']}: {about['processors']} processor cores shared with other work ({about['system']}, "
@@ -80,14 +80,14 @@ def markdown(report):
 
 
 def update(page, report):
-    """Put the report between the marks of a page."""
+    """Write the report between the marks of a page."""
     text = page.read_text()
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     page.write_text(f"{before}{BEGIN}\n{markdown(report)}\n{END}{after}")
 
 
 def arguments():
-    """Return what the command line says."""
+    """Return the command-line options."""
     parser = argparse.ArgumentParser(prog="tests/benchmarks", description=__doc__)
     parser.add_argument("themes", nargs="*", metavar="theme", help=f"of {', '.join(THEMES)}; all by default")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write what was measured")
@@ -102,7 +102,7 @@ def arguments():
 
 
 def main():
-    """Measure, show and write."""
+    """Measure, print and write the report."""
     given = arguments()
     torch.set_num_threads(1)
     torch.manual_seed(0)

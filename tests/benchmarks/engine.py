@@ -1,4 +1,4 @@
-"""What the engine itself costs: beside a loop by hand that keeps iteration, batch and output in a state object."""
+"""The cost of the engine, compared with a loop that keeps iteration, batch and output in a state object."""
 
 import tempfile
 import textwrap
@@ -15,7 +15,7 @@ PLUGINS = 10
 
 
 class Kept:
-    """What the loop by hand keeps."""
+    """The state of the loop written by hand."""
 
     def __init__(self):
         self.iteration = 0
@@ -31,7 +31,7 @@ def handler(engine):
 
 
 def by_hand():
-    """Return the loop that calls the step, and keeps what it works on."""
+    """Return a loop that calls the step and keeps its state."""
 
     def run(data):
         state = Kept()
@@ -60,7 +60,7 @@ def by_hand_with_ten():
 
 
 def by_hand_with_five_every_thousand():
-    """Return the same loop with five conditions, as one writes them."""
+    """Return the same loop with five conditions."""
 
     def run(data):
         state = Kept()
@@ -83,7 +83,7 @@ def by_hand_with_five_every_thousand():
 
 
 def engine_with(library, handlers=0, every=None):
-    """Return what makes an engine with so many handlers of ITERATION_COMPLETED."""
+    """Return a factory of engines with several handlers of ITERATION_COMPLETED."""
 
     def make():
         engine = library.Engine(step)
@@ -96,7 +96,7 @@ def engine_with(library, handlers=0, every=None):
 
 
 class Shuffled(Iterable):
-    """Data that may draw random numbers, as a DataLoader does: the state of the generators is kept at its start."""
+    """Data that may draw random numbers, like a DataLoader, so that the random states are kept at its start."""
 
     def __len__(self):
         return 1
@@ -160,7 +160,7 @@ print(best * 1e6)
 
 
 def plugins_row(folder):
-    """Return the row that shows what plugins cost that are installed and not attached: nothing."""
+    """Return the row that shows the cost of plugins that are installed but not attached."""
     for number in range(PLUGINS):
         name = f"bench_plugin_{number}"
         (folder / f"{name}.py").write_text("GLOWPLUG_API = 1\n\ndef glowplug_handlers():\n    return []\n")

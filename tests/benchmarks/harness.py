@@ -1,4 +1,4 @@
-"""Measures variants of one thing beside each other, so that what disturbs the machine disturbs all of them alike."""
+"""Measure variants in interleaved rounds, so that other work on the machine affects all of them alike."""
 
 import gc
 import json
@@ -30,7 +30,7 @@ class Goal:
         return f"<= {self.at_most:g} x {self.times}"
 
     def is_reached(self, minima):
-        """Return whether glowplug's minimum is as low: what disturbs a round only ever makes it longer."""
+        """Return whether glowplug's minimum reaches the goal; disturbances only make rounds longer."""
         return minima[GLOWPLUG] <= self.at_most * (1 if self.times is None else minima[self.times])
 
 
@@ -115,5 +115,5 @@ def in_new_process(code, *arguments, **environment):
 
 
 def write_json(path, report):
-    """Write what was measured."""
+    """Write the measurements as JSON."""
     Path(path).write_text(json.dumps(report, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""What an import costs, each in a process of its own."""
+"""The cost of imports, each in a separate process."""
 
 from harness import FLOOR, GLOWPLUG, IGNITE, Goal, Row, in_new_process
 

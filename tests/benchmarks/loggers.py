@@ -1,4 +1,4 @@
-"""What logging ten numbers a step costs: the training thread, and all threads together."""
+"""The cost of logging ten numbers per step: on the training thread, and on all threads."""
 
 import importlib.util
 import os

@@ -1,4 +1,4 @@
-"""What metrics cost on a batch of 32 predictions of 10 classes: beside the torch calls that they need."""
+"""The cost of metrics on 32 predictions of 10 classes, compared with the torch calls that they need."""
 
 import ignite.engine
 import ignite.metrics

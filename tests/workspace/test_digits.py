@@ -1,4 +1,4 @@
-"""The main job, run as a user runs it."""
+"""The example digits.py, run as a script."""
 
 import random
 import re
@@ -37,13 +37,13 @@ def run(folder, *options):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A run that nobody disturbed: its folder, and what it printed."""
+    """Return the folder and the output of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole") / "digits"
     return folder, run(folder)
 
 
 def test_accuracy_and_the_best_checkpoint_reloaded(whole):
-    """It reaches an accuracy above 0.97, and the best checkpoint evaluates to the number in its name."""
+    """The accuracy exceeds 0.97, and the reloaded best checkpoint has the accuracy in its name."""
     folder, printed = whole
     table = dict(re.findall(r"│ (at the end|best checkpoint, reloaded)\s*│\s+([\d.]+) │", printed))
     assert float(table["best checkpoint, reloaded"]) > 0.97
@@ -64,7 +64,7 @@ def test_tensorboard_has_scalars_and_weights(whole):
 
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")  # in MLflow's own queries
 def test_mlflow_has_parameters_and_metrics(whole):
-    """The one run in MLflow is finished, with the parameters and each epoch's accuracy."""
+    """MLflow has one finished run with the parameters and the accuracy of each epoch."""
     client = MlflowClient(f"sqlite:///{whole[0] / 'mlflow.db'}")
     (found,) = client.search_runs([client.get_experiment_by_name("digits").experiment_id])
     assert found.info.status == "FINISHED"
@@ -73,8 +73,8 @@ def test_mlflow_has_parameters_and_metrics(whole):
     assert [metric.step for metric in history] == list(range(1, 9))
 
 
-def test_C4_killed_and_resumed_ends_with_the_same_weights(whole, tmp_path):
-    """Killed at a random moment and resumed, the job ends with the weights of the run that was not, bit for bit."""
+def test_killed_and_resumed_ends_with_the_same_weights(whole, tmp_path):
+    """A run that is killed and resumed ends with exactly the weights of the uninterrupted run (C4)."""
     folder = tmp_path / "digits"
     job = subprocess.Popen(command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -91,5 +91,5 @@ def test_C4_killed_and_resumed_ends_with_the_same_weights(whole, tmp_path):
 
 
 def test_resume_without_a_checkpoint_is_a_new_run(tmp_path):
-    """Killed before its first checkpoint, the job is simply begun again."""
+    """A run that is killed before its first checkpoint starts again."""
     assert "this is a new run" in run(tmp_path / "digits", "--resume", "--epochs", "1")

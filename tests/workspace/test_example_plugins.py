@@ -1,4 +1,4 @@
-"""The two plug-ins of docs/examples/plugins, installed as wheels: what somebody gets who has never seen their source."""
+"""The two example plugins of docs/examples/plugins, installed from wheels."""
 
 import importlib.metadata
 import json

@@ -1,4 +1,4 @@
-"""The scripts of docs/examples, run as a user runs them."""
+"""The scripts of docs/examples, and their pages."""
 
 import os
 import re
@@ -29,7 +29,7 @@ def run_example(name, *arguments, folder, warnings=()):
 
 
 def printed(name, *arguments, folder, warnings=(), whole=True):
-    """Run a script that has a page to its end; check that it prints what the page shows, but for the figures.
+    """Run a script and check that it prints what its page shows, except for the figures.
 
     With ``whole=False`` it was told to end early, and prints the beginning.
     """
@@ -47,7 +47,7 @@ def page(name):
 
 
 def without_figures(text):
-    """Return a text with all figures alike, however wide."""
+    """Return a text with all figures replaced by one mark."""
     return re.sub(r"[\d.]*\d[\d.]*", "#", re.sub(r" +", " ", text)).strip()
 
 
@@ -73,7 +73,7 @@ def test_from_config(tmp_path):
 
 
 def test_from_config_does_what_the_file_says(tmp_path):
-    """Another file makes another run, and a misspelt option is an error that names the one that was meant."""
+    """Another file makes another run, and a misspelt option is an error that suggests the right one."""
     text = (EXAMPLES / "from_config.toml").read_text()
     config = tmp_path / "other.toml"
     config.write_text(text.replace("patience = 10", "patience = 2\nthreshold = 1000"))
@@ -87,7 +87,7 @@ def test_from_config_does_what_the_file_says(tmp_path):
 
 
 def test_tbptt(tmp_path):
-    """The network learns to echo across the borders of chunks, and does so on whole sequences that it has not seen."""
+    """The network learns to repeat its input across chunks, also on unseen sequences."""
     output = printed("tbptt", folder=tmp_path)
     chunks = re.findall(r"^batch +(\d+)  chunk +(\d+)  loss ([\d.]+)$", output, re.MULTILINE)
     assert [(int(batch), int(chunk)) for batch, chunk, _ in chunks] == [(3 * n, 30 * n) for n in range(1, 11)]
@@ -101,7 +101,7 @@ def test_tbptt(tmp_path):
 
 @pytest.mark.parametrize("name", PAGES)
 def test_pages_are_whole(name):
-    """A page is that of a script, names it, and has all the pictures that it shows."""
+    """A page links its script, and its pictures exist."""
     assert (EXAMPLES / f"{name}.py").is_file()
     assert f"]({name}.py)" in page(name)
     for picture in re.findall(r"!\[.+?\]\((.+?)\)", page(name)):
@@ -109,7 +109,7 @@ def test_pages_are_whole(name):
 
 
 def test_classification(tmp_path):
-    """It learns, and the four metrics of both sets come after each epoch."""
+    """The classifier learns, and each epoch prints four metrics for both sets."""
     output = printed("classification", folder=tmp_path)
     accuracies = figures(r"validation: accuracy ([\d.]+)", output)
     assert len(accuracies) == 5
@@ -117,7 +117,7 @@ def test_classification(tmp_path):
 
 
 def test_iou_metric(tmp_path):
-    """The flower is found on the half that was not seen in training."""
+    """The network finds the flower on the half that was not used for training."""
     pytest.importorskip("matplotlib")
     output = printed("iou_metric", "--picture", "found.png", folder=tmp_path)
     assert figures(r"IoU at 0.5 ([\d.]+)", output)[-1] > 0.75
@@ -125,7 +125,7 @@ def test_iou_metric(tmp_path):
 
 
 def test_f1(tmp_path):
-    """All ways to F1 give the same figure, which is scikit-learn's."""
+    """All ways to compute F1 agree with scikit-learn."""
     output = printed("f1", folder=tmp_path)
     values = figures(r"F1, .+? ([\d.]+)\n", output)
     assert len(values) == 4
@@ -134,7 +134,7 @@ def test_f1(tmp_path):
 
 
 def test_per_class(tmp_path):
-    """The best model is the one whose figures are shown, and what follows it comes out the same after resuming."""
+    """The page shows the best model, and resuming from it repeats the following epochs."""
     pytest.importorskip("matplotlib")
     output = printed("per_class", "--picture", "confusion.png", folder=tmp_path)
     assert (tmp_path / "confusion.png").stat().st_size > 10_000
@@ -168,21 +168,21 @@ def test_regression_fit(tmp_path):
 
 
 def test_gan(tmp_path):
-    """The critic cannot tell made digits from real ones much better than by chance, nor is it fooled outright."""
+    """The accuracy of the critic stays near chance."""
     output = printed("gan", "--epochs", 40, folder=tmp_path, whole=False)
     accuracy = figures(r"accuracy ([\d.]+)", output)[-1]
     assert 0.45 < accuracy < 0.75
 
 
 def test_outputs(tmp_path):
-    """The accuracy does not depend on what kind of output the step has."""
+    """The accuracy does not depend on the type of the step's output."""
     values = figures(r"'accuracy': ([\d.]+)", printed("outputs", folder=tmp_path))
     assert len(values) == 4
     assert len(set(values)) == 1
 
 
 def test_events(tmp_path):
-    """Handlers run when their filters say so, in the order of the page."""
+    """Handlers run at the firings that their filters select."""
     output = printed("events", folder=tmp_path)
     assert re.findall(r"^after=1, before=4 +epoch (\d)$", output, re.MULTILINE) == ["2", "3"]
     assert re.findall(r"has stepped (\d+) times", output) == ["8", "16"]
@@ -190,7 +190,7 @@ def test_events(tmp_path):
 
 
 def test_three_sets(tmp_path):
-    """What was attached for the test set is gone for the set after it."""
+    """The metric for the test set is removed afterwards."""
     lines = printed("three_sets", folder=tmp_path).splitlines()
     assert ["among the first two" in line for line in lines] == [False, False, True, False, False]
     assert lines[1] == lines[4]
@@ -199,7 +199,7 @@ def test_three_sets(tmp_path):
 
 
 def test_metrics_alone(tmp_path):
-    """The figures of each epoch are its own, and get better."""
+    """Each epoch has separate figures, which improve."""
     accuracies = figures(r"accuracy ([\d.]+)", printed("metrics_alone", folder=tmp_path))
     assert accuracies == sorted(accuracies)
     assert accuracies[-1] > 0.5

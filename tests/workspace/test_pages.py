@@ -1,4 +1,4 @@
-"""The pages of docs/: their snippets run in the order of the page and print what it shows, and their links lead somewhere."""
+"""The pages of docs/: their snippets print what they show, their links resolve, their tables are complete."""
 
 import contextlib
 import io
@@ -14,16 +14,25 @@ SNIPPET = re.compile(
     r"^```python\n(?P<code>.*?)^```$(?:\n+```text\n(?P<shown>.*?)^```$)?", re.DOTALL | re.MULTILINE
 )
 LINK = re.compile(r"\]\((?!https?:)([^)#]*)(#[^)]*)?\)")
-PAGES = sorted([*DOCS.glob("*.md"), *(DOCS / "examples").glob("*.md"), ROOT / "README.md"])
+PAGES = sorted(
+    [
+        *DOCS.glob("*.md"),
+        *(DOCS / "examples").glob("*.md"),
+        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "changelog.d/README.md")),
+    ]
+)
+# Facts have ids such as E-014, promises such as C1. Names of tests may hold them with an underscore.
+FACT = re.compile(r"(?<![A-Za-z0-9])([EHLMDU])[-_](\d{3}a?)(?![0-9A-Za-z])")
+PROMISE = re.compile(r"(?:def test_|\(|, )([CLSDP]\d)(?=[_,)])")
 
 
 def run_snippets(name):
-    """Run the snippets of a page in one namespace; yield the line of each, what it printed, and what the page shows."""
+    """Run the snippets of a page in one namespace; yield the line, the output and the shown output of each."""
     page = (DOCS / f"{name}.md").read_text(encoding="utf-8")
     namespace = {"__name__": "__main__"}
     for match in SNIPPET.finditer(page):
         line = page.count("\n", 0, match.start("code"))
-        # With the lines above it, so that a traceback names the line of the page.
+        # Empty lines above the code make a traceback name the line of the page.
         code = compile("\n" * line + match["code"], f"{name}.md", "exec")
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             exec(code, namespace)
@@ -46,8 +55,8 @@ def anchors(path):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_links_lead_somewhere(page):
-    """A link within the repository names a file or folder, and a heading of it where it goes on with one."""
+def test_links_resolve(page):
+    """A link within the repository names a file or folder that exists, and a heading in it if it has an anchor."""
     for target, anchor in LINK.findall(page.read_text(encoding="utf-8")):
         path = (page.parent / target).resolve() if target else page
         assert path.exists(), target
@@ -55,17 +64,29 @@ def test_links_lead_somewhere(page):
 
 
 def test_every_page_is_listed():
-    """The index has all pages and all scripts."""
+    """The index lists all pages and all scripts."""
     index = (DOCS / "README.md").read_text(encoding="utf-8")
     listed = {target for target, _ in LINK.findall(index)}
     there = [*DOCS.glob("*.md"), *(DOCS / "examples").glob("*.md"), *(DOCS / "examples").glob("*.py")]
     assert {path.relative_to(DOCS).as_posix() for path in there} - listed == {"README.md"}
 
 
-def test_the_metrics_page_names_all_metrics():
-    """Whatever glowplug-metrics offers is in the table."""
+def test_metrics_page_is_complete():
+    """The table of metrics names every metric that glowplug-metrics offers."""
     import glowplug_metrics._plugin as plugin
 
     table = (DOCS / "metrics.md").read_text(encoding="utf-8").split("## The metrics\n")[1]
     names = {spec.name for spec in plugin.glowplug_metrics()}
     assert names - set(re.findall(r"`(\w+)`", table)) == set()
+
+
+def test_cited_ids_are_explained():
+    """Every id that a test or a contract cites has a row in behaviour.md."""
+    page = (DOCS / "behaviour.md").read_text(encoding="utf-8")
+    explained = set(re.findall(r"^\| ([A-Z]-?\d+a?) \|", page, re.MULTILINE))
+    cited = set()
+    for path in [*ROOT.glob("tests/**/*.py"), *ROOT.glob("plugins/glowplug-testing/src/**/*.py")]:
+        text = path.read_text(encoding="utf-8")
+        cited |= {"-".join(parts) for parts in FACT.findall(text)} | set(PROMISE.findall(text))
+    assert {"E-014", "C4"} <= cited
+    assert cited - explained == set()

@@ -1,4 +1,4 @@
-"""The distributions as wheels: what a user gets who never sees the source tree."""
+"""The distributions, installed from wheels."""
 
 import importlib
 import importlib.metadata
