@@ -9,7 +9,8 @@ import torch
 
 from glowplug.engine import Engine
 from glowplug.events import EventEnum, Events
-from glowplug.supervised._factories import Device, check_count, check_integer, map_leaves, prepare_pair
+from glowplug.supervised._batch import Device, map_leaves, prepare_pair
+from glowplug.supervised._steps import check_count, check_integer
 from glowplug.typing import EngineProtocol
 
 __all__ = ["TbpttEvents", "Tbptt_Events", "create_supervised_tbptt_trainer"]

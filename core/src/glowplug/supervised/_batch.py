@@ -1,0 +1,67 @@
+"""Batches: moving them to a device, and taking them apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import torch
+
+__all__ = ["Device", "convert_tensor", "map_leaves", "prepare_pair"]
+
+Device: TypeAlias = str | torch.device | None
+
+
+def convert_tensor(batch: Any, device: Device = None, non_blocking: bool = False) -> Any:
+    """Return a batch with all its tensors on a device (U-001).
+
+    Args:
+        batch: a tensor, a string, or mappings, sequences and named tuples of these, nested as you like.
+        device: where to; ``None`` leaves the tensors where they are.
+        non_blocking: do not wait for the copy, where the source is pinned memory.
+
+    Returns:
+        The same structure; strings are passed through.
+
+    Raises:
+        TypeError: something else in it.
+
+    Example:
+        >>> convert_tensor({"x": torch.zeros(2), "names": ["a", "b"]}, device="meta")["x"].device
+        device(type='meta')
+    """
+
+    def move(leaf: Any) -> Any:
+        if isinstance(leaf, torch.Tensor):
+            return leaf if device is None else leaf.to(device=device, non_blocking=non_blocking)
+        if isinstance(leaf, (str, bytes)):
+            return leaf
+        raise TypeError(
+            f"cannot move a {type(leaf).__name__} to a device: a batch is tensors, strings, and mappings and sequences "
+            "of these. Give prepare_batch= a function (batch, device, non_blocking) that makes inputs and targets of yours"
+        )
+
+    return map_leaves(batch, move)
+
+
+def map_leaves(value: Any, function: Callable[[Any], Any]) -> Any:
+    """Return the same structure of mappings, tuples and lists, with a function applied to all that is in it.
+
+    Example:
+        >>> map_leaves({"a": (1, [2])}, lambda leaf: leaf + 1)
+        {'a': (2, [3])}
+    """
+    if isinstance(value, torch.Tensor):  # the common case, found faster than that it is no mapping
+        return function(value)
+    if isinstance(value, Mapping):
+        return type(value)({key: map_leaves(item, function) for key, item in value.items()})  # type: ignore[call-arg]  # dict and its like take a dict
+    if isinstance(value, (list, tuple)):
+        mapped = (map_leaves(item, function) for item in value)
+        return type(value)(*mapped) if hasattr(value, "_fields") else type(value)(mapped)
+    return function(value)
+
+
+def prepare_pair(batch: Any, device: Device = None, non_blocking: bool = False) -> tuple[Any, Any]:
+    """Return the inputs and the targets of a batch that is a pair, on the device."""
+    x, y = batch
+    return convert_tensor(x, device, non_blocking), convert_tensor(y, device, non_blocking)

@@ -1,0 +1,198 @@
+"""Training and evaluation steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from numbers import Integral
+from typing import Any, Literal, TypeAlias
+
+import torch
+
+from glowplug.metrics import identity
+from glowplug.supervised._batch import Device, prepare_pair
+from glowplug.typing import EngineProtocol
+
+__all__ = ["supervised_evaluation_step", "supervised_training_step"]
+
+Step: TypeAlias = Callable[[EngineProtocol, Any], Any]
+
+
+def call_model(model: torch.nn.Module, x: Any) -> Any:
+    return model(x)
+
+
+def detached_loss(_x: Any, _y: Any, _y_pred: Any, loss: torch.Tensor) -> torch.Tensor:
+    return loss.detach()
+
+
+def prediction_and_target(_x: Any, y: Any, y_pred: Any) -> tuple[Any, Any]:
+    return y_pred, y
+
+
+def supervised_training_step(
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss_fn: Callable[[Any, Any], torch.Tensor],
+    device: Device = None,
+    non_blocking: bool = False,
+    prepare_batch: Callable[..., tuple[Any, Any]] = prepare_pair,
+    model_transform: Callable[[Any], Any] = identity,
+    output_transform: Callable[[Any, Any, Any, torch.Tensor], Any] = detached_loss,
+    gradient_accumulation_steps: int = 1,
+    model_fn: Callable[[torch.nn.Module, Any], Any] = call_model,
+    *,
+    amp_mode: Literal["amp"] | None = None,
+    scaler: torch.amp.GradScaler | None = None,
+) -> Step:
+    """Return a training step for ``Engine(step)``: forward, backward, and a step of the optimizer (E-192, E-195).
+
+    With ``gradient_accumulation_steps=n`` the gradients of n iterations are averaged, and the optimizer steps at every
+    n-th iteration, counted over the whole run: windows cross the border of epochs. A last, incomplete window is not
+    stepped: its gradients stay in the parameters, where a run that is gone on with completes it and a new run clears
+    them. They are no part of a checkpoint, so save at iterations divisible by n to resume exactly.
+
+    Args:
+        model: set to training mode in each step. It is not moved: do that before making the optimizer.
+        optimizer: whose step it is.
+        loss_fn: ``loss_fn(y_pred, y)``, a tensor without dimensions.
+        device: where batches go; ``None`` leaves them where they are.
+        non_blocking: as for :func:`convert_tensor`.
+        prepare_batch: ``prepare_batch(batch, device=, non_blocking=)`` returns ``(x, y)``.
+        model_transform: makes of what the model returns what ``loss_fn`` takes.
+        output_transform: ``output_transform(x, y, y_pred, loss)`` returns ``state.output``. By default that is the loss,
+            as a detached tensor on its device: no step waits for an accelerator.
+        gradient_accumulation_steps: iterations per step of the optimizer; see above.
+        model_fn: ``model_fn(model, x)`` calls the model.
+        amp_mode: ``"amp"`` runs model and loss under ``torch.autocast`` for the device.
+        scaler: scales the loss and unscales the gradients; needs ``amp_mode="amp"``.
+
+    Raises:
+        ValueError: an unknown ``amp_mode``, or one that the device has not; a ``scaler`` without it; a
+            ``gradient_accumulation_steps`` below 1 (E-194).
+        TypeError: a ``gradient_accumulation_steps`` that is no integer.
+
+    Example:
+        >>> model = torch.nn.Linear(2, 1)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> from glowplug import Engine
+        >>> trainer = Engine(supervised_training_step(model, optimizer, torch.nn.functional.mse_loss))
+        >>> trainer.run([(torch.zeros(4, 2), torch.ones(4, 1))]).output.shape
+        torch.Size([])
+    """
+    check_count("gradient_accumulation_steps", gradient_accumulation_steps)
+    if scaler is not None and amp_mode is None:
+        raise ValueError("a scaler needs amp_mode='amp': without autocast there is nothing to scale for")
+    autocast = _autocast(amp_mode, device, model)
+    window = gradient_accumulation_steps
+
+    def step(engine: EngineProtocol, batch: Any) -> Any:
+        iteration = engine.state.iteration
+        if (iteration - 1) % window == 0:
+            optimizer.zero_grad()
+        model.train()
+        x, y = prepare_batch(batch, device=device, non_blocking=non_blocking)
+        with autocast():
+            y_pred = model_transform(model_fn(model, x))
+            loss = loss_fn(y_pred, y)
+        share = loss if window == 1 else loss / window
+        scaled = share if scaler is None else scaler.scale(share)
+        scaled.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        if iteration % window == 0:
+            if scaler is None:
+                optimizer.step()
+            else:
+                scaler.step(optimizer)
+                scaler.update()
+        return output_transform(x, y, y_pred, loss)
+
+    return step
+
+
+def supervised_evaluation_step(
+    model: torch.nn.Module,
+    device: Device = None,
+    non_blocking: bool = False,
+    prepare_batch: Callable[..., tuple[Any, Any]] = prepare_pair,
+    model_transform: Callable[[Any], Any] = identity,
+    output_transform: Callable[[Any, Any, Any], Any] = prediction_and_target,
+    model_fn: Callable[[torch.nn.Module, Any], Any] = call_model,
+    *,
+    amp_mode: Literal["amp"] | None = None,
+) -> Step:
+    """Return an evaluation step for ``Engine(step)``: forward without gradients, in evaluation mode (E-196, E-197).
+
+    The model stays in evaluation mode; a training step sets it back.
+
+    Args:
+        model: as for :func:`supervised_training_step`, and so are the others.
+        device: where batches go.
+        non_blocking: as for :func:`convert_tensor`.
+        prepare_batch: ``prepare_batch(batch, device=, non_blocking=)`` returns ``(x, y)``.
+        model_transform: makes of what the model returns the prediction.
+        output_transform: ``output_transform(x, y, y_pred)`` returns ``state.output``; by default ``(y_pred, y)``, which is
+            what metrics take.
+        model_fn: ``model_fn(model, x)`` calls the model.
+        amp_mode: ``"amp"`` runs the model under ``torch.autocast`` for the device.
+
+    Raises:
+        ValueError: an unknown ``amp_mode``, or one that the device has not.
+
+    Example:
+        >>> from glowplug import Engine
+        >>> evaluator = Engine(supervised_evaluation_step(torch.nn.Linear(2, 1)))
+        >>> y_pred, y = evaluator.run([(torch.zeros(4, 2), torch.ones(4, 1))]).output
+        >>> y_pred.requires_grad
+        False
+    """
+    autocast = _autocast(amp_mode, device, model)
+
+    def step(_engine: EngineProtocol, batch: Any) -> Any:
+        model.eval()
+        with torch.no_grad():
+            x, y = prepare_batch(batch, device=device, non_blocking=non_blocking)
+            with autocast():
+                y_pred = model_transform(model_fn(model, x))
+            return output_transform(x, y, y_pred)
+
+    return step
+
+
+def check_integer(name: str, value: object) -> None:
+    """Refuse what is no integer."""
+    if not isinstance(value, Integral):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+
+
+def check_count(name: str, value: int) -> None:
+    """Refuse what is no number of things to do at a time."""
+    check_integer(name, value)
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value!r}")
+
+
+def device_in_use(device: Device, model: torch.nn.Module) -> torch.device:
+    """The device of the batches; without one, that of the model, which they must be on."""
+    if device is not None:
+        return torch.device(device)
+    parameter = next(model.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+def _autocast(
+    amp_mode: str | None, device: Device, model: torch.nn.Module
+) -> Callable[[], AbstractContextManager[Any]]:
+    """Return what makes the context for one step."""
+    if amp_mode is None:
+        return nullcontext
+    if amp_mode != "amp":
+        raise ValueError(
+            f"amp_mode must be 'amp' (torch.autocast) or None, got {amp_mode!r}; for another kind of mixed precision, "
+            "write the step yourself: Engine(step)"
+        )
+    kind = device_in_use(device, model).type
+    if kind in {"mps", "xla"} or not torch.amp.is_autocast_available(kind):
+        raise ValueError(
+            f"amp_mode='amp' does not go with the device type {kind!r}; leave it out, or use torch.autocast in model_fn="
+        )
+    return lambda: torch.autocast(kind)
