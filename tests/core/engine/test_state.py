@@ -24,6 +24,7 @@ def test_E_170_attributes():
         "seed",
         "times",
         "outcome",
+        "run_start",
     ]
     assert State().times == {"EPOCH_COMPLETED": None, "COMPLETED": None}
     assert State().metrics is not State().metrics
