@@ -12,8 +12,10 @@ from glowplug import (
     Metric,
     RunningBatchWise,
     RunningEpochWise,
+    RunStart,
     SingleEpochRunningBatchWise,
 )
+from glowplug.testing import FakeEngine
 
 DATA = [1.0, 2.0, 4.0, 8.0]
 EPOCHS = 3
@@ -123,13 +125,24 @@ def test_a_loaded_metric_is_reset_by_a_new_run():
     assert engine.run(DATA).metrics == {"total": 15.0}
 
 
+@pytest.mark.parametrize(
+    ("run_start", "total"), [(RunStart.NEW, 0.0), (RunStart.CONTINUED, 5.0), (RunStart.LOADED, 5.0)]
+)
+def test_loaded_data_is_kept_unless_the_run_is_new(run_start, total):
+    """The engine's run_start decides, whatever its iteration is."""
+    fake, metric = FakeEngine(), Total()
+    metric.attach(fake, "total", RunningBatchWise())
+    metric.update(5.0)
+    metric.keep_for_epoch(1, 4)
+    fake.fire(Events.STARTED, epoch=1, iteration=4 if run_start is RunStart.NEW else 0, run_start=run_start)
+    assert metric.compute() == total
+
+
 def test_two_metrics_of_one_name():
     """A second metric of the same name would hide the first, and is refused without a trace."""
     engine, second = Engine(lambda engine, batch: batch), Total()
     handle = Total().attach(engine, "total")
-    with pytest.raises(
-        ValueError, match="has a metric 'total' already, whose value this Total would replace: give"
-    ):
+    with pytest.raises(ValueError, match="Total: the engine already has a metric named 'total'"):
         second.attach(engine, "total")
     assert not second.is_attached(engine)
     assert not engine.has_event_handler(second.iteration_completed)
