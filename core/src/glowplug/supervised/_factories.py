@@ -88,7 +88,7 @@ def create_supervised_trainer(
     )
     trainer = Engine(step)
     if made is not None:
-        trainer.state.scaler = made  # type: ignore[attr-defined]  # a state takes further attributes
+        trainer.state.scaler = made
     if deterministic:
         _DeterministicRuns().attach(trainer)
     return trainer

@@ -9,6 +9,7 @@ import torch
 
 from glowplug.engine import Engine
 from glowplug.events import EventEnum, Events
+from glowplug.state import RunStart
 from glowplug.supervised._batch import Device, map_leaves, prepare_pair
 from glowplug.supervised._steps import check_count, check_integer
 from glowplug.typing import EngineProtocol
@@ -93,7 +94,7 @@ def create_supervised_tbptt_trainer(
         losses: list[torch.Tensor] = []
         hidden: tuple[Any, ...] = ()  # what the model is called with besides the chunk: nothing at first
         for x_chunk, y_chunk in _chunks(x, y, tbtt_step, dim):
-            engine.state.time_iteration += 1  # type: ignore[attr-defined]  # a state takes further attributes
+            engine.state.time_iteration += 1
             engine.fire_event(TbpttEvents.TIME_ITERATION_STARTED)
             optimizer.zero_grad()
             y_pred, after = _checked(model(x_chunk, *hidden))
@@ -109,14 +110,14 @@ def create_supervised_tbptt_trainer(
     trainer = Engine(step)
     trainer.register_events(*TbpttEvents, event_to_attr=dict.fromkeys(TbpttEvents, "time_iteration"))
     trainer.state_dict_user_keys.append("time_iteration")
-    trainer.add_event_handler(Events.STARTED, _count_anew)
+    trainer.add_event_handler(Events.STARTED, _reset_counter)
     return trainer
 
 
-def _count_anew(engine: EngineProtocol) -> None:
-    """The counter belongs to a run, so it begins with each new one; one that goes on goes on counting."""
-    if engine.state.iteration == 0:
-        engine.state.time_iteration = 0  # type: ignore[attr-defined]  # a state takes further attributes
+def _reset_counter(engine: EngineProtocol) -> None:
+    """Count the chunks of a new run from 1; a run that continues keeps its counter."""
+    if engine.state.run_start is RunStart.NEW:
+        engine.state.time_iteration = 0
 
 
 def _chunks(x: Any, y: Any, size: int, dim: int) -> zip[tuple[torch.Tensor, torch.Tensor]]:
