@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glowplug import BatchWise, Engine, EpochWise, Events, RunningBatchWise, RunningEpochWise
-from glowplug.exceptions import NotComputableError
+from glowplug.exceptions import GlowplugWarning, NotComputableError
 from glowplug_metrics import Accuracy, Average, RunningAverage
 from glowplug_metrics.running_average import moved_average
 
@@ -64,7 +64,7 @@ def test_M_080_runs_on_over_epochs_and_starts_anew_with_a_run():
 )
 def test_M_080_epoch_bound(epoch_bound, expected):
     """The former argument works, by place as in ignite, and says what stands in its stead."""
-    with pytest.warns(DeprecationWarning, match=r"usage=SingleEpochRunningBatchWise\(\)"):
+    with pytest.warns(GlowplugWarning, match=r"usage=SingleEpochRunningBatchWise\(\)"):
         average = RunningAverage(None, 0.5, lambda x: x, epoch_bound)
     assert published(average, [4.0, 2.0], max_epochs=2) == expected
 

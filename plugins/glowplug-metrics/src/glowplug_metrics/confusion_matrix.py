@@ -298,8 +298,7 @@ def cmPrecision(cm: ConfusionMatrix, average: bool = True) -> MetricsLambda:  # 
         >>> metric.compute()
         tensor([1.0000, 0.5000], dtype=torch.float64)
     """
-    each = _not_normalized(cm).map(matrix_figures.precision)
-    return each.mean() if average else each
+    return _per_class(cm, matrix_figures.precision, average)
 
 
 def cmRecall(cm: ConfusionMatrix, average: bool = True) -> MetricsLambda:  # noqa: N802 - its name in ignite
@@ -319,7 +318,13 @@ def cmRecall(cm: ConfusionMatrix, average: bool = True) -> MetricsLambda:  # noq
         >>> metric.compute()
         tensor([0.5000, 1.0000], dtype=torch.float64)
     """
-    each = _not_normalized(cm).map(matrix_figures.recall)
+    return _per_class(cm, matrix_figures.recall, average)
+
+
+def _per_class(
+    cm: ConfusionMatrix, figure: Callable[[torch.Tensor], torch.Tensor], average: bool
+) -> MetricsLambda:
+    each = _not_normalized(cm).map(figure)
     return each.mean() if average else each
 
 

@@ -19,7 +19,7 @@ from glowplug import (
     identity,
 )
 from glowplug.distributed import all_reduce, world_size
-from glowplug.exceptions import NotComputableError
+from glowplug.exceptions import GlowplugWarning, NotComputableError
 from glowplug.typing import EngineProtocol
 from glowplug_metrics.accumulator import wide_dtype
 
@@ -87,9 +87,9 @@ class RunningAverage(Metric):
         _check_arguments(src, alpha, output_transform, device)
         if epoch_bound is not None:
             warnings.warn(
-                "epoch_bound is the former way to say attach(..., usage=SingleEpochRunningBatchWise()) for True, and "
-                "RunningBatchWise(), which is the default, for False",
-                DeprecationWarning,
+                "epoch_bound is deprecated; use attach(..., usage=SingleEpochRunningBatchWise()) for True and RunningBatchWise(), "
+                "the default, for False",
+                GlowplugWarning,
                 stacklevel=2,
             )
         self.src = src
