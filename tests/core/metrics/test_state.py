@@ -47,8 +47,8 @@ class Count(Metric):
         return self.count
 
 
-def test_M_070_state_goes_through_a_safe_load():
-    """All kinds of state come back from a file that is read without running code."""
+def test_state_goes_through_a_safe_load():
+    """All kinds of state come back from a file that is read without running code (M-070)."""
     metric = Everything(Count(), {"a": Count()})
     metric.update(torch.tensor([1.0, 2.0]))
     metric.part.update(5)
@@ -63,8 +63,8 @@ def test_M_070_state_goes_through_a_safe_load():
     assert (fresh.part.compute(), fresh.parts["a"].compute()) == (5, 6)
 
 
-def test_M_070_later_updates_leave_the_state_alone():
-    """Neither the metric that was saved nor the one that loaded changes the state it shares no memory with."""
+def test_later_updates_leave_the_state_alone():
+    """Neither the metric that was saved nor the one that loaded changes the state it shares no memory with (M-070)."""
     metric = Everything()
     metric.update(torch.ones(2))
     state = metric.state_dict()
@@ -75,8 +75,8 @@ def test_M_070_later_updates_leave_the_state_alone():
     assert state["__metric_state_per_rank"][0]["sums"].tolist() == [1.0, 1.0]
 
 
-def test_M_071_what_cannot_be_loaded():
-    """Wrong types, keys, attributes and numbers of ranks are refused by name."""
+def test_what_cannot_be_loaded():
+    """Wrong types, keys, attributes and numbers of ranks are refused by name (M-071)."""
     count = Count()
     with pytest.raises(TypeError, match="state of a Count is a mapping, got list"):
         count.load_state_dict([])
@@ -89,8 +89,8 @@ def test_M_071_what_cannot_be_loaded():
     assert count.count == 0
 
 
-def test_M_071_a_class_that_names_no_state_is_told():
-    """A metric that would save an empty state says so instead of losing its data in silence."""
+def test_a_class_that_names_no_state_is_told():
+    """A metric that would save an empty state says so instead of losing its data in silence (M-071)."""
 
     class Silent(Count):
         _state_dict_all_req_keys = ()
@@ -100,22 +100,22 @@ def test_M_071_a_class_that_names_no_state_is_told():
             call()
 
 
-def test_M_070_what_cannot_be_saved():
-    """An attribute that a safe load would refuse is refused when it is saved."""
+def test_what_cannot_be_saved():
+    """An attribute that a safe load would refuse is refused when it is saved (M-070)."""
     metric = Everything()
     metric.nested = [{"function": print}]
     with pytest.raises(TypeError, match=r"Everything.nested\[0\]\['function'\] cannot be saved"):
         metric.state_dict()
 
 
-def test_M_060_wrong_attributes():
-    """An unknown operation fails where it is written."""
+def test_wrong_attributes():
+    """An unknown operation fails where it is written (M-060)."""
     with pytest.raises(ValueError, match="'count:MEAN': the operation must be one of SUM"):
         sync_all_reduce("count:MEAN")
 
 
-def test_M_061_cached_results_are_dropped():
-    """reset() and update() invalidate the value that compute() keeps."""
+def test_cached_results_are_dropped():
+    """reset() and update() invalidate the value that compute() keeps (M-061)."""
 
     class Cached(Count):
         @reinit__is_reduced
@@ -140,8 +140,8 @@ def test_M_061_cached_results_are_dropped():
     assert cached.compute() == 0
 
 
-def test_M_060_M_062_M_070_two_ranks(run_ranks):
-    """Values are of all ranks, later updates stay right, and the state holds each rank's part."""
+def test_two_ranks(run_ranks):
+    """Values are of all ranks, later updates stay right, and the state holds each rank's part (M-060, M-062, M-070)."""
 
     def check(rank):
         import torch

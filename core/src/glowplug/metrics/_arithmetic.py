@@ -1,6 +1,6 @@
 """Arithmetic on metrics: each operator gives a :class:`~glowplug.metrics._metrics_lambda.MetricsLambda`.
 
-So does each of a fixed set of the methods that tensors have (M-043): those that formulas over per-class values and
+So does each of a fixed set of the methods that tensors have: those that formulas over per-class values and
 confusion matrices are written with. All else goes through ``map``, and an unknown attribute is an AttributeError at once:
 ``hasattr`` tells the truth, and a typo does not wait for the first compute. Methods that mean something else on an object
 that holds state, such as ``to``, ``cpu`` and ``float``, are left out on purpose.
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class MetricArithmetic:
-    """What a metric gains from Python's operators, and :meth:`map` for everything else (M-040 to M-043).
+    """What a metric gains from Python's operators, and :meth:`map` for everything else.
 
     Example:
         >>> import torch
@@ -45,9 +45,9 @@ class MetricArithmetic:
         """Return a metric whose value is ``function(value of this one, *args, **kwargs)``.
 
         Args:
-            function: called at each compute.
-            *args: further arguments: constants, or metrics, which stand for their values.
-            **kwargs: the same by name.
+            function: Called at each compute.
+            *args: Further arguments: constants, or metrics, which stand for their values.
+            **kwargs: The same by name.
 
         Example:
             >>> from glowplug.metrics._metric import Metric

@@ -18,20 +18,20 @@ __all__ = ["MetricsLambda"]
 
 
 class MetricsLambda(Metric):
-    """A metric whose value is a function of the values of others (M-044); what arithmetic on metrics returns.
+    """A metric whose value is a function of the values of others; what arithmetic on metrics returns.
 
     Attached, it makes its engine reset and update the metrics it is made of, and publishes only its own value; attach
-    one of them too, with the same usage, to see its value as well (M-045).
+    one of them too, with the same usage, to see its value as well.
 
     Args:
-        f: called with the values at each compute. Tensors come on the CPU.
-        *args: metrics, which stand for their values, and constants.
-        skip_unrolling: see :class:`Metric`; that of each part counts for its own updates.
-        metrics_result_mode: see :class:`Metric`.
-        **kwargs: the same as ``args``, by name.
+        f: Called with the values at each compute. Tensors come on the CPU.
+        *args: Metrics, which stand for their values, and constants.
+        skip_unrolling: See :class:`Metric`; that of each part counts for its own updates.
+        metrics_result_mode: See :class:`Metric`.
+        **kwargs: The same as ``args``, by name.
 
     Raises:
-        TypeError: ``f`` cannot be called, or an argument is a metric of another library.
+        TypeError: If ``f`` cannot be called, or an argument is a metric of another library.
 
     Example:
         >>> from glowplug import Engine
@@ -95,10 +95,10 @@ class MetricsLambda(Metric):
         """Update the metrics this one is made of, each once.
 
         Args:
-            output: what each of them takes; their ``output_transform`` is not applied.
+            output: What each of them takes; their ``output_transform`` is not applied.
 
         Raises:
-            ValueError: the metric is attached, and its engine updates them.
+            ValueError: If the metric is attached, and its engine updates them.
         """
         if self.attached_engines():
             raise ValueError(

@@ -19,7 +19,7 @@ _R = TypeVar("_R")
 def sync_all_reduce(
     *attributes: str,
 ) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
-    """Decorate a metric's ``compute`` to work on the attributes of all ranks, reduced (M-060).
+    """Decorate a metric's ``compute`` to work on the attributes of all ranks, reduced.
 
     With one process the method is called as it is. With several, each attribute is reduced over all ranks, the method
     runs, and the rank's own values come back, so that later updates stay right. Ranks may have any number of updates: the
@@ -27,12 +27,12 @@ def sync_all_reduce(
     the others.
 
     Args:
-        *attributes: names of attributes that hold a number or a tensor, each with the operation behind a colon:
+        *attributes: Names of attributes that hold a number or a tensor, each with the operation behind a colon:
             ``SUM`` (the default), ``PRODUCT``, ``MIN`` or ``MAX``, as in ``"smallest:MIN"``.
 
     Raises:
-        ValueError: another operation; at the call: the attribute does not exist, or has several shapes on the ranks.
-        TypeError: at the call: the attribute is neither a number nor a tensor.
+        ValueError: Another operation; at the call: the attribute does not exist, or has several shapes on the ranks.
+        TypeError: At the call: the attribute is neither a number nor a tensor.
 
     Example:
         >>> from glowplug.metrics._metric import Metric
@@ -74,7 +74,7 @@ def sync_all_reduce(
 def reinit__is_reduced(
     method: Callable[_P, _R],
 ) -> Callable[_P, _R]:
-    """Decorate a metric's ``reset`` and ``update`` to drop the value that ``compute`` keeps in ``_result`` (M-061).
+    """Decorate a metric's ``reset`` and ``update`` to drop the value that ``compute`` keeps in ``_result``.
 
     Example:
         >>> from glowplug.metrics._metric import Metric
@@ -100,7 +100,7 @@ def reinit__is_reduced(
     @functools.wraps(method)
     def changing(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         metric: Any = args[0]
-        metric._result = None  # noqa: SLF001 - the name that subclasses use for it (M-061)
+        metric._result = None  # noqa: SLF001 - the name that subclasses use for it
         return method(*args, **kwargs)
 
     return changing

@@ -18,12 +18,12 @@ STATE_KEY = "__metric_state_per_rank"
 
 
 def gather_state(metric: Metric) -> dict[str, Any]:
-    """Return the state of all ranks (M-070)."""
+    """Return the state of all ranks."""
     return {STATE_KEY: all_gather(_own_state(metric))}
 
 
 def restore_state(metric: Metric, state: Mapping[str, Any]) -> None:
-    """Take this rank's part of the state of all ranks (M-071)."""
+    """Take this rank's part of the state of all ranks."""
     names, kind = _state_names(metric), type(metric).__name__
     if not isinstance(state, Mapping):
         raise TypeError(f"the state of a {kind} is a mapping, got {type(state).__name__}")
@@ -59,8 +59,8 @@ class RankState:
     It is this rank's alone: a collective would make a checkpoint that only one rank writes hang.
 
     Args:
-        metric: the metric.
-        run: the state of the engine's run, of which the epoch and the iteration are remembered.
+        metric: The metric.
+        run: The state of the engine's run, of which the epoch and the iteration are remembered.
     """
 
     def __init__(self, metric: Metric, run: State) -> None:
@@ -122,7 +122,7 @@ def _restore_own(metric: Metric, own: Mapping[str, Any], *place: int) -> None:
         if not parts:
             setattr(metric, name, _copied(own[name], metric.device))
     if "_result" in vars(metric):
-        vars(metric)["_result"] = None  # what compute() kept was the value of other data (M-061)
+        vars(metric)["_result"] = None  # what compute() kept was the value of other data
     metric.keep_for_epoch(*place or (None,))
 
 

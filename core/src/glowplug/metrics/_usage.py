@@ -18,14 +18,14 @@ __all__ = [
 
 
 class MetricUsage:
-    """The three events at which an attached metric does its work; make one for a rhythm of your own (M-026).
+    """The three events at which an attached metric does its work; make one for a rhythm of your own.
 
     Two usages are equal if they are of one class and name the same events with the same filters.
 
     Args:
-        started: where the metric is reset.
-        completed: where it is computed, and its value written to ``engine.state.metrics``.
-        iteration_completed: where it is updated with ``engine.state.output``.
+        started: Where the metric is reset.
+        completed: Where it is computed, and its value written to ``engine.state.metrics``.
+        iteration_completed: Where it is updated with ``engine.state.output``.
 
     Example:
         >>> from glowplug import Events
@@ -61,7 +61,7 @@ class MetricUsage:
 
 
 class EpochWise(MetricUsage):
-    """One value per epoch, over the epoch's outputs (M-020): the default of nearly all metrics.
+    """One value per epoch, over the epoch's outputs: the default of nearly all metrics.
 
     Example:
         >>> EpochWise().COMPLETED
@@ -75,7 +75,7 @@ class EpochWise(MetricUsage):
 
 
 class RunningEpochWise(MetricUsage):
-    """One value per epoch, over the last outputs of all epochs so far (M-021).
+    """One value per epoch, over the last outputs of all epochs so far.
 
     Example:
         >>> RunningEpochWise().ITERATION_COMPLETED
@@ -89,7 +89,7 @@ class RunningEpochWise(MetricUsage):
 
 
 class BatchWise(MetricUsage):
-    """One value per iteration, over that iteration's output (M-022).
+    """One value per iteration, over that iteration's output.
 
     Example:
         >>> BatchWise().STARTED
@@ -103,7 +103,7 @@ class BatchWise(MetricUsage):
 
 
 class RunningBatchWise(MetricUsage):
-    """One value per iteration, over all outputs of the run so far (M-023).
+    """One value per iteration, over all outputs of the run so far.
 
     Example:
         >>> RunningBatchWise().STARTED
@@ -117,7 +117,7 @@ class RunningBatchWise(MetricUsage):
 
 
 class SingleEpochRunningBatchWise(MetricUsage):
-    """One value per iteration, over the outputs of the epoch so far (M-024).
+    """One value per iteration, over the outputs of the epoch so far.
 
     Example:
         >>> SingleEpochRunningBatchWise().STARTED
@@ -131,11 +131,11 @@ class SingleEpochRunningBatchWise(MetricUsage):
 
 
 class BatchFiltered(MetricUsage):
-    """One value per epoch, over the outputs of the iterations that a filter lets through (M-025).
+    """One value per epoch, over the outputs of the iterations that a filter lets through.
 
     Args:
-        *args: as for ``Events.ITERATION_COMPLETED(...)``: ``event_filter``, ``every``, ``once``, ``before``, ``after``.
-        **kwargs: the same by name.
+        *args: As for ``Events.ITERATION_COMPLETED(...)``: ``event_filter``, ``every``, ``once``, ``before``, ``after``.
+        **kwargs: The same by name.
 
     Example:
         >>> BatchFiltered(every=2).ITERATION_COMPLETED
@@ -167,8 +167,8 @@ def as_usage(usage: str | MetricUsage) -> MetricUsage:
     """Return the usage that a string stands for; a usage is returned as it is.
 
     Raises:
-        ValueError: a string that stands for none.
-        TypeError: neither a string nor a :class:`MetricUsage`.
+        ValueError: A string that stands for none.
+        TypeError: Neither a string nor a :class:`MetricUsage`.
 
     Example:
         >>> as_usage("batch_wise")

@@ -13,18 +13,18 @@ Device: TypeAlias = str | torch.device | None
 
 
 def convert_tensor(batch: Any, device: Device = None, non_blocking: bool = False) -> Any:
-    """Return a batch with all its tensors on a device (U-001).
+    """Return a batch with all its tensors on a device.
 
     Args:
-        batch: a tensor, a string, or mappings, sequences and named tuples of these, nested as you like.
-        device: where to; ``None`` leaves the tensors where they are.
-        non_blocking: do not wait for the copy, where the source is pinned memory.
+        batch: A tensor, a string, or mappings, sequences and named tuples of these, nested as you like.
+        device: Where to; ``None`` leaves the tensors where they are.
+        non_blocking: Do not wait for the copy, where the source is pinned memory.
 
     Returns:
         The same structure; strings are passed through.
 
     Raises:
-        TypeError: something else in it.
+        TypeError: Something else in it.
 
     Example:
         >>> convert_tensor({"x": torch.zeros(2), "names": ["a", "b"]}, device="meta")["x"].device

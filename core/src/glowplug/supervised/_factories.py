@@ -40,29 +40,29 @@ def create_supervised_trainer(
     gradient_accumulation_steps: int = 1,
     model_fn: Callable[[torch.nn.Module, Any], Any] = call_model,
 ) -> Engine:
-    """Return an engine that trains a model (E-190).
+    """Return an engine that trains a model.
 
     Args:
-        model: as for :func:`supervised_training_step`, and so are all that are not named here.
-        optimizer: whose step it is.
+        model: As for :func:`supervised_training_step`, and so are all that are not named here.
+        optimizer: Whose step it is.
         loss_fn: ``loss_fn(y_pred, y)``, a tensor without dimensions.
-        device: where batches go; the model is not moved (E-191).
-        non_blocking: as for :func:`convert_tensor`.
+        device: Where batches go; the model is not moved.
+        non_blocking: As for :func:`convert_tensor`.
         prepare_batch: ``prepare_batch(batch, device=, non_blocking=)`` returns ``(x, y)``.
-        model_transform: makes of what the model returns what ``loss_fn`` takes.
+        model_transform: Makes of what the model returns what ``loss_fn`` takes.
         output_transform: ``output_transform(x, y, y_pred, loss)`` returns ``state.output``; by default the detached loss.
-        deterministic: during its runs, torch uses deterministic algorithms (and warns where it has none), as
+        deterministic: During its runs, torch uses deterministic algorithms (and warns where it has none), as
             ``torch.use_deterministic_algorithms(True, warn_only=True)`` does; the former setting comes back at the end of
             a run, not when it is interrupted. It seeds nothing: call ``torch.manual_seed`` yourself.
         amp_mode: ``"amp"`` runs model and loss under ``torch.autocast`` for the device.
-        scaler: ``True`` makes a ``torch.amp.GradScaler``, which is ``state.scaler`` then (E-193); or give your own.
-        gradient_accumulation_steps: iterations per step of the optimizer, counted over the whole run; a last, incomplete
-            window is not stepped (E-192).
+        scaler: ``True`` makes a ``torch.amp.GradScaler``, which is ``state.scaler`` then; or give your own.
+        gradient_accumulation_steps: Iterations per step of the optimizer, counted over the whole run; a last, incomplete
+            window is not stepped.
         model_fn: ``model_fn(model, x)`` calls the model.
 
     Raises:
-        TypeError: as for :func:`supervised_training_step`.
-        ValueError: the same.
+        TypeError: As for :func:`supervised_training_step`.
+        ValueError: The same.
 
     Example:
         >>> model = torch.nn.Linear(2, 1)
@@ -105,22 +105,22 @@ def create_supervised_evaluator(
     amp_mode: Literal["amp"] | None = None,
     model_fn: Callable[[torch.nn.Module, Any], Any] = call_model,
 ) -> Engine:
-    """Return an engine that evaluates a model, with metrics attached by their names (E-196).
+    """Return an engine that evaluates a model, with metrics attached by their names.
 
     Args:
-        model: as for :func:`supervised_evaluation_step`, and so are all that are not named here.
-        metrics: by name in ``state.metrics``.
-        device: where batches go.
-        non_blocking: as for :func:`convert_tensor`.
+        model: As for :func:`supervised_evaluation_step`, and so are all that are not named here.
+        metrics: By name in ``state.metrics``.
+        device: Where batches go.
+        non_blocking: As for :func:`convert_tensor`.
         prepare_batch: ``prepare_batch(batch, device=, non_blocking=)`` returns ``(x, y)``.
-        model_transform: makes of what the model returns the prediction.
+        model_transform: Makes of what the model returns the prediction.
         output_transform: ``output_transform(x, y, y_pred)`` returns ``state.output``; by default ``(y_pred, y)``.
         amp_mode: ``"amp"`` runs the model under ``torch.autocast`` for the device.
         model_fn: ``model_fn(model, x)`` calls the model.
 
     Raises:
-        TypeError: one of ``metrics`` cannot be attached.
-        ValueError: as for :func:`supervised_evaluation_step` and :meth:`Metric.attach`.
+        TypeError: If one of ``metrics`` cannot be attached.
+        ValueError: As for :func:`supervised_evaluation_step` and :meth:`Metric.attach`.
 
     Example:
         >>> evaluator = create_supervised_evaluator(torch.nn.Linear(2, 1))

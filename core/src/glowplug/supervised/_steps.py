@@ -45,7 +45,7 @@ def supervised_training_step(
     amp_mode: Literal["amp"] | None = None,
     scaler: torch.amp.GradScaler | None = None,
 ) -> Step:
-    """Return a training step for ``Engine(step)``: forward, backward, and a step of the optimizer (E-192, E-195).
+    """Return a training step for ``Engine(step)``: forward, backward, and a step of the optimizer.
 
     With ``gradient_accumulation_steps=n`` the gradients of n iterations are averaged, and the optimizer steps at every
     n-th iteration, counted over the whole run: windows cross the border of epochs. A last, incomplete window is not
@@ -53,24 +53,24 @@ def supervised_training_step(
     them. They are no part of a checkpoint, so save at iterations divisible by n to resume exactly.
 
     Args:
-        model: set to training mode in each step. It is not moved: do that before making the optimizer.
-        optimizer: whose step it is.
+        model: Set to training mode in each step. It is not moved: do that before making the optimizer.
+        optimizer: Whose step it is.
         loss_fn: ``loss_fn(y_pred, y)``, a tensor without dimensions.
-        device: where batches go; ``None`` leaves them where they are.
-        non_blocking: as for :func:`convert_tensor`.
+        device: Where batches go; ``None`` leaves them where they are.
+        non_blocking: As for :func:`convert_tensor`.
         prepare_batch: ``prepare_batch(batch, device=, non_blocking=)`` returns ``(x, y)``.
-        model_transform: makes of what the model returns what ``loss_fn`` takes.
+        model_transform: Makes of what the model returns what ``loss_fn`` takes.
         output_transform: ``output_transform(x, y, y_pred, loss)`` returns ``state.output``. By default that is the loss,
             as a detached tensor on its device: no step waits for an accelerator.
-        gradient_accumulation_steps: iterations per step of the optimizer; see above.
+        gradient_accumulation_steps: Iterations per step of the optimizer; see above.
         model_fn: ``model_fn(model, x)`` calls the model.
         amp_mode: ``"amp"`` runs model and loss under ``torch.autocast`` for the device.
-        scaler: scales the loss and unscales the gradients; needs ``amp_mode="amp"``.
+        scaler: Scales the loss and unscales the gradients; needs ``amp_mode="amp"``.
 
     Raises:
-        ValueError: an unknown ``amp_mode``, or one that the device has not; a ``scaler`` without it; a
-            ``gradient_accumulation_steps`` below 1 (E-194).
-        TypeError: a ``gradient_accumulation_steps`` that is no integer.
+        ValueError: An unknown ``amp_mode``, or one that the device has not; a ``scaler`` without it; a
+            ``gradient_accumulation_steps`` below 1.
+        TypeError: A ``gradient_accumulation_steps`` that is no integer.
 
     Example:
         >>> model = torch.nn.Linear(2, 1)
@@ -120,23 +120,23 @@ def supervised_evaluation_step(
     *,
     amp_mode: Literal["amp"] | None = None,
 ) -> Step:
-    """Return an evaluation step for ``Engine(step)``: forward without gradients, in evaluation mode (E-196, E-197).
+    """Return an evaluation step for ``Engine(step)``: forward without gradients, in evaluation mode.
 
     The model stays in evaluation mode; a training step sets it back.
 
     Args:
-        model: as for :func:`supervised_training_step`, and so are the others.
-        device: where batches go.
-        non_blocking: as for :func:`convert_tensor`.
+        model: As for :func:`supervised_training_step`, and so are the others.
+        device: Where batches go.
+        non_blocking: As for :func:`convert_tensor`.
         prepare_batch: ``prepare_batch(batch, device=, non_blocking=)`` returns ``(x, y)``.
-        model_transform: makes of what the model returns the prediction.
+        model_transform: Makes of what the model returns the prediction.
         output_transform: ``output_transform(x, y, y_pred)`` returns ``state.output``; by default ``(y_pred, y)``, which is
             what metrics take.
         model_fn: ``model_fn(model, x)`` calls the model.
         amp_mode: ``"amp"`` runs the model under ``torch.autocast`` for the device.
 
     Raises:
-        ValueError: an unknown ``amp_mode``, or one that the device has not.
+        ValueError: An unknown ``amp_mode``, or one that the device has not.
 
     Example:
         >>> from glowplug import Engine

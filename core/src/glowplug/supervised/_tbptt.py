@@ -18,7 +18,7 @@ __all__ = ["TbpttEvents", "Tbptt_Events", "create_supervised_tbptt_trainer"]
 
 
 class TbpttEvents(EventEnum):
-    """What a trainer of `create_supervised_tbptt_trainer` fires for each chunk of a sequence (E-212).
+    """What a trainer of `create_supervised_tbptt_trainer` fires for each chunk of a sequence.
 
     Their counter is ``state.time_iteration``, which counts the chunks of the whole run from 1 on.
     """
@@ -41,7 +41,7 @@ def create_supervised_tbptt_trainer(
     non_blocking: bool = False,
     prepare_batch: Callable[..., tuple[Any, Any]] = prepare_pair,
 ) -> Engine:
-    """Return an engine that trains a recurrent model on chunks of long sequences (E-212; Williams and Peng, 1990).
+    """Return an engine that trains a recurrent model on chunks of long sequences (Williams and Peng, 1990).
 
     Each sequence is cut into chunks of ``tbtt_step`` time steps, the last of which may be shorter. There is a step of
     the optimizer for each chunk; the hidden state goes on from chunk to chunk, gradients do not.
@@ -51,22 +51,22 @@ def create_supervised_tbptt_trainer(
     events ends the run after the batch.
 
     Args:
-        model: called as ``model(x)`` for the first chunk and ``model(x, hidden)`` for the others; returns
+        model: Called as ``model(x)`` for the first chunk and ``model(x, hidden)`` for the others; returns
             ``(y_pred, hidden)``. The hidden state is a tensor, ``None``, or tuples, lists and mappings of these. The model is
             set to training mode and not moved.
-        optimizer: whose step it is.
+        optimizer: Whose step it is.
         loss_fn: ``loss_fn(y_pred, y)``, a tensor without dimensions.
-        tbtt_step: time steps in a chunk.
-        dim: the dimension of time, in ``x`` as in ``y``.
-        device: where batches go; ``None`` leaves them where they are.
-        non_blocking: as for :func:`convert_tensor`.
+        tbtt_step: Time steps in a chunk.
+        dim: The dimension of time, in ``x`` as in ``y``.
+        device: Where batches go; ``None`` leaves them where they are.
+        non_blocking: As for :func:`convert_tensor`.
         prepare_batch: ``prepare_batch(batch, device=, non_blocking=)`` returns ``(x, y)``, two tensors.
 
     Returns:
         The trainer. ``state.time_iteration`` is one of its ``state_dict_user_keys``.
 
     Raises:
-        ValueError: ``tbtt_step`` is below 1; in a run: ``x`` and ``y`` have not the same number of time steps along
+        ValueError: If ``tbtt_step`` is below 1; in a run: ``x`` and ``y`` have not the same number of time steps along
             ``dim``.
         TypeError: ``tbtt_step`` or ``dim`` is no integer; in a run: the model returns something else, or ``x`` or ``y`` is
             no tensor.

@@ -26,8 +26,8 @@ def averaged_ratio(counts: torch.Tensor, row: int, average: Averaging) -> torch.
     """Return the share of right ones of each class, or the average of these.
 
     Args:
-        counts: shape (3, C), as of :func:`class_counts`.
-        row: the row to divide by. A class that has none there gets 0.
+        counts: Shape (3, C), as of :func:`class_counts`.
+        row: The row to divide by. A class that has none there gets 0.
         average: ``False`` and ``None``: none; ``True`` and ``"macro"``: the mean over the classes; ``"weighted"``: that
             weighted by how often each class is there; ``"micro"``: the share over all classes together.
 
@@ -48,17 +48,17 @@ def averaged_ratio(counts: torch.Tensor, row: int, average: Averaging) -> torch.
 
 
 class ClassRatio(TaskMetric):
-    """What Precision and Recall are but for the row they divide by (M-085).
+    """What Precision and Recall are but for the row they divide by.
 
     Args:
-        output_transform: makes ``(y_pred, y)`` of the engine's output.
-        average: see :class:`~glowplug_metrics.precision.Precision`.
-        is_multilabel: whether each example has C labels.
-        device: see ``glowplug.Metric``.
-        skip_unrolling: see ``glowplug.Metric``.
+        output_transform: Makes ``(y_pred, y)`` of the engine's output.
+        average: See :class:`~glowplug_metrics.precision.Precision`.
+        is_multilabel: Whether each example has C labels.
+        device: See ``glowplug.Metric``.
+        skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        ValueError: another ``average``.
+        ValueError: Another ``average``.
 
     Example:
         >>> from glowplug_metrics import Precision, Recall
@@ -99,7 +99,7 @@ class ClassRatio(TaskMetric):
         """Count one batch.
 
         Args:
-            batch: which other metrics may take too.
+            batch: Which other metrics may take too.
         """
         kind = self._kind_of(batch)
         if kind == "multiclass":
@@ -117,9 +117,9 @@ class ClassRatio(TaskMetric):
         """Return the value of each class, a float64 tensor of shape (C,), or their average, a number; over all processes.
 
         Raises:
-            NotComputableError: there has been no example.
-            ValueError: invalid values among data on an accelerator.
-            RuntimeError: ranks have data of different kinds.
+            NotComputableError: If there has been no example.
+            ValueError: Invalid values among data on an accelerator.
+            RuntimeError: Ranks have data of different kinds.
         """
         self._agree_on_task()
         return self._computed()

@@ -13,16 +13,16 @@ Task: TypeAlias = tuple[Literal["binary", "multiclass", "multilabel"], int]
 
 
 def task_of(y_pred: torch.Tensor, y: torch.Tensor, is_multilabel: bool = False) -> Task:
-    """Return what the shapes say: binary, multiclass or multilabel, and how many classes (M-084).
+    """Return what the shapes say: binary, multiclass or multilabel, and how many classes.
 
     Args:
-        y_pred: shape (N, C, ...) of scores for multiclass; the shape of ``y``, or (N, 1, ...), for binary; (N, C, ...)
+        y_pred: Shape (N, C, ...) of scores for multiclass; the shape of ``y``, or (N, 1, ...), for binary; (N, C, ...)
             with C > 1 for multilabel.
-        y: shape (N, ...) for binary and multiclass, that of ``y_pred`` for multilabel.
-        is_multilabel: whether equal shapes mean multilabel rather than binary.
+        y: Shape (N, ...) for binary and multiclass, that of ``y_pred`` for multilabel.
+        is_multilabel: Whether equal shapes mean multilabel rather than binary.
 
     Raises:
-        ValueError: shapes that do not go together.
+        ValueError: Shapes that do not go together.
 
     Example:
         >>> task_of(torch.zeros(8, 3), torch.zeros(8))

@@ -52,9 +52,9 @@ def labels_of(predicted: torch.Tensor, y: torch.Tensor, classes: int) -> Labels:
     """Return predicted and true classes.
 
     Args:
-        predicted: classes of shape (N, ...).
-        y: of the same shape; whatever is no class from 0 to ``classes`` - 1 gets the weight 0.
-        classes: how many there are.
+        predicted: Classes of shape (N, ...).
+        y: Of the same shape; whatever is no class from 0 to ``classes`` - 1 gets the weight 0.
+        classes: How many there are.
 
     Example:
         >>> labels_of(torch.tensor([[0, 1]]), torch.tensor([[0, 0]]), classes=2).predicted
@@ -75,9 +75,9 @@ def histogram(values: torch.Tensor, weight: torch.Tensor | None, size: int) -> t
     """Count how often each number from 0 to ``size`` - 1 is there.
 
     Args:
-        values: such numbers, flat.
-        weight: how often each of them counts; ``None``: once, and they are on the CPU.
-        size: how many counts.
+        values: Such numbers, flat.
+        weight: How often each of them counts; ``None``: once, and they are on the CPU.
+        size: How many counts.
 
     Returns:
         Counts of shape (size,), int64.
@@ -110,8 +110,8 @@ def add_confusions(matrix: torch.Tensor, labels: Labels) -> torch.Tensor:
     """Add :func:`confusions` to a matrix with many classes, most of whose cells a batch leaves alone.
 
     Args:
-        matrix: counts of shape (C, C), int64: actual classes in rows, predicted ones in columns. It is changed.
-        labels: what to add.
+        matrix: Counts of shape (C, C), int64: actual classes in rows, predicted ones in columns. It is changed.
+        labels: What to add.
 
     Returns:
         The matrix.
@@ -162,8 +162,8 @@ def binary_counts(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Count how often class 1 was predicted rightly, how often predicted, and how often there.
 
     Args:
-        y_pred: values 0 and 1.
-        y: as many.
+        y_pred: Values 0 and 1.
+        y: As many.
 
     Returns:
         Counts of shape (3, 1), int64.
@@ -181,8 +181,8 @@ def label_counts(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Count for each label how often it was predicted rightly, how often predicted, and how often there.
 
     Args:
-        y_pred: values 0 and 1 of shape (N, C, ...).
-        y: the same.
+        y_pred: Values 0 and 1 of shape (N, C, ...).
+        y: The same.
 
     Returns:
         Counts of shape (3, C), int64.
@@ -202,8 +202,8 @@ def summed_ratios(y_pred: torch.Tensor, y: torch.Tensor, row: int) -> torch.Tens
     """Sum over the examples of multilabel data the share of right labels among the predicted, or the actual, ones.
 
     Args:
-        y_pred: values 0 and 1 of shape (N, C, ...).
-        y: the same.
+        y_pred: Values 0 and 1 of shape (N, C, ...).
+        y: The same.
         row: ``PREDICTED`` or ``ACTUAL``. An example without any such label adds 0.
 
     Returns:
@@ -222,7 +222,7 @@ def num_not_binary(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor | int:
     """Return how many values are neither 0 nor 1, a tensor on an accelerator; on the CPU there are none.
 
     Raises:
-        ValueError: there are, on the CPU. Elsewhere, looking would wait.
+        ValueError: If there are, on the CPU. Elsewhere, looking would wait.
 
     Example:
         >>> num_not_binary(torch.tensor([0, 1]), torch.tensor([1, 1]))

@@ -44,7 +44,7 @@ def moved_average(average: Value | None, value: Value, alpha: float) -> Value:
 
 
 class RunningAverage(Metric):
-    """An exponential moving average of a metric's values, or of the output's (M-080).
+    """An exponential moving average of a metric's values, or of the output's.
 
     The average starts as the first value ``x``, and each further one makes it ``alpha * average + (1 - alpha) * x``. By
     default there is a value at each iteration, and a new run starts anew: :class:`RunningBatchWise`.
@@ -52,16 +52,16 @@ class RunningAverage(Metric):
     With several processes it is the average over them.
 
     Args:
-        src: the metric, which is updated at each iteration, averaged and reset. It belongs to this average alone.
-        alpha: above 0, and at most 1: how much of the former average stays.
-        output_transform: without ``src``: makes a number or a tensor of the engine's output.
-        epoch_bound: deprecated: whether each epoch starts anew where :meth:`attach` is given no usage.
-        device: without ``src``: see ``glowplug.Metric``. Tensors stay where they are.
-        skip_unrolling: see ``glowplug.Metric``.
+        src: The metric, which is updated at each iteration, averaged and reset. It belongs to this average alone.
+        alpha: Above 0, and at most 1: how much of the former average stays.
+        output_transform: Without ``src``: makes a number or a tensor of the engine's output.
+        epoch_bound: Deprecated: whether each epoch starts anew where :meth:`attach` is given no usage.
+        device: Without ``src``: see ``glowplug.Metric``. Tensors stay where they are.
+        skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        TypeError: ``src`` is no metric; at an update: an output that is neither a number nor a tensor.
-        ValueError: ``alpha`` is out of range; both or none of ``src`` and ``output_transform``; a device with ``src``.
+        TypeError: If ``src`` is no metric; at an update: an output that is neither a number nor a tensor.
+        ValueError: If ``alpha`` is out of range; both or none of ``src`` and ``output_transform``; a device with ``src``.
 
     Example:
         >>> from glowplug import Engine
@@ -111,7 +111,7 @@ class RunningAverage(Metric):
         """Move the average.
 
         Args:
-            output: a number or a tensor; with ``src``, what that metric takes.
+            output: A number or a tensor; with ``src``, what that metric takes.
         """
         if self.src is not None:
             self.src.update(output)
@@ -123,7 +123,7 @@ class RunningAverage(Metric):
         """Return the average; over several processes, the mean of theirs.
 
         Raises:
-            NotComputableError: there has been no value.
+            NotComputableError: If there has been no value.
         """
         if self._average is None:
             raise NotComputableError("RunningAverage has seen no value since it was reset")

@@ -19,8 +19,8 @@ def gather(state: torch.Tensor, group: Any = None) -> list[torch.Tensor]:  # noq
     state of another type or another number of dimensions than the others.
 
     Args:
-        state: this rank's.
-        group: not used: the ranks are those of the default process group.
+        state: This rank's.
+        group: Not used: the ranks are those of the default process group.
 
     Returns:
         A tensor for each rank, in the order of the ranks, all of one type; that of a rank without examples is empty.

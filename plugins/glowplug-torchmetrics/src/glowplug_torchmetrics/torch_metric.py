@@ -31,14 +31,14 @@ class TorchMetric(Metric):
     argument. Of a mapping with the keys ``y_pred`` and ``y`` these two are taken; any other gives the arguments by name.
 
     Args:
-        metric: the metric. It belongs to this object alone, and is reset.
-        output_transform: makes the above of the engine's output.
-        device: where the metric's states are; by default they follow the data to its device.
-        skip_unrolling: see ``glowplug.Metric``.
-        metrics_result_mode: see ``glowplug.Metric``.
+        metric: The metric. It belongs to this object alone, and is reset.
+        output_transform: Makes the above of the engine's output.
+        device: Where the metric's states are; by default they follow the data to its device.
+        skip_unrolling: See ``glowplug.Metric``.
+        metrics_result_mode: See ``glowplug.Metric``.
 
     Raises:
-        TypeError: ``metric`` is neither a metric nor a collection of torchmetrics.
+        TypeError: If ``metric`` is neither a metric nor a collection of torchmetrics.
 
     Example:
         >>> from glowplug import Engine
@@ -89,7 +89,7 @@ class TorchMetric(Metric):
         """Update the metric.
 
         Args:
-            output: the arguments of its ``update``: a tuple or list of them, a mapping by name, or the only one.
+            output: The arguments of its ``update``: a tuple or list of them, a mapping by name, or the only one.
         """
         output = _detached(output, copied=self._keeps_examples)
         self._follow(output)
@@ -105,7 +105,7 @@ class TorchMetric(Metric):
         """Return the metric's value for the data of all processes; of a mapping the scalars as Python numbers.
 
         Raises:
-            NotComputableError: there has been no update on any of them.
+            NotComputableError: If there has been no update on any of them.
         """
         if all_reduce(self.num_updates) == 0:
             raise NotComputableError(
