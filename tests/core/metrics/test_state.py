@@ -78,11 +78,11 @@ def test_later_updates_leave_the_state_alone():
 def test_what_cannot_be_loaded():
     """Wrong types, keys, attributes and numbers of ranks are refused by name (M-071)."""
     count = Count()
-    with pytest.raises(TypeError, match="state of a Count is a mapping, got list"):
+    with pytest.raises(TypeError, match="state of a Count must be a mapping, got list"):
         count.load_state_dict([])
-    with pytest.raises(ValueError, match=r"no state of a metric: it has the keys \['count'\]"):
+    with pytest.raises(ValueError, match=r"not the state of a metric: it has the keys \['count'\]"):
         count.load_state_dict({"count": 1})
-    with pytest.raises(ValueError, match="saved by 2 processes and cannot be shared out to 1"):
+    with pytest.raises(ValueError, match="saved by 2 processes and cannot be loaded by 1"):
         count.load_state_dict({"__metric_state_per_rank": [{"count": 1}, {"count": 2}]})
     with pytest.raises(ValueError, match="state of a Count has count; this one has total"):
         count.load_state_dict({"__metric_state_per_rank": [{"total": 1}]})
@@ -96,7 +96,7 @@ def test_a_class_that_names_no_state_is_told():
         _state_dict_all_req_keys = ()
 
     for call in (Silent().state_dict, lambda: Silent().load_state_dict({})):
-        with pytest.raises(NotImplementedError, match="Silent does not say what its state is"):
+        with pytest.raises(NotImplementedError, match="Silent does not declare its state"):
             call()
 
 
@@ -241,12 +241,12 @@ def test_two_ranks(run_ranks):
         assert result["loaded"][1] == 1 + rank
         assert result["after"] == [[24.0, 24.0], 1, 7.0, 24 * 49]
         assert result["ranks"] == 2
-        assert "saved by 1 processes and cannot be shared out to 2" in result["one rank"]
+        assert "saved by 1 processes and cannot be loaded by 2" in result["one rank"]
         missing, function, shapes = result["errors"]
         assert "ValueError: Spread has no attribute 'missing'" in missing
         assert "TypeError: Spread._output_transform must be a number or a tensor" in function
         assert (
             shapes
-            == "ValueError: Late.uneven has different shapes on the ranks, and cannot be reduced: [(1,), (2,)]"
+            == "ValueError: Late.uneven has different shapes on the ranks and cannot be reduced: [(1,), (2,)]"
         )
         assert result["late"] == [[0.0, 0.0, 0.0], [0.1, [1.0] * 3, 2.0], [0.1 + 0.5, [3.0] * 3, 6.0]]

@@ -79,7 +79,7 @@ def test_what_is_no_usage():
         ValueError, match="there is no usage 'daily'; give one of epoch_wise, running_epoch_wise"
     ):
         as_usage("daily")
-    with pytest.raises(TypeError, match=r"such as EpochWise\(\), or its name, got 3"):
+    with pytest.raises(TypeError, match=r"such as EpochWise\(\) or a name, got 3"):
         as_usage(3)
 
 

@@ -213,9 +213,9 @@ def test_amp_runs_model_and_loss_under_autocast():
     [
         ({"amp_mode": "apex"}, "amp_mode must be 'amp' .* or None, got 'apex'"),
         ({"amp_mode": "typo"}, "got 'typo'"),
-        ({"amp_mode": "amp", "device": "mps"}, "does not go with the device type 'mps'"),
-        ({"amp_mode": "amp", "device": "meta"}, "does not go with the device type 'meta'"),
-        ({"scaler": True}, "a scaler needs amp_mode='amp'"),
+        ({"amp_mode": "amp", "device": "mps"}, "does not support the device type 'mps'"),
+        ({"amp_mode": "amp", "device": "meta"}, "does not support the device type 'meta'"),
+        ({"scaler": True}, "scaler needs amp_mode='amp'"),
         ({"gradient_accumulation_steps": 0}, "must be at least 1, got 0"),
         ({"gradient_accumulation_steps": -2}, "must be at least 1, got -2"),
     ],
@@ -335,13 +335,13 @@ def test_convert_tensor_keeps_structures():
 @pytest.mark.parametrize("leaf", [None, 3, object()])
 def test_other_leaves_are_refused(leaf):
     """What is neither tensor nor string is named, with what to do (U-001)."""
-    with pytest.raises(TypeError, match=f"cannot move a {type(leaf).__name__} to a device.*prepare_batch="):
+    with pytest.raises(TypeError, match=f"cannot move a {type(leaf).__name__} to a device.*prepare_batch"):
         convert_tensor([torch.ones(1), leaf])
 
 
 def test_evaluator_refuses_metrics_of_other_libraries():
     """The error names the metric, and how one of torchmetrics is given (M-092)."""
     with pytest.raises(
-        TypeError, match=r"metrics\['f1'\] is a dict, not a metric of glowplug.*TorchMetric\(metric\)"
+        TypeError, match=r"metrics\['f1'\] is a dict, not a glowplug metric.*TorchMetric\(metric\)"
     ):
         create_supervised_evaluator(make_model()[0], {"f1": {}})

@@ -316,9 +316,9 @@ def test_wrong_arguments_fail_at_once(arguments, error, message):
     ("batch", "dim", "error", "message"),
     [
         ((torch.ones(6, 1), torch.ones(5, 1)), 0, ValueError, r"dim=0; got x \(6, 1\) and y \(5, 1\)"),
-        ((torch.ones(6, 1), torch.ones(6)), 1, ValueError, r"y has the shape \(6,\), and so no dim=1"),
-        ((torch.ones(6, 1), torch.ones(6, 1)), -3, ValueError, r"x has the shape \(6, 1\), and so no dim=-3"),
-        (([torch.ones(6)], torch.ones(6)), 0, TypeError, "x must be a tensor.*got list.*prepare_batch="),
+        ((torch.ones(6, 1), torch.ones(6)), 1, ValueError, r"y has the shape \(6,\) and no time dimension dim=1"),
+        ((torch.ones(6, 1), torch.ones(6, 1)), -3, ValueError, r"x has the shape \(6, 1\) and no time dimension dim=-3"),
+        (([torch.ones(6)], torch.ones(6)), 0, TypeError, "x must be a tensor.*got list.*prepare_batch"),
     ],
 )
 def test_batches_that_cannot_be_cut(batch, dim, error, message):
@@ -337,5 +337,5 @@ def test_models_without_a_hidden_state_are_refused():
     with pytest.raises(TypeError, match=r"must return the pair \(y_pred, hidden\).*got Tensor"):
         create_supervised_tbptt_trainer(plain, optimizer, mse, 2).run(ones())
     model = Scripted(lambda h: {h})
-    with pytest.raises(TypeError, match="cannot cut the gradients of a set"):
+    with pytest.raises(TypeError, match="cannot detach a set"):
         create_supervised_tbptt_trainer(model, optimizer, mse, 2).run(ones())

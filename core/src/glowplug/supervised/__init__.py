@@ -1,4 +1,4 @@
-"""Engines, and steps for engines, that train and evaluate a model on pairs of inputs and targets."""
+"""Steps and engines for supervised training and evaluation."""
 
 from glowplug.supervised._batch import convert_tensor
 from glowplug.supervised._factories import create_supervised_evaluator, create_supervised_trainer

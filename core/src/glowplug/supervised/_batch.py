@@ -1,4 +1,4 @@
-"""Batches: moving them to a device, and taking them apart."""
+"""Batches of inputs and targets."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ def convert_tensor(batch: Any, device: Device = None, non_blocking: bool = False
     """Return a batch with all its tensors on a device.
 
     Args:
-        batch: A tensor, a string, or mappings, sequences and named tuples of these, nested as you like.
-        device: Where to; ``None`` leaves the tensors where they are.
-        non_blocking: Do not wait for the copy, where the source is pinned memory.
+        batch: A tensor, a string, or nested mappings, sequences and named tuples of these.
+        device: The device; ``None`` leaves the tensors where they are.
+        non_blocking: Do not wait for copies from pinned memory.
 
     Returns:
-        The same structure; strings are passed through.
+        The same structure; strings are unchanged.
 
     Raises:
-        TypeError: Something else in it.
+        TypeError: If the batch contains anything else.
 
     Example:
         >>> convert_tensor({"x": torch.zeros(2), "names": ["a", "b"]}, device="meta")["x"].device
@@ -37,21 +37,22 @@ def convert_tensor(batch: Any, device: Device = None, non_blocking: bool = False
         if isinstance(leaf, (str, bytes)):
             return leaf
         raise TypeError(
-            f"cannot move a {type(leaf).__name__} to a device: a batch is tensors, strings, and mappings and sequences "
-            "of these. Give prepare_batch= a function (batch, device, non_blocking) that makes inputs and targets of yours"
+            f"cannot move a {type(leaf).__name__} to a device: a batch consists of tensors, strings, mappings and sequences; "
+            "convert yours in prepare_batch(batch, device, non_blocking)"
         )
 
     return map_leaves(batch, move)
 
 
 def map_leaves(value: Any, function: Callable[[Any], Any]) -> Any:
-    """Return the same structure of mappings, tuples and lists, with a function applied to all that is in it.
+    """Apply a function to each leaf of nested mappings, tuples and lists.
 
     Example:
         >>> map_leaves({"a": (1, [2])}, lambda leaf: leaf + 1)
         {'a': (2, [3])}
     """
-    if isinstance(value, torch.Tensor):  # the common case, found faster than that it is no mapping
+    # The common case first: isinstance with Mapping is slower.
+    if isinstance(value, torch.Tensor):
         return function(value)
     if isinstance(value, Mapping):
         return type(value)({key: map_leaves(item, function) for key, item in value.items()})  # type: ignore[call-arg]  # dict and its like take a dict
@@ -62,6 +63,6 @@ def map_leaves(value: Any, function: Callable[[Any], Any]) -> Any:
 
 
 def prepare_pair(batch: Any, device: Device = None, non_blocking: bool = False) -> tuple[Any, Any]:
-    """Return the inputs and the targets of a batch that is a pair, on the device."""
+    """Return inputs and targets of a pair, on the device."""
     x, y = batch
     return convert_tensor(x, device, non_blocking), convert_tensor(y, device, non_blocking)

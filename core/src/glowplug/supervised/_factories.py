@@ -43,26 +43,26 @@ def create_supervised_trainer(
     """Return an engine that trains a model.
 
     Args:
-        model: As for :func:`supervised_training_step`, and so are all that are not named here.
-        optimizer: Whose step it is.
-        loss_fn: ``loss_fn(y_pred, y)``, a tensor without dimensions.
-        device: Where batches go; the model is not moved.
+        model: The model; see :func:`supervised_training_step`.
+        optimizer: The optimizer.
+        loss_fn: The loss: ``loss_fn(y_pred, y)``, a tensor without dimensions.
+        device: The device of the batches; the model is not moved.
         non_blocking: As for :func:`convert_tensor`.
         prepare_batch: ``prepare_batch(batch, device=, non_blocking=)`` returns ``(x, y)``.
-        model_transform: Makes of what the model returns what ``loss_fn`` takes.
-        output_transform: ``output_transform(x, y, y_pred, loss)`` returns ``state.output``; by default the detached loss.
-        deterministic: During its runs, torch uses deterministic algorithms (and warns where it has none), as
-            ``torch.use_deterministic_algorithms(True, warn_only=True)`` does; the former setting comes back at the end of
-            a run, not when it is interrupted. It seeds nothing: call ``torch.manual_seed`` yourself.
+        model_transform: Turns the output of the model into the prediction for ``loss_fn``.
+        output_transform: ``output_transform(x, y, y_pred, loss)`` returns ``state.output``; defaults to the detached loss.
+        deterministic: Call ``torch.use_deterministic_algorithms(True, warn_only=True)`` during runs. The previous setting
+            is restored at the end of a run, not when it is interrupted. Nothing is seeded: call ``torch.manual_seed``
+            yourself.
         amp_mode: ``"amp"`` runs model and loss under ``torch.autocast`` for the device.
-        scaler: ``True`` makes a ``torch.amp.GradScaler``, which is ``state.scaler`` then; or give your own.
-        gradient_accumulation_steps: Iterations per step of the optimizer, counted over the whole run; a last, incomplete
+        scaler: A ``torch.amp.GradScaler``; ``True`` creates one and stores it as ``state.scaler``.
+        gradient_accumulation_steps: Iterations per optimizer step, counted over the whole run; an incomplete last
             window is not stepped.
         model_fn: ``model_fn(model, x)`` calls the model.
 
     Raises:
         TypeError: As for :func:`supervised_training_step`.
-        ValueError: The same.
+        ValueError: As for :func:`supervised_training_step`.
 
     Example:
         >>> model = torch.nn.Linear(2, 1)
@@ -105,16 +105,16 @@ def create_supervised_evaluator(
     amp_mode: Literal["amp"] | None = None,
     model_fn: Callable[[torch.nn.Module, Any], Any] = call_model,
 ) -> Engine:
-    """Return an engine that evaluates a model, with metrics attached by their names.
+    """Return an engine that evaluates a model with metrics.
 
     Args:
-        model: As for :func:`supervised_evaluation_step`, and so are all that are not named here.
-        metrics: By name in ``state.metrics``.
-        device: Where batches go.
+        model: The model; see :func:`supervised_evaluation_step`.
+        metrics: Metrics to attach, by name in ``state.metrics``.
+        device: The device of the batches.
         non_blocking: As for :func:`convert_tensor`.
         prepare_batch: ``prepare_batch(batch, device=, non_blocking=)`` returns ``(x, y)``.
-        model_transform: Makes of what the model returns the prediction.
-        output_transform: ``output_transform(x, y, y_pred)`` returns ``state.output``; by default ``(y_pred, y)``.
+        model_transform: Turns the output of the model into the prediction.
+        output_transform: ``output_transform(x, y, y_pred)`` returns ``state.output``; defaults to ``(y_pred, y)``.
         amp_mode: ``"amp"`` runs the model under ``torch.autocast`` for the device.
         model_fn: ``model_fn(model, x)`` calls the model.
 
@@ -143,18 +143,18 @@ def create_supervised_evaluator(
     for name, metric in (metrics or {}).items():
         if not hasattr(metric, "attach"):
             raise TypeError(
-                f"metrics[{name!r}] is a {type(metric).__name__}, not a metric of glowplug; of one of torchmetrics, "
-                "glowplug-torchmetrics makes one: TorchMetric(metric)"
+                f"metrics[{name!r}] is a {type(metric).__name__}, not a glowplug metric; wrap a metric of torchmetrics with "
+                "TorchMetric(metric) from glowplug-torchmetrics"
             )
         metric.attach(evaluator, name)
     return evaluator
 
 
 class _DeterministicRuns:
-    """Turns torch's deterministic algorithms on for the runs of an engine."""
+    """Enables torch's deterministic algorithms during the runs of an engine."""
 
     def __init__(self) -> None:
-        self._former: tuple[bool, bool, bool] | None = None
+        self._previous: tuple[bool, bool, bool] | None = None
 
     def attach(self, engine: EngineProtocol) -> RemovableEventHandle:
         return RemovableEventHandle.join(
@@ -163,7 +163,7 @@ class _DeterministicRuns:
         )
 
     def switch_on(self) -> None:
-        self._former = (
+        self._previous = (
             torch.are_deterministic_algorithms_enabled(),
             torch.is_deterministic_algorithms_warn_only_enabled(),
             torch.backends.cudnn.benchmark,
@@ -172,7 +172,8 @@ class _DeterministicRuns:
         torch.backends.cudnn.benchmark = False
 
     def restore(self) -> None:
-        if self._former is not None:  # a run can end before its STARTED handlers have all run
-            enabled, warn_only, torch.backends.cudnn.benchmark = self._former
+        # A run can end before all STARTED handlers have run.
+        if self._previous is not None:
+            enabled, warn_only, torch.backends.cudnn.benchmark = self._previous
             torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
-            self._former = None
+            self._previous = None

@@ -45,32 +45,32 @@ def supervised_training_step(
     amp_mode: Literal["amp"] | None = None,
     scaler: torch.amp.GradScaler | None = None,
 ) -> Step:
-    """Return a training step for ``Engine(step)``: forward, backward, and a step of the optimizer.
+    """Return a training step for ``Engine(step)``: forward, backward, optimizer step.
 
     With ``gradient_accumulation_steps=n`` the gradients of n iterations are averaged, and the optimizer steps at every
-    n-th iteration, counted over the whole run: windows cross the border of epochs. A last, incomplete window is not
-    stepped: its gradients stay in the parameters, where a run that is gone on with completes it and a new run clears
-    them. They are no part of a checkpoint, so save at iterations divisible by n to resume exactly.
+    n-th iteration of the run: windows cross epoch boundaries. An incomplete last window is not stepped. Its gradients stay
+    in the parameters: a run that continues completes the window, a new run clears them. Checkpoints do not contain
+    gradients, so save at iterations divisible by n to resume exactly.
 
     Args:
-        model: Set to training mode in each step. It is not moved: do that before making the optimizer.
-        optimizer: Whose step it is.
-        loss_fn: ``loss_fn(y_pred, y)``, a tensor without dimensions.
-        device: Where batches go; ``None`` leaves them where they are.
+        model: The model; each step sets it to training mode. Move it to its device before creating the optimizer.
+        optimizer: The optimizer.
+        loss_fn: The loss: ``loss_fn(y_pred, y)``, a tensor without dimensions.
+        device: The device of the batches; ``None`` leaves them where they are.
         non_blocking: As for :func:`convert_tensor`.
         prepare_batch: ``prepare_batch(batch, device=, non_blocking=)`` returns ``(x, y)``.
-        model_transform: Makes of what the model returns what ``loss_fn`` takes.
-        output_transform: ``output_transform(x, y, y_pred, loss)`` returns ``state.output``. By default that is the loss,
-            as a detached tensor on its device: no step waits for an accelerator.
-        gradient_accumulation_steps: Iterations per step of the optimizer; see above.
+        model_transform: Turns the output of the model into the prediction for ``loss_fn``.
+        output_transform: ``output_transform(x, y, y_pred, loss)`` returns ``state.output``. Defaults to the loss,
+            detached and on its device, so no step waits for an accelerator.
+        gradient_accumulation_steps: Iterations per optimizer step; see above.
         model_fn: ``model_fn(model, x)`` calls the model.
         amp_mode: ``"amp"`` runs model and loss under ``torch.autocast`` for the device.
         scaler: Scales the loss and unscales the gradients; needs ``amp_mode="amp"``.
 
     Raises:
-        ValueError: An unknown ``amp_mode``, or one that the device has not; a ``scaler`` without it; a
-            ``gradient_accumulation_steps`` below 1.
-        TypeError: A ``gradient_accumulation_steps`` that is no integer.
+        ValueError: If ``amp_mode`` is unknown or not supported by the device, a ``scaler`` is given without it, or
+            ``gradient_accumulation_steps`` is below 1.
+        TypeError: If ``gradient_accumulation_steps`` is not an integer.
 
     Example:
         >>> model = torch.nn.Linear(2, 1)
@@ -82,7 +82,7 @@ def supervised_training_step(
     """
     check_count("gradient_accumulation_steps", gradient_accumulation_steps)
     if scaler is not None and amp_mode is None:
-        raise ValueError("a scaler needs amp_mode='amp': without autocast there is nothing to scale for")
+        raise ValueError("scaler needs amp_mode='amp'")
     autocast = _autocast(amp_mode, device, model)
     window = gradient_accumulation_steps
 
@@ -97,7 +97,7 @@ def supervised_training_step(
             loss = loss_fn(y_pred, y)
         share = loss if window == 1 else loss / window
         scaled = share if scaler is None else scaler.scale(share)
-        scaled.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        scaled.backward()  # type: ignore[no-untyped-call]
         if iteration % window == 0:
             if scaler is None:
                 optimizer.step()
@@ -122,21 +122,21 @@ def supervised_evaluation_step(
 ) -> Step:
     """Return an evaluation step for ``Engine(step)``: forward without gradients, in evaluation mode.
 
-    The model stays in evaluation mode; a training step sets it back.
+    The model stays in evaluation mode until a training step sets it back.
 
     Args:
-        model: As for :func:`supervised_training_step`, and so are the others.
-        device: Where batches go.
+        model: The model; each step sets it to evaluation mode.
+        device: The device of the batches.
         non_blocking: As for :func:`convert_tensor`.
         prepare_batch: ``prepare_batch(batch, device=, non_blocking=)`` returns ``(x, y)``.
-        model_transform: Makes of what the model returns the prediction.
-        output_transform: ``output_transform(x, y, y_pred)`` returns ``state.output``; by default ``(y_pred, y)``, which is
-            what metrics take.
+        model_transform: Turns the output of the model into the prediction.
+        output_transform: ``output_transform(x, y, y_pred)`` returns ``state.output``; defaults to ``(y_pred, y)``, as
+            metrics take it.
         model_fn: ``model_fn(model, x)`` calls the model.
         amp_mode: ``"amp"`` runs the model under ``torch.autocast`` for the device.
 
     Raises:
-        ValueError: An unknown ``amp_mode``, or one that the device has not.
+        ValueError: If ``amp_mode`` is unknown or not supported by the device.
 
     Example:
         >>> from glowplug import Engine
@@ -159,20 +159,20 @@ def supervised_evaluation_step(
 
 
 def check_integer(name: str, value: object) -> None:
-    """Refuse what is no integer."""
+    """Raise unless the value is an integer."""
     if not isinstance(value, Integral):
         raise TypeError(f"{name} must be an integer, got {value!r}")
 
 
 def check_count(name: str, value: int) -> None:
-    """Refuse what is no number of things to do at a time."""
+    """Raise unless the value is an integer of at least 1."""
     check_integer(name, value)
     if value < 1:
         raise ValueError(f"{name} must be at least 1, got {value!r}")
 
 
 def device_in_use(device: Device, model: torch.nn.Module) -> torch.device:
-    """The device of the batches; without one, that of the model, which they must be on."""
+    """Return the device of the batches; if it is not given, the device of the model."""
     if device is not None:
         return torch.device(device)
     parameter = next(model.parameters(), None)
@@ -182,17 +182,16 @@ def device_in_use(device: Device, model: torch.nn.Module) -> torch.device:
 def _autocast(
     amp_mode: str | None, device: Device, model: torch.nn.Module
 ) -> Callable[[], AbstractContextManager[Any]]:
-    """Return what makes the context for one step."""
+    """Return a factory of the context of one step."""
     if amp_mode is None:
         return nullcontext
     if amp_mode != "amp":
         raise ValueError(
-            f"amp_mode must be 'amp' (torch.autocast) or None, got {amp_mode!r}; for another kind of mixed precision, "
-            "write the step yourself: Engine(step)"
+            f"amp_mode must be 'amp' (torch.autocast) or None, got {amp_mode!r}; write your own step for other modes"
         )
     kind = device_in_use(device, model).type
     if kind in {"mps", "xla"} or not torch.amp.is_autocast_available(kind):
         raise ValueError(
-            f"amp_mode='amp' does not go with the device type {kind!r}; leave it out, or use torch.autocast in model_fn="
+            f"amp_mode='amp' does not support the device type {kind!r}; omit it, or use torch.autocast in model_fn"
         )
     return lambda: torch.autocast(kind)
