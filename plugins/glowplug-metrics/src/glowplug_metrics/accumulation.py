@@ -1,4 +1,4 @@
-"""VariableAccumulation, Average and GeometricAverage: numbers and tensors, gathered up over the examples."""
+"""Accumulations of numbers and tensors over examples."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def add_logarithms(total: torch.Tensor, output: torch.Tensor | float) -> torch.T
 
 
 class VariableAccumulation(Metric):
-    """Accumulates outputs with any operation, and counts the examples.
+    """Accumulate outputs with any operation and count the examples.
 
     A number, or a tensor of less than two dimensions, is one example; a tensor with more is a batch of as many as its first
     dimension says.
@@ -45,7 +45,7 @@ class VariableAccumulation(Metric):
     Args:
         op: ``op(accumulator, output)`` returns the new accumulator. It starts as 0.0 (a tensor); outputs that are tensors
             come in 64 bits (32 on MPS).
-        output_transform: Makes a number or a tensor of the engine's output.
+        output_transform: Turns the engine's output into a number or tensor.
         device: Where the accumulator starts; it follows the outputs to their device.
         skip_unrolling: See ``glowplug.Metric``.
 
@@ -113,7 +113,7 @@ class Average(VariableAccumulation):
     """The mean of a number or tensor over the examples.
 
     Args:
-        output_transform: Makes a number or a tensor of the engine's output. A tensor with two or more dimensions is a batch,
+        output_transform: Turns the engine's output into a number or tensor. A tensor with two or more dimensions is a batch,
             whose first dimension is averaged over.
         device: Where the sum starts; it follows the outputs to their device.
         skip_unrolling: See ``glowplug.Metric``.
@@ -148,7 +148,7 @@ class GeometricAverage(VariableAccumulation):
     """The geometric mean of a positive number or tensor over the examples: the n-th root of their product.
 
     Args:
-        output_transform: Makes a number or a tensor of the engine's output. A tensor with two or more dimensions is a batch,
+        output_transform: Turns the engine's output into a number or tensor. A tensor with two or more dimensions is a batch,
             whose first dimension is averaged over. A value of 0 makes the mean 0, a negative one NaN.
         device: Where the sum of logarithms starts; it follows the outputs to their device.
         skip_unrolling: See ``glowplug.Metric``.

@@ -56,7 +56,7 @@ class ClassificationReport(MetricsLambda):
         beta: How many times as much recall counts in the F-score; above 0.
         output_dict: Whether the value is a dict, ``{"cat": {"precision": ..., "recall": ..., "f1-score": ...}, ...,
             "macro avg": {...}}``, rather than the same as JSON text.
-        output_transform: Makes ``(y_pred, y)`` of the engine's output, as for
+        output_transform: Turns the engine's output into ``(y_pred, y)``, as for
             :class:`~glowplug_metrics.precision.Precision`.
         device: See ``glowplug.Metric``.
         is_multilabel: Whether each example has C labels.

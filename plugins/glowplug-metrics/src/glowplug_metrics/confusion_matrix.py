@@ -41,13 +41,13 @@ class ConfusionMatrix(ClassificationMetric):
             ``output_transform=lambda out: (torch.nn.functional.one_hot(out[0], 2), out[1])``.
         average: ``None``: counts. ``"samples"``: divided by the number of examples (N over all batches). ``"recall"``: each
             row divided by its sum. ``"precision"``: each column divided by its sum.
-        output_transform: Makes ``(y_pred, y)`` of the engine's output.
-        device: See ``glowplug.Metric``. The counts stay on the device of the data, and no update waits for it.
+        output_transform: Turns the engine's output into ``(y_pred, y)``.
+        device: See ``glowplug.Metric``. The counts stay on the device of the data, so no update waits for it.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
         TypeError: At an update: not tensors.
-        ValueError: Less than 2 classes, or another ``average``; at an update: shapes that do not go together.
+        ValueError: Less than 2 classes, or another ``average``; at an update: mismatched shapes.
 
     Example:
         >>> cm = ConfusionMatrix(num_classes=2)
@@ -79,7 +79,7 @@ class ConfusionMatrix(ClassificationMetric):
         super().__init__(output_transform, device, skip_unrolling)
 
     def reset(self) -> None:
-        """Forget all data."""
+        """Discard all data."""
         shape = (self.num_classes, self.num_classes)
         self.confusion_matrix = torch.zeros(shape, dtype=torch.int64, device=self._device)
         self._num_examples = 0
@@ -88,7 +88,7 @@ class ConfusionMatrix(ClassificationMetric):
         """Count one batch.
 
         Args:
-            batch: Which other metrics may take too.
+            batch: The batch, which other metrics may share.
         """
         if batch.task != ("multiclass", self.num_classes):
             classes, shape = self.num_classes, tuple(batch.y_pred.shape)
@@ -127,7 +127,7 @@ class ConfusionMatrix(ClassificationMetric):
             average: ``"recall"``: each row is divided by its sum. ``"precision"``: each column. Empty ones stay 0.
 
         Raises:
-            ValueError: Another ``average``.
+            ValueError: If ``average`` is unknown.
 
         Example:
             >>> ConfusionMatrix.normalize(torch.tensor([[3, 1], [0, 0]]), "recall")
@@ -260,7 +260,7 @@ def DiceCoefficient(cm: ConfusionMatrix, ignore_index: int | None = None) -> Met
 
 
 def cmAccuracy(cm: ConfusionMatrix) -> MetricsLambda:  # noqa: N802 - its name in ignite
-    """Return a metric: the share of right predictions.
+    """Return a metric: the fraction of correct predictions.
 
     Args:
         cm: See :func:`IoU`.

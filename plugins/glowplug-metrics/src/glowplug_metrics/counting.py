@@ -1,4 +1,4 @@
-"""The counts that the metrics of classification are made of: pure functions of tensors, none of which waits for an accelerator."""
+"""Counts for classification metrics: pure tensor functions without synchronization."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 RIGHT, PREDICTED, ACTUAL = range(3)
-"""The rows of counts: how often each class was predicted rightly, how often predicted, and how often it is there."""
+"""The rows of counts: how often each class was predicted correctly, how often predicted, and how often it is there."""
 
 
 class Labels(NamedTuple):
@@ -86,7 +86,7 @@ def histogram(values: torch.Tensor, weight: torch.Tensor | None, size: int) -> t
         >>> histogram(torch.tensor([0, 2, 2]), None, size=4)
         tensor([1, 0, 2, 0])
     """
-    if weight is None:  # the fastest, which would wait for an accelerator
+    if weight is None:  # fastest on the CPU
         return torch.bincount(values, minlength=size)
     return weight.new_zeros(size).index_add_(0, values, weight)
 
@@ -129,7 +129,7 @@ def add_confusions(matrix: torch.Tensor, labels: Labels) -> torch.Tensor:
 
 
 def class_counts(labels: Labels, classes: int) -> torch.Tensor:
-    """Count for each class how often it was predicted rightly, how often predicted, and how often there.
+    """Count for each class how often it was predicted correctly, how often predicted, and how often present.
 
     Returns:
         Counts of shape (3, C), int64.
@@ -159,7 +159,7 @@ def matrix_counts(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def binary_counts(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Count how often class 1 was predicted rightly, how often predicted, and how often there.
+    """Count how often class 1 was predicted correctly, how often predicted, and how often present.
 
     Args:
         y_pred: Values 0 and 1.
@@ -178,7 +178,7 @@ def binary_counts(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 def label_counts(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Count for each label how often it was predicted rightly, how often predicted, and how often there.
+    """Count for each label how often it was predicted correctly, how often predicted, and how often present.
 
     Args:
         y_pred: Values 0 and 1 of shape (N, C, ...).
@@ -238,7 +238,7 @@ def num_not_binary(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor | int:
 
 
 def _are_classes(target: torch.Tensor, classes: int) -> bool:
-    """Whether all are, of a tensor that can be looked at."""
+    """Return whether all targets of a CPU tensor are classes."""
     if not target.numel():
         return True
     low, high = torch.aminmax(target)

@@ -46,7 +46,7 @@ class ROC_AUC(_Curve):  # noqa: N801 - ignite's name
     the mean over C labels. All scores of the epoch are kept; see :class:`EpochMetric`.
 
     Args:
-        output_transform: Makes ``(y_pred, y)`` of the engine's output, for example probabilities of logits.
+        output_transform: Turns the engine's output into ``(y_pred, y)``, for example probabilities of logits.
         check_compute_fn: Try it on the first batch, and warn if it fails there.
         device: Where the outputs are kept.
         skip_unrolling: See ``glowplug.Metric``.

@@ -32,7 +32,7 @@ class EpochMetric(Metric):
 
     Args:
         compute_fn: ``compute_fn(y_pred, y)`` returns the value: anything that can be pickled.
-        output_transform: Makes ``(y_pred, y)`` of the engine's output: tensors of shape (N, C) or (N,); (N, 1) counts as
+        output_transform: Turns the engine's output into ``(y_pred, y)``: tensors of shape (N, C) or (N,); (N, 1) counts as
             (N,). Their types, and C, stay the same.
         check_compute_fn: Try ``compute_fn`` on the first batch, and warn if it fails there.
         device: Where the outputs are kept.
@@ -72,7 +72,7 @@ class EpochMetric(Metric):
 
     @reinit__is_reduced
     def reset(self) -> None:
-        """Forget all data."""
+        """Discard all data."""
         self._predictions: list[torch.Tensor] = []
         self._targets: list[torch.Tensor] = []
         self._result: Any = None

@@ -56,7 +56,7 @@ class Fbeta(MetricsLambda):
         precision: A Precision with ``average=False`` (or ``None``, which for binary data means both classes), to be used
             with its own ``output_transform``; one is made by default.
         recall: A Recall, the same way.
-        output_transform: Makes ``(y_pred, y)`` of the engine's output, for those that are made here.
+        output_transform: Turns the engine's output into ``(y_pred, y)``, for those that are made here.
         device: See ``glowplug.Metric``, for those that are made here.
 
     Raises:

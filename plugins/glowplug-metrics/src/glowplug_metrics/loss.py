@@ -22,7 +22,7 @@ class Loss(Metric):
 
     Args:
         loss_fn: ``loss_fn(y_pred, y, **criterion_kwargs)`` returns the mean over the batch, a tensor without dimensions.
-        output_transform: Makes the above of the engine's output.
+        output_transform: Turns the engine's output into these arguments.
         batch_size: ``batch_size(y)`` returns how many examples a batch has.
         device: See ``glowplug.Metric``. The sum stays on the device of the loss, and no update waits for it.
         skip_unrolling: See ``glowplug.Metric``.
@@ -58,7 +58,7 @@ class Loss(Metric):
         super().__init__(output_transform, device, skip_unrolling)
 
     def reset(self) -> None:
-        """Forget all data."""
+        """Discard all data."""
         self._sum: torch.Tensor | float = 0.0
         self._num_examples = 0
 

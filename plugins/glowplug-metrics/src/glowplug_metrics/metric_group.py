@@ -14,7 +14,7 @@ __all__ = ["MetricGroup"]
 
 
 class MetricGroup(Metric):
-    """Several metrics as one, which prepares the engine's output once for all of them.
+    """Several metrics that share the preparation of the engine's output.
 
     Attached, it publishes the value of each metric under that metric's name, and a dictionary of all under its own.
 
@@ -26,7 +26,7 @@ class MetricGroup(Metric):
         skip_unrolling: See ``glowplug.Metric``; it is the group that takes lists of samples apart, not its metrics.
 
     Raises:
-        TypeError: If ``metrics`` is no mapping of names to metrics.
+        TypeError: If ``metrics`` is not a mapping of names to metrics.
         ValueError: At ``attach``: one of the metrics is in use by itself or in another group.
 
     Example:

@@ -43,14 +43,14 @@ class MultiLabelConfusionMatrix(TaskMetric):
 
     Args:
         num_classes: C, at least 2.
-        output_transform: Makes ``(y_pred, y)`` of the engine's output. Probabilities are made binary here.
-        device: See ``glowplug.Metric``. The counts stay on the device of the data, and no update waits for it.
+        output_transform: Turns the engine's output into ``(y_pred, y)``, for example with probabilities rounded to 0 and 1.
+        device: See ``glowplug.Metric``. The counts stay on the device of the data, so no update waits for it.
         normalized: Whether the four values of each label are shares of its examples.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
         TypeError: At an update: not tensors.
-        ValueError: Less than 2 classes; at an update: shapes that do not go together, or values other than 0 and 1 (of data
+        ValueError: Less than 2 classes; at an update: mismatched shapes, or values other than 0 and 1 (of data
             on an accelerator at ``compute``).
 
     Example:
@@ -81,7 +81,7 @@ class MultiLabelConfusionMatrix(TaskMetric):
         super().__init__(output_transform, is_multilabel=True, device=device, skip_unrolling=skip_unrolling)
 
     def reset(self) -> None:
-        """Forget all data."""
+        """Discard all data."""
         super().reset()
         self._kind, self._num_classes = "multilabel", self.num_classes
         self._counts = torch.zeros((3, self.num_classes), dtype=torch.int64, device=self._device)
@@ -90,7 +90,7 @@ class MultiLabelConfusionMatrix(TaskMetric):
         """Count one batch.
 
         Args:
-            batch: Which other metrics may take too.
+            batch: The batch, which other metrics may share.
         """
         self._kind_of(batch)
         self._num_invalid += batch.num_not_binary

@@ -26,7 +26,7 @@ def difference(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         A tensor of the shape of ``y_pred``, without a graph.
 
     Raises:
-        ValueError: Shapes that do not go together.
+        ValueError: If the shapes do not match.
 
     Example:
         >>> difference(torch.tensor([[1.0], [5.0]]), torch.tensor([2.0, 2.0]))
@@ -53,7 +53,7 @@ class _MeanError(Metric):
     _state_dict_all_req_keys = ("_sum", "_num_examples")
 
     def reset(self) -> None:
-        """Forget all data."""
+        """Discard all data."""
         self._sum: torch.Tensor | float = 0.0
         self._num_examples = 0
 
@@ -100,7 +100,7 @@ class MeanAbsoluteError(_MeanError):
 
     Raises:
         TypeError: At an update: not tensors.
-        ValueError: At an update: shapes that do not go together.
+        ValueError: At an update: mismatched shapes.
 
     Example:
         >>> error = MeanAbsoluteError()

@@ -54,13 +54,13 @@ class RunningAverage(Metric):
     Args:
         src: The metric, which is updated at each iteration, averaged and reset. It belongs to this average alone.
         alpha: Above 0, and at most 1: how much of the former average stays.
-        output_transform: Without ``src``: makes a number or a tensor of the engine's output.
+        output_transform: Without ``src``: turns the engine's output into a number or tensor.
         epoch_bound: Deprecated: whether each epoch starts anew where :meth:`attach` is given no usage.
         device: Without ``src``: see ``glowplug.Metric``. Tensors stay where they are.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        TypeError: If ``src`` is no metric; at an update: an output that is neither a number nor a tensor.
+        TypeError: If ``src`` is not a metric; at an update: an output that is neither a number nor a tensor.
         ValueError: If ``alpha`` is out of range; both or none of ``src`` and ``output_transform``; a device with ``src``.
 
     Example:
@@ -102,7 +102,7 @@ class RunningAverage(Metric):
         )
 
     def reset(self) -> None:
-        """Forget the average, and the data of the metric."""
+        """Discard the average and the data of the source."""
         self._average: Value | None = None
         if self.src is not None:
             self.src.reset()
@@ -132,13 +132,13 @@ class RunningAverage(Metric):
         return all_reduce(self._average) / world_size()
 
     def usage_or_default(self, usage: str | MetricUsage | None) -> MetricUsage:
-        """Return the usage that an argument stands for."""
+        """Return the usage for an argument."""
         if usage is None and self.epoch_bound:
             return SingleEpochRunningBatchWise()
         return super().usage_or_default(usage)
 
     def iteration_completed(self, engine: EngineProtocol) -> None:
-        """Move the average by the engine's output, or by the metric, which has just been updated with it."""
+        """Move the average by the engine's output, or by the updated source."""
         if self.src is None:
             super().iteration_completed(engine)
         else:
@@ -146,7 +146,7 @@ class RunningAverage(Metric):
                 self._take_from_source()
 
     def feed(self, engine: EngineProtocol, usage: str | MetricUsage | None = None) -> RemovableEventHandle:
-        """Let an engine update the average, and the metric before it; see ``glowplug.Metric.feed``."""
+        """Update the average, and its source before it; see ``glowplug.Metric.feed``."""
         usage = self.usage_or_default(usage)
         if self.src is None:
             return super().feed(engine, usage)
@@ -156,7 +156,7 @@ class RunningAverage(Metric):
             return RemovableEventHandle(fed.pop_all().close)
 
     def publishable(self, value: Any) -> Any:
-        """Return a tensor of an accelerator as it is: a number would wait for the accelerator at each iteration."""
+        """Return an accelerator tensor unchanged, so no iteration waits for it."""
         if isinstance(value, torch.Tensor) and not value.is_cpu:
             return value
         return super().publishable(value)
@@ -166,7 +166,8 @@ class RunningAverage(Metric):
             return
         try:
             value = self.src.compute()
-        except NotComputableError:  # an epoch without data has no value, and moves nothing
+        except NotComputableError:
+            # An epoch without data has no value.
             return
         self.src.reset()
         self._take(value)
@@ -180,7 +181,7 @@ class RunningAverage(Metric):
 
 
 class _SourceOfAverage(MetricUsage):
-    """How a running average uses its metric: nobody else can, since the average resets it."""
+    """Exclusive usage of the source of a running average, which resets it."""
 
     def __init__(self, usage: MetricUsage, average: RunningAverage) -> None:
         self._average = average

@@ -34,7 +34,7 @@ class TaskMetric(ClassificationMetric):
     """A metric of binary, multiclass or multilabel data, of which the first batch decides.
 
     Args:
-        output_transform: Makes ``(y_pred, y)`` of the engine's output.
+        output_transform: Turns the engine's output into ``(y_pred, y)``.
         is_multilabel: Whether each example has C labels.
         device: See ``glowplug.Metric``.
         skip_unrolling: See ``glowplug.Metric``.
@@ -56,7 +56,7 @@ class TaskMetric(ClassificationMetric):
         super().__init__(output_transform, device, skip_unrolling)
 
     def reset(self) -> None:
-        """Forget all data, and its kind."""
+        """Discard all data and its kind."""
         self._kind: str | None = None
         self._num_classes = 0
         self._num_examples = 0
@@ -90,7 +90,7 @@ class TaskMetric(ClassificationMetric):
         """Return the kind of a batch, which is that of all batches.
 
         Raises:
-            ValueError: Shapes that do not go together, or another number of classes than before.
+            ValueError: Shapes that do not go together, or a changed number of classes.
             RuntimeError: Another kind than before.
         """
         kind, classes = batch.multilabel_task if self._is_multilabel else batch.task
@@ -134,7 +134,7 @@ class TaskMetric(ClassificationMetric):
         if self._kind == "multiclass":
             raise ValueError(
                 f"targets must be classes from 0 to {self._num_classes - 1}, but {count} targets since the last reset are "
-                "not; take out those that do not count with output_transform"
+                "not; remove ignored targets with output_transform"
             )
         raise ValueError(
             f"binary and multilabel values must be 0 or 1, but {count} values since the last reset are not; make them so "

@@ -49,12 +49,12 @@ class TopKCategoricalAccuracy(ClassificationMetric):
 
     Args:
         k: How many; at least 1.
-        output_transform: Makes ``(y_pred, y)`` of the engine's output: scores (N, C, ...) and classes (N, ...).
+        output_transform: Turns the engine's output into ``(y_pred, y)``: scores (N, C, ...) and classes (N, ...).
         device: See ``glowplug.Metric``. The count stays on the device of the data, and no update waits for it.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        ValueError: If ``k`` is below 1; at an update: shapes that do not go together, or less than k classes.
+        ValueError: If ``k`` is below 1; at an update: mismatched shapes, or less than k classes.
         TypeError: At an update: not tensors.
 
     Example:
@@ -79,7 +79,7 @@ class TopKCategoricalAccuracy(ClassificationMetric):
         super().__init__(output_transform, device, skip_unrolling)
 
     def reset(self) -> None:
-        """Forget all data."""
+        """Discard all data."""
         self._num_correct: torch.Tensor | int = 0
         self._num_examples = 0
 
@@ -87,7 +87,7 @@ class TopKCategoricalAccuracy(ClassificationMetric):
         """Count one batch.
 
         Args:
-            batch: Which other metrics may take too.
+            batch: The batch, which other metrics may share.
         """
         found = among_top_k(batch.y_pred, batch.y, self._k)
         self._num_correct += summand(found.count_nonzero())

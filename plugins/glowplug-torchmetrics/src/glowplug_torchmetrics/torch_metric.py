@@ -1,4 +1,4 @@
-"""TorchMetric: a metric of torchmetrics as a metric of glowplug."""
+"""Adapter for metrics of torchmetrics."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ["TorchMetric"]
 
 
 class TorchMetric(Metric):
-    """Any ``torchmetrics.Metric`` or ``MetricCollection``, as a metric of glowplug.
+    """Adapt a ``torchmetrics.Metric`` or ``MetricCollection`` to glowplug.
 
-    It is attached, saved, resumed and combined as all metrics of glowplug are: ``TorchMetric(a) / Average()``,
+    Attach, save, resume and combine it like any other metric: ``TorchMetric(a) / Average()``,
     ``TorchMetric(collection)["f1"]``. The value of a collection is a mapping, published as ``metrics_result_mode`` says.
 
     Over several processes torchmetrics itself brings the states together, once, when the value is computed; it does so with
@@ -31,9 +31,9 @@ class TorchMetric(Metric):
     argument. Of a mapping with the keys ``y_pred`` and ``y`` these two are taken; any other gives the arguments by name.
 
     Args:
-        metric: The metric. It belongs to this object alone, and is reset.
-        output_transform: Makes the above of the engine's output.
-        device: Where the metric's states are; by default they follow the data to its device.
+        metric: The metric; it belongs to this object and is reset.
+        output_transform: Turns the engine's output into these arguments.
+        device: The device of the states; by default they follow the data.
         skip_unrolling: See ``glowplug.Metric``.
         metrics_result_mode: See ``glowplug.Metric``.
 
@@ -81,7 +81,7 @@ class TorchMetric(Metric):
         self._keeps_examples = any(isinstance(value, list) for value in values)
 
     def reset(self) -> None:
-        """Forget all data."""
+        """Discard all data."""
         self.num_updates = 0
         self.metric.reset()
 
@@ -152,7 +152,7 @@ class TorchMetric(Metric):
         return {name: module for name, module in modules if isinstance(module, torchmetrics.Metric)}
 
     def _follow(self, output: Any) -> None:
-        """Take the metric to the device of the data."""
+        """Move the metric to the device of the data."""
         device = next((tensor.device for tensor in _tensors(output)), self._device)
         if self._follows_data and device != self._device:
             self.metric.to(device)
