@@ -73,30 +73,30 @@ def seen(output, **kwargs):
     return engine.run([0]).metrics["seen"]
 
 
-def test_M_001_constructor_resets_and_is_abstract():
-    """A new metric is ready for use, and a class without its three methods cannot be made."""
+def test_constructor_resets_and_is_abstract():
+    """A new metric is ready for use, and a class without its three methods cannot be made (M-001)."""
     assert Total().total is None
     with pytest.raises(TypeError, match="abstract"):
         Metric()
 
 
-def test_M_001_arguments_are_checked():
-    """Wrong arguments are named in the error."""
+def test_arguments_are_checked():
+    """Wrong arguments are named in the error (M-001)."""
     with pytest.raises(ValueError, match="'flatten', 'named' or 'both', got 'nested'"):
         Total(metrics_result_mode="nested")
     with pytest.raises(TypeError, match="got 3"):
         Total(output_transform=3)
 
 
-def test_M_001_accumulators_are_wide_where_the_device_allows():
-    """Sums have 64 bits, and 32 on MPS, which has no more."""
+def test_accumulators_are_wide_where_the_device_allows():
+    """Sums have 64 bits, and 32 on MPS, which has no more (M-001)."""
     assert Total()._double_dtype is torch.float64
     assert Total(device="mps")._double_dtype is torch.float32
     assert Total(device="meta").device == torch.device("meta")
 
 
-def test_M_002_handlers_are_public_methods():
-    """started, iteration_completed and completed do the work, with any engine."""
+def test_handlers_are_public_methods():
+    """started, iteration_completed and completed do the work, with any engine (M-002)."""
     fake, total = FakeEngine(), Total(output_transform=lambda output: 2 * output)
     fake.state.output = 5
     total.iteration_completed(fake)
@@ -106,8 +106,8 @@ def test_M_002_handlers_are_public_methods():
     assert total.total is None
 
 
-def test_M_002_updates_run_without_gradients():
-    """Outputs that need gradients build no graph in the metric."""
+def test_updates_run_without_gradients():
+    """Outputs that need gradients build no graph in the metric (M-002)."""
     weight = torch.ones(2, requires_grad=True)
     engine = Engine(lambda engine, batch: weight)
     engine.run([1])
@@ -139,8 +139,8 @@ def test_metrics_come_before_handlers_attached_earlier():
     assert Total.phase is Phase.METRICS
 
 
-def test_M_003_detach_and_is_attached_go_by_usage():
-    """The usage given to attach is the one that finds the metric again."""
+def test_detach_and_is_attached_go_by_usage():
+    """The usage given to attach is the one that finds the metric again (M-003)."""
     engine, total = identity_engine(), Total()
     total.attach(engine, "total", BatchWise())
     assert not total.is_attached(engine)
@@ -152,8 +152,8 @@ def test_M_003_detach_and_is_attached_go_by_usage():
     assert engine.run([1]).metrics == {}
 
 
-def test_M_003_filters_tell_usages_apart():
-    """BatchFiltered(every=2) is found by an equal one, not by one with another filter."""
+def test_filters_tell_usages_apart():
+    """BatchFiltered(every=2) is found by an equal one, not by one with another filter (M-003)."""
     engine, total = identity_engine(), Total()
     total.attach(engine, "total", BatchFiltered(every=2))
     assert total.is_attached(engine, BatchFiltered(every=2))
@@ -161,8 +161,8 @@ def test_M_003_filters_tell_usages_apart():
     assert not total.is_attached(identity_engine(), BatchFiltered(every=2))
 
 
-def test_M_004_two_names_share_the_updates():
-    """Under two names each output counts once, and both names get the value."""
+def test_two_names_share_the_updates():
+    """Under two names each output counts once, and both names get the value (M-004)."""
     engine, total = identity_engine(), Total()
     first = total.attach(engine, "first")
     total.attach(engine, "second")
@@ -175,8 +175,8 @@ def test_M_004_two_names_share_the_updates():
     assert not engine.has_event_handler(total.iteration_completed)
 
 
-def test_M_004_values_stay_after_detach():
-    """What was published before detach() is kept."""
+def test_values_stay_after_detach():
+    """What was published before detach() is kept (M-004)."""
     engine, total = identity_engine(), Total()
     total.attach(engine, "total")
     engine.run([1, 2])
@@ -184,8 +184,8 @@ def test_M_004_values_stay_after_detach():
     assert engine.state.metrics == {"total": 3}
 
 
-def test_M_005_one_object_has_one_usage():
-    """A second usage, whose resets would destroy the first one's value, is refused with what to do."""
+def test_one_object_has_one_usage():
+    """A second usage, whose resets would destroy the first one's value, is refused with what to do (M-005)."""
     engine, total = identity_engine(), Total()
     total.attach(engine, "total")
     with pytest.raises(ValueError, match=r"Total is in use as EpochWise\(\).*BatchWise\(\).*copy.deepcopy"):
@@ -199,8 +199,8 @@ def test_M_005_one_object_has_one_usage():
     total.attach(engine, "again", BatchWise())
 
 
-def test_M_005_a_usage_may_serve_several_engines():
-    """One object at two engines is fine with one usage: the engines run one after the other."""
+def test_a_usage_may_serve_several_engines():
+    """One object at two engines is fine with one usage: the engines run one after the other (M-005)."""
     total = Total()
     engines = [identity_engine(), identity_engine()]
     for engine in engines:
@@ -208,8 +208,8 @@ def test_M_005_a_usage_may_serve_several_engines():
     assert [engine.run([1, number]).metrics["total"] for number, engine in enumerate(engines)] == [1, 2]
 
 
-def test_M_006_values_appear_at_completed_only():
-    """During an epoch the value of the last one is there."""
+def test_values_appear_at_completed_only():
+    """During an epoch the value of the last one is there (M-006)."""
     engine, values = identity_engine(), []
     Total().attach(engine, "total")
     engine.add_event_handler(
@@ -222,8 +222,8 @@ def test_M_006_values_appear_at_completed_only():
 @pytest.mark.parametrize(
     ("value", "expected"), [(torch.tensor(3), 3), (torch.tensor(0.5), 0.5), ("text", "text"), (7, 7)]
 )
-def test_M_007_scalars_become_numbers(value, expected):
-    """A tensor without dimensions is published as a Python number."""
+def test_scalars_become_numbers(value, expected):
+    """A tensor without dimensions is published as a Python number (M-007)."""
     engine = identity_engine()
     Constant(value).attach(engine, "value")
     published = engine.run([0]).metrics["value"]
@@ -231,16 +231,16 @@ def test_M_007_scalars_become_numbers(value, expected):
     assert not isinstance(published, torch.Tensor)
 
 
-def test_M_007_tensors_stay_tensors():
-    """A tensor with dimensions comes as it is, on the CPU."""
+def test_tensors_stay_tensors():
+    """A tensor with dimensions comes as it is, on the CPU (M-007)."""
     engine = identity_engine()
     Constant(torch.arange(3)).attach(engine, "value")
     assert engine.run([0]).metrics["value"].tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize(("mode", "names"), [("flatten", "ab"), ("named", "m"), ("both", "abm")])
-def test_M_007_mappings_by_mode(mode, names):
-    """metrics_result_mode says whether the keys, the name or both are published; values in it stay as they are."""
+def test_mappings_by_mode(mode, names):
+    """metrics_result_mode says whether the keys, the name or both are published; values in it stay as they are (M-007)."""
     engine, value = identity_engine(), {"a": 1, "b": torch.tensor(2)}
     Constant(value, metrics_result_mode=mode).attach(engine, "m")
     metrics = engine.run([0]).metrics
@@ -252,28 +252,28 @@ def test_M_007_mappings_by_mode(mode, names):
 
 
 @pytest.mark.parametrize("mode", ["named", "both"])
-def test_M_007_name_among_the_keys(mode):
-    """A metric named like one of its value's keys is refused, since one would hide the other."""
+def test_name_among_the_keys(mode):
+    """A metric named like one of its value's keys is refused, since one would hide the other (M-007)."""
     engine = identity_engine()
     Constant({"m": 1}, metrics_result_mode=mode).attach(engine, "m")
     with pytest.raises(ValueError, match="attached as 'm', which is also a key"):
         engine.run([0])
 
 
-def test_M_007_name_among_the_keys_is_fine_when_flat():
-    """With 'flatten' the name is not used at all."""
+def test_name_among_the_keys_is_fine_when_flat():
+    """With 'flatten' the name is not used at all (M-007)."""
     engine = identity_engine()
     Constant({"m": 1}, metrics_result_mode="flatten").attach(engine, "m")
     assert engine.run([0]).metrics == {"m": 1}
 
 
-def test_M_008_mappings_are_reduced_to_the_required_keys():
-    """update() gets a tuple of y_pred and y, whatever else the output has, in whatever order."""
+def test_mappings_are_reduced_to_the_required_keys():
+    """update() gets a tuple of y_pred and y, whatever else the output has, in whatever order (M-008)."""
     assert seen({"y": 2, "loss": 3, "y_pred": 1}) == [(1, 2)]
 
 
-def test_M_008_missing_keys():
-    """A missing key is named, and what to do."""
+def test_missing_keys():
+    """A missing key is named, and what to do (M-008)."""
     with pytest.raises(
         ValueError,
         match=r"needs the keys y_pred, y .* has \['y', 'loss'\]: y_pred is missing.*output_transform",
@@ -281,8 +281,8 @@ def test_M_008_missing_keys():
         seen({"y": 2, "loss": 3})
 
 
-def test_M_008_metrics_without_required_keys_take_no_mappings():
-    """required_output_keys = None refuses mappings, and an output_transform helps."""
+def test_metrics_without_required_keys_take_no_mappings():
+    """required_output_keys = None refuses mappings, and an output_transform helps (M-008)."""
     engine = Engine(lambda engine, batch: {"loss": batch})
     with (
         Total().attach(engine, "total"),
@@ -293,22 +293,22 @@ def test_M_008_metrics_without_required_keys_take_no_mappings():
     assert engine.run([1, 2]).metrics == {"total": 3}
 
 
-def test_M_009_lists_are_taken_sample_by_sample():
-    """Two lists of equal length are updates with batches of one."""
+def test_lists_are_taken_sample_by_sample():
+    """Two lists of equal length are updates with batches of one (M-009)."""
     first, second = torch.ones(2), torch.ones(3)
     pairs = seen(([first, second], [torch.tensor(1), 2]))
     assert [(x.shape, y.tolist()) for x, y in pairs] == [((1, 2), [1]), ((1, 3), [2])]
     assert [(x.tolist(), y.tolist()) for x, y in seen({"y_pred": (1.5,), "y": [4]})] == [([1.5], [4])]
 
 
-def test_M_009_empty_lists_are_no_update():
-    """([], []) is a batch without samples."""
+def test_empty_lists_are_no_update():
+    """([], []) is a batch without samples (M-009)."""
     assert seen(([], [])) == []
 
 
 @pytest.mark.parametrize("output", [([1, 2], [3]), ([1], [2], [3]), ([torch.ones(1)],), ()])
-def test_M_009_lists_that_do_not_pair_up(output):
-    """Lists of other numbers or lengths are refused with what to do."""
+def test_lists_that_do_not_pair_up(output):
+    """Lists of other numbers or lengths are refused with what to do (M-009)."""
     with pytest.raises(ValueError, match=r"two lists of equal length.*skip_unrolling=True"):
         seen(output)
 
@@ -316,18 +316,18 @@ def test_M_009_lists_that_do_not_pair_up(output):
 @pytest.mark.parametrize(
     "output", [(1, 2), "text", ("ab", "c"), ([1, "a"], [2, 3]), ([[1]], [[2]]), torch.ones(2, 2)]
 )
-def test_M_009_other_outputs_are_passed_on(output):
-    """Only lists of lists of tensors or numbers are taken apart."""
+def test_other_outputs_are_passed_on(output):
+    """Only lists of lists of tensors or numbers are taken apart (M-009)."""
     assert seen(output)[0] is output
 
 
-def test_M_009_skip_unrolling():
-    """skip_unrolling=True gives lists to update() as they are."""
+def test_skip_unrolling():
+    """skip_unrolling=True gives lists to update() as they are (M-009)."""
     assert seen(([1, 2], [3]), skip_unrolling=True) == [([1, 2], [3])]
 
 
-def test_M_010_an_epoch_without_data_has_no_value():
-    """The run goes on, the name is missing rather than stale, and one warning names the metric and the reason."""
+def test_an_epoch_without_data_has_no_value():
+    """The run goes on, the name is missing rather than stale, and one warning names the metric and the reason (M-010)."""
     engine = identity_engine()
     Total().attach(engine, "total", BatchFiltered(event_filter=lambda engine, i: engine.state.epoch == 1))
     names = []
@@ -338,8 +338,8 @@ def test_M_010_an_epoch_without_data_has_no_value():
     assert len(caught) == 1
 
 
-def test_M_010_flattened_names_go_too():
-    """The keys that a mapping was published under disappear with its value."""
+def test_flattened_names_go_too():
+    """The keys that a mapping was published under disappear with its value (M-010)."""
 
     class Pair(Total):
         def compute(self):
@@ -353,14 +353,14 @@ def test_M_010_flattened_names_go_too():
         assert engine.run([1], max_epochs=2).metrics == {}
 
 
-def test_M_010_by_hand_it_is_an_error():
-    """compute() without data raises, where the caller can handle it."""
+def test_by_hand_it_is_an_error():
+    """compute() without data raises, where the caller can handle it (M-010)."""
     with pytest.raises(NotComputableError):
         Total().compute()
 
 
-def test_M_010_other_errors_of_compute_end_the_run():
-    """Only the lack of data is forgiven."""
+def test_other_errors_of_compute_end_the_run():
+    """Only the lack of data is forgiven (M-010)."""
 
     class Broken(Total):
         def compute(self):
@@ -372,16 +372,16 @@ def test_M_010_other_errors_of_compute_end_the_run():
         engine.run([1])
 
 
-def test_M_011_terminated_epochs_have_no_value():
-    """terminate() in mid-epoch fires no EPOCH_COMPLETED, so there is no epoch-wise value."""
+def test_terminated_epochs_have_no_value():
+    """terminate() in mid-epoch fires no EPOCH_COMPLETED, so there is no epoch-wise value (M-011)."""
     engine = identity_engine()
     Total().attach(engine, "total")
     engine.add_event_handler(Events.ITERATION_COMPLETED(once=1), lambda e: e.terminate())
     assert engine.run([1, 2]).metrics == {}
 
 
-def test_M_012_metrics_can_be_pickled_and_copied():
-    """A copy has the data, and belongs to no engine."""
+def test_metrics_can_be_pickled_and_copied():
+    """A copy has the data, and belongs to no engine (M-012)."""
     engine, total = identity_engine(), Total()
     total.attach(engine, "total")
     engine.run([1, 2])
@@ -393,8 +393,8 @@ def test_M_012_metrics_can_be_pickled_and_copied():
     assert total.compute() == 3
 
 
-def test_M_043_unknown_attributes_are_errors():
-    """A question with hasattr is answered truly, and the error says how to apply a function to the value."""
+def test_unknown_attributes_are_errors():
+    """A question with hasattr is answered truly, and the error says how to apply a function to the value (M-043)."""
     total = Total()
     assert not hasattr(total, "transpose")
     with pytest.raises(

@@ -12,8 +12,10 @@ from glowplug import (
     Metric,
     RunningBatchWise,
     RunningEpochWise,
+    RunStart,
     SingleEpochRunningBatchWise,
 )
+from glowplug.testing import FakeEngine
 
 DATA = [1.0, 2.0, 4.0, 8.0]
 EPOCHS = 3
@@ -52,8 +54,8 @@ def logged(log, iteration):
 
 
 @pytest.mark.parametrize("stop", range(1, len(DATA) * EPOCHS))
-def test_C4_metrics_go_on_in_mid_epoch(stop):
-    """Stopped after any iteration, saved and loaded into fresh objects, all later values are the same."""
+def test_metrics_go_on_in_mid_epoch(stop):
+    """Stopped after any iteration, saved and loaded into fresh objects, all later values are the same (C4)."""
     engine, whole = make_engine()
     engine.run(DATA, max_epochs=EPOCHS)
 
@@ -76,8 +78,8 @@ def test_C4_metrics_go_on_in_mid_epoch(stop):
         assert [resumed[2][name] for name in batchwise] == [uninterrupted[2][name] for name in batchwise]
 
 
-def test_C4_state_that_waits_for_its_metric():
-    """State that was loaded before the metric was attached is handed over when it is."""
+def test_state_that_waits_for_its_metric():
+    """State that was loaded before the metric was attached is handed over when it is (C4)."""
     engine, total = Engine(lambda engine, batch: batch), Total()
     total.attach(engine, "total")
     states = []
@@ -100,8 +102,8 @@ def test_state_of_a_finished_epoch_is_not_carried_on():
     assert metrics["running_batch_wise"] == 30.0
 
 
-def test_E_096_a_run_that_starts_anew_keeps_nothing():
-    """After a load, a run that is forced to start from nothing resets all metrics."""
+def test_a_run_that_starts_anew_keeps_nothing():
+    """After a load, a run that is forced to start from nothing resets all metrics (E-096)."""
     engine, _ = make_engine()
     states = []
     engine.add_event_handler(Events.ITERATION_COMPLETED(once=2), lambda e: states.append(e.state_dict()))
@@ -123,13 +125,24 @@ def test_a_loaded_metric_is_reset_by_a_new_run():
     assert engine.run(DATA).metrics == {"total": 15.0}
 
 
+@pytest.mark.parametrize(
+    ("run_start", "total"), [(RunStart.NEW, 0.0), (RunStart.CONTINUED, 5.0), (RunStart.LOADED, 5.0)]
+)
+def test_loaded_data_is_kept_unless_the_run_is_new(run_start, total):
+    """The engine's run_start decides, whatever its iteration is."""
+    fake, metric = FakeEngine(), Total()
+    metric.attach(fake, "total", RunningBatchWise())
+    metric.update(5.0)
+    metric.keep_for_epoch(1, 4)
+    fake.fire(Events.STARTED, epoch=1, iteration=4 if run_start is RunStart.NEW else 0, run_start=run_start)
+    assert metric.compute() == total
+
+
 def test_two_metrics_of_one_name():
     """A second metric of the same name would hide the first, and is refused without a trace."""
     engine, second = Engine(lambda engine, batch: batch), Total()
     handle = Total().attach(engine, "total")
-    with pytest.raises(
-        ValueError, match="has a metric 'total' already, whose value this Total would replace: give"
-    ):
+    with pytest.raises(ValueError, match="Total: the engine already has a metric named 'total'"):
         second.attach(engine, "total")
     assert not second.is_attached(engine)
     assert not engine.has_event_handler(second.iteration_completed)
@@ -151,8 +164,8 @@ def test_metrics_without_state_attach_all_the_same():
 
 
 @pytest.mark.parametrize("combined", [False, True])
-def test_M_071_what_holds_a_metric_without_state_has_none(combined):
-    """A combination with a part that declares no state is left out of the engine's, which can still be saved."""
+def test_what_holds_a_metric_without_state_has_none(combined):
+    """A combination with a part that declares no state is left out of the engine's, which can still be saved (M-071)."""
 
     class Plain(Total):
         _state_dict_all_req_keys = ()
@@ -165,8 +178,8 @@ def test_M_071_what_holds_a_metric_without_state_has_none(combined):
 
 
 @pytest.mark.parametrize("stop", [2, 4, 6, 8])
-def test_M_021_M_027_running_epoch_wise_goes_on(stop):
-    """Stopped in mid-epoch nothing is lost; after an epoch's last iteration its output is, and a warning says so."""
+def test_running_epoch_wise_goes_on(stop):
+    """Stopped in mid-epoch nothing is lost; after an epoch's last iteration its output is, and a warning says so (M-021, M-027)."""
 
     def engine_with_total():
         engine = Engine(lambda engine, batch: batch)
@@ -185,8 +198,8 @@ def test_M_021_M_027_running_epoch_wise_goes_on(stop):
             assert fresh.run(DATA, max_epochs=EPOCHS).metrics == {"total": 16.0}
 
 
-def test_M_021_a_loaded_state_skips_no_output_of_another_run():
-    """Only the lost output is left out: a run that starts anew takes all, None among them."""
+def test_a_loaded_state_skips_no_output_of_another_run():
+    """Only the lost output is left out: a run that starts anew takes all, None among them (M-021)."""
     seen = []
 
     class Seen(Total):
@@ -204,8 +217,8 @@ def test_M_021_a_loaded_state_skips_no_output_of_another_run():
     assert seen == [None, None]
 
 
-def test_M_070_one_rank_can_save_an_engine_alone(run_ranks):
-    """A checkpoint on rank 0 only does not hang, and each rank takes its own state only."""
+def test_one_rank_can_save_an_engine_alone(run_ranks):
+    """A checkpoint on rank 0 only does not hang, and each rank takes its own state only (M-070)."""
 
     def check(rank):
         from glowplug import Engine, Events, Metric, sync_all_reduce

@@ -47,8 +47,8 @@ class Count(Metric):
         return self.count
 
 
-def test_M_070_state_goes_through_a_safe_load():
-    """All kinds of state come back from a file that is read without running code."""
+def test_state_goes_through_a_safe_load():
+    """All kinds of state come back from a file that is read without running code (M-070)."""
     metric = Everything(Count(), {"a": Count()})
     metric.update(torch.tensor([1.0, 2.0]))
     metric.part.update(5)
@@ -63,8 +63,8 @@ def test_M_070_state_goes_through_a_safe_load():
     assert (fresh.part.compute(), fresh.parts["a"].compute()) == (5, 6)
 
 
-def test_M_070_later_updates_leave_the_state_alone():
-    """Neither the metric that was saved nor the one that loaded changes the state it shares no memory with."""
+def test_later_updates_leave_the_state_alone():
+    """Neither the metric that was saved nor the one that loaded changes the state it shares no memory with (M-070)."""
     metric = Everything()
     metric.update(torch.ones(2))
     state = metric.state_dict()
@@ -75,47 +75,47 @@ def test_M_070_later_updates_leave_the_state_alone():
     assert state["__metric_state_per_rank"][0]["sums"].tolist() == [1.0, 1.0]
 
 
-def test_M_071_what_cannot_be_loaded():
-    """Wrong types, keys, attributes and numbers of ranks are refused by name."""
+def test_what_cannot_be_loaded():
+    """Wrong types, keys, attributes and numbers of ranks are refused by name (M-071)."""
     count = Count()
-    with pytest.raises(TypeError, match="state of a Count is a mapping, got list"):
+    with pytest.raises(TypeError, match="state of a Count must be a mapping, got list"):
         count.load_state_dict([])
-    with pytest.raises(ValueError, match=r"no state of a metric: it has the keys \['count'\]"):
+    with pytest.raises(ValueError, match=r"not the state of a metric: it has the keys \['count'\]"):
         count.load_state_dict({"count": 1})
-    with pytest.raises(ValueError, match="saved by 2 processes and cannot be shared out to 1"):
+    with pytest.raises(ValueError, match="saved by 2 processes and cannot be loaded by 1"):
         count.load_state_dict({"__metric_state_per_rank": [{"count": 1}, {"count": 2}]})
     with pytest.raises(ValueError, match="state of a Count has count; this one has total"):
         count.load_state_dict({"__metric_state_per_rank": [{"total": 1}]})
     assert count.count == 0
 
 
-def test_M_071_a_class_that_names_no_state_is_told():
-    """A metric that would save an empty state says so instead of losing its data in silence."""
+def test_a_class_that_names_no_state_is_told():
+    """A metric that would save an empty state says so instead of losing its data in silence (M-071)."""
 
     class Silent(Count):
         _state_dict_all_req_keys = ()
 
     for call in (Silent().state_dict, lambda: Silent().load_state_dict({})):
-        with pytest.raises(NotImplementedError, match="Silent does not say what its state is"):
+        with pytest.raises(NotImplementedError, match="Silent does not declare its state"):
             call()
 
 
-def test_M_070_what_cannot_be_saved():
-    """An attribute that a safe load would refuse is refused when it is saved."""
+def test_what_cannot_be_saved():
+    """An attribute that a safe load would refuse is refused when it is saved (M-070)."""
     metric = Everything()
     metric.nested = [{"function": print}]
     with pytest.raises(TypeError, match=r"Everything.nested\[0\]\['function'\] cannot be saved"):
         metric.state_dict()
 
 
-def test_M_060_wrong_attributes():
-    """An unknown operation fails where it is written."""
+def test_wrong_attributes():
+    """An unknown operation fails where it is written (M-060)."""
     with pytest.raises(ValueError, match="'count:MEAN': the operation must be one of SUM"):
         sync_all_reduce("count:MEAN")
 
 
-def test_M_061_cached_results_are_dropped():
-    """reset() and update() invalidate the value that compute() keeps."""
+def test_cached_results_are_dropped():
+    """reset() and update() invalidate the value that compute() keeps (M-061)."""
 
     class Cached(Count):
         @reinit__is_reduced
@@ -140,8 +140,8 @@ def test_M_061_cached_results_are_dropped():
     assert cached.compute() == 0
 
 
-def test_M_060_M_062_M_070_two_ranks(run_ranks):
-    """Values are of all ranks, later updates stay right, and the state holds each rank's part."""
+def test_two_ranks(run_ranks):
+    """Values are of all ranks, later updates stay right, and the state holds each rank's part (M-060, M-062, M-070)."""
 
     def check(rank):
         import torch
@@ -241,12 +241,12 @@ def test_M_060_M_062_M_070_two_ranks(run_ranks):
         assert result["loaded"][1] == 1 + rank
         assert result["after"] == [[24.0, 24.0], 1, 7.0, 24 * 49]
         assert result["ranks"] == 2
-        assert "saved by 1 processes and cannot be shared out to 2" in result["one rank"]
+        assert "saved by 1 processes and cannot be loaded by 2" in result["one rank"]
         missing, function, shapes = result["errors"]
         assert "ValueError: Spread has no attribute 'missing'" in missing
         assert "TypeError: Spread._output_transform must be a number or a tensor" in function
         assert (
             shapes
-            == "ValueError: Late.uneven has different shapes on the ranks, and cannot be reduced: [(1,), (2,)]"
+            == "ValueError: Late.uneven has different shapes on the ranks and cannot be reduced: [(1,), (2,)]"
         )
         assert result["late"] == [[0.0, 0.0, 0.0], [0.1, [1.0] * 3, 2.0], [0.1 + 0.5, [3.0] * 3, 6.0]]

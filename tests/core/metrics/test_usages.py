@@ -40,51 +40,51 @@ def published(usage, event):
 EPOCH, BATCH = Events.EPOCH_COMPLETED, Events.ITERATION_COMPLETED
 
 
-def test_M_020_epoch_wise():
-    """Each epoch has the value of its own outputs."""
+def test_epoch_wise():
+    """Each epoch has the value of its own outputs (M-020)."""
     assert published(EpochWise(), EPOCH) == published("epoch_wise", EPOCH) == [10, 10]
 
 
-def test_M_021_running_epoch_wise():
-    """Each epoch has the value of the last outputs of all epochs so far."""
+def test_running_epoch_wise():
+    """Each epoch has the value of the last outputs of all epochs so far (M-021)."""
     assert published(RunningEpochWise(), EPOCH) == published("running_epoch_wise", EPOCH) == [4, 8]
 
 
-def test_M_022_batch_wise():
-    """Each iteration has the value of its own output."""
+def test_batch_wise():
+    """Each iteration has the value of its own output (M-022)."""
     assert published(BatchWise(), BATCH) == published("batch_wise", BATCH) == [1, 2, 3, 4, 1, 2, 3, 4]
 
 
-def test_M_023_running_batch_wise():
-    """Each iteration has the value of all outputs so far."""
+def test_running_batch_wise():
+    """Each iteration has the value of all outputs so far (M-023)."""
     expected = [1, 3, 6, 10, 11, 13, 16, 20]
     assert published(RunningBatchWise(), BATCH) == published("running_batch_wise", BATCH) == expected
 
 
-def test_M_024_single_epoch_running_batch_wise():
-    """Each iteration has the value of the epoch's outputs so far."""
+def test_single_epoch_running_batch_wise():
+    """Each iteration has the value of the epoch's outputs so far (M-024)."""
     expected = [1, 3, 6, 10, 1, 3, 6, 10]
     assert published(SingleEpochRunningBatchWise(), BATCH) == expected
     assert published("single_epoch_running_batch_wise", BATCH) == expected
 
 
-def test_M_025_batch_filtered():
-    """Each epoch has the value of the outputs that the filter lets through."""
+def test_batch_filtered():
+    """Each epoch has the value of the outputs that the filter lets through (M-025)."""
     assert published(BatchFiltered(every=2), EPOCH) == [6, 6]
 
 
-def test_M_003_what_is_no_usage():
-    """Unknown names and other types are refused."""
+def test_what_is_no_usage():
+    """Unknown names and other types are refused (M-003)."""
     with pytest.raises(
         ValueError, match="there is no usage 'daily'; give one of epoch_wise, running_epoch_wise"
     ):
         as_usage("daily")
-    with pytest.raises(TypeError, match=r"such as EpochWise\(\), or its name, got 3"):
+    with pytest.raises(TypeError, match=r"such as EpochWise\(\) or a name, got 3"):
         as_usage(3)
 
 
-def test_M_026_a_usage_of_your_own():
-    """Three events make a usage."""
+def test_a_usage_of_your_own():
+    """Three events make a usage (M-026)."""
     usage = MetricUsage(
         started=Events.STARTED,
         completed=Events.COMPLETED,
@@ -94,8 +94,8 @@ def test_M_026_a_usage_of_your_own():
     assert [usage.STARTED, usage.COMPLETED] == [Events.STARTED, Events.COMPLETED]
 
 
-def test_M_026_equality_is_of_class_events_and_filters():
-    """Equal usages are equal keys; another filter makes another usage."""
+def test_equality_is_of_class_events_and_filters():
+    """Equal usages are equal keys; another filter makes another usage (M-026)."""
     assert EpochWise() == EpochWise()
     assert EpochWise() != BatchWise()
     assert BatchFiltered(every=2) == BatchFiltered(every=2)
@@ -105,8 +105,8 @@ def test_M_026_equality_is_of_class_events_and_filters():
     assert MetricUsage("a", either, "b") == MetricUsage("a", Events.EPOCH_COMPLETED | Events.COMPLETED, "b")
 
 
-def test_M_027_running_usages_live_through_an_interrupt_and_not_through_a_run():
-    """A resumed run goes on with the value, a new one starts anew."""
+def test_running_usages_live_through_an_interrupt_and_not_through_a_run():
+    """A resumed run goes on with the value, a new one starts anew (M-027)."""
     engine = Engine(lambda engine, batch: batch)
     Total().attach(engine, "total", RunningBatchWise())
     handle = engine.add_event_handler(Events.ITERATION_COMPLETED(once=2), lambda e: e.interrupt())

@@ -63,8 +63,8 @@ def hand_written(data, epochs, accumulate=1):
 
 
 @pytest.mark.parametrize("accumulate", [1, 2, 3])
-def test_E_190_E_192_trainer_is_the_hand_written_loop(accumulate):
-    """Weights and losses are those of a plain loop, with windows of accumulation that cross epochs and are left open."""
+def test_trainer_is_the_hand_written_loop(accumulate):
+    """Weights and losses are those of a plain loop, with windows of accumulation that cross epochs and are left open (E-190, E-192)."""
     data = make_data()
     expected, losses = hand_written(data, 2, accumulate)
     model, optimizer = make_model()
@@ -78,8 +78,8 @@ def test_E_190_E_192_trainer_is_the_hand_written_loop(accumulate):
     assert outputs == losses
 
 
-def test_E_192_steps_of_the_optimizer():
-    """Ten iterations in windows of three step at 3, 6 and 9; gradients are cleared at the start of a window."""
+def test_steps_of_the_optimizer():
+    """Ten iterations in windows of three step at 3, 6 and 9; gradients are cleared at the start of a window (E-192)."""
     model, optimizer = make_model()
     trainer = create_supervised_trainer(model, optimizer, mse, gradient_accumulation_steps=3)
     steps, cleared = [], []
@@ -91,8 +91,8 @@ def test_E_192_steps_of_the_optimizer():
     assert cleared == [1, 4, 7, 10]
 
 
-def test_E_192_incomplete_window_is_completed_by_a_run_that_goes_on():
-    """What a last, incomplete window gathered is stepped when the run is gone on with, and cleared by a new run."""
+def test_incomplete_window_is_completed_by_a_run_that_goes_on():
+    """What a last, incomplete window gathered is stepped when the run is gone on with, and cleared by a new run (E-192)."""
     data = make_data(5)
     expected, _ = hand_written(data, 2, accumulate=2)
     model, optimizer = make_model()
@@ -109,8 +109,8 @@ def test_E_192_incomplete_window_is_completed_by_a_run_that_goes_on():
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_E_190_no_step_waits_for_an_accelerator(accumulate):
-    """Training and evaluation read no value of a tensor: on the meta device that would raise."""
+def test_no_step_waits_for_an_accelerator(accumulate):
+    """Training and evaluation read no value of a tensor: on the meta device that would raise (E-190)."""
     model = make_model()[0].to("meta")
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     trainer = create_supervised_trainer(
@@ -138,8 +138,8 @@ def test_trainer_output_is_the_detached_loss():
     assert not output.requires_grad
 
 
-def test_E_190_functions_of_the_user():
-    """prepare_batch, model_fn, model_transform and output_transform get what they are promised."""
+def test_functions_of_the_user():
+    """prepare_batch, model_fn, model_transform and output_transform get what they are promised (E-190)."""
     model, optimizer = make_model()
     calls = []
 
@@ -167,8 +167,8 @@ def test_E_190_functions_of_the_user():
     assert calls == [("cpu", True)]
 
 
-def test_E_191_batches_go_to_the_device_and_the_model_does_not():
-    """Inputs and targets are moved; the model is the user's to move."""
+def test_batches_go_to_the_device_and_the_model_does_not():
+    """Inputs and targets are moved; the model is the user's to move (E-191)."""
     seen = []
     model = nn.Linear(3, 1)
 
@@ -182,8 +182,8 @@ def test_E_191_batches_go_to_the_device_and_the_model_does_not():
     assert y.device.type == "meta"
 
 
-def test_E_193_scaler():
-    """scaler=True makes one and shows it in the state; one that is given is used, and not shown."""
+def test_scaler():
+    """scaler=True makes one and shows it in the state; one that is given is used, and not shown (E-193)."""
     model, optimizer = make_model()
     trainer = create_supervised_trainer(model, optimizer, mse, amp_mode="amp", scaler=True)
     assert isinstance(trainer.state.scaler, torch.amp.GradScaler)
@@ -196,8 +196,8 @@ def test_E_193_scaler():
     assert not torch.equal(weights(model), before)
 
 
-def test_E_193_amp_runs_model_and_loss_under_autocast():
-    """With amp_mode the model computes in the narrow type of its device; without, in its own."""
+def test_amp_runs_model_and_loss_under_autocast():
+    """With amp_mode the model computes in the narrow type of its device; without, in its own (E-193)."""
     model, optimizer = make_model()
     for mode, dtype in (("amp", torch.bfloat16), (None, torch.float32)):
         trainer = create_supervised_trainer(
@@ -213,35 +213,35 @@ def test_E_193_amp_runs_model_and_loss_under_autocast():
     [
         ({"amp_mode": "apex"}, "amp_mode must be 'amp' .* or None, got 'apex'"),
         ({"amp_mode": "typo"}, "got 'typo'"),
-        ({"amp_mode": "amp", "device": "mps"}, "does not go with the device type 'mps'"),
-        ({"amp_mode": "amp", "device": "meta"}, "does not go with the device type 'meta'"),
-        ({"scaler": True}, "a scaler needs amp_mode='amp'"),
+        ({"amp_mode": "amp", "device": "mps"}, "does not support the device type 'mps'"),
+        ({"amp_mode": "amp", "device": "meta"}, "does not support the device type 'meta'"),
+        ({"scaler": True}, "scaler needs amp_mode='amp'"),
         ({"gradient_accumulation_steps": 0}, "must be at least 1, got 0"),
         ({"gradient_accumulation_steps": -2}, "must be at least 1, got -2"),
     ],
 )
-def test_E_194_arguments_that_cannot_be(arguments, message):
-    """Wrong arguments fail when the trainer is made, not in the run."""
+def test_arguments_that_cannot_be(arguments, message):
+    """Wrong arguments fail when the trainer is made, not in the run (E-194)."""
     model, optimizer = make_model()
     with pytest.raises(ValueError, match=message):
         create_supervised_trainer(model, optimizer, mse, **arguments)
 
 
-def test_E_194_number_of_steps_is_an_integer():
-    """A window of two and a half iterations is refused when the trainer is made."""
+def test_number_of_steps_is_an_integer():
+    """A window of two and a half iterations is refused when the trainer is made (E-194)."""
     model, optimizer = make_model()
     with pytest.raises(TypeError, match=r"gradient_accumulation_steps must be an integer, got 2\.5"):
         create_supervised_trainer(model, optimizer, mse, gradient_accumulation_steps=2.5)
 
 
-def test_E_194_evaluator_checks_the_mode_too():
-    """An unknown amp_mode is an error for evaluators as well."""
+def test_evaluator_checks_the_mode_too():
+    """An unknown amp_mode is an error for evaluators as well (E-194)."""
     with pytest.raises(ValueError, match="got 'typo'"):
         create_supervised_evaluator(nn.Linear(1, 1), amp_mode="typo")
 
 
-def test_E_195_E_197_steps_for_engines_of_your_own():
-    """The steps can be given to an Engine."""
+def test_steps_for_engines_of_your_own():
+    """The steps can be given to an Engine (E-195, E-197)."""
     model, optimizer = make_model()
     expected, _ = hand_written(make_data(), 1)
     Engine(supervised_training_step(model, optimizer, mse)).run(make_data())
@@ -251,8 +251,8 @@ def test_E_195_E_197_steps_for_engines_of_your_own():
     assert not y_pred.requires_grad
 
 
-def test_E_196_evaluator_attaches_metrics_and_leaves_the_model_in_eval_mode():
-    """Metrics appear under their names; the next training step turns training mode on again."""
+def test_evaluator_attaches_metrics_and_leaves_the_model_in_eval_mode():
+    """Metrics appear under their names; the next training step turns training mode on again (E-196)."""
 
     class Examples(Metric):
         def reset(self):
@@ -320,8 +320,8 @@ def test_deterministic_leaves_the_setting_alone_when_a_run_fails_before_it():
         torch.use_deterministic_algorithms(False)
 
 
-def test_U_001_convert_tensor_keeps_structures():
-    """Tensors move wherever they are nested; types of containers and strings stay."""
+def test_convert_tensor_keeps_structures():
+    """Tensors move wherever they are nested; types of containers and strings stay (U-001)."""
     batch = {"pair": Pair(torch.ones(1), [torch.ones(2), "text"]), "bytes": (b"x",)}
     moved = convert_tensor(batch, "meta", non_blocking=True)
     assert type(moved["pair"]) is Pair
@@ -333,15 +333,15 @@ def test_U_001_convert_tensor_keeps_structures():
 
 
 @pytest.mark.parametrize("leaf", [None, 3, object()])
-def test_U_001_other_leaves_are_refused(leaf):
-    """What is neither tensor nor string is named, with what to do."""
-    with pytest.raises(TypeError, match=f"cannot move a {type(leaf).__name__} to a device.*prepare_batch="):
+def test_other_leaves_are_refused(leaf):
+    """What is neither tensor nor string is named, with what to do (U-001)."""
+    with pytest.raises(TypeError, match=f"cannot move a {type(leaf).__name__} to a device.*prepare_batch"):
         convert_tensor([torch.ones(1), leaf])
 
 
-def test_M_092_evaluator_refuses_metrics_of_other_libraries():
-    """The error names the metric, and how one of torchmetrics is given."""
+def test_evaluator_refuses_metrics_of_other_libraries():
+    """The error names the metric, and how one of torchmetrics is given (M-092)."""
     with pytest.raises(
-        TypeError, match=r"metrics\['f1'\] is a dict, not a metric of glowplug.*TorchMetric\(metric\)"
+        TypeError, match=r"metrics\['f1'\] is a dict, not a glowplug metric.*TorchMetric\(metric\)"
     ):
         create_supervised_evaluator(make_model()[0], {"f1": {}})

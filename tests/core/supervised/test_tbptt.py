@@ -96,8 +96,8 @@ def hand_written(model, optimizer, data, size, dim, epochs):
 @pytest.mark.parametrize("size", [1, 3, 7, 20], ids=lambda size: f"chunks of {size}")
 @pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU])
 @pytest.mark.parametrize("dim", [0, 1, -2])
-def test_E_212_is_the_hand_written_loop(layer, size, dim):
-    """Weights are bit for bit those of a plain loop: tuples and tensors as state, short last chunks, any dimension."""
+def test_is_the_hand_written_loop(layer, size, dim):
+    """Weights are bit for bit those of a plain loop: tuples and tensors as state, short last chunks, any dimension (E-212)."""
     data = sequences(time_first=dim == 0)
     model, optimizer = make(layer, batch_first=dim != 0)
     expected_outputs = hand_written(model, optimizer, data, size, dim, epochs=2)
@@ -111,8 +111,8 @@ def test_E_212_is_the_hand_written_loop(layer, size, dim):
     assert outputs == pytest.approx(expected_outputs, rel=1e-6)
 
 
-def test_E_212_output_is_the_mean_of_the_chunks_on_the_device():
-    """Output and losses are detached tensors, and nothing reads a value: on the meta device that would raise."""
+def test_output_is_the_mean_of_the_chunks_on_the_device():
+    """Output and losses are detached tensors, and nothing reads a value: on the meta device that would raise (E-212)."""
     model, _ = make()
     model.to("meta")
     trainer = create_supervised_tbptt_trainer(
@@ -126,8 +126,8 @@ def test_E_212_output_is_the_mean_of_the_chunks_on_the_device():
         assert (value.device.type, value.ndim, value.requires_grad) == ("meta", 0, False)
 
 
-def test_E_212_events_of_a_chunk():
-    """Both events fire for each chunk of each batch, with the loss of the last chunk that is done as the output."""
+def test_events_of_a_chunk():
+    """Both events fire for each chunk of each batch, with the loss of the last chunk that is done as the output (E-212)."""
     model, optimizer = make()
     trainer = create_supervised_tbptt_trainer(model, optimizer, mse, 3)
     seen = []
@@ -158,8 +158,8 @@ def test_E_212_events_of_a_chunk():
     ],
 )
 @pytest.mark.parametrize("event", list(TbpttEvents))
-def test_E_212_filters_count_chunks(event, options, expected):
-    """Filters at the events of a chunk count the chunks of the run, across batches."""
+def test_filters_count_chunks(event, options, expected):
+    """Filters at the events of a chunk count the chunks of the run, across batches (E-212)."""
     model, optimizer = make()
     trainer = create_supervised_tbptt_trainer(model, optimizer, mse, 3)
     seen = []
@@ -168,8 +168,8 @@ def test_E_212_filters_count_chunks(event, options, expected):
     assert seen == expected
 
 
-def test_E_212_order_of_work_in_a_chunk():
-    """Gradients are cleared and the optimizer steps once per chunk, between the two events."""
+def test_order_of_work_in_a_chunk():
+    """Gradients are cleared and the optimizer steps once per chunk, between the two events (E-212)."""
     model, optimizer = make()
     log = []
     clear = optimizer.zero_grad
@@ -316,9 +316,9 @@ def test_wrong_arguments_fail_at_once(arguments, error, message):
     ("batch", "dim", "error", "message"),
     [
         ((torch.ones(6, 1), torch.ones(5, 1)), 0, ValueError, r"dim=0; got x \(6, 1\) and y \(5, 1\)"),
-        ((torch.ones(6, 1), torch.ones(6)), 1, ValueError, r"y has the shape \(6,\), and so no dim=1"),
-        ((torch.ones(6, 1), torch.ones(6, 1)), -3, ValueError, r"x has the shape \(6, 1\), and so no dim=-3"),
-        (([torch.ones(6)], torch.ones(6)), 0, TypeError, "x must be a tensor.*got list.*prepare_batch="),
+        ((torch.ones(6, 1), torch.ones(6)), 1, ValueError, r"y has the shape \(6,\) and no time dimension dim=1"),
+        ((torch.ones(6, 1), torch.ones(6, 1)), -3, ValueError, r"x has the shape \(6, 1\) and no time dimension dim=-3"),
+        (([torch.ones(6)], torch.ones(6)), 0, TypeError, "x must be a tensor.*got list.*prepare_batch"),
     ],
 )
 def test_batches_that_cannot_be_cut(batch, dim, error, message):
@@ -337,5 +337,5 @@ def test_models_without_a_hidden_state_are_refused():
     with pytest.raises(TypeError, match=r"must return the pair \(y_pred, hidden\).*got Tensor"):
         create_supervised_tbptt_trainer(plain, optimizer, mse, 2).run(ones())
     model = Scripted(lambda h: {h})
-    with pytest.raises(TypeError, match="cannot cut the gradients of a set"):
+    with pytest.raises(TypeError, match="cannot detach a set"):
         create_supervised_tbptt_trainer(model, optimizer, mse, 2).run(ones())

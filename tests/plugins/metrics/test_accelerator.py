@@ -116,8 +116,8 @@ def test_counts_follow_the_data(metric, total, batch):
         (MultiLabelConfusionMatrix(2), (torch.ones(3, 2), torch.ones(3, 2)), "0 or 1, but 2 values"),
     ],
 )
-def test_M_085_wrong_values_are_found_at_compute(metric, batch, message):
-    """What updates on an accelerator only counted, compute() looks at."""
+def test_wrong_values_are_found_at_compute(metric, batch, message):
+    """What updates on an accelerator only counted, compute() looks at (M-085)."""
     metric.update(batch)
     right = metric.compute()
     metric._num_invalid = torch.tensor(0)  # as an update on an accelerator leaves it
@@ -144,8 +144,8 @@ def test_float_sums_are_wide():
     assert {loss._sum.dtype, average.accumulator.dtype, running.compute().dtype} == {torch.float64}
 
 
-def test_M_084_wrong_binary_values_are_found_at_compute():
-    """What an update on an accelerator only counted, compute() looks at."""
+def test_wrong_binary_values_are_found_at_compute():
+    """What an update on an accelerator only counted, compute() looks at (M-084)."""
     accuracy = Accuracy()
     accuracy.update((torch.tensor([0, 1]), torch.tensor([0, 1])))
     accuracy._num_invalid = torch.tensor(0)  # as an update on an accelerator leaves it

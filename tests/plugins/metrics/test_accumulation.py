@@ -14,8 +14,8 @@ from glowplug_metrics.accumulation import add_examples
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(0, 10**6))
-def test_M_082_average_of_batches_is_numpys_mean(sizes, seed):
-    """Tensors with two dimensions are batches, averaged over their first one."""
+def test_average_of_batches_is_numpys_mean(sizes, seed):
+    """Tensors with two dimensions are batches, averaged over their first one (M-082)."""
     generator = torch.Generator().manual_seed(seed)
     batches = [torch.randn(n, 3, generator=generator) for n in sizes]
     average = Average()
@@ -25,8 +25,8 @@ def test_M_082_average_of_batches_is_numpys_mean(sizes, seed):
     np.testing.assert_allclose(average.compute().numpy(), expected, rtol=1e-12, atol=1e-15)
 
 
-def test_M_082_numbers_and_vectors_are_one_example():
-    """A number, and a tensor of one dimension, count once."""
+def test_numbers_and_vectors_are_one_example():
+    """A number, and a tensor of one dimension, count once (M-082)."""
     average = Average()
     for output in (2, 4.0, torch.tensor(6)):
         average.update(output)
@@ -47,8 +47,8 @@ def test_attached_average_is_a_number():
     assert isinstance(metrics["average"], float)
 
 
-def test_M_082_any_operation():
-    """VariableAccumulation returns the accumulator and the number of examples."""
+def test_any_operation():
+    """VariableAccumulation returns the accumulator and the number of examples (M-082)."""
     metric = VariableAccumulation(lambda total, x: total + x**2)
     metric.update(3)
     metric.update(torch.tensor(4.0))
@@ -73,16 +73,16 @@ def test_what_cannot_be_accumulated():
         engine.run([1])
 
 
-def test_M_010_without_examples():
-    """There is no average of nothing."""
+def test_without_examples():
+    """There is no average of nothing (M-010)."""
     with pytest.raises(NotComputableError, match="Average has seen no example"):
         Average().compute()
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(0, 10**6))
-def test_M_082_geometric_average_is_the_root_of_the_product(sizes, seed):
-    """Over batches of any sizes, in float64."""
+def test_geometric_average_is_the_root_of_the_product(sizes, seed):
+    """Over batches of any sizes, in float64 (M-082)."""
     generator = torch.Generator().manual_seed(seed)
     batches = [torch.rand(n, 3, generator=generator) + 0.5 for n in sizes]
     average = GeometricAverage()
@@ -92,8 +92,8 @@ def test_M_082_geometric_average_is_the_root_of_the_product(sizes, seed):
     np.testing.assert_allclose(average.compute().numpy(), expected, rtol=1e-12)
 
 
-def test_M_082_geometric_average_of_numbers_and_vectors():
-    """Numbers and vectors are one example; 0 makes it 0, a negative value NaN, and nothing has no average."""
+def test_geometric_average_of_numbers_and_vectors():
+    """Numbers and vectors are one example; 0 makes it 0, a negative value NaN, and nothing has no average (M-082)."""
     for outputs, expected in (
         ([2, 8.0], 4.0),
         ([torch.tensor(2), torch.tensor(8)], 4.0),
@@ -121,8 +121,8 @@ def test_state():
     assert fresh.compute().tolist() == [2.5] * 3
 
 
-def test_D2_two_ranks(run_ranks):
-    """Uneven numbers, and vectors of which one rank has none yet, are averaged over all examples."""
+def test_two_ranks(run_ranks):
+    """Uneven numbers, and vectors of which one rank has none yet, are averaged over all examples (D2)."""
 
     def check(rank):
         import torch

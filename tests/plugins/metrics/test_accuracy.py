@@ -32,8 +32,8 @@ def accuracy_of(batches, **arguments):
 
 @bounded
 @given(SIZES, st.integers(2, 6), st.sampled_from([(), (3,), (2, 2)]), st.integers(0, 10**6))
-def test_M_084_multiclass_is_numpys_mean(sizes, classes, extra, seed):
-    """Over batches of any sizes and shapes, the share of right arg-maxima."""
+def test_multiclass_is_numpys_mean(sizes, classes, extra, seed):
+    """Over batches of any sizes and shapes, the share of right arg-maxima (M-084)."""
     random = generator(seed)
     batches = [
         (
@@ -54,8 +54,8 @@ def test_M_084_multiclass_is_numpys_mean(sizes, classes, extra, seed):
     st.sampled_from([torch.bool, torch.int64, torch.float32]),
     st.integers(0, 10**6),
 )
-def test_M_084_binary_is_numpys_mean(sizes, extra, dtype, seed):
-    """Values of any type, with and without a dimension of one class."""
+def test_binary_is_numpys_mean(sizes, extra, dtype, seed):
+    """Values of any type, with and without a dimension of one class (M-084)."""
     random = generator(seed)
     shapes = [(n, *extra) for n in sizes]
     batches = [[torch.randint(2, shape, generator=random).to(dtype) for _ in "py"] for shape in shapes]
@@ -67,8 +67,8 @@ def test_M_084_binary_is_numpys_mean(sizes, extra, dtype, seed):
 
 @bounded
 @given(SIZES, st.integers(2, 4), st.sampled_from([(), (3,)]), st.integers(0, 10**6))
-def test_M_084_multilabel_counts_rows_that_are_all_right(sizes, labels, extra, seed):
-    """An example is right if each of its labels is."""
+def test_multilabel_counts_rows_that_are_all_right(sizes, labels, extra, seed):
+    """An example is right if each of its labels is (M-084)."""
     random = generator(seed)
     batches = [tuple(torch.randint(2, (n, labels, *extra), generator=random) for _ in "py") for n in sizes]
     rows = [(x == y).numpy().all(axis=1).ravel() for x, y in batches]
@@ -128,8 +128,8 @@ def test_matches_is_the_pure_function():
         ((4, 3), (4,), True),
     ],
 )
-def test_M_084_shapes_that_do_not_go_together(y_pred, y, is_multilabel):
-    """The error names both shapes and what would be right."""
+def test_shapes_that_do_not_go_together(y_pred, y, is_multilabel):
+    """The error names both shapes and what would be right (M-084)."""
     with pytest.raises(ValueError, match=r"\(N, C, ...\)") as caught:
         accuracy_of([(torch.zeros(y_pred), torch.zeros(y))], is_multilabel=is_multilabel)
     assert str(y_pred) in str(caught.value)
@@ -144,8 +144,8 @@ def test_not_tensors():
 
 @pytest.mark.parametrize("bad", [0.75, -1.0, 2.0, float("nan"), float("inf")])
 @pytest.mark.parametrize("which", ["y_pred", "y"])
-def test_M_084_binary_values_are_0_and_1(bad, which):
-    """Any other value is shown at once, with what to do; nothing is counted."""
+def test_binary_values_are_0_and_1(bad, which):
+    """Any other value is shown at once, with what to do; nothing is counted (M-084)."""
     values = {"y_pred": torch.tensor([0.0, 1.0]), "y": torch.tensor([0.0, 1.0])}
     values[which][1] = bad
     metric = Accuracy()
@@ -155,8 +155,8 @@ def test_M_084_binary_values_are_0_and_1(bad, which):
         metric.compute()
 
 
-def test_M_084_kind_may_not_change():
-    """Another kind of data, or number of classes, is refused until the next reset."""
+def test_kind_may_not_change():
+    """Another kind of data, or number of classes, is refused until the next reset (M-084)."""
     metric = Accuracy()
     metric.update((torch.ones(4, 3), torch.zeros(4).long()))
     with pytest.raises(RuntimeError, match=r"had multiclass data .* now gets binary"):
@@ -168,14 +168,14 @@ def test_M_084_kind_may_not_change():
     assert metric.compute() == 1.0
 
 
-def test_M_010_without_examples():
-    """There is no accuracy of nothing."""
+def test_without_examples():
+    """There is no accuracy of nothing (M-010)."""
     with pytest.raises(NotComputableError, match="Accuracy has seen no example"):
         Accuracy().compute()
 
 
-def test_M_084_get_sequence_transform():
-    """Sequences become examples, without those whose label is ignored."""
+def test_get_sequence_transform():
+    """Sequences become examples, without those whose label is ignored (M-084)."""
     y_pred, y = torch.arange(24.0).view(2, 3, 4), torch.tensor([[0, 1, 2], [0, 0, 3]])
     for ignored, kept in (
         (None, [0, 1, 2, 0, 0, 3]),
@@ -194,8 +194,8 @@ def test_M_084_get_sequence_transform():
 
 
 @pytest.mark.parametrize(("y_pred", "y"), [((2, 3), (2, 3)), ((2, 3, 1), (2, 3, 1)), ((2, 3, 4), (2, 4))])
-def test_M_084_get_sequence_transform_shapes(y_pred, y):
-    """Other shapes are named."""
+def test_get_sequence_transform_shapes(y_pred, y):
+    """Other shapes are named (M-084)."""
     with pytest.raises(ValueError, match=r"\(N, S, C\) for y_pred and \(N, S\) for y"):
         Accuracy.get_sequence_transform()((torch.zeros(y_pred), torch.zeros(y)))
 
@@ -211,8 +211,8 @@ def test_state_and_pickle():
         assert other.compute() == 2 / 3
 
 
-def test_D2_two_ranks_with_uneven_data(run_ranks):
-    """Two gloo processes with 5 and 2 examples, then with 3 and none, give the accuracy over all of them."""
+def test_two_ranks_with_uneven_data(run_ranks):
+    """Two gloo processes with 5 and 2 examples, then with 3 and none, give the accuracy over all of them (D2)."""
 
     def check(rank):
         import torch

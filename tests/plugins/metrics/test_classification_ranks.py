@@ -1,8 +1,8 @@
 """The metrics of classification over two gloo ranks."""
 
 
-def test_D2_M_060_two_ranks_with_uneven_data(run_ranks):
-    """Values are those of all data: with 5 and 2 examples, and with none on one rank; later updates stay right."""
+def test_two_ranks_with_uneven_data(run_ranks):
+    """Values are those of all data: with 5 and 2 examples, and with none on one rank; later updates stay right (D2, M-060)."""
 
     def check(rank):
         import torch

@@ -39,8 +39,8 @@ def flat(value):
 
 @settings(max_examples=25, deadline=None)
 @given(st.sampled_from(list(FUNCTIONS)), st.integers(1, 40), st.integers(0, 10**6))
-def test_M_089_is_scikit_learns(kind, size, seed):
-    """Over batches of any size the value is scikit-learn's for all scores."""
+def test_is_scikit_learns(kind, size, seed):
+    """Over batches of any size the value is scikit-learn's for all scores (M-089)."""
     y_pred, y = data(seed)
     metric = kind()
     for batch in zip(y_pred.split(size), y.split(size), strict=True):
@@ -54,8 +54,8 @@ def test_M_089_is_scikit_learns(kind, size, seed):
 
 
 @pytest.mark.parametrize("kind", [ROC_AUC, AveragePrecision])
-def test_M_089_several_labels(kind):
-    """With (N, C) it is the mean over the labels; scores of half precision and with a graph are taken."""
+def test_several_labels(kind):
+    """With (N, C) it is the mean over the labels; scores of half precision and with a graph are taken (M-089)."""
     y_pred, y = data(0, 3)
     metric = kind()
     metric.update((y_pred.bfloat16().requires_grad_(), y))
@@ -79,15 +79,15 @@ def test_attached_and_pickled(kind):
 
 
 @each_metric
-def test_M_010_without_examples(kind):
-    """There is no curve of nothing."""
+def test_without_examples(kind):
+    """There is no curve of nothing (M-010)."""
     with pytest.raises(NotComputableError, match=f"{kind.__name__} has seen no example"):
         kind().compute()
 
 
 @each_metric
-def test_M_089_without_scikit_learn(kind, monkeypatch):
-    """Where it cannot be imported the metric says so when it is made, with the line to install it."""
+def test_without_scikit_learn(kind, monkeypatch):
+    """Where it cannot be imported the metric says so when it is made, with the line to install it (M-089)."""
     monkeypatch.setitem(sys.modules, "sklearn.metrics", None)  # Python's own way to make an import fail
     with pytest.raises(
         ModuleNotFoundError, match=rf"{kind.__name__} .* not installed: pip install 'glowplug-metrics\[sk"

@@ -31,8 +31,8 @@ def run(metrics, data):
     st.sampled_from([0.5, 1.0, 2.0]),
     st.integers(0, 10**6),
 )
-def test_M_086_multiclass_is_scikit_learns(sizes, classes, beta, seed):
-    """For each class, and in the mean."""
+def test_multiclass_is_scikit_learns(sizes, classes, beta, seed):
+    """For each class, and in the mean (M-086)."""
     random = torch.Generator().manual_seed(seed)
     batches = [
         (torch.randn(n, classes, generator=random), torch.randint(classes, (n,), generator=random))
@@ -49,15 +49,15 @@ def test_M_086_multiclass_is_scikit_learns(sizes, classes, beta, seed):
         np.testing.assert_allclose(published[name], right, rtol=1e-12)
 
 
-def test_M_086_binary():
-    """Of class 1; of both classes with a precision and recall of both."""
+def test_binary():
+    """Of class 1; of both classes with a precision and recall of both (M-086)."""
     assert run({"f1": Fbeta(1.0)}, [BINARY])["f1"] == pytest.approx(2 / 3)
     both = Fbeta(1.0, False, Precision(average=None), Recall(average=None))
     assert run({"f1": both}, [BINARY])["f1"].tolist() == pytest.approx([0.0, 2 / 3])
 
 
-def test_M_086_given_parts_are_used():
-    """A precision and recall that are there already are not doubled, and keep their own output_transform."""
+def test_given_parts_are_used():
+    """A precision and recall that are there already are not doubled, and keep their own output_transform (M-086)."""
     precision, recall = (kind(lambda output: output["pair"]) for kind in (Precision, Recall))
     score = Fbeta(2.0, precision=precision, recall=recall)
     assert score.leaves == [precision, recall]
@@ -65,8 +65,8 @@ def test_M_086_given_parts_are_used():
     assert published == {"f2": pytest.approx(2 / 3), "precision": pytest.approx(2 / 3)}
 
 
-def test_F1_is_Fbeta_of_1():
-    """Both are lambdas, with the same values, and can be pickled."""
+def test_is_Fbeta_of_1():
+    """Both are lambdas, with the same values, and can be pickled (F1)."""
     assert isinstance(F1(), Fbeta)
     assert isinstance(F1(), MetricsLambda)
     scores, labels = torch.eye(3)[torch.tensor([0, 1, 1, 2])], torch.tensor([0, 1, 2, 2])
@@ -78,14 +78,14 @@ def test_F1_is_Fbeta_of_1():
 
 
 @pytest.mark.parametrize("beta", [0, -1.0, math.inf, math.nan])
-def test_M_086_beta_is_above_0(beta):
-    """Any other beta is refused."""
+def test_beta_is_above_0(beta):
+    """Any other beta is refused (M-086)."""
     with pytest.raises(ValueError, match="beta says how many times"):
         Fbeta(beta)
 
 
-def test_M_086_wrong_parts():
-    """Averages, other metrics, and arguments that nobody would hear are refused."""
+def test_wrong_parts():
+    """Averages, other metrics, and arguments that nobody would hear are refused (M-086)."""
     with pytest.raises(ValueError, match=r"precision must have average=False.*average='micro'"):
         Fbeta(1.0, precision=Precision(average="micro"))
     with pytest.raises(ValueError, match=r"recall must have average=False.*average=True"):
@@ -97,8 +97,8 @@ def test_M_086_wrong_parts():
             Fbeta(1.0, precision=Precision(), **{name: value})
 
 
-def test_M_040_M_043_F1_by_arithmetic():
-    """The formulas of ignite's tutorials give the F1 score, with classes that are not there and without."""
+def test_by_arithmetic():
+    """The formulas of ignite's tutorials give the F1 score, with classes that are not there and without (M-040, M-043, F1)."""
     scores, labels = torch.eye(3)[torch.tensor([0, 1, 1, 2])], torch.tensor([0, 1, 2, 2])
     precision, recall = Precision(average=False), Recall(average=False)
     formulas = {
@@ -113,8 +113,8 @@ def test_M_040_M_043_F1_by_arithmetic():
     assert list(published.values()) == pytest.approx([7 / 9] * 4)
 
 
-def test_M_041_division_of_and_by_a_binary_precision():
-    """An int over a precision is a number too."""
+def test_division_of_and_by_a_binary_precision():
+    """An int over a precision is a number too (M-041)."""
     precision = Precision()
     assert run({"inverse": 2 / precision, "half": precision / 2}, [BINARY]) == pytest.approx(
         {"inverse": 3.0, "half": 1 / 3}

@@ -22,16 +22,16 @@ def run(frequency, event=Events.ITERATION_COMPLETED, **attach):
     return values
 
 
-def test_M_090_whole_items_per_second_since_the_epoch_began():
-    """Each value is an int, below what the sleeping allows and not far from it, and a new epoch counts anew."""
+def test_whole_items_per_second_since_the_epoch_began():
+    """Each value is an int, below what the sleeping allows and not far from it, and a new epoch counts anew (M-090)."""
     values = run(Frequency())
     assert all(isinstance(value, int) for value in values)
     for value, items, steps in zip(values, [10, 30, 60] * 2, [1, 2, 3] * 2, strict=True):
         assert items / (steps * STEP) / 20 < value <= items / (steps * STEP)
 
 
-def test_M_090_event_name():
-    """The value is published where the event says, and stands until then."""
+def test_event_name():
+    """The value is published where the event says, and stands until then (M-090)."""
     values = run(Frequency(), event_name=Events.ITERATION_COMPLETED(every=2))
     assert values[0] is None
     assert values[1] == values[2] != values[3]
@@ -40,8 +40,8 @@ def test_M_090_event_name():
     assert at_the_end[3] is not None
 
 
-def test_M_090_detach():
-    """detach() and is_attached() go by the event, as attach() does."""
+def test_detach():
+    """detach() and is_attached() go by the event, as attach() does (M-090)."""
     fake, frequency = FakeEngine(), Frequency()
     frequency.attach(fake, "items/s")
     assert frequency.is_attached(fake)
@@ -51,8 +51,8 @@ def test_M_090_detach():
     assert not fake.has_event_handler(frequency.iteration_completed)
 
 
-def test_M_090_outputs():
-    """Numbers and tensors without dimensions are counted; other things are named."""
+def test_outputs():
+    """Numbers and tensors without dimensions are counted; other things are named (M-090)."""
     frequency = Frequency()
     frequency.update(torch.tensor(3))
     frequency.update(2)
@@ -62,7 +62,7 @@ def test_M_090_outputs():
             frequency.update(output)
 
 
-def test_M_010_without_items():
-    """Before an update there is no frequency, where ignite divides by zero."""
+def test_without_items():
+    """Before an update there is no frequency, where ignite divides by zero (M-010)."""
     with pytest.raises(NotComputableError, match="Frequency has counted nothing"):
         Frequency().compute()

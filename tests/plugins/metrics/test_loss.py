@@ -14,8 +14,8 @@ from glowplug_metrics import Loss
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(0, 10**6))
-def test_M_083_mean_over_examples_of_uneven_batches(sizes, seed):
-    """Each batch counts by its examples, whatever its size."""
+def test_mean_over_examples_of_uneven_batches(sizes, seed):
+    """Each batch counts by its examples, whatever its size (M-083)."""
     generator = torch.Generator().manual_seed(seed)
     batches = [[torch.randn(n, 3, generator=generator) for _ in "py"] for n in sizes]
     engine = Engine(lambda engine, batch: batch)
@@ -35,8 +35,8 @@ def test_sums_lose_no_small_losses():
     assert loss.compute() == (2**24 + 4) / 5
 
 
-def test_M_083_keyword_arguments_for_the_loss():
-    """A third element, or the key criterion_kwargs, goes to loss_fn by name."""
+def test_keyword_arguments_for_the_loss():
+    """A third element, or the key criterion_kwargs, goes to loss_fn by name (M-083)."""
     y_pred, y, weight = torch.randn(4, 3), torch.tensor([0, 1, 2, 2]), torch.tensor([1.0, 2.0, 3.0])
     expected = cross_entropy(y_pred, y, weight=weight).item()
     for output in (
@@ -48,8 +48,8 @@ def test_M_083_keyword_arguments_for_the_loss():
         assert engine.run([output]).metrics["loss"] == pytest.approx(expected)
 
 
-def test_M_008_mappings_need_criterion_kwargs():
-    """A mapping without it is refused with what to do."""
+def test_mappings_need_criterion_kwargs():
+    """A mapping without it is refused with what to do (M-008)."""
     engine = Engine(lambda engine, batch: batch)
     Loss(mse_loss).attach(engine, "loss")
     with pytest.raises(
@@ -58,8 +58,8 @@ def test_M_008_mappings_need_criterion_kwargs():
         engine.run([{"y_pred": torch.zeros(1), "y": torch.zeros(1)}])
 
 
-def test_M_083_batch_size_of_your_own():
-    """batch_size says how many examples a target holds."""
+def test_batch_size_of_your_own():
+    """batch_size says how many examples a target holds (M-083)."""
     loss = Loss(mse_loss, batch_size=lambda y: y.numel())
     loss.update((torch.ones(2, 3), torch.zeros(2, 3)))
     loss.update((torch.full((1, 2), 5.0), torch.zeros(1, 2)))
@@ -85,8 +85,8 @@ def test_no_graph_is_kept():
     assert not getattr(loss._sum, "requires_grad", False)
 
 
-def test_M_083_loss_must_be_a_mean():
-    """A loss with dimensions, or no tensor, is refused with its shape or type."""
+def test_loss_must_be_a_mean():
+    """A loss with dimensions, or no tensor, is refused with its shape or type (M-083)."""
     batch = torch.ones(3), torch.zeros(3)
     with pytest.raises(ValueError, match=r"got a Tensor of shape \(3,\); .*reduction='mean'"):
         Loss(lambda x, y: x - y).update(batch)
@@ -102,8 +102,8 @@ def test_functions_are_checked():
         Loss(mse_loss, batch_size=32)
 
 
-def test_D2_two_ranks_with_uneven_batches(run_ranks):
-    """Over two gloo processes with 5 and 2 examples the mean is that over the seven."""
+def test_two_ranks_with_uneven_batches(run_ranks):
+    """Over two gloo processes with 5 and 2 examples the mean is that over the seven (D2)."""
 
     def check(rank):
         import torch

@@ -32,14 +32,14 @@ def run(group, *outputs, **options):
     return engine.run(outputs, **options).metrics
 
 
-def test_M_081_values_under_each_name_and_the_groups():
-    """Each metric's value appears under its name, and a dictionary of all under the group's."""
+def test_values_under_each_name_and_the_groups():
+    """Each metric's value appears under its name, and a dictionary of all under the group's (M-081)."""
     metrics = run(MetricGroup({"a": Average(), "b": Average(output_transform=lambda x: 2 * x)}), 1.0, 2.0)
     assert metrics == {"a": 1.5, "b": 3.0, "group": {"a": 1.5, "b": 3.0}}
 
 
-def test_M_081_transforms_follow_one_another():
-    """The group's output_transform runs once for all, and each metric's own on what it returned."""
+def test_transforms_follow_one_another():
+    """The group's output_transform runs once for all, and each metric's own on what it returned (M-081)."""
     calls = []
 
     def prepared(output):
@@ -51,8 +51,8 @@ def test_M_081_transforms_follow_one_another():
     assert calls == [{"y": 1}, {"y": 2}]
 
 
-def test_M_081_mappings():
-    """A mapping is reduced to (y_pred, y) by the group; one that a metric's own transform makes by that metric."""
+def test_mappings():
+    """A mapping is reduced to (y_pred, y) by the group; one that a metric's own transform makes by that metric (M-081)."""
     output = {"y": torch.tensor([1]), "y_pred": torch.tensor([1]), "loss": 7}
     accuracy = Accuracy(output_transform=lambda pair: {"y": pair[1], "y_pred": pair[0], "more": 0})
     group = MetricGroup({"seen": Seen(), "accuracy": accuracy})
@@ -61,16 +61,16 @@ def test_M_081_mappings():
     assert metrics["accuracy"] == 1.0
 
 
-def test_M_081_lists_are_taken_apart_by_the_group():
-    """Lists of samples are updates of batches of one; with skip_unrolling the metrics get them whole."""
+def test_lists_are_taken_apart_by_the_group():
+    """Lists of samples are updates of batches of one; with skip_unrolling the metrics get them whole (M-081)."""
     lists = [1.0, 2.0], [3.0, 4.0]
     pairs = run(MetricGroup({"seen": Seen()}), lists)["seen"]
     assert [(x.tolist(), y.tolist()) for x, y in pairs] == [([1.0], [3.0]), ([2.0], [4.0])]
     assert run(MetricGroup({"seen": Seen()}, skip_unrolling=True), lists)["seen"] == [lists]
 
 
-def test_M_081_combinations_count_each_output_once():
-    """A metric, arithmetic on it and a group within the group: each takes an output once."""
+def test_combinations_count_each_output_once():
+    """A metric, arithmetic on it and a group within the group: each takes an output once (M-081)."""
     total = Average()
     group = MetricGroup(
         {"mean": total, "double": 2 * total, "inner": MetricGroup({"seen": Seen()}), "seen": Seen()}
@@ -81,8 +81,8 @@ def test_M_081_combinations_count_each_output_once():
     assert total.num_examples == 2
 
 
-def test_M_081_a_running_average_in_a_group():
-    """The group updates it, and it its metric: at each iteration, once."""
+def test_a_running_average_in_a_group():
+    """The group updates it, and it its metric: at each iteration, once (M-081)."""
 
     class Total(Seen):
         def compute(self):
@@ -94,8 +94,8 @@ def test_M_081_a_running_average_in_a_group():
     assert engine.run([4.0, 2.0]).metrics["running"] == 3.0
 
 
-def test_M_081_usages_and_detach():
-    """The usage is the group's; detach leaves nothing behind, and the metrics free."""
+def test_usages_and_detach():
+    """The usage is the group's; detach leaves nothing behind, and the metrics free (M-081)."""
     engine, seen = Engine(lambda engine, batch: batch), Seen()
     group = MetricGroup({"seen": seen})
     group.attach(engine, "group", BatchWise())
@@ -106,8 +106,8 @@ def test_M_081_usages_and_detach():
     assert engine.run([1, 2]).metrics == {"free": [1, 2]}
 
 
-def test_M_005_the_metrics_belong_to_the_group():
-    """A metric that is attached itself, or in another group, would count twice, and is refused."""
+def test_the_metrics_belong_to_the_group():
+    """A metric that is attached itself, or in another group, would count twice, and is refused (M-005)."""
     engine, seen = Engine(lambda engine, batch: batch), Seen()
     group = MetricGroup({"seen": seen})
     handle = group.attach(engine, "group")
@@ -119,8 +119,8 @@ def test_M_005_the_metrics_belong_to_the_group():
     assert engine.run([1]).metrics["second name"] == {"seen": [1]}
 
 
-def test_M_010_a_group_without_data():
-    """Without data the group has no value, the run goes on, and the warning names the metric that lacks it."""
+def test_a_group_without_data():
+    """Without data the group has no value, the run goes on, and the warning names the metric that lacks it (M-010)."""
     engine = Engine(lambda engine, batch: ([], []))
     MetricGroup({"accuracy": Accuracy()}).attach(engine, "group")
     with pytest.warns(GlowplugWarning, match="'group' .* Accuracy has seen no example"):
@@ -161,8 +161,8 @@ def sum_of():
     """Stand for a thing that is no metric."""
 
 
-def test_D2_M_082_M_090_two_ranks(run_ranks):
-    """Uneven batches over two gloo processes, of which one has no data the second time, give the value of all."""
+def test_two_ranks(run_ranks):
+    """Uneven batches over two gloo processes, of which one has no data the second time, give the value of all (D2, M-082, M-090)."""
 
     def check(rank):
         import torch

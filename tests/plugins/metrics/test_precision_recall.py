@@ -52,8 +52,8 @@ def expected(reference, target, predicted, average, labels):
 @BOTH
 @bounded
 @given(SIZES, st.sampled_from([2, 3, 7, 70]), st.sampled_from([(), (3,), (2, 2)]), SEEDS)
-def test_M_085_multiclass_is_scikit_learns(kind, reference, sizes, classes, extra, seed):
-    """With few and many classes, of which some never come, for every average."""
+def test_multiclass_is_scikit_learns(kind, reference, sizes, classes, extra, seed):
+    """With few and many classes, of which some never come, for every average (M-085)."""
     random = torch.Generator().manual_seed(seed)
     batches = [
         (torch.randn(n, classes, *extra, generator=random), values(random, (n, *extra), classes))
@@ -74,8 +74,8 @@ def test_M_085_multiclass_is_scikit_learns(kind, reference, sizes, classes, extr
     st.sampled_from([torch.bool, torch.int64, torch.float32]),
     SEEDS,
 )
-def test_M_085_binary_is_scikit_learns(kind, reference, sizes, extra, dtype, seed):
-    """False is the number of class 1; all other averages are over both classes."""
+def test_binary_is_scikit_learns(kind, reference, sizes, extra, dtype, seed):
+    """False is the number of class 1; all other averages are over both classes (M-085)."""
     random = torch.Generator().manual_seed(seed)
     batches = [tuple(values(random, (n, *extra)).to(dtype) for _ in "py") for n in sizes]
     predicted, target = (np.concatenate([b[i].long().numpy().ravel() for b in batches]) for i in (0, 1))
@@ -92,8 +92,8 @@ def test_M_085_binary_is_scikit_learns(kind, reference, sizes, extra, dtype, see
 @BOTH
 @bounded
 @given(SIZES, st.integers(2, 4), st.sampled_from([(), (3,)]), SEEDS)
-def test_M_085_multilabel_is_scikit_learns(kind, reference, sizes, labels, extra, seed):
-    """Rows of labels, for every average and for each example."""
+def test_multilabel_is_scikit_learns(kind, reference, sizes, labels, extra, seed):
+    """Rows of labels, for every average and for each example (M-085)."""
     random = torch.Generator().manual_seed(seed)
     batches = [tuple(values(random, (n, labels, *extra)) for _ in "py") for n in sizes]
     predicted, target = (rows([b[i] for b in batches]) for i in (0, 1))
@@ -104,8 +104,8 @@ def test_M_085_multilabel_is_scikit_learns(kind, reference, sizes, labels, extra
 
 
 @BOTH
-def test_M_085_types_of_values(kind, reference):
-    """Without an average a float64 tensor, else a number; an engine publishes numbers where there is one."""
+def test_types_of_values(kind, reference):
+    """Without an average a float64 tensor, else a number; an engine publishes numbers where there is one (M-085)."""
     multiclass = (torch.eye(3), torch.tensor([0, 1, 1]))
     binary = (torch.tensor([1, 0]), torch.tensor([1, 1]))
     for average, data, shape in ((False, multiclass, (3,)), (None, binary, (2,)), (False, binary, ())):
@@ -121,8 +121,8 @@ def test_M_085_types_of_values(kind, reference):
     assert type(engine.run([binary]).metrics["value"]) is float
 
 
-def test_M_085_known_values():
-    """Figures that can be checked by hand; a class without predictions, or without targets, has 0."""
+def test_known_values():
+    """Figures that can be checked by hand; a class without predictions, or without targets, has 0 (M-085)."""
     scores = torch.eye(4)[torch.tensor([0, 0, 0, 1, 3])]
     batch = scores, torch.tensor([0, 0, 1, 2, 0])
     assert computed(Precision(), [batch]).tolist() == [2 / 3, 0.0, 0.0, 0.0]
@@ -142,15 +142,15 @@ def test_counts_are_exact_where_floats_are_not(kind, reference):
 
 
 @pytest.mark.parametrize("average", ["mean", 3, "Macro", 1.5])
-def test_M_085_unknown_averages(average):
-    """Any other average is refused with those that there are."""
+def test_unknown_averages(average):
+    """Any other average is refused with those that there are (M-085)."""
     with pytest.raises(ValueError, match=r"'macro', 'micro', 'weighted', 'samples', got"):
         Precision(average=average)
 
 
 @BOTH
-def test_M_085_samples_need_multilabel_data(kind, reference):
-    """Binary and multiclass data have no labels to average over."""
+def test_samples_need_multilabel_data(kind, reference):
+    """Binary and multiclass data have no labels to average over (M-085)."""
     for data, name in (
         ((torch.eye(3), torch.arange(3)), "multiclass"),
         ((torch.ones(3), torch.ones(3)), "binary"),
@@ -162,8 +162,8 @@ def test_M_085_samples_need_multilabel_data(kind, reference):
 
 
 @pytest.mark.parametrize("bad", [3, -1, 255, torch.iinfo(torch.int64).min])
-def test_M_085_targets_that_are_no_class(bad):
-    """They are shown at once, with what to do, and nothing is counted."""
+def test_targets_that_are_no_class(bad):
+    """They are shown at once, with what to do, and nothing is counted (M-085)."""
     metric = Recall()
     with pytest.raises(ValueError, match=rf"classes from 0 to 2.*y has \[{bad}\].*output_transform"):
         metric.update((torch.eye(3), torch.tensor([0, bad, 1])))
@@ -171,8 +171,8 @@ def test_M_085_targets_that_are_no_class(bad):
         metric.compute()
 
 
-def test_M_085_float_labels():
-    """Whole floats are labels; others are none."""
+def test_float_labels():
+    """Whole floats are labels; others are none (M-085)."""
     metric = Precision(average="micro")
     metric.update((torch.eye(3), torch.tensor([0.0, 1.0, 1.0])))
     assert metric.compute() == pytest.approx(2 / 3)
@@ -181,8 +181,8 @@ def test_M_085_float_labels():
 
 
 @pytest.mark.parametrize("which", ["y_pred", "y"])
-def test_M_085_binary_values_are_0_and_1(which):
-    """Any other value is shown at once."""
+def test_binary_values_are_0_and_1(which):
+    """Any other value is shown at once (M-085)."""
     data = {"y_pred": torch.tensor([0.0, 1.0]), "y": torch.tensor([0.0, 1.0])}
     data[which][1] = 0.5
     with pytest.raises(ValueError, match=rf"must be 0 or 1, but {which} has \[0.5\]"):
@@ -199,15 +199,15 @@ def test_M_085_binary_values_are_0_and_1(which):
         ((4, 3), (4,), True),
     ],
 )
-def test_M_085_shapes_that_do_not_go_together(y_pred, y, is_multilabel):
-    """The error names both shapes."""
+def test_shapes_that_do_not_go_together(y_pred, y, is_multilabel):
+    """The error names both shapes (M-085)."""
     with pytest.raises(ValueError, match=r"\(N, C, ...\)") as caught:
         Recall(is_multilabel=is_multilabel).update((torch.zeros(y_pred), torch.zeros(y)))
     assert str(y_pred) in str(caught.value)
 
 
-def test_M_085_kind_may_not_change():
-    """Another kind of data, or number of classes, is refused until the next reset."""
+def test_kind_may_not_change():
+    """Another kind of data, or number of classes, is refused until the next reset (M-085)."""
     metric = Precision()
     metric.update((torch.eye(3), torch.arange(3)))
     with pytest.raises(RuntimeError, match=r"Precision had multiclass data .* now gets binary"):
@@ -228,8 +228,8 @@ def test_not_tensors():
 
 
 @BOTH
-def test_M_010_without_examples(kind, reference):
-    """There is no value of nothing; a batch without examples adds nothing."""
+def test_without_examples(kind, reference):
+    """There is no value of nothing; a batch without examples adds nothing (M-010)."""
     metric = kind()
     with pytest.raises(NotComputableError, match=f"{kind.__name__} has seen no example"):
         metric.compute()
@@ -240,8 +240,8 @@ def test_M_010_without_examples(kind, reference):
     assert metric.compute().tolist() == [1.0, 1.0, 1.0]
 
 
-def test_M_008_M_009_mappings_lists_and_sequences():
-    """Mappings, lists of samples, and sequences with padding are taken as they come."""
+def test_mappings_lists_and_sequences():
+    """Mappings, lists of samples, and sequences with padding are taken as they come (M-008, M-009)."""
     engine = Engine(lambda engine, batch: batch)
     Precision(average=True).attach(engine, "macro")
     scores, labels = torch.eye(2), torch.tensor([0, 0])
@@ -256,8 +256,8 @@ def test_M_008_M_009_mappings_lists_and_sequences():
 
 @pytest.mark.parametrize("classes", [3, 70])
 @pytest.mark.parametrize("average", [False, "weighted"])
-def test_M_012_M_070_state_and_pickle(classes, average):
-    """A metric goes on where its copy, or its saved state, was: with few and many classes."""
+def test_state_and_pickle(classes, average):
+    """A metric goes on where its copy, or its saved state, was: with few and many classes (M-012, M-070)."""
     assert (classes <= FEW_CLASSES) == (classes == 3)
     random = torch.Generator().manual_seed(0)
     first, second = (
@@ -277,8 +277,8 @@ def test_M_012_M_070_state_and_pickle(classes, average):
     np.testing.assert_array_equal(computed(again, [second]), right)
 
 
-def test_M_070_state_knows_the_kind():
-    """What is loaded takes no data of another kind."""
+def test_state_knows_the_kind():
+    """What is loaded takes no data of another kind (M-070)."""
     metric, fresh = Recall(), Recall()
     metric.update((torch.ones(3), torch.ones(3)))
     fresh.load_state_dict(metric.state_dict())

@@ -33,8 +33,8 @@ def value_of(kind, *batches):
     st.sampled_from([torch.float64, torch.float32, torch.float16, torch.int64, torch.uint8, torch.bool]),
     st.integers(0, 10**6),
 )
-def test_M_091_errors_are_numpys(sizes, extra, dtype, seed):
-    """Over batches of any sizes, shapes and types: the sum over all numbers divided by the number of examples."""
+def test_errors_are_numpys(sizes, extra, dtype, seed):
+    """Over batches of any sizes, shapes and types: the sum over all numbers divided by the number of examples (M-091)."""
     random = torch.Generator().manual_seed(seed)
     batches = [
         [(100 * torch.rand(n, *extra, generator=random)).to(dtype) for _ in ("y_pred", "y")] for n in sizes
@@ -49,8 +49,8 @@ def test_M_091_errors_are_numpys(sizes, extra, dtype, seed):
         assert got == pytest.approx(expected, rel=1e-5, abs=1e-4 if dtype is torch.float32 else 1e-9)
 
 
-def test_M_091_agrees_with_scikit_learn():
-    """With one number an example they are the values of scikit-learn's functions."""
+def test_agrees_with_scikit_learn():
+    """With one number an example they are the values of scikit-learn's functions (M-091)."""
     sklearn_metrics = pytest.importorskip("sklearn.metrics")
     y_pred, y = torch.randn(2, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     batches = list(zip(y_pred.split(16), y.split(16), strict=True))
@@ -97,8 +97,8 @@ def test_shapes_that_do_not_go_together(kind, y_pred, y):
 
 
 @each_metric
-def test_M_010_without_examples(kind):
-    """There is no mean of nothing, an empty batch included; other types are named."""
+def test_without_examples(kind):
+    """There is no mean of nothing, an empty batch included; other types are named (M-010)."""
     with pytest.raises(NotComputableError, match=f"{kind.__name__} has seen no example"):
         value_of(kind, (torch.zeros(0), torch.zeros(0)))
     with pytest.raises(TypeError, match=rf"{kind.__name__} takes tensors .* got list and int"):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glowplug import BatchWise, Engine, EpochWise, Events, RunningBatchWise, RunningEpochWise
-from glowplug.exceptions import NotComputableError
+from glowplug.exceptions import GlowplugWarning, NotComputableError
 from glowplug_metrics import Accuracy, Average, RunningAverage
 from glowplug_metrics.running_average import moved_average
 
@@ -37,8 +37,8 @@ def published(metric, outputs, usage=None, event=Events.ITERATION_COMPLETED, **r
     st.floats(0.01, 1.0),
     st.booleans(),
 )
-def test_M_080_is_the_recurrence(values, alpha, as_tensors):
-    """Numbers and tensors, at every iteration, with the first value as the start."""
+def test_is_the_recurrence(values, alpha, as_tensors):
+    """Numbers and tensors, at every iteration, with the first value as the start (M-080)."""
     outputs = [torch.tensor(x) for x in values] if as_tensors else values
     got = published(RunningAverage(alpha=alpha, output_transform=lambda x: x), outputs)
     assert all(isinstance(x, float) for x in got)
@@ -46,8 +46,8 @@ def test_M_080_is_the_recurrence(values, alpha, as_tensors):
         assert math.isclose(x, expected, rel_tol=1e-9, abs_tol=1e-9)
 
 
-def test_M_080_runs_on_over_epochs_and_starts_anew_with_a_run():
-    """The default usage resets at STARTED only."""
+def test_runs_on_over_epochs_and_starts_anew_with_a_run():
+    """The default usage resets at STARTED only (M-080)."""
     average = RunningAverage(alpha=0.5, output_transform=lambda x: x)
     assert published(average, [4.0, 2.0], max_epochs=2) == [4.0, 3.0, 3.5, 2.75]
     engine = Engine(lambda engine, batch: batch)
@@ -62,15 +62,15 @@ def test_M_080_runs_on_over_epochs_and_starts_anew_with_a_run():
 @pytest.mark.parametrize(
     ("epoch_bound", "expected"), [(True, [4.0, 3.0] * 2), (False, [4.0, 3.0, 3.5, 2.75])]
 )
-def test_M_080_epoch_bound(epoch_bound, expected):
-    """The former argument works, by place as in ignite, and says what stands in its stead."""
-    with pytest.warns(DeprecationWarning, match=r"usage=SingleEpochRunningBatchWise\(\)"):
+def test_epoch_bound(epoch_bound, expected):
+    """The former argument works, by place as in ignite, and says what stands in its stead (M-080)."""
+    with pytest.warns(GlowplugWarning, match=r"usage=SingleEpochRunningBatchWise\(\)"):
         average = RunningAverage(None, 0.5, lambda x: x, epoch_bound)
     assert published(average, [4.0, 2.0], max_epochs=2) == expected
 
 
-def test_M_071_of_a_metric_that_declares_no_state():
-    """Such an average has no state in the engine's, which can be saved all the same."""
+def test_of_a_metric_that_declares_no_state():
+    """Such an average has no state in the engine's, which can be saved all the same (M-071)."""
 
     class Plain(Average):
         _state_dict_all_req_keys = ()
@@ -81,8 +81,8 @@ def test_M_071_of_a_metric_that_declares_no_state():
     assert "handlers" not in engine.state_dict()
 
 
-def test_M_080_of_a_metric():
-    """The metric's value for each batch is averaged; the metric is reset in between."""
+def test_of_a_metric():
+    """The metric's value for each batch is averaged; the metric is reset in between (M-080)."""
     batches = [
         (torch.tensor([1, 1]), torch.tensor([1, 1])),
         (torch.tensor([1, 1]), torch.tensor([1, 0])),
@@ -91,14 +91,14 @@ def test_M_080_of_a_metric():
     assert published(RunningAverage(Accuracy(), alpha=0.5), batches) == [1.0, 0.75, 0.375]
 
 
-def test_M_080_of_a_metric_with_its_own_transform():
-    """The metric's output_transform and unrolling apply to the engine's output."""
+def test_of_a_metric_with_its_own_transform():
+    """The metric's output_transform and unrolling apply to the engine's output (M-080)."""
     source = Average(output_transform=lambda output: output["loss"])
     assert published(RunningAverage(source, alpha=0.5), [{"loss": 4.0}, {"loss": 2.0}]) == [4.0, 3.0]
 
 
-def test_M_080_of_a_metric_over_epochs():
-    """Moved once per epoch, by the metric over that epoch's batches."""
+def test_of_a_metric_over_epochs():
+    """Moved once per epoch, by the metric over that epoch's batches (M-080)."""
     got = published(
         RunningAverage(Average(), alpha=0.5),
         [1.0, 3.0],
@@ -118,8 +118,8 @@ def test_M_080_of_a_metric_over_epochs():
     assert got == [2.0, 4.0]
 
 
-def test_M_080_of_a_combination_of_metrics():
-    """Arithmetic on metrics can be averaged too."""
+def test_of_a_combination_of_metrics():
+    """Arithmetic on metrics can be averaged too (M-080)."""
     assert published(RunningAverage(2 * Average() + 1, alpha=0.5), [4.0, 2.0]) == [9.0, 7.0]
 
 
@@ -168,8 +168,8 @@ def test_no_graph_is_kept():
     assert not average.compute().requires_grad
 
 
-def test_M_005_the_metric_belongs_to_the_average():
-    """A metric that is attached itself, or averaged twice, is refused: the average resets it at each iteration."""
+def test_the_metric_belongs_to_the_average():
+    """A metric that is attached itself, or averaged twice, is refused: the average resets it at each iteration (M-005)."""
     engine, accuracy = Engine(lambda engine, batch: batch), Accuracy()
     accuracy.attach(engine, "accuracy", RunningBatchWise())
     with pytest.raises(
@@ -206,14 +206,14 @@ def test_other_usages():
         ({"output_transform": abs, "alpha": float("nan")}, ValueError, "got nan"),
     ],
 )
-def test_M_080_arguments(arguments, error, message):
-    """Wrong arguments are refused with what was given."""
+def test_arguments(arguments, error, message):
+    """Wrong arguments are refused with what was given (M-080)."""
     with pytest.raises(error, match=message):
         RunningAverage(**arguments)
 
 
-def test_M_080_outputs_that_cannot_be_averaged():
-    """Mappings and strings are refused by type."""
+def test_outputs_that_cannot_be_averaged():
+    """Mappings and strings are refused by type (M-080)."""
     average = RunningAverage(output_transform=lambda x: x)
     with pytest.raises(TypeError, match="RunningAverage takes numbers and tensors, got a dict"):
         average.update({"loss": 1})
@@ -238,8 +238,8 @@ def test_state_and_pickle():
         assert other.compute() == 3.0
 
 
-def test_M_080_two_ranks(run_ranks):
-    """Over two gloo processes the average is that of the mean of both, of numbers, tensors and metrics."""
+def test_two_ranks(run_ranks):
+    """Over two gloo processes the average is that of the mean of both, of numbers, tensors and metrics (M-080)."""
 
     def check(rank):
         import torch

@@ -182,7 +182,7 @@ def test_the_output_before_a_load_is_not_taken():
     precision.attach(engine, "precision")
     precision.update(DATA[0])
     precision.keep_for_epoch(1, engine.state.iteration)
-    with pytest.warns(GlowplugWarning, match="goes without that one"):
+    with pytest.warns(GlowplugWarning, match="skips one output"):
         engine.fire_event(Events.ITERATION_COMPLETED)
     engine.state.output = DATA[1]
     engine.fire_event(Events.ITERATION_COMPLETED)

@@ -15,7 +15,20 @@ CHECKS = {check.name: check for check in METRIC_CHECKS}
 def case_of(kind):
     """Return the case of a mean of numbers."""
     outputs = [torch.tensor([1.0, 2.0, 3.0]), torch.tensor([6.0]), torch.tensor([4.0, 8.0])]
-    return MetricCase(make=kind, outputs=outputs, expected=4.0)
+    return MetricCase(
+        make=kind, outputs=outputs, expected=4.0, reference=reference, random_output=random_output
+    )
+
+
+def reference(numbers):
+    """Return the mean as plain Python computes it."""
+    return sum(numbers.tolist()) / len(numbers)
+
+
+def random_output(generator):
+    """Return one to six numbers around zero."""
+    size = int(torch.randint(1, 7, (), generator=generator))
+    return torch.randn(size, dtype=torch.float64, generator=generator)
 
 
 class TestMean(MetricContract):
@@ -28,6 +41,7 @@ class TestMean(MetricContract):
 MUTANTS = {
     "MeanOfMeans": "batches_do_not_matter",
     "IsZeroWithoutData": "no_data_is_not_computable",
+    "IgnoresTheSign": "random_data_gives_the_reference",
     "DividesByZero": "no_data_is_not_computable",
     "KeepsItsCount": "reset_forgets_all",
     "RemembersItsValue": "compute_changes_nothing",
@@ -63,3 +77,18 @@ def test_all_mutants_are_in_the_table():
         name for name, kind in vars(metrics).items() if getattr(kind, "__module__", "") == metrics.__name__
     }
     assert wrong - {"Mean"} == set(MUTANTS)
+
+
+def test_reference_is_optional():
+    """Without a reference the check of random data is skipped, and says what to give."""
+    case = MetricCase(make=metrics.Mean, outputs=case_of(metrics.Mean).outputs, expected=4.0)
+    result = kit.run_check(CHECKS["random_data_gives_the_reference"], case)
+    assert result.status == "skipped"
+    assert "random_output=" in result.message
+
+
+@pytest.mark.parametrize("given", ["reference", "random_output"])
+def test_reference_needs_random_data(given):
+    """One of the two arguments alone is refused."""
+    with pytest.raises(TypeError, match="reference= and random_output="):
+        MetricCase(make=metrics.Mean, outputs=[], expected=0, **{given: len})

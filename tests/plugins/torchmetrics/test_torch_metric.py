@@ -62,8 +62,8 @@ def by_hand(metric):
 
 
 @pytest.mark.parametrize("kind", [BinaryAccuracy, BinaryF1Score, BinaryAUROC])
-def test_M_092_attached_it_gives_what_torchmetrics_gives(kind):
-    """Over uneven batches, epoch after epoch, the value is that of all data at once, as a Python number."""
+def test_attached_it_gives_what_torchmetrics_gives(kind):
+    """Over uneven batches, epoch after epoch, the value is that of all data at once, as a Python number (M-092)."""
     metrics = engine_with(TorchMetric(kind())).run(BATCHES, max_epochs=2).metrics
     assert metrics == {"metric": pytest.approx(by_hand(kind()).item())}
     assert isinstance(metrics["metric"], float)
@@ -147,8 +147,8 @@ def test_single_arguments_text_and_transforms():
     assert engine_with(weighted).run([(1.0, 3.0), (5.0, 1.0)]).metrics == {"metric": 2.0}
 
 
-def test_M_010_without_data():
-    """No data gives no value: an error by hand, one warning of glowplug's on an engine, and none of torchmetrics'."""
+def test_without_data():
+    """No data gives no value: an error by hand, one warning of glowplug's on an engine, and none of torchmetrics' (M-010)."""
     metric = TorchMetric(BinaryAccuracy())
     with pytest.raises(NotComputableError, match=r"TorchMetric\(BinaryAccuracy\) has had no update"):
         metric.compute()
@@ -208,8 +208,8 @@ MADE_OF = {
 
 @pytest.mark.parametrize("name", MADE_OF)
 @pytest.mark.parametrize("stop", [1, 2, 4])
-def test_C4_resumes_in_mid_epoch(name, stop):
-    """Stopped after any iteration, saved through a safe load and resumed, the values are those of a run in one go."""
+def test_resumes_in_mid_epoch(name, stop):
+    """Stopped after any iteration, saved through a safe load and resumed, the values are those of a run in one go (C4)."""
 
     def make():
         metric, transformed = MADE_OF[name]
@@ -226,8 +226,8 @@ def test_C4_resumes_in_mid_epoch(name, stop):
     torch.testing.assert_close(fresh.run(BATCHES, max_epochs=2).metrics, expected)
 
 
-def test_M_070_later_updates_leave_a_state_alone():
-    """Neither the metric that was saved nor the one that loaded shares memory with the state; sums go on by count."""
+def test_later_updates_leave_a_state_alone():
+    """Neither the metric that was saved nor the one that loaded shares memory with the state; sums go on by count (M-070)."""
     metric, fresh = TorchMetric(collection()), TorchMetric(collection())
     metric.update(BATCHES[0])
     metric.update(BATCHES[1])
@@ -255,8 +255,8 @@ def by_hand_numbers(metric):
 
 
 @pytest.mark.parametrize("make", [BinaryAUROC, collection])
-def test_M_012_pickled_and_copied(make):
-    """A copy has the data, goes on by itself, and belongs to no engine."""
+def test_pickled_and_copied(make):
+    """A copy has the data, goes on by itself, and belongs to no engine (M-012)."""
     metric = TorchMetric(make())
     engine_with(metric).run(BATCHES[:2])
     expected = metric.compute()
@@ -320,8 +320,8 @@ def test_its_own_way_to_gather_is_kept():
     assert TorchMetric(torchmetrics.SumMetric()).metric.dist_sync_fn is gather
 
 
-def test_D2_M_092_two_ranks(run_ranks):
-    """Uneven data, a rank without any, and one that updates between two computes: exact, reduced once, no hang."""
+def test_two_ranks(run_ranks):
+    """Uneven data, a rank without any, and one that updates between two computes: exact, reduced once, no hang (D2, M-092)."""
 
     def check(rank):
         import warnings

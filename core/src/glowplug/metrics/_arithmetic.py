@@ -1,9 +1,9 @@
-"""Arithmetic on metrics: each operator gives a :class:`~glowplug.metrics._metrics_lambda.MetricsLambda`.
+"""Arithmetic on metrics: each operator returns a :class:`~glowplug.metrics.MetricsLambda`.
 
-So does each of a fixed set of the methods that tensors have (M-043): those that formulas over per-class values and
-confusion matrices are written with. All else goes through ``map``, and an unknown attribute is an AttributeError at once:
-``hasattr`` tells the truth, and a typo does not wait for the first compute. Methods that mean something else on an object
-that holds state, such as ``to``, ``cpu`` and ``float``, are left out on purpose.
+A fixed set of tensor methods does the same: those used in formulas over per-class values and confusion matrices.
+Everything else goes through ``map``. An unknown attribute is an AttributeError, so ``hasattr`` is right and a typo fails
+before the first compute. Methods with another meaning on an object that holds state (``to``, ``cpu``, ``float``) are
+omitted.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class MetricArithmetic:
-    """What a metric gains from Python's operators, and :meth:`map` for everything else (M-040 to M-043).
+    """Operators and tensor methods of metrics, and :meth:`map` for other functions.
 
     Example:
         >>> import torch
-        >>> from glowplug.metrics._metric import Metric
+        >>> from glowplug.metrics import Metric
         >>> class Matrix(Metric):
         ...     def reset(self):
         ...         self.value = torch.zeros(2, 2)
@@ -38,19 +38,19 @@ class MetricArithmetic:
         tensor(0.8000)
     """
 
-    # numpy's scalars and arrays on the left of an operator leave it to the metric.
+    # numpy scalars and arrays on the left of an operator defer to the metric.
     __array_ufunc__ = None
 
     def map(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> MetricsLambda:
         """Return a metric whose value is ``function(value of this one, *args, **kwargs)``.
 
         Args:
-            function: called at each compute.
-            *args: further arguments: constants, or metrics, which stand for their values.
-            **kwargs: the same by name.
+            function: The function, called at each compute.
+            *args: Further arguments; metrics among them are replaced by their values.
+            **kwargs: Keyword arguments, likewise.
 
         Example:
-            >>> from glowplug.metrics._metric import Metric
+            >>> from glowplug.metrics import Metric
             >>> class Largest(Metric):
             ...     def reset(self):
             ...         self.value = 0
@@ -72,7 +72,7 @@ class MetricArithmetic:
     def __getitem__(self, index: Any) -> MetricsLambda:
         return self.map(operator.getitem, index)
 
-    # With __getitem__ alone, Python would try to iterate over 0, 1, 2, ... for ever.
+    # With __getitem__ alone, Python would iterate over 0, 1, 2, ... endlessly.
     __iter__ = None
 
     def __add__(self, other: Any) -> MetricsLambda:
@@ -188,7 +188,7 @@ class MetricArithmetic:
         return self.map(_Method("tolist"))
 
 
-class _reflected:  # noqa: N801 - used as a function; a class so that it can be pickled and compared
+class _reflected:  # noqa: N801 - used as a function; a class can be pickled
     """A binary operator with its arguments swapped."""
 
     def __init__(self, operation: Callable[[Any, Any], Any]) -> None:
@@ -202,9 +202,9 @@ class _reflected:  # noqa: N801 - used as a function; a class so that it can be 
 
 
 class _Method:
-    """A call of a method of the value; unlike ``operator.methodcaller``, its arguments may be metrics.
+    """A method call on the value; unlike ``operator.methodcaller``, its arguments may be metrics.
 
-    A value that is a number has none of these methods, and counts as a tensor without dimensions.
+    Numbers have none of these methods and are converted to tensors without dimensions.
     """
 
     def __init__(self, name: str) -> None:

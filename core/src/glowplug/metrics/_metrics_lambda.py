@@ -1,4 +1,4 @@
-"""Metrics made of other metrics."""
+"""Functions of other metrics."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ __all__ = ["MetricsLambda"]
 
 
 class MetricsLambda(Metric):
-    """A metric whose value is a function of the values of others (M-044); what arithmetic on metrics returns.
+    """A function of other metrics, as returned by arithmetic on metrics.
 
-    Attached, it makes its engine reset and update the metrics it is made of, and publishes only its own value; attach
-    one of them too, with the same usage, to see its value as well (M-045).
+    When attached, its engine resets and updates the metrics it is made of and publishes its value only. To publish one of
+    these metrics too, attach it with the same usage.
 
     Args:
-        f: called with the values at each compute. Tensors come on the CPU.
-        *args: metrics, which stand for their values, and constants.
-        skip_unrolling: see :class:`Metric`; that of each part counts for its own updates.
-        metrics_result_mode: see :class:`Metric`.
-        **kwargs: the same as ``args``, by name.
+        f: Called with the values at each compute; tensors are on the CPU.
+        *args: Metrics, which are replaced by their values, and constants.
+        skip_unrolling: See :class:`Metric`; each part uses its own setting.
+        metrics_result_mode: See :class:`Metric`.
+        **kwargs: Keyword arguments of ``f``, likewise.
 
     Raises:
-        TypeError: ``f`` cannot be called, or an argument is a metric of another library.
+        TypeError: If ``f`` is not callable, or an argument is a metric of another library.
 
     Example:
         >>> from glowplug import Engine
@@ -62,17 +62,15 @@ class MetricsLambda(Metric):
         **kwargs: Any,
     ) -> None:
         if not callable(f):
-            raise TypeError(
-                f"MetricsLambda calls f with the values of its metrics, which {f!r} does not allow"
-            )
+            raise TypeError(f"f must be callable, got {f!r}")
         for value in (*args, *kwargs.values()):
             if hasattr(value, "compute") and not isinstance(value, Metric):
                 raise TypeError(
-                    f"a {type(value).__name__} is no metric of glowplug, and would be taken for a constant; of one of "
-                    "torchmetrics, glowplug-torchmetrics makes one: TorchMetric(metric)"
+                    f"{type(value).__name__} is not a glowplug metric; wrap a metric of torchmetrics with TorchMetric(metric) from "
+                    "glowplug-torchmetrics"
                 )
         self.function = f
-        # The constructor of Metric resets; the metrics this one is made of may hold data, and keep it.
+        # Metric.__init__ resets, and the given metrics must keep their data.
         self.args: tuple[Any, ...] = ()
         self.kwargs: dict[str, Any] = {}
         super().__init__(skip_unrolling=skip_unrolling, metrics_result_mode=metrics_result_mode)
@@ -80,7 +78,7 @@ class MetricsLambda(Metric):
 
     @property
     def leaves(self) -> list[Metric]:
-        """The metrics this one is made of in the end, each once: those that hold data."""
+        """The metrics that hold the data, each once."""
         given = (value for value in chain(self.args, self.kwargs.values()) if isinstance(value, Metric))
         leaves = chain.from_iterable(m.leaves if isinstance(m, MetricsLambda) else [m] for m in given)
         return list({id(leaf): leaf for leaf in leaves}.values())
@@ -95,35 +93,33 @@ class MetricsLambda(Metric):
         """Update the metrics this one is made of, each once.
 
         Args:
-            output: what each of them takes; their ``output_transform`` is not applied.
+            output: The argument of their ``update``; their ``output_transform`` is not applied.
 
         Raises:
-            ValueError: the metric is attached, and its engine updates them.
+            ValueError: If the metric is attached: its engine updates them.
         """
         if self.attached_engines():
             raise ValueError(
-                "this MetricsLambda is attached, and its engine updates the metrics it is made of; detach it first to "
-                "call update() by hand"
+                "this MetricsLambda is attached, and its engine updates its metrics; detach it before calling update()"
             )
         self._updated_by_hand = True
         for leaf in self.leaves:
             leaf.update(output)
 
     def compute(self) -> Any:
-        """Return the function's value for the present values of the metrics."""
+        """Return the function of the current values."""
         args = [_value(value) for value in self.args]
         return self.function(*args, **{name: _value(value) for name, value in self.kwargs.items()})
 
     def feed(self, engine: EngineProtocol, usage: str | MetricUsage | None = None) -> RemovableEventHandle:
-        """Let an engine reset and update the metrics this one is made of; see :meth:`Metric.feed`.
+        """Reset and update the metrics this one is made of; see :meth:`Metric.feed`.
 
         Raises:
-            ValueError: :meth:`update` has been called by hand since the last reset; see also :meth:`Metric.feed`.
+            ValueError: If :meth:`update` was called by hand since the last reset; see also :meth:`Metric.feed`.
         """
         if self._updated_by_hand:
             raise ValueError(
-                "this MetricsLambda holds what update() was given by hand, to which an engine would add its own data; "
-                "call reset() before attach()"
+                "this MetricsLambda holds data from update(), which the engine's data would be added to; call reset() before attach()"
             )
         usage = self.usage_or_default(usage)
         with ExitStack() as fed:

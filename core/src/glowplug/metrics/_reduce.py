@@ -1,4 +1,4 @@
-"""Decorators for the methods of metrics: values over all processes, values that are kept."""
+"""Decorators for methods of metrics."""
 
 from __future__ import annotations
 
@@ -19,20 +19,19 @@ _R = TypeVar("_R")
 def sync_all_reduce(
     *attributes: str,
 ) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
-    """Decorate a metric's ``compute`` to work on the attributes of all ranks, reduced (M-060).
+    """Reduce attributes over all ranks for a metric's ``compute``.
 
-    With one process the method is called as it is. With several, each attribute is reduced over all ranks, the method
-    runs, and the rank's own values come back, so that later updates stay right. Ranks may have any number of updates: the
-    number, or tensor without dimensions, that an attribute still is on a rank without any takes the form that it has on
-    the others.
+    With one process the method is called directly. With several, each attribute is reduced over all ranks, the method
+    runs, and the rank's own values are restored, so later updates stay correct. Ranks may have different numbers of
+    updates: on a rank without updates, a number or tensor without dimensions takes the shape and type of the others.
 
     Args:
-        *attributes: names of attributes that hold a number or a tensor, each with the operation behind a colon:
+        *attributes: Names of attributes that hold a number or a tensor, each followed by a colon and the operation:
             ``SUM`` (the default), ``PRODUCT``, ``MIN`` or ``MAX``, as in ``"smallest:MIN"``.
 
     Raises:
-        ValueError: another operation; at the call: the attribute does not exist, or has several shapes on the ranks.
-        TypeError: at the call: the attribute is neither a number nor a tensor.
+        ValueError: If an operation is unknown; when called, if an attribute is missing or its shape differs between ranks.
+        TypeError: When called, if an attribute is neither a number nor a tensor.
 
     Example:
         >>> from glowplug.metrics._metric import Metric
@@ -74,7 +73,7 @@ def sync_all_reduce(
 def reinit__is_reduced(
     method: Callable[_P, _R],
 ) -> Callable[_P, _R]:
-    """Decorate a metric's ``reset`` and ``update`` to drop the value that ``compute`` keeps in ``_result`` (M-061).
+    """Clear the cached ``_result`` of a metric when ``reset`` or ``update`` runs.
 
     Example:
         >>> from glowplug.metrics._metric import Metric
@@ -100,7 +99,7 @@ def reinit__is_reduced(
     @functools.wraps(method)
     def changing(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         metric: Any = args[0]
-        metric._result = None  # noqa: SLF001 - the name that subclasses use for it (M-061)
+        metric._result = None  # noqa: SLF001 - subclasses use this name
         return method(*args, **kwargs)
 
     return changing
@@ -117,9 +116,7 @@ def _parsed(attribute: str) -> tuple[str, str]:
 
 def _reducible(metric: Any, name: str) -> torch.Tensor | float:
     if name not in vars(metric):
-        raise ValueError(
-            f"{type(metric).__name__} has no attribute {name!r} to reduce; its reset() should make it"
-        )
+        raise ValueError(f"{type(metric).__name__} has no attribute {name!r} to reduce; set it in reset()")
     value = vars(metric)[name]
     if not isinstance(value, (torch.Tensor, int, float)):
         raise TypeError(
@@ -129,13 +126,13 @@ def _reducible(metric: Any, name: str) -> torch.Tensor | float:
 
 
 def _alike(metric: Any, own: dict[str, torch.Tensor | float]) -> dict[str, torch.Tensor | float]:
-    """Return the values in the form that they have on all ranks, as a reduction needs them."""
+    """Return the values with the shape and type that all ranks share."""
     forms = all_gather({name: _form(value) for name, value in own.items()})
     return {name: _in_form_of(metric, name, [of_rank[name] for of_rank in forms]) for name in own}
 
 
 def _form(value: torch.Tensor | float) -> tuple[torch.dtype, tuple[int, ...], bool]:
-    """Return the type, the shape, and whether it is a tensor."""
+    """Return the type and shape of a value, and whether it is a tensor."""
     if isinstance(value, torch.Tensor):
         return value.dtype, tuple(value.shape), True
     return torch.int64 if isinstance(value, int) else torch.float64, (), False
@@ -148,7 +145,7 @@ def _in_form_of(metric: Any, name: str, forms: list[tuple[torch.dtype, tuple[int
     shapes = {shape for _, shape, _ in forms} - {()}
     if len(shapes) > 1:
         raise ValueError(
-            f"{type(metric).__name__}.{name} has different shapes on the ranks, and cannot be reduced: {sorted(shapes)}"
+            f"{type(metric).__name__}.{name} has different shapes on the ranks and cannot be reduced: {sorted(shapes)}"
         )
     dtype = functools.reduce(torch.promote_types, (dtype for dtype, _, _ in forms))
     device = value.device if isinstance(value, torch.Tensor) else metric.device

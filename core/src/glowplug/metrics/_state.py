@@ -1,4 +1,4 @@
-"""The state of a metric, as it is saved and taken back."""
+"""Saving and restoring the state of metrics."""
 
 from __future__ import annotations
 
@@ -18,24 +18,22 @@ STATE_KEY = "__metric_state_per_rank"
 
 
 def gather_state(metric: Metric) -> dict[str, Any]:
-    """Return the state of all ranks (M-070)."""
+    """Return the state of all ranks."""
     return {STATE_KEY: all_gather(_own_state(metric))}
 
 
 def restore_state(metric: Metric, state: Mapping[str, Any]) -> None:
-    """Take this rank's part of the state of all ranks (M-071)."""
+    """Restore this rank's part of the state of all ranks."""
     names, kind = _state_names(metric), type(metric).__name__
     if not isinstance(state, Mapping):
-        raise TypeError(f"the state of a {kind} is a mapping, got {type(state).__name__}")
+        raise TypeError(f"the state of a {kind} must be a mapping, got {type(state).__name__}")
     if set(state) != {STATE_KEY}:
-        raise ValueError(
-            f"this is no state of a metric: it has the keys {list(state)} instead of {STATE_KEY!r}"
-        )
+        raise ValueError(f"not the state of a metric: it has the keys {list(state)} instead of {STATE_KEY!r}")
     of_ranks = state[STATE_KEY]
     if len(of_ranks) != world_size():
         raise ValueError(
-            f"the state of this {kind} was saved by {len(of_ranks)} processes and cannot be shared out to {world_size()}; "
-            "start as many as then, or leave the metric out"
+            f"the state of this {kind} was saved by {len(of_ranks)} processes and cannot be loaded by {world_size()}; "
+            f"start {len(of_ranks)} processes, or omit the metric"
         )
     own = of_ranks[rank()]
     if set(own) != set(names):
@@ -44,9 +42,9 @@ def restore_state(metric: Metric, state: Mapping[str, Any]) -> None:
 
 
 def has_state(metric: Metric) -> bool:
-    """Return whether the class says what its state is, and so does each metric that belongs to it.
+    """Return whether the class and all metrics that belong to it declare their state.
 
-    What holds for a part of the numbers only would resume to a wrong value.
+    A partial state would resume to a wrong value.
     """
     names = metric._state_dict_all_req_keys  # noqa: SLF001 - see _state_names
     parts = (part for name in names for _, part in _metrics_in(getattr(metric, name)))
@@ -54,13 +52,13 @@ def has_state(metric: Metric) -> bool:
 
 
 class RankState:
-    """The state of an attached metric within the state of its engine.
+    """State of an attached metric within its engine's state.
 
-    It is this rank's alone: a collective would make a checkpoint that only one rank writes hang.
+    Holds this rank's data only: with a collective, a checkpoint written by one rank would hang.
 
     Args:
-        metric: the metric.
-        run: the state of the engine's run, of which the epoch and the iteration are remembered.
+        metric: The metric.
+        run: The engine's state, whose epoch and iteration are saved too.
     """
 
     def __init__(self, metric: Metric, run: State) -> None:
@@ -68,22 +66,22 @@ class RankState:
         self._run = run
 
     def state_dict(self) -> dict[str, Any]:
-        """Return this rank's state, and whose it is."""
+        """Return this rank's state and position."""
         own = _own_state(self._metric)
-        place = {"epoch": self._run.epoch, "iteration": self._run.iteration}
-        return {"rank": rank(), "world_size": world_size(), **place, "state": own}
+        position = {"epoch": self._run.epoch, "iteration": self._run.iteration}
+        return {"rank": rank(), "world_size": world_size(), **position, "state": own}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take it, if it is this rank's: what another rank saw would count twice."""
+        """Restore a state of this rank; data of another rank would count twice."""
         if (state["rank"], state["world_size"]) == (rank(), world_size()):
             _restore_own(self._metric, state["state"], state["epoch"], state["iteration"])
 
 
 def _state_names(metric: Metric) -> tuple[str, ...]:
-    names = metric._state_dict_all_req_keys  # noqa: SLF001 - the name that metrics written for ignite have
+    names = metric._state_dict_all_req_keys  # noqa: SLF001 - the name that ignite metrics use
     if not names:
         raise NotImplementedError(
-            f"{type(metric).__name__} does not say what its state is; list its attributes in the class: "
+            f"{type(metric).__name__} does not declare its state; list its attributes in the class: "
             "_state_dict_all_req_keys = ('...',)"
         )
     return names
@@ -98,7 +96,8 @@ def _saved(where: str, value: Any) -> Any:
     from glowplug.metrics._metric import Metric
 
     if isinstance(value, torch.Tensor):
-        return value.detach().clone()  # updates may change the tensor in place
+        # Updates may change the tensor in place.
+        return value.detach().clone()
     if isinstance(value, Metric):
         return _own_state(value)
     if isinstance(value, Mapping):
@@ -108,26 +107,27 @@ def _saved(where: str, value: Any) -> Any:
     if value is None or isinstance(value, (Number, str)):
         return value
     raise TypeError(
-        f"{where} cannot be saved: state is numbers, strings, tensors, None, metrics, and lists and dicts of these, not "
-        f"{type(value).__name__}"
+        f"{where} cannot be saved: it is a {type(value).__name__}, not a number, string, tensor, None, metric, or list or dict "
+        "of these"
     )
 
 
-def _restore_own(metric: Metric, own: Mapping[str, Any], *place: int) -> None:
-    """Take a state; ``place`` is the epoch and the iteration where it was saved, if an engine did."""
+def _restore_own(metric: Metric, own: Mapping[str, Any], *position: int) -> None:
+    """Restore a state; ``position`` is the epoch and iteration at which an engine saved it."""
     for name in _state_names(metric):
         parts = _metrics_in(getattr(metric, name))
         for key, part in parts:
-            _restore_own(part, own[name] if key is None else own[name][key], *place)
+            _restore_own(part, own[name] if key is None else own[name][key], *position)
         if not parts:
             setattr(metric, name, _copied(own[name], metric.device))
     if "_result" in vars(metric):
-        vars(metric)["_result"] = None  # what compute() kept was the value of other data (M-061)
-    metric.keep_for_epoch(*place or (None,))
+        # The cached value belongs to other data.
+        vars(metric)["_result"] = None
+    metric.keep_for_epoch(*position or (None,))
 
 
 def _metrics_in(value: Any) -> list[tuple[Any, Metric]]:
-    """Return the metrics in a list or dict, with their places; a metric itself has the place ``None``."""
+    """Return the metrics in a list or dict with their keys; the key of a metric itself is ``None``."""
     from glowplug.metrics._metric import Metric
 
     if isinstance(value, Metric):
@@ -139,7 +139,7 @@ def _metrics_in(value: Any) -> list[tuple[Any, Metric]]:
 
 
 def _copied(saved: Any, device: torch.device) -> Any:
-    """Return a copy, so that updates do not change the state that was loaded."""
+    """Return a copy, so updates do not change the loaded state."""
     if isinstance(saved, torch.Tensor):
         return saved.to(device, copy=True)
     if isinstance(saved, Mapping):

@@ -1,4 +1,4 @@
-"""When a metric attached to an engine is reset, updated and computed."""
+"""Usages: the events at which attached metrics are reset, updated and computed."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = [
 
 
 class MetricUsage:
-    """The three events at which an attached metric does its work; make one for a rhythm of your own (M-026).
+    """The three events at which an attached metric works.
 
-    Two usages are equal if they are of one class and name the same events with the same filters.
+    Create one for a custom rhythm. Usages of one class with the same events and filters are equal.
 
     Args:
-        started: where the metric is reset.
-        completed: where it is computed, and its value written to ``engine.state.metrics``.
-        iteration_completed: where it is updated with ``engine.state.output``.
+        started: The event at which the metric is reset.
+        completed: The event at which it is computed and its value published in ``engine.state.metrics``.
+        iteration_completed: The event at which it is updated with ``engine.state.output``.
 
     Example:
         >>> from glowplug import Events
@@ -39,7 +39,7 @@ class MetricUsage:
     """
 
     usage_name: ClassVar[str | None] = None
-    """The string that stands for this usage in ``Metric.attach(..., usage="...")``; ``None``: there is none."""
+    """Name of this usage in ``Metric.attach(..., usage="...")``, if it has one."""
 
     def __init__(self, started: AnyEvent, completed: AnyEvent, iteration_completed: AnyEvent) -> None:
         self.STARTED = started
@@ -61,7 +61,7 @@ class MetricUsage:
 
 
 class EpochWise(MetricUsage):
-    """One value per epoch, over the epoch's outputs (M-020): the default of nearly all metrics.
+    """One value per epoch, over the epoch's outputs; the default of most metrics.
 
     Example:
         >>> EpochWise().COMPLETED
@@ -75,7 +75,7 @@ class EpochWise(MetricUsage):
 
 
 class RunningEpochWise(MetricUsage):
-    """One value per epoch, over the last outputs of all epochs so far (M-021).
+    """One value per epoch, over the last outputs of all epochs so far.
 
     Example:
         >>> RunningEpochWise().ITERATION_COMPLETED
@@ -89,7 +89,7 @@ class RunningEpochWise(MetricUsage):
 
 
 class BatchWise(MetricUsage):
-    """One value per iteration, over that iteration's output (M-022).
+    """One value per iteration, over that iteration's output.
 
     Example:
         >>> BatchWise().STARTED
@@ -103,7 +103,7 @@ class BatchWise(MetricUsage):
 
 
 class RunningBatchWise(MetricUsage):
-    """One value per iteration, over all outputs of the run so far (M-023).
+    """One value per iteration, over all outputs of the run so far.
 
     Example:
         >>> RunningBatchWise().STARTED
@@ -117,7 +117,7 @@ class RunningBatchWise(MetricUsage):
 
 
 class SingleEpochRunningBatchWise(MetricUsage):
-    """One value per iteration, over the outputs of the epoch so far (M-024).
+    """One value per iteration, over the outputs of the epoch so far.
 
     Example:
         >>> SingleEpochRunningBatchWise().STARTED
@@ -131,11 +131,11 @@ class SingleEpochRunningBatchWise(MetricUsage):
 
 
 class BatchFiltered(MetricUsage):
-    """One value per epoch, over the outputs of the iterations that a filter lets through (M-025).
+    """One value per epoch, over the outputs of filtered iterations.
 
     Args:
-        *args: as for ``Events.ITERATION_COMPLETED(...)``: ``event_filter``, ``every``, ``once``, ``before``, ``after``.
-        **kwargs: the same by name.
+        *args: Arguments of ``Events.ITERATION_COMPLETED(...)``: ``event_filter``, ``every``, ``once``, ``before``, ``after``.
+        **kwargs: Keyword arguments of the same.
 
     Example:
         >>> BatchFiltered(every=2).ITERATION_COMPLETED
@@ -164,11 +164,11 @@ _NAMED: dict[str, MetricUsage] = {
 
 
 def as_usage(usage: str | MetricUsage) -> MetricUsage:
-    """Return the usage that a string stands for; a usage is returned as it is.
+    """Return the usage with a name; return a usage unchanged.
 
     Raises:
-        ValueError: a string that stands for none.
-        TypeError: neither a string nor a :class:`MetricUsage`.
+        ValueError: If the name is unknown.
+        TypeError: If ``usage`` is neither a string nor a :class:`MetricUsage`.
 
     Example:
         >>> as_usage("batch_wise")
@@ -177,14 +177,14 @@ def as_usage(usage: str | MetricUsage) -> MetricUsage:
     if isinstance(usage, MetricUsage):
         return usage
     if not isinstance(usage, str):
-        raise TypeError(f"usage must be a MetricUsage such as EpochWise(), or its name, got {usage!r}")
+        raise TypeError(f"usage must be a MetricUsage such as EpochWise() or a name, got {usage!r}")
     if usage not in _NAMED:
-        raise ValueError(f"there is no usage {usage!r}; give one of {', '.join(_NAMED)}, or a MetricUsage")
+        raise ValueError(f"there is no usage {usage!r}; give one of {', '.join(_NAMED)} or a MetricUsage")
     return _NAMED[usage]
 
 
 def _event_identity(event: AnyEvent) -> object:
-    # A filtered event equals its plain one, so that the filter has to be looked at too.
+    # A filtered event equals the plain one, so the filter must be compared too.
     if isinstance(event, EventsList):
         return tuple(map(_event_identity, event))
     return (event.event, event.filter) if isinstance(event, CallableEventWithFilter) else event

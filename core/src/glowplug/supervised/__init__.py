@@ -1,12 +1,8 @@
-"""Engines, and steps for engines, that train and evaluate a model on pairs of inputs and targets."""
+"""Steps and engines for supervised training and evaluation."""
 
-from glowplug.supervised._factories import (
-    convert_tensor,
-    create_supervised_evaluator,
-    create_supervised_trainer,
-    supervised_evaluation_step,
-    supervised_training_step,
-)
+from glowplug.supervised._batch import convert_tensor
+from glowplug.supervised._factories import create_supervised_evaluator, create_supervised_trainer
+from glowplug.supervised._steps import supervised_evaluation_step, supervised_training_step
 from glowplug.supervised._tbptt import Tbptt_Events, TbpttEvents, create_supervised_tbptt_trainer
 
 __all__ = [

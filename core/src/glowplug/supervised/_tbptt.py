@@ -1,4 +1,4 @@
-"""A trainer for long sequences: truncated backpropagation through time."""
+"""Truncated backpropagation through time, for long sequences."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ import torch
 
 from glowplug.engine import Engine
 from glowplug.events import EventEnum, Events
-from glowplug.supervised._factories import Device, check_count, check_integer, map_leaves, prepare_pair
+from glowplug.state import RunStart
+from glowplug.supervised._batch import Device, map_leaves, prepare_pair
+from glowplug.supervised._steps import check_count, check_integer
 from glowplug.typing import EngineProtocol
 
 __all__ = ["TbpttEvents", "Tbptt_Events", "create_supervised_tbptt_trainer"]
 
 
 class TbpttEvents(EventEnum):
-    """What a trainer of `create_supervised_tbptt_trainer` fires for each chunk of a sequence (E-212).
+    """Events that :func:`create_supervised_tbptt_trainer` fires for each chunk.
 
-    Their counter is ``state.time_iteration``, which counts the chunks of the whole run from 1 on.
+    Their counter ``state.time_iteration`` counts the chunks of the run, from 1.
     """
 
     TIME_ITERATION_STARTED = "time_iteration_started"
@@ -26,7 +28,7 @@ class TbpttEvents(EventEnum):
 
 
 Tbptt_Events = TbpttEvents
-"""The name that `TbpttEvents` has in pytorch-ignite."""
+"""The name of `TbpttEvents` in pytorch-ignite."""
 
 
 def create_supervised_tbptt_trainer(
@@ -39,35 +41,35 @@ def create_supervised_tbptt_trainer(
     non_blocking: bool = False,
     prepare_batch: Callable[..., tuple[Any, Any]] = prepare_pair,
 ) -> Engine:
-    """Return an engine that trains a recurrent model on chunks of long sequences (E-212; Williams and Peng, 1990).
+    """Return an engine that trains a recurrent model on chunks of sequences.
 
-    Each sequence is cut into chunks of ``tbtt_step`` time steps, the last of which may be shorter. There is a step of
-    the optimizer for each chunk; the hidden state goes on from chunk to chunk, gradients do not.
+    Each sequence is split into chunks of ``tbtt_step`` time steps; the last chunk may be shorter. The optimizer steps once
+    per chunk. The hidden state is passed from chunk to chunk without its gradients (Williams and Peng, 1990).
 
-    ``state.output`` is the mean of the chunks' losses, and at the events of a chunk the loss of the last one that is
-    done: detached tensors on their device, so that no step waits for an accelerator. ``terminate()`` in a handler of these
+    ``state.output`` is the mean loss of the chunks; at the events of a chunk it is the loss of the last completed chunk.
+    Both are detached tensors on their device, so no step waits for an accelerator. ``terminate()`` in a handler of these
     events ends the run after the batch.
 
     Args:
-        model: called as ``model(x)`` for the first chunk and ``model(x, hidden)`` for the others; returns
+        model: The model, called as ``model(x)`` for the first chunk and ``model(x, hidden)`` for the others; returns
             ``(y_pred, hidden)``. The hidden state is a tensor, ``None``, or tuples, lists and mappings of these. The model is
             set to training mode and not moved.
-        optimizer: whose step it is.
-        loss_fn: ``loss_fn(y_pred, y)``, a tensor without dimensions.
-        tbtt_step: time steps in a chunk.
-        dim: the dimension of time, in ``x`` as in ``y``.
-        device: where batches go; ``None`` leaves them where they are.
-        non_blocking: as for :func:`convert_tensor`.
+        optimizer: The optimizer.
+        loss_fn: The loss: ``loss_fn(y_pred, y)``, a tensor without dimensions.
+        tbtt_step: Number of time steps in a chunk.
+        dim: The time dimension of ``x`` and ``y``.
+        device: The device of the batches; ``None`` leaves them where they are.
+        non_blocking: As for :func:`convert_tensor`.
         prepare_batch: ``prepare_batch(batch, device=, non_blocking=)`` returns ``(x, y)``, two tensors.
 
     Returns:
         The trainer. ``state.time_iteration`` is one of its ``state_dict_user_keys``.
 
     Raises:
-        ValueError: ``tbtt_step`` is below 1; in a run: ``x`` and ``y`` have not the same number of time steps along
+        ValueError: If ``tbtt_step`` is below 1; in a run: ``x`` and ``y`` differ in the number of time steps along
             ``dim``.
-        TypeError: ``tbtt_step`` or ``dim`` is no integer; in a run: the model returns something else, or ``x`` or ``y`` is
-            no tensor.
+        TypeError: If ``tbtt_step`` or ``dim`` is not an integer; in a run: the model returns something else, or ``x`` or
+            ``y`` is not a tensor.
 
     Example:
         >>> model = torch.nn.GRU(input_size=1, hidden_size=2)
@@ -90,14 +92,15 @@ def create_supervised_tbptt_trainer(
         model.train()
         x, y = prepare_batch(batch, device=device, non_blocking=non_blocking)
         losses: list[torch.Tensor] = []
-        hidden: tuple[Any, ...] = ()  # what the model is called with besides the chunk: nothing at first
+        # The model is called with the hidden state from the second chunk on.
+        hidden: tuple[Any, ...] = ()
         for x_chunk, y_chunk in _chunks(x, y, tbtt_step, dim):
-            engine.state.time_iteration += 1  # type: ignore[attr-defined]  # a state takes further attributes
+            engine.state.time_iteration += 1
             engine.fire_event(TbpttEvents.TIME_ITERATION_STARTED)
             optimizer.zero_grad()
             y_pred, after = _checked(model(x_chunk, *hidden))
             loss = loss_fn(y_pred, y_chunk)
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             hidden = (map_leaves(after, _detached),)
             engine.state.output = loss.detach()
@@ -108,29 +111,29 @@ def create_supervised_tbptt_trainer(
     trainer = Engine(step)
     trainer.register_events(*TbpttEvents, event_to_attr=dict.fromkeys(TbpttEvents, "time_iteration"))
     trainer.state_dict_user_keys.append("time_iteration")
-    trainer.add_event_handler(Events.STARTED, _count_anew)
+    trainer.add_event_handler(Events.STARTED, _reset_counter)
     return trainer
 
 
-def _count_anew(engine: EngineProtocol) -> None:
-    """The counter belongs to a run, so it begins with each new one; one that goes on goes on counting."""
-    if engine.state.iteration == 0:
-        engine.state.time_iteration = 0  # type: ignore[attr-defined]  # a state takes further attributes
+def _reset_counter(engine: EngineProtocol) -> None:
+    """Count the chunks of a new run from 1; a run that continues keeps its counter."""
+    if engine.state.run_start is RunStart.NEW:
+        engine.state.time_iteration = 0
 
 
 def _chunks(x: Any, y: Any, size: int, dim: int) -> zip[tuple[torch.Tensor, torch.Tensor]]:
     for name, value in (("x", x), ("y", y)):
         if not isinstance(value, torch.Tensor):
             raise TypeError(
-                f"{name} must be a tensor, to be cut into chunks along dim={dim}; got {type(value).__name__}. Give "
-                "prepare_batch= a function (batch, device, non_blocking) that makes tensors of yours"
+                f"{name} must be a tensor to be split along dim={dim}, got {type(value).__name__}; convert it in "
+                "prepare_batch(batch, device, non_blocking)"
             )
         if not -value.ndim <= dim < value.ndim:
-            raise ValueError(f"{name} has the shape {tuple(value.shape)}, and so no dim={dim} to be the time")
+            raise ValueError(f"{name} has the shape {tuple(value.shape)} and no time dimension dim={dim}")
     if x.shape[dim] != y.shape[dim]:
         raise ValueError(
             f"x and y must have the same number of time steps along dim={dim}; got x {tuple(x.shape)} and y "
-            f"{tuple(y.shape)}. Repeat a target that belongs to the whole sequence"
+            f"{tuple(y.shape)}; repeat a target of the whole sequence"
         )
     return zip(x.split(size, dim), y.split(size, dim), strict=True)
 
@@ -149,6 +152,6 @@ def _detached(leaf: Any) -> Any:
     if leaf is None:
         return None
     raise TypeError(
-        f"cannot cut the gradients of a {type(leaf).__name__}: the hidden state that the model returns is a tensor, None, "
-        "or tuples, lists and mappings of these"
+        f"cannot detach a {type(leaf).__name__}: the hidden state must be a tensor, None, or tuples, lists and mappings of "
+        "these"
     )

@@ -1,4 +1,4 @@
-"""VariableAccumulation, Average and GeometricAverage: numbers and tensors, gathered up over the examples."""
+"""Accumulations of numbers and tensors over examples."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def add_logarithms(total: torch.Tensor, output: torch.Tensor | float) -> torch.T
 
 
 class VariableAccumulation(Metric):
-    """Accumulates outputs with any operation, and counts the examples (M-082).
+    """Accumulate outputs with any operation and count the examples.
 
     A number, or a tensor of less than two dimensions, is one example; a tensor with more is a batch of as many as its first
     dimension says.
@@ -45,12 +45,12 @@ class VariableAccumulation(Metric):
     Args:
         op: ``op(accumulator, output)`` returns the new accumulator. It starts as 0.0 (a tensor); outputs that are tensors
             come in 64 bits (32 on MPS).
-        output_transform: makes a number or a tensor of the engine's output.
-        device: where the accumulator starts; it follows the outputs to their device.
-        skip_unrolling: see ``glowplug.Metric``.
+        output_transform: Turns the engine's output into a number or tensor.
+        device: Where the accumulator starts; it follows the outputs to their device.
+        skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        TypeError: ``op`` cannot be called; at an update: an output that is neither a number nor a tensor.
+        TypeError: If ``op`` cannot be called; at an update: an output that is neither a number nor a tensor.
 
     Example:
         >>> largest = VariableAccumulation(torch.maximum)
@@ -84,7 +84,7 @@ class VariableAccumulation(Metric):
         """Accumulate one output.
 
         Args:
-            output: a number or a tensor.
+            output: A number or a tensor.
         """
         if isinstance(output, torch.Tensor):
             self.accumulator = follow(self.accumulator, output)
@@ -110,13 +110,13 @@ class VariableAccumulation(Metric):
 
 
 class Average(VariableAccumulation):
-    """The mean of a number or tensor over the examples (M-082).
+    """The mean of a number or tensor over the examples.
 
     Args:
-        output_transform: makes a number or a tensor of the engine's output. A tensor with two or more dimensions is a batch,
+        output_transform: Turns the engine's output into a number or tensor. A tensor with two or more dimensions is a batch,
             whose first dimension is averaged over.
-        device: where the sum starts; it follows the outputs to their device.
-        skip_unrolling: see ``glowplug.Metric``.
+        device: Where the sum starts; it follows the outputs to their device.
+        skip_unrolling: See ``glowplug.Metric``.
 
     Example:
         >>> average = Average()
@@ -139,19 +139,19 @@ class Average(VariableAccumulation):
         """Return the mean, a float64 tensor.
 
         Raises:
-            NotComputableError: there has been no example.
+            NotComputableError: If there has been no example.
         """
         return self._mean()
 
 
 class GeometricAverage(VariableAccumulation):
-    """The geometric mean of a positive number or tensor over the examples: the n-th root of their product (M-082).
+    """The geometric mean of a positive number or tensor over the examples: the n-th root of their product.
 
     Args:
-        output_transform: makes a number or a tensor of the engine's output. A tensor with two or more dimensions is a batch,
+        output_transform: Turns the engine's output into a number or tensor. A tensor with two or more dimensions is a batch,
             whose first dimension is averaged over. A value of 0 makes the mean 0, a negative one NaN.
-        device: where the sum of logarithms starts; it follows the outputs to their device.
-        skip_unrolling: see ``glowplug.Metric``.
+        device: Where the sum of logarithms starts; it follows the outputs to their device.
+        skip_unrolling: See ``glowplug.Metric``.
 
     Example:
         >>> average = GeometricAverage()
@@ -174,6 +174,6 @@ class GeometricAverage(VariableAccumulation):
         """Return the mean, a float64 tensor.
 
         Raises:
-            NotComputableError: there has been no example.
+            NotComputableError: If there has been no example.
         """
         return self._mean().exp()

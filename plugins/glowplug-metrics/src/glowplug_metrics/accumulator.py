@@ -1,4 +1,4 @@
-"""Sums that lose no digits, and wait for no accelerator."""
+"""Sums with high precision and no accelerator synchronization."""
 
 from __future__ import annotations
 

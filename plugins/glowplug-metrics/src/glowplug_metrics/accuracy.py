@@ -1,4 +1,4 @@
-"""Accuracy: the share of right predictions."""
+"""Accuracy: the fraction of correct predictions."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def matches(y_pred: torch.Tensor, y: torch.Tensor, is_multilabel: bool = False) 
     """Return for each example whether its prediction is right.
 
     Args:
-        y_pred: scores of shape (N, C, ...) for multiclass, else values 0 and 1; see :func:`task_of`.
-        y: targets.
-        is_multilabel: whether an example is a row of C labels, which all have to be right.
+        y_pred: Scores of shape (N, C, ...) for multiclass, else values 0 and 1; see :func:`task_of`.
+        y: Targets.
+        is_multilabel: Whether an example is a row of C labels, which all have to be right.
 
     Returns:
         A bool tensor of shape (N, ...).
 
     Raises:
-        ValueError: shapes that do not go together.
+        ValueError: If the shapes do not match.
 
     Example:
         >>> matches(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1]))
@@ -37,23 +37,23 @@ def matches(y_pred: torch.Tensor, y: torch.Tensor, is_multilabel: bool = False) 
 
 
 class Accuracy(TaskMetric):
-    """The share of right predictions: binary, multiclass or multilabel (M-084).
+    """The fraction of correct predictions: binary, multiclass or multilabel.
 
     The output is ``(y_pred, y)``, or a mapping with these keys. Their shapes decide: y_pred (N, C, ...) and y (N, ...) is
     multiclass, with scores; the same shape, or (N, 1, ...) for y_pred, is binary, with values 0 and 1;
     ``is_multilabel=True`` takes (N, C, ...) for both, with values 0 and 1, and counts examples whose labels are all right.
 
     Args:
-        output_transform: makes ``(y_pred, y)`` of the engine's output. Probabilities are made binary here.
-        is_multilabel: whether each example has C labels.
-        device: see ``glowplug.Metric``. The counts stay on the device of the data, and no update waits for it.
-        skip_unrolling: see ``glowplug.Metric``.
+        output_transform: Turns the engine's output into ``(y_pred, y)``, for example with probabilities rounded to 0 and 1.
+        is_multilabel: Whether each example has C labels.
+        device: See ``glowplug.Metric``. The counts stay on the device of the data, so no update waits for it.
+        skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        TypeError: at an update: not tensors.
-        ValueError: at an update: shapes that do not go together, another number of classes than before, or binary values
+        TypeError: At an update: not tensors.
+        ValueError: At an update: mismatched shapes, a changed number of classes, or binary values
             other than 0 and 1 (of data on an accelerator at ``compute``, since looking at each batch would wait for it).
-        RuntimeError: at an update: another kind of data than before.
+        RuntimeError: At an update: a changed kind of data.
 
     Example:
         >>> accuracy = Accuracy()
@@ -65,7 +65,7 @@ class Accuracy(TaskMetric):
     _state_dict_all_req_keys = ("_num_correct", "_kind", "_num_classes", "_num_examples", "_num_invalid")
 
     def reset(self) -> None:
-        """Forget all data, and its kind."""
+        """Discard all data and its kind."""
         super().reset()
         self._num_correct: torch.Tensor | int = 0
 
@@ -73,7 +73,7 @@ class Accuracy(TaskMetric):
         """Count one batch.
 
         Args:
-            batch: which other metrics may take too.
+            batch: The batch, which other metrics may share.
         """
         kind = self._kind_of(batch)
         if kind != "multiclass":
@@ -84,11 +84,11 @@ class Accuracy(TaskMetric):
 
     @sync_all_reduce("_num_correct", "_num_examples", "_num_invalid")
     def compute(self) -> float:
-        """Return the share of right predictions, from 0 to 1, over all processes.
+        """Return the fraction of correct predictions, from 0 to 1, over all processes.
 
         Raises:
-            NotComputableError: there has been no example.
-            ValueError: binary values other than 0 and 1 among data on an accelerator.
+            NotComputableError: If there has been no example.
+            ValueError: Binary values other than 0 and 1 among data on an accelerator.
         """
         if self._num_examples == 0:
             raise NotComputableError("Accuracy has seen no example since it was reset")

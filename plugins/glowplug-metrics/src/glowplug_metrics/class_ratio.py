@@ -1,4 +1,4 @@
-"""Precision and recall, as one metric: right ones among the predicted, or among the actual ones."""
+"""Precision and recall as one ratio of counts."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from glowplug_metrics.task_metric import TaskMetric, fetched
 __all__ = ["Averaging", "ClassRatio", "averaged_ratio"]
 
 Averaging: TypeAlias = bool | Literal["macro", "micro", "weighted", "samples"] | None
-"""How the values of the classes become one."""
+"""How the values of the classes are averaged."""
 
 _NAMES = ("macro", "micro", "weighted", "samples")
 
 
 def averaged_ratio(counts: torch.Tensor, row: int, average: Averaging) -> torch.Tensor:
-    """Return the share of right ones of each class, or the average of these.
+    """Return the ratio of each class, or their average.
 
     Args:
-        counts: shape (3, C), as of :func:`class_counts`.
-        row: the row to divide by. A class that has none there gets 0.
+        counts: Shape (3, C), as of :func:`class_counts`.
+        row: The row to divide by. A class that has none there gets 0.
         average: ``False`` and ``None``: none; ``True`` and ``"macro"``: the mean over the classes; ``"weighted"``: that
             weighted by how often each class is there; ``"micro"``: the share over all classes together.
 
@@ -48,17 +48,17 @@ def averaged_ratio(counts: torch.Tensor, row: int, average: Averaging) -> torch.
 
 
 class ClassRatio(TaskMetric):
-    """What Precision and Recall are but for the row they divide by (M-085).
+    """Base class of Precision and Recall, which differ in the denominator.
 
     Args:
-        output_transform: makes ``(y_pred, y)`` of the engine's output.
-        average: see :class:`~glowplug_metrics.precision.Precision`.
-        is_multilabel: whether each example has C labels.
-        device: see ``glowplug.Metric``.
-        skip_unrolling: see ``glowplug.Metric``.
+        output_transform: Turns the engine's output into ``(y_pred, y)``.
+        average: See :class:`~glowplug_metrics.precision.Precision`.
+        is_multilabel: Whether each example has C labels.
+        device: See ``glowplug.Metric``.
+        skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        ValueError: another ``average``.
+        ValueError: If ``average`` is unknown.
 
     Example:
         >>> from glowplug_metrics import Precision, Recall
@@ -87,11 +87,11 @@ class ClassRatio(TaskMetric):
 
     @property
     def average(self) -> Averaging:
-        """How the values of the classes become one."""
+        """How the values of the classes are averaged."""
         return self._average
 
     def reset(self) -> None:
-        """Forget all data, and its kind."""
+        """Discard all data and its kind."""
         super().reset()
         self._total = self._zeros(())
 
@@ -99,7 +99,7 @@ class ClassRatio(TaskMetric):
         """Count one batch.
 
         Args:
-            batch: which other metrics may take too.
+            batch: The batch, which other metrics may share.
         """
         kind = self._kind_of(batch)
         if kind == "multiclass":
@@ -117,9 +117,9 @@ class ClassRatio(TaskMetric):
         """Return the value of each class, a float64 tensor of shape (C,), or their average, a number; over all processes.
 
         Raises:
-            NotComputableError: there has been no example.
-            ValueError: invalid values among data on an accelerator.
-            RuntimeError: ranks have data of different kinds.
+            NotComputableError: If there has been no example.
+            ValueError: Invalid values among data on an accelerator.
+            RuntimeError: Ranks have data of different kinds.
         """
         self._agree_on_task()
         return self._computed()
@@ -176,5 +176,5 @@ def _not_classes_error(y: torch.Tensor, classes: int) -> ValueError:
     others = y[(y < 0) | (y >= classes) | (y != y.long())]
     return ValueError(
         f"targets must be classes from 0 to {classes - 1}, as y_pred has scores of {classes}, but y has "
-        f"{others.flatten()[:3].tolist()}; take out those that do not count with output_transform"
+        f"{others.flatten()[:3].tolist()}; remove ignored targets with output_transform"
     )

@@ -1,4 +1,4 @@
-"""What kind of classification a pair of predictions and targets is, and whether its values are right for it."""
+"""Kinds of classification and validation of their values."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ Task: TypeAlias = tuple[Literal["binary", "multiclass", "multilabel"], int]
 
 
 def task_of(y_pred: torch.Tensor, y: torch.Tensor, is_multilabel: bool = False) -> Task:
-    """Return what the shapes say: binary, multiclass or multilabel, and how many classes (M-084).
+    """Return the kind of classification and the number of classes, by shape.
 
     Args:
-        y_pred: shape (N, C, ...) of scores for multiclass; the shape of ``y``, or (N, 1, ...), for binary; (N, C, ...)
+        y_pred: Shape (N, C, ...) of scores for multiclass; the shape of ``y``, or (N, 1, ...), for binary; (N, C, ...)
             with C > 1 for multilabel.
-        y: shape (N, ...) for binary and multiclass, that of ``y_pred`` for multilabel.
-        is_multilabel: whether equal shapes mean multilabel rather than binary.
+        y: Shape (N, ...) for binary and multiclass, that of ``y_pred`` for multilabel.
+        is_multilabel: Whether equal shapes mean multilabel rather than binary.
 
     Raises:
-        ValueError: shapes that do not go together.
+        ValueError: If the shapes do not match.
 
     Example:
         >>> task_of(torch.zeros(8, 3), torch.zeros(8))
@@ -41,7 +41,7 @@ def task_of(y_pred: torch.Tensor, y: torch.Tensor, is_multilabel: bool = False) 
     if len(predicted) == len(target) + 1 and predicted[:1] + predicted[2:] == target:
         return ("multiclass", predicted[1]) if predicted[1] > 1 else ("binary", 1)
     raise ValueError(
-        f"y_pred {tuple(predicted)} and y {tuple(target)} do not go together: for multiclass they have the shapes (N, C, ...) "
+        f"y_pred {tuple(predicted)} and y {tuple(target)} do not match: for multiclass they have the shapes (N, C, ...) "
         "and (N, ...), for binary the same shape"
     )
 
@@ -68,6 +68,6 @@ def not_binary_error(name: str, values: torch.Tensor) -> ValueError:
     """
     others = values[(values != 0) & (values != 1)]
     return ValueError(
-        f"binary and multilabel values must be 0 or 1, but {name} has {others.flatten()[:3].tolist()}; make them so with "
+        f"binary and multilabel values must be 0 or 1, but {name} has {others.flatten()[:3].tolist()}; convert them with "
         "output_transform, for example lambda out: ((out[0] > 0.5).int(), out[1])"
     )

@@ -1,15 +1,14 @@
-"""Metrics of predictions and targets, which share the work on a batch that several of them take."""
+"""Metrics of predictions and targets that share the work on a batch."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 
-from glowplug import Metric, MetricUsage, Phase, RemovableEventHandle, identity
+from glowplug import Metric, MetricUsage, Phase, RemovableEventHandle, StashKey, identity
 from glowplug.typing import EngineProtocol
 from glowplug_metrics.batch import Batch
 
@@ -19,9 +18,8 @@ __all__ = ["ClassificationMetric", "SharedUpdate", "by_input", "update_together"
 class ClassificationMetric(Metric):
     """A metric that counts batches of tensors ``(y_pred, y)``.
 
-    Those at one engine with the same usage and the same ``output_transform`` are updated together: the function is called
-    once, and the batch remembers what each of them has worked out of it. A subclass that writes its own :meth:`update` is
-    updated by itself.
+    Metrics at one engine with the same usage and ``output_transform`` are updated together: the function is called once,
+    and the batch caches what they compute. A subclass that overrides :meth:`update` is updated separately.
 
     Example:
         >>> class Sizes(ClassificationMetric):
@@ -41,32 +39,32 @@ class ClassificationMetric(Metric):
 
     @abstractmethod
     def count(self, batch: Batch) -> None:
-        """Count one batch, which other metrics may take too."""
+        """Count one batch, which other metrics may share."""
 
     def update(self, output: Any) -> None:
         """Count one batch.
 
         Args:
-            output: ``(y_pred, y)``.
+            output: The pair ``(y_pred, y)``.
         """
         self.count(self.batch_of(output))
 
     def batch_of(self, output: Any) -> Batch:
-        """Return the batch that an output is.
+        """Return an output as a batch.
 
         Raises:
-            TypeError: it is no pair of tensors.
+            TypeError: If it is not a pair of tensors.
         """
         y_pred, y = output
         if not (isinstance(y_pred, torch.Tensor) and isinstance(y, torch.Tensor)):
             raise TypeError(
-                f"{type(self).__name__} takes tensors y_pred and y, got {type(y_pred).__name__} and {type(y).__name__}; make "
-                "them so with output_transform; lists with one tensor for each sample are taken apart with skip_unrolling=False"
+                f"{type(self).__name__} takes tensors y_pred and y, got {type(y_pred).__name__} and {type(y).__name__}; convert "
+                "them with output_transform, or use skip_unrolling=False for lists with one tensor per sample"
             )
         return Batch(y_pred, y)
 
     def transformed_without_gradients(self, output: Any) -> Any:
-        """Return what ``transformed`` does; there can be gradients in ``output_transform`` only, and none in a batch."""
+        """Return ``transformed(output)``, without gradients in ``output_transform``."""
         if self._output_transform is identity:
             return self.transformed(output)
         with torch.no_grad():
@@ -74,7 +72,7 @@ class ClassificationMetric(Metric):
 
     @property
     def input_key(self) -> tuple[Any, ...] | None:
-        """What makes this metric's batches of an engine's output; ``None``: it has an update of its own."""
+        """What turns an engine's output into batches; ``None`` if the class overrides its update."""
         kind = type(self)
         if (
             kind.update is not ClassificationMetric.update
@@ -84,14 +82,18 @@ class ClassificationMetric(Metric):
         return (self._output_transform, self.required_output_keys)
 
     def add_updates(self, engine: EngineProtocol, usage: MetricUsage) -> RemovableEventHandle:
-        """Let an engine update this metric together with others; see ``glowplug.Metric.add_updates``."""
+        """Update this metric together with others; see ``glowplug.Metric.add_updates``."""
         if self.input_key is None:
             return super().add_updates(engine, usage)
-        return _shared.setdefault(engine, {}).setdefault(usage, SharedUpdate()).add(self, engine, usage)
+        return (
+            engine.stash.setdefault(SHARED_UPDATES, {})
+            .setdefault(usage, SharedUpdate())
+            .add(self, engine, usage)
+        )
 
 
 def by_input(metrics: Iterable[Metric]) -> list[list[Any]]:
-    """Return the metrics in lists of those that take the same batches of an output.
+    """Group metrics by the batches that they take.
 
     Example:
         >>> from glowplug_metrics import Loss, Precision, Recall
@@ -111,11 +113,11 @@ def by_input(metrics: Iterable[Metric]) -> list[list[Any]]:
 
 
 def update_together(metrics: Sequence[Any], output: Any) -> None:
-    """Update metrics that take the same.
+    """Update metrics that take the same batches.
 
     Args:
-        metrics: one of the lists of :func:`by_input`.
-        output: what their ``update`` takes.
+        metrics: One of the lists of :func:`by_input`.
+        output: The argument of their ``update``.
 
     Example:
         >>> from glowplug_metrics import Precision, Recall
@@ -134,7 +136,7 @@ def update_together(metrics: Sequence[Any], output: Any) -> None:
 
 
 class SharedUpdate:
-    """The handler that updates the metrics of classification of one engine and usage.
+    """Handler that updates the classification metrics of one engine and usage.
 
     Example:
         >>> from glowplug import Engine
@@ -155,7 +157,7 @@ class SharedUpdate:
     def add(
         self, metric: ClassificationMetric, engine: EngineProtocol, usage: MetricUsage
     ) -> RemovableEventHandle:
-        """Update one more metric; the handle takes it back, and with the last one this handler."""
+        """Update one more metric; the handle removes it, and with the last metric this handler."""
         if not self.metrics:
             self._handle = engine.add_event_handler(usage.ITERATION_COMPLETED, self)
         self._take([*self.metrics, metric])
@@ -171,14 +173,14 @@ class SharedUpdate:
         self._lists = by_input(metrics)
 
     def __call__(self, engine: EngineProtocol) -> None:
-        """Update all of them with the engine's output."""
+        """Update all metrics with the engine's output."""
         for those in self._lists:
             metrics = [metric for metric in those if metric.takes_output(engine)]
             if metrics:
                 _take_output(metrics, engine.state.output)
 
     def __getstate__(self) -> dict[str, Any]:
-        # The handles of a copy's engine are its own.
+        # A copied engine has its own handles.
         return {name: value for name, value in vars(self).items() if name != "_handle"}
 
     def __repr__(self) -> str:
@@ -193,9 +195,11 @@ def _take_output(metrics: list[ClassificationMetric], output: Any) -> None:
         for metric in metrics:
             metric.count(batch)
         return
-    for metric in metrics:  # lists of samples, which each takes apart, or not
+    # Lists of samples: each metric unrolls them, or not.
+    for metric in metrics:
         for part in metric.parts(output):
             metric.update(part)
 
 
-_shared: WeakKeyDictionary[EngineProtocol, dict[MetricUsage, SharedUpdate]] = WeakKeyDictionary()
+SHARED_UPDATES = StashKey[dict[MetricUsage, SharedUpdate]]()
+"""The shared update of each usage at one engine."""

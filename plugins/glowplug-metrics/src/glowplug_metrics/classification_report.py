@@ -24,13 +24,13 @@ def report_of(
     """Return the figures of each class by name, and their means as ``"macro avg"``.
 
     Args:
-        precision: shape (C,).
-        recall: shape (C,).
-        beta: see :func:`f_score`.
-        labels: the names of the classes; by default their numbers.
+        precision: Shape (C,).
+        recall: Shape (C,).
+        beta: See :func:`f_score`.
+        labels: The names of the classes; by default their numbers.
 
     Raises:
-        ValueError: there are more or less labels than classes, or two are the same.
+        ValueError: If there are more or less labels than classes, or two are the same.
 
     Example:
         >>> report_of(torch.tensor([1.0, 0.0]), torch.tensor([0.5, 0.0]), labels=["cat", "dog"])["cat"]
@@ -50,21 +50,21 @@ def report_of(
 
 
 class ClassificationReport(MetricsLambda):
-    """Precision, recall and F-score of each class, and their means over the classes (M-088).
+    """Precision, recall and F-score of each class, and their means over the classes.
 
     Args:
-        beta: how many times as much recall counts in the F-score; above 0.
-        output_dict: whether the value is a dict, ``{"cat": {"precision": ..., "recall": ..., "f1-score": ...}, ...,
+        beta: How many times as much recall counts in the F-score; above 0.
+        output_dict: Whether the value is a dict, ``{"cat": {"precision": ..., "recall": ..., "f1-score": ...}, ...,
             "macro avg": {...}}``, rather than the same as JSON text.
-        output_transform: makes ``(y_pred, y)`` of the engine's output, as for
+        output_transform: Turns the engine's output into ``(y_pred, y)``, as for
             :class:`~glowplug_metrics.precision.Precision`.
-        device: see ``glowplug.Metric``.
-        is_multilabel: whether each example has C labels.
-        labels: the names of the classes; by default their numbers. Binary data has two classes.
-        metrics_result_mode: how the dict is published; see ``glowplug.Metric``.
+        device: See ``glowplug.Metric``.
+        is_multilabel: Whether each example has C labels.
+        labels: The names of the classes; by default their numbers. Binary data has two classes.
+        metrics_result_mode: How the dict is published; see ``glowplug.Metric``.
 
     Raises:
-        ValueError: ``beta`` is not above 0; at compute: there are more or less labels than classes.
+        ValueError: If ``beta`` is not above 0; at compute: there are more or less labels than classes.
 
     Example:
         >>> report = ClassificationReport(output_dict=True, labels=["cat", "dog"])

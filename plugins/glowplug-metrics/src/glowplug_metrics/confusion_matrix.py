@@ -29,7 +29,7 @@ __all__ = [
 
 
 class ConfusionMatrix(ClassificationMetric):
-    """How often each class was predicted as each: actual classes in rows, predicted ones in columns (M-087).
+    """How often each class was predicted as each: actual classes in rows, predicted ones in columns.
 
     The output is ``(y_pred, y)``, or a mapping with these keys: scores of shape (N, C, ...) and classes of shape (N, ...), the
     pixels of a segmentation for example. Targets that are no class from 0 to C - 1, such as -1 or 255, are ignored.
@@ -41,13 +41,13 @@ class ConfusionMatrix(ClassificationMetric):
             ``output_transform=lambda out: (torch.nn.functional.one_hot(out[0], 2), out[1])``.
         average: ``None``: counts. ``"samples"``: divided by the number of examples (N over all batches). ``"recall"``: each
             row divided by its sum. ``"precision"``: each column divided by its sum.
-        output_transform: makes ``(y_pred, y)`` of the engine's output.
-        device: see ``glowplug.Metric``. The counts stay on the device of the data, and no update waits for it.
-        skip_unrolling: see ``glowplug.Metric``.
+        output_transform: Turns the engine's output into ``(y_pred, y)``.
+        device: See ``glowplug.Metric``. The counts stay on the device of the data, so no update waits for it.
+        skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        TypeError: at an update: not tensors.
-        ValueError: less than 2 classes, or another ``average``; at an update: shapes that do not go together.
+        TypeError: At an update: not tensors.
+        ValueError: Less than 2 classes, or another ``average``; at an update: mismatched shapes.
 
     Example:
         >>> cm = ConfusionMatrix(num_classes=2)
@@ -79,7 +79,7 @@ class ConfusionMatrix(ClassificationMetric):
         super().__init__(output_transform, device, skip_unrolling)
 
     def reset(self) -> None:
-        """Forget all data."""
+        """Discard all data."""
         shape = (self.num_classes, self.num_classes)
         self.confusion_matrix = torch.zeros(shape, dtype=torch.int64, device=self._device)
         self._num_examples = 0
@@ -88,7 +88,7 @@ class ConfusionMatrix(ClassificationMetric):
         """Count one batch.
 
         Args:
-            batch: which other metrics may take too.
+            batch: The batch, which other metrics may share.
         """
         if batch.task != ("multiclass", self.num_classes):
             classes, shape = self.num_classes, tuple(batch.y_pred.shape)
@@ -109,7 +109,7 @@ class ConfusionMatrix(ClassificationMetric):
         """Return the matrix over all processes: shape (C, C), int64, and with an average float64.
 
         Raises:
-            NotComputableError: there has been no example.
+            NotComputableError: If there has been no example.
         """
         counts = self._counts()
         if self.average is None:
@@ -123,11 +123,11 @@ class ConfusionMatrix(ClassificationMetric):
         """Return a matrix of shares, float64.
 
         Args:
-            matrix: counts of shape (C, C).
+            matrix: Counts of shape (C, C).
             average: ``"recall"``: each row is divided by its sum. ``"precision"``: each column. Empty ones stay 0.
 
         Raises:
-            ValueError: another ``average``.
+            ValueError: If ``average`` is unknown.
 
         Example:
             >>> ConfusionMatrix.normalize(torch.tensor([[3, 1], [0, 0]]), "recall")
@@ -146,14 +146,14 @@ class ConfusionMatrix(ClassificationMetric):
         """Return the counts with the names of the classes, and the figures of each class; a collective, as ``compute``.
 
         Args:
-            class_names: one for each class; by default their numbers.
+            class_names: One for each class; by default their numbers.
 
         Returns:
             What ``print`` shows as text, and pandas as a DataFrame.
 
         Raises:
-            NotComputableError: there has been no example.
-            ValueError: names that do not fit.
+            NotComputableError: If there has been no example.
+            ValueError: Names that do not fit.
 
         Example:
             >>> cm = ConfusionMatrix(num_classes=2)
@@ -170,18 +170,18 @@ class ConfusionMatrix(ClassificationMetric):
 
 
 def IoU(cm: ConfusionMatrix, ignore_index: int | None = None) -> MetricsLambda:  # noqa: N802 - the name that people know
-    """Return a metric: the intersection over the union of predicted and actual ones, for each class (M-087).
+    """Return a metric: the intersection over the union of predicted and actual ones, for each class.
 
     Args:
-        cm: the confusion matrix, of counts or divided by the number of examples. One can serve many metrics.
-        ignore_index: a class that is left out of the value.
+        cm: The confusion matrix, of counts or divided by the number of examples. One can serve many metrics.
+        ignore_index: A class that is left out of the value.
 
     Returns:
         A metric whose value has the shape (C,), or (C - 1,); float64. A class that is neither there nor predicted has 0.
 
     Raises:
-        TypeError: ``cm`` is no :class:`ConfusionMatrix`.
-        ValueError: its rows or columns are normalized; ``ignore_index`` is none of its classes.
+        TypeError: If ``cm`` is no :class:`ConfusionMatrix`.
+        ValueError: Its rows or columns are normalized; ``ignore_index`` is none of its classes.
 
     Example:
         >>> cm = ConfusionMatrix(num_classes=2)
@@ -194,18 +194,18 @@ def IoU(cm: ConfusionMatrix, ignore_index: int | None = None) -> MetricsLambda: 
 
 
 def mIoU(cm: ConfusionMatrix, ignore_index: int | None = None) -> MetricsLambda:  # noqa: N802 - the name that people know
-    """Return a metric: the mean of :func:`IoU` over the classes (M-087).
+    """Return a metric: the mean of :func:`IoU` over the classes.
 
     Args:
-        cm: see :func:`IoU`.
-        ignore_index: see :func:`IoU`.
+        cm: See :func:`IoU`.
+        ignore_index: See :func:`IoU`.
 
     Returns:
         A metric whose value has no dimensions.
 
     Raises:
-        TypeError: see :func:`IoU`.
-        ValueError: see :func:`IoU`.
+        TypeError: See :func:`IoU`.
+        ValueError: See :func:`IoU`.
 
     Example:
         >>> metric = mIoU(ConfusionMatrix(num_classes=2), ignore_index=0)
@@ -220,12 +220,12 @@ def JaccardIndex(cm: ConfusionMatrix, ignore_index: int | None = None) -> Metric
     """Return :func:`IoU`, by its other name.
 
     Args:
-        cm: see :func:`IoU`.
-        ignore_index: see :func:`IoU`.
+        cm: See :func:`IoU`.
+        ignore_index: See :func:`IoU`.
 
     Raises:
-        TypeError: see :func:`IoU`.
-        ValueError: see :func:`IoU`.
+        TypeError: See :func:`IoU`.
+        ValueError: See :func:`IoU`.
 
     Example:
         >>> metric = JaccardIndex(ConfusionMatrix(num_classes=2))
@@ -237,18 +237,18 @@ def JaccardIndex(cm: ConfusionMatrix, ignore_index: int | None = None) -> Metric
 
 
 def DiceCoefficient(cm: ConfusionMatrix, ignore_index: int | None = None) -> MetricsLambda:  # noqa: N802 - its name in ignite
-    """Return a metric: twice the intersection over the sum of predicted and actual ones, for each class (M-087).
+    """Return a metric: twice the intersection over the sum of predicted and actual ones, for each class.
 
     Args:
-        cm: see :func:`IoU`.
-        ignore_index: see :func:`IoU`.
+        cm: See :func:`IoU`.
+        ignore_index: See :func:`IoU`.
 
     Returns:
         A metric whose value has the shape (C,), or (C - 1,); float64. A class that is neither there nor predicted has 0.
 
     Raises:
-        TypeError: see :func:`IoU`.
-        ValueError: see :func:`IoU`.
+        TypeError: See :func:`IoU`.
+        ValueError: See :func:`IoU`.
 
     Example:
         >>> dice = DiceCoefficient(ConfusionMatrix(num_classes=2))
@@ -260,17 +260,17 @@ def DiceCoefficient(cm: ConfusionMatrix, ignore_index: int | None = None) -> Met
 
 
 def cmAccuracy(cm: ConfusionMatrix) -> MetricsLambda:  # noqa: N802 - its name in ignite
-    """Return a metric: the share of right predictions (M-087).
+    """Return a metric: the fraction of correct predictions.
 
     Args:
-        cm: see :func:`IoU`.
+        cm: See :func:`IoU`.
 
     Returns:
         A metric whose value has no dimensions, float64.
 
     Raises:
-        TypeError: see :func:`IoU`.
-        ValueError: see :func:`IoU`.
+        TypeError: See :func:`IoU`.
+        ValueError: See :func:`IoU`.
 
     Example:
         >>> metric = cmAccuracy(ConfusionMatrix(num_classes=2))
@@ -282,15 +282,15 @@ def cmAccuracy(cm: ConfusionMatrix) -> MetricsLambda:  # noqa: N802 - its name i
 
 
 def cmPrecision(cm: ConfusionMatrix, average: bool = True) -> MetricsLambda:  # noqa: N802 - its name in ignite
-    """Return a metric: the precision of each class, or their mean (M-087).
+    """Return a metric: the precision of each class, or their mean.
 
     Args:
-        cm: see :func:`IoU`.
+        cm: See :func:`IoU`.
         average: ``True``: the mean over the classes; ``False``: a tensor of shape (C,). Float64.
 
     Raises:
-        TypeError: see :func:`IoU`.
-        ValueError: see :func:`IoU`.
+        TypeError: See :func:`IoU`.
+        ValueError: See :func:`IoU`.
 
     Example:
         >>> metric = cmPrecision(ConfusionMatrix(num_classes=2), average=False)
@@ -298,20 +298,19 @@ def cmPrecision(cm: ConfusionMatrix, average: bool = True) -> MetricsLambda:  # 
         >>> metric.compute()
         tensor([1.0000, 0.5000], dtype=torch.float64)
     """
-    each = _not_normalized(cm).map(matrix_figures.precision)
-    return each.mean() if average else each
+    return _per_class(cm, matrix_figures.precision, average)
 
 
 def cmRecall(cm: ConfusionMatrix, average: bool = True) -> MetricsLambda:  # noqa: N802 - its name in ignite
-    """Return a metric: the recall of each class, or their mean (M-087).
+    """Return a metric: the recall of each class, or their mean.
 
     Args:
-        cm: see :func:`IoU`.
+        cm: See :func:`IoU`.
         average: ``True``: the mean over the classes; ``False``: a tensor of shape (C,). Float64.
 
     Raises:
-        TypeError: see :func:`IoU`.
-        ValueError: see :func:`IoU`.
+        TypeError: See :func:`IoU`.
+        ValueError: See :func:`IoU`.
 
     Example:
         >>> metric = cmRecall(ConfusionMatrix(num_classes=2), average=False)
@@ -319,7 +318,13 @@ def cmRecall(cm: ConfusionMatrix, average: bool = True) -> MetricsLambda:  # noq
         >>> metric.compute()
         tensor([0.5000, 1.0000], dtype=torch.float64)
     """
-    each = _not_normalized(cm).map(matrix_figures.recall)
+    return _per_class(cm, matrix_figures.recall, average)
+
+
+def _per_class(
+    cm: ConfusionMatrix, figure: Callable[[torch.Tensor], torch.Tensor], average: bool
+) -> MetricsLambda:
+    each = _not_normalized(cm).map(figure)
     return each.mean() if average else each
 
 

@@ -27,12 +27,12 @@ class ConfusionTable:
     r"""A confusion matrix with the names of its classes: as text, as rows, and as DataFrames where pandas is installed.
 
     Args:
-        matrix: counts of shape (C, C), actual classes in rows, as ``ConfusionMatrix.compute()`` and
+        matrix: Counts of shape (C, C), actual classes in rows, as ``ConfusionMatrix.compute()`` and
             ``engine.state.metrics`` have them.
-        class_names: one for each class, all different; by default their numbers.
+        class_names: One for each class, all different; by default their numbers.
 
     Raises:
-        ValueError: the matrix is not square or has other values than counts; names that do not fit.
+        ValueError: If the matrix is not square or has other values than counts; names that do not fit.
 
     Example:
         >>> table = ConfusionTable(torch.tensor([[5, 2], [1, 7]]), ["cat", "dog"])
@@ -83,7 +83,7 @@ class ConfusionTable:
         """Return the rows of :meth:`per_class`, and a last one, ``mean``, as a DataFrame with the names as its index.
 
         Raises:
-            ImportError: pandas is not installed.
+            ImportError: Pandas is not installed.
         """
         rows = [*self.per_class(), {"class": "mean", **self.mean()}]
         return _pandas().DataFrame(rows).set_index("class")
@@ -92,7 +92,7 @@ class ConfusionTable:
         """Return the matrix as a DataFrame with the names as its index, ``actual``, and its columns, ``predicted``.
 
         Raises:
-            ImportError: pandas is not installed.
+            ImportError: Pandas is not installed.
         """
         pd = _pandas()
         index = pd.Index(self.class_names, name="actual")

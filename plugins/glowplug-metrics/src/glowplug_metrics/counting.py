@@ -1,4 +1,4 @@
-"""The counts that the metrics of classification are made of: pure functions of tensors, none of which waits for an accelerator."""
+"""Counts for classification metrics: pure tensor functions without synchronization."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 RIGHT, PREDICTED, ACTUAL = range(3)
-"""The rows of counts: how often each class was predicted rightly, how often predicted, and how often it is there."""
+"""The rows of counts: how often each class was predicted correctly, how often predicted, and how often it is there."""
 
 
 class Labels(NamedTuple):
@@ -52,9 +52,9 @@ def labels_of(predicted: torch.Tensor, y: torch.Tensor, classes: int) -> Labels:
     """Return predicted and true classes.
 
     Args:
-        predicted: classes of shape (N, ...).
-        y: of the same shape; whatever is no class from 0 to ``classes`` - 1 gets the weight 0.
-        classes: how many there are.
+        predicted: Classes of shape (N, ...).
+        y: Of the same shape; whatever is no class from 0 to ``classes`` - 1 gets the weight 0.
+        classes: How many there are.
 
     Example:
         >>> labels_of(torch.tensor([[0, 1]]), torch.tensor([[0, 0]]), classes=2).predicted
@@ -75,9 +75,9 @@ def histogram(values: torch.Tensor, weight: torch.Tensor | None, size: int) -> t
     """Count how often each number from 0 to ``size`` - 1 is there.
 
     Args:
-        values: such numbers, flat.
-        weight: how often each of them counts; ``None``: once, and they are on the CPU.
-        size: how many counts.
+        values: Such numbers, flat.
+        weight: How often each of them counts; ``None``: once, and they are on the CPU.
+        size: How many counts.
 
     Returns:
         Counts of shape (size,), int64.
@@ -86,7 +86,7 @@ def histogram(values: torch.Tensor, weight: torch.Tensor | None, size: int) -> t
         >>> histogram(torch.tensor([0, 2, 2]), None, size=4)
         tensor([1, 0, 2, 0])
     """
-    if weight is None:  # the fastest, which would wait for an accelerator
+    if weight is None:  # fastest on the CPU
         return torch.bincount(values, minlength=size)
     return weight.new_zeros(size).index_add_(0, values, weight)
 
@@ -110,8 +110,8 @@ def add_confusions(matrix: torch.Tensor, labels: Labels) -> torch.Tensor:
     """Add :func:`confusions` to a matrix with many classes, most of whose cells a batch leaves alone.
 
     Args:
-        matrix: counts of shape (C, C), int64: actual classes in rows, predicted ones in columns. It is changed.
-        labels: what to add.
+        matrix: Counts of shape (C, C), int64: actual classes in rows, predicted ones in columns. It is changed.
+        labels: What to add.
 
     Returns:
         The matrix.
@@ -129,7 +129,7 @@ def add_confusions(matrix: torch.Tensor, labels: Labels) -> torch.Tensor:
 
 
 def class_counts(labels: Labels, classes: int) -> torch.Tensor:
-    """Count for each class how often it was predicted rightly, how often predicted, and how often there.
+    """Count for each class how often it was predicted correctly, how often predicted, and how often present.
 
     Returns:
         Counts of shape (3, C), int64.
@@ -159,11 +159,11 @@ def matrix_counts(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def binary_counts(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Count how often class 1 was predicted rightly, how often predicted, and how often there.
+    """Count how often class 1 was predicted correctly, how often predicted, and how often present.
 
     Args:
-        y_pred: values 0 and 1.
-        y: as many.
+        y_pred: Values 0 and 1.
+        y: As many.
 
     Returns:
         Counts of shape (3, 1), int64.
@@ -178,11 +178,11 @@ def binary_counts(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 def label_counts(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Count for each label how often it was predicted rightly, how often predicted, and how often there.
+    """Count for each label how often it was predicted correctly, how often predicted, and how often present.
 
     Args:
-        y_pred: values 0 and 1 of shape (N, C, ...).
-        y: the same.
+        y_pred: Values 0 and 1 of shape (N, C, ...).
+        y: The same.
 
     Returns:
         Counts of shape (3, C), int64.
@@ -202,8 +202,8 @@ def summed_ratios(y_pred: torch.Tensor, y: torch.Tensor, row: int) -> torch.Tens
     """Sum over the examples of multilabel data the share of right labels among the predicted, or the actual, ones.
 
     Args:
-        y_pred: values 0 and 1 of shape (N, C, ...).
-        y: the same.
+        y_pred: Values 0 and 1 of shape (N, C, ...).
+        y: The same.
         row: ``PREDICTED`` or ``ACTUAL``. An example without any such label adds 0.
 
     Returns:
@@ -222,7 +222,7 @@ def num_not_binary(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor | int:
     """Return how many values are neither 0 nor 1, a tensor on an accelerator; on the CPU there are none.
 
     Raises:
-        ValueError: there are, on the CPU. Elsewhere, looking would wait.
+        ValueError: If there are, on the CPU. Elsewhere, looking would wait.
 
     Example:
         >>> num_not_binary(torch.tensor([0, 1]), torch.tensor([1, 1]))
@@ -238,7 +238,7 @@ def num_not_binary(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor | int:
 
 
 def _are_classes(target: torch.Tensor, classes: int) -> bool:
-    """Whether all are, of a tensor that can be looked at."""
+    """Return whether all targets of a CPU tensor are classes."""
     if not target.numel():
         return True
     low, high = torch.aminmax(target)

@@ -40,19 +40,19 @@ class _Curve(EpochMetric):
 
 
 class ROC_AUC(_Curve):  # noqa: N801 - ignite's name
-    """The area under the receiver operating characteristic curve, by ``sklearn.metrics.roc_auc_score`` (M-089).
+    """The area under the receiver operating characteristic curve, by ``sklearn.metrics.roc_auc_score``.
 
     The output is ``(y_pred, y)``, or a mapping with these keys: scores, and labels 0 and 1, both of shape (N,), or (N, C) for
     the mean over C labels. All scores of the epoch are kept; see :class:`EpochMetric`.
 
     Args:
-        output_transform: makes ``(y_pred, y)`` of the engine's output, for example probabilities of logits.
-        check_compute_fn: try it on the first batch, and warn if it fails there.
-        device: where the outputs are kept.
-        skip_unrolling: see ``glowplug.Metric``.
+        output_transform: Turns the engine's output into ``(y_pred, y)``, for example probabilities of logits.
+        check_compute_fn: Try it on the first batch, and warn if it fails there.
+        device: Where the outputs are kept.
+        skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        ModuleNotFoundError: scikit-learn is not installed; ``glowplug-metrics[sklearn]`` brings it.
+        ModuleNotFoundError: Scikit-learn is not installed; ``glowplug-metrics[sklearn]`` brings it.
 
     Example:
         >>> metric = ROC_AUC()
@@ -65,7 +65,7 @@ class ROC_AUC(_Curve):  # noqa: N801 - ignite's name
 
 
 class AveragePrecision(_Curve):
-    """The average precision: a summary of the precision-recall curve, by ``sklearn.metrics.average_precision_score`` (M-089).
+    """The average precision: a summary of the precision-recall curve, by ``sklearn.metrics.average_precision_score``.
 
     Outputs, arguments and errors are those of :class:`ROC_AUC`.
 
@@ -80,7 +80,7 @@ class AveragePrecision(_Curve):
 
 
 class RocCurve(_Curve):
-    """The receiver operating characteristic curve, by ``sklearn.metrics.roc_curve`` (M-089).
+    """The receiver operating characteristic curve, by ``sklearn.metrics.roc_curve``.
 
     Its value is a tuple of three tensors: the rates of false positives and of true positives, and the thresholds, of which
     the first is infinite. Outputs, arguments and errors are those of :class:`ROC_AUC`, with one label an example.
@@ -97,7 +97,7 @@ class RocCurve(_Curve):
 
 
 class PrecisionRecallCurve(_Curve):
-    """The precision-recall curve, by ``sklearn.metrics.precision_recall_curve`` (M-089).
+    """The precision-recall curve, by ``sklearn.metrics.precision_recall_curve``.
 
     Its value is a tuple of three tensors: precisions, recalls, and the thresholds, which are one fewer. Outputs, arguments and
     errors are those of :class:`ROC_AUC`, with one label an example.

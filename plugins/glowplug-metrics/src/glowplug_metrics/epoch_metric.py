@@ -25,23 +25,23 @@ class EpochMetricWarning(GlowplugWarning):
 
 
 class EpochMetric(Metric):
-    """A function of all predictions and targets, for values that are no sum over batches (M-089).
+    """A function of all predictions and targets, for values that are no sum over batches.
 
     It keeps all outputs until the next reset. Under several processes those of all are brought together, whatever number
     each has; ``compute_fn`` runs on rank 0, and all ranks get its value. It is computed once for the same data.
 
     Args:
         compute_fn: ``compute_fn(y_pred, y)`` returns the value: anything that can be pickled.
-        output_transform: makes ``(y_pred, y)`` of the engine's output: tensors of shape (N, C) or (N,); (N, 1) counts as
+        output_transform: Turns the engine's output into ``(y_pred, y)``: tensors of shape (N, C) or (N,); (N, 1) counts as
             (N,). Their types, and C, stay the same.
-        check_compute_fn: try ``compute_fn`` on the first batch, and warn if it fails there.
-        device: where the outputs are kept.
-        skip_unrolling: see ``glowplug.Metric``.
+        check_compute_fn: Try ``compute_fn`` on the first batch, and warn if it fails there.
+        device: Where the outputs are kept.
+        skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        TypeError: ``compute_fn`` cannot be called; at an update: not tensors.
-        ValueError: at an update: other shapes, or other types than before.
-        RuntimeError: at ``compute`` on other ranks than 0: ``compute_fn`` failed there.
+        TypeError: If ``compute_fn`` cannot be called; at an update: not tensors.
+        ValueError: At an update: other shapes, or other types than before.
+        RuntimeError: At ``compute`` on other ranks than 0: ``compute_fn`` failed there.
 
     Warns:
         EpochMetricWarning: ``compute_fn`` fails on the first batch.
@@ -72,7 +72,7 @@ class EpochMetric(Metric):
 
     @reinit__is_reduced
     def reset(self) -> None:
-        """Forget all data."""
+        """Discard all data."""
         self._predictions: list[torch.Tensor] = []
         self._targets: list[torch.Tensor] = []
         self._result: Any = None
@@ -107,7 +107,7 @@ class EpochMetric(Metric):
         """Return the function's value for the outputs of all processes.
 
         Raises:
-            NotComputableError: there has been no example on any of them.
+            NotComputableError: If there has been no example on any of them.
         """
         if agree_any(self._result is None):
             y_pred, y = (self._gathered(kept) for kept in (self._predictions, self._targets))

@@ -20,9 +20,9 @@ def f_score(precision: torch.Tensor, recall: torch.Tensor, beta: float = 1.0) ->
     """Return ``(1 + beta**2) * precision * recall / (beta**2 * precision + recall)``, and 0 where both are 0.
 
     Args:
-        precision: of any shape.
-        recall: of the same shape.
-        beta: how many times as much the recall counts.
+        precision: Of any shape.
+        recall: Of the same shape.
+        beta: How many times as much the recall counts.
 
     Example:
         >>> f_score(torch.tensor([1.0, 0.0]), torch.tensor([0.5, 0.0]))
@@ -36,7 +36,7 @@ def checked_beta(beta: float) -> float:
     """Return it.
 
     Raises:
-        ValueError: it is not above 0, or not finite.
+        ValueError: If it is not above 0, or not finite.
 
     Example:
         >>> checked_beta(2)
@@ -48,21 +48,21 @@ def checked_beta(beta: float) -> float:
 
 
 class Fbeta(MetricsLambda):
-    """The harmonic mean of precision and recall, with the recall counted ``beta`` times as much (M-086).
+    """The harmonic mean of precision and recall, with the recall counted ``beta`` times as much.
 
     Args:
-        beta: above 0; 1 is F1.
+        beta: Above 0; 1 is F1.
         average: ``True``: the mean over the classes. ``False``: the value of each class, a tensor of shape (C,).
-        precision: a Precision with ``average=False`` (or ``None``, which for binary data means both classes), to be used
+        precision: A Precision with ``average=False`` (or ``None``, which for binary data means both classes), to be used
             with its own ``output_transform``; one is made by default.
-        recall: a Recall, the same way.
-        output_transform: makes ``(y_pred, y)`` of the engine's output, for those that are made here.
-        device: see ``glowplug.Metric``, for those that are made here.
+        recall: A Recall, the same way.
+        output_transform: Turns the engine's output into ``(y_pred, y)``, for those that are made here.
+        device: See ``glowplug.Metric``, for those that are made here.
 
     Raises:
-        ValueError: ``beta`` is not above 0; a precision or recall that averages; an ``output_transform`` or ``device`` of
+        ValueError: If ``beta`` is not above 0; a precision or recall that averages; an ``output_transform`` or ``device`` of
             which none of the two would hear.
-        TypeError: a precision or recall that is none.
+        TypeError: A precision or recall that is none.
 
     Example:
         >>> f2 = Fbeta(beta=2.0)
@@ -102,10 +102,10 @@ class F1(Fbeta):
 
     Args:
         average: ``True``: the mean over the classes. ``False``: the value of each class, a tensor of shape (C,).
-        precision: see :class:`Fbeta`.
-        recall: see :class:`Fbeta`.
-        output_transform: see :class:`Fbeta`.
-        device: see :class:`Fbeta`.
+        precision: See :class:`Fbeta`.
+        recall: See :class:`Fbeta`.
+        output_transform: See :class:`Fbeta`.
+        device: See :class:`Fbeta`.
 
     Example:
         >>> f1 = F1(average=False)

@@ -15,17 +15,17 @@ __all__ = ["Frequency"]
 
 
 class Frequency(Metric):
-    """Items per second since the epoch began, such as examples or tokens (M-090).
+    """Items per second since the epoch began, such as examples or tokens.
 
     Over several processes the items of all of them count. Work that an accelerator has not done yet is not waited for.
 
     Args:
-        output_transform: makes the number of items of the engine's output.
-        device: see ``glowplug.Metric``; not used.
-        skip_unrolling: see ``glowplug.Metric``.
+        output_transform: Makes the number of items of the engine's output.
+        device: See ``glowplug.Metric``; not used.
+        skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        TypeError: at an update: no number.
+        TypeError: At an update: no number.
 
     Example:
         >>> import time
@@ -48,7 +48,7 @@ class Frequency(Metric):
         """Count items.
 
         Args:
-            output: how many: a number, or a tensor without dimensions, whose value is waited for.
+            output: How many: a number, or a tensor without dimensions, whose value is waited for.
         """
         if not isinstance(output, (int, float)) and not (
             isinstance(output, torch.Tensor) and output.ndim == 0
@@ -65,7 +65,7 @@ class Frequency(Metric):
         """Return the items of all processes per second.
 
         Raises:
-            NotComputableError: there has been no update.
+            NotComputableError: If there has been no update.
         """
         if self._seconds == 0:
             raise NotComputableError("Frequency has counted nothing since it was reset")
@@ -77,9 +77,9 @@ class Frequency(Metric):
         """Let an engine count from the start of each epoch, and publish whole items per second in ``state.metrics[name]``.
 
         Args:
-            engine: the engine.
-            name: the key in ``engine.state.metrics``.
-            event_name: where the value is published: at each iteration by default.
+            engine: The engine.
+            name: The key in ``engine.state.metrics``.
+            event_name: Where the value is published: at each iteration by default.
 
         Returns:
             A handle that takes back what this call added.
@@ -90,8 +90,8 @@ class Frequency(Metric):
         """Take back what :meth:`attach` added for this event.
 
         Args:
-            engine: the engine.
-            event_name: as given to :meth:`attach`.
+            engine: The engine.
+            event_name: As given to :meth:`attach`.
         """
         super().detach(engine, _since_epoch_started(event_name))
 

@@ -15,21 +15,21 @@ __all__ = ["Loss"]
 
 
 class Loss(Metric):
-    """The mean of a loss function over all examples, batches of any size counted by their examples (M-083).
+    """The mean of a loss function over all examples, batches of any size counted by their examples.
 
     The output is ``(y_pred, y)`` or ``(y_pred, y, criterion_kwargs)``, or a mapping with the three keys ``y_pred``, ``y``
     and ``criterion_kwargs``.
 
     Args:
         loss_fn: ``loss_fn(y_pred, y, **criterion_kwargs)`` returns the mean over the batch, a tensor without dimensions.
-        output_transform: makes the above of the engine's output.
+        output_transform: Turns the engine's output into these arguments.
         batch_size: ``batch_size(y)`` returns how many examples a batch has.
-        device: see ``glowplug.Metric``. The sum stays on the device of the loss, and no update waits for it.
-        skip_unrolling: see ``glowplug.Metric``.
+        device: See ``glowplug.Metric``. The sum stays on the device of the loss, and no update waits for it.
+        skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
         TypeError: ``loss_fn`` or ``batch_size`` cannot be called.
-        ValueError: at an update: ``loss_fn`` does not return a mean.
+        ValueError: At an update: ``loss_fn`` does not return a mean.
 
     Example:
         >>> loss = Loss(torch.nn.functional.mse_loss)
@@ -58,7 +58,7 @@ class Loss(Metric):
         super().__init__(output_transform, device, skip_unrolling)
 
     def reset(self) -> None:
-        """Forget all data."""
+        """Discard all data."""
         self._sum: torch.Tensor | float = 0.0
         self._num_examples = 0
 
@@ -87,7 +87,7 @@ class Loss(Metric):
         """Return the mean over all examples of all processes.
 
         Raises:
-            NotComputableError: there has been no example.
+            NotComputableError: If there has been no example.
         """
         if self._num_examples == 0:
             raise NotComputableError("Loss has seen no example since it was reset")

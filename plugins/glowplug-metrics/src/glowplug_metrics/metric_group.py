@@ -14,20 +14,20 @@ __all__ = ["MetricGroup"]
 
 
 class MetricGroup(Metric):
-    """Several metrics as one, which prepares the engine's output once for all of them (M-081).
+    """Several metrics that share the preparation of the engine's output.
 
     Attached, it publishes the value of each metric under that metric's name, and a dictionary of all under its own.
 
     Args:
-        metrics: the metrics by name; arithmetic on metrics may be among them, and its parts too: each metric takes each
+        metrics: The metrics by name; arithmetic on metrics may be among them, and its parts too: each metric takes each
             output once. They belong to the group, and cannot be attached beside it.
-        output_transform: makes of the engine's output what each metric's own ``output_transform`` gets. A mapping that it
+        output_transform: Makes of the engine's output what each metric's own ``output_transform`` gets. A mapping that it
             returns is reduced to ``(y_pred, y)``.
-        skip_unrolling: see ``glowplug.Metric``; it is the group that takes lists of samples apart, not its metrics.
+        skip_unrolling: See ``glowplug.Metric``; it is the group that takes lists of samples apart, not its metrics.
 
     Raises:
-        TypeError: ``metrics`` is no mapping of names to metrics.
-        ValueError: at ``attach``: one of the metrics is in use by itself or in another group.
+        TypeError: If ``metrics`` is not a mapping of names to metrics.
+        ValueError: At ``attach``: one of the metrics is in use by itself or in another group.
 
     Example:
         >>> from glowplug import Engine
@@ -75,7 +75,7 @@ class MetricGroup(Metric):
         """Update all metrics.
 
         Args:
-            output: what the metrics' own ``output_transform`` takes.
+            output: What the metrics' own ``output_transform`` takes.
         """
         for members in self._by_input:
             update_together(members, members[0].transformed(output))
@@ -84,7 +84,7 @@ class MetricGroup(Metric):
         """Return the value of each metric by its name.
 
         Raises:
-            NotComputableError: one of them has had no data.
+            NotComputableError: If one of them has had no data.
         """
         return {name: metric.compute() for name, metric in self.metrics.items()}
 

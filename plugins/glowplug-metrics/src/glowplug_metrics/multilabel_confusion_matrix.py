@@ -20,8 +20,8 @@ def label_matrices(counts: torch.Tensor, examples: int) -> torch.Tensor:
     """Return one matrix for each label: ``[[absent and not predicted, absent and predicted], [missed, found]]``.
 
     Args:
-        counts: shape (3, C), as of :func:`class_counts`.
-        examples: how many there are.
+        counts: Shape (3, C), as of :func:`class_counts`.
+        examples: How many there are.
 
     Returns:
         Counts of shape (C, 2, 2).
@@ -37,20 +37,20 @@ def label_matrices(counts: torch.Tensor, examples: int) -> torch.Tensor:
 
 
 class MultiLabelConfusionMatrix(TaskMetric):
-    """For each label a confusion matrix of its own, with ``[1, 1]`` the number of those found (M-087).
+    """For each label a confusion matrix of its own, with ``[1, 1]`` the number of those found.
 
     The output is ``(y_pred, y)``, or a mapping with these keys: values 0 and 1 of shape (N, C, ...).
 
     Args:
         num_classes: C, at least 2.
-        output_transform: makes ``(y_pred, y)`` of the engine's output. Probabilities are made binary here.
-        device: see ``glowplug.Metric``. The counts stay on the device of the data, and no update waits for it.
-        normalized: whether the four values of each label are shares of its examples.
-        skip_unrolling: see ``glowplug.Metric``.
+        output_transform: Turns the engine's output into ``(y_pred, y)``, for example with probabilities rounded to 0 and 1.
+        device: See ``glowplug.Metric``. The counts stay on the device of the data, so no update waits for it.
+        normalized: Whether the four values of each label are shares of its examples.
+        skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        TypeError: at an update: not tensors.
-        ValueError: less than 2 classes; at an update: shapes that do not go together, or values other than 0 and 1 (of data
+        TypeError: At an update: not tensors.
+        ValueError: Less than 2 classes; at an update: mismatched shapes, or values other than 0 and 1 (of data
             on an accelerator at ``compute``).
 
     Example:
@@ -81,7 +81,7 @@ class MultiLabelConfusionMatrix(TaskMetric):
         super().__init__(output_transform, is_multilabel=True, device=device, skip_unrolling=skip_unrolling)
 
     def reset(self) -> None:
-        """Forget all data."""
+        """Discard all data."""
         super().reset()
         self._kind, self._num_classes = "multilabel", self.num_classes
         self._counts = torch.zeros((3, self.num_classes), dtype=torch.int64, device=self._device)
@@ -90,7 +90,7 @@ class MultiLabelConfusionMatrix(TaskMetric):
         """Count one batch.
 
         Args:
-            batch: which other metrics may take too.
+            batch: The batch, which other metrics may share.
         """
         self._kind_of(batch)
         self._num_invalid += batch.num_not_binary
@@ -102,8 +102,8 @@ class MultiLabelConfusionMatrix(TaskMetric):
         """Return the matrices over all processes: shape (C, 2, 2), int64, and normalized float64.
 
         Raises:
-            NotComputableError: there has been no example.
-            ValueError: values other than 0 and 1 among data on an accelerator.
+            NotComputableError: If there has been no example.
+            ValueError: Values other than 0 and 1 among data on an accelerator.
         """
         if self._num_examples == 0:
             raise NotComputableError("MultiLabelConfusionMatrix has seen no example since it was reset")

@@ -1,4 +1,4 @@
-"""Recall: of what is there, how much was found."""
+"""Recall: the fraction of targets that were predicted."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ __all__ = ["Recall"]
 
 
 class Recall(ClassRatio):
-    """The share of right ones among the targets of each class: binary, multiclass or multilabel (M-085).
+    """The fraction of targets per class that were predicted: binary, multiclass or multilabel.
 
-    A class that is never there has the recall 0. All else is as for :class:`~glowplug_metrics.precision.Precision`.
+    A class without targets has recall 0. Otherwise as :class:`~glowplug_metrics.precision.Precision`.
 
     Args:
-        output_transform: makes ``(y_pred, y)`` of the engine's output. Probabilities are made binary here.
+        output_transform: Turns the engine's output into ``(y_pred, y)``, for example with probabilities rounded to 0 and 1.
         average: ``False``: none, a tensor of shape (C,), for binary data the number of class 1. ``None``: none, for binary
             data both classes. ``True`` or ``"macro"``: the mean over the classes. ``"weighted"``: the same, weighted by how
             often each class is there. ``"micro"``: the share over all classes together. ``"samples"``: the mean over the
             examples of multilabel data.
-        is_multilabel: whether each example has C labels.
-        device: see ``glowplug.Metric``. The counts stay on the device of the data, and no update waits for it.
-        skip_unrolling: see ``glowplug.Metric``.
+        is_multilabel: Whether each example has C labels.
+        device: See ``glowplug.Metric``. The counts stay on the device of the data, so no update waits for it.
+        skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        TypeError: at an update: not tensors.
-        ValueError: another ``average``. At an update: shapes that do not go together, another number of classes than before,
+        TypeError: At an update: not tensors.
+        ValueError: If ``average`` is unknown. At an update: mismatched shapes, a changed number of classes,
             binary values other than 0 and 1, targets that are no class (such values of data on an accelerator at
             ``compute``, since looking at each batch would wait for it), or ``"samples"`` without multilabel data.
-        RuntimeError: at an update: another kind of data than before.
+        RuntimeError: At an update: a changed kind of data.
 
     Example:
         >>> import torch

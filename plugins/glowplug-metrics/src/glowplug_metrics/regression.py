@@ -19,14 +19,14 @@ def difference(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Return ``y_pred - y``, exact for integers and in no less than 32 bits.
 
     Args:
-        y_pred: shape (N, ...).
-        y: the same shape; dimensions of size 1 behind the first may be missing, or be more.
+        y_pred: Shape (N, ...).
+        y: The same shape; dimensions of size 1 behind the first may be missing, or be more.
 
     Returns:
         A tensor of the shape of ``y_pred``, without a graph.
 
     Raises:
-        ValueError: shapes that do not go together.
+        ValueError: If the shapes do not match.
 
     Example:
         >>> difference(torch.tensor([[1.0], [5.0]]), torch.tensor([2.0, 2.0]))
@@ -53,7 +53,7 @@ class _MeanError(Metric):
     _state_dict_all_req_keys = ("_sum", "_num_examples")
 
     def reset(self) -> None:
-        """Forget all data."""
+        """Discard all data."""
         self._sum: torch.Tensor | float = 0.0
         self._num_examples = 0
 
@@ -78,7 +78,7 @@ class _MeanError(Metric):
         """Return the mean over all examples of all processes.
 
         Raises:
-            NotComputableError: there has been no example.
+            NotComputableError: If there has been no example.
         """
         if self._num_examples == 0:
             raise NotComputableError(f"{type(self).__name__} has seen no example since it was reset")
@@ -91,7 +91,7 @@ class _MeanError(Metric):
 
 
 class MeanAbsoluteError(_MeanError):
-    """The mean absolute error: the sum of ``|y_pred - y|`` divided by the number of examples (M-091).
+    """The mean absolute error: the sum of ``|y_pred - y|`` divided by the number of examples.
 
     The output is ``(y_pred, y)``, both of shape (N, ...), or a mapping with these keys. Of several numbers an example, the
     errors are added up; for the mean over all numbers flatten both with ``output_transform``.
@@ -99,8 +99,8 @@ class MeanAbsoluteError(_MeanError):
     The arguments are those of ``glowplug.Metric``. The sum stays on the device of the data, and no update waits for it.
 
     Raises:
-        TypeError: at an update: not tensors.
-        ValueError: at an update: shapes that do not go together.
+        TypeError: At an update: not tensors.
+        ValueError: At an update: mismatched shapes.
 
     Example:
         >>> error = MeanAbsoluteError()
@@ -115,7 +115,7 @@ class MeanAbsoluteError(_MeanError):
 
 
 class MeanSquaredError(_MeanError):
-    """The mean squared error: the sum of ``(y_pred - y)**2`` divided by the number of examples (M-091).
+    """The mean squared error: the sum of ``(y_pred - y)**2`` divided by the number of examples.
 
     Outputs, arguments and errors are those of :class:`MeanAbsoluteError`.
 
@@ -132,7 +132,7 @@ class MeanSquaredError(_MeanError):
 
 
 class RootMeanSquaredError(MeanSquaredError):
-    """The square root of the mean squared error (M-091).
+    """The square root of the mean squared error.
 
     Outputs, arguments and errors are those of :class:`MeanAbsoluteError`.
 
@@ -147,6 +147,6 @@ class RootMeanSquaredError(MeanSquaredError):
         """Return the root of the mean over all examples of all processes.
 
         Raises:
-            NotComputableError: there has been no example.
+            NotComputableError: If there has been no example.
         """
         return math.sqrt(super().compute())

@@ -19,7 +19,7 @@ from glowplug import (
     identity,
 )
 from glowplug.distributed import all_reduce, world_size
-from glowplug.exceptions import NotComputableError
+from glowplug.exceptions import GlowplugWarning, NotComputableError
 from glowplug.typing import EngineProtocol
 from glowplug_metrics.accumulator import wide_dtype
 
@@ -44,7 +44,7 @@ def moved_average(average: Value | None, value: Value, alpha: float) -> Value:
 
 
 class RunningAverage(Metric):
-    """An exponential moving average of a metric's values, or of the output's (M-080).
+    """An exponential moving average of a metric's values, or of the output's.
 
     The average starts as the first value ``x``, and each further one makes it ``alpha * average + (1 - alpha) * x``. By
     default there is a value at each iteration, and a new run starts anew: :class:`RunningBatchWise`.
@@ -52,16 +52,16 @@ class RunningAverage(Metric):
     With several processes it is the average over them.
 
     Args:
-        src: the metric, which is updated at each iteration, averaged and reset. It belongs to this average alone.
-        alpha: above 0, and at most 1: how much of the former average stays.
-        output_transform: without ``src``: makes a number or a tensor of the engine's output.
-        epoch_bound: deprecated: whether each epoch starts anew where :meth:`attach` is given no usage.
-        device: without ``src``: see ``glowplug.Metric``. Tensors stay where they are.
-        skip_unrolling: see ``glowplug.Metric``.
+        src: The metric, which is updated at each iteration, averaged and reset. It belongs to this average alone.
+        alpha: Above 0, and at most 1: how much of the former average stays.
+        output_transform: Without ``src``: turns the engine's output into a number or tensor.
+        epoch_bound: Deprecated: whether each epoch starts anew where :meth:`attach` is given no usage.
+        device: Without ``src``: see ``glowplug.Metric``. Tensors stay where they are.
+        skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        TypeError: ``src`` is no metric; at an update: an output that is neither a number nor a tensor.
-        ValueError: ``alpha`` is out of range; both or none of ``src`` and ``output_transform``; a device with ``src``.
+        TypeError: If ``src`` is not a metric; at an update: an output that is neither a number nor a tensor.
+        ValueError: If ``alpha`` is out of range; both or none of ``src`` and ``output_transform``; a device with ``src``.
 
     Example:
         >>> from glowplug import Engine
@@ -87,9 +87,9 @@ class RunningAverage(Metric):
         _check_arguments(src, alpha, output_transform, device)
         if epoch_bound is not None:
             warnings.warn(
-                "epoch_bound is the former way to say attach(..., usage=SingleEpochRunningBatchWise()) for True, and "
-                "RunningBatchWise(), which is the default, for False",
-                DeprecationWarning,
+                "epoch_bound is deprecated; use attach(..., usage=SingleEpochRunningBatchWise()) for True and RunningBatchWise(), "
+                "the default, for False",
+                GlowplugWarning,
                 stacklevel=2,
             )
         self.src = src
@@ -102,7 +102,7 @@ class RunningAverage(Metric):
         )
 
     def reset(self) -> None:
-        """Forget the average, and the data of the metric."""
+        """Discard the average and the data of the source."""
         self._average: Value | None = None
         if self.src is not None:
             self.src.reset()
@@ -111,7 +111,7 @@ class RunningAverage(Metric):
         """Move the average.
 
         Args:
-            output: a number or a tensor; with ``src``, what that metric takes.
+            output: A number or a tensor; with ``src``, what that metric takes.
         """
         if self.src is not None:
             self.src.update(output)
@@ -123,7 +123,7 @@ class RunningAverage(Metric):
         """Return the average; over several processes, the mean of theirs.
 
         Raises:
-            NotComputableError: there has been no value.
+            NotComputableError: If there has been no value.
         """
         if self._average is None:
             raise NotComputableError("RunningAverage has seen no value since it was reset")
@@ -132,13 +132,13 @@ class RunningAverage(Metric):
         return all_reduce(self._average) / world_size()
 
     def usage_or_default(self, usage: str | MetricUsage | None) -> MetricUsage:
-        """Return the usage that an argument stands for."""
+        """Return the usage for an argument."""
         if usage is None and self.epoch_bound:
             return SingleEpochRunningBatchWise()
         return super().usage_or_default(usage)
 
     def iteration_completed(self, engine: EngineProtocol) -> None:
-        """Move the average by the engine's output, or by the metric, which has just been updated with it."""
+        """Move the average by the engine's output, or by the updated source."""
         if self.src is None:
             super().iteration_completed(engine)
         else:
@@ -146,7 +146,7 @@ class RunningAverage(Metric):
                 self._take_from_source()
 
     def feed(self, engine: EngineProtocol, usage: str | MetricUsage | None = None) -> RemovableEventHandle:
-        """Let an engine update the average, and the metric before it; see ``glowplug.Metric.feed``."""
+        """Update the average, and its source before it; see ``glowplug.Metric.feed``."""
         usage = self.usage_or_default(usage)
         if self.src is None:
             return super().feed(engine, usage)
@@ -156,7 +156,7 @@ class RunningAverage(Metric):
             return RemovableEventHandle(fed.pop_all().close)
 
     def publishable(self, value: Any) -> Any:
-        """Return a tensor of an accelerator as it is: a number would wait for the accelerator at each iteration."""
+        """Return an accelerator tensor unchanged, so no iteration waits for it."""
         if isinstance(value, torch.Tensor) and not value.is_cpu:
             return value
         return super().publishable(value)
@@ -166,7 +166,8 @@ class RunningAverage(Metric):
             return
         try:
             value = self.src.compute()
-        except NotComputableError:  # an epoch without data has no value, and moves nothing
+        except NotComputableError:
+            # An epoch without data has no value.
             return
         self.src.reset()
         self._take(value)
@@ -180,7 +181,7 @@ class RunningAverage(Metric):
 
 
 class _SourceOfAverage(MetricUsage):
-    """How a running average uses its metric: nobody else can, since the average resets it."""
+    """Exclusive usage of the source of a running average, which resets it."""
 
     def __init__(self, usage: MetricUsage, average: RunningAverage) -> None:
         self._average = average

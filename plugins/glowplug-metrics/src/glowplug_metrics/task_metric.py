@@ -31,13 +31,13 @@ def fetched(total: torch.Tensor, num_invalid: torch.Tensor | int) -> tuple[torch
 
 
 class TaskMetric(ClassificationMetric):
-    """A metric of binary, multiclass or multilabel data, of which the first batch decides (M-084).
+    """A metric of binary, multiclass or multilabel data, of which the first batch decides.
 
     Args:
-        output_transform: makes ``(y_pred, y)`` of the engine's output.
-        is_multilabel: whether each example has C labels.
-        device: see ``glowplug.Metric``.
-        skip_unrolling: see ``glowplug.Metric``.
+        output_transform: Turns the engine's output into ``(y_pred, y)``.
+        is_multilabel: Whether each example has C labels.
+        device: See ``glowplug.Metric``.
+        skip_unrolling: See ``glowplug.Metric``.
 
     Example:
         >>> from glowplug_metrics import Accuracy, Precision
@@ -56,7 +56,7 @@ class TaskMetric(ClassificationMetric):
         super().__init__(output_transform, device, skip_unrolling)
 
     def reset(self) -> None:
-        """Forget all data, and its kind."""
+        """Discard all data and its kind."""
         self._kind: str | None = None
         self._num_classes = 0
         self._num_examples = 0
@@ -70,8 +70,8 @@ class TaskMetric(ClassificationMetric):
         """Return an ``output_transform`` that makes one example of each element of sequences.
 
         Args:
-            ignore_index: the label, or labels, whose elements are left out, such as padding.
-            output_transform: what comes before: makes (y_pred, y) of shapes (N, S, C) and (N, S) of the engine's output.
+            ignore_index: The label, or labels, whose elements are left out, such as padding.
+            output_transform: What comes before: makes (y_pred, y) of shapes (N, S, C) and (N, S) of the engine's output.
 
         Returns:
             A function that returns y_pred of shape (M, C) and y of shape (M,), M elements being left.
@@ -90,8 +90,8 @@ class TaskMetric(ClassificationMetric):
         """Return the kind of a batch, which is that of all batches.
 
         Raises:
-            ValueError: shapes that do not go together, or another number of classes than before.
-            RuntimeError: another kind than before.
+            ValueError: Shapes that do not go together, or a changed number of classes.
+            RuntimeError: Another kind than before.
         """
         kind, classes = batch.multilabel_task if self._is_multilabel else batch.task
         if kind != self._kind or classes != self._num_classes:
@@ -134,7 +134,7 @@ class TaskMetric(ClassificationMetric):
         if self._kind == "multiclass":
             raise ValueError(
                 f"targets must be classes from 0 to {self._num_classes - 1}, but {count} targets since the last reset are "
-                "not; take out those that do not count with output_transform"
+                "not; remove ignored targets with output_transform"
             )
         raise ValueError(
             f"binary and multilabel values must be 0 or 1, but {count} values since the last reset are not; make them so "

@@ -20,15 +20,15 @@ def among_top_k(y_pred: torch.Tensor, y: torch.Tensor, k: int) -> torch.Tensor:
     """Return for each example whether its class is among the k with the highest scores.
 
     Args:
-        y_pred: scores of shape (N, C, ...).
-        y: classes of shape (N, ...).
-        k: from 1 to C.
+        y_pred: Scores of shape (N, C, ...).
+        y: Classes of shape (N, ...).
+        k: From 1 to C.
 
     Returns:
         A bool tensor of shape (N, ...).
 
     Raises:
-        ValueError: shapes that do not go together, or less than k classes.
+        ValueError: Shapes that do not go together, or less than k classes.
 
     Example:
         >>> among_top_k(torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]]), torch.tensor([1, 0]), k=2)
@@ -45,17 +45,17 @@ def among_top_k(y_pred: torch.Tensor, y: torch.Tensor, k: int) -> torch.Tensor:
 
 
 class TopKCategoricalAccuracy(ClassificationMetric):
-    """The share of examples whose class is among the k with the highest scores (M-088).
+    """The share of examples whose class is among the k with the highest scores.
 
     Args:
-        k: how many; at least 1.
-        output_transform: makes ``(y_pred, y)`` of the engine's output: scores (N, C, ...) and classes (N, ...).
-        device: see ``glowplug.Metric``. The count stays on the device of the data, and no update waits for it.
-        skip_unrolling: see ``glowplug.Metric``.
+        k: How many; at least 1.
+        output_transform: Turns the engine's output into ``(y_pred, y)``: scores (N, C, ...) and classes (N, ...).
+        device: See ``glowplug.Metric``. The count stays on the device of the data, and no update waits for it.
+        skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        ValueError: ``k`` is below 1; at an update: shapes that do not go together, or less than k classes.
-        TypeError: at an update: not tensors.
+        ValueError: If ``k`` is below 1; at an update: mismatched shapes, or less than k classes.
+        TypeError: At an update: not tensors.
 
     Example:
         >>> top2 = TopKCategoricalAccuracy(k=2)
@@ -79,7 +79,7 @@ class TopKCategoricalAccuracy(ClassificationMetric):
         super().__init__(output_transform, device, skip_unrolling)
 
     def reset(self) -> None:
-        """Forget all data."""
+        """Discard all data."""
         self._num_correct: torch.Tensor | int = 0
         self._num_examples = 0
 
@@ -87,7 +87,7 @@ class TopKCategoricalAccuracy(ClassificationMetric):
         """Count one batch.
 
         Args:
-            batch: which other metrics may take too.
+            batch: The batch, which other metrics may share.
         """
         found = among_top_k(batch.y_pred, batch.y, self._k)
         self._num_correct += summand(found.count_nonzero())
@@ -98,7 +98,7 @@ class TopKCategoricalAccuracy(ClassificationMetric):
         """Return the share of examples, from 0 to 1, over all processes.
 
         Raises:
-            NotComputableError: there has been no example.
+            NotComputableError: If there has been no example.
         """
         if self._num_examples == 0:
             raise NotComputableError("TopKCategoricalAccuracy has seen no example since it was reset")

@@ -82,18 +82,24 @@ class LoggerCase:
 
 @dataclass(frozen=True)
 class MetricCase:
-    """A metric to be checked.
+    """A metric to check.
 
     Args:
-        make: returns a new metric each time.
-        outputs: three or more outputs of an engine, as ``update`` takes them, with batches of different sizes.
-        expected: the value over all of them: a number, a tensor, or a mapping or sequence of these.
-        joined: the same data as one output; by default tensors are joined along their first dimension, and lists one
-            behind the other, also in tuples and mappings.
-        tolerance: by how much a value may differ, relative to its size.
-        plugin: the plugin module, as in ``"acme_metrics._plugin"``: it is imported in a fresh interpreter.
-        heavy: modules that this import must not bring along; all that is not of Python, glowplug or the plugin itself by
-            default.
+        make: Returns a new metric on each call.
+        outputs: Three or more engine outputs, as ``update`` takes them, with batches of different sizes.
+        expected: The value over all outputs: a number, a tensor, or a mapping or sequence of these.
+        joined: The same data as one output. By default tensors are joined along their first dimension and lists are
+            concatenated, also inside tuples and mappings.
+        tolerance: Largest difference between two equal values, relative to their size.
+        reference: Another implementation of the metric: ``f(joined output) -> value``. Checks the value on random data;
+            needs ``random_output``.
+        random_output: ``f(generator) -> output``, returns one output with random data and a random number of examples,
+            drawn from a ``torch.Generator``.
+        plugin: The plugin module, as in ``"acme_metrics._plugin"``; it is imported in a fresh interpreter.
+        heavy: Modules that this import must not load. Defaults to everything but Python, glowplug and the plugin.
+
+    Raises:
+        TypeError: If only one of ``reference`` and ``random_output`` is given.
 
     Example:
         >>> import torch
@@ -108,8 +114,15 @@ class MetricCase:
         ...     def compute(self):
         ...         return self.count
         >>> batches = [torch.ones(2), torch.ones(1), torch.ones(3)]
-        >>> MetricCase(make=Count, outputs=batches, expected=6).joined is None
-        True
+        >>> case = MetricCase(
+        ...     make=Count,
+        ...     outputs=batches,
+        ...     expected=6,
+        ...     reference=len,
+        ...     random_output=lambda generator: torch.rand(4, generator=generator),
+        ... )
+        >>> case.reference(torch.cat(case.outputs))
+        6
     """
 
     make: Callable[[], Any]
@@ -119,6 +132,15 @@ class MetricCase:
     tolerance: float = 1e-6
     plugin: str | None = None
     heavy: Sequence[str] = ()
+    reference: Callable[[Any], Any] | None = None
+    random_output: Callable[[Any], Any] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.reference is None) is not (self.random_output is None):
+            missing = "reference" if self.reference is None else "random_output"
+            raise TypeError(
+                f"MetricCase checks random data with reference= and random_output=; {missing} is missing"
+            )
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,9 @@ from glowplug_testing.handler_state_checks import through_file
 from glowplug_testing.ranks import on_two_ranks
 from glowplug_testing.surroundings import left_as_it_was
 
+RANDOM_TRIALS = 20
+"""How many random data sets are compared with the reference."""
+
 
 def make(case: MetricCase) -> Any:
     """Return a new metric, if it is one."""
@@ -69,6 +72,25 @@ def value_is_that_of_all_data(case: MetricCase) -> None:
     """After an update with each output the value is the expected one."""
     require(len(case.outputs) >= 3, "give MetricCase three outputs or more, of different sizes")
     require_value(case, updated(case, case.outputs).compute(), "after an update with each output")
+
+
+def random_data_gives_the_reference(case: MetricCase) -> None:
+    """On random data the value is that of the reference implementation."""
+    metric = make(case)
+    if case.reference is None or case.random_output is None:
+        raise CheckSkipped("MetricCase(reference=..., random_output=...) would check random data")
+    import torch
+
+    for seed in range(RANDOM_TRIALS):
+        generator = torch.Generator().manual_seed(seed)
+        outputs = [case.random_output(generator) for _ in range(1 + seed % 5)]
+        expected = case.reference(_joined(copy.deepcopy(outputs)))
+        metric.reset()
+        value = updated(case, outputs, metric).compute()
+        require(
+            close(value, expected, case.tolerance),
+            f"on random data (seed {seed}) the value is {value!r}, the reference is {expected!r}, for {outputs!r}",
+        )
 
 
 def no_data_is_not_computable(case: MetricCase) -> None:
@@ -380,6 +402,7 @@ def _skip_without_torch(case: MetricCase) -> None:
 
 METRIC_CHECK_FUNCTIONS = (
     value_is_that_of_all_data,
+    random_data_gives_the_reference,
     no_data_is_not_computable,
     reset_forgets_all,
     order_does_not_matter,

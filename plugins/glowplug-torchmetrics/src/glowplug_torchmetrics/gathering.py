@@ -1,4 +1,4 @@
-"""How the states of torchmetrics' metrics come together from all ranks."""
+"""Gathering of the states of torchmetrics metrics."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["gather"]
 
 
 def gather(state: torch.Tensor, group: Any = None) -> list[torch.Tensor]:  # noqa: ARG001 - torchmetrics gives it
-    """Return a state of each rank; ranks may have any number of examples, none among them.
+    """Return the state of each rank; ranks may have no examples.
 
     It is a ``dist_sync_fn`` of torchmetrics, whose own fails, or waits for ever, where a rank without examples has an empty
     state of another type or another number of dimensions than the others.
 
     Args:
-        state: this rank's.
-        group: not used: the ranks are those of the default process group.
+        state: The state of this rank.
+        group: Unused; the default process group is gathered.
 
     Returns:
         A tensor for each rank, in the order of the ranks, all of one type; that of a rank without examples is empty.

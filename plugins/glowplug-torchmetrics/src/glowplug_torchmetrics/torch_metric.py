@@ -1,4 +1,4 @@
-"""TorchMetric: a metric of torchmetrics as a metric of glowplug."""
+"""Adapter for metrics of torchmetrics."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ["TorchMetric"]
 
 
 class TorchMetric(Metric):
-    """Any ``torchmetrics.Metric`` or ``MetricCollection``, as a metric of glowplug.
+    """Adapt a ``torchmetrics.Metric`` or ``MetricCollection`` to glowplug.
 
-    It is attached, saved, resumed and combined as all metrics of glowplug are: ``TorchMetric(a) / Average()``,
+    Attach, save, resume and combine it like any other metric: ``TorchMetric(a) / Average()``,
     ``TorchMetric(collection)["f1"]``. The value of a collection is a mapping, published as ``metrics_result_mode`` says.
 
     Over several processes torchmetrics itself brings the states together, once, when the value is computed; it does so with
@@ -31,14 +31,14 @@ class TorchMetric(Metric):
     argument. Of a mapping with the keys ``y_pred`` and ``y`` these two are taken; any other gives the arguments by name.
 
     Args:
-        metric: the metric. It belongs to this object alone, and is reset.
-        output_transform: makes the above of the engine's output.
-        device: where the metric's states are; by default they follow the data to its device.
-        skip_unrolling: see ``glowplug.Metric``.
-        metrics_result_mode: see ``glowplug.Metric``.
+        metric: The metric; it belongs to this object and is reset.
+        output_transform: Turns the engine's output into these arguments.
+        device: The device of the states; by default they follow the data.
+        skip_unrolling: See ``glowplug.Metric``.
+        metrics_result_mode: See ``glowplug.Metric``.
 
     Raises:
-        TypeError: ``metric`` is neither a metric nor a collection of torchmetrics.
+        TypeError: If ``metric`` is neither a metric nor a collection of torchmetrics.
 
     Example:
         >>> from glowplug import Engine
@@ -81,7 +81,7 @@ class TorchMetric(Metric):
         self._keeps_examples = any(isinstance(value, list) for value in values)
 
     def reset(self) -> None:
-        """Forget all data."""
+        """Discard all data."""
         self.num_updates = 0
         self.metric.reset()
 
@@ -89,7 +89,7 @@ class TorchMetric(Metric):
         """Update the metric.
 
         Args:
-            output: the arguments of its ``update``: a tuple or list of them, a mapping by name, or the only one.
+            output: The arguments of its ``update``: a tuple or list of them, a mapping by name, or the only one.
         """
         output = _detached(output, copied=self._keeps_examples)
         self._follow(output)
@@ -105,7 +105,7 @@ class TorchMetric(Metric):
         """Return the metric's value for the data of all processes; of a mapping the scalars as Python numbers.
 
         Raises:
-            NotComputableError: there has been no update on any of them.
+            NotComputableError: If there has been no update on any of them.
         """
         if all_reduce(self.num_updates) == 0:
             raise NotComputableError(
@@ -152,7 +152,7 @@ class TorchMetric(Metric):
         return {name: module for name, module in modules if isinstance(module, torchmetrics.Metric)}
 
     def _follow(self, output: Any) -> None:
-        """Take the metric to the device of the data."""
+        """Move the metric to the device of the data."""
         device = next((tensor.device for tensor in _tensors(output)), self._device)
         if self._follows_data and device != self._device:
             self.metric.to(device)

@@ -1,0 +1,197 @@
+"""Training and evaluation steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from numbers import Integral
+from typing import Any, Literal, TypeAlias
+
+import torch
+
+from glowplug.metrics import identity
+from glowplug.supervised._batch import Device, prepare_pair
+from glowplug.typing import EngineProtocol
+
+__all__ = ["supervised_evaluation_step", "supervised_training_step"]
+
+Step: TypeAlias = Callable[[EngineProtocol, Any], Any]
+
+
+def call_model(model: torch.nn.Module, x: Any) -> Any:
+    return model(x)
+
+
+def detached_loss(_x: Any, _y: Any, _y_pred: Any, loss: torch.Tensor) -> torch.Tensor:
+    return loss.detach()
+
+
+def prediction_and_target(_x: Any, y: Any, y_pred: Any) -> tuple[Any, Any]:
+    return y_pred, y
+
+
+def supervised_training_step(
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss_fn: Callable[[Any, Any], torch.Tensor],
+    device: Device = None,
+    non_blocking: bool = False,
+    prepare_batch: Callable[..., tuple[Any, Any]] = prepare_pair,
+    model_transform: Callable[[Any], Any] = identity,
+    output_transform: Callable[[Any, Any, Any, torch.Tensor], Any] = detached_loss,
+    gradient_accumulation_steps: int = 1,
+    model_fn: Callable[[torch.nn.Module, Any], Any] = call_model,
+    *,
+    amp_mode: Literal["amp"] | None = None,
+    scaler: torch.amp.GradScaler | None = None,
+) -> Step:
+    """Return a training step for ``Engine(step)``: forward, backward, optimizer step.
+
+    With ``gradient_accumulation_steps=n`` the gradients of n iterations are averaged, and the optimizer steps at every
+    n-th iteration of the run: windows cross epoch boundaries. An incomplete last window is not stepped. Its gradients stay
+    in the parameters: a run that continues completes the window, a new run clears them. Checkpoints do not contain
+    gradients, so save at iterations divisible by n to resume exactly.
+
+    Args:
+        model: The model; each step sets it to training mode. Move it to its device before creating the optimizer.
+        optimizer: The optimizer.
+        loss_fn: The loss: ``loss_fn(y_pred, y)``, a tensor without dimensions.
+        device: The device of the batches; ``None`` leaves them where they are.
+        non_blocking: As for :func:`convert_tensor`.
+        prepare_batch: ``prepare_batch(batch, device=, non_blocking=)`` returns ``(x, y)``.
+        model_transform: Turns the output of the model into the prediction for ``loss_fn``.
+        output_transform: ``output_transform(x, y, y_pred, loss)`` returns ``state.output``. Defaults to the loss,
+            detached and on its device, so no step waits for an accelerator.
+        gradient_accumulation_steps: Iterations per optimizer step; see above.
+        model_fn: ``model_fn(model, x)`` calls the model.
+        amp_mode: ``"amp"`` runs model and loss under ``torch.autocast`` for the device.
+        scaler: Scales the loss and unscales the gradients; needs ``amp_mode="amp"``.
+
+    Raises:
+        ValueError: If ``amp_mode`` is unknown or not supported by the device, a ``scaler`` is given without it, or
+            ``gradient_accumulation_steps`` is below 1.
+        TypeError: If ``gradient_accumulation_steps`` is not an integer.
+
+    Example:
+        >>> model = torch.nn.Linear(2, 1)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> from glowplug import Engine
+        >>> trainer = Engine(supervised_training_step(model, optimizer, torch.nn.functional.mse_loss))
+        >>> trainer.run([(torch.zeros(4, 2), torch.ones(4, 1))]).output.shape
+        torch.Size([])
+    """
+    check_count("gradient_accumulation_steps", gradient_accumulation_steps)
+    if scaler is not None and amp_mode is None:
+        raise ValueError("scaler needs amp_mode='amp'")
+    autocast = _autocast(amp_mode, device, model)
+    window = gradient_accumulation_steps
+
+    def step(engine: EngineProtocol, batch: Any) -> Any:
+        iteration = engine.state.iteration
+        if (iteration - 1) % window == 0:
+            optimizer.zero_grad()
+        model.train()
+        x, y = prepare_batch(batch, device=device, non_blocking=non_blocking)
+        with autocast():
+            y_pred = model_transform(model_fn(model, x))
+            loss = loss_fn(y_pred, y)
+        share = loss if window == 1 else loss / window
+        scaled = share if scaler is None else scaler.scale(share)
+        scaled.backward()  # type: ignore[no-untyped-call]
+        if iteration % window == 0:
+            if scaler is None:
+                optimizer.step()
+            else:
+                scaler.step(optimizer)
+                scaler.update()
+        return output_transform(x, y, y_pred, loss)
+
+    return step
+
+
+def supervised_evaluation_step(
+    model: torch.nn.Module,
+    device: Device = None,
+    non_blocking: bool = False,
+    prepare_batch: Callable[..., tuple[Any, Any]] = prepare_pair,
+    model_transform: Callable[[Any], Any] = identity,
+    output_transform: Callable[[Any, Any, Any], Any] = prediction_and_target,
+    model_fn: Callable[[torch.nn.Module, Any], Any] = call_model,
+    *,
+    amp_mode: Literal["amp"] | None = None,
+) -> Step:
+    """Return an evaluation step for ``Engine(step)``: forward without gradients, in evaluation mode.
+
+    The model stays in evaluation mode until a training step sets it back.
+
+    Args:
+        model: The model; each step sets it to evaluation mode.
+        device: The device of the batches.
+        non_blocking: As for :func:`convert_tensor`.
+        prepare_batch: ``prepare_batch(batch, device=, non_blocking=)`` returns ``(x, y)``.
+        model_transform: Turns the output of the model into the prediction.
+        output_transform: ``output_transform(x, y, y_pred)`` returns ``state.output``; defaults to ``(y_pred, y)``, as
+            metrics take it.
+        model_fn: ``model_fn(model, x)`` calls the model.
+        amp_mode: ``"amp"`` runs the model under ``torch.autocast`` for the device.
+
+    Raises:
+        ValueError: If ``amp_mode`` is unknown or not supported by the device.
+
+    Example:
+        >>> from glowplug import Engine
+        >>> evaluator = Engine(supervised_evaluation_step(torch.nn.Linear(2, 1)))
+        >>> y_pred, y = evaluator.run([(torch.zeros(4, 2), torch.ones(4, 1))]).output
+        >>> y_pred.requires_grad
+        False
+    """
+    autocast = _autocast(amp_mode, device, model)
+
+    def step(_engine: EngineProtocol, batch: Any) -> Any:
+        model.eval()
+        with torch.no_grad():
+            x, y = prepare_batch(batch, device=device, non_blocking=non_blocking)
+            with autocast():
+                y_pred = model_transform(model_fn(model, x))
+            return output_transform(x, y, y_pred)
+
+    return step
+
+
+def check_integer(name: str, value: object) -> None:
+    """Raise unless the value is an integer."""
+    if not isinstance(value, Integral):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+
+
+def check_count(name: str, value: int) -> None:
+    """Raise unless the value is an integer of at least 1."""
+    check_integer(name, value)
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value!r}")
+
+
+def device_in_use(device: Device, model: torch.nn.Module) -> torch.device:
+    """Return the device of the batches; if it is not given, the device of the model."""
+    if device is not None:
+        return torch.device(device)
+    parameter = next(model.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+def _autocast(
+    amp_mode: str | None, device: Device, model: torch.nn.Module
+) -> Callable[[], AbstractContextManager[Any]]:
+    """Return a factory of the context of one step."""
+    if amp_mode is None:
+        return nullcontext
+    if amp_mode != "amp":
+        raise ValueError(
+            f"amp_mode must be 'amp' (torch.autocast) or None, got {amp_mode!r}; write your own step for other modes"
+        )
+    kind = device_in_use(device, model).type
+    if kind in {"mps", "xla"} or not torch.amp.is_autocast_available(kind):
+        raise ValueError(
+            f"amp_mode='amp' does not support the device type {kind!r}; omit it, or use torch.autocast in model_fn"
+        )
+    return lambda: torch.autocast(kind)
