@@ -60,7 +60,7 @@ def create(name: str, /, **options: Any) -> Any:
     """
     from glowplug.plugins import get_registry
 
-    factory = get_registry().resolve_handler(name)
+    factory = get_registry().resolve("handler", name)
     _check_options(name, factory, options)
     return factory(**options)
 
@@ -92,10 +92,9 @@ def __getattr__(name: str) -> Any:
 
     registry = get_registry()
     if name[0].islower() and name not in registry.names("handler"):
-        raise AttributeError(
-            f"module {__name__!r} has no attribute {name!r}"
-        )  # tools probe modules for such names
-    return registry.resolve_handler(name)
+        # Tools probe modules for lower-case names such as pytest_plugins.
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return registry.resolve("handler", name)
 
 
 def __dir__() -> list[str]:

@@ -51,10 +51,9 @@ def __getattr__(name: str) -> Any:
 
     registry = get_registry()
     if name[0].islower() and name not in registry.names("metric"):
-        raise AttributeError(
-            f"module {__name__!r} has no attribute {name!r}"
-        )  # tools probe modules for such names
-    return registry.resolve_metric(name)
+        # Tools probe modules for lower-case names such as pytest_plugins.
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return registry.resolve("metric", name)
 
 
 def __dir__() -> list[str]:
