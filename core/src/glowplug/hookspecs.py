@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pluggy
 
-from glowplug._finding import Finding
+from glowplug._finding import Finding, FindingStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -38,6 +38,7 @@ __all__ = [
     "API_VERSION",
     "PROJECT",
     "Finding",
+    "FindingStatus",
     "Offer",
     "OfferKind",
     "glowplug_doctor",
@@ -102,13 +103,15 @@ class Offer:
     summary: str = ""
 
     def __post_init__(self) -> None:
-        name = self.name
+        # Authors who do not run a type checker may give anything.
+        name: object = self.name
+        target: object = self.target
         if not isinstance(name, str) or not name.isidentifier() or name.startswith("_"):
             raise ValueError(f"Offer name must be a public Python name, as in 'EarlyStopping'; got {name!r}")
-        if not isinstance(self.target, str) or not _TARGET.fullmatch(self.target):
+        if not isinstance(target, str) or not _TARGET.fullmatch(target):
             raise ValueError(
                 f"Offer {name!r}: target must be the text 'module:attribute', as in 'acme_shout.handler:{name}';"
-                f" got {self.target!r}"
+                f" got {target!r}"
             )
         if self.kind not in get_args(OfferKind):
             choices = ", ".join(map(repr, get_args(OfferKind)))

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from glowplug import __version__, cli
-from glowplug.cli import _doctor, _subprocess
 from glowplug._folders import spool_folder, state_folder
+from glowplug.cli import _doctor, _subprocess
 
 needs_torch = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None, reason="without torch the core itself is not well"

@@ -86,8 +86,10 @@ FAULTS = {
         "its hook glowplug_metrics() was replaced by glowplug_offers()",
     ),
     "replaced decorated hook": (
-        "from glowplug.hookspecs import hookimpl\nGLOWPLUG_API = 1\n"
-        "@hookimpl\ndef glowplug_events(): return []",
+        (
+            "from glowplug.hookspecs import hookimpl\nGLOWPLUG_API = 1\n"
+            "@hookimpl\ndef glowplug_events(): return []"
+        ),
         "its hook glowplug_events() was replaced by glowplug_offers()",
     ),
     "replaced specification": (

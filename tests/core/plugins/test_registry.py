@@ -80,7 +80,7 @@ def test_handlers_include_loggers(site):
 @pytest.mark.parametrize("ask", [lambda r: r.names("tracker"), lambda r: r.resolve("tracker", "Log")])
 def test_unknown_kind(ask):
     """An unknown kind is a ValueError that lists the kinds."""
-    with pytest.raises(ValueError, match="kind must be one of 'handler', 'logger', .*; got 'tracker'"):
+    with pytest.raises(ValueError, match=r"kind must be one of 'handler', 'logger', .*; got 'tracker'"):
         ask(Registry([]))
 
 

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from http.client import HTTPException
 from urllib.parse import unquote, urlsplit
 
-from glowplug.hookspecs import Finding
+from glowplug.hookspecs import Finding, FindingStatus
 from glowplug_mlflow.failures import redact
 
 __all__ = ["check_tracking_server"]
@@ -64,7 +64,7 @@ def _judge(shown: str, code: int) -> Finding:
     return _check("ok", f"{shown} answers")
 
 
-def _check(status: str, message: str, remedy: str = "") -> Finding:
+def _check(status: FindingStatus, message: str, remedy: str = "") -> Finding:
     return Finding(name="tracking server", status=status, message=message, remedy=remedy)
 
 
