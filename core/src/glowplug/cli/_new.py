@@ -16,7 +16,7 @@ __all__ = ["KINDS", "create_project", "new"]
 
 KINDS = {
     "logger": "Writes scalars and hyper-parameters to a CSV file.",
-    "handler": "Remembers the largest value that a metric has had.",
+    "handler": "Remembers the largest value of a metric.",
     "metric": "The mean absolute error.",
 }
 """The kinds of template, and a summary of the code in each."""
@@ -99,6 +99,7 @@ def _answers(kind: str, name: str, author: str | None) -> dict[str, Any]:
     if kind not in KINDS:
         raise ValueError(f"there are templates for {', '.join(KINDS)}; got {kind!r}")
     _check_name(name)
+    versions = f">={'.'.join(__version__.split('.')[:2])},<2"
     return {
         "api": API_VERSION,
         "author": author or f"The {name} developers",
@@ -106,8 +107,9 @@ def _answers(kind: str, name: str, author: str | None) -> dict[str, Any]:
         "kind": kind,
         "name": name,
         "package": name.replace("-", "_"),
-        "requirement": f"glowplug>={'.'.join(__version__.split('.')[:2])},<2",
+        "requirement": f"glowplug{versions}",
         "summary": KINDS[kind],
+        "testing": f"glowplug-testing{versions}",
         "year": datetime.now(tz=timezone.utc).year,
     }
 
