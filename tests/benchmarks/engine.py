@@ -163,7 +163,7 @@ def plugins_row(folder):
     """Return the row that shows the cost of plugins that are installed but not attached."""
     for number in range(PLUGINS):
         name = f"bench_plugin_{number}"
-        (folder / f"{name}.py").write_text("GLOWPLUG_API = 1\n\ndef glowplug_handlers():\n    return []\n")
+        (folder / f"{name}.py").write_text("GLOWPLUG_API = 1\n\ndef glowplug_offers():\n    return []\n")
         info = folder / f"{name}-1.0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")

@@ -77,11 +77,11 @@ class Site:
         """Install a plugin that offers one handler, which has what a handler needs."""
         package = distribution.replace("-", "_")
         source = (
-            "from glowplug.hookspecs import HandlerSpec, hookimpl\n"
+            "from glowplug.hookspecs import Offer, hookimpl\n"
             "GLOWPLUG_API = 1\n"
             "@hookimpl\n"
-            "def glowplug_handlers():\n"
-            f"    return [HandlerSpec(name={handler!r}, target='{package}.handler:{handler}', summary='Prints.')]\n"
+            "def glowplug_offers():\n"
+            f"    return [Offer(name={handler!r}, target='{package}.handler:{handler}', summary='Prints.')]\n"
         )
         code = (
             f"class {handler}:\n"

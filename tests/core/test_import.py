@@ -11,6 +11,22 @@ import pytest
 
 import glowplug
 import glowplug.testing
+from glowplug.plugins import Registry, use_registry
+
+PUBLIC = [
+    "glowplug",
+    "glowplug.distributed",
+    "glowplug.engine",
+    "glowplug.exceptions",
+    "glowplug.handlers",
+    "glowplug.hookspecs",
+    "glowplug.loggers",
+    "glowplug.metrics",
+    "glowplug.plugins",
+    "glowplug.testing",
+    "glowplug.typing",
+    "glowplug.utils",
+]
 
 TORCH_FREE = [
     "cli",
@@ -44,7 +60,7 @@ def test_import_is_light():
     script = """
 import sys, glowplug
 glowplug.Engine(lambda engine, batch: batch).run([1, 2], max_epochs=2)
-heavy = {"torch", "numpy", "pluggy", "click", "rich", "packaging", "importlib.metadata", "pytest"}
+heavy = {"torch", "numpy", "pluggy", "click", "rich", "packaging", "platformdirs", "importlib.metadata", "pytest"}
 print(sorted(heavy & set(sys.modules)))
 """
     assert run(script) == "[]"
@@ -85,29 +101,48 @@ print(EngineContract.__name__, "pytest" in sys.modules)
     assert run(script) == "EngineContract True"
 
 
-@pytest.mark.parametrize("module", [glowplug, glowplug.testing], ids=lambda module: module.__name__)
-def test_all_is_what_is_public(module):
-    """``__all__`` is sorted, and holds the public names of the package, no more and no less."""
+@pytest.mark.parametrize("name", PUBLIC)
+def test_all_is_what_is_public(name):
+    """``__all__`` holds the public names of the module, no more and no less."""
     pytest.importorskip("torch", reason="some lazy names need torch")
-    helpers = {"Any", "TYPE_CHECKING", "annotations"}
-    public = {
-        name
-        for name in dir(module)
-        if not name.startswith("_") and not isinstance(getattr(module, name), types.ModuleType)
-    }
-    assert set(module.__all__) == public - helpers
-    assert sorted(module.__all__) == list(module.__all__)
+    module = importlib.import_module(name)
+    with use_registry(Registry([])):
+        public = {
+            name
+            for name in dir(module)
+            if not name.startswith("_") and not isinstance(getattr(module, name), types.ModuleType)
+        }
+    assert len(set(module.__all__)) == len(module.__all__)
+    assert set(module.__all__) <= public
+    strangers = public - set(module.__all__) - {"lazy_exports"}
+    assert {name for name in strangers if is_defined_in(module, name)} == set()
 
 
-@pytest.mark.parametrize("module", [glowplug], ids=lambda module: module.__name__)
-def test_lazy_names(module):
-    """A lazy name is imported when first asked for, is the object of its own module, and stays."""
+def is_defined_in(module, name):
+    """Return whether a public name belongs to the module, rather than being imported for its own use."""
+    home = getattr(getattr(module, name), "__module__", None)
+    return home == module.__name__ or (
+        hasattr(module, "__path__") and str(home).startswith(f"{module.__name__}.")
+    )
+
+
+def test_lazy_names():
+    """A lazy name is imported when first requested, is the object of its own module, and stays."""
     pytest.importorskip("torch", reason="some lazy names need torch")
-    for name, home in module._LAZY.items():
-        module.__dict__.pop(name, None)
-        value = getattr(module, name)
-        assert value is getattr(importlib.import_module(home), name)
-        assert module.__dict__[name] is value
+    for home in ("exceptions", "metrics", "supervised"):
+        module = importlib.import_module(f"glowplug.{home}")
+        for name in set(module.__all__) & set(glowplug.__all__):
+            glowplug.__dict__.pop(name, None)
+            value = getattr(glowplug, name)
+            assert value is getattr(module, name)
+            assert glowplug.__dict__[name] is value
+
+
+@pytest.mark.parametrize("name", PUBLIC[1:])
+def test_submodules_are_attributes(name):
+    """``import glowplug as ignite; ignite.metrics`` works without an import of the submodule."""
+    pytest.importorskip("torch", reason="the metrics need torch")
+    assert run(f"import glowplug as ignite; print(ignite.{name.removeprefix('glowplug.')}.__name__)") == name
 
 
 @pytest.mark.parametrize("module", [glowplug, glowplug.testing], ids=lambda module: module.__name__)

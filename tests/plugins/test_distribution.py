@@ -87,10 +87,7 @@ def test_the_hooks_offer_what_is_public(plugin):
     """Each spec's target is there under its name and is public; the entry point leads to the hooks."""
     package = importlib.import_module(package_of(plugin))
     module = importlib.import_module(f"{package_of(plugin)}._plugin")
-    hooks = [
-        name for name in ("glowplug_handlers", "glowplug_metrics", "glowplug_events") if hasattr(module, name)
-    ]
-    specs = [spec for hook in hooks for spec in getattr(module, hook)()]
+    specs = module.glowplug_offers()
     assert specs
     for spec in specs:
         home, _, name = spec.target.partition(":")

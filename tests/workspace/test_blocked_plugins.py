@@ -5,9 +5,9 @@ import pytest
 # Each module of the plugin leaves a file behind when it is imported.
 CANARY = "import os, pathlib\npathlib.Path(os.environ['CANARY'], __name__).touch()\n"
 PLUGIN = (
-    f"{CANARY}from glowplug.hookspecs import Check, HandlerSpec\nGLOWPLUG_API = 1\n"
-    "def glowplug_handlers(): return [HandlerSpec(name='Shout', target='acme_noise.handler:Shout')]\n"
-    "def glowplug_doctor(): return [Check('throat', 'ok')]\n"
+    f"{CANARY}from glowplug.hookspecs import Finding, Offer\nGLOWPLUG_API = 1\n"
+    "def glowplug_offers(): return [Offer(name='Shout', target='acme_noise.handler:Shout')]\n"
+    "def glowplug_doctor(): return [Finding('throat', 'ok')]\n"
 )
 MODULES = ["acme_noise", "acme_noise._plugin", "acme_noise.handler"]
 

@@ -13,8 +13,8 @@ API = "GLOWPLUG_API = 1\n"
 
 def offer(package, *names):
     """Return the source of a plugin module that offers these handlers."""
-    specs = ", ".join(f"HandlerSpec(name={name!r}, target='{package}.handler:{name}')" for name in names)
-    return f"from glowplug.hookspecs import HandlerSpec\n{API}def glowplug_handlers(): return [{specs}]\n"
+    specs = ", ".join(f"Offer(name={name!r}, target='{package}.handler:{name}')" for name in names)
+    return f"from glowplug.hookspecs import Offer\n{API}def glowplug_offers(): return [{specs}]\n"
 
 
 # Fault: source of the plugin module, source of the module of its handler, what the one diagnostic says.
@@ -22,7 +22,7 @@ def offer(package, *names):
 FAULTS = {
     "missing-dependency": ("import acme_nosuch", "", "No module named 'acme_nosuch'"),
     "syntax-error": ("def broken(:", "", "SyntaxError"),
-    "wrong-hook-name": (API + "def glowplug_handler(): return []", "", "did you mean glowplug_handlers()?"),
+    "wrong-hook-name": (API + "def glowplug_offer(): return []", "", "did you mean glowplug_offers()?"),
     "wrong-argument": (
         API + "def glowplug_to_scalar(val): return 1",
         "",
@@ -34,7 +34,7 @@ FAULTS = {
         "it needs glowplug>=99, and glowplug 0.1.0 is running",
     ),
     "hook-raises": (
-        API + "def glowplug_handlers(): raise OSError('no disk')",
+        API + "def glowplug_offers(): raise OSError('no disk')",
         "",
         "failed: OSError: no disk",
     ),
@@ -197,7 +197,7 @@ def test_P1_slow_import_is_seen_by_the_command(installed):
     ended = installed.run("-m", "glowplug", "plugins", "show", name, GLOWPLUG_PLUGINS=name)
     assert ended.returncode == 0, ended.stderr
     assert re.search(
-        r"noticed: +takes 2\.\d s to import, which everybody .* waits for; import what", ended.stdout
+        r"finding: +takes 2\.\d s to import, which delays every user of the plugin; move", ended.stdout
     )
 
 
@@ -233,7 +233,7 @@ def test_strict_setting_raises_the_cause(installed):
 
 
 def test_P2_no_shadowing(installed):
-    """Two installed distributions that offer one name: the import is an error that names both."""
+    """Two installed distributions that offer one name: the import is an error that names both (P2)."""
     ended = installed.run(
         "-c", "from glowplug.handlers import Faulty", GLOWPLUG_PLUGINS="acme-rival,acme-duplicate-name-first"
     )

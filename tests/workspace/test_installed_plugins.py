@@ -11,8 +11,7 @@ from types import FunctionType
 import pytest
 
 from glowplug import Metric
-from glowplug.plugins import Registry
-from glowplug.plugins._suggest import FIRST_PARTY
+from glowplug.plugins import FIRST_PARTY, Registry
 
 HEAVY = (
     "torch",
@@ -87,7 +86,7 @@ def test_list_imports_no_plugin():
 def test_name_that_is_not_installed_says_what_to_install(name, distribution):
     """The import of a name of this project, in a process that may load no plugin, names the line that installs it."""
     with pytest.raises(ImportError, match=f"pip install {distribution}"):
-        Registry([]).resolve_handler(name)
+        Registry([]).resolve("handler", name)
 
 
 def test_import_of_MLflowLogger_without_its_plugin():
@@ -118,15 +117,13 @@ def test_every_first_party_target_can_be_used():
         importlib.metadata.entry_points(group="glowplug"), {"GLOWPLUG_PLUGINS": "glowplug-*"}
     )
     for plugin in registry.plugins:
-        for spec in plugin.handlers:
-            handler = registry.resolve_handler(spec.name)
-            assert registry.origin_of(handler) is plugin
-            assert spec.kind == "save_handler" or callable(handler.attach)
-        for spec in plugin.metrics:
-            metric = registry.resolve_metric(spec.name)
-            assert registry.origin_of(metric) is plugin
-            if not isinstance(metric, FunctionType):
-                assert issubclass(metric, Metric)
+        for offer in plugin.offers:
+            target = registry.resolve(offer.kind, offer.name)
+            assert registry.origin_of(target) is plugin
+            if offer.kind in {"handler", "logger"}:
+                assert callable(target.attach)
+            elif offer.kind == "metric" and not isinstance(target, FunctionType):
+                assert issubclass(target, Metric)
 
 
 def test_describe_says_which_distribution_each_handler_is_from(tmp_path):

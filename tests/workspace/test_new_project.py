@@ -148,6 +148,7 @@ def test_metadata(projects, python, kind):
     requires, author, files, licence = json.loads(run(python, "-c", script, name, folder=projects))
     major, minor = __version__.split(".")[:2]
     assert f"glowplug<2,>={major}.{minor}" in requires
+    assert any(each.startswith(f"glowplug-testing<2,>={major}.{minor};") for each in requires)
     assert f"{name.replace('-', '_')}/py.typed" in files
     assert author == 'Ada "A." Lovelace'
     assert 'Ada "A." Lovelace' in licence
@@ -178,7 +179,7 @@ def test_templates_are_in_wheel_and_sdist(tmp_path):
     core = Path(__file__).parents[2] / "core"
     run(sys.executable, "-m", "hatchling", "build", "-d", tmp_path, folder=core)
     (wheel,), (sdist,) = tmp_path.glob("*.whl"), tmp_path.glob("*.tar.gz")
-    templates = [path for path in (core / "src/glowplug/templates").rglob("*") if path.is_file()]
+    templates = [path for path in (core / "src/glowplug/cli/templates").rglob("*") if path.is_file()]
     assert {".gitignore.jinja", "ci.yml.jinja", "py.typed"} <= {path.name for path in templates}
     with zipfile.ZipFile(wheel) as archive:
         assert {path.relative_to(core / "src").as_posix() for path in templates} <= set(archive.namelist())

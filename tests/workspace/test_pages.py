@@ -76,7 +76,7 @@ def test_metrics_page_is_complete():
     import glowplug_metrics._plugin as plugin
 
     table = (DOCS / "metrics.md").read_text(encoding="utf-8").split("## The metrics\n")[1]
-    names = {spec.name for spec in plugin.glowplug_metrics()}
+    names = {spec.name for spec in plugin.glowplug_offers()}
     assert names - set(re.findall(r"`(\w+)`", table)) == set()
 
 

@@ -5,14 +5,14 @@ import re
 import subprocess
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import pytest
 
 from glowplug import hookspecs, testing
-from glowplug.hookspecs import API_VERSION, HANDLER_KINDS
+from glowplug.hookspecs import API_VERSION, OfferKind
 from glowplug.loggers._logger import SINKS
-from glowplug.plugins._loading import HOOKS
+from glowplug.plugins import HOOKS
 
 PAGE = Path(__file__).parents[2] / "docs" / "writing-plugins.md"
 FENCE = re.compile(r"(?P<before>[^\n]*)\n+```(?P<language>\w+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -143,9 +143,9 @@ def test_tables_are_complete():
     names = (
         {f"`{hook}(" for hook in HOOKS}
         | {f"`{sink}(" for sink in SINKS}
-        | {f'`"{kind}"`' for kind in HANDLER_KINDS}
+        | {f'`"{kind}"`' for kind in get_args(OfferKind)}
     )
     names |= {f"{name}" for name in testing.__all__ if name not in {"CheckFailed", "EngineContract"}}
-    names |= {f"`{name}(" for name in hookspecs.__all__ if name.endswith("Spec") or name == "Check"}
+    names |= {f"`{name}(" for name in hookspecs.__all__ if name in {"Finding", "Offer"}}
     names |= {f"`GLOWPLUG_API = {API_VERSION}`"}
     assert sorted(name for name in names if name not in page) == []

@@ -1,11 +1,12 @@
-"""glowplug: a training-loop engine for PyTorch whose handlers are plug-ins."""
+"""glowplug: a training-loop engine for PyTorch whose handlers are plugins."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from glowplug.engine import Engine
-from glowplug.engine._optional import Fault
+from glowplug._lazy import lazy_exports
+from glowplug._version import __version__ as __version__
+from glowplug.engine import Engine, Fault
 from glowplug.events import CallableEventWithFilter, EventEnum, Events, EventsList
 from glowplug.handles import RemovableEventHandle
 from glowplug.phase import Phase
@@ -13,29 +14,61 @@ from glowplug.stash import Stash, StashKey
 from glowplug.state import RunOutcome, RunStart, State
 
 if TYPE_CHECKING:
+    from glowplug import (
+        distributed as distributed,
+    )
+    from glowplug import (
+        exceptions as exceptions,
+    )
+    from glowplug import (
+        handlers as handlers,
+    )
+    from glowplug import (
+        hookspecs as hookspecs,
+    )
+    from glowplug import (
+        loggers as loggers,
+    )
+    from glowplug import (
+        metrics as metrics,
+    )
+    from glowplug import (
+        plugins as plugins,
+    )
+    from glowplug import (
+        testing as testing,
+    )
+    from glowplug import (
+        typing as typing,
+    )
+    from glowplug import (
+        utils as utils,
+    )
     from glowplug.exceptions import GlowplugWarning, NotComputableError
-    from glowplug.metrics._metric import Metric, identity
-    from glowplug.metrics._metrics_lambda import MetricsLambda
-    from glowplug.metrics._reduce import reinit__is_reduced, sync_all_reduce
-    from glowplug.metrics._usage import (
+    from glowplug.metrics import (
         BatchFiltered,
         BatchWise,
         EpochWise,
+        Metric,
+        MetricsLambda,
         MetricUsage,
         RunningBatchWise,
         RunningEpochWise,
         SingleEpochRunningBatchWise,
+        identity,
+        reinit__is_reduced,
+        sync_all_reduce,
     )
     from glowplug.supervised import (
+        Tbptt_Events,
+        TbpttEvents,
         convert_tensor,
         create_supervised_evaluator,
+        create_supervised_tbptt_trainer,
         create_supervised_trainer,
         supervised_evaluation_step,
         supervised_training_step,
     )
-    from glowplug.supervised._tbptt import Tbptt_Events, TbpttEvents, create_supervised_tbptt_trainer
-
-__version__ = "0.1.0"
 
 __all__ = [
     "BatchFiltered",
@@ -75,42 +108,46 @@ __all__ = [
     "sync_all_reduce",
 ]
 
-# Most of these need torch, whose import takes seconds, so they are imported when first asked for (PEP 562).
-_LAZY = {
-    "BatchFiltered": "glowplug.metrics._usage",
-    "BatchWise": "glowplug.metrics._usage",
-    "EpochWise": "glowplug.metrics._usage",
-    "GlowplugWarning": "glowplug.exceptions",
-    "Metric": "glowplug.metrics._metric",
-    "MetricUsage": "glowplug.metrics._usage",
-    "MetricsLambda": "glowplug.metrics._metrics_lambda",
-    "NotComputableError": "glowplug.exceptions",
-    "RunningBatchWise": "glowplug.metrics._usage",
-    "RunningEpochWise": "glowplug.metrics._usage",
-    "SingleEpochRunningBatchWise": "glowplug.metrics._usage",
-    "TbpttEvents": "glowplug.supervised._tbptt",
-    "Tbptt_Events": "glowplug.supervised._tbptt",
-    "convert_tensor": "glowplug.supervised",
-    "create_supervised_evaluator": "glowplug.supervised",
-    "create_supervised_tbptt_trainer": "glowplug.supervised._tbptt",
-    "create_supervised_trainer": "glowplug.supervised",
-    "identity": "glowplug.metrics._metric",
-    "reinit__is_reduced": "glowplug.metrics._reduce",
-    "supervised_evaluation_step": "glowplug.supervised",
-    "supervised_training_step": "glowplug.supervised",
-    "sync_all_reduce": "glowplug.metrics._reduce",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'glowplug' has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(_LAZY[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+# Most of these need torch, whose import takes seconds, so they are imported when first requested.
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "glowplug.exceptions": ("GlowplugWarning", "NotComputableError"),
+        "glowplug.metrics": (
+            "BatchFiltered",
+            "BatchWise",
+            "EpochWise",
+            "Metric",
+            "MetricUsage",
+            "MetricsLambda",
+            "RunningBatchWise",
+            "RunningEpochWise",
+            "SingleEpochRunningBatchWise",
+            "identity",
+            "reinit__is_reduced",
+            "sync_all_reduce",
+        ),
+        "glowplug.supervised": (
+            "TbpttEvents",
+            "Tbptt_Events",
+            "convert_tensor",
+            "create_supervised_evaluator",
+            "create_supervised_tbptt_trainer",
+            "create_supervised_trainer",
+            "supervised_evaluation_step",
+            "supervised_training_step",
+        ),
+    },
+    submodules=(
+        "distributed",
+        "exceptions",
+        "handlers",
+        "hookspecs",
+        "loggers",
+        "metrics",
+        "plugins",
+        "testing",
+        "typing",
+        "utils",
+    ),
+)

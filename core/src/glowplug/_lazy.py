@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -11,13 +11,17 @@ __all__ = ["lazy_exports"]
 
 
 def lazy_exports(
-    package: str, homes: Mapping[str, tuple[str, ...]]
+    package: str, homes: Mapping[str, tuple[str, ...]], submodules: Iterable[str] = ()
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return ``__getattr__`` and ``__dir__`` for a package whose names live in other modules.
 
     Args:
         package: The ``__name__`` of the package.
         homes: The names that each module holds.
+        submodules: Modules of the package that are imported when they are first accessed.
+
+    Returns:
+        The two functions of PEP 562.
 
     Example:
         >>> __getattr__, __dir__ = lazy_exports(__name__, {"glowplug.handles": ("RemovableEventHandle",)})
@@ -25,8 +29,11 @@ def lazy_exports(
         'RemovableEventHandle'
     """
     home_of = {name: home for home, names in homes.items() for name in names}
+    modules = frozenset(submodules)
 
     def __getattr__(name: str) -> Any:  # noqa: N807 - the hook of PEP 562
+        if name in modules:
+            return import_module(f"{package}.{name}")
         if name not in home_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         value = getattr(import_module(home_of[name]), name)
@@ -35,6 +42,6 @@ def lazy_exports(
 
     def __dir__() -> list[str]:  # noqa: N807 - the same
         module = sys.modules[package]
-        return sorted({*vars(module), *module.__all__})
+        return sorted({*vars(module), *module.__all__, *modules})
 
     return __getattr__, __dir__

@@ -1,4 +1,18 @@
-"""What glowplug raises, and warns with, beyond the built-in classes."""
+"""Exceptions and warnings of glowplug.
+
+::
+
+    RuntimeError
+     +-- NotComputableError
+    ImportError
+     +-- PluginNotFoundError
+     +-- PluginConflictError
+     +-- PluginLoadError
+          +-- PluginIncompatibleError
+    UserWarning
+     +-- GlowplugWarning
+          +-- GlowplugPluginWarning
+"""
 
 from __future__ import annotations
 
@@ -14,7 +28,7 @@ __all__ = [
 
 
 class NotComputableError(RuntimeError):
-    """A metric was asked for its value before it was given any data (U-002).
+    """A metric has no value because it has seen no data.
 
     Example:
         >>> try:
@@ -26,18 +40,18 @@ class NotComputableError(RuntimeError):
 
 
 class GlowplugWarning(UserWarning):
-    """Something is not as it should be, and the run goes on.
+    """Base class of all warnings of glowplug.
 
     Example:
         >>> import warnings
         >>> with warnings.catch_warnings():
-        ...     warnings.simplefilter("ignore", GlowplugWarning)  # one filter for all of them
+        ...     warnings.simplefilter("ignore", GlowplugWarning)
         ...     warnings.warn("the epoch had no data", GlowplugWarning)
     """
 
 
 class GlowplugPluginWarning(GlowplugWarning):
-    """A plugin is installed and does not work; everything else does.
+    """An installed plugin is faulty; the other plugins work.
 
     Example:
         >>> issubclass(GlowplugPluginWarning, UserWarning)
@@ -46,9 +60,9 @@ class GlowplugPluginWarning(GlowplugWarning):
 
 
 class PluginNotFoundError(ImportError):
-    """No plugin that may load offers the name that was asked for; the text says how to get one that does.
+    """No loaded plugin offers the requested name.
 
-    It is an `ImportError`, since it comes out of ``from glowplug.handlers import <name>``.
+    It is an `ImportError` because ``from glowplug.handlers import <name>`` raises it.
 
     Example:
         >>> try:
@@ -60,16 +74,41 @@ class PluginNotFoundError(ImportError):
 
 
 class PluginLoadError(ImportError):
-    """A plugin is installed and cannot be used; the text and ``__cause__`` say why.
+    """An installed plugin is faulty; ``__cause__`` holds the original exception, if any.
+
+    Args:
+        message: What is wrong.
+        plugin: Name of the plugin.
+        distribution: Distribution that provides it.
+        hook: Hook that failed.
+
+    Attributes:
+        plugin: Name of the plugin; None where it is not known.
+        distribution: Distribution that provides it; None where it is not known.
+        hook: Hook that failed; None if the fault is not in a hook.
 
     Example:
-        >>> issubclass(PluginLoadError, ImportError)
-        True
+        >>> error = PluginLoadError("glowplug_offers() returned None", plugin="shout", hook="glowplug_offers")
+        >>> error.plugin, error.hook
+        ('shout', 'glowplug_offers')
     """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        plugin: str | None = None,
+        distribution: str | None = None,
+        hook: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.plugin = plugin
+        self.distribution = distribution
+        self.hook = hook
 
 
 class PluginIncompatibleError(PluginLoadError):
-    """A plugin is made for another version of the core than the one that runs.
+    """A plugin requires another version of the core.
 
     Example:
         >>> issubclass(PluginIncompatibleError, PluginLoadError)
@@ -78,7 +117,7 @@ class PluginIncompatibleError(PluginLoadError):
 
 
 class PluginConflictError(ImportError):
-    """Several plugins offer the name that was asked for; the text names their distributions.
+    """Several plugins offer the requested name.
 
     Example:
         >>> issubclass(PluginConflictError, ImportError)

@@ -1,27 +1,16 @@
-"""The handlers of the installed plugins, by name: ``from glowplug.handlers import EarlyStopping``.
+"""Handlers of the installed plugins, by name: ``from glowplug.handlers import EarlyStopping``.
 
-The core's own log handlers, which work with any logger, are here too; their home is ``glowplug.loggers``.
-
-Type checkers know nothing of a name that is looked up like this; typed code imports it from its own package, as in
-``from glowplug_early_stopping import EarlyStopping``.
+The core's log handlers are here too; they are defined in ``glowplug.loggers``. Type checkers read the names of this
+project's plugins from the stub beside this file.
 """
+
+# ruff: noqa: F822 - __getattr__ provides the names in __all__
 
 from __future__ import annotations
 
 import inspect
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from glowplug.loggers import (
-        GradsHistHandler,
-        GradsScalarHandler,
-        OptimizerParamsHandler,
-        OutputHandler,
-        WeightsHistHandler,
-        WeightsScalarHandler,
-        global_step_from_engine,
-    )
+from typing import Any
 
 __all__ = [
     "GradsHistHandler",
@@ -36,20 +25,20 @@ __all__ = [
 
 
 def create(name: str, /, **options: Any) -> Any:
-    """Make a handler from its name and its options, as a configuration file has them.
+    """Create a handler from its name and options, as in a configuration file.
 
     Args:
-        name: what a plugin offers, as in ``"EarlyStopping"``.
-        **options: given to it as they are.
+        name: Name that a plugin offers, such as ``"EarlyStopping"``.
+        **options: Arguments of its constructor.
 
     Returns:
         The handler.
 
     Raises:
-        PluginNotFoundError: no plugin that may load offers the name; the text says how to get one that does.
-        PluginLoadError: the plugin that offers it does not work.
-        PluginConflictError: several plugins offer it.
-        TypeError: an option that the handler does not have, or one that it needs; the text lists those it has.
+        PluginNotFoundError: If no loaded plugin offers the name.
+        PluginLoadError: If the plugin that offers it is faulty.
+        PluginConflictError: If several plugins offer it.
+        TypeError: If an option is unknown or a required one is missing.
 
     Example:
         >>> try:
@@ -60,7 +49,7 @@ def create(name: str, /, **options: Any) -> Any:
     """
     from glowplug.plugins import get_registry
 
-    factory = get_registry().resolve_handler(name)
+    factory = get_registry().resolve("handler", name)
     _check_options(name, factory, options)
     return factory(**options)
 
@@ -69,7 +58,8 @@ def _check_options(name: str, factory: Any, options: dict[str, Any]) -> None:
     try:
         signature = inspect.signature(factory)
     except ValueError:
-        return  # a class written in C may have no signature; calling it will tell
+        # A class written in C may have no signature; its constructor reports the error.
+        return
     try:
         signature.bind(**options)
     except TypeError as error:
@@ -92,10 +82,9 @@ def __getattr__(name: str) -> Any:
 
     registry = get_registry()
     if name[0].islower() and name not in registry.names("handler"):
-        raise AttributeError(
-            f"module {__name__!r} has no attribute {name!r}"
-        )  # tools probe modules for such names
-    return registry.resolve_handler(name)
+        # Tools probe modules for lower-case names such as pytest_plugins.
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return registry.resolve("handler", name)
 
 
 def __dir__() -> list[str]:

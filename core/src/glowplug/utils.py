@@ -1,11 +1,12 @@
-"""What scripts written for ignite take from its utils: seeds, a logger, batches on a device, one-hot vectors (U-001)."""
+"""Utilities under the names that ignite uses: seeds, a logger, device transfer, one-hot vectors."""
 
 from __future__ import annotations
 
 import logging
 import random
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
+from glowplug._lazy import lazy_exports
 from glowplug.distributed import rank
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ __all__ = ["convert_tensor", "manual_seed", "setup_logger", "to_onehot"]
 
 
 def manual_seed(seed: int) -> None:
-    """Seed the random number generators of Python, of torch (all devices), and of numpy where it is installed.
+    """Seed the random number generators of Python, torch and, if installed, numpy.
 
     Example:
         >>> manual_seed(3)
@@ -43,8 +44,8 @@ def to_onehot(indices: torch.Tensor, num_classes: int) -> torch.Tensor:
     """Return one-hot vectors.
 
     Args:
-        indices: classes, integers of shape (N, ...).
-        num_classes: C, how many classes there are.
+        indices: Class indices, integers of shape (N, ...).
+        num_classes: Number of classes C.
 
     Returns:
         Zeros and ones of shape (N, C, ...), as ``uint8``.
@@ -70,17 +71,17 @@ def setup_logger(
     reset: bool = False,
     encoding: str | None = "utf-8",
 ) -> logging.Logger:
-    """Return a logger that writes lines to a stream, and to a file if one is named; for scripts, not for libraries.
+    """Return a logger that writes to a stream and, optionally, to a file; for scripts.
 
     Args:
-        name: of the logger; ``None`` is the root logger.
-        level: what is below it is not written.
-        stream: where lines go; ``sys.stderr`` by default.
-        format: of a line, as in ``logging.Formatter``.
-        filepath: a file that gets the lines too, appended.
-        distributed_rank: the number of this process; only 0 writes. By default that of ``torch.distributed``.
-        reset: set a logger up anew that has been set up before; otherwise it is returned as it is.
-        encoding: of the file.
+        name: Name of the logger; ``None`` is the root logger.
+        level: Lowest level that is written.
+        stream: Where lines are written. Default: ``sys.stderr``.
+        format: Format of a line, as in ``logging.Formatter``.
+        filepath: File to which lines are appended.
+        distributed_rank: Rank of this process; only rank 0 writes. Default: the rank in ``torch.distributed``.
+        reset: Configure the logger again even if it has handlers. Default False.
+        encoding: Encoding of the file.
 
     Example:
         >>> import sys
@@ -95,7 +96,8 @@ def setup_logger(
         logger.removeHandler(handler)
         handler.close()
     logger.setLevel(level)
-    logger.propagate = False  # else a root logger with a handler writes each line again
+    # A root logger with a handler would write each line again.
+    logger.propagate = False
     if (rank() if distributed_rank is None else distributed_rank) > 0:
         logger.addHandler(logging.NullHandler())
         return logger
@@ -108,9 +110,5 @@ def setup_logger(
     return logger
 
 
-def __getattr__(name: str) -> Any:
-    if name == "convert_tensor":
-        import glowplug
-
-        return glowplug.convert_tensor
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# Moving tensors needs torch.
+__getattr__, __dir__ = lazy_exports(__name__, {"glowplug.supervised": ("convert_tensor",)})

@@ -9,14 +9,14 @@ import pytest
 from click.testing import CliRunner
 
 from glowplug import __version__, cli
+from glowplug._folders import spool_folder, state_folder
 from glowplug.cli import _doctor, _subprocess
-from glowplug.loggers._spool import home_folder, spool_folder
 
 needs_torch = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None, reason="without torch the core itself is not well"
 )
 
-CHECK = "from glowplug.hookspecs import Check\nGLOWPLUG_API = 1\ndef glowplug_doctor():\n    "
+CHECK = "from glowplug.hookspecs import Finding\nGLOWPLUG_API = 1\ndef glowplug_doctor():\n    "
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,7 @@ def told(*arguments, **settings):
 @pytest.mark.parametrize(("status", "code"), [("ok", 0), ("warning", 0), ("error", 1)])
 def test_plugins_are_asked(site, status, code):
     """The findings of the plugins are shown; an error among them is the exit code 1."""
-    site.add("acme-noise", f"{CHECK}return [Check('token', {status!r}, 'old', 'get a new one')]\n")
+    site.add("acme-noise", f"{CHECK}return [Finding('token', {status!r}, 'old', 'get a new one')]\n")
     for arguments in ([], ["--json"]):
         ended = examine(*arguments)
         assert ended.exit_code == code
@@ -68,7 +68,7 @@ def test_core_and_machine(own_home):
     assert core["Python"]["message"].endswith(sys.executable)
     assert core["GLOWPLUG_STRICT_PLUGINS"]["message"] == "'0'"
     assert core["GLOWPLUG_DISABLED_PLUGINS"]["message"] == "'glowplug-*'"
-    assert core["spool folder"]["message"] == f"{own_home / 'spool'} can be written"
+    assert core["spool folder"]["message"] == f"{own_home / 'spool'} is writable"
     assert list(own_home.iterdir()) == []
 
 
@@ -86,9 +86,9 @@ def test_torch_that_is_broken(site, monkeypatch):
     (site.folder / "torch.py").write_text("raise OSError('libcudart.so is missing')")
     monkeypatch.setenv("PYTHONPATH", str(site.folder))
     monkeypatch.setattr(_doctor, "_version", lambda distribution: "2.13.0")
-    (finding,) = [finding for finding in _doctor.examine_core(torch=True) if finding["name"] == "devices"]
-    assert finding["status"] == "error"
-    assert finding["message"] == "torch cannot be used (exit code 1): OSError: libcudart.so is missing"
+    (finding,) = [finding for finding in _doctor.examine_core(torch=True) if finding.name == "devices"]
+    assert finding.status == "error"
+    assert finding.message == "importing torch failed (exit code 1): OSError: libcudart.so is missing"
 
 
 def test_requirements_that_are_not_met(site):
@@ -100,7 +100,7 @@ def test_requirements_that_are_not_met(site):
         ("error", 'pip install "acme-sdk>=2"'),
         ("error", 'pip install "click>=999"'),
     ]
-    assert found[0]["message"] == "acme-sdk is not installed, and acme-noise needs acme-sdk>=2"
+    assert found[0]["message"] == "acme-noise requires acme-sdk>=2, but acme-sdk is not installed"
     assert examine().exit_code == 1
     _, plugins = told(GLOWPLUG_DISABLED_PLUGINS="*")
     assert plugins["acme-noise"]["findings"] == []
@@ -116,11 +116,11 @@ def test_requirements_that_are_not_met(site):
     ],
 )
 @pytest.mark.parametrize("name", ["acme-aaa", "acme-zzz"])
-def test_P1_checks_that_fail_themselves(site, monkeypatch, name, body, found):
-    """Checks that hang, end the interpreter or raise are one error each; the plugin loads, and the others are asked."""
+def test_checks_that_fail_themselves(site, monkeypatch, name, body, found):
+    """Checks that hang, end the interpreter or raise are one error each; the plugin loads, and the others are asked (P1)."""
     monkeypatch.setattr(_subprocess, "LOAD_SECONDS", 5.0)
     site.add(name, CHECK + body)
-    site.add("acme-mmm", f"{CHECK}return [Check('token', 'ok', 'valid')]\n")
+    site.add("acme-mmm", f"{CHECK}return [Finding('token', 'ok', 'valid')]\n")
     _, plugins = told("--time-limit", "1")
     assert [finding["message"] for finding in plugins["acme-mmm"]["findings"]] == ["valid"]
     assert plugins[name]["status"] == "ok"
@@ -149,22 +149,22 @@ def test_spool_folder_that_cannot_be_written(tmp_path, monkeypatch):
     monkeypatch.setenv("GLOWPLUG_HOME", str(tmp_path / "in the way"))
     core, _ = told()
     assert core["spool folder"]["status"] == "error"
-    assert "set GLOWPLUG_HOME to a folder that can be written" in core["spool folder"]["remedy"]
+    assert "set GLOWPLUG_HOME to a writable folder" in core["spool folder"]["remedy"]
     monkeypatch.setenv("GLOWPLUG_HOME", str(tmp_path))
     monkeypatch.setattr(_doctor, "_LOW_SPACE", 2**80)
     core, _ = told()
     assert core["spool folder"]["status"] == "warning"
 
 
-def test_home_folder(monkeypatch):
+def test_state_folder(monkeypatch):
     """The variable wins, then the platform's usual place."""
     monkeypatch.setenv("GLOWPLUG_HOME", "~/glow")
-    assert spool_folder() == home_folder() / "spool"
-    assert home_folder().parts[-1] == "glow"
-    assert "~" not in str(home_folder())
+    assert spool_folder() == state_folder() / "spool"
+    assert state_folder().parts[-1] == "glow"
+    assert "~" not in str(state_folder())
     monkeypatch.delenv("GLOWPLUG_HOME")
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("XDG_STATE_HOME", "/state")
-    assert str(home_folder()) == "/state/glowplug"
+    assert str(state_folder()) == "/state/glowplug"
     monkeypatch.delenv("XDG_STATE_HOME")
-    assert home_folder().parts[-4:] == (*home_folder().parts[-4:-3], ".local", "state", "glowplug")
+    assert state_folder().parts[-4:] == (*state_folder().parts[-4:-3], ".local", "state", "glowplug")

@@ -6,17 +6,17 @@ import pytest
 
 from glowplug import EventEnum, Events, Phase
 from glowplug.cli._lint import SINK_ARGUMENTS, inspect_offer
-from glowplug.hookspecs import EventSpec, HandlerSpec, MetricSpec
+from glowplug.hookspecs import Offer
 from glowplug.loggers import Logger
 from glowplug.loggers._logger import SINKS
 
 TARGET = "acme_noise.handler:Shout"
-LOGGER = HandlerSpec("Shout", TARGET, "logger")
-HANDLER = HandlerSpec("Shout", TARGET)
-SAVER = HandlerSpec("Shout", TARGET, "save_handler")
-LOG_HANDLER = HandlerSpec("Shout", TARGET, "log_handler")
-METRIC = MetricSpec("Shout", TARGET)
-EVENT = EventSpec("Shout", TARGET)
+LOGGER = Offer("Shout", TARGET, "logger")
+HANDLER = Offer("Shout", TARGET)
+SAVER = Offer("Shout", TARGET, "save_handler")
+LOG_HANDLER = Offer("Shout", TARGET, "log_handler")
+METRIC = Offer("Shout", TARGET, "metric")
+EVENT = Offer("Shout", TARGET, "event")
 
 
 class GoodLogger(Logger):
@@ -92,13 +92,21 @@ async def asynchronous(self, engine):
 
 
 FAULTS = {
-    "logger of its own kind": (LOGGER, define(attach=factory), "is no subclass of glowplug.loggers.Logger"),
+    "logger of its own kind": (
+        LOGGER,
+        define(attach=factory),
+        "is not a subclass of glowplug.loggers.Logger",
+    ),
     "logger without attach": (
         LOGGER,
         define(),
-        "is no subclass of glowplug.loggers.Logger, and has no method attach",
+        "is not a subclass of glowplug.loggers.Logger and has no method attach",
     ),
-    "logger without a sink": (LOGGER, define(Logger), "leaves log_scalars undefined, so none can be made"),
+    "logger without a sink": (
+        LOGGER,
+        define(Logger),
+        "does not define log_scalars, so it cannot be instantiated",
+    ),
     "sink without timestamp": (
         LOGGER,
         define(Logger, log_scalars=lambda self, scalars, step: None),
@@ -110,34 +118,34 @@ FAULTS = {
         "log_text(self, text) cannot be called as log_text(name, text, step, timestamp)",
     ),
     "async sink": (LOGGER, define(GoodLogger, log_scalars=asynchronous), "log_scalars is async"),
-    "handler without attach": (HANDLER, define(), "has no method attach, and cannot be called itself"),
+    "handler without attach": (HANDLER, define(), "has no method attach and is not callable"),
     "attach without the engine": (
         HANDLER,
         define(attach=lambda self: None),
         "cannot be called as attach(engine)",
     ),
-    "async attach": (HANDLER, define(attach=asynchronous), "attach is async, and nobody would await it"),
+    "async attach": (HANDLER, define(attach=asynchronous), "attach is async and would never be awaited"),
     "phase that is a text": (
         HANDLER,
         define(GoodHandler, phase="logging"),
-        "its phase is 'logging', which is no",
+        "its phase is 'logging', which is not a",
     ),
     "phase that is a number": (
         HANDLER,
         define(GoodHandler, phase=2),
-        "its phase is 2, which is no glowplug.Phase",
+        "its phase is 2, which is not a glowplug.Phase",
     ),
     "abstract handler": (
         HANDLER,
         define(GoodHandler, abc.ABC, more=abc.abstractmethod(lambda self: None)),
-        "leaves more undefined",
+        "does not define more",
     ),
     "save handler": (
         SAVER,
         define(__call__=lambda self, checkpoint: None),
         "cannot be called as __call__(checkpoint, filename, metadata)",
     ),
-    "save handler without call": (SAVER, define(), "makes objects that cannot be called"),
+    "save handler without call": (SAVER, define(), "are not callable"),
     "log handler": (
         LOG_HANDLER,
         define(__call__=lambda self, engine: None),
@@ -147,10 +155,10 @@ FAULTS = {
     "metric of its own kind": (
         METRIC,
         define(**dict.fromkeys(("attach", "reset", "update", "compute"), factory)),
-        "is no subclass of glowplug.Metric",
+        "is not a subclass of glowplug.Metric",
     ),
-    "events that are a dict": (EVENT, dict, "is no subclass of glowplug.EventEnum"),
-    "events that are a function": (EVENT, factory, "is no class"),
+    "events that are a dict": (EVENT, dict, "is not a subclass of glowplug.EventEnum"),
+    "events that are a function": (EVENT, factory, "is not a class"),
 }
 
 
@@ -166,7 +174,7 @@ def test_handler_that_needs_more_than_the_engine_is_a_warning():
     """It can be attached by hand, and not with engine.attach."""
     (finding,) = inspect_offer(HANDLER, define(attach=lambda self, engine, optimizer: None))
     assert finding.status == "warning"
-    assert "engine.attach(handler) cannot be used" in finding.remedy
+    assert "engine.attach(handler) works" in finding.remedy
 
 
 def test_sinks_are_those_of_loggers():

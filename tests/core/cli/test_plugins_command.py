@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from glowplug import cli
 from glowplug.cli import _subprocess
-from glowplug.plugins._discovery import describe_entry_points
+from glowplug.plugins import describe_entry_points
 
 API = "GLOWPLUG_API = 1\n"
 
@@ -140,7 +140,7 @@ def test_list_as_json_holds_all_that_is_known(site):
     assert noise["offers"] == [
         {"name": "Shout", "target": "acme_noise.handler:Shout", "kind": "handler", "summary": "Prints."}
     ]
-    assert noise["hooks"] == ["glowplug_handlers"]
+    assert noise["hooks"] == ["glowplug_offers"]
     assert (noise["name"], noise["version"], noise["module"]) == ("shout", "1.0", "acme_noise._plugin")
     assert "pip install --upgrade acme-broken" in reports["acme-broken"]["remedy"]
 
@@ -149,12 +149,12 @@ def test_list_without_plugins_says_how_to_get_one(monkeypatch):
     """An empty table would not help anybody."""
     monkeypatch.setattr(sys, "path", [])
     assert call("plugins", "list").stdout == (
-        "No plugins are installed. To get one: pip install glowplug-early-stopping\n"
+        "No plugins are installed. Install one: pip install glowplug-early-stopping\n"
     )
 
 
 def test_list_names_two_plugins_that_offer_one_name(site):
-    """P2 is visible before anybody asks for the name."""
+    """A conflict is visible before anybody requests the name (P2)."""
     site.add_handler("acme-one")
     site.add_handler("acme-two", version="2.0")
     ended = call("plugins", "list")
@@ -162,7 +162,7 @@ def test_list_names_two_plugins_that_offer_one_name(site):
     assert "Shout is also offered by acme-one 1.0" in ended.stdout
     assert call("plugins", "check", "acme-one").exit_code == 1
     assert (
-        "noticed:      Shout is also offered by acme-two 2.0; set GLOWPLUG"
+        "finding:      Shout is also offered by acme-two 2.0; set GLOWPLUG"
         in call("plugins", "show", "acme-one").stdout
     )
 
@@ -178,8 +178,8 @@ def test_list_names_two_plugins_that_offer_one_name(site):
         ("acme-mmm", "import sys; sys.exit(3)", "SystemExit: 3"),
     ],
 )
-def test_P1_plugin_that_ends_the_interpreter(site, name, source, cause):
-    """Wherever it stands, the plugin that takes the process with it is the one that is shown as failed."""
+def test_plugin_that_ends_the_interpreter(site, name, source, cause):
+    """Wherever it stands, the plugin that takes the process with it is the one that is shown as failed (P1)."""
     site.add_handler("acme-hhh", "Healthy")
     site.add_handler("acme-ttt", "Fine")
     site.add(name, source)
@@ -191,8 +191,8 @@ def test_P1_plugin_that_ends_the_interpreter(site, name, source, cause):
 
 
 @pytest.mark.parametrize("name", ["acme-aaa", "acme-zzz"])
-def test_P1_plugin_that_never_ends_its_import(site, monkeypatch, name):
-    """The plugin that hangs is the one that is shown as failed, after the time limit."""
+def test_plugin_that_never_ends_its_import(site, monkeypatch, name):
+    """The plugin that hangs is the one that is shown as failed, after the time limit (P1)."""
     monkeypatch.setattr(_subprocess, "LOAD_SECONDS", 2.0)
     site.add_handler("acme-mmm", "Healthy")
     site.add(name, "import time; time.sleep(60)")
@@ -230,8 +230,8 @@ def test_file_in_the_working_folder_does_not_stand_in_for_a_module(site, tmp_pat
     assert "wrong file" not in ended.stdout
 
 
-def test_S4_no_command_imports_a_blocked_plugin(site):
-    """A blocked plugin runs in no process at all, whatever is asked about it."""
+def test_no_command_imports_a_blocked_plugin(site):
+    """A blocked plugin runs in no process at all, whatever is asked about it (S4)."""
     marker = site.folder / "imported"
     site.add("acme-noise", f"{API}open({str(marker)!r}, 'w').close()", name="shout")
     for command in (
@@ -266,7 +266,7 @@ def test_show_of_a_broken_plugin_gives_cause_and_remedy(site):
     site.add("acme-noise", "import acme_nosuch")
     ended = call("plugins", "show", "acme-noise")
     assert "cause:        ModuleNotFoundError: No module named 'acme_nosuch'\n" in ended.stdout
-    assert "remedy:       To mend it: pip install --upgrade acme-noise;" in ended.stdout
+    assert "remedy:       To fix it: pip install --upgrade acme-noise;" in ended.stdout
 
 
 @pytest.mark.parametrize("command", ["show", "check"])
@@ -309,8 +309,8 @@ def test_check_finds_what_list_cannot_see(site, code, found):
 def test_check_of_a_metric_without_its_methods(site):
     """A metric is looked at for what the engine calls on it."""
     source = (
-        "from glowplug.hookspecs import MetricSpec\nGLOWPLUG_API = 1\n"
-        "def glowplug_metrics(): return [MetricSpec(name='Loudness', target='acme_noise.metric:Loudness')]\n"
+        "from glowplug.hookspecs import Offer\nGLOWPLUG_API = 1\n"
+        "def glowplug_offers(): return [Offer(name='Loudness', target='acme_noise.metric:Loudness', kind='metric')]\n"
     )
     site.add(
         "acme-noise", source, files={"metric.py": "class Loudness:\n    def update(self, output): ...\n"}
@@ -326,7 +326,7 @@ def test_check_finds_a_heavy_import(site):
     site.add("acme-noise", API + "import mlflow")
     ended = call("plugins", "check", "acme-noise")
     assert ended.exit_code == 1
-    assert "imports mlflow, which everybody who has the plugin installed waits for" in ended.stdout
+    assert "imports mlflow, which delays every user of the plugin" in ended.stdout
 
 
 @pytest.mark.parametrize("status", ["failed", "blocked"])

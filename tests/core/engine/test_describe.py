@@ -190,9 +190,9 @@ def test_plugin_is_named_with_its_distribution(engine, site):
         "class Shout(logging.Filter):\n    def __call__(self): pass\n"
     )
     offer = (
-        "from glowplug.hookspecs import HandlerSpec, hookimpl\nGLOWPLUG_API = 1\n@hookimpl\n"
-        "def glowplug_handlers():\n"
-        "    return [HandlerSpec(name='Shout', target='acme_shout.handler:Shout', summary='Prints.')]\n"
+        "from glowplug.hookspecs import Offer, hookimpl\nGLOWPLUG_API = 1\n@hookimpl\n"
+        "def glowplug_offers():\n"
+        "    return [Offer(name='Shout', target='acme_shout.handler:Shout', summary='Prints.')]\n"
     )
     site.add("acme-shout", offer, name="shout", version="1.4", files={"handler.py": helpers})
     with use_registry(Registry.from_entry_points(site.entry_points())):

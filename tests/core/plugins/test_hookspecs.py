@@ -1,72 +1,82 @@
-"""The specifications: what they refuse, and that their examples are plugins."""
+"""Offers and findings reject invalid fields, and the example in the module docstring is a plugin."""
 
 import dataclasses
-import inspect
 import re
 import textwrap
+from typing import get_args
 
 import pytest
 
 from glowplug import hookspecs
-from glowplug.hookspecs import Check, EventSpec, HandlerSpec, MetricSpec
+from glowplug.hookspecs import Finding, Offer, OfferKind
 from glowplug.plugins import Registry
-from glowplug.plugins._loading import HOOKS
 
 
-@pytest.mark.parametrize("spec", [HandlerSpec, MetricSpec, EventSpec])
-@pytest.mark.parametrize(
-    "target",
-    ["acme.shout", "acme.shout:", ":Shout", "acme shout:Shout", "acme/shout.py:Shout", "a:b:c", 3, print],
-)
-def test_target_that_is_no_text_of_module_and_attribute_is_refused(spec, target):
-    """A target must be the text 'module:attribute', and the error shows one."""
-    with pytest.raises(
-        ValueError, match=r"'Shout': target must be the text 'module:attribute', as in 'acme_shout"
-    ):
-        spec(name="Shout", target=target)
+class TestOffer:
+    @pytest.mark.parametrize(
+        "target",
+        ["acme.shout", "acme.shout:", ":Shout", "acme shout:Shout", "acme/shout.py:Shout", "a:b:c", 3, print],
+    )
+    def test_invalid_target(self, target):
+        """A target must be the text 'module:attribute', and the error shows one."""
+        with pytest.raises(
+            ValueError, match=r"'Shout': target must be the text 'module:attribute', as in 'acme_shout"
+        ):
+            Offer("Shout", target)
+
+    @pytest.mark.parametrize("name", ["", "my handler", "_Hidden", "3D", None])
+    def test_invalid_name(self, name):
+        """A name must be usable in an import statement."""
+        with pytest.raises(ValueError, match="Offer name must be a public Python name"):
+            Offer(name, "acme.shout:Shout")
+
+    def test_unknown_kind(self):
+        """The error lists the kinds."""
+        with pytest.raises(ValueError, match="'save_handler', 'metric', 'event'; got 'tracker'"):
+            Offer("Shout", "acme.shout:Shout", kind="tracker")
+
+    @pytest.mark.parametrize("kind", get_args(OfferKind))
+    def test_known_kind(self, kind):
+        """Each kind of the Literal is accepted."""
+        assert Offer("Shout", "acme.shout:Shout", kind).kind == kind
+
+    def test_invalid_summary(self):
+        """A summary that is not text would break the tables of the command line."""
+        with pytest.raises(ValueError, match="summary must be text; got 3"):
+            Offer("Shout", "acme.shout:Shout", summary=3)
+
+    def test_frozen(self):
+        """An offer cannot change after it was checked."""
+        offer = Offer("Shout", "acme.shout:Shout")
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            offer.name = "Whisper"
 
 
-@pytest.mark.parametrize("spec", [HandlerSpec, MetricSpec, EventSpec])
-@pytest.mark.parametrize("name", ["", "my handler", "_Hidden", "3D", None])
-def test_name_that_could_not_be_imported_is_refused(spec, name):
-    """A name must be usable in an import statement."""
-    with pytest.raises(ValueError, match=f"{spec.__name__} name must be a public Python name"):
-        spec(name=name, target="acme.shout:Shout")
+class TestFinding:
+    def test_unknown_status(self):
+        """The error lists the statuses."""
+        with pytest.raises(ValueError, match="'ok', 'warning', 'error'; got 'fine'"):
+            Finding("token", "fine")
+
+    @pytest.mark.parametrize("field", ["name", "message", "remedy"])
+    def test_invalid_text(self, field):
+        """Every other field must be text."""
+        with pytest.raises(ValueError, match=f"{field} must be text; got 3"):
+            Finding(**{"name": "token", "status": "ok", field: 3})
 
 
-def test_unknown_kind_is_refused_with_the_known_ones():
-    """The error lists the kinds to choose from."""
-    with pytest.raises(ValueError, match="'handler', 'logger', 'log_handler', 'save_handler'; got 'tracker'"):
-        HandlerSpec(name="Shout", target="acme.shout:Shout", kind="tracker")
-
-
-def test_unknown_check_status_is_refused():
-    """A finding that is neither good nor bad cannot be shown."""
-    with pytest.raises(ValueError, match="'ok', 'warning', 'error'; got 'fine'"):
-        Check(name="token", status="fine")
-
-
-@pytest.mark.parametrize("spec", [HandlerSpec, MetricSpec, EventSpec])
-def test_summary_must_be_text(spec):
-    """A summary that is no text would break the tables of the command line."""
-    with pytest.raises(ValueError, match="summary must be text; got 3"):
-        spec(name="Shout", target="acme.shout:Shout", summary=3)
-
-
-@pytest.mark.parametrize("spec", [HandlerSpec, MetricSpec, EventSpec])
-def test_specs_are_frozen(spec):
-    """Nobody can change what a plugin offers after it was checked."""
-    offer = spec(name="Shout", target="acme.shout:Shout")
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        offer.name = "Whisper"
-
-
-@pytest.mark.parametrize("hook", HOOKS)
-def test_example_in_the_docstring_of_each_hook_is_a_plugin(hook, site):
-    """The code block of every hook's docstring loads as a plugin module and implements that hook."""
-    documentation = inspect.getdoc(getattr(hookspecs, hook))
-    block = re.search(r"::\n\n((?:    .*\n|\n)+)", documentation)[1]
+def test_example_is_a_plugin(site):
+    """The example in the module docstring loads as a plugin."""
+    block = re.search(r"::\n\n((?:    from .*\n)(?:    .*\n|\n)+)", hookspecs.__doc__)[1]
     site.add("acme-example", textwrap.dedent(block))
     registry = Registry.from_entry_points(site.entry_points(), {})
     assert registry.failures == ()
-    assert registry.plugins[0].hooks == (hook,)
+    assert registry.plugins[0].hooks == ("glowplug_offers",)
+    assert registry.names("handler") == ["Shout"]
+
+
+@pytest.mark.parametrize("name", ["HandlerSpec", "MetricSpec", "EventSpec"])
+def test_replaced_specification(name):
+    """A class of an older version is an ImportError that names the hook to write."""
+    with pytest.raises(ImportError, match=rf"{name} was replaced by Offer; .* glowplug_offers\(\)"):
+        getattr(hookspecs, name)

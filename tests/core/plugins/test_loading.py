@@ -1,12 +1,12 @@
-"""How one plugin module is judged: its API version, its hooks, and what they return."""
+"""Loading of one plugin module: its API version, its hooks, and what they return."""
 
 import pytest
 
 from glowplug.plugins import Registry
 
 API = "GLOWPLUG_API = 1\n"
-IMPORTS = "from glowplug.hookspecs import EventSpec, HandlerSpec, MetricSpec, hookimpl\nGLOWPLUG_API = 1\n"
-SPEC = "HandlerSpec(name='Shout', target='acme_noise.handler:Shout')"
+IMPORTS = "from glowplug.hookspecs import Offer, hookimpl\nGLOWPLUG_API = 1\n"
+SPEC = "Offer(name='Shout', target='acme_noise.handler:Shout')"
 
 
 def load(site, source):
@@ -14,7 +14,7 @@ def load(site, source):
     site.add_handler("acme-healthy", "Healthy")
     site.add("acme-noise", source)
     registry = Registry.from_entry_points(site.entry_points(), {})
-    assert registry.resolve_handler("Healthy").__name__ == "Healthy"
+    assert registry.resolve("handler", "Healthy").__name__ == "Healthy"
     return registry
 
 
@@ -29,68 +29,91 @@ FAULTS = {
         "Skipped: no GPU",
     ),
     "unknown hook": (
-        API + "def glowplug_handler(): return []",
-        "unknown hook glowplug_handler(); did you mean glowplug_handlers()?",
+        API + "def glowplug_offer(): return []",
+        "unknown hook glowplug_offer(); did you mean glowplug_offers()?",
     ),
     "unknown decorated hook": (
-        IMPORTS + "@hookimpl(specname='glowplug_metric')\ndef metrics(): return []",
-        "unknown hook glowplug_metric(); did you mean glowplug_metrics()?",
+        IMPORTS + "@hookimpl(specname='glowplug_offering')\ndef metrics(): return []",
+        "unknown hook glowplug_offering(); did you mean glowplug_offers()?",
     ),
     "unlike any hook": (
         API + "def glowplug_zzzz(): return []",
-        "the hooks are glowplug_doctor, glowplug_events",
+        "the hooks are glowplug_doctor, glowplug_offers",
     ),
     "wrong argument": (
         API + "def glowplug_to_scalar(val): return None",
         "{'val'} are declared in the hookimpl but can not be found in the hookspec; write def glowplug_to_scalar(value)",
     ),
     "argument too many": (
-        IMPORTS + "@hookimpl\ndef glowplug_handlers(engine): return []",
-        "write def glowplug_handlers()",
+        IMPORTS + "@hookimpl\ndef glowplug_offers(engine): return []",
+        "write def glowplug_offers()",
     ),
-    "no function": (API + "glowplug_handlers = []", "its glowplug_handlers must be a function; got []"),
-    "async": (API + "async def glowplug_handlers(): return []", "is async; write def glowplug_handlers()"),
+    "no function": (API + "glowplug_offers = []", "its glowplug_offers must be a function; got []"),
+    "async": (API + "async def glowplug_offers(): return []", "is async; write def glowplug_offers()"),
     "raises": (
-        API + "def glowplug_handlers(): return 1 / 0",
-        "glowplug_handlers() failed: ZeroDivisionError",
+        API + "def glowplug_offers(): return 1 / 0",
+        "glowplug_offers() failed: ZeroDivisionError",
     ),
     "exits in a hook": (
-        API + "def glowplug_handlers(): raise SystemExit",
-        "glowplug_handlers() failed: SystemExit",
+        API + "def glowplug_offers(): raise SystemExit",
+        "glowplug_offers() failed: SystemExit",
     ),
     "raises halfway": (
-        IMPORTS + f"def glowplug_handlers():\n    yield {SPEC}\n    1 / 0",
-        "glowplug_handlers() failed: ZeroDivisionError",
+        IMPORTS + f"def glowplug_offers():\n    yield {SPEC}\n    1 / 0",
+        "glowplug_offers() failed: ZeroDivisionError",
     ),
     "bad spec": (
-        IMPORTS + "def glowplug_handlers(): return [HandlerSpec(name='Shout', target='acme.Shout')]",
+        IMPORTS + "def glowplug_offers(): return [Offer(name='Shout', target='acme.Shout')]",
         "target must be the text 'module:attribute'",
     ),
-    "returns nothing": (API + "def glowplug_handlers(): pass", "must return a list of HandlerSpec; got None"),
+    "returns nothing": (API + "def glowplug_offers(): pass", "must return a list of Offer; got None"),
     "returns text": (
-        API + "def glowplug_handlers(): return 'Shout'",
-        "must return a list of HandlerSpec; got 'Shout'",
+        API + "def glowplug_offers(): return 'Shout'",
+        "must return a list of Offer; got 'Shout'",
     ),
-    "returns a number": (API + "def glowplug_handlers(): return 3", "TypeError"),
-    "returns a bare spec": (IMPORTS + f"def glowplug_handlers(): return {SPEC}", "TypeError"),
-    "returns other specs": (
-        IMPORTS + "def glowplug_metrics(): return [HandlerSpec(name='Shout', target='a.b:Shout')]",
-        "glowplug_metrics() must return a list of MetricSpec; got HandlerSpec(",
+    "returns a number": (API + "def glowplug_offers(): return 3", "TypeError"),
+    "returns a bare spec": (IMPORTS + f"def glowplug_offers(): return {SPEC}", "TypeError"),
+    "returns something else": (
+        IMPORTS + f"def glowplug_offers(): return [{SPEC}, 'Shout']",
+        "glowplug_offers() must return a list of Offer; got 'Shout'",
+    ),
+    "replaced hook": (
+        API + "def glowplug_handlers(): return []",
+        "its hook glowplug_handlers() was replaced by glowplug_offers(), which returns a list of Offer",
+    ),
+    "replaced hook for metrics": (
+        API + "def glowplug_metrics(): return []",
+        "its hook glowplug_metrics() was replaced by glowplug_offers()",
+    ),
+    "replaced decorated hook": (
+        (
+            "from glowplug.hookspecs import hookimpl\nGLOWPLUG_API = 1\n"
+            "@hookimpl\ndef glowplug_events(): return []"
+        ),
+        "its hook glowplug_events() was replaced by glowplug_offers()",
+    ),
+    "replaced specification": (
+        "from glowplug.hookspecs import HandlerSpec",
+        "HandlerSpec was replaced by Offer; return the offers from the hook glowplug_offers()",
+    ),
+    "offers a handler and a logger of one name": (
+        IMPORTS + f"def glowplug_offers(): return [{SPEC}, Offer('Shout', 'a:B', 'logger')]",
+        "offers Shout more than once",
     ),
     "offers twice": (
-        IMPORTS + f"def glowplug_handlers(): return [{SPEC}, {SPEC}]",
+        IMPORTS + f"def glowplug_offers(): return [{SPEC}, {SPEC}]",
         "offers Shout more than once",
     ),
     "asks for other plugins": (
         API + "from glowplug.handlers import Healthy",
-        "asks for the names of other plugins while it is loaded",
+        "its module imports names of other plugins while it is loaded",
     ),
 }
 
 
 @pytest.mark.parametrize(("source", "cause"), FAULTS.values(), ids=FAULTS)
-def test_P1_fault_is_recorded_with_its_cause(site, source, cause):
-    """A faulty module becomes one failure that names plugin, distribution, version, cause and remedy."""
+def test_fault_is_recorded_with_its_cause(site, source, cause):
+    """A faulty module becomes one failure that names plugin, distribution, version, cause and remedy (P1)."""
     registry = load(site, source)
     (failure,) = registry.failures
     assert (failure.name, failure.distribution, failure.version) == ("acme-noise", "acme-noise", "1.0")
@@ -101,17 +124,17 @@ def test_P1_fault_is_recorded_with_its_cause(site, source, cause):
 
 
 GOOD = {
-    "decorated": IMPORTS + f"@hookimpl\ndef glowplug_handlers(): return [{SPEC}]",
-    "undecorated": IMPORTS + f"def glowplug_handlers(): return [{SPEC}]",
-    "generator": IMPORTS + f"def glowplug_handlers(): yield {SPEC}",
-    "tuple": IMPORTS + f"def glowplug_handlers(): return ({SPEC},)",
+    "decorated": IMPORTS + f"@hookimpl\ndef glowplug_offers(): return [{SPEC}]",
+    "undecorated": IMPORTS + f"def glowplug_offers(): return [{SPEC}]",
+    "generator": IMPORTS + f"def glowplug_offers(): yield {SPEC}",
+    "tuple": IMPORTS + f"def glowplug_offers(): return ({SPEC},)",
     "other function name": IMPORTS
-    + f"@hookimpl(specname='glowplug_handlers')\ndef handlers(): return [{SPEC}]",
-    "optional hook": IMPORTS + f"def glowplug_handlers(): return [{SPEC}]\n"
+    + f"@hookimpl(specname='glowplug_offers')\ndef handlers(): return [{SPEC}]",
+    "optional hook": IMPORTS + f"def glowplug_offers(): return [{SPEC}]\n"
     "@hookimpl(optionalhook=True)\ndef glowplug_of_tomorrow(): pass",
     "helper of that prefix from elsewhere": "from glowplug.plugins._loading import one_line as glowplug_helper\n"
     + IMPORTS
-    + f"def glowplug_handlers(): return [{SPEC}]",
+    + f"def glowplug_offers(): return [{SPEC}]",
 }
 
 
@@ -131,8 +154,8 @@ def test_plugin_without_hooks_loads(site):
 
 
 def test_failed_plugin_leaves_no_hook_behind(site):
-    """A plugin that fails after its registration is asked for nothing later."""
-    source = "def glowplug_to_scalar(value): return 1.0\ndef glowplug_handlers(): return 3"
+    """The hooks of a plugin that fails after its registration are not called."""
+    source = "def glowplug_to_scalar(value): return 1.0\ndef glowplug_offers(): return 3"
     registry = load(site, API + source)
     assert len(registry.failures) == 1
     assert registry.to_scalar(object()) is None
@@ -146,11 +169,24 @@ def test_interrupt_while_a_plugin_is_imported_reaches_the_user(site):
 
 
 def test_same_module_under_two_names(site):
-    """The second of two entry points that name one module is told so."""
+    """The second of two entry points that name one module is a failure."""
     site.add("acme-noise", name="a")
     site.add("acme-other", name="b", value="acme_noise._plugin")
     registry = Registry.from_entry_points(site.entry_points(), {})
     assert [plugin.name for plugin in registry.plugins] == ["a"]
-    assert (
-        "its module acme_noise._plugin is that of plugin a (acme-noise) as well" in registry.failures[0].cause
-    )
+    assert "its module acme_noise._plugin also belongs to plugin a (acme-noise)" in registry.failures[0].cause
+
+
+def test_failure_has_plugin_distribution_and_hook(site):
+    """The exception of a faulty plugin says where the fault is, for programs."""
+    registry = load(site, API + "def glowplug_offers(): return 1 / 0")
+    (failure,) = registry.failures
+    assert (failure.exception.plugin, failure.exception.distribution) == ("acme-noise", "acme-noise")
+    assert failure.exception.hook == "glowplug_offers"
+
+
+def test_failure_outside_a_hook_has_no_hook(site):
+    """A fault that is not in a hook leaves the attribute None."""
+    (failure,) = load(site, "GLOWPLUG_API = 2").failures
+    assert failure.exception.plugin == "acme-noise"
+    assert failure.exception.hook is None

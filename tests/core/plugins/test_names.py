@@ -8,8 +8,8 @@ from glowplug.exceptions import PluginLoadError, PluginNotFoundError
 from glowplug.plugins import Registry, use_registry
 
 METRIC = (
-    "from glowplug.hookspecs import MetricSpec\nGLOWPLUG_API = 1\n"
-    "def glowplug_metrics(): return [MetricSpec(name='Loudness', target='acme_loud.metric:Loudness')]\n"
+    "from glowplug.hookspecs import Offer\nGLOWPLUG_API = 1\n"
+    "def glowplug_offers(): return [Offer(name='Loudness', target='acme_loud.metric:Loudness', kind='metric')]\n"
 )
 
 
@@ -27,8 +27,8 @@ def test_import_of_an_installed_name(installed):
     from glowplug.handlers import Shout
     from glowplug.metrics import Loudness
 
-    assert Shout is installed.resolve_handler("Shout")
-    assert Loudness is installed.resolve_metric("Loudness")
+    assert Shout is installed.resolve("handler", "Shout")
+    assert Loudness is installed.resolve("metric", "Loudness")
 
 
 def test_import_of_a_name_that_is_not_installed(installed):
@@ -89,7 +89,7 @@ def test_names_of_the_core(installed):
 def test_create_makes_a_handler_from_its_name(installed):
     """The options of a configuration file reach the constructor."""
     handler = glowplug.handlers.create("Shout", volume=11)
-    assert type(handler) is installed.resolve_handler("Shout")
+    assert type(handler) is installed.resolve("handler", "Shout")
     assert handler.volume == 11
 
 

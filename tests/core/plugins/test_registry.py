@@ -1,4 +1,4 @@
-"""The registry: names are resolved on demand, faults are told of once, and nobody's fault is another's."""
+"""The registry resolves names on demand, reports faults once, and isolates plugins from each other."""
 
 import sys
 import threading
@@ -38,26 +38,50 @@ def test_target_is_imported_when_its_name_is_asked_for(site):
     site.add_handler("acme-noise")
     registry = registry_of(site)
     assert "acme_noise.handler" not in sys.modules
-    handler = registry.resolve_handler("Shout")
-    assert handler is registry.resolve_handler("Shout")
+    handler = registry.resolve("handler", "Shout")
+    assert handler is registry.resolve("handler", "Shout")
     assert handler is sys.modules["acme_noise.handler"].Shout
 
 
 def test_metrics_and_events_are_resolved_likewise(site):
-    """Each kind of offer has its own names."""
+    """Handlers, metrics and events have separate names."""
     source = (
-        "from glowplug.hookspecs import EventSpec, MetricSpec\nGLOWPLUG_API = 1\n"
-        "def glowplug_metrics(): return [MetricSpec(name='Same', target='acme_noise.things:Metric')]\n"
-        "def glowplug_events(): return [EventSpec(name='Same', target='acme_noise.things:Outer.Events')]\n"
+        "from glowplug.hookspecs import Offer\nGLOWPLUG_API = 1\n"
+        "def glowplug_offers():\n"
+        "    yield Offer('Same', 'acme_noise.things:Metric', kind='metric')\n"
+        "    yield Offer('Same', 'acme_noise.things:Outer.Events', kind='event')\n"
     )
     site.add(
         "acme-noise", source, files={"things.py": "class Metric: ...\nclass Outer:\n    class Events: ...\n"}
     )
     registry = registry_of(site)
-    assert registry.resolve_metric("Same").__name__ == "Metric"
-    assert registry.resolve_event("Same").__qualname__ == "Outer.Events"
+    assert registry.resolve("metric", "Same").__name__ == "Metric"
+    assert registry.resolve("event", "Same").__qualname__ == "Outer.Events"
     with pytest.raises(PluginNotFoundError, match=r"It is a metric: from glowplug.metrics import Same"):
-        registry.resolve_handler("Same")
+        registry.resolve("handler", "Same")
+
+
+def test_handlers_include_loggers(site):
+    """A logger is found as a handler and as a logger, and only as these."""
+    site.add(
+        "acme-noise",
+        "from glowplug.hookspecs import Offer\nGLOWPLUG_API = 1\n"
+        "def glowplug_offers(): return [Offer('Log', 'acme_noise.things:Log', kind='logger')]\n",
+        files={"things.py": "class Log: ...\n"},
+    )
+    registry = registry_of(site)
+    assert registry.resolve("handler", "Log") is registry.resolve("logger", "Log")
+    assert (registry.names("handler"), registry.names("logger")) == (["Log"], ["Log"])
+    assert (registry.names("save_handler"), registry.names("metric")) == ([], [])
+    with pytest.raises(PluginNotFoundError, match="no plugin offers the save_handler 'Log'"):
+        registry.resolve("save_handler", "Log")
+
+
+@pytest.mark.parametrize("ask", [lambda r: r.names("tracker"), lambda r: r.resolve("tracker", "Log")])
+def test_unknown_kind(ask):
+    """An unknown kind is a ValueError that lists the kinds."""
+    with pytest.raises(ValueError, match=r"kind must be one of 'handler', 'logger', .*; got 'tracker'"):
+        ask(Registry([]))
 
 
 @pytest.mark.parametrize(
@@ -69,23 +93,23 @@ def test_metrics_and_events_are_resolved_likewise(site):
         ("Shout = 3", "its target acme_noise.handler:Shout is 3, which cannot be called"),
     ],
 )
-def test_P1_target_that_cannot_be_used(site, code, cause):
-    """A broken target is an error that names plugin, distribution, version and cause, for who asks for that name."""
+def test_target_that_cannot_be_used(site, code, cause):
+    """A broken target is an error that names plugin, distribution, version and cause, for whoever requests that name (P1)."""
     site.add_handler("acme-healthy", "Healthy")
     site.add_handler("acme-noise")
     (site.folder / "acme_noise" / "handler.py").write_text(code)
     registry = registry_of(site)
     with pytest.raises(PluginLoadError) as caught:
-        registry.resolve_handler("Shout")
+        registry.resolve("handler", "Shout")
     assert (
         f"the handler 'Shout' cannot be used: plugin 'acme-noise' of acme-noise 1.0 does not work: {cause}"
         in str(caught.value)
     )
-    assert registry.resolve_handler("Healthy").__name__ == "Healthy"
+    assert registry.resolve("handler", "Healthy").__name__ == "Healthy"
 
 
-def test_P2_name_that_two_distributions_offer(site):
-    """The shared name is an error that names both; every other name of the two works."""
+def test_name_that_two_distributions_offer(site):
+    """The shared name is an error that names both; every other name of the two works (P2)."""
     site.add_handler("acme-one")
     site.add_handler("acme-two", version="2.0")
     site.add_handler("acme-three", "Whisper")
@@ -94,34 +118,32 @@ def test_P2_name_that_two_distributions_offer(site):
     with pytest.raises(
         PluginConflictError, match=r"acme-one 1\.0 and acme-two 2\.0 both offer the handler 'Shout'"
     ):
-        registry.resolve_handler("Shout")
-    assert registry.resolve_handler("Whisper").__name__ == "Whisper"
+        registry.resolve("handler", "Shout")
+    assert registry.resolve("handler", "Whisper").__name__ == "Whisper"
     kept = registry_of(site, GLOWPLUG_DISABLED_PLUGINS="acme-one")
-    assert kept.resolve_handler("Shout").__module__ == "acme_two.handler"
+    assert kept.resolve("handler", "Shout").__module__ == "acme_two.handler"
 
 
 def test_missing_name_of_a_known_distribution_says_what_to_install():
     """A name of this project comes with the line that installs it."""
-    with pytest.raises(
-        PluginNotFoundError, match=r"comes with glowplug-mlflow: pip install glowplug-mlflow$"
-    ):
-        Registry([]).resolve_handler("MLflowLogger")
+    with pytest.raises(PluginNotFoundError, match=r"It is in glowplug-mlflow: pip install glowplug-mlflow$"):
+        Registry([]).resolve("handler", "MLflowLogger")
 
 
 def test_missing_name_that_is_blocked_says_by_what(site):
     """Who blocked the plugin that has the name is reminded of it."""
     site.add("glowplug-mlflow", version="9.8")
     registry = registry_of(site, GLOWPLUG_PLUGINS="other")
-    text = r"pip install glowplug-mlflow \(version 9.8 is installed, and blocked by GLOWPLUG_PLUGINS=other\)"
+    text = r"pip install glowplug-mlflow \(version 9.8 is installed but blocked by GLOWPLUG_PLUGINS=other\)"
     with pytest.raises(PluginNotFoundError, match=text):
-        registry.resolve_handler("MLflowLogger")
+        registry.resolve("handler", "MLflowLogger")
 
 
 def test_missing_name_of_a_broken_distribution_gives_the_cause(site):
     """Where the distribution is there and broken, installing it is no advice; the cause is."""
     site.add("glowplug-mlflow", name="mlflow", value="acme_nosuch._plugin")
     with pytest.raises(PluginLoadError, match="No module named 'acme_nosuch'") as caught:
-        registry_of(site).resolve_handler("MLflowLogger")
+        registry_of(site).resolve("handler", "MLflowLogger")
     assert isinstance(caught.value.__cause__, ModuleNotFoundError)
     assert "glowplug-mlflow 1.0" in str(caught.value)
 
@@ -133,16 +155,16 @@ def test_unknown_name_is_guessed_at(site):
     site.add("acme-blocked")
     registry = registry_of(site, GLOWPLUG_DISABLED_PLUGINS="acme-blocked")
     with pytest.raises(PluginNotFoundError) as caught:
-        registry.resolve_handler("Shuot")
+        registry.resolve("handler", "Shuot")
     assert str(caught.value) == (
-        "no plugin offers the handler 'Shuot'. Did you mean Shout?."
-        " These plugins are blocked: acme-blocked (GLOWPLUG_DISABLED_PLUGINS=acme-blocked)."
-        " These plugins do not work: acme-broken (RuntimeError: no licence)"
+        "no plugin offers the handler 'Shuot'. Did you mean Shout?"
+        " Blocked plugins: acme-blocked (GLOWPLUG_DISABLED_PLUGINS=acme-blocked)."
+        " Faulty plugins: acme-broken (RuntimeError: no licence)"
     )
 
 
-def test_S4_blocked_plugin_is_not_imported(site):
-    """Neither the plugin module nor its package is imported."""
+def test_blocked_plugin_is_not_imported(site):
+    """Neither the plugin module nor its package is imported (S4)."""
     site.add("acme-noise", "raise SystemExit", name="shout")
     registry = registry_of(site, GLOWPLUG_DISABLED_PLUGINS="shout")
     assert [plugin.distribution for plugin in registry.blocked] == ["acme-noise"]
@@ -168,8 +190,8 @@ def test_strict_setting_can_be_off(site, value):
     assert len(registry_of(site, GLOWPLUG_STRICT_PLUGINS=value).failures) == 1
 
 
-def test_P1_one_warning_for_each_fault_and_once(fresh_process):
-    """The first need of plugins warns once of a fault, with distribution, version, cause and remedy; later ones do not."""
+def test_one_warning_for_each_fault_and_once(fresh_process):
+    """The first need of plugins warns once of a fault, with distribution, version, cause and remedy; later ones do not (P1)."""
     fresh_process.add("acme-noise", BROKEN, name="shout")
     fresh_process.add_handler("acme-healthy", "Healthy")
     with pytest.warns(GlowplugPluginWarning) as caught:
@@ -177,10 +199,10 @@ def test_P1_one_warning_for_each_fault_and_once(fresh_process):
     (warning,) = caught
     assert str(warning.message) == (
         "plugin 'shout' of acme-noise 1.0 does not work: RuntimeError: no licence."
-        " To mend it: pip install --upgrade acme-noise; to do without it: GLOWPLUG_DISABLED_PLUGINS=shout"
+        " To fix it: pip install --upgrade acme-noise; to disable it: GLOWPLUG_DISABLED_PLUGINS=shout"
     )
     assert get_registry() is registry
-    assert registry.resolve_handler("Healthy").__name__ == "Healthy"
+    assert registry.resolve("handler", "Healthy").__name__ == "Healthy"
 
 
 def test_warning_made_an_error_leaves_the_registry_loaded(fresh_process):
@@ -267,8 +289,8 @@ def test_to_scalar_takes_the_first_answer(site):
     ],
 )
 @pytest.mark.parametrize("name", ["acme-aaa", "acme-zzz"])
-def test_P1_hook_that_fails_in_a_run_is_told_of_once(site, name, body, cause):
-    """The plugin is not asked again, the others are, and the run goes on with one warning."""
+def test_hook_that_fails_in_a_run_is_reported_once(site, name, body, cause):
+    """The plugin is not asked again, the others are, and the run continues with one warning (P1)."""
     site.add(
         "acme-mmm",
         "from fractions import Fraction\n" + SCALAR + "return 7 if type(value) is Fraction else None",
@@ -292,21 +314,23 @@ def test_save_handler_of_an_address(site):
     with use_registry(registry_of(site)):
         assert plugins.save_handler("s3://bucket/run") is print
         with pytest.raises(
-            PluginNotFoundError, match=r"begins with gs: got 'gs://bucket/run'\. Install a plugin whose"
+            PluginNotFoundError,
+            match=r"no plugin handles gs:// addresses: got 'gs://bucket/run'\. Install a plugin whose",
         ):
             plugins.save_handler("gs://bucket/run")
 
 
-def test_checks_of_the_plugins(site):
-    """A check that fails itself is a finding, and the other plugins' checks are made."""
+def test_findings_of_the_plugins(site):
+    """A hook that fails is a finding, and the other plugins' hooks are called."""
     site.add(
         "acme-a",
-        "from glowplug.hookspecs import Check\nGLOWPLUG_API = 1\n"
-        "def glowplug_doctor(): return [Check(name='token', status='warning', message='old')]\n",
+        "from glowplug.hookspecs import Finding\nGLOWPLUG_API = 1\n"
+        "def glowplug_doctor(): return [Finding(name='token', status='warning', message='old')]\n",
     )
     site.add("acme-b", "GLOWPLUG_API = 1\ndef glowplug_doctor(): return 1 / 0\n")
     found = [
-        (plugin.distribution, check.status, check.message) for plugin, check in registry_of(site).checks()
+        (plugin.distribution, finding.status, finding.message)
+        for plugin, finding in registry_of(site).findings()
     ]
     assert found == [
         ("acme-a", "warning", "old"),
@@ -318,7 +342,7 @@ def test_origin_of_what_a_plugin_brings(site):
     """A class, its objects and their methods are traced to the plugin; the core's and the user's own are not."""
     site.add_handler("acme-noise")
     registry = registry_of(site)
-    handler = registry.resolve_handler("Shout")
+    handler = registry.resolve("handler", "Shout")
     for value in (handler, handler(), handler().attach):
         assert registry.origin_of(value).distribution == "acme-noise"
     for value in (Registry, registry, print, lambda: None, 3, None):
@@ -330,7 +354,7 @@ def test_origin_of_a_package_whose_name_begins_alike(site):
     site.add("acme-noise")
     site.add_handler("acme-noise-extra")
     registry = registry_of(site)
-    assert registry.origin_of(registry.resolve_handler("Shout")).distribution == "acme-noise-extra"
+    assert registry.origin_of(registry.resolve("handler", "Shout")).distribution == "acme-noise-extra"
 
 
 def test_installing_never_changes_a_run(site):

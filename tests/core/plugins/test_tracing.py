@@ -22,8 +22,8 @@ def test_way_of_a_plugin(site):
         f"found shout = 'acme_noise._plugin' of acme-noise 4.2 in {site.folder}",
         "handshake with shout (acme-noise): it asks for glowplug>=0.1,<2, and glowplug 0.1.0 is running",
         "importing acme_noise._plugin of shout (acme-noise)",
-        "registered shout (acme-noise): hooks glowplug_handlers; offers Shout -> acme_noise.handler:Shout",
-        "the handler Shout was asked for: acme-noise 4.2 offers it",
+        "registered shout (acme-noise): hooks glowplug_offers; offers Shout -> acme_noise.handler:Shout",
+        "requested the handler Shout: offered by acme-noise 4.2",
     ]
     assert [step for step in told if step in expected] == expected
     assert told[-1].startswith("imported acme_noise.handler:Shout in ")
@@ -69,7 +69,7 @@ def test_blocked(site, settings, variable):
         ),
         ({"value": "not a module"}, "refused acme-noise (acme-noise): its entry point must name a module"),
         (
-            {"source": "def glowplug_handler(): return []\nGLOWPLUG_API = 1"},
+            {"source": "def glowplug_offer(): return []\nGLOWPLUG_API = 1"},
             "failed: plugin 'acme-noise' of acme-noise",
         ),
     ],
@@ -110,7 +110,7 @@ def test_older_copy_further_down(site, tmp_path):
 
 def test_name_that_nobody_offers(site):
     """The name that is asked for is told also where there is none."""
-    assert steps(site)[-1] == "the handler Shout was asked for: nobody offers it"
+    assert steps(site)[-1] == "requested the handler Shout: offered by no plugin"
 
 
 def test_command_shows_the_steps_of_its_other_process(site):

@@ -13,7 +13,7 @@ import pytest
 from glowplug import Engine, Events
 from glowplug.exceptions import PluginLoadError
 from glowplug.handlers import create
-from glowplug.hookspecs import HandlerSpec
+from glowplug.hookspecs import Offer
 from glowplug.loggers import Counts
 from glowplug_testing import (
     CheckFailed,
@@ -314,11 +314,11 @@ def test_plugin_manager_refuses_discovery(plugin_manager, monkeypatch):
     assert plugin_manager.names("handler") == []
     module, home = types.ModuleType("acme_best._plugin"), types.ModuleType("acme_best.handler")
     module.GLOWPLUG_API = 1
-    module.glowplug_handlers = lambda: [HandlerSpec(name="Best", target="acme_best.handler:Best")]
+    module.glowplug_offers = lambda: [Offer(name="Best", target="acme_best.handler:Best")]
     home.Best = handlers.Best
     monkeypatch.setitem(sys.modules, "acme_best.handler", home)
     plugin = plugin_manager.register(module)
-    assert (plugin.name, [spec.name for spec in plugin.handlers]) == ("acme-best", ["Best"])
+    assert (plugin.name, [offer.name for offer in plugin.offers]) == ("acme-best", ["Best"])
     assert isinstance(create("Best", state_key="mine"), handlers.Best)
     faulty = types.ModuleType("acme_faulty._plugin")
     with pytest.raises(PluginLoadError, match="GLOWPLUG_API"):

@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from glowplug._lazy import lazy_exports
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from glowplug.cli._plugins import main
+    import click
+
+    main: click.Group
 
 __all__ = ["main"]
 
-# The subprocess that loads plugins is part of this package and must not import click.
-__getattr__, __dir__ = lazy_exports(__name__, {"glowplug.cli._plugins": ("main",)})
+_COMMANDS = ("plugins", "doctor", "new")
+"""The commands; each is defined in the module ``_<command>`` under its own name."""
+
+
+def _make_main() -> click.Group:
+    import click
+
+    from glowplug import __version__
+
+    @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+    @click.version_option(__version__, prog_name="glowplug")
+    def main() -> None:
+        """Manage the plugins of the glowplug training engine."""
+
+    for name in _COMMANDS:
+        main.add_command(getattr(import_module(f"{__name__}._{name}"), name))
+    return main
+
+
+def __getattr__(name: str) -> Any:
+    # The subprocess that loads plugins is part of this package and must not import click.
+    if name != "main":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = command = _make_main()
+    return command

@@ -1,4 +1,4 @@
-"""What ``glowplug doctor`` finds out about the core and the machine; nothing here imports torch or a plugin."""
+"""The command ``glowplug doctor``; nothing here imports torch or a plugin."""
 
 from __future__ import annotations
 
@@ -12,19 +12,28 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import click
+
 from glowplug import __version__
-from glowplug.loggers._spool import HOME_VARIABLE, spool_folder
-from glowplug.plugins._settings import ALLOW_VARIABLE, BLOCK_VARIABLE, STRICT_VARIABLE, TRACE_VARIABLE
+from glowplug._finding import Finding
+from glowplug._folders import HOME_VARIABLE, spool_folder
+from glowplug.cli._finding import exit_if, overall_status, print_findings
+from glowplug.cli._subprocess import DOCTOR_SECONDS, diagnose_plugins
+from glowplug.plugins import (
+    ALLOW_VARIABLE,
+    BLOCK_VARIABLE,
+    STRICT_VARIABLE,
+    TRACE_VARIABLE,
+    installed_plugins,
+)
 
-__all__ = ["Finding", "examine_core", "examine_requirements"]
-
-Finding = dict[str, str]
-"""name, status (ok, warning or error), message and remedy of one thing that was looked at."""
+__all__ = ["doctor", "examine_core", "examine_requirements"]
 
 TORCH_SECONDS = 60.0
-"""How long an import of torch, and the look at its devices, may take."""
+"""Time limit for importing torch and listing its devices."""
 
 _SETTINGS = (ALLOW_VARIABLE, BLOCK_VARIABLE, STRICT_VARIABLE, TRACE_VARIABLE, HOME_VARIABLE)
 _LOW_SPACE = 100 * 2**20
@@ -37,37 +46,71 @@ print(json.dumps([torch.version.cuda, found]))
 """
 
 
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print everything that was found as JSON.")
+@click.option("--torch", is_flag=True, help="Import torch, in a subprocess, to list its devices.")
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(min=0, min_open=True),
+    default=DOCTOR_SECONDS,
+    show_default=True,
+    help="Time limit for the checks of each plugin, in seconds.",
+)
+def doctor(as_json: bool, torch: bool, time_limit: float) -> None:
+    """Check the core, its requirements and each plugin, including the plugins' own checks.
+
+    Versions and requirements are read from metadata. Plugins are loaded in a subprocess; blocked plugins are never loaded.
+
+    Exit code: 0, also with warnings and blocked plugins; 1 for errors; 2 for wrong usage.
+    """
+    core = examine_core(torch=torch)
+    installed = installed_plugins()
+    unmet = {plugin.key: examine_requirements(plugin.distribution) for plugin in installed if plugin.loadable}
+    reports = [
+        replace(report, findings=(*unmet.get(plugin.key, ()), *report.findings))
+        for plugin, report in zip(installed, diagnose_plugins(installed, time_limit), strict=True)
+    ]
+    if as_json:
+        found = {"core": list(map(asdict, core)), "plugins": list(map(asdict, reports))}
+        click.echo(json.dumps(found, indent=2))
+    else:
+        print_findings(reports, core)
+    broken = any(finding.status == "error" for finding in core)
+    exit_if(broken or any(overall_status(report) == "error" for report in reports))
+
+
 def examine_core(*, torch: bool = False) -> list[Finding]:
-    """Look at the core and at what it stands on.
+    """Check the core, Python, torch and the requirements.
 
     Args:
-        torch: import torch, in another interpreter, to name its devices. Default False: its metadata will do.
+        torch: Import torch, in a subprocess, to list its devices. Default False: only read its metadata.
 
     Returns:
-        The findings, in the order in which they are to be shown.
+        The findings, in display order.
 
     Example:
-        >>> [finding["name"] for finding in examine_core()][:3]
+        >>> [finding.name for finding in examine_core()][:3]
         ['glowplug', 'Python', 'torch']
     """
     return [
-        _finding("glowplug", f"{__version__} in {Path(__file__).parent.parent}"),
-        _finding(
+        Finding("glowplug", "ok", f"{__version__} in {Path(__file__).parent.parent}"),
+        Finding(
             "Python",
+            "ok",
             f"{platform.python_version()} on {platform.system()} {platform.machine()}, {sys.executable}",
         ),
         *_examine_torch(torch),
-        *(_finding(name, repr(os.environ[name])) for name in _SETTINGS if name in os.environ),
-        *(examine_requirements("glowplug") or [_finding("requirements", "all are installed")]),
+        *(Finding(name, "ok", repr(os.environ[name])) for name in _SETTINGS if name in os.environ),
+        *(examine_requirements("glowplug") or [Finding("requirements", "ok", "all are installed")]),
         _examine_spool(spool_folder()),
     ]
 
 
 def examine_requirements(distribution: str) -> list[Finding]:
-    """Compare what a distribution asks for with what is installed, as ``pip check`` does.
+    """Compare the requirements of a distribution with what is installed, as ``pip check`` does.
 
     Args:
-        distribution: its name.
+        distribution: Its name.
 
     Returns:
         A finding for each requirement that is not met.
@@ -79,59 +122,60 @@ def examine_requirements(distribution: str) -> list[Finding]:
     from packaging.requirements import Requirement
 
     found = []
-    with suppress(Exception):  # damaged metadata are told of with the plugin that has them
+    # Damaged metadata are reported with their plugin.
+    with suppress(Exception):
         for text in importlib.metadata.requires(distribution) or ():
             requirement = Requirement(text)
             if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
                 version = _version(requirement.name)
                 if version is None or not requirement.specifier.contains(version, prereleases=True):
                     state = "is not installed" if version is None else f"{version} is installed"
-                    message = f"{requirement.name} {state}, and {distribution} needs {requirement}"
+                    message = f"{distribution} requires {requirement}, but {requirement.name} {state}"
                     remedy = f'pip install "{requirement}"'
-                    found.append(_finding("requirements", message, "error", remedy))
+                    found.append(Finding("requirements", "error", message, remedy))
     return found
 
 
-def _examine_torch(look: bool) -> Iterator[Finding]:
+def _examine_torch(list_devices: bool) -> Iterator[Finding]:
     version = _version("torch")
     if version is None:
-        yield _finding("torch", "not installed", "error", "pip install torch")
+        yield Finding("torch", "error", "not installed", "pip install torch")
         return
-    yield _finding("torch", version)
-    if not look:
-        yield _finding("devices", "not looked at, as this would import torch: glowplug doctor --torch")
+    yield Finding("torch", "ok", version)
+    if not list_devices:
+        yield Finding("devices", "ok", "not checked, to avoid importing torch: glowplug doctor --torch")
         return
     child = [sys.executable, "-c", _DEVICES]
     try:
-        ended = subprocess.run(child, capture_output=True, text=True, timeout=TORCH_SECONDS, check=False)  # noqa: S603 it is this interpreter
+        ended = subprocess.run(child, capture_output=True, text=True, timeout=TORCH_SECONDS, check=False)  # noqa: S603 this interpreter
     except subprocess.TimeoutExpired:
-        message = f"torch was not imported within {TORCH_SECONDS:g} s"
-        yield _finding("devices", message, "error", 'try it: python -c "import torch"')
+        message = f"importing torch took more than {TORCH_SECONDS:g} s"
+        yield Finding("devices", "error", message, 'run: python -c "import torch"')
         return
     if ended.returncode:
         last_words = "".join(ended.stderr.strip().splitlines()[-1:])
-        message = f"torch cannot be used (exit code {ended.returncode}): {last_words}"
-        yield _finding("devices", message, "error", 'try it: python -c "import torch"')
+        message = f"importing torch failed (exit code {ended.returncode}): {last_words}"
+        yield Finding("devices", "error", message, 'run: python -c "import torch"')
         return
     cuda, devices = json.loads(ended.stdout.splitlines()[-1])
     build = f"built for CUDA {cuda}" if cuda else "built without CUDA"
-    yield _finding("devices", f"{', '.join(devices) or 'cpu only'}; {build}")
+    yield Finding("devices", "ok", f"{', '.join(devices) or 'cpu only'}; {build}")
 
 
 def _examine_spool(folder: Path) -> Finding:
-    """Try to write where records would wait, and create no folder for it."""
+    """Check that the spool folder is writable, without creating it."""
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    remedy = f"set {HOME_VARIABLE} to a folder that can be written"
+    remedy = f"set {HOME_VARIABLE} to a writable folder"
     try:
         with tempfile.TemporaryFile(dir=existing) as file:
             file.write(b"glowplug")
         free = shutil.disk_usage(existing).free
     except OSError as error:
-        return _finding("spool folder", f"{folder} cannot be written: {error}", "error", remedy)
+        return Finding("spool folder", "error", f"{folder} is not writable: {error}", remedy)
     if free < _LOW_SPACE:
         message = f"{folder} has {free / 2**20:.0f} MB left"
-        return _finding("spool folder", message, "warning", remedy)
-    return _finding("spool folder", f"{folder} can be written")
+        return Finding("spool folder", "warning", message, remedy)
+    return Finding("spool folder", "ok", f"{folder} is writable")
 
 
 def _version(distribution: str) -> str | None:
@@ -139,7 +183,3 @@ def _version(distribution: str) -> str | None:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _finding(name: str, message: str, status: str = "ok", remedy: str = "") -> Finding:
-    return {"name": name, "status": status, "message": message, "remedy": remedy}

@@ -1,19 +1,18 @@
-"""What can be told of an offer as soon as it is imported, before anything is made of it: the start of each contract.
+"""Static checks of an imported offer.
 
-`glowplug.testing` has the rest, which needs an object to try.
+The contracts of ``glowplug-testing`` check the rest on an object.
 """
 
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Iterator
 from typing import Any
 
+from glowplug._finding import Finding
 from glowplug.events import EventEnum
-from glowplug.hookspecs import Check, HandlerSpec, MetricSpec
+from glowplug.hookspecs import Offer
 from glowplug.phase import Phase
-from glowplug.plugins._loading import Spec
 
 __all__ = ["SINK_ARGUMENTS", "inspect_offer"]
 
@@ -26,145 +25,145 @@ SINK_ARGUMENTS = {
     "log_params": ("params",),
     "log_artifact": ("path", "name"),
 }
-"""What the methods of a logger are called with, one after the other."""
+"""The arguments of each method of a logger."""
 
 
-def inspect_offer(spec: Spec, target: Any) -> list[Check]:
-    """Look at what a plugin offers under a name.
+def inspect_offer(offer: Offer, target: Any) -> list[Finding]:
+    """Check the target of an offer without calling it.
 
     Args:
-        spec: the offer.
-        target: what its target is; a function that makes the object tells nothing about that.
+        offer: The offer.
+        target: Its imported target. Factory functions are not checked.
 
     Returns:
-        What is wrong, or one finding that all is well.
+        The faults, or one finding with status ``"ok"``.
 
     Example:
         >>> class Shout:
         ...     phase = "logging"
         ...
         ...     def attach(self, engine, volume): ...
-        >>> for finding in inspect_offer(HandlerSpec("Shout", "acme_shout.handler:Shout"), Shout):
+        >>> for finding in inspect_offer(Offer("Shout", "acme_shout.handler:Shout"), Shout):
         ...     print(finding.status, finding.message)
         warning attach(self, engine, volume) cannot be called as attach(engine)
-        error its phase is 'logging', which is no glowplug.Phase and is passed over
+        error its phase is 'logging', which is not a glowplug.Phase and is ignored
     """
-    found = list(_look(_kind(spec), spec, target))
-    return found or [Check(name=spec.name, status="ok", message=spec.target)]
+    return list(_check(offer, target)) or [Finding(offer.name, "ok", offer.target)]
 
 
-def _kind(spec: Spec) -> str:
-    if isinstance(spec, HandlerSpec):
-        return spec.kind
-    return "metric" if isinstance(spec, MetricSpec) else "event"
-
-
-def _look(kind: str, spec: Spec, target: Any) -> Iterator[Check]:
-    name = spec.name
+def _check(offer: Offer, target: Any) -> Iterator[Finding]:
+    name = offer.name
     if not isinstance(target, type):
-        if kind == "event":
-            yield _error(name, f"{spec.target} is no class", "make it a subclass of glowplug.EventEnum")
+        if offer.kind == "event":
+            yield _error(name, f"{offer.target} is not a class", "make it a subclass of glowplug.EventEnum")
         return
     undefined = ", ".join(sorted(getattr(target, "__abstractmethods__", ())))
     if undefined:
-        yield _error(name, f"{spec.target} leaves {undefined} undefined, so none can be made", "define it")
-    yield from _LOOKS[kind](spec, target)
+        yield _error(
+            name, f"{offer.target} does not define {undefined}, so it cannot be instantiated", "define it"
+        )
+    yield from _CHECKS[offer.kind](offer, target)
     phase = inspect.getattr_static(target, "phase", None)
     if phase is not None and not isinstance(phase, Phase) and not hasattr(phase, "__get__"):
         yield _error(
             name,
-            f"its phase is {phase!r}, which is no glowplug.Phase and is passed over",
-            "write phase = Phase.LOGGING, or another of its members",
+            f"its phase is {phase!r}, which is not a glowplug.Phase and is ignored",
+            "set phase to a member of Phase, such as Phase.LOGGING",
         )
 
 
-def _look_at_handler(spec: Spec, target: type) -> Iterator[Check]:
+def _check_handler(offer: Offer, target: type) -> Iterator[Finding]:
     if callable(getattr(target, "attach", None)):
         problem = _misfit(target, "attach", ("engine",))
         if problem:
-            remedy = "give what comes after the engine a default, or engine.attach(handler) cannot be used"
-            yield Check(name=spec.name, status="warning", message=problem, remedy=remedy)
+            remedy = "give the other parameters defaults, so that engine.attach(handler) works"
+            yield Finding(offer.name, "warning", problem, remedy)
     elif not _is_called(target):
-        remedy = "add attach(engine), which registers it at its event and returns the handle"
-        yield _error(spec.name, f"{spec.target} has no method attach, and cannot be called itself", remedy)
+        remedy = "add attach(engine), which registers the handler and returns the handle"
+        yield _error(offer.name, f"{offer.target} has no method attach and is not callable", remedy)
 
 
-def _look_at_logger(spec: Spec, target: type) -> Iterator[Check]:
-    # Who inherits from Logger has imported its module; to import it here would only make the others wait.
-    loggers = sys.modules.get("glowplug.loggers._logger")
-    if loggers is None or not issubclass(target, loggers.Logger):
+def _check_logger(offer: Offer, target: type) -> Iterator[Finding]:
+    from glowplug.loggers import Logger
+
+    if not issubclass(target, Logger):
         remedy = "derive it from glowplug.loggers.Logger, or offer it as another kind"
-        missing = "" if hasattr(target, "attach") else ", and has no method attach"
-        yield _error(spec.name, f"{spec.target} is no subclass of glowplug.loggers.Logger{missing}", remedy)
+        missing = "" if hasattr(target, "attach") else " and has no method attach"
+        yield _error(
+            offer.name, f"{offer.target} is not a subclass of glowplug.loggers.Logger{missing}", remedy
+        )
     for method, arguments in SINK_ARGUMENTS.items():
         problem = _misfit(target, method, arguments) if hasattr(target, method) else ""
         if problem:
-            yield _error(spec.name, problem, f"write def {method}(self, {', '.join(arguments)})")
+            yield _error(offer.name, problem, f"write def {method}(self, {', '.join(arguments)})")
 
 
-def _look_at_metric(spec: Spec, target: type) -> Iterator[Check]:
+def _check_metric(offer: Offer, target: type) -> Iterator[Finding]:
     missing = [m for m in ("attach", "reset", "update", "compute") if not callable(getattr(target, m, None))]
-    metrics = sys.modules.get("glowplug.metrics._metric")
     remedy = "derive it from glowplug.Metric"
     if missing:
-        yield _error(spec.name, f"{spec.target} has no method {', '.join(missing)}", remedy)
-    elif metrics is None or not issubclass(target, metrics.Metric):
-        yield _error(spec.name, f"{spec.target} is no subclass of glowplug.Metric", remedy)
+        yield _error(offer.name, f"{offer.target} has no method {', '.join(missing)}", remedy)
+        return
+    from glowplug.metrics import Metric
+
+    if not issubclass(target, Metric):
+        yield _error(offer.name, f"{offer.target} is not a subclass of glowplug.Metric", remedy)
 
 
-def _look_at_event(spec: Spec, target: type) -> Iterator[Check]:
+def _check_event(offer: Offer, target: type) -> Iterator[Finding]:
     if not issubclass(target, EventEnum):
         remedy = "derive it from glowplug.EventEnum"
-        yield _error(spec.name, f"{spec.target} is no subclass of glowplug.EventEnum", remedy)
+        yield _error(offer.name, f"{offer.target} is not a subclass of glowplug.EventEnum", remedy)
 
 
-def _look_at_log_handler(spec: Spec, target: type) -> Iterator[Check]:
-    yield from _look_at_call(spec, target, ("engine", "logger", "event_name"))
+def _check_log_handler(offer: Offer, target: type) -> Iterator[Finding]:
+    yield from _check_call(offer, target, ("engine", "logger", "event_name"))
 
 
-def _look_at_save_handler(spec: Spec, target: type) -> Iterator[Check]:
+def _check_save_handler(offer: Offer, target: type) -> Iterator[Finding]:
     if not _is_called(target) or _misfit(target, "__call__", ("checkpoint", "filename")):
-        yield from _look_at_call(spec, target, ("checkpoint", "filename", "metadata"))
+        yield from _check_call(offer, target, ("checkpoint", "filename", "metadata"))
 
 
-def _look_at_call(spec: Spec, target: type, arguments: tuple[str, ...]) -> Iterator[Check]:
+def _check_call(offer: Offer, target: type, arguments: tuple[str, ...]) -> Iterator[Finding]:
     if not _is_called(target):
-        problem = f"{spec.target} makes objects that cannot be called"
+        problem = f"objects of {offer.target} are not callable"
     else:
         problem = _misfit(target, "__call__", arguments)
     if problem:
-        yield _error(spec.name, problem, f"write def __call__(self, {', '.join(arguments)})")
+        yield _error(offer.name, problem, f"write def __call__(self, {', '.join(arguments)})")
 
 
-_LOOKS = {
-    "handler": _look_at_handler,
-    "logger": _look_at_logger,
-    "log_handler": _look_at_log_handler,
-    "save_handler": _look_at_save_handler,
-    "metric": _look_at_metric,
-    "event": _look_at_event,
+_CHECKS = {
+    "handler": _check_handler,
+    "logger": _check_logger,
+    "log_handler": _check_log_handler,
+    "save_handler": _check_save_handler,
+    "metric": _check_metric,
+    "event": _check_event,
 }
 
 
-def _error(name: str, message: str, remedy: str) -> Check:
-    return Check(name=name, status="error", message=message, remedy=remedy)
+def _error(name: str, message: str, remedy: str) -> Finding:
+    return Finding(name, "error", message, remedy)
 
 
 def _is_called(target: type) -> bool:
-    """Return whether objects of a class can be called; asked of the class itself, they all can."""
+    """Return whether objects of a class are callable; the class itself always is."""
     return any("__call__" in vars(each) for each in target.__mro__)
 
 
 def _misfit(target: type, method: str, arguments: tuple[str, ...]) -> str:
-    """Say why a method of the objects of a class cannot be called like this; an empty text: it can."""
+    """Return why a method cannot be called with these arguments, or an empty text."""
     function = getattr(target, method)
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        return f"{method} is async, and nobody would await it"
+        return f"{method} is async and would never be awaited"
     bound = isinstance(inspect.getattr_static(target, method), (staticmethod, classmethod))
     try:
         signature = inspect.signature(function)
     except ValueError:
-        return ""  # written in C: calling it will tell
+        # A method written in C may have no signature.
+        return ""
     try:
         signature.bind(*() if bound else (None,), *arguments)
     except TypeError:

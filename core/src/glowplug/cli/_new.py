@@ -1,57 +1,91 @@
-"""``glowplug new``: a project for a plugin of one's own, whose tests pass as it is."""
+"""The command ``glowplug new``."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import click
+
 from glowplug import __version__
 
-__all__ = ["KINDS", "create_project"]
+__all__ = ["KINDS", "create_project", "new"]
 
 KINDS = {
     "logger": "Writes scalars and hyper-parameters to a CSV file.",
-    "handler": "Remembers the largest value that a metric has had.",
+    "handler": "Remembers the largest value of a metric.",
     "metric": "The mean absolute error.",
 }
-"""What there are templates for, and what the code in each of them does, in a sentence."""
+"""The kinds of template, and a summary of the code in each."""
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)+")
 _LONGEST_NAME = 50
 
 
+@click.command()
+@click.argument("kind", type=click.Choice(list(KINDS)))
+@click.argument("name")
+@click.option(
+    "--directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(),
+    help="Parent of the new folder. Default: the current folder.",
+)
+@click.option("--author", help="Author in the metadata and the licence.")
+def new(kind: str, name: str, directory: Path, author: str | None) -> None:
+    """Create the project of a small working plugin.
+
+    NAME is the name of the distribution and of the folder, as in acme-csv. Needs copier: pip install "glowplug[new]".
+
+    Exit code: 0; 1 if the project cannot be created, for example because the folder exists; 2 for wrong usage or an invalid
+    NAME.
+    """
+    try:
+        folder = create_project(kind, name, directory, author)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    except (OSError, ModuleNotFoundError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"Created a working {kind} in {folder}. Next:\n")
+    for command in (
+        f"cd {shlex.quote(str(folder))}",
+        'python -m pip install -e ".[test]"',
+        "python -m pytest",
+    ):
+        click.echo(f"    {command}")
+
+
 def create_project(kind: str, name: str, directory: Path, author: str | None = None) -> Path:
-    """Write the project of a plugin: source, tests, README, licence, tox.ini and a workflow for CI.
+    """Create the project of a plugin, with tests, README, licence, tox.ini and a CI workflow.
 
     Args:
-        kind: one of `KINDS`.
-        name: the name of the distribution, as in ``"acme-csv"``.
-        directory: where its folder is made; made itself if it is missing.
-        author: who is named in its metadata and licence. Default: the developers of ``name``.
+        kind: One of `KINDS`.
+        name: Name of the distribution, as in ``"acme-csv"``.
+        directory: Parent of the new folder; created if it is missing.
+        author: Author in the metadata and the licence. Default: the developers of ``name``.
 
     Returns:
-        The folder, which has the name of the distribution.
+        The new folder, named after the distribution.
 
     Raises:
-        ValueError: a kind or a name that cannot be used; the text says which could.
-        FileExistsError: there is something of that name; nothing was written.
-        ModuleNotFoundError: copier is not installed; the text says how to get it.
+        ValueError: If the kind or the name is invalid.
+        FileExistsError: If the folder exists; nothing is written.
+        ModuleNotFoundError: If copier is not installed.
 
     Example:
         >>> create_project("logger", "Acme CSV", Path())  # doctest: +ELLIPSIS
         Traceback (most recent call last):
             ...
-        ValueError: 'Acme CSV' cannot be the name of a distribution: write words of small letters and digits ... acme-csv
+        ValueError: 'Acme CSV' is not a valid name: use at least two lower-case words ... acme-csv
     """
     answers = _answers(kind, name, author)
     folder = directory / name
     if folder.exists():
-        raise FileExistsError(
-            f"{folder} is there already, and is left as it is; choose another name or directory"
-        )
+        raise FileExistsError(f"{folder} exists; choose another name or directory")
     run_copy = _import_copier()
     for template in ("common", kind):
         run_copy(str(_TEMPLATES / template), folder, data=answers, defaults=True, quiet=True)
@@ -59,26 +93,23 @@ def create_project(kind: str, name: str, directory: Path, author: str | None = N
 
 
 def _answers(kind: str, name: str, author: str | None) -> dict[str, Any]:
-    """Return the values of the variables in the templates."""
+    """Return the values of the template variables."""
     from glowplug.hookspecs import API_VERSION
 
     if kind not in KINDS:
         raise ValueError(f"there are templates for {', '.join(KINDS)}; got {kind!r}")
     _check_name(name)
-    hook, spec = (
-        ("glowplug_metrics", "MetricSpec") if kind == "metric" else ("glowplug_handlers", "HandlerSpec")
-    )
+    versions = f">={'.'.join(__version__.split('.')[:2])},<2"
     return {
         "api": API_VERSION,
         "author": author or f"The {name} developers",
         "class_name": _class_name(kind, name),
-        "hook": hook,
         "kind": kind,
         "name": name,
         "package": name.replace("-", "_"),
-        "requirement": f"glowplug>={'.'.join(__version__.split('.')[:2])},<2",
-        "spec": spec,
+        "requirement": f"glowplug{versions}",
         "summary": KINDS[kind],
+        "testing": f"glowplug-testing{versions}",
         "year": datetime.now(tz=timezone.utc).year,
     }
 
@@ -88,16 +119,16 @@ def _check_name(name: str) -> None:
         tidy = re.sub(r"[^a-z0-9]+", "-", re.sub(r"(?<=[a-z])(?=[A-Z])", "-", name).lower()).strip("-")
         example = tidy if _NAME.fullmatch(tidy) and len(tidy) <= _LONGEST_NAME else "acme-csv"
         raise ValueError(
-            f"{name!r} cannot be the name of a distribution: write words of small letters and digits with hyphens between "
-            f"them, at least two and at most {_LONGEST_NAME} characters in all, as in {example}"
+            f"{name!r} is not a valid name: use at least two lower-case words joined by hyphens,"
+            f" at most {_LONGEST_NAME} characters, as in {example}"
         )
     if name.startswith("glowplug-"):
         raise ValueError(
-            f"{name!r} cannot be used: names that begin with glowplug- are those of glowplug's own distributions. Begin with "
-            f"your own, as in acme-{name}"
+            f"{name!r} is reserved: names that begin with glowplug- belong to this project; use a prefix of your own,"
+            f" as in acme-{name}"
         )
     if len(_words(name)) == 1:
-        raise ValueError(f"{name!r} says nothing but whose it is; add what it does, as in {name}-csv")
+        raise ValueError(f"{name!r} does not say what the plugin does; add a word, as in {name}-csv")
 
 
 def _words(name: str) -> list[str]:
@@ -116,6 +147,6 @@ def _import_copier() -> Any:
         from copier import run_copy
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            'the templates need copier, which is not installed: pip install "glowplug[new]"', name=error.name
+            'glowplug new needs copier: pip install "glowplug[new]"', name=error.name
         ) from error
     return run_copy

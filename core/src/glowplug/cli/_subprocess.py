@@ -1,4 +1,4 @@
-"""What an interpreter of its own finds out about the plugins, so that their faults and imports stay out of this one."""
+"""Inspect plugins in a subprocess, to keep their faults and imports out of this one."""
 
 from __future__ import annotations
 
@@ -14,50 +14,55 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
+from glowplug._finding import Finding
 from glowplug.exceptions import PluginIncompatibleError, PluginLoadError
-from glowplug.plugins._discovery import InstalledPlugin
-from glowplug.plugins._settings import is_tracing
+from glowplug.plugins import InstalledPlugin, is_tracing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from glowplug.hookspecs import Check
-    from glowplug.plugins import Registry
-    from glowplug.plugins._loading import Plugin
+    from glowplug.plugins import Plugin, Registry
 
-__all__ = ["LOAD_SECONDS", "PluginReport", "check_plugin", "diagnose_plugins", "report_plugins"]
+__all__ = [
+    "DOCTOR_SECONDS",
+    "LOAD_SECONDS",
+    "PluginReport",
+    "check_plugin",
+    "diagnose_plugins",
+    "report_plugins",
+]
 
 LOAD_SECONDS = 10.0
-"""How long one plugin's module may take to load before it is called faulty."""
+"""Time limit for loading one plugin module."""
 
 CHECK_SECONDS = 120.0
-"""How long one plugin's targets may take to import: they may need torch."""
+"""Time limit for importing the targets of one plugin, which may need torch."""
 
 DOCTOR_SECONDS = 10.0
-"""How long one plugin's own checks may take: they may need a network."""
+"""Time limit for the checks of one plugin, which may need a network."""
 
 _LIGHT = {"glowplug", "pluggy", "packaging"} | set(sys.stdlib_module_names)
 
-# The first statement keeps a file in the working folder from standing in for a module of ours.
+# Set the path first: a file in the working folder must not shadow a module.
 _CHILD = "import sys; sys.path[:] = sys.argv[1:]; from glowplug.cli._subprocess import _serve; _serve()"
 
 
 @dataclass(frozen=True)
 class PluginReport:
-    """What is known of an installed plugin.
+    """Description of an installed plugin.
 
     Args:
-        name: name of its entry point.
-        distribution: the distribution that brings it.
-        version: version of that distribution.
-        module: the name of its plugin module.
+        name: Name of its entry point.
+        distribution: Distribution that provides it.
+        version: Version of that distribution.
+        module: Name of its plugin module.
         status: ``"ok"``, ``"failed"``, ``"incompatible"`` or ``"blocked"``.
-        cause: why it is not ok, in one line.
-        remedy: what to do about it.
-        offers: what it offers: kind, name, target and summary of each.
-        hooks: the hooks that it implements.
-        import_seconds: how long the import of its module took.
-        findings: what was noticed: name, status (ok, warning or error), message and remedy of each.
+        cause: Why it is not ok, in one line.
+        remedy: What to do about it.
+        offers: Name, target, kind and summary of each offer.
+        hooks: The hooks that it implements.
+        import_seconds: Duration of the import of its module.
+        findings: The results of the checks.
 
     Example:
         >>> PluginReport("shout", "acme-shout", "1.0", "acme_shout._plugin", status="ok").names
@@ -74,19 +79,19 @@ class PluginReport:
     offers: tuple[dict[str, str], ...] = ()
     hooks: tuple[str, ...] = ()
     import_seconds: float = 0.0
-    findings: tuple[dict[str, str], ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     @property
     def names(self) -> list[str]:
-        """The names that it offers."""
+        """The names of its offers."""
         return [offer["name"] for offer in self.offers]
 
 
 def report_plugins(installed: Iterable[InstalledPlugin]) -> list[PluginReport]:
-    """Report on plugins; one other interpreter imports their plugin modules, this one imports none.
+    """Describe plugins; a subprocess imports their modules.
 
     Args:
-        installed: what the metadata say, as `glowplug.plugins._discovery.installed_plugins` returns it.
+        installed: Plugins as `glowplug.plugins.installed_plugins` returns them.
 
     Returns:
         One report for each, in the same order.
@@ -100,13 +105,13 @@ def report_plugins(installed: Iterable[InstalledPlugin]) -> list[PluginReport]:
 
 
 def check_plugin(installed: InstalledPlugin) -> PluginReport:
-    """Import all that a plugin offers in another interpreter, and look at it.
+    """Import and check the offers of a plugin in a subprocess.
 
     Args:
-        installed: what the metadata say about it.
+        installed: The plugin.
 
     Returns:
-        A report with findings, one for each thing that was looked at.
+        A report with the findings.
 
     Example:
         >>> check_plugin(InstalledPlugin("x", "acme-x", "1.0", "acme_no_such_module")).cause
@@ -118,11 +123,11 @@ def check_plugin(installed: InstalledPlugin) -> PluginReport:
 def diagnose_plugins(
     installed: Iterable[InstalledPlugin], seconds: float = DOCTOR_SECONDS
 ) -> list[PluginReport]:
-    """Let the plugins look at their surroundings, in another interpreter.
+    """Run the ``glowplug_doctor`` hooks of plugins in a subprocess.
 
     Args:
-        installed: what the metadata say, as `glowplug.plugins._discovery.installed_plugins` returns it.
-        seconds: how long each plugin may take for it.
+        installed: Plugins as `glowplug.plugins.installed_plugins` returns them.
+        seconds: Time limit for each plugin.
 
     Returns:
         One report for each, with the findings of its ``glowplug_doctor`` hook.
@@ -141,7 +146,7 @@ def _report(installed: Sequence[InstalledPlugin], task: str, seconds: float) -> 
         answers, ending, hung = _ask_child(waiting, task, seconds)
         reports.update(zip((plugin.key for plugin in waiting), answers, strict=False))
         waiting = waiting[len(answers) :]
-        # A child that ended may have done so for what an earlier plugin left behind: the next one is asked once more.
+        # The subprocess may have ended because of an earlier plugin, so the next plugin gets a second try.
         if waiting and (hung or not answers):
             at_fault, *waiting = waiting
             reports[at_fault.key] = _report_unfinished(at_fault, task, ending)
@@ -149,12 +154,12 @@ def _report(installed: Sequence[InstalledPlugin], task: str, seconds: float) -> 
 
 
 def _report_unfinished(plugin: InstalledPlugin, task: str, ending: str) -> PluginReport:
-    """Report on a plugin that did not come to the end of a task: it may load all the same."""
+    """Report on a plugin that did not finish a task; it may still load."""
     if task != "load":
         report = _report([plugin], "load", LOAD_SECONDS)[0]
         if report.status == "ok":
             what = "its own checks" if task == "diagnose" else "what it offers"
-            finding = {"name": what, "status": "error", "message": ending, "remedy": "tell its author"}
+            finding = Finding(what, "error", ending, "report it to its author")
             return replace(report, findings=(*report.findings, finding))
     return _failed(plugin, PluginLoadError(ending))
 
@@ -162,11 +167,11 @@ def _report_unfinished(plugin: InstalledPlugin, task: str, ending: str) -> Plugi
 def _ask_child(
     plugins: Sequence[InstalledPlugin], task: str, seconds: float
 ) -> tuple[list[PluginReport], str, bool]:
-    """Return the reports that a new interpreter managed to make, in order, how it ended, and whether it had to be."""
+    """Return the reports of a new subprocess in order, how it ended, and whether it was too slow."""
     fields = ("name", "distribution", "version", "module")
     questions = [{field: getattr(plugin, field) for field in fields} for plugin in plugins]
     with tempfile.TemporaryFile() as stderr:
-        child = subprocess.Popen(  # noqa: S603 it is this interpreter
+        child = subprocess.Popen(  # noqa: S603 this interpreter
             [sys.executable, "-c", _CHILD, *sys.path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -180,7 +185,8 @@ def _ask_child(
             answers, hung = _answers(lines, len(plugins), seconds)
             returncode = 0 if hung or len(answers) == len(plugins) else child.wait()
         finally:
-            child.kill()  # a plugin may have left a thread behind that would keep it
+            # A thread that a plugin started could keep the subprocess alive.
+            child.kill()
             child.wait()
         stderr.seek(0)
         words = stderr.read().decode(errors="replace")
@@ -198,16 +204,19 @@ def _read(child: subprocess.Popen[bytes], lines: queue.Queue[bytes]) -> None:
 
 
 def _answers(lines: queue.Queue[bytes], number: int, seconds: float) -> tuple[list[PluginReport], bool]:
-    """Return the reports that came, and whether the next one took too long."""
+    """Return the reports that arrived, and whether the next one took too long."""
     answers: list[PluginReport] = []
     while len(answers) < number:
         try:
             line = lines.get(timeout=seconds)
         except queue.Empty:
             return answers, True
-        if not line.endswith(b"\n"):  # the child has ended, perhaps in the middle of an answer
+        # The subprocess may have ended in the middle of an answer.
+        if not line.endswith(b"\n"):
             break
-        answers.append(PluginReport(**json.loads(line)))
+        fields = json.loads(line)
+        findings = tuple(Finding(**finding) for finding in fields.pop("findings"))
+        answers.append(PluginReport(**fields, findings=findings))
     return answers, False
 
 
@@ -218,19 +227,19 @@ def _describe_end(returncode: int, stderr: str) -> str:
 
 
 def _find_conflicts(reports: list[PluginReport]) -> list[PluginReport]:
-    """Add where two plugins offer the same name: neither is at fault, and neither can be had by that name."""
+    """Add a finding for each name that two plugins offer."""
     return [replace(report, findings=(*_conflicts(report, reports), *report.findings)) for report in reports]
 
 
-def _conflicts(report: PluginReport, reports: Iterable[PluginReport]) -> Iterable[dict[str, str]]:
+def _conflicts(report: PluginReport, reports: Iterable[PluginReport]) -> Iterable[Finding]:
     for other in reports:
         for name in set(report.names) & set(other.names) if other is not report else ():
-            yield {
-                "name": name,
-                "status": "error",
-                "message": f"{name} is also offered by {other.distribution} {other.version}",
-                "remedy": f"set GLOWPLUG_DISABLED_PLUGINS={report.distribution} or {other.distribution}",
-            }
+            yield Finding(
+                name,
+                "error",
+                f"{name} is also offered by {other.distribution} {other.version}",
+                f"set GLOWPLUG_DISABLED_PLUGINS={report.distribution} or {other.distribution}",
+            )
 
 
 def _report_from_metadata(plugin: InstalledPlugin) -> PluginReport:
@@ -241,7 +250,7 @@ def _report_from_metadata(plugin: InstalledPlugin) -> PluginReport:
 
 
 def _failed(plugin: InstalledPlugin, error: BaseException) -> PluginReport:
-    from glowplug.plugins._loading import PluginFailure
+    from glowplug.plugins import PluginFailure
 
     failure = PluginFailure(plugin.name, plugin.distribution, plugin.version, error)
     return PluginReport(
@@ -256,7 +265,7 @@ def _failed(plugin: InstalledPlugin, error: BaseException) -> PluginReport:
 
 
 def _serve() -> None:
-    """Answer the questions on standard input, one line each; what the plugins print goes to standard error."""
+    """Answer the request on standard input, one line for each plugin; output of plugins goes to standard error."""
     request = json.load(sys.stdin)
     with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as answers:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -279,68 +288,46 @@ def _examine(installed: InstalledPlugin, task: str) -> PluginReport:
         plugin.version,
         plugin.module,
         status="ok",
-        offers=tuple(_offers(plugin)),
+        offers=tuple(map(asdict, plugin.offers)),
         hooks=plugin.hooks,
         import_seconds=round(plugin.import_seconds, 3),
     )
-    findings: list[Check] = []
+    findings: list[Finding] = []
     if task == "check":
         findings += [_check_weight(plugin, set(sys.modules) - before), *_check_targets(registry, plugin)]
     else:
         findings += _check_duration(plugin)
     if task == "diagnose":
-        findings += [check for _, check in registry.checks()]
-    return replace(report, findings=tuple(asdict(finding) for finding in findings))
+        findings += [finding for _, finding in registry.findings()]
+    return replace(report, findings=tuple(findings))
 
 
-def _offers(plugin: Plugin) -> Iterable[dict[str, str]]:
-    yield from (asdict(handler) for handler in plugin.handlers)
-    yield from ({**asdict(metric), "kind": "metric"} for metric in plugin.metrics)
-    yield from ({**asdict(event), "kind": "event"} for event in plugin.events)
-
-
-def _check_duration(plugin: Plugin) -> Iterable[Check]:
-    from glowplug.hookspecs import Check
-    from glowplug.plugins._registry import SLOW_IMPORT_SECONDS
+def _check_duration(plugin: Plugin) -> Iterable[Finding]:
+    from glowplug.plugins import SLOW_IMPORT_SECONDS
 
     if plugin.import_seconds > SLOW_IMPORT_SECONDS:
-        yield Check(
-            name=plugin.module,
-            status="warning",
-            message=f"takes {plugin.import_seconds:.1f} s to import, which everybody who has the plugin installed waits for",
-            remedy="import what takes so long in the module of the target, or in its constructor",
-        )
+        message = f"takes {plugin.import_seconds:.1f} s to import, which delays every user of the plugin"
+        yield Finding(plugin.module, "warning", message, "move the slow import to the target's module")
 
 
-def _check_weight(plugin: Plugin, imported: set[str]) -> Check:
-    from glowplug.hookspecs import Check
-
+def _check_weight(plugin: Plugin, imported: set[str]) -> Finding:
     own = plugin.module.partition(".")[0]
     brought = sorted({name.partition(".")[0] for name in imported} - _LIGHT - {own})
     if not brought:
-        return Check(name=plugin.module, status="ok", message="imports no library")
-    return Check(
-        name=plugin.module,
-        status="error",
-        message=f"imports {', '.join(brought)}, which everybody who has the plugin installed waits for",
-        remedy="import it in the module of the target, or in its constructor",
+        return Finding(plugin.module, "ok", "imports no library")
+    message = f"imports {', '.join(brought)}, which delays every user of the plugin"
+    return Finding(
+        plugin.module, "error", message, "move the import to the target's module or its constructor"
     )
 
 
-def _check_targets(registry: Registry, plugin: Plugin) -> Iterable[Check]:
+def _check_targets(registry: Registry, plugin: Plugin) -> Iterable[Finding]:
     from glowplug.cli._lint import inspect_offer
-    from glowplug.hookspecs import Check
 
-    resolvers = (
-        (plugin.handlers, registry.resolve_handler),
-        (plugin.metrics, registry.resolve_metric),
-        (plugin.events, registry.resolve_event),
-    )
-    for specs, resolve in resolvers:
-        for spec in specs:
-            try:
-                target = resolve(spec.name)
-            except PluginLoadError as error:
-                yield Check(name=spec.name, status="error", message=str(error))
-            else:
-                yield from inspect_offer(spec, target)
+    for offer in plugin.offers:
+        try:
+            target = registry.resolve(offer.kind, offer.name)
+        except PluginLoadError as error:
+            yield Finding(offer.name, "error", str(error))
+        else:
+            yield from inspect_offer(offer, target)

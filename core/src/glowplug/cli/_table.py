@@ -1,4 +1,4 @@
-"""How tables are printed: to fit a terminal, or as whole lines for a program that reads them."""
+"""Tables: wrapped for a terminal, one line per row for a pipe."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _STYLES = {
 def print_table(
     titles: Sequence[str], rows: Sequence[Sequence[str]], below: Mapping[str, Sequence[str]] | None = None
 ) -> None:
-    """Print a table; what does not fit into a terminal's line is wrapped there, and nowhere else.
+    """Print a table; only a terminal gets wrapped cells.
 
     Args:
-        titles: one for each column.
-        rows: their cells.
-        below: columns that a terminal shows on a line of their own, under the column that they are given for.
+        titles: Titles of the columns.
+        rows: The cells.
+        below: Columns that a terminal shows below another column, by the title of that column.
 
     Example:
         >>> print_table(("name", "status"), [("shout", "ok")])
@@ -45,7 +45,7 @@ def print_table(
 
 
 def one_line(text: str) -> str:
-    r"""Keep what a plugin says about itself from breaking the table, or steering the terminal.
+    r"""Remove line breaks and control characters from a plugin's text.
 
     Example:
         >>> one_line("one\ntwo \x1b[2J")
@@ -65,7 +65,7 @@ def _print_for_people(
     table = Table(box=None, pad_edge=False)
     for title in titles:
         if title not in lower:
-            # A status is short, and the rest of the table is read by it.
+            # A status is short and must stay readable.
             table.add_column(title.upper(), overflow="fold", no_wrap=title == "status")
     before = ""
     for row in rows:

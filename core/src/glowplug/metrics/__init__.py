@@ -1,27 +1,14 @@
-"""Metrics: the core's classes to build them with, and those of the installed plugins by name.
+"""Metrics: the base classes, and the metrics of the installed plugins by name.
 
-``from glowplug.metrics import Metric`` is the core's own; ``from glowplug.metrics import Accuracy`` is looked up among
-the plugins. Typed code imports the latter from its own package, as in ``from glowplug_metrics import Accuracy``.
+``from glowplug.metrics import Metric`` is a class of the core; ``from glowplug.metrics import Accuracy`` comes from a
+plugin. Type checkers read the names of this project's plugins from the stub beside this file.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from glowplug.exceptions import NotComputableError
-    from glowplug.metrics._metric import Metric, identity
-    from glowplug.metrics._metrics_lambda import MetricsLambda
-    from glowplug.metrics._reduce import reinit__is_reduced, sync_all_reduce
-    from glowplug.metrics._usage import (
-        BatchFiltered,
-        BatchWise,
-        EpochWise,
-        MetricUsage,
-        RunningBatchWise,
-        RunningEpochWise,
-        SingleEpochRunningBatchWise,
-    )
+from glowplug._lazy import lazy_exports
 
 __all__ = [
     "BatchFiltered",
@@ -40,21 +27,38 @@ __all__ = [
 ]
 
 
+_core, _ = lazy_exports(
+    __name__,
+    {
+        "glowplug.exceptions": ("NotComputableError",),
+        "glowplug.metrics._metric": ("Metric", "identity"),
+        "glowplug.metrics._metrics_lambda": ("MetricsLambda",),
+        "glowplug.metrics._reduce": ("reinit__is_reduced", "sync_all_reduce"),
+        "glowplug.metrics._usage": (
+            "BatchFiltered",
+            "BatchWise",
+            "EpochWise",
+            "MetricUsage",
+            "RunningBatchWise",
+            "RunningEpochWise",
+            "SingleEpochRunningBatchWise",
+        ),
+    },
+)
+
+
 def __getattr__(name: str) -> Any:
     if name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name in __all__:
-        import glowplug
-
-        return getattr(glowplug, name)
+        return _core(name)
     from glowplug.plugins import get_registry
 
     registry = get_registry()
     if name[0].islower() and name not in registry.names("metric"):
-        raise AttributeError(
-            f"module {__name__!r} has no attribute {name!r}"
-        )  # tools probe modules for such names
-    return registry.resolve_metric(name)
+        # Tools probe modules for lower-case names such as pytest_plugins.
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return registry.resolve("metric", name)
 
 
 def __dir__() -> list[str]:

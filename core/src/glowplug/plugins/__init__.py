@@ -1,4 +1,4 @@
-"""The installed plugins: what they offer, and which of them work."""
+"""The installed plugins: discovery, loading and the registry of their offers."""
 
 from __future__ import annotations
 
@@ -7,20 +7,48 @@ from typing import TYPE_CHECKING
 from glowplug._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from glowplug.plugins._discovery import InstalledPlugin, installed_plugins, is_beside
-    from glowplug.plugins._loading import Plugin, PluginFailure, one_line
-    from glowplug.plugins._registry import Registry, get_registry, save_handler, to_scalar, use_registry
-    from glowplug.plugins._settings import STRICT_VARIABLE
+    from glowplug.plugins._catalogue import FIRST_PARTY
+    from glowplug.plugins._discovery import (
+        InstalledPlugin,
+        describe_entry_points,
+        installed_plugins,
+        is_beside,
+    )
+    from glowplug.plugins._loading import HOOKS, Plugin, PluginFailure, one_line
+    from glowplug.plugins._registry import (
+        SLOW_IMPORT_SECONDS,
+        Registry,
+        get_registry,
+        save_handler,
+        to_scalar,
+        use_registry,
+    )
+    from glowplug.plugins._settings import (
+        ALLOW_VARIABLE,
+        BLOCK_VARIABLE,
+        STRICT_VARIABLE,
+        TRACE_VARIABLE,
+        is_tracing,
+    )
 
 __all__ = [
+    "ALLOW_VARIABLE",
+    "BLOCK_VARIABLE",
+    "FIRST_PARTY",
+    "HOOKS",
+    "SLOW_IMPORT_SECONDS",
     "STRICT_VARIABLE",
+    "TRACE_VARIABLE",
     "InstalledPlugin",
     "Plugin",
     "PluginFailure",
     "Registry",
+    "describe_entry_points",
     "get_registry",
     "installed_plugins",
     "is_beside",
+    "is_tracing",
+    "lazy_exports",
     "one_line",
     "save_handler",
     "to_scalar",
@@ -31,15 +59,28 @@ __all__ = [
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "glowplug.plugins._discovery": ("InstalledPlugin", "installed_plugins", "is_beside"),
-        "glowplug.plugins._loading": ("Plugin", "PluginFailure", "one_line"),
+        "glowplug.plugins._catalogue": ("FIRST_PARTY",),
+        "glowplug.plugins._discovery": (
+            "InstalledPlugin",
+            "describe_entry_points",
+            "installed_plugins",
+            "is_beside",
+        ),
+        "glowplug.plugins._loading": ("HOOKS", "Plugin", "PluginFailure", "one_line"),
         "glowplug.plugins._registry": (
+            "SLOW_IMPORT_SECONDS",
             "Registry",
             "get_registry",
             "save_handler",
             "to_scalar",
             "use_registry",
         ),
-        "glowplug.plugins._settings": ("STRICT_VARIABLE",),
+        "glowplug.plugins._settings": (
+            "ALLOW_VARIABLE",
+            "BLOCK_VARIABLE",
+            "STRICT_VARIABLE",
+            "TRACE_VARIABLE",
+            "is_tracing",
+        ),
     },
 )

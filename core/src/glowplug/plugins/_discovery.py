@@ -1,4 +1,4 @@
-"""Which plugins are installed, and which of them may load: read from metadata, without importing any."""
+"""Discovery of the installed plugins from metadata, without importing any."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ GROUP = "glowplug"
 
 @dataclass(frozen=True)
 class InstalledPlugin:
-    """What the metadata say about a plugin.
+    """Description of an installed plugin from its metadata.
 
     Args:
-        name: name of its entry point.
-        distribution: the distribution that brings it.
-        version: version of that distribution.
-        module: the module to import, or an empty text where the metadata are too damaged to tell.
-        blocked_by: the setting that keeps it from loading, or an empty text.
-        problem: why it cannot load, as far as the metadata tell.
+        name: Name of its entry point.
+        distribution: Distribution that provides it.
+        version: Version of that distribution.
+        module: Module to import; empty if the metadata are damaged.
+        blocked_by: The setting that blocks it; empty if none does.
+        problem: Why the metadata do not allow it to load.
 
     Example:
         >>> plugin = InstalledPlugin("mlflow", "glowplug-mlflow", "0.1.0", "glowplug_mlflow._plugin")
@@ -62,12 +62,12 @@ class InstalledPlugin:
 
     @property
     def key(self) -> str:
-        """Its name among all that are installed: two distributions may give their plugins the same one."""
+        """Its unique name; two distributions may use the same plugin name."""
         return f"{self.name} ({self.distribution})"
 
     @property
     def loadable(self) -> bool:
-        """Whether nothing stands against an import."""
+        """Whether it may be imported."""
         return not self.blocked_by and self.problem is None
 
 
@@ -122,7 +122,7 @@ def describe_entry_points(
 
 
 def is_beside(plugin_module: str, module: str) -> bool:
-    """Return whether a module is one of the package that a plugin module is in.
+    """Return whether a module is in the package of a plugin module.
 
     Example:
         >>> is_beside("acme_shout._plugin", "acme_shout.handler"), is_beside("acme._plugin", "acme_shout")
@@ -157,7 +157,7 @@ def _distributions() -> Iterator[Distribution]:
 
 
 def _trace_stranger(distribution: Distribution) -> None:
-    """Tell of a distribution that needs the core and is no plugin: its entry point may be in the wrong group."""
+    """Report a distribution that requires the core but is not a plugin: its group may be wrong."""
     with suppress(Exception):  # whatever is the matter with it, it is not what anybody looks for
         name = _canonical(_identity(distribution)[0])
         if name != PROJECT and any(_core_requirements(distribution)):
@@ -258,7 +258,7 @@ def _canonical(name: str) -> str:
 
 
 class _Rules:
-    """The two settings that keep plugins from loading."""
+    """The two settings that block plugins."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._allowed = environ.get(ALLOW_VARIABLE)

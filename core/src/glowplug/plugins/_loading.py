@@ -1,21 +1,22 @@
-"""How one plugin is loaded: its module is imported, its hooks are checked, and what it offers is collected."""
+"""Load one plugin: import its module, check its hooks, collect its offers."""
 
 from __future__ import annotations
 
 import inspect
 import time
+from collections import Counter
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
 from operator import attrgetter
 from reprlib import Repr
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import pluggy
 
 from glowplug import hookspecs
 from glowplug.exceptions import PluginIncompatibleError, PluginLoadError
-from glowplug.hookspecs import API_VERSION, PROJECT, EventSpec, HandlerSpec, MetricSpec
+from glowplug.hookspecs import API_VERSION, PROJECT, Offer, OfferKind
 from glowplug.plugins._settings import trace
 
 if TYPE_CHECKING:
@@ -30,17 +31,14 @@ __all__ = [
     "Plugin",
     "PluginFailure",
     "PluginManager",
-    "Spec",
     "ask_plugin",
     "collect",
     "import_target",
     "load_plugin",
+    "namespace_of",
     "one_line",
     "show",
 ]
-
-Spec = HandlerSpec | MetricSpec | EventSpec
-"""What a plugin offers under a name."""
 
 _PREFIX = f"{PROJECT}_"
 _Item = TypeVar("_Item")
@@ -52,41 +50,32 @@ HOOKS: dict[str, tuple[str, ...]] = {
 }
 """The hooks that a plugin module may implement, and the arguments of each."""
 
+_REPLACED_HOOKS = ("glowplug_events", "glowplug_handlers", "glowplug_metrics")
+
 
 @dataclass(frozen=True)
 class Plugin:
-    """A plugin that has been loaded.
+    """A loaded plugin.
 
     Args:
-        name: name of its entry point.
-        distribution: the distribution that brings it.
-        version: version of that distribution.
-        module: the name of its plugin module.
-        handlers: the handlers that it offers.
-        metrics: the metrics that it offers.
-        events: the event classes that it offers.
-        hooks: the hooks that it implements, sorted.
-        import_seconds: how long the import of its module took.
+        name: Name of its entry point.
+        distribution: Distribution that provides it.
+        version: Version of that distribution.
+        module: Name of its plugin module.
+        offers: The names that it provides.
+        hooks: The hooks that it implements, sorted.
+        import_seconds: Duration of the import of its module.
 
     Example:
-        >>> str(
-        ...     Plugin(
-        ...         name="mlflow",
-        ...         distribution="glowplug-mlflow",
-        ...         version="0.1.0",
-        ...         module="glowplug_mlflow._plugin",
-        ...     )
-        ... )
-        "plugin 'mlflow' of glowplug-mlflow 0.1.0"
+        >>> print(Plugin("mlflow", "glowplug-mlflow", "0.1.0", "glowplug_mlflow._plugin"))
+        plugin 'mlflow' of glowplug-mlflow 0.1.0
     """
 
     name: str
     distribution: str
     version: str
     module: str
-    handlers: tuple[HandlerSpec, ...] = ()
-    metrics: tuple[MetricSpec, ...] = ()
-    events: tuple[EventSpec, ...] = ()
+    offers: tuple[Offer, ...] = ()
     hooks: tuple[str, ...] = ()
     import_seconds: float = 0.0
 
@@ -95,28 +84,23 @@ class Plugin:
         """Its name among the registered plugins."""
         return f"{self.name} ({self.distribution})"
 
-    @property
-    def offers(self) -> tuple[Spec, ...]:
-        """All that it offers by name."""
-        return (*self.handlers, *self.metrics, *self.events)
-
     def __str__(self) -> str:
         return f"plugin {self.name!r} of {self.distribution} {self.version}"
 
 
 @dataclass(frozen=True)
 class PluginFailure:
-    """A plugin that is installed and does not work.
+    """An installed plugin that is faulty.
 
     Args:
-        name: name of its entry point.
-        distribution: the distribution that brings it.
-        version: version of that distribution.
-        exception: what went wrong.
+        name: Name of its entry point.
+        distribution: Distribution that provides it.
+        version: Version of that distribution.
+        exception: The exception that it raised or caused.
 
     Example:
         >>> print(PluginFailure("shout", "acme-shout", "1.2", SyntaxError("invalid syntax")))
-        plugin 'shout' of acme-shout 1.2 does not work: SyntaxError: invalid syntax. To mend it: pip install --upgrade acme-shout; to do without it: GLOWPLUG_DISABLED_PLUGINS=shout
+        plugin 'shout' of acme-shout 1.2 does not work: SyntaxError: invalid syntax. To fix it: pip install --upgrade acme-shout; to disable it: GLOWPLUG_DISABLED_PLUGINS=shout
     """
 
     name: str
@@ -126,27 +110,32 @@ class PluginFailure:
 
     @property
     def cause(self) -> str:
-        """What went wrong, in one line."""
+        """The exception, in one line."""
         return one_line(self.exception)
 
     @property
     def remedy(self) -> str:
-        """What to do about it."""
+        """What the user can do."""
         both = "glowplug " if isinstance(self.exception, PluginIncompatibleError) else ""
         return (
-            f"To mend it: pip install --upgrade {both}{self.distribution};"
-            f" to do without it: GLOWPLUG_DISABLED_PLUGINS={self.name}"
+            f"To fix it: pip install --upgrade {both}{self.distribution};"
+            f" to disable it: GLOWPLUG_DISABLED_PLUGINS={self.name}"
         )
+
+    def error(self, message: str) -> PluginLoadError:
+        """Return an error about this plugin, to be raised from its exception."""
+        hook = getattr(self.exception, "hook", None)
+        return PluginLoadError(message, plugin=self.name, distribution=self.distribution, hook=hook)
 
     def __str__(self) -> str:
         return f"plugin {self.name!r} of {self.distribution} {self.version} does not work: {self.cause}. {self.remedy}"
 
 
 class PluginManager(pluggy.PluginManager):
-    """pluggy's manager with glowplug's hooks; a function of a plugin module named like a hook needs no decorator.
+    """Plugin manager with glowplug's hooks; a function named like a hook needs no decorator.
 
     Example:
-        >>> hasattr(PluginManager().hook, "glowplug_handlers")
+        >>> hasattr(PluginManager().hook, "glowplug_offers")
         True
     """
 
@@ -169,11 +158,28 @@ class PluginManager(pluggy.PluginManager):
         }
 
 
+def namespace_of(kind: str) -> str:
+    """Return the namespace in which a kind of offer is looked up: ``"handler"``, ``"metric"`` or ``"event"``.
+
+    Loggers, log handlers and save handlers share the names of the handlers.
+
+    Raises:
+        ValueError: If the kind is unknown.
+
+    Example:
+        >>> namespace_of("logger"), namespace_of("metric")
+        ('handler', 'metric')
+    """
+    if kind not in get_args(OfferKind):
+        raise ValueError(f"kind must be one of {', '.join(map(repr, get_args(OfferKind)))}; got {kind!r}")
+    return kind if kind in {"metric", "event"} else "handler"
+
+
 def one_line(error: BaseException) -> str:
     """Describe an error in one line.
 
     Args:
-        error: any error; one that glowplug made itself needs no type in front of its text.
+        error: Any error. The type precedes the text, except for errors that glowplug raised itself.
 
     Returns:
         The text, without line breaks.
@@ -184,17 +190,17 @@ def one_line(error: BaseException) -> str:
     """
     try:
         text = " ".join(str(error).split())
-    except Exception:  # noqa: BLE001 an error that cannot say what it is must not hide whose it is
+    except Exception:  # noqa: BLE001 a broken __str__ must not hide which plugin failed
         text = "<exception str() failed>"
     return text if isinstance(error, PluginLoadError) else f"{type(error).__name__}: {text}"
 
 
 def show(value: object) -> str:
-    """Describe a value that a plugin gave, whatever its own description does.
+    """Describe a value from a plugin, even if its own ``repr`` fails.
 
     Example:
-        >>> show(HandlerSpec), len(show("x" * 1000))
-        ("<class 'glowplug.hookspecs.HandlerSpec'>", 120)
+        >>> show(Offer), len(show("x" * 1000))
+        ("<class 'glowplug.hookspecs.Offer'>", 120)
     """
     short = Repr()
     short.maxstring = short.maxother = 120
@@ -202,19 +208,19 @@ def show(value: object) -> str:
 
 
 def load_plugin(installed: InstalledPlugin, manager: PluginManager) -> Plugin:
-    """Import a plugin's module, register it and collect what it offers.
+    """Import a plugin's module, register it and collect its offers.
 
     Args:
-        installed: a plugin that is not blocked.
-        manager: where the module is registered; left without it when anything fails.
+        installed: A plugin that is not blocked.
+        manager: Where the module is registered; unchanged if anything fails.
 
     Returns:
         The plugin and its offers.
 
     Raises:
-        BaseException: whatever the module raises while it is imported, `SystemExit` included.
-        PluginLoadError: a hook that is unknown, has the wrong arguments, raises, or returns something else.
-        PluginIncompatibleError: the module states no ``GLOWPLUG_API``, or another one.
+        BaseException: Whatever the module raises while it is imported, including `SystemExit`.
+        PluginLoadError: If a hook is unknown, has the wrong signature, raises or returns the wrong type.
+        PluginIncompatibleError: If the module states no ``GLOWPLUG_API`` or another version.
 
     Example:
         >>> from glowplug.plugins._discovery import InstalledPlugin
@@ -241,71 +247,68 @@ def load_plugin(installed: InstalledPlugin, manager: PluginManager) -> Plugin:
             distribution=installed.distribution,
             version=installed.version,
             module=installed.module,
-            handlers=_collect_specs(manager, installed.key, "glowplug_handlers", HandlerSpec),
-            metrics=_collect_specs(manager, installed.key, "glowplug_metrics", MetricSpec),
-            events=_collect_specs(manager, installed.key, "glowplug_events", EventSpec),
+            offers=_collect_offers(manager, installed.key),
             hooks=tuple(sorted(caller.name for caller in manager.get_hookcallers(module) or ())),
             import_seconds=import_seconds,
         )
     except BaseException:
         manager.unregister(name=installed.key)
         raise
-    offers = ", ".join(f"{spec.name} -> {spec.target}" for spec in plugin.offers)
+    offers = ", ".join(f"{offer.name} -> {offer.target}" for offer in plugin.offers)
     trace(
         f"registered {installed.key}: hooks {', '.join(plugin.hooks) or 'none'}; offers {offers or 'nothing'}"
     )
     return plugin
 
 
-def import_target(kind: str, plugin: Plugin, spec: Spec) -> Any:
-    """Import what a plugin offers under a name.
+def import_target(plugin: Plugin, offer: Offer) -> Any:
+    """Import the target of an offer.
 
     Args:
-        kind: ``"handler"``, ``"metric"`` or ``"event"``.
-        plugin: the plugin.
-        spec: one of its offers.
+        plugin: The plugin.
+        offer: One of its offers.
 
     Returns:
-        What the target is: something that can be called.
+        The target, which is callable.
 
     Raises:
-        PluginLoadError: it cannot be imported, is not there, or cannot be called.
+        PluginLoadError: If the target cannot be imported, does not exist or is not callable.
 
     Example:
         >>> plugin = Plugin("math", "acme-math", "1.0", "acme_math._plugin")
-        >>> import_target("metric", plugin, MetricSpec("Root", "math:sqrt"))(9)
+        >>> import_target(plugin, Offer("Root", "math:sqrt", kind="metric"))(9)
         3.0
     """
-    module, _, attribute = spec.target.partition(":")
+    module, _, attribute = offer.target.partition(":")
     started = time.perf_counter()
     problem: BaseException | None = None
     try:
         value = attrgetter(attribute)(import_module(module))
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # noqa: BLE001 whatever it is, it is the fault of this plugin
+    except BaseException as error:  # noqa: BLE001 whatever it raises, the plugin is at fault
         problem = error
     else:
-        trace(f"imported {spec.target} in {1000 * (time.perf_counter() - started):.1f} ms")
+        trace(f"imported {offer.target} in {1000 * (time.perf_counter() - started):.1f} ms")
         if callable(value):
             return value
-        problem = PluginLoadError(f"its target {spec.target} is {show(value)}, which cannot be called")
+        problem = PluginLoadError(f"its target {offer.target} is {show(value)}, which cannot be called")
     failure = PluginFailure(plugin.name, plugin.distribution, plugin.version, problem)
     trace(f"failed: {failure}")
-    raise PluginLoadError(f"the {kind} {spec.name!r} cannot be used: {failure}") from problem
+    raise failure.error(f"the {offer.kind} {offer.name!r} cannot be used: {failure}") from problem
 
 
 def ask_plugin(manager: PluginManager, key: str, hook: str, **arguments: Any) -> Any:
     """Call one hook of one plugin.
 
     Args:
-        manager: where the plugin's module is registered.
-        key: the plugin's name there.
-        hook: name of the hook.
-        **arguments: the hook's arguments.
+        manager: Where the plugin's module is registered.
+        key: The plugin's name there.
+        hook: Name of the hook.
+        **arguments: The hook's arguments.
 
     Returns:
-        What pluggy's call gives for this plugin alone: its answer for a ``firstresult`` hook, else a list of answers.
+        The plugin's answer for a ``firstresult`` hook, otherwise a list of answers.
 
     Example:
         >>> ask_plugin(PluginManager(), "x", "glowplug_to_scalar", value=1) is None
@@ -319,19 +322,19 @@ def collect(manager: PluginManager, key: str, hook: str, item_type: type[_Item])
     """Call a hook of one plugin that returns several items, and check them.
 
     Args:
-        manager: where the plugin's module is registered.
-        key: the plugin's name there.
-        hook: name of the hook.
-        item_type: what each item has to be.
+        manager: Where the plugin's module is registered.
+        key: The plugin's name there.
+        hook: Name of the hook.
+        item_type: The required type of each item.
 
     Returns:
-        The items; none where the plugin does not implement the hook.
+        The items; none if the plugin does not implement the hook.
 
     Raises:
-        PluginLoadError: the hook raised, or returned something else.
+        PluginLoadError: If the hook raises or returns anything else.
 
     Example:
-        >>> collect(PluginManager(), "x", "glowplug_handlers", HandlerSpec)
+        >>> collect(PluginManager(), "x", "glowplug_offers", Offer)
         ()
     """
     implemented = any(impl.plugin_name == key for impl in getattr(manager.hook, hook).get_hookimpls())
@@ -344,11 +347,13 @@ def collect(manager: PluginManager, key: str, hook: str, item_type: type[_Item])
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise PluginLoadError(f"its hook {hook}() failed: {one_line(error)}") from error
+        raise PluginLoadError(f"its hook {hook}() failed: {one_line(error)}", hook=hook) from error
     wrong = [item for item in items or () if not isinstance(item, item_type)]
     if items is None or wrong:
         got = show(wrong[0]) if wrong else show(answer)
-        raise PluginLoadError(f"its hook {hook}() must return a list of {item_type.__name__}; got {got}")
+        raise PluginLoadError(
+            f"its hook {hook}() must return a list of {item_type.__name__}; got {got}", hook=hook
+        )
     return items
 
 
@@ -356,8 +361,7 @@ def _check_api(module: ModuleType) -> None:
     stated = getattr(module, "GLOWPLUG_API", None)
     if stated is None:
         raise PluginIncompatibleError(
-            f"its module {module.__name__} does not say for which hooks it is written;"
-            f" add GLOWPLUG_API = {API_VERSION}"
+            f"its module {module.__name__} does not state the version of its hooks; add GLOWPLUG_API = {API_VERSION}"
         )
     if stated != API_VERSION:
         raise PluginIncompatibleError(
@@ -366,52 +370,60 @@ def _check_api(module: ModuleType) -> None:
 
 
 def _check_hook_names(manager: PluginManager, module: ModuleType) -> None:
-    """Refuse what looks like a hook and would never be called; pluggy alone sees decorated functions only."""
+    """Refuse functions that look like hooks but would never be called."""
     for name, value in sorted(vars(module).items()):
         options = manager.parse_hookimpl_opts(module, name)
         hook = (options and options.get("specname")) or name
         if options is not None and options.get("optionalhook"):
             continue
         is_own_function = inspect.isfunction(value) and value.__module__ == module.__name__
+        problem = ""
         if hook in HOOKS and options is None:
-            raise PluginLoadError(f"its {hook} must be a function; got {show(value)}")
-        if hook in HOOKS and inspect.iscoroutinefunction(value):
-            raise PluginLoadError(f"its hook {hook} is async; write def {_signature(hook)}")
-        if hook not in HOOKS and (options is not None or (name.startswith(_PREFIX) and is_own_function)):
-            raise PluginLoadError(f"it has an unknown hook {hook}(){_did_you_mean(hook)}")
+            problem = f"its {hook} must be a function; got {show(value)}"
+        elif hook in HOOKS and inspect.iscoroutinefunction(value):
+            problem = f"its hook {hook} is async; write def {_signature(hook)}"
+        elif hook not in HOOKS and (options is not None or (name.startswith(_PREFIX) and is_own_function)):
+            problem = _describe_unknown_hook(hook)
+        if problem:
+            raise PluginLoadError(problem, hook=hook)
 
 
 def _register(manager: PluginManager, module: ModuleType, name: str) -> None:
     taken = manager.get_name(module)
     if taken is not None:
-        raise PluginLoadError(f"its module {module.__name__} is that of plugin {taken} as well")
+        raise PluginLoadError(f"its module {module.__name__} also belongs to plugin {taken}")
     try:
         manager.register(module, name)
     except pluggy.PluginValidationError as error:
-        manager.unregister(name=name)  # older versions of pluggy keep a part of it
+        # Older versions of pluggy keep a part of the plugin.
+        manager.unregister(name=name)
         signatures = ", ".join(_signature(hook) for hook in HOOKS if hook in str(error))
         cause = " ".join(str(error).splitlines()[-1:])
-        raise PluginLoadError(
-            f"a hook of it has the wrong signature: {cause}; write def {signatures}"
-        ) from error
+        raise PluginLoadError(f"a hook has the wrong signature: {cause}; write def {signatures}") from error
 
 
-def _collect_specs(manager: PluginManager, key: str, hook: str, spec: type[_Item]) -> tuple[_Item, ...]:
-    items = collect(manager, key, hook, spec)
-    names = [item.name for item in items if isinstance(item, Spec)]
-    twice = sorted({name for name in names if names.count(name) > 1})
+def _collect_offers(manager: PluginManager, key: str) -> tuple[Offer, ...]:
+    hook = "glowplug_offers"
+    offers = collect(manager, key, hook, Offer)
+    names = Counter((namespace_of(offer.kind), offer.name) for offer in offers)
+    twice = sorted({name for (_, name), count in names.items() if count > 1})
     if twice:
-        raise PluginLoadError(f"its hook {hook}() offers {', '.join(twice)} more than once")
-    return items
+        raise PluginLoadError(f"its hook {hook}() offers {', '.join(twice)} more than once", hook=hook)
+    return offers
 
 
 def _signature(hook: str) -> str:
     return f"{hook}({', '.join(HOOKS[hook])})"
 
 
-def _did_you_mean(hook: str) -> str:
+def _describe_unknown_hook(hook: str) -> str:
+    if hook in _REPLACED_HOOKS:
+        return f"its hook {hook}() was replaced by glowplug_offers(), which returns a list of Offer"
     endings = [known.removeprefix(_PREFIX) for known in HOOKS]
     matches = get_close_matches(hook.removeprefix(_PREFIX), endings, n=1)
-    if matches:
-        return f"; did you mean {_signature(_PREFIX + matches[0])}?"
-    return f"; the hooks are {', '.join(sorted(HOOKS))}"
+    hint = (
+        f"did you mean {_signature(_PREFIX + matches[0])}?"
+        if matches
+        else f"the hooks are {', '.join(sorted(HOOKS))}"
+    )
+    return f"it has an unknown hook {hook}(); {hint}"

@@ -1,7 +1,7 @@
-"""The plugins of this process: loaded once, on first need, each isolated from the faults of the others.
+"""Registry of the plugins of this process.
 
-Nothing here runs at ``import glowplug``; the first use of ``glowplug.handlers``, ``glowplug.metrics`` or `to_scalar`
-loads the plugins. What is discovered is offered by name and never attached to anything.
+The plugins are loaded once, when ``glowplug.handlers``, ``glowplug.metrics`` or `to_scalar` first needs them. A fault of
+one plugin does not affect the others, and no offer is ever attached to an engine by itself.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from glowplug.exceptions import (
     PluginConflictError,
     PluginLoadError,
 )
-from glowplug.hookspecs import Check
+from glowplug.hookspecs import Finding, Offer
 from glowplug.plugins._discovery import (
     InstalledPlugin,
     describe_entry_points,
@@ -31,11 +31,11 @@ from glowplug.plugins._loading import (
     Plugin,
     PluginFailure,
     PluginManager,
-    Spec,
     ask_plugin,
     collect,
     import_target,
     load_plugin,
+    namespace_of,
     one_line,
     show,
 )
@@ -46,35 +46,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from importlib.metadata import EntryPoint
 
-__all__ = [
-    "STRICT_VARIABLE",
-    "InstalledPlugin",
-    "Plugin",
-    "PluginFailure",
-    "Registry",
-    "get_registry",
-    "save_handler",
-    "to_scalar",
-    "use_registry",
-]
+    from glowplug.hookspecs import OfferKind
+
+__all__ = ["SLOW_IMPORT_SECONDS", "Registry", "get_registry", "save_handler", "to_scalar", "use_registry"]
 
 SLOW_IMPORT_SECONDS = 2.0
-"""A plugin module that takes longer is warned of: it imports something that its handlers should import."""
+"""A plugin module that takes longer to import causes a warning."""
 
 
 class Registry:
-    """The plugins that were found, what they offer, and what is wrong with the others.
+    """The installed plugins, their offers and their faults.
 
     Args:
-        installed: what the metadata say, as `glowplug.plugins._discovery.installed_plugins` returns it.
-        strict: raise for the first faulty plugin instead of recording it. Default False.
+        installed: Plugins as `glowplug.plugins.installed_plugins` returns them.
+        strict: Raise for the first faulty plugin instead of recording it. Default False.
 
     Raises:
-        PluginLoadError: a plugin is faulty, and ``strict`` is set.
+        PluginLoadError: If a plugin is faulty and ``strict`` is set.
 
     Attributes:
-        plugins: the plugins that loaded, sorted by name and distribution.
-        blocked: the plugins that the user's settings keep from loading; they were not imported.
+        plugins: The loaded plugins, sorted by name and distribution.
+        blocked: The plugins that the settings block; they were not imported.
 
     Example:
         >>> registry = Registry([])
@@ -94,27 +86,30 @@ class Registry:
             if not plugin.blocked_by:
                 self._load(plugin)
         self.plugins: tuple[Plugin, ...] = tuple(self._by_key.values())
-        self._offers = {
-            "handler": _index((plugin, spec) for plugin in self.plugins for spec in plugin.handlers),
-            "metric": _index((plugin, spec) for plugin in self.plugins for spec in plugin.metrics),
-            "event": _index((plugin, spec) for plugin in self.plugins for spec in plugin.events),
+        self._offers: dict[str, dict[str, list[tuple[Plugin, Offer]]]] = {
+            "handler": {},
+            "metric": {},
+            "event": {},
         }
+        for loaded in self.plugins:
+            for offer in loaded.offers:
+                self._offers[namespace_of(offer.kind)].setdefault(offer.name, []).append((loaded, offer))
 
     @classmethod
     def from_entry_points(
         cls, entry_points: Iterable[EntryPoint], environ: Mapping[str, str] | None = None
     ) -> Registry:
-        """Build a registry of given entry points, beside that of the process.
+        """Build a registry of given entry points, separate from that of the process.
 
         Args:
-            entry_points: entry points that know their distribution.
-            environ: where the three settings are read. Default: ``os.environ``.
+            entry_points: Entry points that know their distribution.
+            environ: Environment variables with the settings. Default: ``os.environ``.
 
         Returns:
-            The registry; no warning has been given.
+            The registry; no warning has been issued.
 
         Raises:
-            PluginLoadError: a plugin is faulty, and `STRICT_VARIABLE` is set.
+            PluginLoadError: If a plugin is faulty and ``GLOWPLUG_STRICT_PLUGINS`` is set.
 
         Example:
             >>> Registry.from_entry_points([]).plugins
@@ -125,11 +120,11 @@ class Registry:
 
     @property
     def failures(self) -> tuple[PluginFailure, ...]:
-        """The plugins that do not work, in the order in which they failed."""
+        """The faulty plugins, in the order in which they failed."""
         return tuple(self._failures)
 
     def warn(self) -> None:
-        """Warn once of each faulty plugin, and of each that is slow to import.
+        """Warn about each faulty plugin and each slow import.
 
         Example:
             >>> Registry([]).warn()
@@ -139,104 +134,80 @@ class Registry:
         for plugin in self.plugins:
             if plugin.import_seconds > SLOW_IMPORT_SECONDS:
                 text = (
-                    f"{plugin} took {plugin.import_seconds:.1f} s to import: its module {plugin.module} imports"
-                    " something that its handlers should import when they are made. Tell its author; to do without"
-                    f" it: GLOWPLUG_DISABLED_PLUGINS={plugin.name}"
+                    f"{plugin} took {plugin.import_seconds:.1f} s to import: {plugin.module} imports a library that its"
+                    " handlers should import. Report it to the author; to disable the plugin:"
+                    f" GLOWPLUG_DISABLED_PLUGINS={plugin.name}"
                 )
                 warnings.warn(GlowplugPluginWarning(text), stacklevel=2)
 
-    def names(self, kind: str) -> list[str]:
+    def names(self, kind: OfferKind) -> list[str]:
         """List the names that the plugins offer.
 
         Args:
-            kind: ``"handler"``, ``"metric"`` or ``"event"``.
+            kind: Kind of offer; ``"handler"`` includes loggers, log handlers and save handlers.
 
         Returns:
             The names, sorted.
+
+        Raises:
+            ValueError: If the kind is unknown.
 
         Example:
             >>> Registry([]).names("handler")
             []
         """
-        return sorted(self._offers[kind])
+        return sorted(
+            name
+            for name, found in self._offers[namespace_of(kind)].items()
+            if kind == "handler" or any(offer.kind == kind for _, offer in found)
+        )
 
-    def resolve_handler(self, name: str) -> Any:
-        """Import the handler that a plugin offers under a name.
+    def resolve(self, kind: OfferKind, name: str) -> Any:
+        """Import the target of a name that a plugin offers.
 
         Args:
-            name: as in ``"EarlyStopping"``.
+            kind: Kind of offer; ``"handler"`` includes loggers, log handlers and save handlers.
+            name: The name, such as ``"EarlyStopping"``.
 
         Returns:
-            What the plugin's target is, usually a class.
+            The target, usually a class.
 
         Raises:
-            PluginNotFoundError: no plugin that may load offers it.
-            PluginLoadError: the plugin that offers it does not work.
-            PluginConflictError: several plugins offer it.
+            PluginNotFoundError: If no loaded plugin offers the name.
+            PluginLoadError: If the plugin that offers it is faulty.
+            PluginConflictError: If several plugins offer it.
+            ValueError: If the kind is unknown.
 
         Example:
             >>> try:
-            ...     Registry([]).resolve_handler("MLflowLogger")
+            ...     Registry([]).resolve("handler", "MLflowLogger")
             ... except ImportError as error:
             ...     print(error)
-            no plugin offers the handler 'MLflowLogger'. It comes with glowplug-mlflow: pip install glowplug-mlflow
+            no plugin offers the handler 'MLflowLogger'. It is in glowplug-mlflow: pip install glowplug-mlflow
         """
-        return self._resolve("handler", name)
-
-    def resolve_metric(self, name: str) -> Any:
-        """Import the metric that a plugin offers under a name.
-
-        Args:
-            name: as in ``"Accuracy"``.
-
-        Returns:
-            What the plugin's target is, usually a class.
-
-        Raises:
-            PluginNotFoundError: no plugin that may load offers it.
-            PluginLoadError: the plugin that offers it does not work.
-            PluginConflictError: several plugins offer it.
-
-        Example:
-            >>> try:
-            ...     Registry([]).resolve_metric("Accuracy")
-            ... except ImportError as error:
-            ...     print(error)
-            no plugin offers the metric 'Accuracy'. It comes with glowplug-metrics: pip install glowplug-metrics
-        """
-        return self._resolve("metric", name)
-
-    def resolve_event(self, name: str) -> Any:
-        """Import the event class that a plugin offers under a name.
-
-        Args:
-            name: as in ``"BackwardEvents"``.
-
-        Returns:
-            What the plugin's target is: an `EventEnum` class.
-
-        Raises:
-            PluginNotFoundError: no plugin that may load offers it.
-            PluginLoadError: the plugin that offers it does not work.
-            PluginConflictError: several plugins offer it.
-
-        Example:
-            >>> try:
-            ...     Registry([]).resolve_event("BackwardEvents")
-            ... except ImportError as error:
-            ...     print(error)
-            no plugin offers the event 'BackwardEvents'
-        """
-        return self._resolve("event", name)
+        found = self._offers[namespace_of(kind)].get(name, [])
+        found = [(plugin, offer) for plugin, offer in found if kind in {"handler", offer.kind}]
+        sources = [f"{plugin.distribution} {plugin.version}" for plugin, _ in found]
+        trace(f"requested the {kind} {name}: offered by {' and '.join(sources) or 'no plugin'}")
+        if not found:
+            raise explain_missing(kind, name, self._offers, self.blocked, self._failures)
+        if len(found) > 1:
+            listed = " and ".join([", ".join(sources[:-1]), sources[-1]])
+            others = ",".join(plugin.distribution for plugin, _ in found[1:])
+            raise PluginConflictError(
+                f"{listed} {'both' if len(found) == 2 else 'all'} offer the {kind} {name!r}."  # noqa: PLR2004 a pair
+                f" Disable the others, as in GLOWPLUG_DISABLED_PLUGINS={others}, or pip uninstall them"
+            )
+        return import_target(*found[0])
 
     def origin_of(self, value: Any) -> Plugin | None:
-        """Say which plugin something comes from.
+        """Return the plugin that provides a value.
 
         Args:
-            value: a class, a function, a method or an object.
+            value: A class, function, method or object.
 
         Returns:
-            The plugin whose offer or package it is, or None: the core's or the user's own.
+            The plugin, or None if the value is not from a plugin.
 
         Example:
             >>> Registry([]).origin_of(dict) is None
@@ -245,7 +216,7 @@ class Registry:
         module = getattr(value, "__module__", None) or ""
         target = f"{module}:{getattr(value, '__qualname__', type(value).__qualname__)}"
         for plugin in self.plugins:
-            if any(spec.target == target for spec in plugin.offers):
+            if any(offer.target == target for offer in plugin.offers):
                 return plugin
         for plugin in self.plugins:
             if is_beside(plugin.module, module):
@@ -253,13 +224,13 @@ class Registry:
         return None
 
     def to_scalar(self, value: Any) -> float | None:
-        """Ask the plugins for the number that a value of an unknown type stands for.
+        """Convert a value of an unknown type to a number, through the plugins.
 
         Args:
-            value: a leaf of an engine's output or metrics.
+            value: A leaf of an engine's output or metrics.
 
         Returns:
-            The number, or None: no plugin knows the type.
+            The number, or None if no plugin knows the type.
 
         Example:
             >>> Registry([]).to_scalar(object()) is None
@@ -269,13 +240,13 @@ class Registry:
         return None if answer is None else float(answer)
 
     def save_handler(self, uri: str) -> Callable[..., Any] | None:
-        """Ask the plugins for the save handler of an address.
+        """Return the save handler of the plugin that knows an address.
 
         Args:
-            uri: an address with a scheme, as in ``"s3://bucket/run"``.
+            uri: An address with a scheme, as in ``"s3://bucket/run"``.
 
         Returns:
-            A save handler, or None: no plugin knows the scheme.
+            A save handler, or None if no plugin knows the scheme.
 
         Example:
             >>> Registry([]).save_handler("s3://bucket/run") is None
@@ -286,23 +257,23 @@ class Registry:
             self._first_answer("glowplug_save_handler", Callable, "a callable", uri=uri),
         )
 
-    def checks(self) -> Iterator[tuple[Plugin, Check]]:
-        """Run the checks that the plugins make of their surroundings.
+    def findings(self) -> Iterator[tuple[Plugin, Finding]]:
+        """Run the ``glowplug_doctor`` hook of each plugin.
 
         Yields:
-            The plugin and what it found; a check that fails itself is a finding too.
+            The plugin and a finding; a hook that fails is an error among the findings.
 
         Example:
-            >>> list(Registry([]).checks())
+            >>> list(Registry([]).findings())
             []
         """
         for plugin in self.plugins:
             try:
-                found = collect(self._manager, plugin.key, "glowplug_doctor", Check)
+                found = collect(self._manager, plugin.key, "glowplug_doctor", Finding)
             except PluginLoadError as error:
-                found = (Check(name="its own checks", status="error", message=str(error)),)
-            for check in found:
-                yield plugin, check
+                found = (Finding(name="its own checks", status="error", message=str(error)),)
+            for finding in found:
+                yield plugin, finding
 
     def _load(self, installed: InstalledPlugin) -> None:
         _loading.active = True
@@ -310,62 +281,50 @@ class Registry:
             self._by_key[installed.key] = load_plugin(installed, self._manager)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # noqa: BLE001 a plugin may call sys.exit, or skip a test, while it is imported
+        except BaseException as error:  # noqa: BLE001 a plugin may call sys.exit or pytest.skip while it is imported
+            if isinstance(error, PluginLoadError):
+                error.plugin, error.distribution = installed.name, installed.distribution
             self._record(PluginFailure(installed.name, installed.distribution, installed.version, error))
         finally:
             _loading.active = False
 
     def _record(self, failure: PluginFailure) -> None:
         if self._strict:
-            raise PluginLoadError(f"{failure} ({STRICT_VARIABLE} is set)") from failure.exception
+            raise failure.error(f"{failure} ({STRICT_VARIABLE} is set)") from failure.exception
         self._failures.append(failure)
         trace(f"failed: {failure}")
 
     def _first_answer(self, hook: str, wanted: Any, description: str, **arguments: Any) -> Any:
-        """Return the first answer to a question put to each plugin by itself, so that none can spoil the others'."""
+        """Return the first answer of a plugin; a plugin that fails is dropped and the next one is called."""
         implementations = getattr(self._manager.hook, hook).get_hookimpls()
         for key in dict.fromkeys(impl.plugin_name for impl in reversed(implementations)):
             try:
                 answer = ask_plugin(self._manager, key, hook, **arguments)
             except KeyboardInterrupt:
                 raise
-            except BaseException as error:  # noqa: BLE001 it must not end a run, whatever it is
-                problem = PluginLoadError(f"its hook {hook}() failed: {one_line(error)}")
-                problem.__cause__ = error
-                self._drop(key, problem)
+            except BaseException as error:  # noqa: BLE001 a plugin must not end a run
+                self._drop(key, hook, f"its hook {hook}() failed: {one_line(error)}", error)
                 continue
             if isinstance(answer, wanted):
                 return answer
             if answer is not None:
-                text = f"its hook {hook}() must return {description} or None; got {show(answer)}"
-                self._drop(key, PluginLoadError(text))
+                self._drop(
+                    key, hook, f"its hook {hook}() must return {description} or None; got {show(answer)}"
+                )
         return None
 
-    def _drop(self, key: str, problem: PluginLoadError) -> None:
-        """Stop asking a plugin that failed while a run was going on, and say so once."""
+    def _drop(self, key: str, hook: str, message: str, cause: BaseException | None = None) -> None:
+        """Stop calling a plugin that failed during a run, and warn once."""
         with self._lock:
             if not self._manager.has_plugin(key):
                 return
             self._manager.unregister(name=key)
         plugin = self._by_key[key]
+        problem = PluginLoadError(message, plugin=plugin.name, distribution=plugin.distribution, hook=hook)
+        problem.__cause__ = cause
         failure = PluginFailure(plugin.name, plugin.distribution, plugin.version, problem)
         self._record(failure)
         warnings.warn(GlowplugPluginWarning(f"{failure}. Its hooks are not called again"), stacklevel=5)
-
-    def _resolve(self, kind: str, name: str) -> Any:
-        offers = self._offers[kind].get(name, [])
-        sources = [f"{plugin.distribution} {plugin.version}" for plugin, _ in offers]
-        trace(f"the {kind} {name} was asked for: {' and '.join(sources) or 'nobody'} offers it")
-        if not offers:
-            raise explain_missing(kind, name, self._offers, self.blocked, self._failures)
-        if len(offers) > 1:
-            listed = " and ".join([", ".join(sources[:-1]), sources[-1]])
-            others = ",".join(plugin.distribution for plugin, _ in offers[1:])
-            raise PluginConflictError(
-                f"{listed} {'both' if len(offers) == 2 else 'all'} offer the {kind} {name!r}. Keep one of them: block the"  # noqa: PLR2004 a pair
-                f" others, as in GLOWPLUG_DISABLED_PLUGINS={others}, or pip uninstall them"
-            )
-        return import_target(kind, *offers[0])
 
 
 _lock = threading.Lock()
@@ -374,14 +333,16 @@ _registry: Registry | None = None
 
 
 def get_registry() -> Registry:
-    """Return the registry of this process; the first call loads the plugins and warns of the faulty ones.
+    """Return the registry of this process.
+
+    The first call loads the plugins and warns about faulty ones.
 
     Returns:
         The registry, the same one each time.
 
     Raises:
-        PluginLoadError: a plugin is faulty and ``GLOWPLUG_STRICT_PLUGINS=1``, or a plugin module asked for the plugins
-            while it was being loaded itself.
+        PluginLoadError: If a plugin is faulty and ``GLOWPLUG_STRICT_PLUGINS=1``, or if a plugin module needs the registry
+            while it is being loaded.
 
     Example:
         >>> get_registry() is get_registry()
@@ -389,8 +350,7 @@ def get_registry() -> Registry:
     """
     if getattr(_loading, "active", False):
         raise PluginLoadError(
-            "its module asks for the names of other plugins while it is loaded;"
-            " import them inside the function that needs them"
+            "its module imports names of other plugins while it is loaded; import them in the function that needs them"
         )
     return _registry or _load_registry()
 
@@ -398,7 +358,8 @@ def get_registry() -> Registry:
 def _load_registry() -> Registry:
     global _registry  # noqa: PLW0603 the one registry of the process, guarded by the lock
     with _lock:
-        if _registry is not None:  # another thread has loaded it meanwhile
+        # Another thread may have loaded it in the meantime.
+        if _registry is not None:
             return _registry
         registry = _registry = Registry(installed_plugins(), strict=_is_strict(os.environ))
     registry.warn()
@@ -407,10 +368,10 @@ def _load_registry() -> Registry:
 
 @contextmanager
 def use_registry(registry: Registry) -> Iterator[Registry]:
-    """Put another registry in the place of the process's own one: for tests, and for hosts that choose the plugins.
+    """Replace the registry of the process, for tests and for applications that choose the plugins.
 
     Args:
-        registry: what `get_registry` returns inside the ``with`` block, in every thread.
+        registry: What `get_registry` returns inside the ``with`` block, in every thread.
 
     Yields:
         The same registry.
@@ -431,15 +392,15 @@ def use_registry(registry: Registry) -> Iterator[Registry]:
 
 
 def to_scalar(value: Any) -> float | None:
-    """Ask the installed plugins for the number that a value of an unknown type stands for.
+    """Convert a value of an unknown type to a number, through the installed plugins.
 
-    A plugin that raises, or answers with something else, is warned of once and not asked again.
+    A plugin that raises or returns the wrong type is reported once and not called again.
 
     Args:
-        value: a leaf of an engine's output or metrics.
+        value: A leaf of an engine's output or metrics.
 
     Returns:
-        The number, or None: no plugin knows the type.
+        The number, or None if no plugin knows the type.
 
     Example:
         >>> with use_registry(Registry([])):
@@ -450,18 +411,18 @@ def to_scalar(value: Any) -> float | None:
 
 
 def save_handler(uri: str) -> Callable[..., Any]:
-    """Ask the installed plugins for the save handler of an address; for handlers that store files.
+    """Return the save handler of the installed plugin that knows an address.
 
-    A plugin that raises, or answers with something else, is warned of once and not asked again.
+    A plugin that raises or returns the wrong type is reported once and not called again.
 
     Args:
-        uri: an address with a scheme, as in ``"s3://bucket/run"``.
+        uri: An address with a scheme, as in ``"s3://bucket/run"``.
 
     Returns:
         A save handler, called as ``handler(checkpoint, filename, metadata)``.
 
     Raises:
-        PluginNotFoundError: no plugin knows the scheme; the text says what to do.
+        PluginNotFoundError: If no plugin knows the scheme.
 
     Example:
         >>> with use_registry(Registry([])):
@@ -469,20 +430,13 @@ def save_handler(uri: str) -> Callable[..., Any]:
         ...         save_handler("s3://bucket/run")
         ...     except ImportError as error:
         ...         print(str(error).partition(":")[0])
-        no plugin stores files under an address that begins with s3
+        no plugin handles s3
     """
     registry = get_registry()
     found = registry.save_handler(uri)
     if found is None:
         raise explain_unknown_scheme(uri, registry.blocked, registry.failures)
     return found
-
-
-def _index(offers: Iterable[tuple[Plugin, Spec]]) -> dict[str, list[tuple[Plugin, Spec]]]:
-    index: dict[str, list[tuple[Plugin, Spec]]] = {}
-    for plugin, spec in offers:
-        index.setdefault(spec.name, []).append((plugin, spec))
-    return index
 
 
 def _is_strict(environ: Mapping[str, str]) -> bool:

@@ -1,4 +1,4 @@
-"""Environment variables that control discovery, and the trace of it.
+"""Environment variables that control discovery, and its trace.
 
 The trace goes to standard error, since a library configures no logging.
 """
@@ -19,7 +19,7 @@ __all__ = [
 ]
 
 ALLOW_VARIABLE = "GLOWPLUG_PLUGINS"
-"""Environment variable: the plugins that may load, by name or distribution; empty allows none, unset allows all."""
+"""Environment variable: plugins that may load, by name or distribution; empty allows none, unset allows all."""
 
 BLOCK_VARIABLE = "GLOWPLUG_DISABLED_PLUGINS"
 """Environment variable: the plugins that may not load, by name or distribution; ``*`` and ``?`` match as in a shell."""

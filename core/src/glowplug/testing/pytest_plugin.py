@@ -8,23 +8,21 @@ from types import ModuleType
 
 import pytest
 
-from glowplug.plugins import Registry, use_registry
-from glowplug.plugins._discovery import InstalledPlugin
-from glowplug.plugins._loading import Plugin
+from glowplug.plugins import InstalledPlugin, Plugin, Registry, use_registry
 from glowplug.testing.fake_engine import FakeEngine
 
 __all__ = ["LocalRegistry", "fake_engine", "plugin_manager"]
 
 
 class LocalRegistry(Registry):
-    """The plugins that a test registers, and none of those that happen to be installed.
+    """Registry that holds only the plugins that a test registers.
 
     Example:
         >>> from types import ModuleType
-        >>> from glowplug.hookspecs import HandlerSpec
+        >>> from glowplug.hookspecs import Offer
         >>> module = ModuleType("acme_shout._plugin")
         >>> module.GLOWPLUG_API = 1
-        >>> module.glowplug_handlers = lambda: [HandlerSpec(name="Shout", target="acme_shout.handler:Shout")]
+        >>> module.glowplug_offers = lambda: [Offer("Shout", "acme_shout.handler:Shout")]
         >>> registry = LocalRegistry()
         >>> registry.register(module).name
         'acme-shout'
@@ -42,28 +40,27 @@ class LocalRegistry(Registry):
         """Load a plugin from its module, as discovery would.
 
         Args:
-            module: the plugin module; one that was made by hand will do.
-            name: the plugin's name; by default that of the package, with hyphens.
+            module: The plugin module; a ``types.ModuleType`` made by the test is enough.
+            name: Name of the plugin. Default: the package's name with hyphens.
 
         Returns:
-            The plugin, with what it offers.
+            The plugin with its offers.
 
         Raises:
-            PluginLoadError: the plugin is faulty; the text says what discovery would warn of.
+            PluginLoadError: If the plugin is faulty.
         """
         if module.__name__ not in sys.modules:
             sys.modules[module.__name__] = module
             self._added.append(module.__name__)
         name = name or module.__name__.partition(".")[0].replace("_", "-")
         installed = InstalledPlugin(name, f"{name} of this test", "0", module.__name__)
-        super().__init__(
-            [*self._local, installed], strict=True
-        )  # what offers what is found out for all at once
+        # The index of offers is built for all plugins at once.
+        super().__init__([*self._local, installed], strict=True)
         self._local.append(installed)
         return next(plugin for plugin in self.plugins if plugin.key == installed.key)
 
     def forget(self) -> None:
-        """Take the modules that were made by hand out of ``sys.modules``."""
+        """Remove the modules that the test made from ``sys.modules``."""
         for name in self._added:
             sys.modules.pop(name, None)
 

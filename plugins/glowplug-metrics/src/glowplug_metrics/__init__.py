@@ -1,7 +1,8 @@
 """The named metrics for glowplug engines."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from glowplug.plugins import lazy_exports
 
 if TYPE_CHECKING:
     from glowplug_metrics.accumulation import Average, GeometricAverage, VariableAccumulation
@@ -67,49 +68,54 @@ __all__ = [
     "mIoU",
 ]
 
-# Discovery imports this package on the way to its _plugin module: a name's own module waits until the name is used.
-_HOMES = {
-    "Accuracy": "accuracy",
-    "Average": "accumulation",
-    "AveragePrecision": "curves",
-    "ClassificationReport": "classification_report",
-    "ConfusionMatrix": "confusion_matrix",
-    "ConfusionTable": "confusion_table",
-    "DiceCoefficient": "confusion_matrix",
-    "EpochMetric": "epoch_metric",
-    "EpochMetricWarning": "epoch_metric",
-    "F1": "fbeta",
-    "Fbeta": "fbeta",
-    "Frequency": "frequency",
-    "GeometricAverage": "accumulation",
-    "IoU": "confusion_matrix",
-    "JaccardIndex": "confusion_matrix",
-    "Loss": "loss",
-    "MeanAbsoluteError": "regression",
-    "MeanSquaredError": "regression",
-    "MetricGroup": "metric_group",
-    "MultiLabelConfusionMatrix": "multilabel_confusion_matrix",
-    "Precision": "precision",
-    "PrecisionRecallCurve": "curves",
-    "ROC_AUC": "curves",
-    "Recall": "recall",
-    "RocCurve": "curves",
-    "RootMeanSquaredError": "regression",
-    "RunningAverage": "running_average",
-    "TopKCategoricalAccuracy": "top_k_categorical_accuracy",
-    "VariableAccumulation": "accumulation",
-    "cmAccuracy": "confusion_matrix",
-    "cmPrecision": "confusion_matrix",
-    "cmRecall": "confusion_matrix",
-    "mIoU": "confusion_matrix",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+# Discovery imports this package; its modules are imported when their names are used.
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "glowplug_metrics.accumulation": (
+            "Average",
+            "GeometricAverage",
+            "VariableAccumulation",
+        ),
+        "glowplug_metrics.accuracy": ("Accuracy",),
+        "glowplug_metrics.classification_report": ("ClassificationReport",),
+        "glowplug_metrics.confusion_matrix": (
+            "ConfusionMatrix",
+            "DiceCoefficient",
+            "IoU",
+            "JaccardIndex",
+            "cmAccuracy",
+            "cmPrecision",
+            "cmRecall",
+            "mIoU",
+        ),
+        "glowplug_metrics.confusion_table": ("ConfusionTable",),
+        "glowplug_metrics.curves": (
+            "AveragePrecision",
+            "PrecisionRecallCurve",
+            "ROC_AUC",
+            "RocCurve",
+        ),
+        "glowplug_metrics.epoch_metric": (
+            "EpochMetric",
+            "EpochMetricWarning",
+        ),
+        "glowplug_metrics.fbeta": (
+            "F1",
+            "Fbeta",
+        ),
+        "glowplug_metrics.frequency": ("Frequency",),
+        "glowplug_metrics.loss": ("Loss",),
+        "glowplug_metrics.metric_group": ("MetricGroup",),
+        "glowplug_metrics.multilabel_confusion_matrix": ("MultiLabelConfusionMatrix",),
+        "glowplug_metrics.precision": ("Precision",),
+        "glowplug_metrics.recall": ("Recall",),
+        "glowplug_metrics.regression": (
+            "MeanAbsoluteError",
+            "MeanSquaredError",
+            "RootMeanSquaredError",
+        ),
+        "glowplug_metrics.running_average": ("RunningAverage",),
+        "glowplug_metrics.top_k_categorical_accuracy": ("TopKCategoricalAccuracy",),
+    },
+)

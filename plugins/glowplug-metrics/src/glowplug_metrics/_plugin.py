@@ -1,167 +1,61 @@
-"""What this distribution offers to glowplug; imports nothing but the hooks."""
+"""Offers of this distribution; imports nothing but the hooks."""
 
-from glowplug.hookspecs import MetricSpec, hookimpl
+from glowplug.hookspecs import Offer, hookimpl
 
 GLOWPLUG_API = 1
 
+_METRICS = (
+    ("Accuracy", "accuracy", "Share of right predictions: binary, multiclass or multilabel."),
+    ("Average", "accumulation", "Mean of a number or tensor over the samples."),
+    ("AveragePrecision", "curves", "Average precision of scores and labels, through scikit-learn."),
+    (
+        "ClassificationReport",
+        "classification_report",
+        "Precision, recall and F-score of each class, by name.",
+    ),
+    ("cmAccuracy", "confusion_matrix", "Share of right predictions, of a ConfusionMatrix."),
+    ("cmPrecision", "confusion_matrix", "Precision, of a ConfusionMatrix."),
+    ("cmRecall", "confusion_matrix", "Recall, of a ConfusionMatrix."),
+    ("ConfusionMatrix", "confusion_matrix", "How often each class was predicted as each."),
+    ("DiceCoefficient", "confusion_matrix", "Dice coefficient of each class, of a ConfusionMatrix."),
+    ("EpochMetric", "epoch_metric", "Any function of all predictions and targets of an epoch."),
+    ("F1", "fbeta", "Precision and recall in one number."),
+    ("Fbeta", "fbeta", "Precision and recall in one number, recall counted beta times."),
+    ("Frequency", "frequency", "Items per second, over all processes."),
+    ("GeometricAverage", "accumulation", "Geometric mean of a number or tensor over the samples."),
+    ("IoU", "confusion_matrix", "Intersection over union of each class, of a ConfusionMatrix."),
+    ("JaccardIndex", "confusion_matrix", "IoU by its other name."),
+    ("Loss", "loss", "Mean of a loss function over the samples."),
+    ("MeanAbsoluteError", "regression", "Mean absolute error of predicted numbers."),
+    ("MeanSquaredError", "regression", "Mean squared error of predicted numbers."),
+    ("MetricGroup", "metric_group", "Several metrics attached as one, with one output_transform."),
+    ("mIoU", "confusion_matrix", "Mean intersection over union, of a ConfusionMatrix."),
+    (
+        "MultiLabelConfusionMatrix",
+        "multilabel_confusion_matrix",
+        "A confusion matrix for each label of multilabel data.",
+    ),
+    ("Precision", "precision", "Share of right ones among the predictions of each class."),
+    ("PrecisionRecallCurve", "curves", "Precisions, recalls and thresholds, through scikit-learn."),
+    ("Recall", "recall", "Share of right ones among the targets of each class."),
+    ("ROC_AUC", "curves", "Area under the ROC curve, through scikit-learn."),
+    ("RocCurve", "curves", "Rates of false and true positives and thresholds, through scikit-learn."),
+    ("RootMeanSquaredError", "regression", "Root of the mean squared error of predicted numbers."),
+    ("RunningAverage", "running_average", "Exponential moving average of a metric or of the output."),
+    (
+        "TopKCategoricalAccuracy",
+        "top_k_categorical_accuracy",
+        "How often the right class is among the k with the highest scores.",
+    ),
+    ("VariableAccumulation", "accumulation", "Accumulates a number or tensor with any operation."),
+)
+"""Name, module and summary of each metric."""
+
 
 @hookimpl
-def glowplug_metrics() -> list[MetricSpec]:
+def glowplug_offers() -> list[Offer]:
     """Offer the metrics of this distribution."""
     return [
-        MetricSpec(
-            name="Accuracy",
-            target="glowplug_metrics.accuracy:Accuracy",
-            summary="Share of right predictions: binary, multiclass or multilabel.",
-        ),
-        MetricSpec(
-            name="Average",
-            target="glowplug_metrics.accumulation:Average",
-            summary="Mean of a number or tensor over the samples.",
-        ),
-        MetricSpec(
-            name="AveragePrecision",
-            target="glowplug_metrics.curves:AveragePrecision",
-            summary="Average precision of scores and labels, through scikit-learn.",
-        ),
-        MetricSpec(
-            name="ClassificationReport",
-            target="glowplug_metrics.classification_report:ClassificationReport",
-            summary="Precision, recall and F-score of each class, by name.",
-        ),
-        MetricSpec(
-            name="cmAccuracy",
-            target="glowplug_metrics.confusion_matrix:cmAccuracy",
-            summary="Share of right predictions, of a ConfusionMatrix.",
-        ),
-        MetricSpec(
-            name="cmPrecision",
-            target="glowplug_metrics.confusion_matrix:cmPrecision",
-            summary="Precision, of a ConfusionMatrix.",
-        ),
-        MetricSpec(
-            name="cmRecall",
-            target="glowplug_metrics.confusion_matrix:cmRecall",
-            summary="Recall, of a ConfusionMatrix.",
-        ),
-        MetricSpec(
-            name="ConfusionMatrix",
-            target="glowplug_metrics.confusion_matrix:ConfusionMatrix",
-            summary="How often each class was predicted as each.",
-        ),
-        MetricSpec(
-            name="DiceCoefficient",
-            target="glowplug_metrics.confusion_matrix:DiceCoefficient",
-            summary="Dice coefficient of each class, of a ConfusionMatrix.",
-        ),
-        MetricSpec(
-            name="EpochMetric",
-            target="glowplug_metrics.epoch_metric:EpochMetric",
-            summary="Any function of all predictions and targets of an epoch.",
-        ),
-        MetricSpec(
-            name="F1",
-            target="glowplug_metrics.fbeta:F1",
-            summary="Precision and recall in one number.",
-        ),
-        MetricSpec(
-            name="Fbeta",
-            target="glowplug_metrics.fbeta:Fbeta",
-            summary="Precision and recall in one number, recall counted beta times.",
-        ),
-        MetricSpec(
-            name="Frequency",
-            target="glowplug_metrics.frequency:Frequency",
-            summary="Items per second, over all processes.",
-        ),
-        MetricSpec(
-            name="GeometricAverage",
-            target="glowplug_metrics.accumulation:GeometricAverage",
-            summary="Geometric mean of a number or tensor over the samples.",
-        ),
-        MetricSpec(
-            name="IoU",
-            target="glowplug_metrics.confusion_matrix:IoU",
-            summary="Intersection over union of each class, of a ConfusionMatrix.",
-        ),
-        MetricSpec(
-            name="JaccardIndex",
-            target="glowplug_metrics.confusion_matrix:JaccardIndex",
-            summary="IoU by its other name.",
-        ),
-        MetricSpec(
-            name="Loss",
-            target="glowplug_metrics.loss:Loss",
-            summary="Mean of a loss function over the samples.",
-        ),
-        MetricSpec(
-            name="MeanAbsoluteError",
-            target="glowplug_metrics.regression:MeanAbsoluteError",
-            summary="Mean absolute error of predicted numbers.",
-        ),
-        MetricSpec(
-            name="MeanSquaredError",
-            target="glowplug_metrics.regression:MeanSquaredError",
-            summary="Mean squared error of predicted numbers.",
-        ),
-        MetricSpec(
-            name="MetricGroup",
-            target="glowplug_metrics.metric_group:MetricGroup",
-            summary="Several metrics attached as one, with one output_transform.",
-        ),
-        MetricSpec(
-            name="mIoU",
-            target="glowplug_metrics.confusion_matrix:mIoU",
-            summary="Mean intersection over union, of a ConfusionMatrix.",
-        ),
-        MetricSpec(
-            name="MultiLabelConfusionMatrix",
-            target="glowplug_metrics.multilabel_confusion_matrix:MultiLabelConfusionMatrix",
-            summary="A confusion matrix for each label of multilabel data.",
-        ),
-        MetricSpec(
-            name="Precision",
-            target="glowplug_metrics.precision:Precision",
-            summary="Share of right ones among the predictions of each class.",
-        ),
-        MetricSpec(
-            name="PrecisionRecallCurve",
-            target="glowplug_metrics.curves:PrecisionRecallCurve",
-            summary="Precisions, recalls and thresholds, through scikit-learn.",
-        ),
-        MetricSpec(
-            name="Recall",
-            target="glowplug_metrics.recall:Recall",
-            summary="Share of right ones among the targets of each class.",
-        ),
-        MetricSpec(
-            name="ROC_AUC",
-            target="glowplug_metrics.curves:ROC_AUC",
-            summary="Area under the ROC curve, through scikit-learn.",
-        ),
-        MetricSpec(
-            name="RocCurve",
-            target="glowplug_metrics.curves:RocCurve",
-            summary="Rates of false and true positives and thresholds, through scikit-learn.",
-        ),
-        MetricSpec(
-            name="RootMeanSquaredError",
-            target="glowplug_metrics.regression:RootMeanSquaredError",
-            summary="Root of the mean squared error of predicted numbers.",
-        ),
-        MetricSpec(
-            name="RunningAverage",
-            target="glowplug_metrics.running_average:RunningAverage",
-            summary="Exponential moving average of a metric or of the output.",
-        ),
-        MetricSpec(
-            name="TopKCategoricalAccuracy",
-            target="glowplug_metrics.top_k_categorical_accuracy:TopKCategoricalAccuracy",
-            summary="How often the right class is among the k with the highest scores.",
-        ),
-        MetricSpec(
-            name="VariableAccumulation",
-            target="glowplug_metrics.accumulation:VariableAccumulation",
-            summary="Accumulates a number or tensor with any operation.",
-        ),
+        Offer(name, f"glowplug_metrics.{module}:{name}", "metric", summary)
+        for name, module, summary in _METRICS
     ]

@@ -1,17 +1,17 @@
-"""What this distribution offers to glowplug; imports nothing but the hooks."""
+"""Offers of this distribution; imports nothing but the hooks."""
 
-from glowplug.hookspecs import Check, HandlerSpec, hookimpl
+from glowplug.hookspecs import Finding, Offer, hookimpl
 
 GLOWPLUG_API = 1
 
 
 @hookimpl
-def glowplug_handlers() -> list[HandlerSpec]:
-    """Offer the handlers of this distribution."""
+def glowplug_offers() -> list[Offer]:
+    """Offer the names of this distribution."""
     return [
-        HandlerSpec(
-            name="MLflowLogger",
-            target="glowplug_mlflow.logger:MLflowLogger",
+        Offer(
+            "MLflowLogger",
+            "glowplug_mlflow.logger:MLflowLogger",
             kind="logger",
             summary="Logs metrics, parameters and artifacts to an MLflow server or folder.",
         ),
@@ -19,7 +19,7 @@ def glowplug_handlers() -> list[HandlerSpec]:
 
 
 @hookimpl
-def glowplug_doctor() -> list[Check]:
+def glowplug_doctor() -> list[Finding]:
     """Look whether the tracking server answers."""
     from glowplug_mlflow.doctor import check_tracking_server
 

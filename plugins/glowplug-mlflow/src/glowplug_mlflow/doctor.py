@@ -11,7 +11,7 @@ from http import HTTPStatus
 from http.client import HTTPException
 from urllib.parse import unquote, urlsplit
 
-from glowplug.hookspecs import Check
+from glowplug.hookspecs import Finding, FindingStatus
 from glowplug_mlflow.failures import redact
 
 __all__ = ["check_tracking_server"]
@@ -21,7 +21,7 @@ SECONDS = 3.0
 """How long the server may take to answer."""
 
 
-def check_tracking_server() -> Check:
+def check_tracking_server() -> Finding:
     """Look whether the tracking server of the environment answers; no password is shown.
 
     Example:
@@ -53,7 +53,7 @@ def _answer(uri: str) -> int:
         return error.code
 
 
-def _judge(shown: str, code: int) -> Check:
+def _judge(shown: str, code: int) -> Finding:
     if code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         remedy = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
         return _check("error", f"{shown} refuses these credentials ({code})", remedy)
@@ -64,8 +64,8 @@ def _judge(shown: str, code: int) -> Check:
     return _check("ok", f"{shown} answers")
 
 
-def _check(status: str, message: str, remedy: str = "") -> Check:
-    return Check(name="tracking server", status=status, message=message, remedy=remedy)
+def _check(status: FindingStatus, message: str, remedy: str = "") -> Finding:
+    return Finding(name="tracking server", status=status, message=message, remedy=remedy)
 
 
 def _request(uri: str) -> urllib.request.Request:

@@ -1,7 +1,8 @@
 """Checkpoints for glowplug: models, optimizers and engines, published atomically."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from glowplug.plugins import lazy_exports
 
 if TYPE_CHECKING:
     from glowplug_model_checkpoint.checkpoint import Checkpoint, CheckpointEvents
@@ -11,21 +12,16 @@ if TYPE_CHECKING:
 
 __all__ = ["BaseSaveHandler", "Checkpoint", "CheckpointEvents", "DiskSaver", "ModelCheckpoint"]
 
-# Discovery imports this package on the way to its _plugin module: a name's own module waits until the name is used.
-_HOMES = {
-    "BaseSaveHandler": "save_handler",
-    "Checkpoint": "checkpoint",
-    "CheckpointEvents": "checkpoint",
-    "DiskSaver": "disk_saver",
-    "ModelCheckpoint": "model_checkpoint",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+# Discovery imports this package; its modules are imported when their names are used.
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "glowplug_model_checkpoint.checkpoint": (
+            "Checkpoint",
+            "CheckpointEvents",
+        ),
+        "glowplug_model_checkpoint.disk_saver": ("DiskSaver",),
+        "glowplug_model_checkpoint.model_checkpoint": ("ModelCheckpoint",),
+        "glowplug_model_checkpoint.save_handler": ("BaseSaveHandler",),
+    },
+)

@@ -1,24 +1,13 @@
 """Progress bars for glowplug engines."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from glowplug.plugins import lazy_exports
 
 if TYPE_CHECKING:
     from glowplug_progress.progress_bar import ProgressBar
 
 __all__ = ["ProgressBar"]
 
-# Discovery imports this package on the way to its _plugin module: a name's own module waits until the name is used.
-_HOMES = {
-    "ProgressBar": "progress_bar",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+# Discovery imports this package; its modules are imported when their names are used.
+__getattr__, __dir__ = lazy_exports(__name__, {"glowplug_progress.progress_bar": ("ProgressBar",)})

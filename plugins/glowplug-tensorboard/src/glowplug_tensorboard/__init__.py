@@ -1,24 +1,13 @@
 """TensorBoard logger for glowplug engines."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from glowplug.plugins import lazy_exports
 
 if TYPE_CHECKING:
     from glowplug_tensorboard.logger import TensorboardLogger
 
 __all__ = ["TensorboardLogger"]
 
-# Discovery imports this package on the way to its _plugin module: a name's own module waits until the name is used.
-_HOMES = {
-    "TensorboardLogger": "logger",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+# Discovery imports this package; its modules are imported when their names are used.
+__getattr__, __dir__ = lazy_exports(__name__, {"glowplug_tensorboard.logger": ("TensorboardLogger",)})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from glowplug.plugins import lazy_exports
 
 if TYPE_CHECKING:
     from glowplug_testing.cases import HandlerCase, LoggerCase, MetricCase, SaveHandlerCase
@@ -36,29 +37,30 @@ __all__ = [
     "check_save_handler",
 ]
 
-_HOMES = {
-    "glowplug_testing.cases": ("HandlerCase", "LoggerCase", "MetricCase", "SaveHandlerCase"),
-    "glowplug_testing.checking": ("check_handler", "check_logger", "check_metric", "check_save_handler"),
-    "glowplug_testing.checks": ("CheckFailed",),
-    "glowplug_testing.contracts": (
-        "HandlerContract",
-        "LoggerContract",
-        "MetricContract",
-        "SaveHandlerContract",
-    ),
-    "glowplug_testing.engine_contract": ("EngineContract",),
-    "glowplug_testing.flaky_backend": ("FlakyBackend",),
-}
-
-
 # Importing the checks takes time, and the contracts need pytest.
-def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names:
-            value = globals()[name] = getattr(import_module(home), name)
-            return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "glowplug_testing.cases": (
+            "HandlerCase",
+            "LoggerCase",
+            "MetricCase",
+            "SaveHandlerCase",
+        ),
+        "glowplug_testing.checking": (
+            "check_handler",
+            "check_logger",
+            "check_metric",
+            "check_save_handler",
+        ),
+        "glowplug_testing.checks": ("CheckFailed",),
+        "glowplug_testing.contracts": (
+            "HandlerContract",
+            "LoggerContract",
+            "MetricContract",
+            "SaveHandlerContract",
+        ),
+        "glowplug_testing.engine_contract": ("EngineContract",),
+        "glowplug_testing.flaky_backend": ("FlakyBackend",),
+    },
+)

@@ -1,17 +1,18 @@
-"""What this distribution offers to glowplug; imports nothing but the hooks."""
+"""Offers of this distribution; imports nothing but the hooks."""
 
-from glowplug.hookspecs import MetricSpec, hookimpl
+from glowplug.hookspecs import Offer, hookimpl
 
 GLOWPLUG_API = 1
 
 
 @hookimpl
-def glowplug_metrics() -> list[MetricSpec]:
-    """Offer the metrics of torchmetrics."""
+def glowplug_offers() -> list[Offer]:
+    """Offer the names of this distribution."""
     return [
-        MetricSpec(
-            name="TorchMetric",
-            target="glowplug_torchmetrics.torch_metric:TorchMetric",
+        Offer(
+            "TorchMetric",
+            "glowplug_torchmetrics.torch_metric:TorchMetric",
+            kind="metric",
             summary="Any metric or collection of torchmetrics, as it is.",
         ),
     ]

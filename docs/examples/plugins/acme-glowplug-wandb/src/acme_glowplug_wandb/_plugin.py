@@ -1,17 +1,17 @@
-"""What this distribution offers to glowplug."""
+"""Offers of this distribution; imports nothing but the hooks."""
 
-from glowplug.hookspecs import HandlerSpec, hookimpl
+from glowplug.hookspecs import Offer, hookimpl
 
 GLOWPLUG_API = 1
 
 
 @hookimpl
-def glowplug_handlers() -> list[HandlerSpec]:
-    """Offer the logger."""
+def glowplug_offers() -> list[Offer]:
+    """Offer the names of this distribution."""
     return [
-        HandlerSpec(
-            name="WandbLogger",
-            target="acme_glowplug_wandb.logger:WandbLogger",
+        Offer(
+            "WandbLogger",
+            "acme_glowplug_wandb.logger:WandbLogger",
             kind="logger",
             summary="Logs to Weights & Biases.",
         ),

@@ -1,0 +1,44 @@
+"""The result of one check, as ``glowplug doctor`` and ``glowplug plugins check`` report it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+__all__ = ["Finding", "FindingStatus"]
+
+FindingStatus = Literal["ok", "warning", "error"]
+"""How serious a finding is."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check.
+
+    Args:
+        name: What was checked, in a few words.
+        status: ``"ok"``, ``"warning"`` or ``"error"``.
+        message: What was found.
+        remedy: What to do about it. Default: nothing.
+
+    Raises:
+        ValueError: If ``status`` is unknown or another field is not text.
+
+    Example:
+        >>> Finding("tracking server", "error", "refused", remedy="start it: mlflow server").status
+        'error'
+    """
+
+    name: str
+    status: FindingStatus
+    message: str = ""
+    remedy: str = ""
+
+    def __post_init__(self) -> None:
+        for field in ("name", "message", "remedy"):
+            value = getattr(self, field)
+            if not isinstance(value, str):
+                raise ValueError(f"Finding {self.name!r}: {field} must be text; got {value!r}")  # noqa: TRY004 one error type for a bad finding
+        if self.status not in get_args(FindingStatus):
+            choices = ", ".join(map(repr, get_args(FindingStatus)))
+            raise ValueError(f"Finding {self.name!r}: status must be one of {choices}; got {self.status!r}")

@@ -1,0 +1,36 @@
+"""Folders for files that outlive a process."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+__all__ = ["HOME_VARIABLE", "spool_folder", "state_folder"]
+
+HOME_VARIABLE = "GLOWPLUG_HOME"
+"""Environment variable that replaces the platform's folder for state."""
+
+
+def state_folder() -> Path:
+    """Return the folder for the user's state, without creating it.
+
+    Example:
+        >>> state_folder().is_absolute()
+        True
+    """
+    given = os.environ.get(HOME_VARIABLE)
+    if given:
+        return Path(given).expanduser().absolute()
+    from platformdirs import user_state_path
+
+    return user_state_path("glowplug", appauthor=False)
+
+
+def spool_folder() -> Path:
+    """Return the folder for records that wait for a backend, without creating it.
+
+    Example:
+        >>> spool_folder().name
+        'spool'
+    """
+    return state_folder() / "spool"

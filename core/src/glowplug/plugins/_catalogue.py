@@ -1,0 +1,50 @@
+"""Catalogue of the names in this project's distributions."""
+
+from __future__ import annotations
+
+__all__ = ["FIRST_PARTY"]
+
+FIRST_PARTY = {
+    "Accuracy": "glowplug-metrics",
+    "Average": "glowplug-metrics",
+    "AveragePrecision": "glowplug-metrics",
+    "Checkpoint": "glowplug-model-checkpoint",
+    "CheckpointEvents": "glowplug-model-checkpoint",
+    "ClassificationReport": "glowplug-metrics",
+    "cmAccuracy": "glowplug-metrics",
+    "cmPrecision": "glowplug-metrics",
+    "cmRecall": "glowplug-metrics",
+    "ConfusionMatrix": "glowplug-metrics",
+    "DiceCoefficient": "glowplug-metrics",
+    "DiskSaver": "glowplug-model-checkpoint",
+    "EarlyStopping": "glowplug-early-stopping",
+    "EpochMetric": "glowplug-metrics",
+    "F1": "glowplug-metrics",
+    "Fbeta": "glowplug-metrics",
+    "Frequency": "glowplug-metrics",
+    "GeometricAverage": "glowplug-metrics",
+    "IoU": "glowplug-metrics",
+    "JaccardIndex": "glowplug-metrics",
+    "Loss": "glowplug-metrics",
+    "MeanAbsoluteError": "glowplug-metrics",
+    "MeanSquaredError": "glowplug-metrics",
+    "MetricGroup": "glowplug-metrics",
+    "mIoU": "glowplug-metrics",
+    "MLflowLogger": "glowplug-mlflow",
+    "ModelCheckpoint": "glowplug-model-checkpoint",
+    "MultiLabelConfusionMatrix": "glowplug-metrics",
+    "Precision": "glowplug-metrics",
+    "PrecisionRecallCurve": "glowplug-metrics",
+    "ProgressBar": "glowplug-progress",
+    "Recall": "glowplug-metrics",
+    "ROC_AUC": "glowplug-metrics",
+    "RocCurve": "glowplug-metrics",
+    "RootMeanSquaredError": "glowplug-metrics",
+    "RunningAverage": "glowplug-metrics",
+    "TensorboardLogger": "glowplug-tensorboard",
+    "TerminateOnNan": "glowplug-terminate-on-nan",
+    "TopKCategoricalAccuracy": "glowplug-metrics",
+    "TorchMetric": "glowplug-torchmetrics",
+    "VariableAccumulation": "glowplug-metrics",
+}
+"""The distribution of each name, for the message that says what to install."""

@@ -1,0 +1,62 @@
+"""Every first-party handler, created through both import paths; mypy --strict checks it, pytest runs the imports."""
+
+from pathlib import Path
+
+import glowplug as ignite
+import glowplug_early_stopping
+import glowplug_mlflow
+import glowplug_model_checkpoint
+import glowplug_progress
+import glowplug_tensorboard
+import glowplug_terminate_on_nan
+from glowplug.handlers import (
+    Checkpoint,
+    DiskSaver,
+    EarlyStopping,
+    MLflowLogger,
+    ModelCheckpoint,
+    ProgressBar,
+    TensorboardLogger,
+    TerminateOnNan,
+)
+
+
+def create_from_core(folder: Path, engine: ignite.Engine) -> list[object]:
+    """Create each handler through glowplug.handlers."""
+    stopping: EarlyStopping = EarlyStopping(patience=3, score_function="accuracy", trainer=engine)
+    checkpoint: ModelCheckpoint = ModelCheckpoint(folder)
+    saver: DiskSaver = DiskSaver(folder)
+    return [
+        stopping,
+        checkpoint,
+        saver,
+        Checkpoint({"trainer": engine}, saver),
+        MLflowLogger(),
+        ProgressBar(disable=True),
+        TensorboardLogger(log_dir=folder),
+        TerminateOnNan(),
+        ignite.handlers.TerminateOnNan(),
+    ]
+
+
+def create_from_plugins(folder: Path, engine: ignite.Engine) -> list[object]:
+    """Create each handler through the package of its plugin."""
+    saver = glowplug_model_checkpoint.DiskSaver(folder)
+    return [
+        glowplug_early_stopping.EarlyStopping(patience=3, score_function="accuracy", trainer=engine),
+        glowplug_model_checkpoint.ModelCheckpoint(folder),
+        saver,
+        glowplug_model_checkpoint.Checkpoint({"trainer": engine}, saver),
+        glowplug_mlflow.MLflowLogger(),
+        glowplug_progress.ProgressBar(disable=True),
+        glowplug_tensorboard.TensorboardLogger(log_dir=folder),
+        glowplug_terminate_on_nan.TerminateOnNan(),
+    ]
+
+
+def test_both_paths_give_the_same_class() -> None:
+    """A class is the same object through both import paths."""
+    assert EarlyStopping is glowplug_early_stopping.EarlyStopping
+    assert ModelCheckpoint is glowplug_model_checkpoint.ModelCheckpoint
+    assert TensorboardLogger is glowplug_tensorboard.TensorboardLogger
+    assert ignite.handlers.TerminateOnNan is TerminateOnNan

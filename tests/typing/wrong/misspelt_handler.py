@@ -1,0 +1,3 @@
+from glowplug.handlers import EarlyStoping  # expect: attr-defined
+
+print(EarlyStoping)

@@ -1,0 +1,3 @@
+from glowplug.metrics import Acuracy  # expect: attr-defined
+
+print(Acuracy)

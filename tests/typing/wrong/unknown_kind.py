@@ -1,0 +1,3 @@
+from glowplug.hookspecs import Offer
+
+Offer("Shout", "acme_shout.handler:Shout", kind="tracker")  # expect: arg-type
