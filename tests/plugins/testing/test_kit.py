@@ -33,8 +33,6 @@ from glowplug_testing.time_limit import TooSlowError, time_limit
 
 from .mutants import handlers, loggers
 
-pytest_plugins = "glowplug.testing.pytest_plugin"
-
 CASE = HandlerCase(make=handlers.Best, metrics={"accuracy": 0.5})
 
 
