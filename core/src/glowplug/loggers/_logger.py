@@ -20,7 +20,8 @@ from glowplug.engine._call import describe_handler
 from glowplug.events import AnyEvent, CallableEventWithFilter, Events, EventsList
 from glowplug.handles import RemovableEventHandle
 from glowplug.loggers._delivery import Counts, Delivery, OnError, Record, log
-from glowplug.loggers._output_handler import OptimizerParamsHandler, OutputHandler
+from glowplug.loggers._optimizer_handler import OptimizerParamsHandler
+from glowplug.loggers._output_handler import OutputHandler
 from glowplug.loggers._snapshot import PLAIN, resolve, snapshot
 from glowplug.phase import Phase
 from glowplug.state import RunOutcome
