@@ -129,7 +129,7 @@ def test_L_022_other_steps_are_refused(logger, step):
     logger.attach_output_handler(
         fake, Events.ITERATION_COMPLETED, "t", ["a"], global_step_transform=lambda engine, event: step
     )
-    with pytest.raises(TypeError, match="global_step_transform must give the step as a whole number, got"):
+    with pytest.raises(TypeError, match="global_step_transform: the step must be an integer, got"):
         fake.fire(Events.ITERATION_COMPLETED, metrics={"a": 1.0})
 
 

@@ -15,18 +15,20 @@ from glowplug.hookspecs import Check, HandlerSpec, MetricSpec
 from glowplug.phase import Phase
 from glowplug.plugins._loading import Spec
 
-__all__ = ["SINK_ARGUMENTS", "inspect_offer"]
+__all__ = ["WRITE_ARGUMENTS", "inspect_offer"]
 
-SINK_ARGUMENTS = {
-    "log_scalars": ("scalars", "step", "timestamp"),
-    "log_histogram": ("name", "values", "step", "timestamp"),
-    "log_text": ("name", "text", "step", "timestamp"),
-    "log_image": ("name", "image", "step", "timestamp"),
-    "log_figure": ("name", "figure", "step", "timestamp"),
-    "log_params": ("params",),
-    "log_artifact": ("path", "name"),
+WRITE_ARGUMENTS = {
+    "write_scalars": ("scalars", "step", "timestamp"),
+    "write_scalars_batch": ("rows",),
+    "write_histogram": ("name", "values", "step", "timestamp"),
+    "write_text": ("name", "text", "step", "timestamp"),
+    "write_image": ("name", "image", "step", "timestamp"),
+    "write_figure": ("name", "figure", "step", "timestamp"),
+    "write_params": ("params",),
+    "write_artifact": ("path", "name"),
+    "close_backend": ("outcome",),
 }
-"""What the methods of a logger are called with, one after the other."""
+"""Positional arguments of the methods that the author of a logger implements."""
 
 
 def inspect_offer(spec: Spec, target: Any) -> list[Check]:
@@ -96,7 +98,12 @@ def _look_at_logger(spec: Spec, target: type) -> Iterator[Check]:
         remedy = "derive it from glowplug.loggers.Logger, or offer it as another kind"
         missing = "" if hasattr(target, "attach") else ", and has no method attach"
         yield _error(spec.name, f"{spec.target} is no subclass of glowplug.loggers.Logger{missing}", remedy)
-    for method, arguments in SINK_ARGUMENTS.items():
+    elif not target.takes("log_scalars"):
+        remedy = "define write_scalars(self, scalars, step, timestamp)"
+        yield _error(
+            spec.name, f"{spec.target} implements neither write_scalars nor write_scalars_batch", remedy
+        )
+    for method, arguments in WRITE_ARGUMENTS.items():
         problem = _misfit(target, method, arguments) if hasattr(target, method) else ""
         if problem:
             yield _error(spec.name, problem, f"write def {method}(self, {', '.join(arguments)})")

@@ -86,7 +86,7 @@ class WeightsScalarHandler(_ModelHandler):
         >>> handler = WeightsScalarHandler(torch.nn.Linear(2, 1), whitelist=["weight"])
     """
 
-    sink = "log_scalars"
+    method = "log_scalars"
     _what = "weights"
 
     def __init__(
@@ -141,7 +141,7 @@ class WeightsHistHandler(_ModelHandler):
         >>> handler = WeightsHistHandler(torch.nn.Linear(2, 1), tag="model")
     """
 
-    sink = "log_histogram"
+    method = "log_histogram"
     _what = "weights"
 
     def _write(self, logger: Any, tensors: Iterator[tuple[str, str, Tensor]], step: int) -> None:

@@ -28,7 +28,7 @@ class OptimizerParamsHandler:
         'lr'
     """
 
-    sink = "log_scalars"
+    method = "log_scalars"
 
     def __init__(self, optimizer: Any, param_name: str = "lr", tag: str | None = None) -> None:
         if not isinstance(getattr(optimizer, "param_groups", None), Sequence):

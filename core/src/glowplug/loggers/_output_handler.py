@@ -8,8 +8,7 @@ from typing import Any, Literal
 
 from glowplug.events import CallableEventWithFilter
 from glowplug.loggers._flatten import Flattened, shortened
-from glowplug.loggers._snapshot import checked_step
-from glowplug.loggers._step import GlobalStep, default_step
+from glowplug.loggers._step import GlobalStep, checked_step, default_step
 from glowplug.typing import EngineProtocol
 
 
@@ -33,7 +32,7 @@ class OutputHandler:
         OutputHandler('validation')
     """
 
-    sink = "log_scalars"
+    method = "log_scalars"
 
     def __init__(
         self,

@@ -69,7 +69,7 @@ class WandbLogger(Logger):
         self._run = run
         self._is_mine = run is None
 
-    def open(self) -> None:
+    def open_backend(self) -> None:
         """Start the run, unless there is one."""
         import wandb
 
@@ -78,16 +78,16 @@ class WandbLogger(Logger):
             self._run = wandb.init(project=self.project, reinit="create_new", **self.init)
             self._run.define_metric("*", step_metric=STEP)
 
-    def log_scalars(self, scalars: Mapping[str, float], step: int, timestamp: float) -> None:
+    def write_scalars(self, scalars: Mapping[str, float], step: int, timestamp: float) -> None:
         """Write numbers."""
         self._log(scalars, step, timestamp)
 
-    def log_params(self, params: Mapping[str, Any]) -> None:
+    def write_params(self, params: Mapping[str, Any]) -> None:
         """Write hyper-parameters to the run's config; a later value replaces an earlier one."""
         config: Any = self._opened().config  # its methods have no types
         config.update(dict(params), allow_val_change=True)
 
-    def log_histogram(self, name: str, values: Any, step: int, timestamp: float) -> None:
+    def write_histogram(self, name: str, values: Any, step: int, timestamp: float) -> None:
         """Write the distribution of the finite values of an array."""
         import numpy as np
         import wandb
@@ -96,13 +96,13 @@ class WandbLogger(Logger):
         histogram = np.histogram(array[np.isfinite(array)], bins=64)
         self._log({name: wandb.Histogram(np_histogram=histogram)}, step, timestamp)
 
-    def log_image(self, name: str, image: Any, step: int, timestamp: float) -> None:
+    def write_image(self, name: str, image: Any, step: int, timestamp: float) -> None:
         """Write an image: ``(height, width)`` or ``(height, width, channels)``."""
         import wandb
 
         self._log({name: wandb.Image(image)}, step, timestamp)
 
-    def log_figure(self, name: str, figure: Any, step: int, timestamp: float) -> None:
+    def write_figure(self, name: str, figure: Any, step: int, timestamp: float) -> None:
         """Write a matplotlib figure, which arrives as pixels, as an image; a plotly figure as it is."""
         import wandb
 
@@ -112,7 +112,7 @@ class WandbLogger(Logger):
         """Wait until W&B's own program has all of it, which then survives this process."""
         _ = self._opened().step  # a question that it answers after all that came before
 
-    def close(self, outcome: RunOutcome | None = None) -> None:
+    def close_backend(self, outcome: RunOutcome | None) -> None:
         """Finish the run, if this logger has started it."""
         if self._is_mine:
             self._opened().finish(exit_code=EXIT_CODES[outcome])
