@@ -124,7 +124,7 @@ def test_L_022_whole_numbers_are_steps(logger, step):
 
 @pytest.mark.parametrize("step", [7.0, "7", None])
 def test_L_022_other_steps_are_refused(logger, step):
-    """A step that is no whole number is an error that names the transform and the value."""
+    """A step that is not an integer raises an error that names the transform and the value."""
     fake = FakeEngine()
     logger.attach_output_handler(
         fake, Events.ITERATION_COMPLETED, "t", ["a"], global_step_transform=lambda engine, event: step

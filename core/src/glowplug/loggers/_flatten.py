@@ -125,7 +125,7 @@ def checked_scalars(scalars: Any, method: str) -> dict[str, Any]:
         TypeError: If it is not a mapping of texts to numbers.
     """
     if scalars.__class__ is dict and NUMBERS.issuperset(map(type, scalars.values())):
-        checked: dict[str, Any] = scalars.copy()
+        checked: dict[Any, Any] = scalars.copy()
     elif isinstance(scalars, Mapping):
         checked = {name: _checked_number(name, value, method) for name, value in scalars.items()}
     else:

@@ -73,7 +73,7 @@ def checked_step(step: Any, source: str) -> int:
         TypeError: If it is not an integer.
     """
     if step.__class__ is int:
-        return step  # type: ignore[no-any-return]
+        return step
     try:
         return operator.index(step)
     except TypeError:

@@ -165,7 +165,7 @@ class FlakyBackend:
     def __enter__(self) -> FlakyBackend:  # noqa: PYI034 - Self needs Python 3.11
         kind = type(self._logger)
         for name in METHODS:
-            if kind.implements(name):
+            if name not in WRITES or kind.implements(name):
                 self._replaced[name] = vars(kind).get(name)
                 setattr(kind, name, self._wrapped(name, getattr(kind, name)))
         return self

@@ -68,7 +68,7 @@ def backend_that_comes_back(case: LoggerCase) -> None:
 
 
 def connection_lost_in_a_write(case: LoggerCase) -> None:
-    """After a ConnectionError in a write the backend is opened anew, and all records are stored once, in order."""
+    """After a ConnectionError in a write the backend is opened again, and all records are stored once, in order."""
     with Trial(case) as trial:
         logger = trial.make()
         logged = trial.log(logger, [("loss", step, 0.5 * step) for step in range(3)])

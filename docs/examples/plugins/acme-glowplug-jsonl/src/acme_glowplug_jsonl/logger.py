@@ -34,7 +34,7 @@ class JsonLinesLogger(Logger):
         self.path = Path(path)
 
     def open_backend(self) -> None:
-        """See that the file can be written; what fails here is tried again, and nothing is lost meanwhile."""
+        """Check that the file can be written; an error here is retried, and records wait."""
         self.path.open("ab").close()
 
     def write_scalars(self, scalars: Mapping[str, float], step: int, timestamp: float) -> None:
@@ -46,7 +46,7 @@ class JsonLinesLogger(Logger):
         self._write(kind="text", step=step, time=timestamp, name=name, text=text)
 
     def write_params(self, params: Mapping[str, Any]) -> None:
-        """Write hyper-parameters, nested ones as ``optimizer/lr``; what JSON does not know as text."""
+        """Write hyperparameters; nested ones as ``optimizer/lr``."""
         self._write(kind="params", values=flatten_params(params))
 
     def close_backend(self, outcome: RunOutcome | None) -> None:

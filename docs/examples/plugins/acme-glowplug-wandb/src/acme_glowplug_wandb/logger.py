@@ -18,12 +18,13 @@ EXIT_CODES = {
     RunOutcome.COMPLETED: 0,
     RunOutcome.TERMINATED: 0,
     RunOutcome.FAILED: 1,
-    RunOutcome.INTERRUPTED: 130,  # what a shell says of a program that Ctrl-C has ended
+    # The exit code of a program that Ctrl-C has ended.
+    RunOutcome.INTERRUPTED: 130,
 }
 
 
 class WandbLogger(Logger):
-    """Logs to Weights & Biases: scalars, hyper-parameters, histograms, images and figures.
+    """Logs to Weights & Biases: scalars, hyperparameters, histograms, images and figures.
 
     A run of its own is started when there is something to log, beside any run that is active already, and finished with an
     exit code that says how the engine's run ended. A run that is given as ``run`` is used as it is, and never finished.
@@ -74,7 +75,7 @@ class WandbLogger(Logger):
         import wandb
 
         if self._run is None:
-            # "create_new": wandb.init() would return, or finish, a run that somebody else has started.
+            # Without "create_new", wandb.init() returns or finishes a run that the user has started.
             self._run = wandb.init(project=self.project, reinit="create_new", **self.init)
             self._run.define_metric("*", step_metric=STEP)
 
@@ -83,8 +84,9 @@ class WandbLogger(Logger):
         self._log(scalars, step, timestamp)
 
     def write_params(self, params: Mapping[str, Any]) -> None:
-        """Write hyper-parameters to the run's config; a later value replaces an earlier one."""
-        config: Any = self._opened().config  # its methods have no types
+        """Write hyperparameters to the run's config; a later value replaces an earlier one."""
+        # The methods of the config have no types.
+        config: Any = self._opened().config
         config.update(dict(params), allow_val_change=True)
 
     def write_histogram(self, name: str, values: Any, step: int, timestamp: float) -> None:
@@ -109,8 +111,9 @@ class WandbLogger(Logger):
         self._log({name: wandb.Image(figure) if hasattr(figure, "ndim") else figure}, step, timestamp)
 
     def flush_backend(self) -> None:
-        """Wait until W&B's own program has all of it, which then survives this process."""
-        _ = self._opened().step  # a question that it answers after all that came before
+        """Wait until W&B's service process has all records."""
+        # The service answers this query after everything that was sent before.
+        _ = self._opened().step
 
     def close_backend(self, outcome: RunOutcome | None) -> None:
         """Finish the run, if this logger has started it."""
@@ -126,5 +129,5 @@ class WandbLogger(Logger):
         return self._run
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the run: a copy starts one of its own."""
+        """Omit the run; a copy starts a new one."""
         return {**super().__getstate__(), "_run": None, "_is_mine": True}
