@@ -1,6 +1,7 @@
 """What a logger shares with an engine: state, end-of-run handlers, event context; and its pickled copies."""
 
 import pickle
+from pathlib import Path
 from unittest.mock import MagicMock
 
 import pytest
@@ -26,7 +27,7 @@ class Slotted(Logger):
         self.__secret = "mangled"
 
     def open_backend(self):
-        self.file = open(self.path, "a")  # noqa: SIM115
+        self.file = Path(self.path).open("a")
 
     def write_scalars(self, scalars, step, timestamp):
         self.file.write(f"{step} {self.__secret}\n")
@@ -108,5 +109,7 @@ def test_mock_engine(logger):
 
 def test_class_as_log_handler(logger):
     """A log handler's class in place of an object is refused with the right call."""
-    with pytest.raises(TypeError, match=r"write logger\.attach\(engine, event_name, OutputHandler\(\.\.\.\)\)"):
+    with pytest.raises(
+        TypeError, match=r"write logger\.attach\(engine, event_name, OutputHandler\(\.\.\.\)\)"
+    ):
         logger.attach(FakeEngine(), Events.STARTED, OutputHandler)

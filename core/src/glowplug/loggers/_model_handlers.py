@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 class _ModelHandler(ABC):
-    """What the handlers of weights and gradients have in common (L-031).
+    """Base of the handlers of weights and gradients.
 
     Args:
-        model: whose named parameters.
-        tag: what the names begin with.
-        whitelist: prefixes of parameter names, or ``f(name, parameter) -> bool``; all parameters by default.
+        model: The model.
+        tag: Prefix of the names. Defaults to none.
+        whitelist: Prefixes of parameter names, or ``f(name, parameter) -> bool``. Defaults to all parameters.
     """
 
     def __init__(
@@ -32,6 +32,10 @@ class _ModelHandler(ABC):
     ) -> None:
         if not callable(getattr(model, "named_parameters", None)):
             raise TypeError(f"{type(self).__name__} needs a torch.nn.Module, got {model!r}")
+        if isinstance(whitelist, str):
+            raise TypeError(
+                f"{type(self).__name__}: whitelist must be a list of prefixes or a function; write [{whitelist!r}]"
+            )
         self.model = model
         self.tag = tag
         self._chosen = [
@@ -39,14 +43,14 @@ class _ModelHandler(ABC):
         ]
         if whitelist is not None and not self._chosen:
             raise ValueError(
-                f"{type(self).__name__}: the whitelist chooses none of the parameters "
+                f"{type(self).__name__}: the whitelist matches none of the parameters "
                 f"{', '.join(name for name, _ in model.named_parameters())}"
             )
 
     def __call__(
         self, engine: EngineProtocol, logger: Any, event_name: CallableEventWithFilter | str
     ) -> None:
-        """Make the records of all chosen parameters."""
+        """Log all chosen parameters."""
         step = default_step(engine, event_name)
         prefix = f"{self.tag}/" if self.tag else ""
         self._write(
@@ -69,17 +73,17 @@ class _Gradients(_ModelHandler):
 
 
 class WeightsScalarHandler(_ModelHandler):
-    """Logs one number for each parameter of a model, its norm by default, as ``weights_norm/layer/weight``.
+    """Log one number for each parameter of a model, its norm by default, as ``weights_norm/layer/weight``.
 
     Args:
-        model: whose named parameters.
-        reduction: ``f(tensor) -> number``; ``torch.norm`` by default.
-        tag: what the names begin with.
-        whitelist: prefixes of parameter names, or ``f(name, parameter) -> bool``; all parameters by default.
+        model: The model.
+        reduction: ``f(tensor) -> number``. Defaults to the norm.
+        tag: Prefix of the names. Defaults to none.
+        whitelist: Prefixes of parameter names, or ``f(name, parameter) -> bool``. Defaults to all parameters.
 
     Raises:
-        TypeError: ``reduction`` is no function of a tensor that returns one number.
-        ValueError: the whitelist chooses nothing.
+        TypeError: If ``reduction`` does not return one number.
+        ValueError: If the whitelist matches no parameter.
 
     Example:
         >>> import torch
@@ -117,24 +121,24 @@ class WeightsScalarHandler(_ModelHandler):
 
 
 class GradsScalarHandler(_Gradients, WeightsScalarHandler):
-    """Logs one number for each gradient, its norm by default, as ``grads_norm/layer/weight``.
+    """Log one number for each gradient, its norm by default, as ``grads_norm/layer/weight``.
 
-    Arguments and errors are those of :class:`WeightsScalarHandler`; parameters without a gradient are left out.
+    Arguments and errors are those of :class:`WeightsScalarHandler`; parameters without a gradient are omitted.
     """
 
     _what = "grads"
 
 
 class WeightsHistHandler(_ModelHandler):
-    """Logs the distribution of each parameter's values, as ``weights/layer/weight``.
+    """Log the distribution of each parameter's values, as ``weights/layer/weight``.
 
     Args:
-        model: whose named parameters.
-        tag: what the names begin with.
-        whitelist: prefixes of parameter names, or ``f(name, parameter) -> bool``; all parameters by default.
+        model: The model.
+        tag: Prefix of the names. Defaults to none.
+        whitelist: Prefixes of parameter names, or ``f(name, parameter) -> bool``. Defaults to all parameters.
 
     Raises:
-        ValueError: the whitelist chooses nothing.
+        ValueError: If the whitelist matches no parameter.
 
     Example:
         >>> import torch
@@ -150,9 +154,9 @@ class WeightsHistHandler(_ModelHandler):
 
 
 class GradsHistHandler(_Gradients, WeightsHistHandler):
-    """Logs the distribution of each gradient's values, as ``grads/layer/weight``.
+    """Log the distribution of each gradient's values, as ``grads/layer/weight``.
 
-    Arguments and errors are those of :class:`WeightsHistHandler`; parameters without a gradient are left out.
+    Arguments and errors are those of :class:`WeightsHistHandler`; parameters without a gradient are omitted.
     """
 
     _what = "grads"

@@ -1,8 +1,9 @@
-"""The log handler of an optimizer's parameters."""
+"""Log handler of an optimizer's parameters."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from glowplug.events import CallableEventWithFilter
@@ -12,15 +13,16 @@ from glowplug.typing import EngineProtocol
 
 
 class OptimizerParamsHandler:
-    """Logs a parameter of an optimizer, one number per parameter group, as ``[tag/]lr/group_0`` (L-030).
+    """Log a parameter of an optimizer, one number per parameter group, as ``[tag/]lr/group_0``.
 
     Args:
-        optimizer: anything with a list ``param_groups``.
-        param_name: the key in the groups.
-        tag: what the names begin with.
+        optimizer: Object with a list ``param_groups``.
+        param_name: Key in the parameter groups. Defaults to ``"lr"``.
+        tag: Prefix of the names. Defaults to none.
 
     Raises:
-        TypeError: no ``param_groups``.
+        TypeError: If the optimizer has no ``param_groups``.
+        ValueError: If a parameter group has no such key.
 
     Example:
         >>> import torch
@@ -33,6 +35,13 @@ class OptimizerParamsHandler:
     def __init__(self, optimizer: Any, param_name: str = "lr", tag: str | None = None) -> None:
         if not isinstance(getattr(optimizer, "param_groups", None), Sequence):
             raise TypeError(f"OptimizerParamsHandler needs an optimizer with param_groups, got {optimizer!r}")
+        for index, group in enumerate(optimizer.param_groups):
+            if param_name not in group:
+                closest = get_close_matches(str(param_name), group, n=1)
+                hint = f"; did you mean {closest[0]!r}?" if closest else f"; choose one of {', '.join(group)}"
+                raise ValueError(
+                    f"OptimizerParamsHandler: parameter group {index} has no {param_name!r}{hint}"
+                )
         self.optimizer = optimizer
         self.param_name = param_name
         self.tag = tag
@@ -40,14 +49,9 @@ class OptimizerParamsHandler:
     def __call__(
         self, engine: EngineProtocol, logger: Any, event_name: CallableEventWithFilter | str
     ) -> None:
-        """Make one record of all groups."""
+        """Log one record of all parameter groups."""
         flat = Flattened()
         prefix = f"{self.tag}/" if self.tag else ""
         for index, group in enumerate(self.optimizer.param_groups):
-            if self.param_name not in group:
-                raise KeyError(
-                    f"OptimizerParamsHandler: group {index} of {type(self.optimizer).__name__} has no "
-                    f"{self.param_name!r}; it has {', '.join(group)}"
-                )
             flat.add(f"{prefix}{self.param_name}/group_{index}", group[self.param_name])
         logger.log_scalars(flat.scalars, default_step(engine, event_name))

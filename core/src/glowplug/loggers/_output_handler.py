@@ -1,4 +1,4 @@
-"""The log handlers: each reads an engine and calls one method of a logger, whichever logger it is."""
+"""Log handler of metrics, outputs and state attributes."""
 
 from __future__ import annotations
 
@@ -7,25 +7,27 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from glowplug.events import CallableEventWithFilter
+from glowplug.exceptions import GlowplugWarning
 from glowplug.loggers._flatten import Flattened, shortened
 from glowplug.loggers._step import GlobalStep, checked_step, default_step
 from glowplug.typing import EngineProtocol
 
 
 class OutputHandler:
-    """Logs metrics, the step's output and attributes of the state (L-020 to L-026).
+    """Log metrics, the step's output and attributes of the state.
 
     Args:
-        tag: what all names begin with, as in ``training/loss``.
-        metric_names: which of ``engine.state.metrics``; ``"all"`` for those that there are at the time.
-        output_transform: ``f(engine.state.output)``, giving a dict of names and values, or one value named ``output``.
-        global_step_transform: ``f(engine, event_name) -> int``. By default the event's counter, or that of the engine
-            in whose handler this one runs, so an evaluator logs at its trainer's step.
-        state_attributes: names of attributes of ``engine.state``.
+        tag: Prefix of all names, as in ``training/loss``; ``""`` for none.
+        metric_names: Names of ``engine.state.metrics`` to log, or ``"all"``.
+        output_transform: ``f(engine.state.output)``, which returns a dict of names and values, or one value that is
+            logged as ``output``.
+        global_step_transform: ``f(engine, event_name) -> int``. Defaults to the event's counter, or to that of the
+            trainer in whose handler an evaluator runs.
+        state_attributes: Names of attributes of ``engine.state`` to log.
 
     Raises:
-        ValueError: none of the three sources is given.
-        TypeError: ``metric_names`` is a string other than ``"all"``.
+        ValueError: If none of the three sources is given.
+        TypeError: If an argument has the wrong type.
 
     Example:
         >>> OutputHandler("validation", metric_names=["accuracy"])
@@ -44,16 +46,13 @@ class OutputHandler:
     ) -> None:
         if metric_names is None and output_transform is None and state_attributes is None:
             raise ValueError(
-                "OutputHandler needs something to log: give metric_names=, output_transform= or state_attributes="
+                "OutputHandler has nothing to log; give metric_names=, output_transform= or state_attributes="
             )
-        for name, given in (("metric_names", metric_names), ("state_attributes", state_attributes)):
-            listed = isinstance(given, Sequence) and not isinstance(given, str)
-            if given is not None and not listed and (name, given) != ("metric_names", "all"):
-                raise TypeError(
-                    f"{name} must be a list of names"
-                    + (' or "all"' if name == "metric_names" else "")
-                    + f", got {given!r}"
-                )
+        if not isinstance(tag, str):
+            raise TypeError(f"OutputHandler: tag must be a string, got {tag!r}")
+        if metric_names != "all":
+            _check_names("metric_names", metric_names, ' or "all"')
+        _check_names("state_attributes", state_attributes)
         for name, function in (
             ("output_transform", output_transform),
             ("global_step_transform", global_step_transform),
@@ -70,11 +69,12 @@ class OutputHandler:
     def __call__(
         self, engine: EngineProtocol, logger: Any, event_name: CallableEventWithFilter | str
     ) -> None:
-        """Make one record of all there is."""
+        """Log one record of all scalars, and one of each text."""
         flat = Flattened()
         scalars, prefix = flat.scalars, f"{self.tag}/" if self.tag else ""
         for name, value in self._values(engine).items():
-            if value.__class__ is float:  # nearly all there is, and this runs at every iteration
+            # Most values are floats, which need no flattening.
+            if value.__class__ is float:
                 scalars[f"{prefix}{name}"] = value
             else:
                 flat.add(f"{prefix}{name}", value)
@@ -88,7 +88,7 @@ class OutputHandler:
             flat.unknown.update(flat.texts)
         for name, value in flat.unknown.items():
             self._warn_once(
-                name, f"{name} is {shortened(value)}, which {type(logger).__name__} cannot log; left out"
+                name, f"{name} is {shortened(value)}, which {type(logger).__name__} cannot log; omitted"
             )
 
     def _values(self, engine: EngineProtocol) -> dict[str, Any]:
@@ -102,7 +102,7 @@ class OutputHandler:
                     values[name] = metrics[name]
                 else:
                     self._warn_once(
-                        name, f"there is no metric {name!r} to log; there are {', '.join(metrics) or 'none'}"
+                        name, f"there is no metric {name!r} to log; available: {', '.join(metrics) or 'none'}"
                     )
         if self.output_transform is not None:
             output = self.output_transform(engine.state.output)
@@ -122,7 +122,13 @@ class OutputHandler:
     def _warn_once(self, name: str, message: str) -> None:
         if name not in self._warned:
             self._warned.add(name)
-            warnings.warn(f"OutputHandler({self.tag!r}): {message}", UserWarning, stacklevel=2)
+            warnings.warn(f"OutputHandler({self.tag!r}): {message}", GlowplugWarning, stacklevel=2)
 
     def __repr__(self) -> str:
         return f"OutputHandler({self.tag!r})"
+
+
+def _check_names(option: str, names: object, alternative: str = "") -> None:
+    is_list = isinstance(names, Sequence) and not isinstance(names, str)
+    if names is not None and not (is_list and all(isinstance(name, str) for name in names)):
+        raise TypeError(f"{option} must be a list of names{alternative}, got {names!r}")
