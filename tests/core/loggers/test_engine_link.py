@@ -27,7 +27,7 @@ class Slotted(Logger):
         self.__secret = "mangled"
 
     def open_backend(self):
-        self.file = Path(self.path).open("a")
+        self.file = Path(self.path).open("a")  # noqa: SIM115 - closed in close_backend
 
     def write_scalars(self, scalars, step, timestamp):
         self.file.write(f"{step} {self.__secret}\n")

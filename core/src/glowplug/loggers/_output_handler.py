@@ -128,7 +128,7 @@ class OutputHandler:
         return f"OutputHandler({self.tag!r})"
 
 
-def _check_names(option: str, names: object, alternative: str = "") -> None:
+def _check_names(option: str, names: Any, alternative: str = "") -> None:
     is_list = isinstance(names, Sequence) and not isinstance(names, str)
     if names is not None and not (is_list and all(isinstance(name, str) for name in names)):
         raise TypeError(f"{option} must be a list of names{alternative}, got {names!r}")
