@@ -43,7 +43,7 @@ class ListLogger(Logger):
         super().__init__()
         self.rows: list[tuple[int, dict[str, float]]] = []
 
-    def log_scalars(self, scalars: Mapping[str, float], step: int, timestamp: float) -> None:
+    def write_scalars(self, scalars: Mapping[str, float], step: int, timestamp: float) -> None:
         self.rows.append((step, dict(scalars)))
 
 

@@ -1,14 +1,14 @@
 """What `glowplug plugins check` sees of a class before one is made: the start of each contract."""
 
 import abc
+import inspect
 
 import pytest
 
 from glowplug import EventEnum, Events, Phase
-from glowplug.cli._lint import SINK_ARGUMENTS, inspect_offer
+from glowplug.cli._lint import WRITE_ARGUMENTS, inspect_offer
 from glowplug.hookspecs import Offer
-from glowplug.loggers import Logger
-from glowplug.loggers._logger import SINKS
+from glowplug.loggers import Logger, Writer
 
 TARGET = "acme_noise.handler:Shout"
 LOGGER = Offer("Shout", TARGET, "logger")
@@ -20,11 +20,11 @@ EVENT = Offer("Shout", TARGET, "event")
 
 
 class GoodLogger(Logger):
-    def log_scalars(self, scalars, step, timestamp): ...
+    def write_scalars(self, scalars, step, timestamp): ...
 
-    def log_params(self, params): ...
+    def write_params(self, params): ...
 
-    def log_artifact(self, path, name): ...
+    def write_artifact(self, path, name): ...
 
 
 class GoodHandler:
@@ -102,22 +102,18 @@ FAULTS = {
         define(),
         "is not a subclass of glowplug.loggers.Logger and has no method attach",
     ),
-    "logger without a sink": (
-        LOGGER,
-        define(Logger),
-        "does not define log_scalars, so it cannot be instantiated",
-    ),
+    "logger without a sink": (LOGGER, define(Logger), "implements neither write_scalars nor write_scalars_batch"),
     "sink without timestamp": (
         LOGGER,
-        define(Logger, log_scalars=lambda self, scalars, step: None),
-        "log_scalars(self, scalars, step) cannot be called as log_scalars(scalars, step, timestamp)",
+        define(Logger, write_scalars=lambda self, scalars, step: None),
+        "write_scalars(self, scalars, step) cannot be called as write_scalars(scalars, step, timestamp)",
     ),
     "optional sink": (
         LOGGER,
-        define(GoodLogger, log_text=lambda self, text: None),
-        "log_text(self, text) cannot be called as log_text(name, text, step, timestamp)",
+        define(GoodLogger, write_text=lambda self, text: None),
+        "write_text(self, text) cannot be called as write_text(name, text, step, timestamp)",
     ),
-    "async sink": (LOGGER, define(GoodLogger, log_scalars=asynchronous), "log_scalars is async"),
+    "async sink": (LOGGER, define(GoodLogger, write_scalars=asynchronous), "write_scalars is async"),
     "handler without attach": (HANDLER, define(), "has no method attach and is not callable"),
     "attach without the engine": (
         HANDLER,
@@ -177,8 +173,8 @@ def test_handler_that_needs_more_than_the_engine_is_a_warning():
     assert "engine.attach(handler) works" in finding.remedy
 
 
-def test_sinks_are_those_of_loggers():
-    """What is checked of a logger's methods is what loggers are called with."""
-    assert SINK_ARGUMENTS.keys() == SINKS.keys()
-    for sink, number in SINKS.items():
-        assert number in {None, len(SINK_ARGUMENTS[sink])}
+def test_write_arguments_match_writer():
+    """The checked arguments of each method are the parameters of the method of Writer."""
+    for method, arguments in WRITE_ARGUMENTS.items():
+        assert ("self", *arguments) == tuple(inspect.signature(getattr(Writer, method)).parameters)
+    assert {name for name in vars(Writer) if name.startswith("write_")} <= WRITE_ARGUMENTS.keys()

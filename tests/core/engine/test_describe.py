@@ -40,7 +40,7 @@ class Derived(Base):
 
 
 class Quiet(Logger):
-    def log_scalars(self, scalars, step, timestamp):
+    def write_scalars(self, scalars, step, timestamp):
         pass
 
 

@@ -21,25 +21,25 @@ class ListLogger(Logger):
         self.calls.append((sink, *args))
         self.threads.add(threading.get_ident())
 
-    def open(self):
+    def open_backend(self):
         self._record("open")
 
-    def log_scalars(self, scalars, step, timestamp):
+    def write_scalars(self, scalars, step, timestamp):
         self._record("log_scalars", scalars, step, timestamp)
 
-    def log_histogram(self, name, values, step, timestamp):
+    def write_histogram(self, name, values, step, timestamp):
         self._record("log_histogram", name, values, step, timestamp)
 
-    def log_text(self, name, text, step, timestamp):
+    def write_text(self, name, text, step, timestamp):
         self._record("log_text", name, text, step, timestamp)
 
-    def log_params(self, params):
+    def write_params(self, params):
         self._record("log_params", params)
 
     def flush_backend(self):
         self._record("flush")
 
-    def close(self, outcome=None):
+    def close_backend(self, outcome):
         self._record("close")
         self.outcomes.append(outcome)
 
@@ -57,11 +57,11 @@ class JsonLinesLogger(Logger):
         super().__init__()
         self.path = path
 
-    def log_scalars(self, scalars, step, timestamp):
+    def write_scalars(self, scalars, step, timestamp):
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **scalars}) + "\n")
 
-    def close(self, outcome=None):
+    def close_backend(self, outcome):
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"closed": outcome and outcome.name}) + "\n")
 

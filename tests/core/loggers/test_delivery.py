@@ -30,24 +30,24 @@ class Faulty(Logger):
             else:
                 raise self.error
 
-    def open(self):
+    def open_backend(self):
         self._maybe_fail("open")
 
-    def log_scalars(self, scalars, step, timestamp):
+    def write_scalars(self, scalars, step, timestamp):
         self._maybe_fail("write")
         self.written.append(step)
 
     def flush_backend(self):
         self._maybe_fail("flush")
 
-    def close(self, outcome=None):
+    def close_backend(self, outcome):
         self._maybe_fail("close")
 
 
 class Batching(Faulty):
     """Takes many records at once."""
 
-    def log_scalars_batch(self, rows):
+    def write_scalars_batch(self, rows):
         self.written.append([step for _, step, _ in rows])
 
 
@@ -149,7 +149,7 @@ def test_L1_a_hanging_backend_costs_a_bounded_wait(hangs_in, caplog):
     counts = logger.counts
     assert sum(counts) == 60
     assert counts.pending == (60 if hangs_in in ("open", "write") else 0)
-    assert "gave up after 0.5 s" in caplog.text
+    assert "gave up after 0.5 s; " in caplog.text
     logger.release.set()
 
 
@@ -168,14 +168,14 @@ def test_warning_is_limited_to_one_a_minute(caplog, monkeypatch):
     logger.flush()
     assert "4 records lost so far" in caplog.messages[1]
     logger.close()
-    assert caplog.messages[2] == "Faulty: closed; 0 records were sent, 4 were lost"
+    assert caplog.messages[2] == "Faulty: closed; 0 records sent, 4 lost"
 
 
 def test_one_bad_record_does_not_take_others_along(caplog):
     """Of records that wait together only the one that is refused is lost."""
 
     class Picky(Faulty):
-        def log_scalars(self, scalars, step, timestamp):
+        def write_scalars(self, scalars, step, timestamp):
             if step == 3:
                 raise ValueError("no threes")
             self.written.append(step)
@@ -193,13 +193,13 @@ def test_lost_connection_is_tried_again_in_order(caplog):
     """Records wait while a backend is away, and arrive once and in order when it is back."""
 
     class Away(Faulty):
-        def log_scalars(self, scalars, step, timestamp):
+        def write_scalars(self, scalars, step, timestamp):
             if step == 2 and self.called.count("open") < 3:
                 self.fails_in = "open" if self.called.count("open") < 2 else None
                 raise ConnectionError("gone")
             self.written.append(step)
 
-        def open(self):
+        def open_backend(self):
             self.called.append("open")
             if self.called.count("open") == 2:
                 raise ConnectionError("still gone")
@@ -212,7 +212,7 @@ def test_lost_connection_is_tried_again_in_order(caplog):
     assert logger.called.count("open") == 3
     assert logger.counts == Counts(5, 0, 0)
     logger.close()
-    assert "it is tried again" in caplog.text
+    assert "retrying while records wait" in caplog.text
 
 
 def test_a_backend_that_is_down_is_not_hammered():
@@ -262,7 +262,7 @@ def test_bounded_queue_drops_and_counts(caplog):
     for step in range(1, 31):
         logger.log_scalars({}, step)
     assert logger.counts == Counts(sent=0, dropped=20, pending=11)
-    assert "10 records are waiting already, which is its capacity" in caplog.text
+    assert "the queue is full: 10 records are waiting" in caplog.text
     logger.release.set()
     logger.close()
     assert logger.written == list(range(11))
@@ -301,7 +301,7 @@ def test_on_error_raise_raises_at_the_next_call(fails_in, caplog):
     logger.flush()
     logger.close()
     assert logger.written[-1] == 2
-    assert not [record for record in caplog.records if "Training goes on" in record.message]
+    assert not [record for record in caplog.records if "Training continues" in record.message]
 
 
 def test_on_error_raise_ends_the_run():
@@ -317,7 +317,7 @@ def test_on_error_raise_raises_for_a_full_queue():
     logger = Faulty("open", "hang", capacity=1, on_error="raise", timeout=0.1)
     logger.log_scalars({}, 1)
     logger.log_scalars({}, 2)
-    with pytest.raises(RuntimeError, match="1 records are waiting already"):
+    with pytest.raises(RuntimeError, match="the queue is full: 1 records are waiting"):
         logger.log_scalars({}, 3)
     logger.release.set()
     logger.close()
@@ -339,7 +339,7 @@ def test_ensure_open_waits_for_the_backend():
     with pytest.raises(RuntimeError, match=r"after close\(\)"):
         logger.ensure_open()
     failing = Faulty("open", OSError("no such host"))
-    with pytest.raises(ConnectionError, match="Faulty could not reach its backend") as caught:
+    with pytest.raises(ConnectionError, match="Faulty: the backend could not be opened") as caught:
         failing.ensure_open()
     assert str(caught.value.__cause__) == "no such host"
     failing.close()
@@ -358,17 +358,17 @@ def test_call_after_close_is_counted_and_reported(caplog):
 
 
 def test_a_logger_can_leave_its_backend_from_within():
-    """``self.close()`` in ``open()`` is the class's own method there, at once, and the logger stays open."""
+    """A logger may call its own ``close_backend`` in ``open_backend``; it stays open."""
     calls = []
 
     class Reopening(Logger):
-        def open(self):
-            self.close()
+        def open_backend(self):
+            self.close_backend(None)
 
-        def log_scalars(self, scalars, step, timestamp):
+        def write_scalars(self, scalars, step, timestamp):
             calls.append(step)
 
-        def close(self, outcome=None):
+        def close_backend(self, outcome):
             calls.append("close")
 
     with Reopening(timeout=5) as logger:
@@ -382,7 +382,7 @@ def test_a_logger_that_waits_for_itself_is_told(caplog):
     """``self.flush()`` in a sink would wait for the sink to return; it is refused, with what to do."""
 
     class Waiting(Logger):
-        def log_scalars(self, scalars, step, timestamp):
+        def write_scalars(self, scalars, step, timestamp):
             self.flush()
 
     began = time.monotonic()
@@ -390,4 +390,4 @@ def test_a_logger_that_waits_for_itself_is_told(caplog):
         logger.log_scalars({}, 1)
     assert time.monotonic() - began < 10
     assert logger.counts == Counts(0, 1, 0)
-    assert "Waiting calls its own flush() while it writes" in caplog.text
+    assert "Waiting: flush() was called on the worker thread" in caplog.text

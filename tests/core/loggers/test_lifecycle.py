@@ -24,7 +24,7 @@ class Plain(Logger):
         super().__init__(capacity=7, timeout=3.0)
         self.rows = []
 
-    def log_scalars(self, scalars, step, timestamp):
+    def write_scalars(self, scalars, step, timestamp):
         self.rows.append((step, scalars))
 
 
@@ -152,21 +152,21 @@ from glowplug import Engine, Events
 from glowplug.loggers import Logger
 
 class ToFile(Logger):
-    def log_scalars(self, scalars, step, timestamp):
+    def write_scalars(self, scalars, step, timestamp):
         with open(sys.argv[1], "a") as file:
             file.write(f"{step}\\n")
 
-    def close(self, outcome=None):
+    def close_backend(self, outcome):
         with open(sys.argv[1], "a") as file:
             file.write(f"closed {outcome and outcome.name}\\n")
 
 class Hangs(ToFile):
-    def close(self, outcome=None):
+    def close_backend(self, outcome):
         import time
         time.sleep(60)
 
 class Raises(ToFile):
-    def close(self, outcome=None):
+    def close_backend(self, outcome):
         raise OSError("no")
 
 others = [Hangs(timeout=0.5), Raises(on_error="raise")]
@@ -225,11 +225,11 @@ from glowplug.loggers import Logger
 
 class Library(Logger):
     left = False
-    def open(self):
+    def open_backend(self):
         {before}
         import concurrent.futures.thread
         atexit.register(lambda: setattr(Library, "left", True))
-    def log_scalars(self, scalars, step, timestamp):
+    def write_scalars(self, scalars, step, timestamp):
         print(step, "gone" if Library.left else "there", flush=True)
 
 logger = Library()
@@ -296,7 +296,7 @@ def test_pickling_gives_a_logger_that_works():
     original.close()
     assert copy.rows == [(1, {"a": 1.0}), (2, {"a": 2.0})]
     assert original.rows == [(1, {"a": 1.0})]
-    assert (copy.timeout, copy._delivery._capacity) == (3.0, 7)
+    assert (copy.timeout, copy.capacity) == (3.0, 7)
     assert copy.counts == Counts(1, 0, 0)
 
 
@@ -309,14 +309,14 @@ class HoldsItsFile(Logger):
         self.file = None
         self.opened = 0
 
-    def open(self):
+    def open_backend(self):
         self.file = self.path.open("a", encoding="utf-8")
         self.opened += 1
 
-    def log_scalars(self, scalars, step, timestamp):
+    def write_scalars(self, scalars, step, timestamp):
         self.file.write(f"{step}\n")
 
-    def close(self, outcome=None):
+    def close_backend(self, outcome):
         self.file.close()
 
 
@@ -345,7 +345,7 @@ def test_L_007_only_rank_zero_writes(run_ranks, tmp_path):
         rows, refused = {False: [], True: []}, []
 
         class Listed(Logger):
-            def log_scalars(self, scalars, step, timestamp):
+            def write_scalars(self, scalars, step, timestamp):
                 rows[self.all_ranks].append(step)
 
         for all_ranks in rows:

@@ -35,7 +35,7 @@ def fire_three_times(fake, **state):
 
 def test_L_020_output_handler_needs_a_source():
     """Without metrics, output and attributes there is nothing to log: a ValueError at construction."""
-    with pytest.raises(ValueError, match="needs something to log"):
+    with pytest.raises(ValueError, match="OutputHandler has nothing to log"):
         OutputHandler("t")
 
 
@@ -77,7 +77,7 @@ def test_L_024_what_is_missing_is_warned_of_once(logger):
     with pytest.warns(UserWarning, match="to log") as caught:
         fire_three_times(fake, metrics={"a": 1.0})
     assert [str(warning.message) for warning in caught] == [
-        "OutputHandler('t'): there is no metric 'gone' to log; there are a",
+        "OutputHandler('t'): there is no metric 'gone' to log; available: a",
         "OutputHandler('t'): engine.state has no attribute 'absent' to log",
     ]
     assert len(logger.scalars) == 3
@@ -89,11 +89,11 @@ def test_L_025_unknown_leaf_is_warned_of_once_per_name(logger):
     logger.attach_output_handler(
         fake, Events.ITERATION_COMPLETED, "t", output_transform=lambda output: output
     )
-    with pytest.warns(UserWarning, match="cannot log; left out") as caught:
+    with pytest.warns(UserWarning, match="cannot log; omitted") as caught:
         fire_three_times(fake, output={"m": torch.ones(2, 2), "n": object(), "x": 1})
     messages = [str(warning.message) for warning in caught]
     assert len(messages) == 2
-    assert "t/m is a Tensor of shape (2, 2), which ListLogger cannot log; left out" in messages[0]
+    assert "t/m is a Tensor of shape (2, 2), which ListLogger cannot log; omitted" in messages[0]
     assert "t/n" in messages[1]
     assert [scalars for _, scalars in logger.scalars] == [{"t/x": 1.0}] * 3
 
@@ -124,12 +124,12 @@ def test_L_022_whole_numbers_are_steps(logger, step):
 
 @pytest.mark.parametrize("step", [7.0, "7", None])
 def test_L_022_other_steps_are_refused(logger, step):
-    """A step that is no whole number is an error that names the transform and the value."""
+    """A step that is not an integer raises an error that names the transform and the value."""
     fake = FakeEngine()
     logger.attach_output_handler(
         fake, Events.ITERATION_COMPLETED, "t", ["a"], global_step_transform=lambda engine, event: step
     )
-    with pytest.raises(TypeError, match="global_step_transform must give the step as a whole number, got"):
+    with pytest.raises(TypeError, match="global_step_transform: the step must be an integer, got"):
         fake.fire(Events.ITERATION_COMPLETED, metrics={"a": 1.0})
 
 
@@ -184,7 +184,7 @@ def test_L_031_whitelist_by_function_and_an_empty_choice():
     model = model_with_gradients()
     chosen = WeightsScalarHandler(model, whitelist=lambda name, parameter: parameter.numel() == 2)
     assert [name for name, _ in chosen._tensors()] == ["0.weight"]
-    with pytest.raises(ValueError, match=r"chooses none of the parameters 0\.weight, 1\.weight"):
+    with pytest.raises(ValueError, match=r"matches none of the parameters 0\.weight, 1\.weight"):
         WeightsScalarHandler(model, whitelist=["head"])
 
 
@@ -236,3 +236,31 @@ def test_H_004_event_without_a_counter_falls_back():
     trainer.state.epoch, trainer.state.iteration = 3, 40
     assert global_step_from_engine(trainer)(FakeEngine(), Events.TERMINATE) == 3
     assert global_step_from_engine(trainer, fallback_attr="iteration")(FakeEngine(), Events.TERMINATE) == 40
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: OutputHandler(3, "all"), TypeError, "tag must be a string, got 3"),
+        (
+            lambda: OutputHandler("t", [1]),
+            TypeError,
+            r"metric_names must be a list of names or \"all\", got \[1\]",
+        ),
+        (
+            lambda: OptimizerParamsHandler(torch.optim.SGD([torch.zeros(1)], lr=0.1), "momentun"),
+            ValueError,
+            "group 0 has no 'momentun'; did you mean 'momentum'",
+        ),
+        (
+            lambda: WeightsHistHandler(model_with_gradients(), whitelist="0"),
+            TypeError,
+            r"whitelist must be a list of prefixes or a function; write \['0'\]",
+        ),
+    ],
+    ids=["tag", "metric_names", "param_name", "whitelist"],
+)
+def test_options_are_checked_when_given(make, error, message):
+    """A wrong option raises where it is given, not at the first event."""
+    with pytest.raises(error, match=message):
+        make()

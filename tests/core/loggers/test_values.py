@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glowplug.loggers._snapshot import Flattened, resolve, snapshot
+from glowplug.loggers._flatten import Flattened
+from glowplug.loggers._snapshot import resolve, snapshot
 
 np = pytest.importorskip("numpy")
 torch = pytest.importorskip("torch")

@@ -276,7 +276,7 @@ def test_loggers_log_at_the_step_of_the_chunk():
     """What is logged at the events of a chunk stands at the number of the chunk."""
 
     class Steps(Logger):
-        def log_scalars(self, scalars, step, timestamp):
+        def write_scalars(self, scalars, step, timestamp):
             seen.append((step, *scalars))
 
     seen = []

@@ -352,7 +352,7 @@ def test_texts_images_figures_and_artifacts(uri, tmp_path):
 
 def test_histograms_are_refused_at_attach(server):
     """MLflow has no histograms: attaching their handler is an error that lists what there is."""
-    with pytest.raises(TypeError, match="MLflowLogger has no log_histogram"):
+    with pytest.raises(TypeError, match="MLflowLogger does not implement write_histogram"):
         MLflowLogger(server.uri).attach(
             Engine(lambda engine, batch: batch),
             Events.EPOCH_COMPLETED,

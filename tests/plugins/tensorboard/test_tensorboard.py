@@ -250,7 +250,7 @@ def test_L1_log_dir_that_is_a_file(tmp_path, caplog):
     logger.close()
     assert logger.counts == Counts(sent=0, dropped=10, pending=0)
     assert "TensorboardLogger: opening failed: FileExistsError" in caplog.text
-    assert "closed; 0 records were sent, 10 were lost" in caplog.text
+    assert "closed; 0 records sent, 10 lost" in caplog.text
     strict = TensorboardLogger(blocked, on_error="raise")
     with pytest.raises(FileExistsError):
         run_logging(strict)

@@ -14,18 +14,20 @@ from glowplug.events import EventEnum
 from glowplug.hookspecs import Offer
 from glowplug.phase import Phase
 
-__all__ = ["SINK_ARGUMENTS", "inspect_offer"]
+__all__ = ["WRITE_ARGUMENTS", "inspect_offer"]
 
-SINK_ARGUMENTS = {
-    "log_scalars": ("scalars", "step", "timestamp"),
-    "log_histogram": ("name", "values", "step", "timestamp"),
-    "log_text": ("name", "text", "step", "timestamp"),
-    "log_image": ("name", "image", "step", "timestamp"),
-    "log_figure": ("name", "figure", "step", "timestamp"),
-    "log_params": ("params",),
-    "log_artifact": ("path", "name"),
+WRITE_ARGUMENTS = {
+    "write_scalars": ("scalars", "step", "timestamp"),
+    "write_scalars_batch": ("rows",),
+    "write_histogram": ("name", "values", "step", "timestamp"),
+    "write_text": ("name", "text", "step", "timestamp"),
+    "write_image": ("name", "image", "step", "timestamp"),
+    "write_figure": ("name", "figure", "step", "timestamp"),
+    "write_params": ("params",),
+    "write_artifact": ("path", "name"),
+    "close_backend": ("outcome",),
 }
-"""The arguments of each method of a logger."""
+"""Positional arguments of the methods that the author of a logger implements."""
 
 
 def inspect_offer(offer: Offer, target: Any) -> list[Finding]:
@@ -92,7 +94,12 @@ def _check_logger(offer: Offer, target: type) -> Iterator[Finding]:
         yield _error(
             offer.name, f"{offer.target} is not a subclass of glowplug.loggers.Logger{missing}", remedy
         )
-    for method, arguments in SINK_ARGUMENTS.items():
+    elif not target.takes("log_scalars"):
+        remedy = "define write_scalars(self, scalars, step, timestamp)"
+        yield _error(
+            offer.name, f"{offer.target} implements neither write_scalars nor write_scalars_batch", remedy
+        )
+    for method, arguments in WRITE_ARGUMENTS.items():
         problem = _misfit(target, method, arguments) if hasattr(target, method) else ""
         if problem:
             yield _error(offer.name, problem, f"write def {method}(self, {', '.join(arguments)})")

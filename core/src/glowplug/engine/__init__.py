@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from glowplug.engine._call import describe_handler
+from glowplug.engine._call import Delegate, describe_handler
 from glowplug.engine._engine import Engine
 from glowplug.engine._handler_table import HandlerTable
 from glowplug.engine._optional import Fault
 
-__all__ = ["Engine", "Fault", "HandlerTable", "describe_handler"]
+__all__ = ["Delegate", "Engine", "Fault", "HandlerTable", "describe_handler"]
 
 # Tracebacks, pickles and the engine's logger show the public path.
 for _exported in (Engine, Fault, HandlerTable):

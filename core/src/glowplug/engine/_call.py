@@ -17,6 +17,18 @@ _WITH_PAYLOAD = (Events.EXCEPTION_RAISED, Events.TERMINATE_SINGLE_EPOCH)
 _SPECIAL = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
+class Delegate:
+    """Base of handlers that run on behalf of another object.
+
+    Attributes:
+        owner: The object; ``describe()`` shows where it comes from.
+        label: The text that ``describe()`` shows for the handler.
+    """
+
+    owner: Any
+    label: str
+
+
 def unwrap(handler: Any) -> Any:
     """Return what a handler calls in the end, without the ``functools.partial`` around it."""
     while isinstance(handler, functools.partial):
@@ -27,6 +39,8 @@ def unwrap(handler: Any) -> Any:
 def owner_of(handler: Any) -> Any:
     """Return the object whose method a handler is, else the handler itself."""
     function = unwrap(handler)
+    if isinstance(function, Delegate):
+        return function.owner
     return function.__self__ if isinstance(function, MethodType) else function
 
 
@@ -41,6 +55,8 @@ def describe_handler(handler: Any) -> str:
         'MyStopping.look'
     """
     function, owner = unwrap(handler), owner_of(handler)
+    if isinstance(function, Delegate):
+        return function.label
     if owner is not function:
         return f"{_qualified_name(owner)}.{function.__name__}"
     return _qualified_name(function)

@@ -1,17 +1,18 @@
 """Loggers, and the log handlers that work with any of them."""
 
 from glowplug.loggers._delivery import Counts, OnError
+from glowplug.loggers._flatten import flatten, flatten_params
 from glowplug.loggers._logger import Logger
-from glowplug.loggers._output_handler import (
+from glowplug.loggers._model_handlers import (
     GradsHistHandler,
     GradsScalarHandler,
-    OptimizerParamsHandler,
-    OutputHandler,
     WeightsHistHandler,
     WeightsScalarHandler,
 )
-from glowplug.loggers._snapshot import flatten_params
+from glowplug.loggers._optimizer_handler import OptimizerParamsHandler
+from glowplug.loggers._output_handler import OutputHandler
 from glowplug.loggers._step import global_step_from_engine
+from glowplug.loggers._writer import Writer
 
 __all__ = [
     "Counts",
@@ -23,6 +24,8 @@ __all__ = [
     "OutputHandler",
     "WeightsHistHandler",
     "WeightsScalarHandler",
+    "Writer",
+    "flatten",
     "flatten_params",
     "global_step_from_engine",
 ]

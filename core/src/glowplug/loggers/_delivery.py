@@ -1,9 +1,8 @@
-"""The way from the training thread to a backend: a bounded queue, and one worker thread that empties it."""
+"""Delivery queue between the threads that log and the backend of a logger."""
 
 from __future__ import annotations
 
-# A script may end before the worker has imported its backend's library, and that may import this: too late, it says, once
-# the end has begun.
+# Import eagerly: this module cannot be imported during interpreter shutdown, when a backend's client may need it.
 import concurrent.futures.thread  # noqa: F401
 import functools
 import logging
@@ -11,7 +10,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias
+
+from glowplug.loggers._record import Record
 
 OnError: TypeAlias = Literal["warn", "raise"]
 
@@ -19,42 +20,34 @@ log = logging.getLogger("glowplug.loggers")
 
 
 class Counts(NamedTuple):
-    """What became of the records of a logger."""
+    """Numbers of records of a logger: sent, dropped and waiting."""
 
     sent: int
     dropped: int
     pending: int
 
 
-class Record(NamedTuple):
-    """One call of a sink method, to be made on the worker's thread."""
-
-    sink: str
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-
-
 class Backend(Protocol):
-    """What the worker calls: the side of a logger that faces its backend."""
+    """Methods that the worker thread calls."""
 
     def open(self) -> None:
-        """Reach the backend, for the first time or again."""
+        """Connect, for the first time or again."""
 
-    def takes_batches(self, sink: str) -> bool:
-        """Return whether many records of a sink are delivered at once."""
+    def takes_batches(self, record: Record) -> bool:
+        """Return whether records like this one are sent many at once."""
 
     def send(self, records: list[Record]) -> None:
-        """Deliver one record, or many of a sink that takes batches, in order."""
+        """Write one record, or many of one kind, in order."""
 
     def flush(self) -> None:
-        """Make the backend write down what it holds back."""
+        """Store what the backend buffers."""
 
     def close(self) -> None:
-        """Leave the backend."""
+        """Disconnect."""
 
 
 class _Marker:
-    """Stands in the queue behind everything that came before it."""
+    """Position in the queue that a caller waits for."""
 
     def __init__(self, *, last: bool) -> None:
         self.last = last
@@ -63,18 +56,18 @@ class _Marker:
 
 
 class Delivery:
-    """Takes records without waiting, and delivers them in order on one thread.
+    """Queues records without waiting and delivers them in order on one thread.
 
-    A backend that cannot be reached (whatever ``open`` raises; a ``ConnectionError`` or ``TimeoutError`` in a write) is
-    tried again with growing pauses while records wait. What it refuses in another way is dropped, counted, and
-    reported at most once a minute.
+    After any exception in ``open``, or a ``ConnectionError`` or ``TimeoutError`` in a write, the worker tries again with
+    growing pauses while records wait. After any other exception the record is dropped, counted, and reported at most
+    once a minute.
 
     Args:
-        backend: who takes the records.
-        name: who is named in reports.
-        on_error: ``"warn"``: report and go on; ``"raise"``: raise at the caller's next call.
-        capacity: how many records may wait; further ones are dropped.
-        interval: seconds for which records are collected.
+        backend: Where the records go.
+        name: Name of the logger in reports.
+        on_error: ``"warn"`` reports a failure in the log; ``"raise"`` raises it at the next call.
+        capacity: Number of records that may wait; further ones are dropped.
+        interval: Seconds for which the worker collects records.
     """
 
     BATCH = 500
@@ -97,47 +90,49 @@ class Delivery:
         self._interval = interval
         self._queue: deque[Record | _Marker] = deque()
         self._wake = threading.Event()
-        self._lock = threading.Lock()  # for what happens rarely: starting the worker, dropping records
+        # Held only for rare events: starting the worker and dropping records.
+        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._ended = ""  # why no more records are taken
+        # The reason why no more records are accepted.
+        self._ended = ""
         self._is_open = False
         self._was_open = False
         self._pause = 0.0
-        self._in_hand = 0  # records that the worker has taken from the queue
+        # The number of records that the worker has taken from the queue.
+        self._in_hand = 0
         self._sent = 0
         self._dropped = 0
         self._sent_when_stuck: int | None = None
         self._reported_at = -self.REPORT_EVERY
-        self._error: BaseException | None = None  # to be raised at the caller's next call
+        # The exception to raise at the next call.
+        self._error: BaseException | None = None
         self._last_failure: BaseException | None = None
-
-    # On the caller's thread
 
     @property
     def counts(self) -> Counts:
-        """How many records were sent, were dropped, and are waiting."""
+        """Numbers of records sent, dropped and waiting."""
         waiting = sum(isinstance(item, Record) for item in self._queue.copy())
         return Counts(self._sent, self._dropped, waiting + self._in_hand)
 
     @property
     def is_stuck(self) -> bool:
-        """Whether a flush failed, and nothing has come through since: the next one would wait in vain."""
+        """Whether a flush failed and nothing was sent since, so that another flush would wait in vain."""
         return self._sent_when_stuck == self._sent
 
     @property
     def is_worker(self) -> bool:
-        """Whether the caller is the worker's thread, which must not wait for itself."""
+        """Whether the caller runs on the worker thread."""
         return threading.current_thread() is self._thread
 
     def put(self, record: Record) -> None:
-        """Queue a record; never waits."""
+        """Queue a record without waiting."""
         if self._error is not None:
             self._raise()
         waiting = len(self._queue)
         if self._ended:
-            self._drop(1, f"{record.sink} was called {self._ended}")
+            self._drop(1, f"log_{record.kind} was called {self._ended}")
         elif waiting >= self._capacity:
-            self._drop(1, f"{waiting} records are waiting already, which is its capacity")
+            self._drop(1, f"the queue is full: {waiting} records are waiting")
         else:
             self._queue.append(record)
             if self._thread is None:
@@ -146,14 +141,10 @@ class Delivery:
                 self._wake.set()
 
     def flush(self, timeout: float) -> bool:
-        """Wait until what was queued so far has been delivered; returns whether it was, in time."""
+        """Wait until the records queued so far are delivered; return whether they were, in time."""
         if self._thread is None:
             return True
-        if self.is_worker:
-            raise RuntimeError(
-                f"{self._name} calls its own flush() while it writes, which would wait for itself; leave flushing to the end of "
-                "the run, and define flush_backend() for it"
-            )
+        self.refuse_worker("flush")
         marker = self._pass(_Marker(last=False), timeout)
         self._sent_when_stuck = None if marker.delivered else self._sent
         if self._error is not None:
@@ -161,11 +152,11 @@ class Delivery:
         return marker.delivered
 
     def close(self, timeout: float) -> bool:
-        """Deliver what is queued, leave the backend, and end the worker; returns whether it all went out in time."""
+        """Deliver the queue, disconnect and end the worker; return whether all records were delivered in time."""
         self._ended = "after close(); close a logger after the last run"
         if self._thread is not None and not self._pass(_Marker(last=True), timeout).reached.is_set():
             log.warning(
-                "%s: gave up after %s s with %d records not delivered",
+                "%s: gave up after %s s; %d records were not delivered",
                 self._name,
                 timeout,
                 self.counts.pending,
@@ -174,35 +165,42 @@ class Delivery:
         if self._error is not None:
             self._raise()
         if self._dropped:
-            log.warning(
-                "%s: closed; %d records were sent, %d were lost", self._name, self._sent, self._dropped
-            )
+            log.warning("%s: closed; %d records sent, %d lost", self._name, self._sent, self._dropped)
         return not self._dropped
 
     def open_now(self, timeout: float) -> None:
-        """Reach the backend now, on the worker's thread, and wait for it.
+        """Open the backend on the worker thread and wait for it.
 
         Raises:
-            RuntimeError: it was left already.
-            ConnectionError: it could not be reached; the cause says why.
+            RuntimeError: If the logger is closed.
+            ConnectionError: If the backend cannot be opened; the cause says why.
         """
         if self._is_open:
             return
         if self._ended:
-            raise RuntimeError(f"{self._name} was asked to reach its backend {self._ended}")
+            raise RuntimeError(f"{self._name}: cannot open the backend {self._ended}")
         if self._thread is None:
             self._start()
         self._pass(_Marker(last=False), timeout)
         if not self._is_open:
-            self._error = None  # it is told right here
-            raise ConnectionError(f"{self._name} could not reach its backend") from self._last_failure
+            # The exception is raised here, and not again at the next call.
+            self._error = None
+            raise ConnectionError(f"{self._name}: the backend could not be opened") from self._last_failure
 
     def abandon(self) -> None:
-        """Take no further records and wait for nothing: for the copy in a forked process, which has no worker."""
+        """Accept no more records and wait for nothing: a forked process has no worker thread."""
         self._ended = "in a forked process; log in the process that made the logger"
         self._thread = None
         self._lock = threading.Lock()
         self._queue.clear()
+
+    def refuse_worker(self, method: str) -> None:
+        """Raise an error if the caller runs on the worker thread, which must not wait for itself."""
+        if self.is_worker:
+            raise RuntimeError(
+                f"{self._name}: {method}() was called on the worker thread, which would wait for itself; use "
+                f"{method}_backend()"
+            )
 
     def _pass(self, marker: _Marker, timeout: float) -> _Marker:
         self._queue.append(marker)
@@ -218,11 +216,9 @@ class Delivery:
     def _start(self) -> None:
         with self._lock:
             if self._thread is None:
-                # A daemon: a backend that hangs must not keep the process from ending. Loggers are closed at exit.
+                # A daemon, because a backend that hangs must not keep the process alive. Loggers are closed at exit.
                 self._thread = threading.Thread(target=self._work, name=f"glowplug {self._name}", daemon=True)
                 self._thread.start()
-
-    # On the worker's thread
 
     def _work(self) -> None:
         while True:
@@ -234,21 +230,21 @@ class Delivery:
                 item = self._take()
                 if isinstance(item, list):
                     self._deliver(item)
-                elif not self._pass_by(item):
+                elif not self._reach(item):
                     return
-            if not self._is_open and not self._let_go():
+            if not self._is_open and not self._release_waiting():
                 return
 
     def _take(self) -> list[Record] | _Marker:
-        """Take what is delivered in one go: a marker, a record, or many of a sink that takes batches."""
+        """Take a marker, a record, or the records of a batch from the queue."""
         first = self._queue.popleft()
         if isinstance(first, _Marker):
             return first
         records = [first]
-        if self._backend.takes_batches(first.sink):
+        if self._backend.takes_batches(first):
             while self._queue and len(records) < self.BATCH:
                 following = self._queue[0]
-                if isinstance(following, _Marker) or following.sink != first.sink:
+                if isinstance(following, _Marker) or following.kind != first.kind:
                     break
                 records.append(following)
                 self._queue.popleft()
@@ -262,9 +258,9 @@ class Delivery:
             self._pause = 0.0
         elif isinstance(error, (ConnectionError, TimeoutError)):
             self._queue.extendleft(reversed(records))
-            self._lose("writing", error)
+            self._mark_lost("writing", error)
         else:
-            self._drop(len(records), f"writing failed: {_told(error)}", error)
+            self._drop(len(records), f"writing failed: {_describe(error)}", error)
         self._in_hand = 0
 
     def _open(self) -> None:
@@ -272,51 +268,51 @@ class Delivery:
         if error is None:
             self._is_open = self._was_open = True
         else:
-            self._lose("opening", error)
+            self._mark_lost("opening", error)
 
-    def _lose(self, what: str, error: BaseException) -> None:
-        """Go on without the backend, and try again after a longer pause than last time."""
+    def _mark_lost(self, what: str, error: BaseException) -> None:
+        """Mark the backend as closed, and double the pause before the next attempt."""
         self._is_open = False
         self._pause = min(self.LONGEST_PAUSE, 2 * self._pause or 1.0)
-        self._report(f"{what} failed: {_told(error)}; it is tried again while records wait", error)
+        self._report(f"{what} failed: {_describe(error)}; retrying while records wait", error)
 
-    def _pass_by(self, marker: _Marker) -> bool:
-        """Do what a marker stands for, and return whether the worker goes on."""
+    def _reach(self, marker: _Marker) -> bool:
+        """Flush for a marker, disconnect at the last one, and return whether the worker continues."""
         error = self._attempt(self._backend.flush)
         if error is not None:
-            self._report(f"flushing failed: {_told(error)}", error)
+            self._report(f"flushing failed: {_describe(error)}", error)
         marker.delivered = error is None
         if marker.last:
-            self._leave()
+            self._disconnect()
         marker.reached.set()
         return not marker.last
 
-    def _let_go(self) -> bool:
-        """While the backend is not there: let nobody wait for it, and return whether the worker goes on."""
+    def _release_waiting(self) -> bool:
+        """Release all waiting callers while the backend is closed, and return whether the worker continues."""
         for marker in [item for item in self._queue.copy() if isinstance(item, _Marker)]:
             if marker.last:
                 lost = self.counts.pending
                 self._queue.clear()
-                self._drop(lost, "its backend could not be reached")
-                self._leave()
+                self._drop(lost, "the backend could not be opened")
+                self._disconnect()
                 marker.reached.set()
                 return False
             self._queue.remove(marker)
             marker.reached.set()
         return True
 
-    def _leave(self) -> None:
+    def _disconnect(self) -> None:
         if self._was_open:
             error = self._attempt(self._backend.close)
             if error is not None:
-                self._report(f"closing failed: {_told(error)}", error)
+                self._report(f"closing failed: {_describe(error)}", error)
         self._is_open = False
         self._thread = None
 
     def _attempt(self, call: Callable[[], None]) -> BaseException | None:
         try:
             call()
-        except BaseException as error:  # noqa: BLE001 - a backend may fail in any way, and the worker lives on
+        except BaseException as error:  # noqa: BLE001 - the worker survives any exception
             self._last_failure = error
             return error
         return None
@@ -334,12 +330,12 @@ class Delivery:
         if now - self._reported_at >= self.REPORT_EVERY:
             self._reported_at = now
             log.warning(
-                "%s: %s (%d records lost so far). Training goes on; on_error='raise' makes this an error",
+                "%s: %s (%d records lost so far). Training continues; on_error='raise' raises instead",
                 self._name,
                 why,
                 self._dropped,
             )
 
 
-def _told(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"

@@ -1,70 +1,60 @@
-"""The base class of loggers."""
+"""Base class of loggers."""
 
 from __future__ import annotations
 
 import atexit
-import functools
-import inspect
+import itertools
 import os
-import pickle
 import time
 import weakref
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, SupportsFloat, SupportsIndex, TypeVar
 
 from glowplug import distributed
-from glowplug.engine._call import describe_handler
-from glowplug.events import AnyEvent, CallableEventWithFilter, Events, EventsList
+from glowplug.events import AnyEvent
 from glowplug.handles import RemovableEventHandle
-from glowplug.loggers._delivery import Counts, Delivery, OnError, Record, log
-from glowplug.loggers._output_handler import OptimizerParamsHandler, OutputHandler
-from glowplug.loggers._snapshot import PLAIN, resolve, snapshot
+from glowplug.loggers._attachment import attach_log_handler
+from glowplug.loggers._delivery import Counts, Delivery, OnError, log
+from glowplug.loggers._flatten import checked_scalars
+from glowplug.loggers._optimizer_handler import OptimizerParamsHandler
+from glowplug.loggers._output_handler import OutputHandler
+from glowplug.loggers._pickling import attributes_of, can_be_pickled
+from glowplug.loggers._record import Kind, Record
+from glowplug.loggers._snapshot import PLAIN, Deferred, plain, snapshot
+from glowplug.loggers._step import checked_step
+from glowplug.loggers._writer import Writer, takes_batches, write
 from glowplug.phase import Phase
+from glowplug.stash import StashKey
 from glowplug.state import RunOutcome
 from glowplug.typing import EngineProtocol
-
-# What a logger may define, and how many arguments each takes when its last one, the timestamp, is given.
-SINKS: Mapping[str, int | None] = {
-    "log_scalars": 3,
-    "log_histogram": 4,
-    "log_text": 4,
-    "log_image": 4,
-    "log_figure": 4,
-    "log_params": None,
-    "log_artifact": None,
-}
 
 OwnType = TypeVar("OwnType", bound="Logger")
 
 _open_loggers: weakref.WeakSet[Logger] = weakref.WeakSet()
 
 
-class Logger(ABC):
-    """Takes what engines report to a backend, without ever holding up or ending a run.
+class Logger(Writer):
+    """Sends what engines report to a backend, without delaying or ending a run.
 
-    A logger of your own defines :meth:`log_scalars`, and what else its backend can take: ``log_params(params)``,
-    ``log_histogram(name, values, step, timestamp)``, ``log_text(name, text, step, timestamp)``,
-    ``log_image(name, image, step, timestamp)``, ``log_figure(name, figure, step, timestamp)``,
-    ``log_artifact(path, name)``; ``open()``, ``flush_backend()`` and ``close(outcome)`` where there is something to do. All of
-    these run on one worker thread, in order. Tensors, and images and matplotlib figures (as ``(height, width, 4)``), arrive as
-    numpy arrays, as they were when they were logged. ``log_scalars_batch(rows)`` takes many ``(scalars, step, timestamp)`` at
-    once, for a backend where one request is cheaper than many.
-
-    On a logger *object* the same names can be called from any thread: the call is copied, queued and returns at once.
+    Users call the ``log_*`` methods from any thread: each call is checked, copied and queued, and returns at once. Authors
+    of a logger implement the methods of :class:`Writer`: at least ``write_scalars`` or ``write_scalars_batch``. These
+    run in order on one worker thread.
 
     Args:
-        on_error: ``"warn"``: a backend that fails is reported in the log, at most once a minute; ``"raise"``: its
-            exception is raised at the next call.
-        capacity: how many records may wait for a slow backend before further ones are dropped (and counted).
-        timeout: seconds that :meth:`flush` and :meth:`close` wait at most.
-        all_ranks: log on every rank of ``torch.distributed`` instead of rank 0 only.
+        on_error: ``"warn"`` reports a failing backend in the log, at most once a minute; ``"raise"`` raises its
+            exception at the next call. Defaults to ``"warn"``.
+        capacity: Number of records that may wait for the backend; further ones are dropped and counted. Defaults to
+            100,000.
+        timeout: Seconds that :meth:`flush` and :meth:`close` wait at most. Defaults to 10.
+        all_ranks: Log on every rank of ``torch.distributed`` instead of rank 0 only. Defaults to ``False``.
+
+    Raises:
+        TypeError: If the class implements neither ``write_scalars`` nor ``write_scalars_batch``.
 
     Example:
         >>> class Printer(Logger):
-        ...     def log_scalars(self, scalars, step, timestamp):
+        ...     def write_scalars(self, scalars, step, timestamp):
         ...         print(step, scalars)
         >>> from glowplug import Engine, Events
         >>> engine = Engine(lambda engine, batch: 2.0 * batch)
@@ -90,52 +80,149 @@ class Logger(ABC):
         timeout: float = 10.0,
         all_ranks: bool = False,
     ) -> None:
+        if not self.takes("log_scalars"):
+            raise TypeError(
+                f"{type(self).__name__} must implement write_scalars(scalars, step, timestamp) or "
+                "write_scalars_batch(rows)"
+            )
         if on_error not in ("warn", "raise"):
             raise ValueError(f'on_error must be "warn" or "raise", got {on_error!r}')
+        self.on_error: OnError = on_error
+        self.capacity = capacity
         self.timeout = timeout
         self.all_ranks = all_ranks
-        self._on_error: OnError = on_error
-        self._capacity = capacity
+        self.state_key = type(self).__name__
         self._outcome: RunOutcome | None = None
+        self._last_number = 0
         self._connect()
 
     def _connect(self) -> None:
+        self._numbers = itertools.count(self._last_number + 1)
         self._before_open: dict[str, Any] = {}
+        self._stash_key: StashKey[Any] = StashKey()
         self._delivery = Delivery(
-            _Backend(self), name=type(self).__name__, on_error=self._on_error, capacity=self._capacity
+            _Backend(self), name=type(self).__name__, on_error=self.on_error, capacity=self.capacity
         )
-        # Whoever calls logger.log_scalars(...) stands on the training thread, so on the object these names queue the
-        # call; the worker calls what the class defines.
-        for sink in SINKS:
-            if self.takes(sink):
-                setattr(self, sink, functools.partial(self._put, sink))
-        setattr(self, "close", self._close)  # noqa: B010 - a method is replaced on purpose
         _open_loggers.add(self)
 
-    # What a logger defines
-
-    @abstractmethod
-    def log_scalars(self, scalars: Mapping[str, float], step: int, timestamp: float) -> None:
-        """Write numbers.
+    def log_scalars(
+        self, scalars: Mapping[str, SupportsFloat], step: SupportsIndex, timestamp: float | None = None
+    ) -> None:
+        """Log numbers.
 
         Args:
-            scalars: name to value; names are nested with ``/``; values may be NaN or infinite.
-            step: the iteration or epoch to which they belong.
-            timestamp: when they were logged, in seconds since the epoch.
+            scalars: Names and numbers; nest names with ``/``. Tensors and arrays of one element are numbers.
+            step: Epoch or iteration.
+            timestamp: Seconds since the epoch. Defaults to now.
+
+        Raises:
+            TypeError: If a name is not a string, a value is not a number, or the step is not an integer.
         """
+        checked = checked_scalars(scalars, f"{type(self).__name__}.log_scalars")
+        self._put("scalars", None, step, timestamp, checked)
 
-    def open(self) -> None:  # noqa: B027 - many loggers have nothing to do here
-        """Reach the backend. Nothing to do by default.
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log hyperparameters.
 
-        Called before the first record, and once more after a sink raised a ``ConnectionError`` or ``TimeoutError``: its
-        record waits until this succeeds, and is then written again. A pickled copy of the logger opens for itself: attributes
-        that this sets and that cannot be pickled, such as a file, are in the copy what they were before.
+        Args:
+            params: Names and values, which may be nested mappings. Objects of other types than numbers, texts, lists and
+                tuples are logged as their ``str()``.
+
+        Raises:
+            TypeError: If ``params`` is not a mapping, or the logger does not implement ``write_params``.
         """
+        self._require("params")
+        if not isinstance(params, Mapping):
+            raise TypeError(f"{type(self).__name__}.log_params: params must be a mapping, got {params!r}")
+        self._put("params", None, None, None, plain(params))
 
-    def flush_backend(self) -> None:  # noqa: B027 - the same
-        """Make the backend write down what it holds back: called at the end of each run. Nothing to do by default."""
+    def log_text(self, name: str, text: str, step: SupportsIndex, timestamp: float | None = None) -> None:
+        """Log a text.
 
-    # What its users call
+        Args:
+            name: Name of the text.
+            text: The text.
+            step: Epoch or iteration.
+            timestamp: Seconds since the epoch. Defaults to now.
+
+        Raises:
+            TypeError: If an argument has the wrong type, or the logger does not implement ``write_text``.
+        """
+        self._require("text", name)
+        if not isinstance(text, str):
+            raise TypeError(f"{type(self).__name__}.log_text: text must be a string, got {text!r}")
+        self._put("text", name, step, timestamp, text)
+
+    def log_histogram(
+        self, name: str, values: Any, step: SupportsIndex, timestamp: float | None = None
+    ) -> None:
+        """Log the distribution of values.
+
+        Args:
+            name: Name of the histogram.
+            values: Tensor, array or sequence of numbers, of any shape.
+            step: Epoch or iteration.
+            timestamp: Seconds since the epoch. Defaults to now.
+
+        Raises:
+            TypeError: If an argument has the wrong type, or the logger does not implement ``write_histogram``.
+        """
+        self._require("histogram", name)
+        if not hasattr(values, "ndim") and not isinstance(values, (list, tuple)):
+            raise TypeError(
+                f"{type(self).__name__}.log_histogram: values must be a tensor, array or list, got {values!r}"
+            )
+        self._put("histogram", name, step, timestamp, snapshot(values))
+
+    def log_image(self, name: str, image: Any, step: SupportsIndex, timestamp: float | None = None) -> None:
+        """Log an image.
+
+        Args:
+            name: Name of the image.
+            image: Tensor, array or PIL image. Which shapes are possible depends on the logger.
+            step: Epoch or iteration.
+            timestamp: Seconds since the epoch. Defaults to now.
+
+        Raises:
+            TypeError: If an argument has the wrong type, or the logger does not implement ``write_image``.
+        """
+        self._require("image", name)
+        pixels = snapshot(image)
+        if not hasattr(pixels, "ndim") and not isinstance(pixels, Deferred):
+            raise TypeError(
+                f"{type(self).__name__}.log_image: image must be a tensor, array or PIL image, got {image!r}"
+            )
+        self._put("image", name, step, timestamp, pixels)
+
+    def log_figure(self, name: str, figure: Any, step: SupportsIndex, timestamp: float | None = None) -> None:
+        """Log a figure.
+
+        Args:
+            name: Name of the figure.
+            figure: Matplotlib figure, or another one that the backend knows.
+            step: Epoch or iteration.
+            timestamp: Seconds since the epoch. Defaults to now.
+
+        Raises:
+            TypeError: If an argument has the wrong type, or the logger does not implement ``write_figure``.
+        """
+        self._require("figure", name)
+        if figure.__class__ in PLAIN:
+            raise TypeError(f"{type(self).__name__}.log_figure: figure must be a figure, got {figure!r}")
+        self._put("figure", name, step, timestamp, snapshot(figure))
+
+    def log_artifact(self, path: str | os.PathLike[str], name: str | None = None) -> None:
+        """Log a file or folder, which is read some time after the call.
+
+        Args:
+            path: Path on this machine.
+            name: Folder among the artifacts. Defaults to the top.
+
+        Raises:
+            TypeError: If an argument has the wrong type, or the logger does not implement ``write_artifact``.
+        """
+        self._require("artifact", "" if name is None else name)
+        self._put("artifact", name, None, None, os.fspath(path))
 
     def attach(
         self,
@@ -148,91 +235,112 @@ class Logger(ABC):
         """Call ``log_handler(engine, logger, event_name)`` at an event, after all other handlers of that event.
 
         Args:
-            engine: whose events.
-            event_name: the event, plain or filtered, or a list of them.
-            log_handler: one from ``glowplug.loggers``, or any callable with these arguments.
-            *args: further arguments for it.
-            **kwargs: further keyword arguments for it.
+            engine: The engine.
+            event_name: The event, plain or filtered, or a list of events.
+            log_handler: A log handler of ``glowplug.loggers``, or any callable with these arguments.
+            *args: Further arguments of the log handler.
+            **kwargs: Further keyword arguments of the log handler.
 
         Returns:
             A handle that removes all that was attached.
 
         Raises:
-            TypeError: the arguments are swapped, the handler does not take what it is called with, or it makes records
-                that this logger does not take.
-            ValueError: the engine does not know the event.
+            TypeError: If the arguments are swapped, the handler cannot be called with its arguments, or it logs
+                records that this logger does not take.
+            ValueError: If the engine does not know the event.
         """
-        self._check_handler(event_name, log_handler)
-        events = event_name if isinstance(event_name, EventsList) else (event_name,)
-        for event in events:
-            _check_arguments(log_handler, (engine, self, event, *args), kwargs)
-        registrations: list[tuple[AnyEvent, Callable[..., Any]]] = [
-            *((event, _Writer(self, log_handler, event, args, kwargs)) for event in events),
-            (Events.TEARDOWN, self._run_ended),
-            (Events.INTERRUPT, self._run_interrupted),
-        ]
-        with ExitStack() as undo:  # a list with an unknown event leaves nothing attached
-            handles = [undo.enter_context(engine.add_event_handler(*each)) for each in registrations]
-            undo.pop_all()
-        return RemovableEventHandle.join(*handles)
+        return attach_log_handler(self, engine, event_name, log_handler, args, kwargs)
 
     def attach_output_handler(
         self, engine: EngineProtocol, event_name: AnyEvent, *args: Any, **kwargs: Any
     ) -> RemovableEventHandle:
-        """Attach an :class:`OutputHandler` made of the further arguments (L-005)."""
+        """Attach an :class:`OutputHandler`.
+
+        Args:
+            engine: The engine.
+            event_name: The event.
+            *args: Arguments of the :class:`OutputHandler`.
+            **kwargs: Keyword arguments of the :class:`OutputHandler`.
+        """
         return self.attach(engine, event_name, OutputHandler(*args, **kwargs))
 
     def attach_opt_params_handler(
         self, engine: EngineProtocol, event_name: AnyEvent, *args: Any, **kwargs: Any
     ) -> RemovableEventHandle:
-        """Attach an :class:`OptimizerParamsHandler` made of the further arguments (L-005)."""
+        """Attach an :class:`OptimizerParamsHandler`.
+
+        Args:
+            engine: The engine.
+            event_name: The event.
+            *args: Arguments of the :class:`OptimizerParamsHandler`.
+            **kwargs: Keyword arguments of the :class:`OptimizerParamsHandler`.
+        """
         return self.attach(engine, event_name, OptimizerParamsHandler(*args, **kwargs))
 
     @property
     def counts(self) -> Counts:
-        """How many records were sent, were dropped, and are waiting."""
+        """Numbers of records sent, dropped and waiting."""
         return self._delivery.counts
 
-    def takes(self, sink: str) -> bool:
-        """Return whether this logger defines a sink method such as ``log_histogram``."""
-        return hasattr(type(self), sink)
+    @property
+    def is_logging_rank(self) -> bool:
+        """Whether this logger logs in this process: on rank 0, or on every rank with ``all_ranks``."""
+        return self.all_ranks or distributed.rank() == 0
 
     def ensure_open(self, timeout: float = 60.0) -> None:
-        """Reach the backend now, and wait for it; for what a logger offers beyond its sinks, such as a run's id.
+        """Open the backend and wait for it.
+
+        A logger calls it for what it offers beyond ``log_*``, such as the id of its run.
 
         Args:
-            timeout: seconds to wait at most.
+            timeout: Seconds to wait at most. Defaults to 60.
 
         Raises:
-            ConnectionError: it could not be reached; the cause says why.
-            RuntimeError: the logger is closed, or does not log on this rank.
+            ConnectionError: If the backend cannot be opened; the cause says why.
+            RuntimeError: If the logger is closed, or does not log on this rank.
         """
-        if not self._writes_here():
+        if not self.is_logging_rank:
             raise RuntimeError(
-                f"{type(self).__name__} logs on rank 0 only, and this is rank {distributed.rank()}; decorate what asks "
-                "for its backend with glowplug.distributed.rank_zero_only, or give the logger all_ranks=True"
+                f"{type(self).__name__} logs on rank 0 only, and this is rank {distributed.rank()}; use "
+                "glowplug.distributed.rank_zero_only for this call, or all_ranks=True"
             )
         self._delivery.open_now(timeout)
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until everything logged so far has been delivered.
+        """Wait until everything logged so far is delivered.
 
         Args:
-            timeout: seconds to wait at most; the logger's own by default.
+            timeout: Seconds to wait at most. Defaults to the logger's ``timeout``.
 
         Returns:
-            Whether it was, in time.
+            Whether everything was delivered in time.
         """
         return self._delivery.flush(self.timeout if timeout is None else timeout)
 
-    def close(self, outcome: RunOutcome | None = None) -> None:  # noqa: B027 - the same
-        """Deliver what is waiting, and leave the backend; called at exit for loggers that are still open.
-
-        A subclass defines ``close(outcome)`` to leave its backend; it is called once, on the worker's thread.
+    def close(self, outcome: RunOutcome | None = None) -> None:
+        """Deliver waiting records and disconnect from the backend; open loggers are closed at exit.
 
         Args:
-            outcome: how the run ended; that of the last attached engine by default.
+            outcome: How the run ended. Defaults to the outcome of the last attached engine.
         """
+        if self in _open_loggers:
+            self._delivery.refuse_worker("close")
+            _open_loggers.discard(self)
+            self._outcome = outcome or self._outcome
+            self._delivery.close(self.timeout)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state that travels with an engine: the sequence number of the last record."""
+        return {"last_number": self._last_number}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue the sequence numbers of a former run.
+
+        Args:
+            state_dict: What :meth:`state_dict` returned.
+        """
+        self._last_number = max(self._last_number, int(state_dict["last_number"]))
+        self._numbers = itertools.count(self._last_number + 1)
 
     def __enter__(self: OwnType) -> OwnType:  # noqa: PYI019 - Self needs Python 3.11
         return self
@@ -242,183 +350,96 @@ class Logger(ABC):
     ) -> None:
         self.close(RunOutcome.FAILED if error is not None else None)
 
-    # How it works
+    def _require(self, kind: Kind, name: object = "") -> None:
+        if not self.takes(f"log_{kind}"):
+            raise self._unsupported(f"write_{kind}")
+        if not isinstance(name, str):
+            raise TypeError(f"{type(self).__name__}.log_{kind}: name must be a string, got {name!r}")
 
-    def _check_handler(self, event_name: AnyEvent, log_handler: Callable[..., Any]) -> None:
-        name = type(self).__name__
-        if isinstance(log_handler, (str, CallableEventWithFilter, EventsList)):
+    def _put(
+        self,
+        kind: Kind,
+        name: str | None,
+        step: SupportsIndex | None,
+        timestamp: float | None,
+        payload: Any,
+    ) -> None:
+        if step is not None or kind not in ("params", "artifact"):
+            step = checked_step(step, f"{type(self).__name__}.log_{kind}")
+        if timestamp is None:
+            timestamp = time.time()
+        elif not isinstance(timestamp, (int, float)):
             raise TypeError(
-                f"{name}.attach takes (engine, event_name, log_handler) in this order; got {log_handler!r} as the "
-                f"log_handler and {event_name!r} as the event. Swap the two"
+                f"{type(self).__name__}.log_{kind}: timestamp must be a number, got {timestamp!r}"
             )
-        if not callable(log_handler):
-            raise TypeError(
-                f"{name}.attach needs a log_handler that can be called as f(engine, logger, event_name), such as "
-                f"OutputHandler(...); got {log_handler!r}"
-            )
-        sink = getattr(log_handler, "sink", None)
-        if sink is not None and not self.takes(sink):
-            raise TypeError(
-                f"{name} has no {sink}, which {type(log_handler).__name__} needs; it takes "
-                f"{', '.join(filter(self.takes, SINKS))}. Use another log handler, or define {sink} in a subclass"
-            )
-
-    def _put(self, sink: str, *args: Any, **kwargs: Any) -> None:
-        if not self._writes_here():
-            return
-        record = Record(sink, snapshot(args), snapshot(kwargs) if kwargs else kwargs)
-        arity = SINKS[sink]
-        if arity is not None and len(args) < arity and "timestamp" not in kwargs:
-            record.kwargs["timestamp"] = time.time()
-        self._delivery.put(record)
-
-    def _writes_here(self) -> bool:
-        return self.all_ranks or distributed.rank() == 0
+        if self.all_ranks or distributed.rank() == 0:
+            number = self._last_number = next(self._numbers)
+            self._delivery.put(Record(number, kind, name, step, timestamp, payload))
 
     def _run_ended(self, engine: EngineProtocol) -> None:
         self._pause(engine, engine.state.outcome)
 
     def _run_interrupted(self, engine: EngineProtocol) -> None:
-        self._pause(engine, RunOutcome.INTERRUPTED)  # if the run is never gone on with, there is no TEARDOWN
+        # A run that is never continued has no TEARDOWN.
+        self._pause(engine, RunOutcome.INTERRUPTED)
 
     def _pause(self, engine: EngineProtocol, outcome: RunOutcome | None) -> None:
-        """Deliver what there is, where an engine's run ends or stops for a while."""
-        if engine.parent is not None:  # an evaluator inside a trainer's handler: the trainer's own end comes
+        """Deliver waiting records at the end or the interruption of a run."""
+        # An evaluator that runs in a trainer's handler leaves this to the end of the trainer's run.
+        if engine.parent is not None:
             return
         self._outcome = outcome
-        # With three handlers attached this is called three times, and nobody should wait three times for a backend
-        # that hangs.
         if not self._delivery.is_stuck:
             self._delivery.flush(self.timeout)
 
-    def _close(self, outcome: RunOutcome | None = None) -> None:
-        if self._delivery.is_worker:  # such as an open() that leaves what is broken before it makes another
-            type(self).close(self, outcome)
-        elif self in _open_loggers:
-            _open_loggers.discard(self)
-            self._outcome = outcome or self._outcome
-            self._delivery.close(self.timeout)
-
     def __getstate__(self) -> dict[str, Any]:
-        own = {"_delivery", "_before_open", "close", *SINKS}
-        state = {name: value for name, value in vars(self).items() if name not in own}
+        state = attributes_of(self)
+        for name in ("_delivery", "_before_open", "_numbers", "_stash_key"):
+            del state[name]
         for name, before in self._before_open.items():
-            if name in state and not _can_be_pickled(state[name]):
+            if name in state and not can_be_pickled(state[name]):
                 state[name] = before
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        for name, value in state.items():
+            setattr(self, name, value)
         self._connect()
 
 
 class _Backend:
-    """The side of a logger that the worker calls: what its class defines."""
+    """Adapter from the delivery queue to the methods of a logger's class."""
 
     def __init__(self, logger: Logger) -> None:
         self._logger = logger
-        self._class: Any = type(logger)
 
     def open(self) -> None:
-        attributes = vars(self._logger)
-        before = attributes.copy()
+        before = attributes_of(self._logger)
         try:
-            self._logger.open()
+            self._logger.open_backend()
         finally:
             changed = {
-                name: before.get(name) for name, value in attributes.items() if before.get(name) is not value
+                name: before.get(name)
+                for name, value in attributes_of(self._logger).items()
+                if before.get(name) is not value
             }
-            # What it was before the first time counts, if it is opened again.
-            self._logger._before_open = changed | self._logger._before_open  # noqa: SLF001 - the two are one
-        # A library that was just opened may go away at exit; what is registered after it runs before that.
+            # After a second open, a pickled copy still gets what was there before the first one.
+            self._logger._before_open = changed | self._logger._before_open  # noqa: SLF001 - one class in two parts
+        # The library that was just imported may register an exit hook; loggers must be closed before it runs.
         atexit.unregister(_close_open_loggers)
         atexit.register(_close_open_loggers)
 
-    def takes_batches(self, sink: str) -> bool:
-        return sink == "log_scalars" and hasattr(self._class, "log_scalars_batch")
+    def takes_batches(self, record: Record) -> bool:
+        return takes_batches(self._logger, record)
 
     def send(self, records: list[Record]) -> None:
-        sink = records[0].sink
-        calls = [(resolve(record.args), resolve(record.kwargs)) for record in records]
-        if sink == "log_scalars":
-            calls = [(_row(*args, **kwargs), {}) for args, kwargs in calls]
-        if self.takes_batches(sink):
-            self._class.log_scalars_batch(self._logger, [row for row, _ in calls])
-            return
-        for args, kwargs in calls:
-            getattr(self._class, sink)(self._logger, *args, **kwargs)
+        write(self._logger, records)
 
     def flush(self) -> None:
         self._logger.flush_backend()
 
     def close(self) -> None:
-        self._class.close(self._logger, self._logger._outcome)  # noqa: SLF001 - the two are one, seen from two threads
-
-
-def _row(scalars: Mapping[str, float], step: int, timestamp: float) -> tuple[Mapping[str, float], int, float]:
-    """Return what log_scalars is given: Python's own numbers, whatever the caller had."""
-    if not PLAIN.issuperset(map(type, scalars.values())):
-        scalars = {name: _number(value) for name, value in scalars.items()}
-    return scalars, int(step), timestamp
-
-
-def _number(value: Any) -> Any:
-    try:
-        return value if type(value) in PLAIN else float(value)
-    except (TypeError, ValueError):
-        # The sink says what it thinks of it; the other records of its batch can be written.
-        return value
-
-
-def _can_be_pickled(value: Any) -> bool:
-    try:
-        pickle.dumps(value)
-    except Exception:  # noqa: BLE001 - each type refuses in its own way
-        return False
-    return True
-
-
-class _Writer:
-    """What is registered at an engine: calls a log handler on the ranks that log."""
-
-    phase = Phase.LOGGING
-
-    def __init__(
-        self,
-        logger: Logger,
-        log_handler: Callable[..., Any],
-        event: CallableEventWithFilter | str,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> None:
-        self._logger = logger
-        self._log_handler = log_handler
-        self._event = event
-        self._args = args
-        self._kwargs = kwargs
-        # What describe() shows: the logger's name, and that it comes from where the logger does.
-        self.__qualname__ = f"{type(logger).__name__} <- {describe_handler(log_handler)}"
-        self.__module__ = type(logger).__module__
-
-    def __call__(self, engine: EngineProtocol) -> None:
-        if self._logger._writes_here():  # noqa: SLF001 - part of the logger
-            self._log_handler(engine, self._logger, self._event, *self._args, **self._kwargs)
-
-
-def _check_arguments(
-    log_handler: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> None:
-    try:
-        signature = inspect.signature(log_handler)
-    except ValueError:  # some builtins do not tell
-        return
-    try:
-        signature.bind(*args, **kwargs)
-    except TypeError as error:
-        raise TypeError(
-            f"{describe_handler(log_handler)}{signature} cannot be called as f(engine, logger, event_name), followed by "
-            f"the further arguments of attach: {error}"
-        ) from None
+        self._logger.close_backend(self._logger._outcome)  # noqa: SLF001 - one class in two parts
 
 
 def _close_open_loggers() -> None:
@@ -434,7 +455,7 @@ atexit.register(_close_open_loggers)
 
 def _abandon_open_loggers() -> None:
     for logger in list(_open_loggers):
-        logger._delivery.abandon()  # noqa: SLF001 - part of the logger
+        logger._delivery.abandon()  # noqa: SLF001 - one class in two parts
     _open_loggers.clear()
 
 

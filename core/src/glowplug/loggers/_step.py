@@ -1,9 +1,10 @@
-"""At which step something is logged."""
+"""Steps: where on the x-axis a record belongs."""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from glowplug.events import CallableEventWithFilter
 from glowplug.typing import EngineProtocol
@@ -16,12 +17,12 @@ def global_step_from_engine(
     custom_event_name: CallableEventWithFilter | str | None = None,
     fallback_attr: str = "epoch",
 ) -> GlobalStep:
-    """Return a ``global_step_transform`` that reads the step from another engine, such as the trainer (H-004).
+    """Return a ``global_step_transform`` that reads the step from another engine, such as the trainer.
 
     Args:
-        engine: whose counter is read.
-        custom_event_name: which event's counter; that of the event being logged by default.
-        fallback_attr: the state attribute read for an event without a counter.
+        engine: The engine that counts.
+        custom_event_name: Event whose counter to read. Defaults to the event that is logged.
+        fallback_attr: State attribute to read for an event without a counter. Defaults to ``"epoch"``.
 
     Example:
         >>> from glowplug import Events
@@ -41,19 +42,45 @@ def global_step_from_engine(
 
 
 def default_step(engine: EngineProtocol, event_name: CallableEventWithFilter | str) -> int:
-    """Return the step of an event: its counter, or that of the engine in whose handler this one runs.
+    """Return the step of an event: its counter, or the counter of the engine in whose handler this engine runs.
 
-    An evaluator that is run from a trainer's handler is at its own epoch 1 each time, so the trainer's counter of the
-    event in which it was called is meant. Its iterations are its own: the trainer stands still during them.
+    An evaluator that runs in a trainer's handler is at its own epoch 1 each time, so the counter of the trainer's
+    current event is the step. The evaluator's iterations are its own, because the trainer does not advance during them.
+
+    Args:
+        engine: The engine that fires the event.
+        event_name: The event.
     """
     counter = _counter(engine, event_name)
-    while counter != "iteration" and engine.parent is not None and engine.parent.last_event_name is not None:
-        engine = engine.parent
-        counter = _counter(engine, engine.last_event_name or event_name)
-    step: int = getattr(engine.state, counter or "iteration")
-    return step
+    while counter != "iteration":
+        parent = engine.parent
+        # An engine that is a mock has endless parents, none of which is at an event.
+        if parent is None or not isinstance(parent.current_event, (CallableEventWithFilter, str)):
+            break
+        engine = parent
+        counter = _counter(engine, parent.current_event)
+    return checked_step(getattr(engine.state, counter or "iteration"), "engine.state")
+
+
+def checked_step(step: Any, source: str) -> int:
+    """Return a step as an ``int``.
+
+    Args:
+        step: The step.
+        source: What the error names.
+
+    Raises:
+        TypeError: If it is not an integer.
+    """
+    if step.__class__ is int:
+        return step
+    try:
+        return operator.index(step)
+    except TypeError:
+        raise TypeError(f"{source}: the step must be an integer, got {step!r}") from None
 
 
 def _counter(engine: EngineProtocol, event_name: CallableEventWithFilter | str) -> str | None:
     key = event_name.event if isinstance(event_name, CallableEventWithFilter) else event_name
-    return engine.state.event_to_attr.get(key)
+    counter = engine.state.event_to_attr.get(key)
+    return counter if isinstance(counter, str) else None

@@ -148,7 +148,7 @@ class MLflowLogger(Logger):
         return self._run_id
 
     @reported
-    def open(self) -> None:
+    def open_backend(self) -> None:
         """Import MLflow, which takes seconds, and open the run."""
         self._bounded = self._bounded or bound_requests()
         from mlflow import MlflowClient
@@ -198,22 +198,17 @@ class MLflowLogger(Logger):
             f"experiment {name!r} is there and is not; was it deleted? Restore it, or choose another name"
         )
 
-    # The sinks
-
-    def log_scalars(
-        self, scalars: Mapping[str, float], step: int = 0, timestamp: float | None = None
-    ) -> None:
-        """Write metrics; NaN stays NaN, and an infinity becomes the largest float where a database has no infinity."""
-        type(self).log_scalars_batch(self, [(scalars, step, timestamp or 0.0)])
-
     @reported
-    def log_scalars_batch(self, rows: Sequence[tuple[Mapping[str, float], int, float]]) -> None:
-        """Write the metrics of many records, in as few requests as MLflow takes."""
+    def write_scalars_batch(self, rows: Sequence[tuple[Mapping[str, float], int, float]]) -> None:
+        """Write the metrics of many records in as few requests as MLflow allows.
+
+        NaN stays NaN; an infinity becomes the largest float where a database has no infinity.
+        """
         from mlflow.entities import Metric
 
         client, run_id = self._connected()
         metrics = (
-            Metric(self._key(name), float(value), int(timestamp * 1000), int(step))
+            Metric(self._key(name), float(value), int(timestamp * 1000), step)
             for scalars, step, timestamp in rows
             for name, value in scalars.items()
         )
@@ -221,7 +216,7 @@ class MLflowLogger(Logger):
             client.log_batch(run_id, metrics=part)
 
     @reported
-    def log_params(self, params: Mapping[str, Any]) -> None:
+    def write_params(self, params: Mapping[str, Any]) -> None:
         """Write parameters; nested ones as ``optimizer/lr``.
 
         Raises:
@@ -257,13 +252,13 @@ class MLflowLogger(Logger):
         return True
 
     @reported
-    def log_text(self, name: str, text: str, step: int = 0, timestamp: float | None = None) -> None:
+    def write_text(self, name: str, text: str, step: int, timestamp: float) -> None:
         """Write a text as the artifact ``texts/<name>/<step>.txt``."""
         client, run_id = self._connected()
         client.log_text(run_id, text, f"texts/{file_name(name)}/{step}.txt")
 
     @reported
-    def log_image(self, name: str, image: Any, step: int = 0, timestamp: float | None = None) -> None:
+    def write_image(self, name: str, image: Any, step: int, timestamp: float) -> None:
         """Write an image: ``(height, width)``, or with 1, 3 or 4 channels first or last.
 
         Floats are in 0 to 1, integers in 0 to 255.
@@ -271,7 +266,7 @@ class MLflowLogger(Logger):
         self._log_pixels(name, image, step, timestamp)
 
     @reported
-    def log_figure(self, name: str, figure: Any, step: int = 0, timestamp: float | None = None) -> None:
+    def write_figure(self, name: str, figure: Any, step: int, timestamp: float) -> None:
         """Write a matplotlib figure as an image, a plotly figure as the artifact ``figures/<name>/<step>.html``."""
         if hasattr(figure, "ndim"):
             self._log_pixels(name, figure, step, timestamp)
@@ -279,7 +274,7 @@ class MLflowLogger(Logger):
             client, run_id = self._connected()
             client.log_figure(run_id, figure, f"figures/{file_name(name)}/{step}.html")
 
-    def _log_pixels(self, name: str, image: Any, step: int, timestamp: float | None) -> None:
+    def _log_pixels(self, name: str, image: Any, step: int, timestamp: float) -> None:
         channels = (1, 3, 4)
         if image.ndim == 3 and image.shape[0] in channels and image.shape[2] not in channels:  # noqa: PLR2004 - and two sides
             image = image.transpose(1, 2, 0)
@@ -289,23 +284,23 @@ class MLflowLogger(Logger):
             image,
             key=file_name(name),
             step=step,
-            timestamp=int((timestamp or 0.0) * 1000),
+            timestamp=int(timestamp * 1000),
         )
 
     @reported
-    def log_artifact(self, path: str | os.PathLike[str], name: str | None = None) -> None:
+    def write_artifact(self, path: str, name: str | None) -> None:
         """Upload a file, or a folder with all it holds.
 
         Args:
-            path: on this machine; it is read some time after the call.
-            name: the folder among the artifacts; their root by default.
+            path: Path on this machine.
+            name: Folder among the artifacts; ``None`` for the top.
         """
         client, run_id = self._connected()
         upload = client.log_artifacts if Path(path).is_dir() else client.log_artifact
-        upload(run_id, os.fspath(path), name)
+        upload(run_id, path, name)
 
     @reported
-    def close(self, outcome: RunOutcome | None = None) -> None:
+    def close_backend(self, outcome: RunOutcome | None) -> None:
         """End the run, if this logger has opened it."""
         client, run_id = self._connected()
         try:

@@ -19,12 +19,12 @@ CHANNELS = (1, 3, 4)
 
 
 class TensorboardLogger(Logger):
-    """Writes TensorBoard event files: scalars, histograms, texts, images, figures and hyper-parameters.
+    """Writes TensorBoard event files: scalars, histograms, texts, images, figures and hyperparameters.
 
     Files are made when there is something to write, on rank 0 only, by ``torch.utils.tensorboard``. If they cannot be
     written (no space, no permission), records wait, a new file is tried, and training goes on. Each name is a tag of
-    its own; steps and wall times are those of the call. ``log_params`` shows on the HPARAMS page (the first call; TensorBoard
-    reads no later one) and on the TEXT page (each call, under ``params``).
+    its own; steps and wall times are those of the call. ``log_params`` shows on the HPARAMS page (the first call only) and on
+    the TEXT page (each call, under ``params``).
 
     Args:
         log_dir: where the files go; ``runs/<date>_<host>`` by default.
@@ -90,7 +90,7 @@ class TensorboardLogger(Logger):
         self.ensure_open()
         return self._opened()
 
-    def open(self) -> None:
+    def open_backend(self) -> None:
         """Make the event file."""
         from glowplug_tensorboard.event_file import Writer
 
@@ -117,9 +117,7 @@ class TensorboardLogger(Logger):
         with self._writing() as writer:
             writer.summaries.add_summary(summary, step, timestamp)
 
-    def log_scalars(
-        self, scalars: Mapping[str, float], step: int = 0, timestamp: float | None = None
-    ) -> None:
+    def write_scalars(self, scalars: Mapping[str, float], step: int, timestamp: float) -> None:
         """Write numbers, each under its name as the tag."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
@@ -129,7 +127,7 @@ class TensorboardLogger(Logger):
             summary.value.add(tag=name, simple_value=value)
         self._add(summary, step, timestamp)
 
-    def log_histogram(self, name: str, values: Any, step: int = 0, timestamp: float | None = None) -> None:
+    def write_histogram(self, name: str, values: Any, step: int, timestamp: float) -> None:
         """Write the distribution of the finite values of a tensor or array of any shape.
 
         Raises:
@@ -144,12 +142,12 @@ class TensorboardLogger(Logger):
         with self._writing() as writer:
             writer.add_histogram(name, finite, step, walltime=timestamp)
 
-    def log_text(self, name: str, text: str, step: int = 0, timestamp: float | None = None) -> None:
+    def write_text(self, name: str, text: str, step: int, timestamp: float) -> None:
         """Write a text, which TensorBoard shows as Markdown."""
         with self._writing() as writer:
             writer.add_text(name, text, step, walltime=timestamp)
 
-    def log_image(self, name: str, image: Any, step: int = 0, timestamp: float | None = None) -> None:
+    def write_image(self, name: str, image: Any, step: int, timestamp: float) -> None:
         """Write an image: ``(height, width)``, channels first or last, or many as ``(n, channels, height, width)``.
 
         Floats are in 0 to 1, ``uint8`` in 0 to 255.
@@ -174,12 +172,12 @@ class TensorboardLogger(Logger):
         with self._writing() as writer:
             writer.add_image(name, image, step, walltime=timestamp, dataformats=layout)
 
-    def log_figure(self, name: str, figure: Any, step: int = 0, timestamp: float | None = None) -> None:
+    def write_figure(self, name: str, figure: Any, step: int, timestamp: float) -> None:
         """Write a matplotlib figure as an image."""
-        type(self).log_image(self, name, figure, step, timestamp)
+        self.write_image(name, figure, step, timestamp)
 
-    def log_params(self, params: Mapping[str, Any]) -> None:
-        """Write hyper-parameters; nested ones as ``optimizer/lr``."""
+    def write_params(self, params: Mapping[str, Any]) -> None:
+        """Write hyperparameters; nested ones as ``optimizer/lr``."""
         flat = flatten_params(params)
         rows = "".join(f"| {name} | {value} |\n" for name, value in flat.items())
         with self._writing() as writer:
@@ -188,12 +186,12 @@ class TensorboardLogger(Logger):
         self._params_logged += 1
 
     def flush_backend(self) -> None:
-        """Write to disk what the writer holds."""
+        """Flush the event file."""
         with self._writing() as writer:
             writer.flush()
 
-    def close(self, outcome: RunOutcome | None = None) -> None:
-        """Close the file; with hyper-parameters in it, note how the run ended."""
+    def close_backend(self, outcome: RunOutcome | None) -> None:
+        """Close the file; with hyperparameters in it, write first how the run ended."""
         if self._params_logged:
             self._add(session_end(outcome))
         with self._writing() as writer:

@@ -64,7 +64,7 @@ class LoggerCase:
         >>> from glowplug.loggers import Logger
         >>> stored = []
         >>> class ListLogger(Logger):
-        ...     def log_scalars(self, scalars, step, timestamp):
+        ...     def write_scalars(self, scalars, step, timestamp):
         ...         stored.extend((name, step, value) for name, value in scalars.items())
         >>> case = LoggerCase(make=ListLogger, read=lambda: stored)
         >>> with case.make(timeout=5) as logger:

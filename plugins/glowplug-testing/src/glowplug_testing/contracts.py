@@ -102,7 +102,7 @@ class LoggerContract(Contract):
         ...         super().__init__(**options)
         ...         self.path = path
         ...
-        ...     def log_scalars(self, scalars, step, timestamp):
+        ...     def write_scalars(self, scalars, step, timestamp):
         ...         with open(self.path, "a") as file:
         ...             for name, value in scalars.items():
         ...                 print(json.dumps([name, step, value]), file=file)

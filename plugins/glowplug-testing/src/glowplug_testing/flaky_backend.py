@@ -1,4 +1,4 @@
-"""Faults between a logger and its backend: refused, hanging, slow, full, failing now and then."""
+"""Faults between a logger and its backend."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from glowplug.loggers._logger import SINKS, Logger
+from glowplug.loggers import Logger, Writer
 
 __all__ = ["FlakyBackend"]
 
-WRITES = (*SINKS, "log_scalars_batch")
+WRITES = tuple(name for name in vars(Writer) if name.startswith("write_"))
+METHODS = ("open_backend", *WRITES, "flush_backend", "close_backend")
 
 
 class Call(NamedTuple):
-    """One call of a method that faces the backend."""
+    """One call of a method of ``Writer``."""
 
     method: str
     args: tuple[Any, ...]
@@ -29,30 +30,29 @@ class Call(NamedTuple):
 
 
 class FlakyBackend:
-    """Lets the backend of a logger fail, for as long as a ``with`` block lasts.
+    """Inject faults into the backend of a logger, inside a ``with`` block.
 
-    It stands before the methods that the logger's class defines for its backend: ``open``, the sinks such as
-    ``log_scalars``, ``flush_backend`` and ``close``. Where the fault strikes, the method itself is not reached; else it is
-    called as ever. So it works with every :class:`glowplug.loggers.Logger`, whatever its backend is.
+    It wraps the methods of ``glowplug.loggers.Writer`` that the logger's class implements, such as ``write_scalars``, so
+    that it works with any logger. A call at which the fault raises does not reach the wrapped method.
 
-    Usually it is made by :meth:`refusing`, :meth:`hanging`, :meth:`slow`, :meth:`failing`, :meth:`full_disk` or
+    Create it with :meth:`refusing`, :meth:`hanging`, :meth:`slow`, :meth:`failing`, :meth:`full_disk` or
     :meth:`watching`.
 
     Args:
-        logger: whose backend; other loggers of the same class are left alone.
-        fault: called where the fault strikes: raises, or waits and lets the call go on. ``None``: nothing strikes.
-        methods: where it strikes; all writes by default.
-        every: at each n-th of these calls.
-        times: how often at most.
+        logger: The logger; other loggers of the same class are not affected.
+        fault: Function that raises, or waits and returns. ``None`` injects no fault.
+        methods: Methods that fail. Defaults to all ``write_*`` methods.
+        every: Fail at each n-th of these calls. Defaults to 1.
+        times: Maximum number of faults. Defaults to no maximum.
 
     Attributes:
-        calls: what was called so far, with arguments and thread, faults included.
-        faults: how often the fault has struck.
+        calls: All calls so far, with arguments and thread; failed calls included.
+        faults: Number of faults so far.
 
     Example:
         >>> from glowplug.loggers import Logger
         >>> class Printer(Logger):
-        ...     def log_scalars(self, scalars, step, timestamp):
+        ...     def write_scalars(self, scalars, step, timestamp):
         ...         print(step, scalars)
         >>> logger = Printer()
         >>> with FlakyBackend.failing(logger, every=2) as backend:
@@ -82,33 +82,35 @@ class FlakyBackend:
         self._methods = methods
         self._every = every
         self._times = times
-        self._due = 0  # calls at which the fault could have struck
+        # The number of calls of the methods that fail.
+        self._due = 0
         self._healed = threading.Event()
-        self._nested = threading.local()  # one sink may be made of another, which is one call all the same
+        # A write method that calls another counts as one call.
+        self._nested = threading.local()
         self._must_close = False
         self._replaced: dict[str, Any] = {}
 
     @classmethod
     def refusing(cls, logger: Logger, *methods: str, times: int | None = None) -> FlakyBackend:
-        """Make one that refuses connections: each call raises ``ConnectionRefusedError``.
+        """Refuse connections: each call raises ``ConnectionRefusedError``.
 
         Args:
-            logger: whose backend.
-            *methods: where; ``open``, all writes, ``flush_backend`` and ``close`` by default.
-            times: how often at most.
+            logger: The logger.
+            *methods: Methods that fail. Defaults to all.
+            times: Maximum number of faults. Defaults to no maximum.
         """
-        where = methods or ("open", *WRITES, "flush_backend", "close")
+        where = methods or METHODS
         return cls(
             logger, _raising(ConnectionRefusedError("the backend is down")), methods=where, times=times
         )
 
     @classmethod
     def hanging(cls, logger: Logger, *methods: str) -> FlakyBackend:
-        """Make one whose calls do not come back until :meth:`heal`.
+        """Hang in each call until :meth:`heal`.
 
         Args:
-            logger: whose backend.
-            *methods: where; all writes by default.
+            logger: The logger.
+            *methods: Methods that hang. Defaults to all ``write_*`` methods.
         """
         made = cls(logger, methods=methods or WRITES)
         made._fault = made._hang
@@ -116,12 +118,12 @@ class FlakyBackend:
 
     @classmethod
     def slow(cls, logger: Logger, seconds: float = 0.05, *methods: str) -> FlakyBackend:
-        """Make one whose calls take long.
+        """Delay each call.
 
         Args:
-            logger: whose backend.
-            seconds: how long each call waits before it goes on.
-            *methods: where; all writes by default.
+            logger: The logger.
+            seconds: Delay of each call. Defaults to 0.05.
+            *methods: Methods that are slow. Defaults to all ``write_*`` methods.
         """
         return cls(logger, functools.partial(time.sleep, seconds), methods=methods or WRITES)
 
@@ -129,43 +131,43 @@ class FlakyBackend:
     def failing(
         cls, logger: Logger, every: int = 3, error: Exception | None = None, *methods: str
     ) -> FlakyBackend:
-        """Make one that fails now and then.
+        """Fail at each n-th call.
 
         Args:
-            logger: whose backend.
-            every: at each n-th call.
-            error: what is raised; a ``RuntimeError`` by default, after which a logger goes on with the next record. After a
-                ``ConnectionError`` it opens its backend anew, and writes the record again.
-            *methods: where; all writes by default.
+            logger: The logger.
+            every: Distance between two faults. Defaults to 3.
+            error: The exception. Defaults to a ``RuntimeError``, after which the logger continues with the next record. After
+                a ``ConnectionError`` it opens the backend again and repeats the record.
+            *methods: Methods that fail. Defaults to all ``write_*`` methods.
         """
         fault = _raising(error or RuntimeError("the backend refused this record"))
         return cls(logger, fault, methods=methods or WRITES, every=every)
 
     @classmethod
     def full_disk(cls, logger: Logger) -> FlakyBackend:
-        """Make one whose disk is full: writes and flushes raise ``OSError`` with ``ENOSPC``."""
+        """Raise ``OSError`` with ``ENOSPC`` in writes and flushes."""
         error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return cls(logger, _raising(error), methods=(*WRITES, "flush_backend"))
 
     @classmethod
     def watching(cls, logger: Logger) -> FlakyBackend:
-        """Make one that lets everything through, and notes it in ``calls``."""
+        """Record calls without faults."""
         return cls(logger)
 
     def heal(self) -> None:
-        """End the fault: what hangs goes on, and further calls get through."""
+        """End the fault; calls that hang continue."""
         self._healed.set()
 
     def calls_of(self, *methods: str) -> list[Call]:
-        """Return the calls of some methods, in order."""
+        """Return the calls of these methods in order."""
         return [call for call in self.calls.copy() if call.method in methods]
 
     def __enter__(self) -> FlakyBackend:  # noqa: PYI034 - Self needs Python 3.11
         kind = type(self._logger)
-        for name in ("open", *WRITES, "flush_backend", "close"):
-            if hasattr(kind, name):
+        for name in METHODS:
+            if name not in WRITES or kind.implements(name):
                 self._replaced[name] = vars(kind).get(name)
-                setattr(kind, name, self._standing_before(name, getattr(kind, name)))
+                setattr(kind, name, self._wrapped(name, getattr(kind, name)))
         return self
 
     def __exit__(
@@ -174,8 +176,9 @@ class FlakyBackend:
         self.heal()
         if self._must_close:
             self._must_close = False
-            with suppress(Exception):  # what it holds open is to be let go of, and that is all
-                type(self._logger).close(self._logger)
+            # The fault kept the logger from releasing what it holds open.
+            with suppress(Exception):
+                self._logger.close_backend(None)
         for name, own in self._replaced.items():
             if own is None:
                 delattr(type(self._logger), name)
@@ -183,7 +186,7 @@ class FlakyBackend:
                 setattr(type(self._logger), name, own)
         self._replaced = {}
 
-    def _standing_before(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    def _wrapped(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(method)
         def call(logger: Logger, *args: Any, **kwargs: Any) -> Any:
             if logger is not self._logger or getattr(self._nested, "active", False):
@@ -199,7 +202,8 @@ class FlakyBackend:
         return call
 
     def _hang(self) -> None:
-        self._healed.wait(300.0)  # a limit, lest a test that does not heal it hang for ever
+        # The limit ends a test that never heals the fault.
+        self._healed.wait(300.0)
 
     def _strike(self, name: str) -> None:
         if self._fault is None or self._healed.is_set() or name not in self._methods:
@@ -210,9 +214,7 @@ class FlakyBackend:
             try:
                 self._fault()
             except Exception:
-                self._must_close |= (
-                    name == "close"
-                )  # one that only hung goes on to close, and twice at once is no fault of ours
+                self._must_close |= name == "close_backend"
                 raise
 
 

@@ -26,13 +26,7 @@ def options_are_handed_on(case: LoggerCase) -> None:
     options: dict[str, Any] = {"timeout": 1.5, "capacity": 7, "on_error": "raise", "all_ranks": True}
     with Trial(case) as trial:
         logger = trial.make(**options)
-        delivery = logger._delivery  # noqa: SLF001 - the kit is part of the core
-        found = {
-            "timeout": logger.timeout,
-            "capacity": delivery._capacity,  # noqa: SLF001
-            "on_error": delivery._on_error,  # noqa: SLF001
-            "all_ranks": logger.all_ranks,
-        }
+        found = {name: getattr(logger, name) for name in options}
         require(
             found == options,
             f"the logger was made with {options}, and has {found}; hand the options on: super().__init__(**options)",
@@ -61,7 +55,7 @@ def scalars_arrive_whole_and_in_order(case: LoggerCase) -> None:
         trial.require_stored(
             logged,
             "after close()",
-            "Write each record that log_scalars is given, and what you hold back in close(outcome)",
+            "Write each record that write_scalars is given; write what you buffer in close_backend(outcome)",
         )
 
 
@@ -145,8 +139,8 @@ def a_healthy_run_is_quiet(case: LoggerCase) -> None:
         logger.close()
         require(
             not trial.warnings,
-            "a run with a backend that works gave warnings; what a sink method or close(outcome) raises ends there. Look at "
-            f"their arguments: log_scalars(scalars, step, timestamp), close(outcome){trial.told()}",
+            "a run with a backend that works gave warnings; what a write method or close_backend(outcome) raises ends there. Look at "
+            f"their arguments: write_scalars(scalars, step, timestamp), close_backend(outcome){trial.told()}",
         )
         trial.require_counted(logger, 3, 3)
         without_a_run = trial.make()
@@ -154,7 +148,7 @@ def a_healthy_run_is_quiet(case: LoggerCase) -> None:
         without_a_run.close()
         require(
             not trial.warnings,
-            f"closed without a run, where close(outcome) is given None, it failed{trial.told()}",
+            f"closed without a run, where close_backend(outcome) is given None, it failed{trial.told()}",
         )
 
 
@@ -191,7 +185,9 @@ def records_of_several_threads_arrive(case: LoggerCase) -> None:
         logger.close()
         logged = [(trial.name(name), step, value) for rows in each for name, step, value in rows]
         trial.require_stored(
-            logged, "after four threads had logged", "Leave the queueing to Logger: define sinks, and no more"
+            logged,
+            "after four threads had logged",
+            "Leave the queueing to Logger: implement write methods only",
         )
 
 
@@ -220,24 +216,24 @@ def logging_after_close_is_harmless(case: LoggerCase) -> None:
         logger.close()
         logger.close()
         trial.log(logger, [("loss", 2, 0.5)])
-        trial.require_stored(logged, "after close()", "Write what you hold back in close(outcome)")
+        trial.require_stored(logged, "after close()", "Write what you buffer in close_backend(outcome)")
         trial.require_counted(logger, 2, 1)
 
 
 def every_sink_takes_its_record(case: LoggerCase) -> None:
-    """Each further sink that the logger defines takes what it is given."""
+    """Each further write method of the logger takes its record."""
     with Trial(case) as trial, tempfile.TemporaryDirectory() as folder:
         logger = trial.make()
         records = [call for call in _records(trial, Path(folder)) if logger.takes(call[0])]
         if not records:
-            raise CheckSkipped("the logger defines no sink but log_scalars")
-        for sink, *args in records:
-            getattr(logger, sink)(*args)
+            raise CheckSkipped("the logger writes scalars only")
+        for method, *args in records:
+            getattr(logger, method)(*args)
             logger.flush()
             require(
                 not logger.counts.dropped and not trial.warnings,
-                f"{sink}{tuple(args)} could not be written. Its arguments are in help(glowplug.loggers.Logger); leave out "
-                f"{sink} if the backend has nothing of the kind{trial.told()}",
+                f"{method}{tuple(args)} could not be written. The arguments of its write method are in "
+                f"help(glowplug.loggers.Writer); omit the method if the backend has nothing of the kind{trial.told()}",
             )
         logger.close()
         trial.require_counted(logger, len(records), len(records))

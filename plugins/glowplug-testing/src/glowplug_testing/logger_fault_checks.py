@@ -22,7 +22,7 @@ REPORTS = 2  # one while it lasts, one at close() that tells how much was lost
 
 
 def construction_reaches_nothing(case: LoggerCase) -> None:
-    """A logger can be made while its backend is down, at once: it is reached in open()."""
+    """A logger can be made while its backend is down, at once: it is reached in open_backend()."""
     with Trial(case) as trial:
         trial.make()  # may import a library
         began = time.monotonic()
@@ -32,7 +32,7 @@ def construction_reaches_nothing(case: LoggerCase) -> None:
         except OSError as error:
             raise CheckFailed(
                 f"the constructor raised {type(error).__name__} ({error}) where nothing can be reached. That would end a script "
-                "before its training has begun, and happen on every rank. Move what reaches the backend to open(self), which is "
+                "before its training has begun, and happen on every rank. Move what reaches the backend to open_backend(self), which is "
                 "called before the first record, on a thread of its own"
             ) from error
         _require_quick(time.monotonic() - began, 1.0, "making a logger")
@@ -54,19 +54,21 @@ def backend_that_comes_back(case: LoggerCase) -> None:
     """Records wait for a backend that cannot be reached at first, and are stored once, in order."""
     with Trial(case) as trial:
         logger = trial.make()
-        with FlakyBackend.refusing(logger, "open", times=2):
+        with FlakyBackend.refusing(logger, "open_backend", times=2):
             logged = trial.log(logger, [("loss", step, 0.5 * step) for step in range(4)])
             wait_for(lambda: logger.flush(5.0), 10.0)
             logged += trial.log(logger, [("loss", 4, 2.0)])
             logger.close()
         trial.require_stored(
-            logged, "with a backend that came up late", "Let open() raise until the backend can be reached"
+            logged,
+            "with a backend that came up late",
+            "Let open_backend() raise until the backend can be reached",
         )
         _require_reported(trial)
 
 
 def connection_lost_in_a_write(case: LoggerCase) -> None:
-    """After a ConnectionError in a write the backend is opened anew, and all records are stored once, in order."""
+    """After a ConnectionError in a write the backend is opened again, and all records are stored once, in order."""
     with Trial(case) as trial:
         logger = trial.make()
         logged = trial.log(logger, [("loss", step, 0.5 * step) for step in range(3)])
@@ -79,16 +81,16 @@ def connection_lost_in_a_write(case: LoggerCase) -> None:
             for step in range(3, 6):
                 logged += trial.log(logger, [("loss", step, 0.5 * step)])
                 wait_for(lambda: logger.flush(5.0), 10.0)
-            reopened = len(backend.calls_of("open"))
+            reopened = len(backend.calls_of("open_backend"))
         logger.close()
         require(
             reopened,
-            "open() was not called again; leave it to Logger when a backend is opened and written to",
+            "open_backend() was not called again; leave it to Logger when a backend is opened and written to",
         )
         trial.require_stored(
             logged,
-            "after the connection was lost and open() called again",
-            "open() is called a second time then: it must keep what is stored (append, do not truncate) and write nothing itself",
+            "after the connection was lost and open_backend() called again",
+            "open_backend() is called a second time then: it must keep what is stored (append, do not truncate) and write nothing itself",
         )
 
 
@@ -120,7 +122,9 @@ def error_at_close(case: LoggerCase) -> None:
         logger = trial.make()
         trial.log(logger, [("loss", 1, 0.5)])
         logger.flush()
-        fault = FlakyBackend.failing(logger, 1, RuntimeError("cannot be closed"), "flush_backend", "close")
+        fault = FlakyBackend.failing(
+            logger, 1, RuntimeError("cannot be closed"), "flush_backend", "close_backend"
+        )
         with fault, _training_goes_on("a backend that fails in close()"):
             logger.close()
         _require_reported(trial)
@@ -152,18 +156,18 @@ def slow_backend_holds_nobody_up(case: LoggerCase) -> None:
         require(
             held < seconds * iterations / 3 and usual < A_MOMENT,
             f"{iterations} iterations took {held:.2f} s, each {1000 * usual:.1f} ms, with a backend that needs {seconds} s for a "
-            "record: the training waits for it. Leave attach, the queue and flush() to Logger; write in log_scalars, which runs on the worker's thread",
+            "record: the training waits for it. Leave attach, the queue and flush() to Logger; write in write_scalars, which runs on the worker thread",
         )
         logged = [(trial.name("loss"), number + 1, batch) for number, batch in enumerate(batches)]
         trial.require_stored(
-            logged, "with a backend that was slow", "Wait for what is on its way in close(outcome)"
+            logged, "with a backend that was slow", "Wait for what is on its way in close_backend(outcome)"
         )
 
 
 def hanging_backend_lets_go(case: LoggerCase) -> None:
     """With a backend that hangs, the end of a run and close() take no longer than the timeout, and it is reported."""
     timeout = 0.3
-    for methods in (("open",), WRITES, ("flush_backend",), ("close",)):
+    for methods in (("open_backend",), WRITES, ("flush_backend",), ("close_backend",)):
         with Trial(case) as trial:
             logger = trial.make(timeout=timeout)
             with FlakyBackend.hanging(logger, *methods) as backend:
@@ -260,7 +264,7 @@ def on_error_raise_raises(case: LoggerCase) -> None:
 
 @contextmanager
 def _leaks_are_no_matter() -> Iterator[None]:
-    # open() may put a handle in the place of one that is broken or not; Python closes the former, and says so.
+    # open_backend() may put a handle in the place of one that is broken or not; Python closes the former, and says so.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         yield
@@ -272,7 +276,7 @@ def _training_goes_on(fault: str) -> Iterator[None]:
         yield
     except Exception as error:
         raise CheckFailed(
-            f"{type(error).__name__} was raised into the training by {fault}. Reach the backend in open() and in the sink methods "
+            f"{type(error).__name__} was raised into the training by {fault}. Reach the backend in open_backend() and in the write methods "
             "only; what these raise is reported, and the training goes on"
         ) from error
 
@@ -288,7 +292,7 @@ def _require_untouched(engine: object, iterations: int) -> None:
 def _require_quick(took: float, limit: float, what: str) -> None:
     require(
         took < limit,
-        f"{what} took {took:.2f} s, and may take {limit:g} s; nothing but open(), sinks and close() may wait",
+        f"{what} took {took:.2f} s, and may take {limit:g} s; only open_backend(), close_backend() and write methods may wait",
     )
 
 

@@ -141,7 +141,7 @@ def exceptions_of_the_run_go_on(case: LoggerCase) -> None:
 
 
 def close_is_told_the_outcome(case: LoggerCase) -> None:
-    """The method close(outcome) of the logger's class is called once, with the outcome of the run."""
+    """The method close_backend(outcome) is called once, with the outcome of the run."""
 
     def fail(_: Any) -> None:
         raise ZeroDivisionError
@@ -164,11 +164,11 @@ def close_is_told_the_outcome(case: LoggerCase) -> None:
                 except ZeroDivisionError:
                     require(outcome is RunOutcome.FAILED, "run() raised though nothing failed")
                 logger.close()
-                told = [(*call.args, *call.kwargs.values()) for call in backend.calls_of("close")]
-            require(not trial.warnings, f"close({outcome}) failed{trial.told()}")
+                told = [(*call.args, *call.kwargs.values()) for call in backend.calls_of("close_backend")]
+            require(not trial.warnings, f"close_backend({outcome}) failed{trial.told()}")
             require(
                 told == [(outcome,)],
-                f"a run ended as {outcome}, and close was called with {told}. {ATTACH}; call super().close(outcome) nowhere",
+                f"a run ended as {outcome}, and close_backend was called with {told}. {ATTACH}",
             )
 
 
@@ -310,7 +310,7 @@ def an_evaluator_logs_at_its_trainers_step(case: LoggerCase) -> None:
         trial.require_stored(
             logged,
             "after an evaluator had run in each of three epochs",
-            "Store the step that log_scalars is given",
+            "Store the step that write_scalars is given",
         )
 
 
@@ -343,7 +343,7 @@ def a_resumed_run_logs_each_step_once(case: LoggerCase) -> None:
         trial.require_stored(
             logged,
             "after a run was stopped at step 3 and resumed with a second logger for the same place",
-            "Append to what is there; write nothing in open() or load_state_dict() that was written before",
+            "Append to what is there; write nothing in open_backend() or load_state_dict() that was written before",
         )
 
 
@@ -381,7 +381,7 @@ def only_rank_zero_writes(case: LoggerCase) -> None:
         trial.require_stored(
             logged,
             "after two ranks had logged, rank 0 zeros and rank 1 ones",
-            "Write in the sinks only, which are called on rank 0; do not set all_ranks yourself",
+            "Write in the write methods only, which are called on rank 0; do not set all_ranks yourself",
         )
 
 
@@ -412,8 +412,8 @@ def _pickled(logger: Any, when: str) -> Any:
     except Exception as error:
         raise CheckFailed(
             f"{type(logger).__name__} cannot be pickled {when}, as it must be for processes that are spawned. Open files and "
-            "connections in open(), which is called again in the copy: what open() sets and cannot be pickled is left out. Or "
-            "leave it out yourself: def __getstate__(self): return {**super().__getstate__(), '_file': None}"
+            "connections in open_backend(), which is called again in the copy: what it sets and cannot be pickled is omitted. Or "
+            "omit it yourself: def __getstate__(self): return {**super().__getstate__(), '_file': None}"
         ) from error
 
 

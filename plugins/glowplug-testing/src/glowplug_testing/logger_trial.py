@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -73,7 +74,7 @@ class Trial:
             f"LoggerCase.make() returned {logger!r}, which is no glowplug.loggers.Logger; derive your class from it",
         )
         require(
-            "_delivery" in vars(logger),
+            hasattr(logger, "on_error"),
             f"{type(logger).__name__}.__init__ does not call super().__init__(**options), without which nothing is delivered",
         )
         self._made.append(logger)
@@ -120,7 +121,7 @@ class Trial:
         require(
             sum(counts) == logged and counts.sent == stored,
             f"{logged} records were logged and {stored} of them are stored, but the counts are {counts}: some went missing in "
-            "silence. A sink method must raise what it cannot write: it is then counted as lost, and reported once. Do not "
+            "silence. A write method must raise what it cannot write: it is then counted as lost, and reported once. Do not "
             f"catch errors of the backend in the logger{self.told()}",
         )
 
@@ -129,6 +130,7 @@ class Trial:
         return f"\nThe log says: {'; '.join(self.warnings)}" if self.warnings else ""
 
     def __enter__(self) -> Trial:  # noqa: PYI034 - Self needs Python 3.11
+        self._workers = _workers()
         _log.addHandler(self._ear)
         self._propagate, _log.propagate = _log.propagate, False
         return self
@@ -141,7 +143,7 @@ class Trial:
                 logger.timeout = min(logger.timeout, 5.0)
                 with suppress(Exception):  # the check has had its say about closing
                     logger.close()
-            wait_for(lambda: not any(_works(logger) for logger in self._made), 5.0)
+            wait_for(lambda: _workers() <= self._workers, 5.0)
         finally:
             _log.removeHandler(self._ear)
             _log.propagate = self._propagate
@@ -190,9 +192,8 @@ def same(expected: Any, value: Any) -> bool:
     return math.isclose(float(expected), float(value), rel_tol=1e-6, abs_tol=1e-30)
 
 
-def _works(logger: Any) -> bool:
-    thread = logger._delivery._thread  # noqa: SLF001 - the kit is part of the core
-    return thread is not None and thread.is_alive()
+def _workers() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith("glowplug ")}
 
 
 def _difference(expected: list[Row], stored: list[Row]) -> str:

@@ -21,7 +21,7 @@ class JsonLines(Logger):
         super().__init__(**options)
         self.path = path
 
-    def log_scalars(self, scalars, step, timestamp):
+    def write_scalars(self, scalars, step, timestamp):
         with self.path.open("a", encoding="utf-8") as file:
             for name, value in scalars.items():
                 print(json.dumps([name, step, value]), file=file)
@@ -36,25 +36,25 @@ class HeldOpen(Logger):
         self.stream = stream
         self.is_mine = stream is None
 
-    def open(self):
+    def open_backend(self):
         if self.is_mine:
-            self.close()
+            self.close_backend(None)
             self.stream = self.path.open("a", encoding="utf-8")
 
-    def log_scalars(self, scalars, step, timestamp):
+    def write_scalars(self, scalars, step, timestamp):
         for name, value in scalars.items():
             self.stream.write(json.dumps([name, step, value]) + "\n")
 
-    def log_params(self, params):
+    def write_params(self, params):
         json.dumps(params)
 
-    def log_text(self, name, text, step, timestamp):
+    def write_text(self, name, text, step, timestamp):
         self.path.with_suffix(".txt").write_text(text, encoding="utf-8")
 
     def flush_backend(self):
         self.stream.flush()
 
-    def close(self, outcome=None):
+    def close_backend(self, outcome):
         if self.is_mine and self.stream is not None:
             self.stream.close()
 
@@ -69,7 +69,7 @@ class LosesTheLastBatch(JsonLines):
         super().__init__(path, **options)
         self.rows = []
 
-    def log_scalars(self, scalars, step, timestamp):
+    def write_scalars(self, scalars, step, timestamp):
         self.rows.append((scalars, step, timestamp))
         if len(self.rows) == 10:
             self.write()
@@ -77,13 +77,13 @@ class LosesTheLastBatch(JsonLines):
     def write(self):
         rows, self.rows = self.rows, []
         for row in rows:
-            JsonLines.log_scalars(self, *row)
+            JsonLines.write_scalars(self, *row)
 
 
 class WritesAtCloseOnly(LosesTheLastBatch):
     """Holds back what it has until close()."""
 
-    def close(self, outcome=None):
+    def close_backend(self, outcome):
         self.write()
 
 
@@ -100,14 +100,14 @@ class SharesItsFile(JsonLines):
 
     file = None
 
-    def open(self):
+    def open_backend(self):
         type(self).file = self.file or self.path.open("a", encoding="utf-8")
 
-    def log_scalars(self, scalars, step, timestamp):
+    def write_scalars(self, scalars, step, timestamp):
         for name, value in scalars.items():
             self.file.write(json.dumps([name, step, value]) + "\n")
 
-    def close(self, outcome=None):
+    def close_backend(self, outcome):
         if self.file is not None:
             self.file.close()
         type(self).file = None
@@ -116,16 +116,16 @@ class SharesItsFile(JsonLines):
 class DropsStepZero(JsonLines):
     """Takes step 0 for no step."""
 
-    def log_scalars(self, scalars, step, timestamp):
+    def write_scalars(self, scalars, step, timestamp):
         if step:
-            super().log_scalars(scalars, step, timestamp)
+            super().write_scalars(scalars, step, timestamp)
 
 
 class DropsZeros(JsonLines):
     """Takes the value 0.0 for no value."""
 
-    def log_scalars(self, scalars, step, timestamp):
-        super().log_scalars({name: value for name, value in scalars.items() if value}, step, timestamp)
+    def write_scalars(self, scalars, step, timestamp):
+        super().write_scalars({name: value for name, value in scalars.items() if value}, step, timestamp)
 
 
 class SkipsRepeats(JsonLines):
@@ -135,24 +135,24 @@ class SkipsRepeats(JsonLines):
         super().__init__(path, **options)
         self.last = {}
 
-    def log_scalars(self, scalars, step, timestamp):
+    def write_scalars(self, scalars, step, timestamp):
         changed = {name: value for name, value in scalars.items() if self.last.get(name) != value}
         self.last.update(scalars)
-        super().log_scalars(changed, step, timestamp)
+        super().write_scalars(changed, step, timestamp)
 
 
 class KeepsTheFirst(JsonLines):
     """Stores one scalar of each record."""
 
-    def log_scalars(self, scalars, step, timestamp):
-        super().log_scalars(dict(list(scalars.items())[:1]), step, timestamp)
+    def write_scalars(self, scalars, step, timestamp):
+        super().write_scalars(dict(list(scalars.items())[:1]), step, timestamp)
 
 
 class Rounds(JsonLines):
     """Stores four digits."""
 
-    def log_scalars(self, scalars, step, timestamp):
-        super().log_scalars({name: round(value, 4) for name, value in scalars.items()}, step, timestamp)
+    def write_scalars(self, scalars, step, timestamp):
+        super().write_scalars({name: round(value, 4) for name, value in scalars.items()}, step, timestamp)
 
 
 class CountsItsOwnSteps(JsonLines):
@@ -162,53 +162,53 @@ class CountsItsOwnSteps(JsonLines):
         super().__init__(path, **options)
         self.step = 0
 
-    def log_scalars(self, scalars, step, timestamp):
-        super().log_scalars(scalars, self.step, timestamp)
+    def write_scalars(self, scalars, step, timestamp):
+        super().write_scalars(scalars, self.step, timestamp)
         self.step += 1
 
 
 class WritesTwice(JsonLines):
     """Stores everything twice."""
 
-    def log_scalars(self, scalars, step, timestamp):
-        super().log_scalars(scalars, step, timestamp)
-        super().log_scalars(scalars, step, timestamp)
+    def write_scalars(self, scalars, step, timestamp):
+        super().write_scalars(scalars, step, timestamp)
+        super().write_scalars(scalars, step, timestamp)
 
 
 class SmoothsNames(JsonLines):
     """Makes an underscore of what it does not like in a name."""
 
-    def log_scalars(self, scalars, step, timestamp):
+    def write_scalars(self, scalars, step, timestamp):
         clean = {"".join(c if c.isalnum() or c in "/_" else "_" for c in n): v for n, v in scalars.items()}
-        super().log_scalars(clean, step, timestamp)
+        super().write_scalars(clean, step, timestamp)
 
 
 class CutsNames(JsonLines):
     """Stores a hundred characters of a name."""
 
-    def log_scalars(self, scalars, step, timestamp):
-        super().log_scalars({name[:100]: value for name, value in scalars.items()}, step, timestamp)
+    def write_scalars(self, scalars, step, timestamp):
+        super().write_scalars({name[:100]: value for name, value in scalars.items()}, step, timestamp)
 
 
 class DropsNaN(JsonLines):
     """Leaves out what is not finite, in silence."""
 
-    def log_scalars(self, scalars, step, timestamp):
+    def write_scalars(self, scalars, step, timestamp):
         finite = {name: value for name, value in scalars.items() if abs(value) < float("inf")}
-        super().log_scalars(finite, step, timestamp)
+        super().write_scalars(finite, step, timestamp)
 
 
 class MakesNaNZero(JsonLines):
     """Stores 0.0 for what is not a number."""
 
-    def log_scalars(self, scalars, step, timestamp):
-        super().log_scalars({n: 0.0 if math.isnan(v) else v for n, v in scalars.items()}, step, timestamp)
+    def write_scalars(self, scalars, step, timestamp):
+        super().write_scalars({n: 0.0 if math.isnan(v) else v for n, v in scalars.items()}, step, timestamp)
 
 
 class TakesFlatParamsOnly(JsonLines):
     """Raises for nested parameters."""
 
-    def log_params(self, params):
+    def write_params(self, params):
         sum(params.values())
 
 
@@ -242,16 +242,16 @@ class NeedsItsBackendAtAttach(JsonLines):
 class CatchesItsErrors(JsonLines):
     """Goes on in silence when it cannot write."""
 
-    def log_scalars(self, scalars, step, timestamp):
+    def write_scalars(self, scalars, step, timestamp):
         with contextlib.suppress(OSError):
-            super().log_scalars(scalars, step, timestamp)
+            super().write_scalars(scalars, step, timestamp)
 
 
 class TruncatesWhenOpened(HeldOpen):
     """Begins a new file whenever it opens it."""
 
-    def open(self):
-        self.close()
+    def open_backend(self):
+        self.close_backend(None)
         self.stream = self.path.open("w", encoding="utf-8")
 
 
@@ -262,12 +262,12 @@ class RewritesWhenOpened(JsonLines):
         super().__init__(path, **options)
         self.rows = []
 
-    def open(self):
+    def open_backend(self):
         for row in self.rows:
-            JsonLines.log_scalars(self, *row)
+            JsonLines.write_scalars(self, *row)
 
-    def log_scalars(self, scalars, step, timestamp):
-        super().log_scalars(scalars, step, timestamp)
+    def write_scalars(self, scalars, step, timestamp):
+        super().write_scalars(scalars, step, timestamp)
         self.rows.append((scalars, step, timestamp))
 
 
@@ -276,10 +276,10 @@ class GivesUpAfterAnError(JsonLines):
 
     failed = False
 
-    def log_scalars(self, scalars, step, timestamp):
+    def write_scalars(self, scalars, step, timestamp):
         if not self.failed:
             try:
-                super().log_scalars(scalars, step, timestamp)
+                super().write_scalars(scalars, step, timestamp)
             except OSError:
                 self.failed = True
                 raise
@@ -288,8 +288,8 @@ class GivesUpAfterAnError(JsonLines):
 class ShrugsAtClose(JsonLines):
     """Makes close() of the object raise what the backend raised."""
 
-    def _close(self, outcome=None):
-        super()._close(outcome)
+    def close(self, outcome=None):
+        super().close(outcome)
         if self._delivery._last_failure is not None:
             raise self._delivery._last_failure
 
@@ -318,13 +318,13 @@ class SleepsALittle(JsonLines):
 class HidesThatNothingOpens(JsonLines):
     """Goes on in silence when its file cannot be opened."""
 
-    def log_scalars(self, scalars, step, timestamp):
+    def write_scalars(self, scalars, step, timestamp):
         try:
             file = self.path.open("a", encoding="utf-8")
         except OSError:
             return
         file.close()
-        super().log_scalars(scalars, step, timestamp)
+        super().write_scalars(scalars, step, timestamp)
 
 
 class WritesDirectly(JsonLines):
@@ -340,7 +340,7 @@ class _Direct:
         self.logger = logger
 
     def log_scalars(self, scalars, step):
-        type(self.logger).log_scalars(self.logger, scalars, step, 0.0)
+        self.logger.write_scalars(scalars, step, 0.0)
 
 
 class WaitsForEver(JsonLines):
@@ -379,12 +379,8 @@ class LogsTwiceOnResume(JsonLines):
         super().__init__(path, **options)
         self.rows = []
 
-    def attach(self, engine, event_name, log_handler, *args, **kwargs):
-        handle = super().attach(engine, event_name, log_handler, *args, **kwargs)
-        return RemovableEventHandle.join(handle, engine.register_state("rows", self))
-
-    def log_scalars(self, scalars, step, timestamp):
-        super().log_scalars(scalars, step, timestamp)
+    def write_scalars(self, scalars, step, timestamp):
+        super().write_scalars(scalars, step, timestamp)
         self.rows.append([scalars, step])
 
     def state_dict(self):
@@ -393,8 +389,7 @@ class LogsTwiceOnResume(JsonLines):
 
     def load_state_dict(self, state):
         for scalars, step in state["rows"]:
-            Logger.log_scalars(self, scalars, step, 0.0)
-            self.__dict__["log_scalars"](scalars, step)
+            self.log_scalars(scalars, step)
 
 
 class LogsTheLastAgain(JsonLines):
@@ -430,7 +425,7 @@ class ClosesAfterTheRun(JsonLines):
 
     def attach(self, engine, event_name, log_handler, *args, **kwargs):
         handle = super().attach(engine, event_name, log_handler, *args, **kwargs)
-        end = engine.add_event_handler(Events.TEARDOWN, lambda: self._close())
+        end = engine.add_event_handler(Events.TEARDOWN, lambda: self.close())
         return RemovableEventHandle.join(handle, end)
 
 
@@ -562,22 +557,22 @@ class _AtStepOf:
 class KeepsTheOutcomeToItself(JsonLines):
     """Does not tell close() how the run ended."""
 
-    def _close(self, outcome=None):
+    def close(self, outcome=None):
         self._outcome = None
-        super()._close()
+        super().close()
 
 
 class CloseTakesNoOutcome(JsonLines):
     """Cannot be called as it is called."""
 
-    def close(self):
+    def close_backend(self):
         pass
 
 
 class ClosesWhatItBorrowed(HeldOpen):
     """Closes whatever it writes to."""
 
-    def close(self, outcome=None):
+    def close_backend(self, outcome):
         if self.stream is not None:
             self.stream.close()
 
@@ -585,14 +580,14 @@ class ClosesWhatItBorrowed(HeldOpen):
 class FailsToCloseAfterAFailure(JsonLines):
     """Has a word for one outcome."""
 
-    def close(self, outcome=None):
+    def close_backend(self, outcome):
         self.word = {None: "finished", RunOutcome.COMPLETED: "finished"}[outcome]
 
 
 class ClosesOnlyAfterRuns(JsonLines):
     """Needs an outcome."""
 
-    def close(self, outcome=None):
+    def close_backend(self, outcome):
         self.word = outcome.value
 
 
@@ -631,7 +626,7 @@ class ClosesAfterAFailure(JsonLines):
 
     def attach(self, engine, event_name, log_handler, *args, **kwargs):
         handle = super().attach(engine, event_name, log_handler, *args, **kwargs)
-        end = engine.add_event_handler(Events.EXCEPTION_RAISED, lambda error: self._close())
+        end = engine.add_event_handler(Events.EXCEPTION_RAISED, lambda error: self.close())
         return RemovableEventHandle.join(handle, end)
 
 
@@ -677,7 +672,7 @@ class IsNoLogger:
         return engine.add_event_handler(event_name, lambda e: log_handler(e, self, event_name))
 
     def log_scalars(self, scalars, step, timestamp=None):
-        JsonLines.log_scalars(self, scalars, step, timestamp)
+        JsonLines.write_scalars(self, scalars, step, timestamp)
 
 
 class CannotBePickled(JsonLines):
@@ -698,9 +693,9 @@ class LosesItsPlaceInACopy(JsonLines):
 class Prints(JsonLines):
     """Talks about what it does."""
 
-    def log_scalars(self, scalars, step, timestamp):
+    def write_scalars(self, scalars, step, timestamp):
         print(step, scalars)
-        super().log_scalars(scalars, step, timestamp)
+        super().write_scalars(scalars, step, timestamp)
 
 
 class ConfiguresLogging(JsonLines):
@@ -722,19 +717,19 @@ class CatchesSignals(JsonLines):
 class DrawsNumbers(JsonLines):
     """Names its run with the generator that the training uses."""
 
-    def open(self):
+    def open_backend(self):
         self.run = random.random()
 
 
 class ChangesTheFolder(JsonLines):
     """Goes where its file is."""
 
-    def open(self):
+    def open_backend(self):
         os.chdir(self.path.parent)
 
 
 class LeavesAThread(JsonLines):
     """Starts a thread that nobody ends, and that keeps the process alive."""
 
-    def open(self):
+    def open_backend(self):
         threading.Thread(target=time.sleep, args=(1.0,), name="acme keep-alive", daemon=False).start()

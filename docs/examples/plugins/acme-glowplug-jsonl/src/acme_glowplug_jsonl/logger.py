@@ -33,23 +33,23 @@ class JsonLinesLogger(Logger):
         super().__init__(**options)
         self.path = Path(path)
 
-    def open(self) -> None:
-        """See that the file can be written; what fails here is tried again, and nothing is lost meanwhile."""
+    def open_backend(self) -> None:
+        """Check that the file can be written; an error here is retried, and records wait."""
         self.path.open("ab").close()
 
-    def log_scalars(self, scalars: Mapping[str, float], step: int, timestamp: float) -> None:
+    def write_scalars(self, scalars: Mapping[str, float], step: int, timestamp: float) -> None:
         """Write numbers."""
         self._write(kind="scalars", step=step, time=timestamp, values=dict(scalars))
 
-    def log_text(self, name: str, text: str, step: int, timestamp: float) -> None:
+    def write_text(self, name: str, text: str, step: int, timestamp: float) -> None:
         """Write a text."""
         self._write(kind="text", step=step, time=timestamp, name=name, text=text)
 
-    def log_params(self, params: Mapping[str, Any]) -> None:
-        """Write hyper-parameters, nested ones as ``optimizer/lr``; what JSON does not know as text."""
+    def write_params(self, params: Mapping[str, Any]) -> None:
+        """Write hyperparameters; nested ones as ``optimizer/lr``."""
         self._write(kind="params", values=flatten_params(params))
 
-    def close(self, outcome: RunOutcome | None = None) -> None:
+    def close_backend(self, outcome: RunOutcome | None) -> None:
         """Write how the run ended."""
         self._write(kind="end", outcome=outcome and outcome.value)
 

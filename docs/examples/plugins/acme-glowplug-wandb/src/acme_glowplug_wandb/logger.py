@@ -18,12 +18,13 @@ EXIT_CODES = {
     RunOutcome.COMPLETED: 0,
     RunOutcome.TERMINATED: 0,
     RunOutcome.FAILED: 1,
-    RunOutcome.INTERRUPTED: 130,  # what a shell says of a program that Ctrl-C has ended
+    # The exit code of a program that Ctrl-C has ended.
+    RunOutcome.INTERRUPTED: 130,
 }
 
 
 class WandbLogger(Logger):
-    """Logs to Weights & Biases: scalars, hyper-parameters, histograms, images and figures.
+    """Logs to Weights & Biases: scalars, hyperparameters, histograms, images and figures.
 
     A run of its own is started when there is something to log, beside any run that is active already, and finished with an
     exit code that says how the engine's run ended. A run that is given as ``run`` is used as it is, and never finished.
@@ -69,25 +70,26 @@ class WandbLogger(Logger):
         self._run = run
         self._is_mine = run is None
 
-    def open(self) -> None:
+    def open_backend(self) -> None:
         """Start the run, unless there is one."""
         import wandb
 
         if self._run is None:
-            # "create_new": wandb.init() would return, or finish, a run that somebody else has started.
+            # Without "create_new", wandb.init() returns or finishes a run that the user has started.
             self._run = wandb.init(project=self.project, reinit="create_new", **self.init)
             self._run.define_metric("*", step_metric=STEP)
 
-    def log_scalars(self, scalars: Mapping[str, float], step: int, timestamp: float) -> None:
+    def write_scalars(self, scalars: Mapping[str, float], step: int, timestamp: float) -> None:
         """Write numbers."""
         self._log(scalars, step, timestamp)
 
-    def log_params(self, params: Mapping[str, Any]) -> None:
-        """Write hyper-parameters to the run's config; a later value replaces an earlier one."""
-        config: Any = self._opened().config  # its methods have no types
+    def write_params(self, params: Mapping[str, Any]) -> None:
+        """Write hyperparameters to the run's config; a later value replaces an earlier one."""
+        # The methods of the config have no types.
+        config: Any = self._opened().config
         config.update(dict(params), allow_val_change=True)
 
-    def log_histogram(self, name: str, values: Any, step: int, timestamp: float) -> None:
+    def write_histogram(self, name: str, values: Any, step: int, timestamp: float) -> None:
         """Write the distribution of the finite values of an array."""
         import numpy as np
         import wandb
@@ -96,23 +98,24 @@ class WandbLogger(Logger):
         histogram = np.histogram(array[np.isfinite(array)], bins=64)
         self._log({name: wandb.Histogram(np_histogram=histogram)}, step, timestamp)
 
-    def log_image(self, name: str, image: Any, step: int, timestamp: float) -> None:
+    def write_image(self, name: str, image: Any, step: int, timestamp: float) -> None:
         """Write an image: ``(height, width)`` or ``(height, width, channels)``."""
         import wandb
 
         self._log({name: wandb.Image(image)}, step, timestamp)
 
-    def log_figure(self, name: str, figure: Any, step: int, timestamp: float) -> None:
+    def write_figure(self, name: str, figure: Any, step: int, timestamp: float) -> None:
         """Write a matplotlib figure, which arrives as pixels, as an image; a plotly figure as it is."""
         import wandb
 
         self._log({name: wandb.Image(figure) if hasattr(figure, "ndim") else figure}, step, timestamp)
 
     def flush_backend(self) -> None:
-        """Wait until W&B's own program has all of it, which then survives this process."""
-        _ = self._opened().step  # a question that it answers after all that came before
+        """Wait until W&B's service process has all records."""
+        # The service answers this query after everything that was sent before.
+        _ = self._opened().step
 
-    def close(self, outcome: RunOutcome | None = None) -> None:
+    def close_backend(self, outcome: RunOutcome | None) -> None:
         """Finish the run, if this logger has started it."""
         if self._is_mine:
             self._opened().finish(exit_code=EXIT_CODES[outcome])
@@ -126,5 +129,5 @@ class WandbLogger(Logger):
         return self._run
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the run: a copy starts one of its own."""
+        """Omit the run; a copy starts a new one."""
         return {**super().__getstate__(), "_run": None, "_is_mine": True}

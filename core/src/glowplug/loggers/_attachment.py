@@ -1,0 +1,136 @@
+"""Attaching log handlers to engines."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from glowplug.engine import Delegate, describe_handler
+from glowplug.events import AnyEvent, CallableEventWithFilter, Events, EventsList
+from glowplug.handles import RemovableEventHandle
+from glowplug.phase import Phase
+from glowplug.typing import EngineProtocol
+
+if TYPE_CHECKING:
+    from glowplug.loggers._logger import Logger
+
+
+def attach_log_handler(
+    logger: Logger,
+    engine: EngineProtocol,
+    event_name: AnyEvent,
+    log_handler: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+) -> RemovableEventHandle:
+    """Attach a log handler; see ``Logger.attach``."""
+    _check_handler(logger, log_handler)
+    events = event_name if isinstance(event_name, EventsList) else (event_name,)
+    for event in events:
+        _check_arguments(log_handler, (engine, logger, event, *args), kwargs)
+    # If the engine does not know one of the events, nothing stays attached.
+    with ExitStack() as undo:
+        handles = []
+        for event in events:
+            handler = _LogCall(logger, log_handler, event, args, kwargs)
+            handles.append(undo.enter_context(engine.add_event_handler(event, handler)))
+        handles.append(undo.enter_context(_join_engine(logger, engine)))
+        undo.pop_all()
+    return RemovableEventHandle.join(*handles)
+
+
+class _LogCall(Delegate):
+    """Handler of an engine that calls a log handler on the ranks that log."""
+
+    phase = Phase.LOGGING
+
+    def __init__(
+        self,
+        logger: Logger,
+        log_handler: Callable[..., Any],
+        event: CallableEventWithFilter | str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> None:
+        self.owner = logger
+        self.label = f"{type(logger).__name__} <- {describe_handler(log_handler)}"
+        self._log_handler = log_handler
+        self._event = event
+        self._args = args
+        self._kwargs = kwargs
+
+    def __call__(self, engine: EngineProtocol) -> None:
+        if self.owner.is_logging_rank:
+            self._log_handler(engine, self.owner, self._event, *self._args, **self._kwargs)
+
+
+class _EngineLink:
+    """What a logger registers once at an engine, however many log handlers it has there."""
+
+    def __init__(self, logger: Logger, engine: EngineProtocol) -> None:
+        self.uses = 0
+        self.handle = RemovableEventHandle.join(
+            engine.add_event_handler(Events.TEARDOWN, logger._run_ended),  # noqa: SLF001 - part of the logger
+            engine.add_event_handler(Events.INTERRUPT, logger._run_interrupted),  # noqa: SLF001 - part of the logger
+            engine.register_state(logger.state_key, logger),
+        )
+
+
+def _join_engine(logger: Logger, engine: EngineProtocol) -> RemovableEventHandle:
+    """Link a logger with an engine on first use; the handle unlinks it with its last use."""
+    key, stash = logger._stash_key, engine.stash  # noqa: SLF001 - part of the logger
+    link = stash.get(key)
+    if not isinstance(link, _EngineLink):
+        link = stash[key] = _EngineLink(logger, engine)
+    link.uses += 1
+
+    def leave() -> None:
+        link.uses -= 1
+        if link.uses == 0:
+            del stash[key]
+            link.handle.remove()
+
+    return RemovableEventHandle(leave)
+
+
+def _check_handler(logger: Logger, log_handler: Callable[..., Any]) -> None:
+    name = type(logger).__name__
+    if isinstance(log_handler, (str, CallableEventWithFilter, EventsList)):
+        raise TypeError(
+            f"{name}.attach: {log_handler!r} is an event, not a log handler; write "
+            f"logger.attach(engine, {log_handler!s}, log_handler)"
+        )
+    if isinstance(log_handler, type):
+        raise TypeError(
+            f"{name}.attach: log_handler is the class {log_handler.__name__}; write "
+            f"logger.attach(engine, event_name, {log_handler.__name__}(...))"
+        )
+    if not callable(log_handler):
+        raise TypeError(
+            f"{name}.attach: log_handler must be callable as f(engine, logger, event_name), got {log_handler!r}; write "
+            "logger.attach(engine, event_name, OutputHandler(...))"
+        )
+    method = getattr(log_handler, "method", None)
+    if isinstance(method, str) and not logger.takes(method):
+        write = method.replace("log_", "write_")
+        raise TypeError(
+            f"{name} does not implement {write}, which {type(log_handler).__name__} needs; use another log handler"
+        )
+
+
+def _check_arguments(
+    log_handler: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> None:
+    try:
+        signature = inspect.signature(log_handler)
+    except ValueError:
+        # Some builtins have no signature.
+        return
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(
+            f"{describe_handler(log_handler)}{signature} cannot be called as f(engine, logger, event_name, ...): {error}"
+        ) from None

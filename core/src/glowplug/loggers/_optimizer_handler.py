@@ -1,0 +1,57 @@
+"""Log handler of an optimizer's parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from glowplug.events import CallableEventWithFilter
+from glowplug.loggers._flatten import Flattened
+from glowplug.loggers._step import default_step
+from glowplug.typing import EngineProtocol
+
+
+class OptimizerParamsHandler:
+    """Log a parameter of an optimizer, one number per parameter group, as ``[tag/]lr/group_0``.
+
+    Args:
+        optimizer: Object with a list ``param_groups``.
+        param_name: Key in the parameter groups. Defaults to ``"lr"``.
+        tag: Prefix of the names. Defaults to none.
+
+    Raises:
+        TypeError: If the optimizer has no ``param_groups``.
+        ValueError: If a parameter group has no such key.
+
+    Example:
+        >>> import torch
+        >>> OptimizerParamsHandler(torch.optim.SGD([torch.zeros(1)], lr=0.1)).param_name
+        'lr'
+    """
+
+    method = "log_scalars"
+
+    def __init__(self, optimizer: Any, param_name: str = "lr", tag: str | None = None) -> None:
+        if not isinstance(getattr(optimizer, "param_groups", None), Sequence):
+            raise TypeError(f"OptimizerParamsHandler needs an optimizer with param_groups, got {optimizer!r}")
+        for index, group in enumerate(optimizer.param_groups):
+            if param_name not in group:
+                closest = get_close_matches(str(param_name), group, n=1)
+                hint = f"; did you mean {closest[0]!r}?" if closest else f"; choose one of {', '.join(group)}"
+                raise ValueError(
+                    f"OptimizerParamsHandler: parameter group {index} has no {param_name!r}{hint}"
+                )
+        self.optimizer = optimizer
+        self.param_name = param_name
+        self.tag = tag
+
+    def __call__(
+        self, engine: EngineProtocol, logger: Any, event_name: CallableEventWithFilter | str
+    ) -> None:
+        """Log one record of all parameter groups."""
+        flat = Flattened()
+        prefix = f"{self.tag}/" if self.tag else ""
+        for index, group in enumerate(self.optimizer.param_groups):
+            flat.add(f"{prefix}{self.param_name}/group_{index}", group[self.param_name])
+        logger.log_scalars(flat.scalars, default_step(engine, event_name))

@@ -1,0 +1,162 @@
+"""Writers: the side of a logger that faces its backend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from glowplug.loggers._record import KINDS, Record
+from glowplug.loggers._snapshot import resolve
+from glowplug.state import RunOutcome
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array: TypeAlias = NDArray[np.generic]
+
+Row: TypeAlias = tuple[Mapping[str, float], int, float]
+"""Arguments of one call of :meth:`Writer.write_scalars`: scalars, step and timestamp."""
+
+
+class Writer:
+    """Methods that the author of a logger implements; one worker thread calls them in order.
+
+    Only :meth:`write_scalars` or :meth:`write_scalars_batch` is required. A user's call of ``log_text`` raises if
+    ``write_text`` is not implemented; the same holds for the other kinds.
+
+    A ``ConnectionError`` or ``TimeoutError`` makes the record wait: :meth:`open_backend` is called until it succeeds,
+    with growing pauses, and the record is written again. Any other exception drops the record, which is counted and
+    reported.
+    """
+
+    def open_backend(self) -> None:
+        """Connect to the backend. Does nothing by default.
+
+        Called before the first record, and again after the connection was lost.
+        """
+
+    def flush_backend(self) -> None:
+        """Make the backend store what it buffers. Does nothing by default.
+
+        Called at the end of each run and by ``flush()``.
+        """
+
+    def close_backend(self, outcome: RunOutcome | None) -> None:
+        """Disconnect from the backend. Does nothing by default.
+
+        Called once, if the backend was opened.
+
+        Args:
+            outcome: How the run ended; ``None`` if there was no run.
+        """
+
+    def write_scalars(self, scalars: Mapping[str, float], step: int, timestamp: float) -> None:
+        """Write numbers.
+
+        Args:
+            scalars: Names and numbers. Names are nested with ``/``; numbers may be NaN or infinite.
+            step: Epoch or iteration.
+            timestamp: Time of the call, in seconds since the epoch.
+        """
+        self.write_scalars_batch([(scalars, step, timestamp)])
+
+    def write_scalars_batch(self, rows: Sequence[Row]) -> None:
+        """Write many records of scalars in one request.
+
+        Args:
+            rows: The arguments of :meth:`write_scalars` for each record, in order.
+        """
+        for row in rows:
+            self.write_scalars(*row)
+
+    def write_params(self, params: Mapping[str, Any]) -> None:
+        """Write hyperparameters.
+
+        Args:
+            params: Nested names and values; see :func:`~glowplug.loggers.flatten_params`.
+        """
+        raise self._unsupported("write_params")
+
+    def write_text(self, name: str, text: str, step: int, timestamp: float) -> None:
+        """Write a text."""
+        raise self._unsupported("write_text")
+
+    def write_histogram(self, name: str, values: Array, step: int, timestamp: float) -> None:
+        """Write the distribution of the values of an array of any shape."""
+        raise self._unsupported("write_histogram")
+
+    def write_image(self, name: str, image: Array, step: int, timestamp: float) -> None:
+        """Write an image, given as the array that the user logged."""
+        raise self._unsupported("write_image")
+
+    def write_figure(self, name: str, figure: Any, step: int, timestamp: float) -> None:
+        """Write a figure: pixels of shape ``(height, width, 4)`` from matplotlib; other figures as they are."""
+        raise self._unsupported("write_figure")
+
+    def write_artifact(self, path: str, name: str | None) -> None:
+        """Write a file or folder.
+
+        Args:
+            path: Path on this machine.
+            name: Folder among the artifacts; ``None`` for the top.
+        """
+        raise self._unsupported("write_artifact")
+
+    @classmethod
+    def implements(cls, method: str) -> bool:
+        """Return whether the class overrides a method of :class:`Writer`, such as ``"write_text"``."""
+        return getattr(cls, method) is not getattr(Writer, method)
+
+    @classmethod
+    def takes(cls, method: str) -> bool:
+        """Return whether users can call a ``log_*`` method of the logger.
+
+        Args:
+            method: Name of the method, such as ``"log_text"``.
+
+        Raises:
+            ValueError: If there is no such method.
+        """
+        kind = method.removeprefix("log_")
+        if kind not in KINDS or kind == method:
+            raise ValueError(
+                f"unknown method {method!r}; choose one of {', '.join(f'log_{k}' for k in KINDS)}"
+            )
+        return cls.implements(f"write_{kind}") or (
+            kind == "scalars" and cls.implements("write_scalars_batch")
+        )
+
+    @classmethod
+    def _unsupported(cls, method: str) -> TypeError:
+        written = ", ".join(f"write_{kind}" for kind in KINDS if cls.takes(f"log_{kind}"))
+        return TypeError(
+            f"{cls.__name__} does not implement {method}; it has {written or 'no write methods'}"
+        )
+
+
+def takes_batches(writer: Writer, record: Record) -> bool:
+    """Return whether records like this one are written many at once."""
+    return record.kind == "scalars" and writer.implements("write_scalars_batch")
+
+
+def write(writer: Writer, records: Sequence[Record]) -> None:
+    """Write one record, or many for which :func:`takes_batches` holds."""
+    if takes_batches(writer, records[0]):
+        # Scalars always have a step.
+        writer.write_scalars_batch([(resolve(r.payload), r.step or 0, r.timestamp) for r in records])
+        return
+    for record in records:
+        _write_one(writer, record)
+
+
+def _write_one(writer: Writer, record: Record) -> None:
+    payload = resolve(record.payload)
+    if record.kind == "scalars":
+        writer.write_scalars(payload, record.step or 0, record.timestamp)
+    elif record.kind == "params":
+        writer.write_params(payload)
+    elif record.kind == "artifact":
+        writer.write_artifact(payload, record.name)
+    else:
+        getattr(writer, f"write_{record.kind}")(record.name, payload, record.step, record.timestamp)
