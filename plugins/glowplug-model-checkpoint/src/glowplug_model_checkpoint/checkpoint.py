@@ -13,14 +13,13 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 from glowplug import CallableEventWithFilter, EventEnum, Events, EventsList, Phase, RemovableEventHandle
 from glowplug.distributed import rank
 from glowplug.exceptions import GlowplugWarning
-from glowplug.plugins import save_handler as handler_of_address
-from glowplug.typing import EngineProtocol
+from glowplug.typing import EngineProtocol, SaveHandler
 from glowplug_model_checkpoint import filenames
 from glowplug_model_checkpoint.disk_saver import DiskSaver
 from glowplug_model_checkpoint.objects import check_objects, load_states, read, states
 from glowplug_model_checkpoint.ranks import alone, check_rank, together
 from glowplug_model_checkpoint.retention import Item, Retention, item_from, plain_number, without
-from glowplug_model_checkpoint.save_handler import BaseSaveHandler, is_address, three_arguments
+from glowplug_model_checkpoint.save_handler import FunctionSaver, handler_at, is_address, load_from_address
 
 __all__ = ["Checkpoint", "CheckpointEvents"]
 
@@ -61,8 +60,8 @@ class Checkpoint:
         to_save: names and objects with ``state_dict()``; values may be mappings, lists and tuples of such objects. One
             object is saved as its bare state, several as a dict of states (H-017). The engine can be one of them.
         save_handler: a folder, for a :class:`DiskSaver`; an address such as ``"s3://bucket/run"``, for what an installed
-            plugin has for it; a :class:`BaseSaveHandler`; or a function ``(checkpoint, filename, metadata)`` or
-            ``(checkpoint, filename)``, whose files are never removed (H-025).
+            plugin has for it; a :class:`glowplug.typing.SaveHandler`; or a function ``(checkpoint, filename,
+            metadata)`` or ``(checkpoint, filename)``, whose files are never removed or loaded.
         filename_prefix: first part of each file name.
         score_function: ``f(engine) -> number``; higher is better.
         score_name: stands before the score in the file name. Without a ``score_function``, the metric of this name in
@@ -75,7 +74,8 @@ class Checkpoint:
         include_self: put the state of this handler into the checkpoint too, as ``"checkpointer"``.
         greater_or_equal: of equal scores keep the latest instead of the first (H-015).
         save_on_rank: the rank that writes.
-        state_key: under which this handler's state joins that of the engine at attach; the class name by default.
+        state_key: Key of this handler's state in ``engine.state_dict()``. Defaults to the class name with the prefix or
+            the name of the score, such as ``"Checkpoint:best"``.
 
     Raises:
         TypeError: an argument of the wrong type, such as an object without ``state_dict``.
@@ -113,7 +113,7 @@ class Checkpoint:
     def __init__(
         self,
         to_save: Mapping[str, Any],
-        save_handler: str | Path | BaseSaveHandler | Callable[..., object],
+        save_handler: str | Path | SaveHandler | Callable[..., object],
         filename_prefix: str = "",
         score_function: ScoreFunction | None = None,
         score_name: str | None = None,
@@ -144,12 +144,16 @@ class Checkpoint:
         self.global_step_transform = global_step_transform
         self.include_self = include_self
         self.save_on_rank = save_on_rank
-        self.state_key = type(self).__name__ if state_key is None else state_key
+        self.state_key = self._default_state_key() if state_key is None else state_key
         self.to_save = self._checked(to_save)
         self.save_handler = self._handler(save_handler)
-        self._save = three_arguments(self.save_handler)
+        self._store = _store(self.save_handler)
         self._coming: tuple[Item, ...] = ()  # what is being saved
         self._has_warned = False
+
+    def _default_state_key(self) -> str:
+        distinguishing = self.filename_prefix or self.score_name
+        return f"{type(self).__name__}:{distinguishing}" if distinguishing else type(self).__name__
 
     # What is kept
 
@@ -195,35 +199,30 @@ class Checkpoint:
                 f"{type(self).__name__} cannot take this state: {error}; what is expected is "
                 "{'_saved': [(priority, filename), ...]}"
             ) from error
-        handler = self.save_handler
-        self._kept.items = tuple(
-            item
-            for item in items
-            if not isinstance(handler, BaseSaveHandler) or handler.exists(item.filename)
-        )
+        if not isinstance(self._store, FunctionSaver):
+            stored = set(self._store.list())
+            items = [item for item in items if item.filename in stored]
+        self._kept.items = tuple(items)
 
     # Attaching
 
     def attach(
-        self, engine: EngineProtocol, event: AnyEvent = Events.EPOCH_COMPLETED
+        self, engine: EngineProtocol, event_name: AnyEvent = Events.EPOCH_COMPLETED
     ) -> RemovableEventHandle:
         """Save at an event, after metrics, other handlers and loggers.
 
         Args:
             engine: its counters and metrics decide; ``SAVED_CHECKPOINT`` is fired on it.
-            event: when to save; several are joined with ``|``.
+            event_name: When to save; join several events with ``|``.
 
         Returns:
             A handle that detaches it.
-
-        Raises:
-            ValueError: another handler's state has the same ``state_key``.
         """
-        return self._attach(engine, event)
+        return self._attach(engine, event_name)
 
-    def _attach(self, engine: EngineProtocol, event: AnyEvent, *arguments: Any) -> RemovableEventHandle:
+    def _attach(self, engine: EngineProtocol, event_name: AnyEvent, *arguments: Any) -> RemovableEventHandle:
         engine.register_events(*CheckpointEvents)
-        handle = engine.add_event_handler(event, self, *arguments)
+        handle = engine.add_event_handler(event_name, self, *arguments)
         try:
             return RemovableEventHandle.join(handle, engine.register_state(self.state_key, self))
         except BaseException:
@@ -258,9 +257,7 @@ class Checkpoint:
             return
         run(partial(self._carry_out, plan, exception is not None))
         self._kept.items = plan.kept
-        event = engine.last_event_name
         engine.fire_event(self.SAVED_CHECKPOINT)
-        engine.last_event_name = event  # what the handlers that follow were called for
 
     def _decide(self, engine: EngineProtocol) -> _Plan | None:
         step = self._step(engine)
@@ -284,7 +281,7 @@ class Checkpoint:
     def _step(self, engine: EngineProtocol) -> int:
         if self.global_step_transform is None:
             return engine.state.iteration
-        step = self.global_step_transform(engine, engine.last_event_name)
+        step = self.global_step_transform(engine, engine.current_event)
         if not isinstance(step, Integral):
             raise ValueError(f"global_step_transform must return an integer, got {step!r}")  # noqa: TRY004 - as for a score
         return int(step)
@@ -300,11 +297,10 @@ class Checkpoint:
             return
         basename = f"{self.filename_prefix}_{plan.name}" if self.filename_prefix else plan.name
         metadata = {"basename": basename, "score_name": self.score_name, "priority": plan.item.priority}
-        self._save(content, plan.item.filename, metadata)
+        self._store.save(content, plan.item.filename, metadata)
         self._kept.items = (*without(self._kept.items, plan.item), plan.item)
         for item in plan.evicted:
-            if isinstance(self.save_handler, BaseSaveHandler):
-                self.save_handler.remove(item.filename)
+            self._store.remove(item.filename)
             self._kept.items = without(self._kept.items, item)
 
     def _content(self, is_alone: bool) -> Any:
@@ -390,7 +386,7 @@ class Checkpoint:
         Args:
             to_load: the objects, named as they were in ``to_save``; what else is in the checkpoint is ignored. For a
                 single object, the checkpoint may be its bare state.
-            checkpoint: a file, or what was loaded from one.
+            checkpoint: a file, an address such as ``"s3://bucket/run/model_1.pt"``, or what was loaded from one.
             **kwargs: for ``torch.nn.Module.load_state_dict``, such as ``strict=False``.
 
         Raises:
@@ -404,7 +400,7 @@ class Checkpoint:
             >>> bool((model.weight == saved["model"]["weight"]).all())
             True
         """
-        content = read(checkpoint) if isinstance(checkpoint, (str, Path)) else checkpoint
+        content = _content_of(checkpoint)
         if not isinstance(content, Mapping):
             raise TypeError(
                 f"a checkpoint is a file or a mapping of names to states, got {type(content).__name__} "
@@ -431,17 +427,12 @@ class Checkpoint:
             global_step: its step.
 
         Raises:
-            TypeError: the checkpoints are not in a folder.
-            FileNotFoundError: there is no such file.
+            TypeError: The save handler is a plain function, which cannot load.
+            FileNotFoundError: There is no such file; other save handlers raise their own exception.
         """
-        if not isinstance(self.save_handler, DiskSaver):
-            raise TypeError(
-                f"reload_objects reads from a folder, but this checkpoint saves with {self.save_handler!r}; load there "
-                "what it stored, and give that to load_objects"
-            )
         name = self._name(to_load) if name is None else name
         filename = self._filename(name, score, global_step, with_step=global_step is not None)
-        self.load_objects(to_load, self.save_handler.locate(filename), **(load_kwargs or {}))
+        self.load_objects(to_load, self._store.load(filename), **(load_kwargs or {}))
 
     # Arguments
 
@@ -455,7 +446,7 @@ class Checkpoint:
 
     def _handler(self, save_handler: Any) -> Any:
         if is_address(save_handler):
-            return handler_of_address(save_handler)
+            return handler_at(save_handler)
         if isinstance(save_handler, (str, Path)):
             return DiskSaver(
                 save_handler, save_on_rank=self.save_on_rank, filename_prefix=self.filename_prefix
@@ -468,10 +459,18 @@ class Checkpoint:
         return save_handler
 
     def _locate(self, item: Item | None) -> Path | str | None:
-        if item is None:
-            return None
-        handler = self.save_handler
-        return handler.locate(item.filename) if isinstance(handler, BaseSaveHandler) else item.filename
+        return None if item is None else self._store.locate(item.filename)
+
+
+def _store(save_handler: Any) -> SaveHandler:
+    """Return a save handler as one that has the whole protocol."""
+    return save_handler if isinstance(save_handler, SaveHandler) else FunctionSaver(save_handler)
+
+
+def _content_of(checkpoint: Any) -> Any:
+    if is_address(checkpoint):
+        return load_from_address(checkpoint)
+    return read(checkpoint) if isinstance(checkpoint, (str, Path)) else checkpoint
 
 
 def _score_of(metric_name: str, score_sign: float, engine: EngineProtocol) -> Any:

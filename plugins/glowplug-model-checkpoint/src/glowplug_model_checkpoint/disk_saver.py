@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,6 +13,8 @@ import torch
 
 from glowplug.distributed import rank
 from glowplug_model_checkpoint.filenames import check_filename, has_prefix
+from glowplug_model_checkpoint.objects import read
+from glowplug_model_checkpoint.options import check_options
 from glowplug_model_checkpoint.save_handler import BaseSaveHandler
 from glowplug_model_checkpoint.temporaries import create, is_temporary, publish, sweep, sync_directory
 
@@ -42,9 +44,9 @@ class DiskSaver(BaseSaveHandler):
         >>> import tempfile, torch
         >>> folder = tempfile.TemporaryDirectory()
         >>> saver = DiskSaver(folder.name)
-        >>> saver({"weight": torch.ones(2)}, "model_1.pt")
-        >>> torch.load(saver.locate("model_1.pt"), weights_only=True)
-        {'weight': tensor([1., 1.])}
+        >>> saver.save({"weight": torch.ones(2)}, "model_1.pt")
+        >>> saver.list(), saver.load("model_1.pt")
+        (['model_1.pt'], {'weight': tensor([1., 1.])})
         >>> saver.remove("model_1.pt")
         >>> folder.cleanup()
     """
@@ -60,6 +62,7 @@ class DiskSaver(BaseSaveHandler):
         filename_prefix: str = "",
         **kwargs: Any,
     ) -> None:
+        check_options(type(self), kwargs)
         self.dirname = Path(dirname).expanduser()
         self.atomic = atomic
         self.save_on_rank = save_on_rank
@@ -67,8 +70,8 @@ class DiskSaver(BaseSaveHandler):
         if rank() == save_on_rank:
             self._prepare(create_dir, filename_prefix if require_empty else None)
 
-    def __call__(self, checkpoint: Any, filename: str, metadata: Mapping[str, Any] | None = None) -> None:
-        """Write a checkpoint; returns when it would survive a power failure.
+    def save(self, checkpoint: Any, filename: str, metadata: Mapping[str, Any] | None = None) -> None:
+        """Write a checkpoint and return when it would survive a power failure.
 
         Args:
             checkpoint: anything that ``torch.load(weights_only=True)`` loads.
@@ -104,9 +107,32 @@ class DiskSaver(BaseSaveHandler):
         if rank() == self.save_on_rank:
             path.unlink(missing_ok=True)
 
-    def exists(self, filename: str) -> bool:
-        """Return whether the folder holds a checkpoint of this name."""
-        return self.locate(filename).is_file()
+    def __call__(self, checkpoint: Any, filename: str, metadata: Mapping[str, Any] | None = None) -> None:
+        """Write a checkpoint, as :meth:`save` does; ignite's name for it."""
+        self.save(checkpoint, filename, metadata)
+
+    def load(self, filename: str) -> Any:
+        """Return the content of a checkpoint, on the CPU; no code in the file can run.
+
+        Args:
+            filename: The name it was saved under.
+
+        Raises:
+            FileNotFoundError: There is no such checkpoint.
+            pickle.UnpicklingError: The file holds more than tensors and plain values.
+        """
+        return read(self.locate(filename))
+
+    def list(self) -> Sequence[str]:
+        """Return the names of the files in the folder, oldest first, without incomplete ones."""
+        written = []
+        with suppress(FileNotFoundError):
+            for path in self.dirname.iterdir():
+                # Another process may remove a file at any time.
+                with suppress(FileNotFoundError):
+                    if path.is_file() and not is_temporary(path.name):
+                        written.append((path.stat().st_mtime_ns, path.name))
+        return [name for _, name in sorted(written)]
 
     def locate(self, filename: str) -> Path:
         """Return the path of a checkpoint.
