@@ -19,7 +19,7 @@ class Best:
         self.best = None
         self.history = []
 
-    def attach(self, engine, event=Events.EPOCH_COMPLETED):
+    def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
         handle = engine.add_event_handler(event, self)
         try:
             return RemovableEventHandle.join(handle, engine.register_state(self.state_key, self))
@@ -45,21 +45,21 @@ class Best:
 
 
 class ReturnsNothing(Best):
-    def attach(self, engine, event=Events.EPOCH_COMPLETED):
-        super().attach(engine, event)
+    def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
+        super().attach(engine, event_name)
 
 
 class LeavesARegistration(Best):
-    def attach(self, engine, event=Events.EPOCH_COMPLETED):
+    def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
         engine.add_event_handler(Events.STARTED, self.begin)
-        return super().attach(engine, event)
+        return super().attach(engine, event_name)
 
     def begin(self):
         self.history = []
 
 
 class LeavesItsState(Best):
-    def attach(self, engine, event=Events.EPOCH_COMPLETED):
+    def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
         engine.register_state(self.state_key, self)
         return engine.add_event_handler(event, self)
 
@@ -74,7 +74,7 @@ class RegistersInARun(Best):
 
 
 class IsHalfAttached(Best):
-    def attach(self, engine, event=Events.EPOCH_COMPLETED):
+    def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
         handle = engine.add_event_handler(event, self)
         return RemovableEventHandle.join(handle, engine.register_state(self.state_key, self))
 
@@ -82,11 +82,11 @@ class IsHalfAttached(Best):
 class IsAttachedOnce(Best):
     attached = False
 
-    def attach(self, engine, event=Events.EPOCH_COMPLETED):
+    def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
         if self.attached:
             return RemovableEventHandle()
         self.attached = True
-        return super().attach(engine, event)
+        return super().attach(engine, event_name)
 
 
 class RemovesFromAll(Best):
@@ -94,8 +94,8 @@ class RemovesFromAll(Best):
         super().__init__()
         self.handles = []
 
-    def attach(self, engine, event=Events.EPOCH_COMPLETED):
-        self.handles.append(super().attach(engine, event))
+    def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
+        self.handles.append(super().attach(engine, event_name))
         return RemovableEventHandle(self.remove)
 
     def remove(self):
@@ -104,24 +104,24 @@ class RemovesFromAll(Best):
 
 
 class KeepsTheEngine(Best):
-    def attach(self, engine, event=Events.EPOCH_COMPLETED):
+    def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
         self.engine = engine
-        return super().attach(engine, event)
+        return super().attach(engine, event_name)
 
 
 class StopsAtAttach(Best):
-    def attach(self, engine, event=Events.EPOCH_COMPLETED):
+    def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
         engine.terminate()
-        return super().attach(engine, event)
+        return super().attach(engine, event_name)
 
 
 class NeedsAnEvent(Best):
-    def attach(self, engine, event):
-        return super().attach(engine, event)
+    def attach(self, engine, event_name):
+        return super().attach(engine, event_name)
 
 
 class TakesTwoArguments(Best):
-    def attach(self, engine, event=Events.EPOCH_COMPLETED):
+    def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
         return engine.add_event_handler(event, lambda e: self(e, "accuracy"))
 
     def __call__(self, engine, name):
@@ -154,17 +154,17 @@ class ReadsWhatIsPrivate(Best):
 
 
 class SwallowsExceptions(Best):
-    def attach(self, engine, event=Events.EPOCH_COMPLETED):
+    def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
         told = engine.add_event_handler(Events.EXCEPTION_RAISED, lambda error: True)
-        return RemovableEventHandle.join(told, super().attach(engine, event))
+        return RemovableEventHandle.join(told, super().attach(engine, event_name))
 
 
 class SwallowsCtrlC(Best):
-    def attach(self, engine, event=Events.EPOCH_COMPLETED):
+    def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
         told = engine.add_event_handler(
             Events.EXCEPTION_RAISED, lambda error: isinstance(error, KeyboardInterrupt)
         )
-        return RemovableEventHandle.join(told, super().attach(engine, event))
+        return RemovableEventHandle.join(told, super().attach(engine, event_name))
 
 
 class MutatesTheOutput(Best):
@@ -218,7 +218,7 @@ class SaysTheKeyAlone(Best):
 
 
 class StateStaysBehind(Best):
-    def attach(self, engine, event=Events.EPOCH_COMPLETED):
+    def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
         return engine.add_event_handler(event, self)
 
 
@@ -303,6 +303,6 @@ class ConfiguresLogging(Best):
 
 
 class Seeds(Best):
-    def attach(self, engine, event=Events.EPOCH_COMPLETED):
+    def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
         random.seed(7)
-        return super().attach(engine, event)
+        return super().attach(engine, event_name)
