@@ -20,7 +20,7 @@ class Best:
         self.history = []
 
     def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
-        handle = engine.add_event_handler(event, self)
+        handle = engine.add_event_handler(event_name, self)
         try:
             return RemovableEventHandle.join(handle, engine.register_state(self.state_key, self))
         except ValueError:
@@ -61,7 +61,7 @@ class LeavesARegistration(Best):
 class LeavesItsState(Best):
     def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
         engine.register_state(self.state_key, self)
-        return engine.add_event_handler(event, self)
+        return engine.add_event_handler(event_name, self)
 
 
 class RegistersInARun(Best):
@@ -75,7 +75,7 @@ class RegistersInARun(Best):
 
 class IsHalfAttached(Best):
     def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
-        handle = engine.add_event_handler(event, self)
+        handle = engine.add_event_handler(event_name, self)
         return RemovableEventHandle.join(handle, engine.register_state(self.state_key, self))
 
 
@@ -122,7 +122,7 @@ class NeedsAnEvent(Best):
 
 class TakesTwoArguments(Best):
     def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
-        return engine.add_event_handler(event, lambda e: self(e, "accuracy"))
+        return engine.add_event_handler(event_name, lambda e: self(e, "accuracy"))
 
     def __call__(self, engine, name):
         return engine.state.metrics[name]
@@ -219,7 +219,7 @@ class SaysTheKeyAlone(Best):
 
 class StateStaysBehind(Best):
     def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
-        return engine.add_event_handler(event, self)
+        return engine.add_event_handler(event_name, self)
 
 
 class StateIsAnObject(Best):
