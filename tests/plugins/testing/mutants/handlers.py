@@ -21,11 +21,7 @@ class Best:
 
     def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
         handle = engine.add_event_handler(event_name, self)
-        try:
-            return RemovableEventHandle.join(handle, engine.register_state(self.state_key, self))
-        except ValueError:
-            handle.remove()
-            raise
+        return RemovableEventHandle.join(handle, engine.register_state(self.state_key, self))
 
     def __call__(self, engine):
         metrics = engine.state.metrics
@@ -73,10 +69,20 @@ class RegistersInARun(Best):
         pass
 
 
+class NamesItEvent(Best):
+    def attach(self, engine, event=Events.EPOCH_COMPLETED):
+        return super().attach(engine, event)
+
+
 class IsHalfAttached(Best):
+    attached = False
+
     def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
-        handle = engine.add_event_handler(event_name, self)
-        return RemovableEventHandle.join(handle, engine.register_state(self.state_key, self))
+        handle = super().attach(engine, event_name)
+        if self.attached:
+            raise ValueError("IsHalfAttached is attached already; remove its handle first")
+        self.attached = True
+        return handle
 
 
 class IsAttachedOnce(Best):
