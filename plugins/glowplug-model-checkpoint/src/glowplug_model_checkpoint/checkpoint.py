@@ -28,7 +28,7 @@ ScoreFunction: TypeAlias = Callable[[Any], Any]
 
 
 class CheckpointEvents(EventEnum):
-    """What a checkpoint fires on the engine that it is attached to (H-031)."""
+    """Events that a checkpoint fires on its engine."""
 
     SAVED_CHECKPOINT = "saved_checkpoint"
 
@@ -43,36 +43,36 @@ class _Plan(NamedTuple):
 
 
 class Checkpoint:
-    """Saves the states of objects, and keeps the ``n_saved`` best or latest of them (H-010 and following).
+    """Saves the states of objects and keeps the ``n_saved`` best or latest checkpoints.
 
     What is ranked is the score; without one the global step; without ``global_step_transform`` the engine's iteration.
     A save is recorded when it is on the disk, and only then are older ones removed: whatever fails or is killed in
-    between, what was kept before is still there. Scores that are not finite are never saved (H-029).
+    between, what was kept before is still there. Scores that are not finite are never saved.
 
-    With several ranks, every rank calls it: rank 0 decides, ``save_on_rank`` writes, and no rank goes on before the
-    checkpoint can be read (H-035). A failure on one rank is raised on all.
+    With several ranks, every rank calls it: rank 0 decides, ``save_on_rank`` writes, and no rank continues before the
+    checkpoint can be read. A failure on one rank is raised on all.
 
-    On ``EXCEPTION_RAISED`` it saves and lets the exception go on (H-034). With several ranks only ``save_on_rank`` saves
+    On ``EXCEPTION_RAISED`` it saves, and the exception propagates. With several ranks only ``save_on_rank`` saves
     then, if it is the one that fails, and without a word to the others, who may never come there: objects whose
     ``state_dict()`` is put together from all ranks cannot be saved on that event.
 
     Args:
         to_save: names and objects with ``state_dict()``; values may be mappings, lists and tuples of such objects. One
-            object is saved as its bare state, several as a dict of states (H-017). The engine can be one of them.
+            object is saved as its bare state, several as a dict of states. The engine can be one of them.
         save_handler: a folder, for a :class:`DiskSaver`; an address such as ``"s3://bucket/run"``, for what an installed
             plugin has for it; a :class:`glowplug.typing.SaveHandler`; or a function ``(checkpoint, filename,
             metadata)`` or ``(checkpoint, filename)``, whose files are never removed or loaded.
         filename_prefix: first part of each file name.
         score_function: ``f(engine) -> number``; higher is better.
         score_name: stands before the score in the file name. Without a ``score_function``, the metric of this name in
-            ``engine.state.metrics`` is the score (H-020).
+            ``engine.state.metrics`` is the score.
         n_saved: how many are kept; ``None``: all.
         global_step_transform: ``f(engine, event) -> int``, for the file name, and the rank if there is no score.
         filename_pattern: of the fields ``filename_prefix``, ``name``, ``global_step``, ``score_name``, ``score``,
             ``ext``; ``{global_step:05d}`` and ``{score:.3f}`` take a format. By default
-            ``[prefix_]name[_step][_scorename=score].pt`` (H-019).
+            ``[prefix_]name[_step][_scorename=score].pt``.
         include_self: put the state of this handler into the checkpoint too, as ``"checkpointer"``.
-        greater_or_equal: of equal scores keep the latest instead of the first (H-015).
+        greater_or_equal: of equal scores keep the latest instead of the first.
         save_on_rank: the rank that writes.
         state_key: Key of this handler's state in ``engine.state_dict()``. Defaults to the class name with the prefix or
             the name of the score, such as ``"Checkpoint:best"``.
@@ -164,7 +164,7 @@ class Checkpoint:
 
     @property
     def last_checkpoint(self) -> Path | str | None:
-        """The most recent save: a path in a folder, a bare name elsewhere, ``None`` before the first (H-026)."""
+        """The most recent save: a path in a folder, a bare name elsewhere, ``None`` before the first."""
         return self._locate(self._kept.last)
 
     @property
@@ -173,18 +173,18 @@ class Checkpoint:
         return self._locate(self._kept.best)
 
     def reset(self) -> None:
-        """Forget what is kept; the files stay (H-027)."""
+        """Forget what is kept; the files stay."""
         self._kept.items = ()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what is kept, as pairs of priority and file name in the order of the saves (H-028).
+        """Return what is kept, as pairs of priority and file name in the order of the saves.
 
         Inside of a checkpoint, the state lists that checkpoint as well: who can read it knows that it was saved.
         """
         return {"_saved": self._kept.state(*self._coming)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over what an earlier run kept, as far as it is still there (H-028).
+        """Take over what an earlier run kept, as far as it is still there.
 
         Args:
             state_dict: as :meth:`state_dict` returned it.
@@ -240,7 +240,7 @@ class Checkpoint:
 
         Raises:
             ValueError: the score is no number, or there is no rank ``save_on_rank``.
-            RuntimeError: ``to_save`` is empty (H-051), or another rank failed to save.
+            RuntimeError: ``to_save`` is empty, or another rank failed to save.
             OSError: the disk is full...; what was kept before is still kept.
         """
         if not self.to_save:
@@ -287,7 +287,7 @@ class Checkpoint:
         return int(step)
 
     def _carry_out(self, plan: _Plan, is_alone: bool) -> None:
-        """Save, record, and only then remove: in this order there is always one that can be loaded (H-024)."""
+        """Save, record, and only then remove: in this order there is always one that can be loaded."""
         self._coming = (plan.item,)
         try:
             content = self._content(is_alone)
@@ -352,7 +352,7 @@ class Checkpoint:
 
     @staticmethod
     def get_default_score_fn(metric_name: str, score_sign: float = 1.0) -> ScoreFunction:
-        """Return a score function that reads a metric (H-020).
+        """Return a score function that reads a metric.
 
         Args:
             metric_name: a key of ``engine.state.metrics``.
@@ -381,7 +381,7 @@ class Checkpoint:
     def load_objects(
         to_load: Mapping[str, Any], checkpoint: str | Path | Mapping[str, Any], **kwargs: Any
     ) -> None:
-        """Load a checkpoint into objects (H-032); no code in the file can run (S1).
+        """Load a checkpoint into objects; no code in the file can run.
 
         Args:
             to_load: the objects, named as they were in ``to_save``; what else is in the checkpoint is ignored. For a
@@ -417,7 +417,7 @@ class Checkpoint:
         score: float | None = None,
         global_step: int | None = None,
     ) -> None:
-        """Load one of this handler's checkpoints, named by the parts of its file name (H-033).
+        """Load one of this handler's checkpoints, named by the parts of its file name.
 
         Args:
             to_load: as for :meth:`load_objects`.

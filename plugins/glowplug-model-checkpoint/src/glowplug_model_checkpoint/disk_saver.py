@@ -22,7 +22,7 @@ __all__ = ["DiskSaver"]
 
 
 class DiskSaver(BaseSaveHandler):
-    """Writes checkpoints into a folder, each complete or not there at all (H-041, H-043).
+    """Writes checkpoints into a folder, each complete or not there at all.
 
     A file is written under a temporary name in the same folder, brought to the disk, given its name in one step, and the
     name brought to the disk, before the call returns. What a killed process left under such names is swept when the next
@@ -33,8 +33,8 @@ class DiskSaver(BaseSaveHandler):
         atomic: write as described; ``False`` writes under the final name at once, so that a crash leaves a torn file.
         create_dir: create the folder, and those above it.
         require_empty: refuse a folder that holds checkpoints already (``*.pt``), so that two runs do not mix.
-        save_on_rank: the rank that writes and removes; on others nothing happens (H-044).
-        filename_prefix: ``require_empty`` looks only at checkpoints with this prefix (H-042).
+        save_on_rank: the rank that writes and removes; on others nothing happens.
+        filename_prefix: ``require_empty`` looks only at checkpoints with this prefix.
         **kwargs: for ``torch.save``.
 
     Raises:
@@ -102,7 +102,7 @@ class DiskSaver(BaseSaveHandler):
             raise
 
     def remove(self, filename: str) -> None:
-        """Remove a checkpoint; one that is gone already is no error (H-045)."""
+        """Remove a checkpoint; one that is gone already is no error."""
         path = self.locate(filename)
         if rank() == self.save_on_rank:
             path.unlink(missing_ok=True)
@@ -173,7 +173,7 @@ class DiskSaver(BaseSaveHandler):
 
 
 def _check_loadable(path: str, filename: str) -> None:
-    """Refuse what would only be noticed at resume: a file that loading refuses because it could run code (S1)."""
+    """Refuse what would only be noticed at resume: a file that loading refuses because it could run code."""
     if not zipfile.is_zipfile(path):  # torch's older format, which cannot be looked into
         return
     refused = torch.serialization.get_unsafe_globals_in_checkpoint(path)

@@ -21,7 +21,7 @@ __all__ = ["ModelCheckpoint"]
 
 
 class ModelCheckpoint(Checkpoint):
-    """Saves objects into a folder, and keeps the ``n_saved`` best or latest (H-050 and following).
+    """Saves objects into a folder, and keeps the ``n_saved`` best or latest.
 
     The objects are given here, or where it is attached; in all else it is a :class:`Checkpoint`.
 
@@ -128,7 +128,7 @@ class ModelCheckpoint(Checkpoint):
             state_key=state_key,
         )
         if to_save is None:
-            # An engine reads it, and so refuses to register this handler without the objects (H-051).
+            # An engine reads it, and so refuses to register this handler without the objects.
             self.__signature__ = inspect.signature(_with_objects)
 
     def __call__(self, engine: EngineProtocol, *given: Any, to_save: Mapping[str, Any] | None = None) -> None:
@@ -136,7 +136,7 @@ class ModelCheckpoint(Checkpoint):
 
         Args:
             engine: the engine at whose event this is.
-            *given: the exception on ``EXCEPTION_RAISED``, and the objects, which replace those of before (H-052).
+            *given: the exception on ``EXCEPTION_RAISED``, and the objects, which replace those of before.
             to_save: the objects by keyword.
 
         Raises:
