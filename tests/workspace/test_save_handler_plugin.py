@@ -17,14 +17,18 @@ class AcmeSaver:
         self.folder = Path(os.environ["ACME_ROOT"], uri.removeprefix("acme://"))
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def __call__(self, checkpoint, filename, metadata):
+    def save(self, checkpoint, filename, metadata=None):
         torch.save(checkpoint, self.folder / filename)
+
+    def load(self, filename):
+        return torch.load(self.folder / filename, weights_only=True)
+
+    def list(self):
+        files = sorted(self.folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+        return [path.name for path in files]
 
     def remove(self, filename):
         (self.folder / filename).unlink(missing_ok=True)
-
-    def exists(self, filename):
-        return (self.folder / filename).exists()
 
     def locate(self, filename):
         return f"acme://{self.folder.name}/{filename}"
@@ -60,7 +64,12 @@ trainer, checkpoint = train()
 trainer.run([1, 2], max_epochs=3)
 resumed, again = train()
 resumed.load_state_dict(trainer.state_dict())
-print(json.dumps([checkpoint.last_checkpoint, [item.filename for item in again.saved]]))
+newest = ModelCheckpoint.latest(sys.argv[1])
+reloaded = Engine(lambda engine, batch: None)
+ModelCheckpoint.load_objects({"trainer": reloaded}, newest)
+reloaded.run([1, 2], max_epochs=3)
+again.reload_objects({"model": model, "trainer": resumed}, global_step=4)
+print(json.dumps([newest, checkpoint.last_checkpoint, [item.filename for item in again.saved]]))
 """
 
 
@@ -87,14 +96,14 @@ def save_to(installed, address, tmp_path, plugins):
 
 
 def test_installed_plugin_stores_and_removes(installed, tmp_path):
-    """The plugin's saver gets every checkpoint, removes what is no longer kept, and is asked what is there at a resume."""
+    """The plugin's saver gets every checkpoint, removes what is no longer kept, and lists what is stored at a resume, and loads it."""
     ended = save_to(installed, "acme://run-7", tmp_path, "acme-store")
     assert ended.returncode == 0, ended.stderr
-    last, resumed = json.loads(ended.stdout)
+    newest, last, resumed = json.loads(ended.stdout)
     names = ["checkpoint_4.pt", "checkpoint_6.pt"]
     assert sorted(path.name for path in (tmp_path / "run-7").iterdir()) == names
     assert resumed == names
-    assert last == "acme://run-7/checkpoint_6.pt"
+    assert newest == last == "acme://run-7/checkpoint_6.pt"
 
 
 def test_address_that_nobody_answers_for(installed, tmp_path):

@@ -1,8 +1,9 @@
-"""Protocols: what handlers may expect of an engine, and the core of a handler."""
+"""Protocols of engines, handlers, log handlers and save handlers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from glowplug.events import AnyEvent, CallableEventWithFilter, EventEnum, EventFilter
@@ -11,7 +12,15 @@ from glowplug.phase import Phase
 from glowplug.stash import Stash
 from glowplug.state import State
 
-__all__ = ["AnyEvent", "Attachable", "EngineProtocol", "LogHandler", "RegistrationProtocol", "Stateful"]
+__all__ = [
+    "AnyEvent",
+    "Attachable",
+    "EngineProtocol",
+    "LogHandler",
+    "RegistrationProtocol",
+    "SaveHandler",
+    "Stateful",
+]
 
 
 class RegistrationProtocol(Protocol):
@@ -113,3 +122,72 @@ class LogHandler(Protocol):
         self, engine: EngineProtocol, logger: Any, event_name: CallableEventWithFilter | str, /
     ) -> None:
         """Make the records of one firing."""
+
+
+@runtime_checkable
+class SaveHandler(Protocol):
+    """Storage for checkpoints, addressed by plain file names.
+
+    ``save`` returns once the checkpoint is durable and raises otherwise. Whatever it stored can be listed and loaded,
+    also by another handler of the same location in another process. No base class is needed.
+
+    Example:
+        >>> class InMemory:
+        ...     def __init__(self):
+        ...         self.files = {}
+        ...
+        ...     def save(self, checkpoint, filename, metadata=None):
+        ...         self.files.pop(filename, None)
+        ...         self.files[filename] = checkpoint
+        ...
+        ...     def load(self, filename):
+        ...         return self.files[filename]
+        ...
+        ...     def list(self):
+        ...         return list(self.files)
+        ...
+        ...     def remove(self, filename):
+        ...         self.files.pop(filename, None)
+        ...
+        ...     def locate(self, filename):
+        ...         return filename
+        >>> isinstance(InMemory(), SaveHandler)
+        True
+    """
+
+    def save(self, checkpoint: Any, filename: str, metadata: Mapping[str, Any] | None = None) -> None:
+        """Store a checkpoint and return when it is durable.
+
+        Args:
+            checkpoint: Mappings and lists of plain values and tensors. The caller may change them afterwards.
+            filename: A plain name without a path. An existing checkpoint of this name is replaced.
+            metadata: ``basename``, ``score_name`` and ``priority`` of the checkpoint.
+        """
+
+    def load(self, filename: str) -> Any:
+        """Return a stored checkpoint with its tensors on the CPU.
+
+        Args:
+            filename: The name given to :meth:`save`.
+
+        Raises:
+            Exception: The checkpoint does not exist or cannot be read.
+        """
+
+    def list(self) -> Sequence[str]:
+        """Return the names of all complete checkpoints, oldest first."""
+
+    def remove(self, filename: str) -> None:
+        """Remove a checkpoint; do nothing if it does not exist.
+
+        Args:
+            filename: The name given to :meth:`save`.
+        """
+
+    def locate(self, filename: str) -> Path | str:
+        """Return the path or address of a checkpoint.
+
+        Args:
+            filename: The name given to :meth:`save`. A handler of the address ``scheme://location`` returns
+                ``scheme://location/filename``, so that the checkpoint can be found by its address alone.
+        """

@@ -1,6 +1,7 @@
 """EarlyStopping: its arithmetic, whom it stops, and whose run its count belongs to."""
 
 import logging
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -332,18 +333,18 @@ def test_H_066_a_state_loaded_by_hand_survives_the_start_of_a_run_and_no_other()
     assert handler.best_score == 0.9
 
 
-def test_two_at_one_trainer_need_two_keys():
-    """The second one is refused at attach, leaves nothing behind, and is welcome under a key of its own."""
+def test_two_at_one_trainer():
+    """A second one is numbered or has its own key; removed ones leave no state behind."""
     trainer = FakeEngine()
     evaluator = FakeEngine(parent=trainer)
-    first = EarlyStopping(1, len, trainer).attach(evaluator)
+    first = EarlyStopping(1, len, trainer).attach(evaluator, event_name=Events.COMPLETED)
     second = EarlyStopping(1, len, trainer)
-    with pytest.raises(ValueError, match=r"under 'EarlyStopping'.*state_key="):
-        second.attach(evaluator)
-    assert not evaluator.has_event_handler(second)
-    assert len(trainer.handlers_at(Events.STARTED)) == 1
+    numbered = second.attach(evaluator)
     EarlyStopping(1, len, trainer, state_key="second").attach(evaluator)
-    assert trainer.state_dict()["handlers"].keys() == {"EarlyStopping", "second"}
+    assert trainer.state_dict()["handlers"].keys() == {"EarlyStopping", "EarlyStopping#2", "second"}
+    numbered.remove()
+    assert not evaluator.has_event_handler(second)
+    assert len(trainer.handlers_at(Events.STARTED)) == 2
     first.remove()
     second.attach(evaluator).remove()
     assert trainer.state_dict()["handlers"].keys() == {"second"}
@@ -444,3 +445,15 @@ def test_H_067_both_ranks_follow_the_score_of_rank_0(run_ranks):
         [4, "TERMINATED", state, reason, 1],
         [4, "TERMINATED", state, reason, 0],
     ]
+
+
+def test_mock_engine():
+    """A MagicMock with metrics is scored and stopped like an engine."""
+    evaluator, trainer = MagicMock(), MagicMock()
+    evaluator.state.metrics = {"loss": 0.5}
+    handler = EarlyStopping(1, "loss", trainer)
+    handler.attach(evaluator)
+    handler(evaluator)
+    trainer.terminate.assert_not_called()
+    handler(evaluator)
+    trainer.terminate.assert_called_once_with()

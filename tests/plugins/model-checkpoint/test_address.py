@@ -4,7 +4,8 @@ import pytest
 
 from glowplug.exceptions import PluginNotFoundError
 from glowplug.plugins import Registry, use_registry
-from glowplug_model_checkpoint import BaseSaveHandler, Checkpoint, DiskSaver, ModelCheckpoint
+from glowplug.typing import SaveHandler
+from glowplug_model_checkpoint import Checkpoint, DiskSaver, ModelCheckpoint
 
 
 @pytest.fixture(autouse=True)
@@ -40,27 +41,31 @@ def test_what_looks_a_little_like_an_address_is_a_folder(elsewhere, folder):
     assert (elsewhere / folder).is_dir()
 
 
-def test_object_with_the_four_methods_needs_no_base_class(fake, model):
-    """It is asked to remove what is no longer kept; an object without them is only written to."""
+def test_save_handler_needs_no_base_class(fake, model):
+    """A save handler removes old checkpoints; a plain function is only written to."""
 
     class Store:
         def __init__(self):
             self.files = {}
 
-        def __call__(self, checkpoint, filename, metadata):
+        def save(self, checkpoint, filename, metadata=None):
             self.files[filename] = checkpoint
+
+        def load(self, filename):
+            return self.files[filename]
+
+        def list(self):
+            return list(self.files)
 
         def remove(self, filename):
             del self.files[filename]
-
-        def exists(self, filename):
-            return filename in self.files
 
         def locate(self, filename):
             return f"acme://{filename}"
 
     store, written = Store(), []
-    assert not isinstance(written.append, BaseSaveHandler)
+    assert isinstance(store, SaveHandler)
+    assert not isinstance(written.append, SaveHandler)
     kept = Checkpoint({"model": model}, store)
     listed = Checkpoint({"model": model}, lambda checkpoint, filename: written.append(filename))
     for fake.state.iteration in (1, 2):
@@ -68,4 +73,9 @@ def test_object_with_the_four_methods_needs_no_base_class(fake, model):
         listed(fake)
     assert list(store.files) == ["model_2.pt"]
     assert kept.last_checkpoint == "acme://model_2.pt"
+    assert ModelCheckpoint.latest(store) == "acme://model_2.pt"
+    kept.reload_objects({"model": model}, global_step=2)
+    resumed = Checkpoint({"model": model}, store)
+    resumed.load_state_dict({"_saved": [(1, "model_1.pt"), (2, "model_2.pt")]})
+    assert [item.filename for item in resumed.saved] == ["model_2.pt"]
     assert written == ["model_1.pt", "model_2.pt"]

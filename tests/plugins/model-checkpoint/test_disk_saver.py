@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from glowplug import Events
+from glowplug.typing import SaveHandler
 from glowplug_model_checkpoint import Checkpoint, DiskSaver, ModelCheckpoint, disk_saver, temporaries
 
 STATE = {"weight": torch.arange(4.0)}
@@ -357,3 +358,39 @@ def test_folders_that_cannot_be_synced_are_no_error(tmp_path, monkeypatch):
     fault_at(monkeypatch, "fsync folder", errno.EINVAL)
     DiskSaver(tmp_path)(STATE, "model_1.pt")
     assert list(contents(tmp_path)) == ["model_1.pt"]
+
+
+def test_list_and_load(tmp_path):
+    """What was saved is listed from oldest to newest and loaded; temporary files and folders are not listed."""
+    saver = DiskSaver(tmp_path)
+    assert isinstance(saver, SaveHandler)
+    for number, name in enumerate(("b.pt", "a.pt")):
+        saver.save({"number": number}, name)
+        os.utime(tmp_path / name, ns=(number, number))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / ".glowplug-0123456789abcdef.tmp").touch()
+    assert saver.list() == ["b.pt", "a.pt"]
+    assert saver.load("a.pt") == {"number": 1}
+    with pytest.raises(FileNotFoundError):
+        saver.load("c.pt")
+    with pytest.raises(ValueError, match="part of a file name"):
+        saver.load("../a.pt")
+
+
+@pytest.mark.parametrize(
+    ("option", "advice"),
+    [
+        ({"mode": "min"}, "get_default_score_fn"),
+        ({"save_interval": 1}, r"attach\(engine, Events\.ITERATION_COMPLETED\(every=n\)\)"),
+        ({"n_save": 2}, "did you mean 'n_saved'"),
+        ({"pickle_protocoll": 4}, "did you mean 'pickle_protocol'"),
+        ({"wholly_unknown": 4}, "its options are .*score_function, "),
+    ],
+)
+def test_unknown_options_are_refused_at_construction(tmp_path, option, advice):
+    """An option that torch.save does not have raises with the closest name or a remedy, and no folder is created."""
+    with pytest.raises(TypeError, match=f"ModelCheckpoint has no option '{next(iter(option))}'; .*{advice}"):
+        ModelCheckpoint(tmp_path / "new", **option)
+    with pytest.raises(TypeError, match=f"DiskSaver has no option '{next(iter(option))}'"):
+        DiskSaver(tmp_path / "new", **option)
+    assert not (tmp_path / "new").exists()

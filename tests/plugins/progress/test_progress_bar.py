@@ -3,6 +3,7 @@
 import functools
 import threading
 import time
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -493,3 +494,46 @@ def test_L_045_only_rank_0_shows_bars(run_ranks):
         return state.iteration, screen.getvalue().count("[3/3] 100%") > 0, len(screen.getvalue()) > 0
 
     assert run_ranks(scenario) == [[6, True, True], [6, False, False]]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"metric_names": ["loss"]},
+            r"attach\(\) has: ProgressBar\(\)\.attach\(engine, metric_names=\.\.\.\)",
+        ),
+        ({"closing_event_name": Events.COMPLETED}, "attach"),
+        ({"ncol": 80}, "did you mean 'ncols'"),
+        ({"xyz": 1}, "see the options of tqdm"),
+    ],
+)
+def test_unknown_options_are_refused_at_construction(options, message):
+    """An option that tqdm does not have raises with the closest name or the right call."""
+    with pytest.raises(TypeError, match=f"ProgressBar has no option '{next(iter(options))}'.*{message}"):
+        ProgressBar(**options)
+
+
+def test_add_event_handler_beside_a_custom_event(bar, screen):
+    """A handler that fires another event at the same event does not disturb the bar."""
+    trainer, progress = Engine(lambda engine, batch: None), bar(persist=True)
+    trainer.register_events("custom")
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: trainer.fire_event("custom"))
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, progress)
+    trainer.run(range(3))
+    assert screen.lines == ["Iteration: [3/3] 100%|"]
+
+
+def test_add_event_handler_at_an_event_without_progress(bar):
+    """The error shows the call that works."""
+    trainer = Engine(lambda engine, batch: None)
+    trainer.add_event_handler(Events.COMPLETED, bar())
+    with pytest.raises(
+        ValueError, match=r"cannot move at .*; use ProgressBar\(\)\.attach\(engine, event_name="
+    ):
+        trainer.run(range(3))
+
+
+def test_mock_engine(bar):
+    """A bar can be attached to a MagicMock and removed."""
+    bar().attach(MagicMock()).remove()

@@ -28,6 +28,7 @@ class TestBest(HandlerContract):
 
 MUTANTS = {
     "ReturnsNothing": "can_be_attached_or_called",
+    "NamesItEvent": "can_be_attached_or_called",
     "LeavesARegistration": "handle_removes_all",
     "LeavesItsState": "handle_removes_all",
     "RegistersInARun": "handle_removes_all",

@@ -1,5 +1,7 @@
 """Each wrong save handler is caught by the check that is there for it, and the right one passes all checks."""
 
+import pickle
+
 import pytest
 import torch  # noqa: F401 - where there is none, this file is left out
 
@@ -24,37 +26,57 @@ class TestFolder(SaveHandlerContract):
         return case_of(save_handlers.Folder, tmp_path)
 
 
+class InMemory:
+    def __init__(self, files):
+        self.files = files
+
+    def save(self, checkpoint, filename, metadata=None):
+        content = pickle.dumps(checkpoint)
+        self.files.pop(filename, None)
+        self.files[filename] = content
+
+    def load(self, filename):
+        return pickle.loads(self.files[filename])
+
+    def list(self):
+        return list(self.files)
+
+    def remove(self, filename):
+        self.files.pop(filename, None)
+
+    def locate(self, filename):
+        return filename
+
+
 class TestInMemory(SaveHandlerContract):
     @pytest.fixture
     def case(self):
-        """Return one that has neither a folder nor a remove()."""
-        import copy
-        import pickle
-
+        """Return one without a folder."""
         files = {}
-
-        def save(checkpoint, filename, metadata):
-            files[filename] = pickle.loads(pickle.dumps(copy.deepcopy(checkpoint)))
-
-        return SaveHandlerCase(make=lambda: save, read=files.__getitem__)
+        return SaveHandlerCase(make=lambda: InMemory(files))
 
     expected_failures = {"one_rank_writes": "each process has a memory of its own"}
 
 
 MUTANTS = {
+    "LacksLoad": "save_and_load_are_inverse",
+    "ListsByName": "list_names_what_can_be_loaded",
+    "ListsOwnSaves": "list_names_what_can_be_loaded",
+    "LoadsNothing": "list_names_what_can_be_loaded",
+    "LocatesItself": "locate_names_each_checkpoint",
     "WritesInPlace": "a_failing_save_leaves_the_former",
     "RemovesTheFormerFirst": "a_killed_save_leaves_the_former",
-    "TakesTwoArguments": "is_called_with_three_arguments",
-    "SavesTheModelOnly": "is_called_with_three_arguments",
-    "Pickles": "is_called_with_three_arguments",
+    "TakesTwoArguments": "save_and_load_are_inverse",
+    "SavesTheModelOnly": "save_and_load_are_inverse",
+    "Pickles": "save_and_load_are_inverse",
     "KeepsTheFirst": "a_name_is_replaced",
     "SavesLater": "a_save_is_complete_when_it_returns",
     "CatchesItsErrors": "a_failing_save_leaves_the_former",
     "CatchesFullDisks": "a_full_disk_leaves_the_former",
     "LeavesItsTemporaries": "a_failing_save_leaves_the_former",
     "HasOneTemporary": "several_threads_can_save",
-    "RemovesByPrefix": "remove_takes_one_away",
-    "RemovesOnce": "remove_takes_one_away",
+    "RemovesByPrefix": "remove_removes_one",
+    "RemovesOnce": "remove_removes_one",
     "LeavesItsFolder": "names_stay_in_their_folder",
     "WritesOnEachRank": "one_rank_writes",
     "Prints": "the_process_is_left_as_it_was",

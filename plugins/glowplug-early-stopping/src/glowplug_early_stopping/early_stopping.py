@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from numbers import Integral
 from typing import Any
 
-from glowplug import Events, RemovableEventHandle
+from glowplug import Events, RemovableEventHandle, RunStart
 from glowplug.distributed import broadcast, rank
 from glowplug.typing import AnyEvent, EngineProtocol
 from glowplug_early_stopping.improvement import Improvement, Mode, ThresholdMode, checked_threshold_mode
@@ -22,11 +22,11 @@ def _checked_patience(value: object) -> int:
 
 
 class EarlyStopping:
-    """Stops a trainer when a score has not improved ``patience`` times in a row (H-060 to H-069).
+    """Stops a trainer when a score has not improved ``patience`` times in a row.
 
-    Attach it to the engine that makes the score, which is the evaluator as a rule. A score that is NaN, or infinite in
-    the bad direction, is never an improvement. A new run of the trainer starts with a fresh count; a run that goes on
-    from a loaded state keeps its count. The state travels with the trainer's, under the class name or ``state_key``.
+    Attach it to the engine that computes the score, usually the evaluator. A score that is NaN, or infinite in the
+    wrong direction, is never an improvement. A new run of the trainer resets the count; a run that continues from a
+    loaded state keeps it. The state is part of the trainer's ``state_dict()``.
 
     Under ``torch.distributed`` each call is a collective; all ranks follow the score of rank 0.
 
@@ -40,7 +40,7 @@ class EarlyStopping:
             up. ``True``: it moves with improvements only, so that they do.
         threshold_mode: ``"abs"``: the threshold itself; ``"rel"``: that share of the best score's size.
         mode: ``"max"`` where a larger score is better, ``"min"`` for a smaller one.
-        state_key: the key of its state in the trainer's, for a second one at the same trainer.
+        state_key: Key of this handler's state in the trainer's ``state_dict()``. Defaults to the class name.
 
     Attributes:
         best_score: the best score so far, ``None`` before the first.
@@ -97,22 +97,22 @@ class EarlyStopping:
         self.reset()
         self._was_loaded = False
         self._attachments = 0
-        self._home: EngineProtocol | None = None  # where it listens for new runs, and keeps its state
+        # The engine whose new runs reset the count and whose state includes this handler's.
+        self._home: EngineProtocol | None = None
         self._home_handle = RemovableEventHandle()
 
-    def attach(self, engine: EngineProtocol, event: AnyEvent = Events.COMPLETED) -> RemovableEventHandle:
-        """Look at the score at each firing of an event (H-067).
+    def attach(self, engine: EngineProtocol, event_name: AnyEvent = Events.COMPLETED) -> RemovableEventHandle:
+        """Check the score whenever an event fires.
 
         Args:
-            engine: the engine that ``score_function`` gets: the evaluator, or the trainer itself.
-            event: when the score is there.
+            engine: The engine passed to ``score_function``: the evaluator, or the trainer itself.
+            event_name: When the score is available.
 
         Returns:
-            The handle that takes everything back, at the trainer too.
+            A handle that removes everything that was added, including on the trainer.
 
         Raises:
-            ValueError: another handler has the same ``state_key`` there, or the event comes when the trainer's run is
-                over already.
+            ValueError: The event fires when the trainer's run is already over.
 
         Example:
             >>> from glowplug.testing import FakeEngine
@@ -124,24 +124,25 @@ class EarlyStopping:
             >>> trainer.terminated
             True
         """
-        if engine is self.trainer and event == Events.COMPLETED:
+        if engine is self.trainer and event_name == Events.COMPLETED:
             raise ValueError(
-                "EarlyStopping: at COMPLETED of the trainer itself its run is over and cannot be stopped any more; "
+                "EarlyStopping: the trainer's run is over at its COMPLETED and cannot be stopped; "
                 "attach it to the evaluator, or use attach(trainer, Events.EPOCH_COMPLETED)"
             )
-        if not self._attachments:  # given straight to an engine before, it is at home, but without its state
+        # A handler that was registered with add_event_handler listens already, but has not registered its state.
+        if not self._attachments:
             self._leave()
         self._attachments += 1
         try:
             self._settle(self.trainer or engine)
-            scoring = engine.add_event_handler(event, self)
+            scoring = engine.add_event_handler(event_name, self)
         except BaseException:
             self._detach()
             raise
         return RemovableEventHandle.join(RemovableEventHandle(self._detach), scoring)
 
     def __call__(self, engine: EngineProtocol) -> None:
-        """Take the engine's score, and stop the trainer if it has not improved for long enough.
+        """Take the engine's score and stop the trainer if it has not improved for too long.
 
         Args:
             engine: the engine that ``score_function`` gets.
@@ -154,7 +155,7 @@ class EarlyStopping:
         self._settle(trainer)
         self._was_loaded = False
         self._take(self._score(engine))
-        # What may differ between the ranks is the score: all go on from what it made of rank 0.
+        # The score may differ between ranks: all of them follow rank 0.
         self.best_score, self.counter = broadcast((self.best_score, self.counter))
         if self.counter >= self.patience:
             self.stopped_epoch = trainer.state.epoch
@@ -164,12 +165,12 @@ class EarlyStopping:
             trainer.terminate()
 
     def reset(self) -> None:
-        """Forget all scores, as a new run of the trainer does (H-066)."""
+        """Forget all scores, as a new run of the trainer does."""
         self.best_score = None
         self._begin_count()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return counter, best score and threshold mode (H-068).
+        """Return the counter, best score and threshold mode.
 
         Example:
             >>> EarlyStopping(patience=3, score_function="accuracy").state_dict()
@@ -182,7 +183,7 @@ class EarlyStopping:
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take what :meth:`state_dict` returned; the next run goes on with it (H-068).
+        """Take what :meth:`state_dict` returned; the next run continues with it.
 
         Args:
             state_dict: ``counter``, ``best_score``, and perhaps ``threshold_mode``, which then replaces the present one.
@@ -206,7 +207,7 @@ class EarlyStopping:
             metrics = engine.state.metrics
             if self.score_function not in metrics:
                 raise ValueError(
-                    f"EarlyStopping: the engine has no metric {self.score_function!r} at {engine.last_event_name}; "
+                    f"EarlyStopping: the engine has no metric {self.score_function!r} at {engine.current_event}; "
                     f"there {'is' if len(metrics) == 1 else 'are'} {', '.join(map(repr, metrics)) or 'none at all'}. "
                     "Attach the metric to this engine, or give another name as score_function"
                 )
@@ -226,7 +227,7 @@ class EarlyStopping:
         return f"score_function {getattr(self.score_function, '__qualname__', self.score_function)}"
 
     def _take(self, score: float) -> None:
-        """Count a score, or make it the best one (H-062, H-063)."""
+        """Count a score, or make it the best one."""
         if self.improvement.is_worthless(score):
             self.counter += 1
         elif self.best_score is None or self.improvement.is_better(score, self.best_score):
@@ -247,19 +248,21 @@ class EarlyStopping:
         self.stopped_epoch = self.stop_reason = None
 
     def _on_started(self, trainer: EngineProtocol) -> None:
-        """Tell a new run from one that goes on: only a new one starts at iteration 0."""
+        """Reset for a new run; keep the count for one that continues or was loaded."""
         if self._was_loaded:
             self._was_loaded = False
-        elif trainer.state.iteration == 0:
+        elif trainer.state.run_start is RunStart.NEW:
             self.reset()
-        elif self.stop_reason is not None:  # going on with a stopped run is worth more than one score
+        elif self.stop_reason is not None:
+            # A run that was stopped and continues gets its full patience again.
             self._begin_count()
 
     def _settle(self, trainer: EngineProtocol) -> None:
-        """Listen for new runs of this trainer, and let the state travel with its own if attached to something."""
+        """Listen for new runs of a trainer, and register the state there if attached."""
         if trainer is self._home:
             return
-        if self._home is not None and not self._was_loaded:  # those were scores of another trainer's run
+        if self._home is not None and not self._was_loaded:
+            # The scores so far are from another trainer's run.
             self.reset()
         self._leave()
         if self._attachments:

@@ -53,11 +53,11 @@ class Improvement:
             raise ValueError(f"EarlyStopping: mode must be 'max' or 'min', got {self.mode!r}")
 
     def is_worthless(self, score: float) -> bool:
-        """Return whether a score can never be the best: NaN, or the worst infinity (H-065)."""
+        """Return whether a score can never be the best: NaN, or the worst infinity."""
         return math.isnan(score) or score == (-math.inf if self.mode == "max" else math.inf)
 
     def is_better(self, score: float, best: float) -> bool:
-        """Return whether a score beats the best one by more than the threshold (H-062, H-064)."""
+        """Return whether a score beats the best one by more than the threshold."""
         margin = self.threshold * (abs(best) if self.threshold_mode == "rel" else 1.0)
         return score > best + margin if self.mode == "max" else score < best - margin
 

@@ -13,14 +13,13 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 from glowplug import CallableEventWithFilter, EventEnum, Events, EventsList, Phase, RemovableEventHandle
 from glowplug.distributed import rank
 from glowplug.exceptions import GlowplugWarning
-from glowplug.plugins import save_handler as handler_of_address
-from glowplug.typing import EngineProtocol
+from glowplug.typing import EngineProtocol, SaveHandler
 from glowplug_model_checkpoint import filenames
 from glowplug_model_checkpoint.disk_saver import DiskSaver
 from glowplug_model_checkpoint.objects import check_objects, load_states, read, states
 from glowplug_model_checkpoint.ranks import alone, check_rank, together
 from glowplug_model_checkpoint.retention import Item, Retention, item_from, plain_number, without
-from glowplug_model_checkpoint.save_handler import BaseSaveHandler, is_address, three_arguments
+from glowplug_model_checkpoint.save_handler import FunctionSaver, handler_at, is_address, load_from_address
 
 __all__ = ["Checkpoint", "CheckpointEvents"]
 
@@ -29,7 +28,7 @@ ScoreFunction: TypeAlias = Callable[[Any], Any]
 
 
 class CheckpointEvents(EventEnum):
-    """What a checkpoint fires on the engine that it is attached to (H-031)."""
+    """Events that a checkpoint fires on its engine."""
 
     SAVED_CHECKPOINT = "saved_checkpoint"
 
@@ -44,38 +43,39 @@ class _Plan(NamedTuple):
 
 
 class Checkpoint:
-    """Saves the states of objects, and keeps the ``n_saved`` best or latest of them (H-010 and following).
+    """Saves the states of objects and keeps the ``n_saved`` best or latest checkpoints.
 
     What is ranked is the score; without one the global step; without ``global_step_transform`` the engine's iteration.
     A save is recorded when it is on the disk, and only then are older ones removed: whatever fails or is killed in
-    between, what was kept before is still there. Scores that are not finite are never saved (H-029).
+    between, what was kept before is still there. Scores that are not finite are never saved.
 
-    With several ranks, every rank calls it: rank 0 decides, ``save_on_rank`` writes, and no rank goes on before the
-    checkpoint can be read (H-035). A failure on one rank is raised on all.
+    With several ranks, every rank calls it: rank 0 decides, ``save_on_rank`` writes, and no rank continues before the
+    checkpoint can be read. A failure on one rank is raised on all.
 
-    On ``EXCEPTION_RAISED`` it saves and lets the exception go on (H-034). With several ranks only ``save_on_rank`` saves
+    On ``EXCEPTION_RAISED`` it saves, and the exception propagates. With several ranks only ``save_on_rank`` saves
     then, if it is the one that fails, and without a word to the others, who may never come there: objects whose
     ``state_dict()`` is put together from all ranks cannot be saved on that event.
 
     Args:
         to_save: names and objects with ``state_dict()``; values may be mappings, lists and tuples of such objects. One
-            object is saved as its bare state, several as a dict of states (H-017). The engine can be one of them.
+            object is saved as its bare state, several as a dict of states. The engine can be one of them.
         save_handler: a folder, for a :class:`DiskSaver`; an address such as ``"s3://bucket/run"``, for what an installed
-            plugin has for it; a :class:`BaseSaveHandler`; or a function ``(checkpoint, filename, metadata)`` or
-            ``(checkpoint, filename)``, whose files are never removed (H-025).
+            plugin has for it; a :class:`glowplug.typing.SaveHandler`; or a function ``(checkpoint, filename,
+            metadata)`` or ``(checkpoint, filename)``, whose files are never removed or loaded.
         filename_prefix: first part of each file name.
         score_function: ``f(engine) -> number``; higher is better.
         score_name: stands before the score in the file name. Without a ``score_function``, the metric of this name in
-            ``engine.state.metrics`` is the score (H-020).
+            ``engine.state.metrics`` is the score.
         n_saved: how many are kept; ``None``: all.
         global_step_transform: ``f(engine, event) -> int``, for the file name, and the rank if there is no score.
         filename_pattern: of the fields ``filename_prefix``, ``name``, ``global_step``, ``score_name``, ``score``,
             ``ext``; ``{global_step:05d}`` and ``{score:.3f}`` take a format. By default
-            ``[prefix_]name[_step][_scorename=score].pt`` (H-019).
+            ``[prefix_]name[_step][_scorename=score].pt``.
         include_self: put the state of this handler into the checkpoint too, as ``"checkpointer"``.
-        greater_or_equal: of equal scores keep the latest instead of the first (H-015).
+        greater_or_equal: of equal scores keep the latest instead of the first.
         save_on_rank: the rank that writes.
-        state_key: under which this handler's state joins that of the engine at attach; the class name by default.
+        state_key: Key of this handler's state in ``engine.state_dict()``. Defaults to the class name with the prefix or
+            the name of the score, such as ``"Checkpoint:best"``.
 
     Raises:
         TypeError: an argument of the wrong type, such as an object without ``state_dict``.
@@ -113,7 +113,7 @@ class Checkpoint:
     def __init__(
         self,
         to_save: Mapping[str, Any],
-        save_handler: str | Path | BaseSaveHandler | Callable[..., object],
+        save_handler: str | Path | SaveHandler | Callable[..., object],
         filename_prefix: str = "",
         score_function: ScoreFunction | None = None,
         score_name: str | None = None,
@@ -144,12 +144,16 @@ class Checkpoint:
         self.global_step_transform = global_step_transform
         self.include_self = include_self
         self.save_on_rank = save_on_rank
-        self.state_key = type(self).__name__ if state_key is None else state_key
+        self.state_key = self._default_state_key() if state_key is None else state_key
         self.to_save = self._checked(to_save)
         self.save_handler = self._handler(save_handler)
-        self._save = three_arguments(self.save_handler)
+        self._store = _store(self.save_handler)
         self._coming: tuple[Item, ...] = ()  # what is being saved
         self._has_warned = False
+
+    def _default_state_key(self) -> str:
+        distinguishing = self.filename_prefix or self.score_name
+        return f"{type(self).__name__}:{distinguishing}" if distinguishing else type(self).__name__
 
     # What is kept
 
@@ -160,7 +164,7 @@ class Checkpoint:
 
     @property
     def last_checkpoint(self) -> Path | str | None:
-        """The most recent save: a path in a folder, a bare name elsewhere, ``None`` before the first (H-026)."""
+        """The most recent save: a path in a folder, a bare name elsewhere, ``None`` before the first."""
         return self._locate(self._kept.last)
 
     @property
@@ -169,18 +173,18 @@ class Checkpoint:
         return self._locate(self._kept.best)
 
     def reset(self) -> None:
-        """Forget what is kept; the files stay (H-027)."""
+        """Forget what is kept; the files stay."""
         self._kept.items = ()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what is kept, as pairs of priority and file name in the order of the saves (H-028).
+        """Return what is kept, as pairs of priority and file name in the order of the saves.
 
         Inside of a checkpoint, the state lists that checkpoint as well: who can read it knows that it was saved.
         """
         return {"_saved": self._kept.state(*self._coming)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over what an earlier run kept, as far as it is still there (H-028).
+        """Take over what an earlier run kept, as far as it is still there.
 
         Args:
             state_dict: as :meth:`state_dict` returned it.
@@ -195,35 +199,30 @@ class Checkpoint:
                 f"{type(self).__name__} cannot take this state: {error}; what is expected is "
                 "{'_saved': [(priority, filename), ...]}"
             ) from error
-        handler = self.save_handler
-        self._kept.items = tuple(
-            item
-            for item in items
-            if not isinstance(handler, BaseSaveHandler) or handler.exists(item.filename)
-        )
+        if not isinstance(self._store, FunctionSaver):
+            stored = set(self._store.list())
+            items = [item for item in items if item.filename in stored]
+        self._kept.items = tuple(items)
 
     # Attaching
 
     def attach(
-        self, engine: EngineProtocol, event: AnyEvent = Events.EPOCH_COMPLETED
+        self, engine: EngineProtocol, event_name: AnyEvent = Events.EPOCH_COMPLETED
     ) -> RemovableEventHandle:
         """Save at an event, after metrics, other handlers and loggers.
 
         Args:
             engine: its counters and metrics decide; ``SAVED_CHECKPOINT`` is fired on it.
-            event: when to save; several are joined with ``|``.
+            event_name: When to save; join several events with ``|``.
 
         Returns:
             A handle that detaches it.
-
-        Raises:
-            ValueError: another handler's state has the same ``state_key``.
         """
-        return self._attach(engine, event)
+        return self._attach(engine, event_name)
 
-    def _attach(self, engine: EngineProtocol, event: AnyEvent, *arguments: Any) -> RemovableEventHandle:
+    def _attach(self, engine: EngineProtocol, event_name: AnyEvent, *arguments: Any) -> RemovableEventHandle:
         engine.register_events(*CheckpointEvents)
-        handle = engine.add_event_handler(event, self, *arguments)
+        handle = engine.add_event_handler(event_name, self, *arguments)
         try:
             return RemovableEventHandle.join(handle, engine.register_state(self.state_key, self))
         except BaseException:
@@ -241,7 +240,7 @@ class Checkpoint:
 
         Raises:
             ValueError: the score is no number, or there is no rank ``save_on_rank``.
-            RuntimeError: ``to_save`` is empty (H-051), or another rank failed to save.
+            RuntimeError: ``to_save`` is empty, or another rank failed to save.
             OSError: the disk is full...; what was kept before is still kept.
         """
         if not self.to_save:
@@ -258,9 +257,7 @@ class Checkpoint:
             return
         run(partial(self._carry_out, plan, exception is not None))
         self._kept.items = plan.kept
-        event = engine.last_event_name
         engine.fire_event(self.SAVED_CHECKPOINT)
-        engine.last_event_name = event  # what the handlers that follow were called for
 
     def _decide(self, engine: EngineProtocol) -> _Plan | None:
         step = self._step(engine)
@@ -284,13 +281,13 @@ class Checkpoint:
     def _step(self, engine: EngineProtocol) -> int:
         if self.global_step_transform is None:
             return engine.state.iteration
-        step = self.global_step_transform(engine, engine.last_event_name)
+        step = self.global_step_transform(engine, engine.current_event)
         if not isinstance(step, Integral):
             raise ValueError(f"global_step_transform must return an integer, got {step!r}")  # noqa: TRY004 - as for a score
         return int(step)
 
     def _carry_out(self, plan: _Plan, is_alone: bool) -> None:
-        """Save, record, and only then remove: in this order there is always one that can be loaded (H-024)."""
+        """Save, record, and only then remove: in this order there is always one that can be loaded."""
         self._coming = (plan.item,)
         try:
             content = self._content(is_alone)
@@ -300,11 +297,10 @@ class Checkpoint:
             return
         basename = f"{self.filename_prefix}_{plan.name}" if self.filename_prefix else plan.name
         metadata = {"basename": basename, "score_name": self.score_name, "priority": plan.item.priority}
-        self._save(content, plan.item.filename, metadata)
+        self._store.save(content, plan.item.filename, metadata)
         self._kept.items = (*without(self._kept.items, plan.item), plan.item)
         for item in plan.evicted:
-            if isinstance(self.save_handler, BaseSaveHandler):
-                self.save_handler.remove(item.filename)
+            self._store.remove(item.filename)
             self._kept.items = without(self._kept.items, item)
 
     def _content(self, is_alone: bool) -> Any:
@@ -356,7 +352,7 @@ class Checkpoint:
 
     @staticmethod
     def get_default_score_fn(metric_name: str, score_sign: float = 1.0) -> ScoreFunction:
-        """Return a score function that reads a metric (H-020).
+        """Return a score function that reads a metric.
 
         Args:
             metric_name: a key of ``engine.state.metrics``.
@@ -385,12 +381,12 @@ class Checkpoint:
     def load_objects(
         to_load: Mapping[str, Any], checkpoint: str | Path | Mapping[str, Any], **kwargs: Any
     ) -> None:
-        """Load a checkpoint into objects (H-032); no code in the file can run (S1).
+        """Load a checkpoint into objects; no code in the file can run.
 
         Args:
             to_load: the objects, named as they were in ``to_save``; what else is in the checkpoint is ignored. For a
                 single object, the checkpoint may be its bare state.
-            checkpoint: a file, or what was loaded from one.
+            checkpoint: a file, an address such as ``"s3://bucket/run/model_1.pt"``, or what was loaded from one.
             **kwargs: for ``torch.nn.Module.load_state_dict``, such as ``strict=False``.
 
         Raises:
@@ -404,7 +400,7 @@ class Checkpoint:
             >>> bool((model.weight == saved["model"]["weight"]).all())
             True
         """
-        content = read(checkpoint) if isinstance(checkpoint, (str, Path)) else checkpoint
+        content = _content_of(checkpoint)
         if not isinstance(content, Mapping):
             raise TypeError(
                 f"a checkpoint is a file or a mapping of names to states, got {type(content).__name__} "
@@ -421,7 +417,7 @@ class Checkpoint:
         score: float | None = None,
         global_step: int | None = None,
     ) -> None:
-        """Load one of this handler's checkpoints, named by the parts of its file name (H-033).
+        """Load one of this handler's checkpoints, named by the parts of its file name.
 
         Args:
             to_load: as for :meth:`load_objects`.
@@ -431,17 +427,12 @@ class Checkpoint:
             global_step: its step.
 
         Raises:
-            TypeError: the checkpoints are not in a folder.
-            FileNotFoundError: there is no such file.
+            TypeError: The save handler is a plain function, which cannot load.
+            FileNotFoundError: There is no such file; other save handlers raise their own exception.
         """
-        if not isinstance(self.save_handler, DiskSaver):
-            raise TypeError(
-                f"reload_objects reads from a folder, but this checkpoint saves with {self.save_handler!r}; load there "
-                "what it stored, and give that to load_objects"
-            )
         name = self._name(to_load) if name is None else name
         filename = self._filename(name, score, global_step, with_step=global_step is not None)
-        self.load_objects(to_load, self.save_handler.locate(filename), **(load_kwargs or {}))
+        self.load_objects(to_load, self._store.load(filename), **(load_kwargs or {}))
 
     # Arguments
 
@@ -455,7 +446,7 @@ class Checkpoint:
 
     def _handler(self, save_handler: Any) -> Any:
         if is_address(save_handler):
-            return handler_of_address(save_handler)
+            return handler_at(save_handler)
         if isinstance(save_handler, (str, Path)):
             return DiskSaver(
                 save_handler, save_on_rank=self.save_on_rank, filename_prefix=self.filename_prefix
@@ -468,10 +459,18 @@ class Checkpoint:
         return save_handler
 
     def _locate(self, item: Item | None) -> Path | str | None:
-        if item is None:
-            return None
-        handler = self.save_handler
-        return handler.locate(item.filename) if isinstance(handler, BaseSaveHandler) else item.filename
+        return None if item is None else self._store.locate(item.filename)
+
+
+def _store(save_handler: Any) -> SaveHandler:
+    """Return a save handler as one that has the whole protocol."""
+    return save_handler if isinstance(save_handler, SaveHandler) else FunctionSaver(save_handler)
+
+
+def _content_of(checkpoint: Any) -> Any:
+    if is_address(checkpoint):
+        return load_from_address(checkpoint)
+    return read(checkpoint) if isinstance(checkpoint, (str, Path)) else checkpoint
 
 
 def _score_of(metric_name: str, score_sign: float, engine: EngineProtocol) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,6 +13,8 @@ import torch
 
 from glowplug.distributed import rank
 from glowplug_model_checkpoint.filenames import check_filename, has_prefix
+from glowplug_model_checkpoint.objects import read
+from glowplug_model_checkpoint.options import check_options
 from glowplug_model_checkpoint.save_handler import BaseSaveHandler
 from glowplug_model_checkpoint.temporaries import create, is_temporary, publish, sweep, sync_directory
 
@@ -20,7 +22,7 @@ __all__ = ["DiskSaver"]
 
 
 class DiskSaver(BaseSaveHandler):
-    """Writes checkpoints into a folder, each complete or not there at all (H-041, H-043).
+    """Writes checkpoints into a folder, each complete or not there at all.
 
     A file is written under a temporary name in the same folder, brought to the disk, given its name in one step, and the
     name brought to the disk, before the call returns. What a killed process left under such names is swept when the next
@@ -31,8 +33,8 @@ class DiskSaver(BaseSaveHandler):
         atomic: write as described; ``False`` writes under the final name at once, so that a crash leaves a torn file.
         create_dir: create the folder, and those above it.
         require_empty: refuse a folder that holds checkpoints already (``*.pt``), so that two runs do not mix.
-        save_on_rank: the rank that writes and removes; on others nothing happens (H-044).
-        filename_prefix: ``require_empty`` looks only at checkpoints with this prefix (H-042).
+        save_on_rank: the rank that writes and removes; on others nothing happens.
+        filename_prefix: ``require_empty`` looks only at checkpoints with this prefix.
         **kwargs: for ``torch.save``.
 
     Raises:
@@ -42,9 +44,9 @@ class DiskSaver(BaseSaveHandler):
         >>> import tempfile, torch
         >>> folder = tempfile.TemporaryDirectory()
         >>> saver = DiskSaver(folder.name)
-        >>> saver({"weight": torch.ones(2)}, "model_1.pt")
-        >>> torch.load(saver.locate("model_1.pt"), weights_only=True)
-        {'weight': tensor([1., 1.])}
+        >>> saver.save({"weight": torch.ones(2)}, "model_1.pt")
+        >>> saver.list(), saver.load("model_1.pt")
+        (['model_1.pt'], {'weight': tensor([1., 1.])})
         >>> saver.remove("model_1.pt")
         >>> folder.cleanup()
     """
@@ -60,6 +62,7 @@ class DiskSaver(BaseSaveHandler):
         filename_prefix: str = "",
         **kwargs: Any,
     ) -> None:
+        check_options(type(self), kwargs)
         self.dirname = Path(dirname).expanduser()
         self.atomic = atomic
         self.save_on_rank = save_on_rank
@@ -67,8 +70,8 @@ class DiskSaver(BaseSaveHandler):
         if rank() == save_on_rank:
             self._prepare(create_dir, filename_prefix if require_empty else None)
 
-    def __call__(self, checkpoint: Any, filename: str, metadata: Mapping[str, Any] | None = None) -> None:
-        """Write a checkpoint; returns when it would survive a power failure.
+    def save(self, checkpoint: Any, filename: str, metadata: Mapping[str, Any] | None = None) -> None:
+        """Write a checkpoint and return when it would survive a power failure.
 
         Args:
             checkpoint: anything that ``torch.load(weights_only=True)`` loads.
@@ -99,14 +102,37 @@ class DiskSaver(BaseSaveHandler):
             raise
 
     def remove(self, filename: str) -> None:
-        """Remove a checkpoint; one that is gone already is no error (H-045)."""
+        """Remove a checkpoint; one that is gone already is no error."""
         path = self.locate(filename)
         if rank() == self.save_on_rank:
             path.unlink(missing_ok=True)
 
-    def exists(self, filename: str) -> bool:
-        """Return whether the folder holds a checkpoint of this name."""
-        return self.locate(filename).is_file()
+    def __call__(self, checkpoint: Any, filename: str, metadata: Mapping[str, Any] | None = None) -> None:
+        """Write a checkpoint, as :meth:`save` does; ignite's name for it."""
+        self.save(checkpoint, filename, metadata)
+
+    def load(self, filename: str) -> Any:
+        """Return the content of a checkpoint, on the CPU; no code in the file can run.
+
+        Args:
+            filename: The name it was saved under.
+
+        Raises:
+            FileNotFoundError: There is no such checkpoint.
+            pickle.UnpicklingError: The file holds more than tensors and plain values.
+        """
+        return read(self.locate(filename))
+
+    def list(self) -> Sequence[str]:
+        """Return the names of the files in the folder, oldest first, without incomplete ones."""
+        written = []
+        with suppress(FileNotFoundError):
+            for path in self.dirname.iterdir():
+                # Another process may remove a file at any time.
+                with suppress(FileNotFoundError):
+                    if path.is_file() and not is_temporary(path.name):
+                        written.append((path.stat().st_mtime_ns, path.name))
+        return [name for _, name in sorted(written)]
 
     def locate(self, filename: str) -> Path:
         """Return the path of a checkpoint.
@@ -147,7 +173,7 @@ class DiskSaver(BaseSaveHandler):
 
 
 def _check_loadable(path: str, filename: str) -> None:
-    """Refuse what would only be noticed at resume: a file that loading refuses because it could run code (S1)."""
+    """Refuse what would only be noticed at resume: a file that loading refuses because it could run code."""
     if not zipfile.is_zipfile(path):  # torch's older format, which cannot be looked into
         return
     refused = torch.serialization.get_unsafe_globals_in_checkpoint(path)

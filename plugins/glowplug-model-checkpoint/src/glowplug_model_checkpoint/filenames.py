@@ -79,7 +79,7 @@ def check_filename(value: object) -> str:
 
 
 def check_pattern(pattern: object) -> str:
-    """Return a file name pattern, if all it can reach are the known fields (H-021).
+    """Return a file name pattern, if all it can reach are the known fields.
 
     Fields are ``filename_prefix``, ``name``, ``global_step``, ``score_name``, ``score`` and ``ext``. Only two take a
     format: ``{global_step:05d}`` and ``{score:.3f}`` (or ``e``, ``g``). Attributes, indexes and conversions are refused.
@@ -124,7 +124,7 @@ def setup_filename_pattern(
     with_score_name: bool = True,
     with_global_step: bool = True,
 ) -> str:
-    """Return the default file name pattern with these parts (H-022).
+    """Return the default file name pattern with these parts.
 
     Raises:
         ValueError: neither score nor step, or a score name without a score.
@@ -155,7 +155,7 @@ def render(
     global_step: int | None,
     ext: str = EXTENSION,
 ) -> str:
-    """Return the file name that a pattern makes of these values (H-019).
+    """Return the file name that a pattern makes of these values.
 
     Args:
         pattern: as :func:`check_pattern` returned it.

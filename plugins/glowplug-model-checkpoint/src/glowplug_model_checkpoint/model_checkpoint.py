@@ -10,18 +10,18 @@ from typing import Any
 
 from glowplug import Events, RemovableEventHandle
 from glowplug.exceptions import GlowplugWarning
-from glowplug.typing import EngineProtocol
+from glowplug.typing import EngineProtocol, SaveHandler
 from glowplug_model_checkpoint.checkpoint import AnyEvent, Checkpoint, ScoreFunction
 from glowplug_model_checkpoint.disk_saver import DiskSaver
 from glowplug_model_checkpoint.filenames import EXTENSION, check_part, has_prefix
-from glowplug_model_checkpoint.objects import read
-from glowplug_model_checkpoint.save_handler import is_address
+from glowplug_model_checkpoint.options import check_options
+from glowplug_model_checkpoint.save_handler import handler_at, is_address
 
 __all__ = ["ModelCheckpoint"]
 
 
 class ModelCheckpoint(Checkpoint):
-    """Saves objects into a folder, and keeps the ``n_saved`` best or latest (H-050 and following).
+    """Saves objects into a folder, and keeps the ``n_saved`` best or latest.
 
     The objects are given here, or where it is attached; in all else it is a :class:`Checkpoint`.
 
@@ -42,7 +42,8 @@ class ModelCheckpoint(Checkpoint):
         greater_or_equal: of equal scores keep the latest.
         save_on_rank: the rank that writes.
         to_save: names and objects with ``state_dict()``.
-        state_key: under which this handler's state joins that of the engine; give it where two are attached to one.
+        state_key: Key of this handler's state in ``engine.state_dict()``. Defaults to the class name with the prefix or
+            the name of the score, such as ``"ModelCheckpoint:best"``.
         **kwargs: for ``torch.save``.
 
     Raises:
@@ -92,6 +93,7 @@ class ModelCheckpoint(Checkpoint):
         state_key: str | None = None,
         **kwargs: Any,
     ) -> None:
+        check_options(type(self), kwargs)
         leads = filename_pattern is None or filename_pattern.startswith("{filename_prefix}_")
         if is_address(dirname) and kwargs:
             raise TypeError(
@@ -126,7 +128,7 @@ class ModelCheckpoint(Checkpoint):
             state_key=state_key,
         )
         if to_save is None:
-            # An engine reads it, and so refuses to register this handler without the objects (H-051).
+            # An engine reads it, and so refuses to register this handler without the objects.
             self.__signature__ = inspect.signature(_with_objects)
 
     def __call__(self, engine: EngineProtocol, *given: Any, to_save: Mapping[str, Any] | None = None) -> None:
@@ -134,7 +136,7 @@ class ModelCheckpoint(Checkpoint):
 
         Args:
             engine: the engine at whose event this is.
-            *given: the exception on ``EXCEPTION_RAISED``, and the objects, which replace those of before (H-052).
+            *given: the exception on ``EXCEPTION_RAISED``, and the objects, which replace those of before.
             to_save: the objects by keyword.
 
         Raises:
@@ -158,59 +160,79 @@ class ModelCheckpoint(Checkpoint):
     def attach(
         self,
         engine: EngineProtocol,
-        event: AnyEvent = Events.EPOCH_COMPLETED,
+        event_name: AnyEvent = Events.EPOCH_COMPLETED,
         to_save: Mapping[str, Any] | None = None,
     ) -> RemovableEventHandle:
         """Save at an event, after metrics, other handlers and loggers.
 
         Args:
             engine: its counters and metrics decide; ``SAVED_CHECKPOINT`` is fired on it.
-            event: when to save; several are joined with ``|``.
+            event_name: When to save; join several events with ``|``.
             to_save: the objects, unless they were given before.
 
         Returns:
             A handle that detaches it.
 
         Raises:
-            ValueError: no objects, or another handler's state has the same ``state_key``.
+            ValueError: There are no objects to save.
         """
         if to_save is None and not self.to_save:
             raise ValueError(
                 f"{type(self).__name__} has nothing to save: give to_save={{'model': model}} here or where it is made"
             )
-        return self._attach(engine, event, *(() if to_save is None else (self._checked(to_save),)))
+        return self._attach(engine, event_name, *(() if to_save is None else (self._checked(to_save),)))
 
     @staticmethod
-    def latest(dirname: str | Path, prefix: str = "", ext: str = EXTENSION) -> Path | None:
-        """Return the newest checkpoint of a folder that can be loaded, or ``None``; for scripts that resume.
+    def latest(
+        dirname: str | Path | SaveHandler, prefix: str = "", ext: str = EXTENSION
+    ) -> Path | str | None:
+        """Return the newest checkpoint that can be loaded, or ``None``; for scripts that resume.
 
         Newest is what was written last. A file that cannot be loaded is passed over with a warning. A ``trainer`` inside
         of the checkpoint also carries what the earlier run kept, once its ModelCheckpoint (with
         ``require_empty=False``) is attached again.
 
         Args:
-            dirname: the folder; ``~`` is expanded. One that does not exist has no checkpoints.
+            dirname: A folder, in which ``~`` is expanded, an address, or a save handler. A folder that does not exist
+                has no checkpoints.
             prefix: look only at checkpoints with this ``filename_prefix``.
             ext: the extension of the files.
+
+        Returns:
+            What the save handler's ``locate`` returns: a path, or an address. :meth:`load_objects` takes either.
 
         Example:
             >>> ModelCheckpoint.latest("no/such/folder") is None
             True
         """
-        folder = Path(dirname).expanduser()
-        found = [path for path in folder.glob("*") if has_prefix(path.name, prefix, ext) and path.is_file()]
-        for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        store = _store_at(dirname)
+        if store is None:
+            return None
+        for name in reversed(store.list()):
+            if not has_prefix(name, prefix, ext):
+                continue
+            location = store.locate(name)
             try:
-                read(path)
+                store.load(name)
             except Exception as error:  # noqa: BLE001 - whatever is wrong with the newest, the next one may do
                 warnings.warn(
-                    f"passing over the checkpoint {str(path)!r}, which cannot be loaded: {error}",
+                    f"skipping the checkpoint {str(location)!r}, which cannot be loaded: {error}",
                     GlowplugWarning,
                     stacklevel=2,
                 )
             else:
-                return path
+                return location
         return None
+
+
+def _store_at(location: Any) -> SaveHandler | None:
+    """Return the save handler of a folder, address or handler; ``None`` for a folder that does not exist."""
+    if isinstance(location, SaveHandler):
+        return location
+    if is_address(location):
+        return handler_at(location)
+    folder = Path(location).expanduser()
+    return DiskSaver(folder, create_dir=False, require_empty=False) if folder.is_dir() else None
 
 
 def _with_objects(engine: Any, to_save: Any, more: Any = None) -> None:

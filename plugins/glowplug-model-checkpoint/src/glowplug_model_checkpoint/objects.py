@@ -15,7 +15,7 @@ __all__ = ["check_objects", "load_states", "read", "states"]
 
 
 def check_objects(to_save: object) -> Mapping[str, Any]:
-    """Return ``to_save``, if it is a mapping of names to objects with a state (H-011).
+    """Return ``to_save``, if it is a mapping of names to objects with a state.
 
     Args:
         to_save: its values may be mappings, lists and tuples of such objects, to any depth.
@@ -43,7 +43,7 @@ def check_objects(to_save: object) -> Mapping[str, Any]:
 def states(tree: Any, save_on_rank: int, is_alone: bool = False) -> Any:
     """Return the states of a tree of objects: dicts and lists in the places of mappings and sequences.
 
-    Every rank has to call it, unless ``is_alone``, since some objects gather their state from all of them (H-030).
+    Every rank has to call it, unless ``is_alone``, since some objects gather their state from all of them.
 
     Args:
         tree: what :func:`check_objects` returned, or a part of it.
@@ -76,7 +76,7 @@ def states(tree: Any, save_on_rank: int, is_alone: bool = False) -> Any:
 def load_states(
     to_load: Mapping[str, Any], checkpoint: Mapping[str, Any], module_kwargs: Mapping[str, Any]
 ) -> None:
-    """Load the states of a checkpoint into objects: all of them, or none if one is missing (H-032).
+    """Load the states of a checkpoint into objects: all of them, or none if one is missing.
 
     Args:
         to_load: the objects, in the same tree as they were saved in; keys of the checkpoint that it lacks are ignored.
@@ -103,7 +103,7 @@ def load_states(
 
 
 def read(path: str | Path) -> Any:
-    """Return the content of a checkpoint file, on the CPU; nothing in it can run (S1).
+    """Return the content of a checkpoint file, on the CPU; nothing in it can run.
 
     Raises:
         RuntimeError: a torch whose ``weights_only`` loading is known to be unsafe.
@@ -152,6 +152,6 @@ def _children(tree: Any) -> list[tuple[Any, Any]] | None:
 
 
 def _unwrapped(leaf: Any) -> Any:
-    """Return the model inside of a parallel wrapper, so that its state fits a model without one (H-030)."""
+    """Return the model inside of a parallel wrapper, so that its state fits a model without one."""
     wrappers = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
     return leaf.module if isinstance(leaf, wrappers) else leaf

@@ -21,7 +21,7 @@ class Item(NamedTuple):
 
 
 class Retention:
-    """Keeps the ``n_saved`` items of the highest priority (H-015, H-016).
+    """Keeps the ``n_saved`` items of the highest priority.
 
     Args:
         n_saved: how many; ``None``: all.
@@ -90,14 +90,14 @@ def plain_number(what: str, value: object) -> Any:
     """Return a number as a plain Python one, which any loader of checkpoints takes.
 
     Raises:
-        ValueError: not a number (H-014).
+        ValueError: not a number.
 
     Example:
         >>> plain_number("the score", 3)
         3
     """
     if not isinstance(value, Real):
-        raise ValueError(  # noqa: TRY004 - ignite's type (H-014)
+        raise ValueError(  # noqa: TRY004 - the type that ignite raises
             f"{what} must be a number, got {value!r} of type {type(value).__name__}; take .item() of a tensor"
         )
     return int(value) if isinstance(value, Integral) else float(value)

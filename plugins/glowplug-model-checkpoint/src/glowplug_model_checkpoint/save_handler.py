@@ -1,25 +1,26 @@
-"""What a checkpoint is given to: the interface of save handlers."""
+"""Save handlers: find the one for a location and adapt plain functions."""
 
 from __future__ import annotations
 
 import inspect
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
-__all__ = ["BaseSaveHandler", "SaveFunction", "is_address", "three_arguments"]
+from glowplug.plugins import save_handler as handler_of_address
+from glowplug.typing import SaveHandler
+
+__all__ = ["BaseSaveHandler", "FunctionSaver", "handler_at", "is_address", "load_from_address"]
 
 SaveFunction: TypeAlias = Callable[[Any, str, Mapping[str, Any]], object]
 
 
 class BaseSaveHandler(ABC):
-    """Stores checkpoints under file names, and removes them again (H-040).
+    """Base class of save handlers written for ignite: they can write and remove, but not load.
 
-    A call returns when the checkpoint is safe, and raises if it is not: what it returned from is recorded, and only then
-    are older checkpoints removed. An object that has the same four methods counts as one without this base class, so that
-    a plugin that answers for an address needs nothing but the core.
+    New save handlers implement :class:`glowplug.typing.SaveHandler` instead and need no base class.
 
     Example:
         >>> class InMemory(BaseSaveHandler):
@@ -37,76 +38,146 @@ class BaseSaveHandler(ABC):
         {'model_1.pt': {'weight': 1}}
     """
 
-    @classmethod
-    def __subclasshook__(cls, other: type) -> Any:  # bool, or NotImplemented
-        methods = ("__call__", "remove", "exists", "locate")
-        is_alike = cls is BaseSaveHandler and all(callable(getattr(other, name, None)) for name in methods)
-        return is_alike or NotImplemented
-
     @abstractmethod
     def __call__(self, checkpoint: Any, filename: str, metadata: Mapping[str, Any] | None = None) -> None:
-        """Store a checkpoint.
+        """Store a checkpoint and return when it is durable.
 
         Args:
-            checkpoint: mappings and lists of plain values and tensors.
-            filename: a plain name, without a path.
-            metadata: ``basename``, ``score_name`` and ``priority`` of the checkpoint (H-013).
+            checkpoint: Mappings and lists of plain values and tensors.
+            filename: A plain name without a path.
+            metadata: ``basename``, ``score_name`` and ``priority`` of the checkpoint.
         """
 
     @abstractmethod
     def remove(self, filename: str) -> None:
-        """Remove a checkpoint; one that is gone already is no error (H-045)."""
+        """Remove a checkpoint; do nothing if it does not exist.
 
-    def exists(self, filename: str) -> bool:
-        """Return whether a checkpoint is still there; a handler that cannot look says yes."""
-        return True
+        Args:
+            filename: The name it was stored under.
+        """
+
+
+class FunctionSaver:
+    """Adapts a function ``(checkpoint, filename, metadata)`` to the save-handler protocol.
+
+    Args:
+        function: Takes these three arguments or the first two. Its ``remove`` and ``locate`` are used if it has them;
+            otherwise nothing is ever removed.
+
+    Raises:
+        TypeError: ``function`` takes neither, or is not callable.
+
+    Example:
+        >>> saver = FunctionSaver(lambda checkpoint, filename: print(filename))
+        >>> saver.save({}, "model_1.pt", {"priority": 1})
+        model_1.pt
+    """
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        self._function = function
+        self._save = _with_three_arguments(function)
+
+    def save(self, checkpoint: Any, filename: str, metadata: Mapping[str, Any] | None = None) -> None:
+        """Call the function."""
+        self._save(checkpoint, filename, metadata or {})
+
+    def load(self, filename: str) -> NoReturn:
+        """Refuse to load.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError(self._refusal(f"load {filename!r}"))
+
+    def list(self) -> Sequence[str]:
+        """Refuse to list.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError(self._refusal("list checkpoints"))
+
+    def remove(self, filename: str) -> None:
+        """Remove a checkpoint if the function has a ``remove``."""
+        remove = getattr(self._function, "remove", None)
+        if callable(remove):
+            remove(filename)
 
     def locate(self, filename: str) -> Path | str:
-        """Return where a checkpoint is, for who wants to load it; the bare name by default."""
-        return filename
+        """Return the location of a checkpoint: the bare name, unless the function has a ``locate``."""
+        locate = getattr(self._function, "locate", None)
+        return locate(filename) if callable(locate) else filename
+
+    def _refusal(self, action: str) -> str:
+        return (
+            f"cannot {action}: save_handler {self._function!r} only writes; pass a folder, an address or an object "
+            "with save, load, list, remove and locate (glowplug.typing.SaveHandler)"
+        )
 
 
-def is_address(place: object) -> bool:
-    """Return whether this is an address with a scheme, which a plugin knows what to do with, and no folder.
+def is_address(location: object) -> bool:
+    """Return whether a location is an address with a scheme instead of a folder.
 
     Example:
         >>> is_address("s3://bucket/run"), is_address("runs/today"), is_address("C://runs")
         (True, False, False)
     """
-    return isinstance(place, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", place) is not None
+    return isinstance(location, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", location) is not None
 
 
-def three_arguments(save_handler: Callable[..., object]) -> SaveFunction:
-    """Return a save handler as a function of ``(checkpoint, filename, metadata)``, decided from its signature (H-012).
+def handler_at(address: str) -> SaveHandler:
+    """Return the save handler that an installed plugin has for an address.
 
     Args:
-        save_handler: takes these three, or the first two.
+        address: Such as ``"s3://bucket/run"``.
 
     Raises:
-        TypeError: it takes neither, or cannot be called.
-
-    Example:
-        >>> three_arguments(lambda checkpoint, filename: print(filename))({}, "model_1.pt", {"priority": 1})
-        model_1.pt
+        PluginNotFoundError: No plugin stores files under such an address.
+        TypeError: The plugin's handler lacks methods of the protocol.
     """
+    handler: object = handler_of_address(address)
+    if not isinstance(handler, SaveHandler):
+        methods = ("save", "load", "list", "remove", "locate")
+        missing = [name for name in methods if not hasattr(handler, name)]
+        raise TypeError(
+            f"the save handler {type(handler).__name__} for {address!r} has no {', '.join(missing)}; implement "
+            "glowplug.typing.SaveHandler"
+        )
+    return handler
+
+
+def load_from_address(address: str) -> Any:
+    """Load the checkpoint at an address with the save handler of its parent address.
+
+    Args:
+        address: As returned by ``locate``, such as ``"s3://bucket/run/model_1.pt"``.
+
+    Raises:
+        PluginNotFoundError: No plugin stores files under such an address.
+    """
+    location, _, filename = address.rpartition("/")
+    return handler_at(location).load(filename)
+
+
+def _with_three_arguments(save_handler: Callable[..., object]) -> SaveFunction:
     if not callable(save_handler):
         raise TypeError(
-            "save_handler must be a folder (str or Path), a BaseSaveHandler or a function "
-            f"(checkpoint, filename, metadata); got {save_handler!r}"
+            "save_handler must be a folder, an address, an object with save, load, list, remove and locate, or a "
+            f"function (checkpoint, filename, metadata); got {save_handler!r}"
         )
     try:
         signature = inspect.signature(save_handler)
     except ValueError:
         raise TypeError(
-            f"save_handler {save_handler!r} does not tell its arguments; wrap it: lambda checkpoint, filename, metadata: ..."
+            f"save_handler {save_handler!r} has no signature; wrap it: lambda checkpoint, filename, metadata: ..."
         ) from None
     if _takes(signature, 3):
         return save_handler
     if _takes(signature, 2):
         return lambda checkpoint, filename, _: save_handler(checkpoint, filename)
     raise TypeError(
-        f"save_handler is called as f(checkpoint, filename, metadata) or f(checkpoint, filename), which {save_handler!r} "
-        f"with its arguments {signature} does not take"
+        "save_handler is called as f(checkpoint, filename, metadata) or f(checkpoint, filename); "
+        f"{save_handler!r} has the signature {signature}"
     )
 
 

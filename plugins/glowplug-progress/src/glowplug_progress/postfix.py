@@ -12,7 +12,7 @@ from glowplug.exceptions import GlowplugWarning
 
 
 def flatten(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the numbers and texts of a nested value, with names joined by ``_`` (L-025).
+    """Yield the numbers and texts of a nested value, with names joined by ``_``.
 
     Mappings, lists and tuples are opened, and so are tensors and arrays of at most one dimension. What is left is
     yielded as it is.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
-from glowplug import CallableEventWithFilter, Events, Phase, RemovableEventHandle
+from glowplug import CallableEventWithFilter, Events, Phase, RemovableEventHandle, StashKey
 from glowplug.typing import AnyEvent, EngineProtocol
 from glowplug_progress.postfix import Postfix
 
@@ -24,7 +25,7 @@ ORDER = (
 
 
 class ProgressBar:
-    r"""Shows tqdm bars of iterations or epochs, with values behind them (L-045).
+    r"""Shows tqdm bars of iterations or epochs, with values behind them.
 
     One object can be attached any number of times, to one engine or several; each time makes a bar of its own. A bar
     closes at its closing event, and whenever the run ends or is interrupted. The values are read only when tqdm
@@ -34,7 +35,10 @@ class ProgressBar:
         persist: whether a bar stays on the screen when it has closed.
         bar_format: tqdm's format. Default: ``Epoch [2/5]: [30/100]  30%|███       , loss=0.5 [00:03<00:07]``;
             ``"{l_bar}{bar}{r_bar}"`` is tqdm's own.
-        **tqdm_kwargs: what else tqdm takes, such as ``desc``, ``ncols``, ``mininterval``, ``file``, ``disable``.
+        **tqdm_kwargs: Further options of tqdm, such as ``desc``, ``ncols``, ``mininterval``, ``file``, ``disable``.
+
+    Raises:
+        TypeError: An option is unknown, or belongs to :meth:`attach`.
 
     Example:
         >>> import io
@@ -51,8 +55,9 @@ class ProgressBar:
     phase = Phase.LOGGING
 
     def __init__(self, persist: bool = False, bar_format: str | None = None, **tqdm_kwargs: Any) -> None:
+        _check_options(tqdm_kwargs)
         self._settings = {"leave": persist, "bar_format": bar_format, **tqdm_kwargs}
-        self._given_straight: WeakKeyDictionary[EngineProtocol, dict[Events, Display]] = WeakKeyDictionary()
+        self._displays_key = StashKey[dict[Events, "Display"]]()
 
     def attach(
         self,
@@ -76,7 +81,7 @@ class ProgressBar:
             state_attributes: further attributes of ``engine.state`` to show.
 
         Returns:
-            The handle that takes the bar away.
+            A handle that removes the bar.
 
         Raises:
             ValueError: events without a place in the order of a run, or in the wrong order; a filtered closing event.
@@ -96,13 +101,21 @@ class ProgressBar:
     def __call__(self, engine: EngineProtocol) -> None:
         """Show a bar without values, moving at the event that is firing.
 
-        This is for ``engine.add_event_handler(event, ProgressBar())``; :meth:`attach` can do more.
+        This is for ``engine.add_event_handler(event, ProgressBar())``; :meth:`attach` has more options.
 
         Args:
-            engine: the engine to show.
+            engine: The engine to show.
+
+        Raises:
+            ValueError: A bar cannot move at this event.
         """
-        event, _ = _checked(engine.last_event_name, Events.COMPLETED)
-        displays = self._given_straight.setdefault(engine, {})
+        event = engine.current_event
+        if not isinstance(event, Events) or event not in ORDER[:-1]:
+            raise ValueError(
+                f"ProgressBar cannot move at {event!r}; use ProgressBar().attach(engine, event_name=..., "
+                f"closing_event_name=...) with events of {_names()}"
+            )
+        displays = engine.stash.setdefault(self._displays_key, {})
         display = displays.get(event)
         if display is None:
             per_epoch = event in (Events.ITERATION_STARTED, Events.ITERATION_COMPLETED)
@@ -126,16 +139,35 @@ class ProgressBar:
         LazyBar.write(message, file=self._settings.get("file"))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_settings": self._settings}  # a copy is on no engine
+        # A copy is attached to no engine.
+        return {"_settings": self._settings}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._given_straight = WeakKeyDictionary()
+        self._displays_key = StashKey()
 
     def _display(self, event: Events, closing: Events, postfix: Postfix) -> Display:
         from glowplug_progress.display import Display
 
         return Display(event, closing, postfix, self._settings)
+
+
+def _check_options(options: dict[str, Any]) -> None:
+    """Refuse options that tqdm does not have."""
+    from tqdm.std import tqdm
+
+    # The text behind the bar is made of metrics and outputs, and the bar iterates over nothing.
+    known = set(inspect.signature(tqdm.__init__).parameters) - {"self", "iterable", "postfix", "kwargs"}
+    of_attach = set(inspect.signature(ProgressBar.attach).parameters) - {"self", "engine"}
+    for name in options:
+        if name in of_attach:
+            raise TypeError(
+                f"ProgressBar has no option {name!r}, but attach() has: ProgressBar().attach(engine, {name}=...)"
+            )
+        if name not in known | {"display"}:
+            close = get_close_matches(name, sorted({"persist", *known}), n=1)
+            advice = f"did you mean {close[0]!r}?" if close else "see the options of tqdm.tqdm"
+            raise TypeError(f"ProgressBar has no option {name!r}; {advice}")
 
 
 def _checked(event_name: object, closing_event_name: object) -> tuple[Events, Events]:

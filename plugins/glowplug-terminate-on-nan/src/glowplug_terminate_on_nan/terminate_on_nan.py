@@ -19,17 +19,17 @@ def _identity(output: Any) -> Any:
 
 
 class TerminateOnNan:
-    """Stops an engine when its output holds a NaN or an infinity (H-080 to H-084).
+    """Stops an engine when its output holds a NaN or an infinity.
 
-    Numbers, numpy scalars and arrays, and tensors are looked at, in mappings, sequences, sets, named tuples and
-    dataclasses; everything else (``None``, text, sparse tensors, unknown objects) is passed over. Where and when the
-    value was found goes to the log as one warning of the logger ``glowplug_terminate_on_nan``.
+    Numbers, numpy scalars and arrays, and tensors are checked, in mappings, sequences, sets, named tuples and
+    dataclasses; everything else (``None``, text, sparse tensors, unknown objects) is ignored. The logger
+    ``glowplug_terminate_on_nan`` warns with the position of the value and the iteration.
 
-    Under ``torch.distributed`` each call is a collective: all ranks stop at the same iteration, whichever of them has
-    the value.
+    Under ``torch.distributed`` each call is a collective: all ranks stop at the same iteration, whichever rank has the
+    value.
 
     Args:
-        output_transform: takes ``engine.state.output``, returns what to look at. Default: the output as it is.
+        output_transform: takes ``engine.state.output``, returns what to check. Default: the output itself.
 
     Raises:
         TypeError: ``output_transform`` cannot be called.
@@ -51,16 +51,17 @@ class TerminateOnNan:
         self._output_transform = output_transform
 
     def attach(
-        self, engine: EngineProtocol, event: AnyEvent = Events.ITERATION_COMPLETED
+        self, engine: EngineProtocol, event_name: AnyEvent = Events.ITERATION_COMPLETED
     ) -> RemovableEventHandle:
-        """Look at the output at each firing of an event.
+        """Check the output whenever an event fires.
 
         Args:
-            engine: the engine whose output is looked at, and which is stopped.
-            event: when. ``Events.ITERATION_COMPLETED(every=10)`` waits for the device ten times less often.
+            engine: The engine whose output is checked and which is stopped.
+            event_name: When to check. ``Events.ITERATION_COMPLETED(every=10)`` waits for the device ten times less
+                often.
 
         Returns:
-            The handle that detaches it.
+            A handle that detaches it.
 
         Example:
             >>> from glowplug.testing import FakeEngine
@@ -69,13 +70,13 @@ class TerminateOnNan:
             ...     fake.fire(Events.ITERATION_COMPLETED, output=float("inf")).terminated
             True
         """
-        return engine.add_event_handler(event, self)
+        return engine.add_event_handler(event_name, self)
 
     def __call__(self, engine: EngineProtocol) -> None:
         """Terminate the run if the output is not finite here, or on another rank.
 
         Args:
-            engine: the engine to look at.
+            engine: The engine to check.
         """
         found = find_non_finite(self._output_transform(engine.state.output))
         if not agree_any(found is not None):

@@ -145,25 +145,21 @@ class MetricCase:
 
 @dataclass(frozen=True)
 class SaveHandlerCase:
-    """A save handler to be checked: what a checkpoint is given to.
+    """Describe a save handler to check.
 
     Args:
-        make: returns a new save handler that writes to the *same* place each time.
-        read: ``f(filename)``, returns what is stored under a name, loaded with ``weights_only=True``; raises if there is
-            nothing. By default ``torch.load(handler.locate(filename), weights_only=True)``.
+        make: returns a new save handler of the *same* location each time.
         folder: where the files are, for one that writes files; its ``dirname`` by default.
         plugin: the plugin module, as in ``"acme_s3._plugin"``: it is imported in a fresh interpreter.
         heavy: modules that this import must not bring along; all that is not of Python, glowplug or the plugin itself by
             default.
 
     Example:
-        >>> files = {}
-        >>> SaveHandlerCase(make=lambda: files.__setitem__, read=files.__getitem__).folder is None
+        >>> SaveHandlerCase(make=lambda: AcmeSaver("acme://run")).folder is None
         True
     """
 
     make: Callable[[], Any]
-    read: Callable[[str], Any] | None = None
     folder: Path | None = None
     plugin: str | None = None
     heavy: Sequence[str] = ()

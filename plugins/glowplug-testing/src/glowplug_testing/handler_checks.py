@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import inspect
 import statistics
 import sys
 import time
@@ -60,10 +61,14 @@ def can_be_attached_or_called(case: HandlerCase) -> None:
     attachable = callable(getattr(handler, "attach", None))
     require(
         attachable or callable(handler),
-        f"{handler!r} has no attach(engine) and cannot be called; give it def attach(self, engine, event=Events.EPOCH_COMPLETED): "
-        "return engine.add_event_handler(event, self), and def __call__(self, engine)",
+        f"{handler!r} has no attach(engine) and cannot be called; give it def attach(self, engine, event_name=Events.EPOCH_COMPLETED): "
+        "return engine.add_event_handler(event_name, self), and def __call__(self, engine)",
     )
     if attachable:
+        require(
+            "event" not in inspect.signature(handler.attach).parameters,
+            "attach() has a parameter 'event'; call it 'event_name', as in all handlers",
+        )
         _attach(case, handler, FakeEngine())
     if callable(handler):
         event = _own_event(case) or Events.EPOCH_COMPLETED

@@ -1,4 +1,4 @@
-"""Checks of a save handler: what it returned from is stored, whole, under its name, and nothing else has changed."""
+"""Checks of save handlers: whatever was saved can be listed and loaded, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import secrets
 import signal
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -36,54 +37,37 @@ def content(number: float = 1.0) -> dict[str, Any]:
     }
 
 
+METHODS = ("save", "load", "list", "remove", "locate")
+
+
 class Store:
-    """The place that a case's save handlers write to."""
+    """The location that a case's save handlers write to."""
 
     def __init__(self, case: SaveHandlerCase) -> None:
-        self._case = case
         self.handler = case.make()
+        missing = [name for name in METHODS if not callable(getattr(self.handler, name, None))]
         require(
-            callable(self.handler),
-            f"a save handler is called as f(checkpoint, filename, metadata); got {self.handler!r}",
+            not missing,
+            f"{type(self.handler).__name__} has no {', '.join(missing)}; implement glowplug.typing.SaveHandler",
         )
         folder = case.folder or getattr(self.handler, "dirname", None)
         self.folder = None if folder is None else Path(folder)
 
-    def read(self, filename: str) -> Any:
-        """Return what is stored under a name; raises if there is nothing."""
-        if self._case.read is not None:
-            found = self._case.read(filename)
-            if found is None:
-                raise FileNotFoundError(filename)
-            return found
-        locate = getattr(self.handler, "locate", None)
-        if locate is None:
-            raise CheckFailed(
-                "the handler has no locate(filename); say how what it stored is read: SaveHandlerCase(read=lambda filename: ...)"
-            )
-        import torch
-
-        return torch.load(locate(filename), weights_only=True)
-
     def has(self, filename: str) -> bool:
-        """Return whether anything is stored under a name."""
+        """Return whether a checkpoint of this name can be loaded."""
         try:
-            self.read(filename)
-        except CheckFailed:
-            raise
-        except Exception:  # noqa: BLE001 - each place has its own way to say that there is nothing
+            self.handler.load(filename)
+        except Exception:  # noqa: BLE001 - each backend has its own error for a missing checkpoint
             return False
         return True
 
     def require_stored(self, filename: str, expected: Any, when: str, advice: str = "") -> None:
         """Require that this is what is stored under a name."""
         try:
-            found = self.read(filename)
-        except CheckFailed:
-            raise
+            found = self.handler.load(filename)
         except Exception as error:
             raise CheckFailed(
-                f"{when}, {filename!r} cannot be read: {type(error).__name__}: {error}. {advice}"
+                f"{when}, {filename!r} cannot be loaded: {type(error).__name__}: {error}. {advice}"
             ) from error
         require(equal(found, expected), f"{when}, {filename!r} holds something else. {advice}")
 
@@ -98,18 +82,18 @@ ATOMIC = (
 )
 
 
-def is_called_with_three_arguments(case: SaveHandlerCase) -> None:
-    """A call handler(checkpoint, filename, metadata) stores the checkpoint, and what is loaded is equal to it."""
+def save_and_load_are_inverse(case: SaveHandlerCase) -> None:
+    """save(checkpoint, filename, metadata) stores the checkpoint, and load(filename) returns an equal one."""
     store = Store(case)
     saved = content()
     try:
-        store.handler(saved, "first.pt", METADATA)
+        store.handler.save(saved, "first.pt", METADATA)
     except TypeError as error:
         raise CheckFailed(
-            f"handler(checkpoint, filename, metadata) raised {error}; it is called with these three"
+            f"save(checkpoint, filename, metadata) raised {error}; accept these three arguments"
         ) from error
     store.require_stored(
-        "first.pt", saved, "after a save", "Store it so that torch.load(weights_only=True) reads it"
+        "first.pt", saved, "after a save", "Store the checkpoint whole, and only what load() reads back"
     )
     require(equal(saved, content()), "the save changed the checkpoint that it was given")
 
@@ -117,18 +101,52 @@ def is_called_with_three_arguments(case: SaveHandlerCase) -> None:
 def a_name_is_replaced(case: SaveHandlerCase) -> None:
     """A second save under a name replaces the first, and leaves other names alone; a new handler sees them all."""
     store = Store(case)
-    store.handler(content(1.0), "first.pt", METADATA)
-    store.handler(content(2.0), "other.pt", METADATA)
-    store.handler(content(3.0), "first.pt", METADATA)
+    store.handler.save(content(1.0), "first.pt", METADATA)
+    store.handler.save(content(2.0), "other.pt", METADATA)
+    store.handler.save(content(3.0), "first.pt", METADATA)
     store.require_stored("first.pt", content(3.0), "after a second save under the same name")
     store.require_stored("other.pt", content(2.0), "after a save under another name")
+
+
+def list_names_what_can_be_loaded(case: SaveHandlerCase) -> None:
+    """list() returns the names of all checkpoints, oldest first, also from another handler of the location."""
+    store = Store(case)
+    found = list(store.handler.list())
+    require(not found, f"list() returned {found} before anything was saved")
+    for name in ("second.pt", "first.pt", "third.pt"):
+        store.handler.save(content(), name, METADATA)
+        # File systems date files to some milliseconds.
+        time.sleep(0.02)
+    store.handler.save(content(2.0), "second.pt", METADATA)
+    expected = ["first.pt", "third.pt", "second.pt"]
+    for handler, which in ((store.handler, "the handler"), (case.make(), "another handler of the location")):
+        found = list(handler.list())
+        require(found == expected, f"{which} listed {found} instead of {expected}, in the order of the saves")
+        for name in found:
+            handler.load(name)
+    missing = "never.pt"
+    require(
+        not store.has(missing),
+        f"load({missing!r}) returned something, though it was never saved; raise instead",
+    )
+
+
+def locate_names_each_checkpoint(case: SaveHandlerCase) -> None:
+    """locate(filename) returns a path or address that ends with the file name."""
+    store = Store(case)
+    store.handler.save(content(), "first.pt", METADATA)
+    located = store.handler.locate("first.pt")
+    require(
+        isinstance(located, (str, os.PathLike)) and str(located).endswith("first.pt"),
+        f"locate('first.pt') returned {located!r}; return a path or address that ends with the file name",
+    )
 
 
 def a_save_is_complete_when_it_returns(case: SaveHandlerCase) -> None:
     """What was in the tensors when it was called is stored, though the next step overwrites them."""
     store = Store(case)
     saved = content()
-    store.handler(saved, "first.pt", METADATA)
+    store.handler.save(saved, "first.pt", METADATA)
     saved["model"]["weight"].fill_(7.0)
     saved["number"] = 7.0
     store.require_stored(
@@ -149,11 +167,11 @@ class Refuses:
 def a_failing_save_leaves_the_former(case: SaveHandlerCase) -> None:
     """A checkpoint that cannot be saved raises, the former one of that name is whole, and nothing is left over."""
     store = Store(case)
-    store.handler(content(1.0), "first.pt", METADATA)
+    store.handler.save(content(1.0), "first.pt", METADATA)
     before = store.files()
     for name in ("first.pt", "new.pt"):
         try:
-            store.handler({**content(2.0), "refuses": Refuses()}, name, METADATA)
+            store.handler.save({**content(2.0), "refuses": Refuses()}, name, METADATA)
         except RuntimeError:
             continue
         except Exception as error:
@@ -183,10 +201,10 @@ def a_killed_save_leaves_the_former(case: SaveHandlerCase) -> None:
     if not hasattr(os, "fork"):
         raise CheckSkipped("this system has no fork")
     store = Store(case)
-    store.handler(content(1.0), "first.pt", METADATA)
+    store.handler.save(content(1.0), "first.pt", METADATA)
     kills = {**content(2.0), "kills": Kills()}
     with suppress(CheckFailed):  # rank 0 is killed, which is the point
-        on_two_ranks(lambda rank: None if rank else store.handler(kills, "first.pt", METADATA), 10.0)
+        on_two_ranks(lambda rank: None if rank else store.handler.save(kills, "first.pt", METADATA), 10.0)
     store.require_stored(
         "first.pt", content(1.0), "after the process was killed in a save under this name", ATOMIC
     )
@@ -197,12 +215,12 @@ def a_full_disk_leaves_the_former(case: SaveHandlerCase) -> None:
     store = Store(case)
     if store.folder is None:
         raise CheckSkipped("SaveHandlerCase(folder=...) would have it checked, for one that writes files")
-    store.handler(content(1.0), "first.pt", METADATA)
+    store.handler.save(content(1.0), "first.pt", METADATA)
     before = store.files()
     raised = False
     with full_disk():
         try:
-            store.handler(content(2.0), "first.pt", METADATA)
+            store.handler.save(content(2.0), "first.pt", METADATA)
         except Exception:  # noqa: BLE001 - any error says that it is not stored
             raised = True
     require(
@@ -210,17 +228,15 @@ def a_full_disk_leaves_the_former(case: SaveHandlerCase) -> None:
     )
     store.require_stored("first.pt", content(1.0), "after a save for which the disk had no room", ATOMIC)
     require(store.files() == before, f"a save that failed left {sorted(store.files() - before)}. {ATOMIC}")
-    store.handler(content(3.0), "first.pt", METADATA)
+    store.handler.save(content(3.0), "first.pt", METADATA)
     store.require_stored("first.pt", content(3.0), "after a save when there was room again")
 
 
-def remove_takes_one_away(case: SaveHandlerCase) -> None:
-    """remove(filename) takes that one away and no other; one that is gone already is no error."""
+def remove_removes_one(case: SaveHandlerCase) -> None:
+    """remove(filename) removes that checkpoint and no other; a missing one is not an error."""
     store = Store(case)
-    if not callable(getattr(store.handler, "remove", None)):
-        raise CheckSkipped("the handler has no remove(filename): what it stores stays for ever")
     for name in ("first.pt", "first.pt.bak", "second.pt"):
-        store.handler(content(), name, METADATA)
+        store.handler.save(content(), name, METADATA)
     store.handler.remove("first.pt")
     require(not store.has("first.pt"), "after remove('first.pt') it is still there")
     for name in ("first.pt.bak", "second.pt"):
@@ -231,14 +247,11 @@ def remove_takes_one_away(case: SaveHandlerCase) -> None:
         raise CheckFailed(
             f"a second remove('first.pt') raised {error!r}; it is gone already, which is what was wanted"
         ) from error
-    exists = getattr(store.handler, "exists", None)
-    if callable(exists):
-        found = {name: bool(exists(name)) for name in ("first.pt", "second.pt")}
-        # One that cannot look says yes to everything.
-        require(found["second.pt"], f"exists() says {found}, and second.pt is there")
-        require(
-            not found["first.pt"] or exists("never.pt"), f"exists() says {found}, and first.pt was removed"
-        )
+    listed = set(store.handler.list())
+    require(
+        listed == {"first.pt.bak", "second.pt"},
+        f"after remove('first.pt') list() returned {sorted(listed)} instead of first.pt.bak and second.pt",
+    )
 
 
 def names_stay_in_their_folder(case: SaveHandlerCase) -> None:
@@ -252,7 +265,7 @@ def names_stay_in_their_folder(case: SaveHandlerCase) -> None:
     try:
         for name in (out_and_away, f"folder/../{out_and_away}", str(guarded), "..", ".", ""):
             with suppress(Exception):
-                store.handler(content(), name, METADATA)
+                store.handler.save(content(), name, METADATA)
         with suppress(
             Exception
         ):  # this name alone: what one that is faulty would do to ".." is not to be found out
@@ -273,7 +286,7 @@ def several_threads_can_save(case: SaveHandlerCase) -> None:
 
     def save(number: int, name: str) -> None:
         try:
-            store.handler(content(number), name, METADATA)
+            store.handler.save(content(number), name, METADATA)
         except Exception as error:  # noqa: BLE001 - told below
             errors.append(error)
 
@@ -291,7 +304,7 @@ def several_threads_can_save(case: SaveHandlerCase) -> None:
     )
     for number in range(4):
         store.require_stored(f"model_{number}.pt", content(number), "after saves at the same time")
-    found = store.read("same.pt")
+    found = store.handler.load("same.pt")
     require(
         any(equal(found, content(number)) for number in range(4)),
         "of saves under one name at the same time a mixture is left",
@@ -303,7 +316,7 @@ def one_rank_writes(case: SaveHandlerCase) -> None:
     content()
 
     def save_on(rank: int) -> None:
-        case.make()(content(float(rank)), "first.pt", METADATA)
+        case.make().save(content(float(rank)), "first.pt", METADATA)
 
     on_two_ranks(save_on)
     Store(case).require_stored(
@@ -318,17 +331,19 @@ def the_process_is_left_as_it_was(case: SaveHandlerCase) -> None:
     """A save leaves signals, logging, random numbers, output and threads as they were."""
     saved = content()
     with left_as_it_was():
-        copy.copy(Store(case)).handler(saved, "first.pt", METADATA)
+        copy.copy(Store(case)).handler.save(saved, "first.pt", METADATA)
 
 
 SAVE_HANDLER_CHECK_FUNCTIONS = (
-    is_called_with_three_arguments,
+    save_and_load_are_inverse,
     a_name_is_replaced,
+    list_names_what_can_be_loaded,
+    locate_names_each_checkpoint,
     a_save_is_complete_when_it_returns,
     a_failing_save_leaves_the_former,
     a_killed_save_leaves_the_former,
     a_full_disk_leaves_the_former,
-    remove_takes_one_away,
+    remove_removes_one,
     names_stay_in_their_folder,
     several_threads_can_save,
     one_rank_writes,

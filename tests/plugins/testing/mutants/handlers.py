@@ -19,13 +19,9 @@ class Best:
         self.best = None
         self.history = []
 
-    def attach(self, engine, event=Events.EPOCH_COMPLETED):
-        handle = engine.add_event_handler(event, self)
-        try:
-            return RemovableEventHandle.join(handle, engine.register_state(self.state_key, self))
-        except ValueError:
-            handle.remove()
-            raise
+    def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
+        handle = engine.add_event_handler(event_name, self)
+        return RemovableEventHandle.join(handle, engine.register_state(self.state_key, self))
 
     def __call__(self, engine):
         metrics = engine.state.metrics
@@ -45,23 +41,23 @@ class Best:
 
 
 class ReturnsNothing(Best):
-    def attach(self, engine, event=Events.EPOCH_COMPLETED):
-        super().attach(engine, event)
+    def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
+        super().attach(engine, event_name)
 
 
 class LeavesARegistration(Best):
-    def attach(self, engine, event=Events.EPOCH_COMPLETED):
+    def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
         engine.add_event_handler(Events.STARTED, self.begin)
-        return super().attach(engine, event)
+        return super().attach(engine, event_name)
 
     def begin(self):
         self.history = []
 
 
 class LeavesItsState(Best):
-    def attach(self, engine, event=Events.EPOCH_COMPLETED):
+    def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
         engine.register_state(self.state_key, self)
-        return engine.add_event_handler(event, self)
+        return engine.add_event_handler(event_name, self)
 
 
 class RegistersInARun(Best):
@@ -73,20 +69,30 @@ class RegistersInARun(Best):
         pass
 
 
-class IsHalfAttached(Best):
+class NamesItEvent(Best):
     def attach(self, engine, event=Events.EPOCH_COMPLETED):
-        handle = engine.add_event_handler(event, self)
-        return RemovableEventHandle.join(handle, engine.register_state(self.state_key, self))
+        return super().attach(engine, event)
+
+
+class IsHalfAttached(Best):
+    attached = False
+
+    def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
+        handle = super().attach(engine, event_name)
+        if self.attached:
+            raise ValueError("IsHalfAttached is attached already; remove its handle first")
+        self.attached = True
+        return handle
 
 
 class IsAttachedOnce(Best):
     attached = False
 
-    def attach(self, engine, event=Events.EPOCH_COMPLETED):
+    def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
         if self.attached:
             return RemovableEventHandle()
         self.attached = True
-        return super().attach(engine, event)
+        return super().attach(engine, event_name)
 
 
 class RemovesFromAll(Best):
@@ -94,8 +100,8 @@ class RemovesFromAll(Best):
         super().__init__()
         self.handles = []
 
-    def attach(self, engine, event=Events.EPOCH_COMPLETED):
-        self.handles.append(super().attach(engine, event))
+    def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
+        self.handles.append(super().attach(engine, event_name))
         return RemovableEventHandle(self.remove)
 
     def remove(self):
@@ -104,25 +110,25 @@ class RemovesFromAll(Best):
 
 
 class KeepsTheEngine(Best):
-    def attach(self, engine, event=Events.EPOCH_COMPLETED):
+    def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
         self.engine = engine
-        return super().attach(engine, event)
+        return super().attach(engine, event_name)
 
 
 class StopsAtAttach(Best):
-    def attach(self, engine, event=Events.EPOCH_COMPLETED):
+    def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
         engine.terminate()
-        return super().attach(engine, event)
+        return super().attach(engine, event_name)
 
 
 class NeedsAnEvent(Best):
-    def attach(self, engine, event):
-        return super().attach(engine, event)
+    def attach(self, engine, event_name):
+        return super().attach(engine, event_name)
 
 
 class TakesTwoArguments(Best):
-    def attach(self, engine, event=Events.EPOCH_COMPLETED):
-        return engine.add_event_handler(event, lambda e: self(e, "accuracy"))
+    def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
+        return engine.add_event_handler(event_name, lambda e: self(e, "accuracy"))
 
     def __call__(self, engine, name):
         return engine.state.metrics[name]
@@ -154,17 +160,17 @@ class ReadsWhatIsPrivate(Best):
 
 
 class SwallowsExceptions(Best):
-    def attach(self, engine, event=Events.EPOCH_COMPLETED):
+    def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
         told = engine.add_event_handler(Events.EXCEPTION_RAISED, lambda error: True)
-        return RemovableEventHandle.join(told, super().attach(engine, event))
+        return RemovableEventHandle.join(told, super().attach(engine, event_name))
 
 
 class SwallowsCtrlC(Best):
-    def attach(self, engine, event=Events.EPOCH_COMPLETED):
+    def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
         told = engine.add_event_handler(
             Events.EXCEPTION_RAISED, lambda error: isinstance(error, KeyboardInterrupt)
         )
-        return RemovableEventHandle.join(told, super().attach(engine, event))
+        return RemovableEventHandle.join(told, super().attach(engine, event_name))
 
 
 class MutatesTheOutput(Best):
@@ -218,8 +224,8 @@ class SaysTheKeyAlone(Best):
 
 
 class StateStaysBehind(Best):
-    def attach(self, engine, event=Events.EPOCH_COMPLETED):
-        return engine.add_event_handler(event, self)
+    def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
+        return engine.add_event_handler(event_name, self)
 
 
 class StateIsAnObject(Best):
@@ -303,6 +309,6 @@ class ConfiguresLogging(Best):
 
 
 class Seeds(Best):
-    def attach(self, engine, event=Events.EPOCH_COMPLETED):
+    def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
         random.seed(7)
-        return super().attach(engine, event)
+        return super().attach(engine, event_name)

@@ -32,7 +32,7 @@ class Folder:
             torch.save(checkpoint, file)
             os.fsync(file.fileno())
 
-    def __call__(self, checkpoint, filename, metadata=None):
+    def save(self, checkpoint, filename, metadata=None):
         path, temporary = self.path(filename), self.temporary()
         if rank() != 0:
             return
@@ -46,30 +46,70 @@ class Folder:
     def remove(self, filename):
         self.path(filename).unlink(missing_ok=True)
 
+    def load(self, filename):
+        return torch.load(self.path(filename), weights_only=True)
+
+    def list(self):
+        complete = (path for path in self.dirname.iterdir() if not path.name.startswith("."))
+        return [path.name for path in sorted(complete, key=lambda path: path.stat().st_mtime_ns)]
+
     def locate(self, filename):
         return self.path(filename)
 
 
+class LacksLoad(Folder):
+    load = None
+
+
+class ListsByName(Folder):
+    def list(self):
+        return sorted(super().list())
+
+
+class ListsOwnSaves(Folder):
+    def __init__(self, dirname):
+        super().__init__(dirname)
+        self.saved = {}
+
+    def save(self, checkpoint, filename, metadata=None):
+        super().save(checkpoint, filename, metadata)
+        self.saved.pop(filename, None)
+        self.saved[filename] = True
+
+    def list(self):
+        return list(self.saved)
+
+
+class LoadsNothing(Folder):
+    def load(self, filename):
+        return super().load(filename) if self.path(filename).exists() else None
+
+
+class LocatesItself(Folder):
+    def locate(self, filename):
+        return self.dirname
+
+
 class WritesInPlace(Folder):
-    def __call__(self, checkpoint, filename, metadata=None):
+    def save(self, checkpoint, filename, metadata=None):
         if rank() == 0:
             torch.save(checkpoint, self.path(filename))
 
 
 class RemovesTheFormerFirst(Folder):
-    def __call__(self, checkpoint, filename, metadata=None):
+    def save(self, checkpoint, filename, metadata=None):
         self.remove(filename)
-        super().__call__(checkpoint, filename, metadata)
+        super().save(checkpoint, filename, metadata)
 
 
 class TakesTwoArguments(Folder):
-    def __call__(self, checkpoint, filename):
-        super().__call__(checkpoint, filename)
+    def save(self, checkpoint, filename):
+        super().save(checkpoint, filename)
 
 
 class SavesTheModelOnly(Folder):
-    def __call__(self, checkpoint, filename, metadata=None):
-        super().__call__({"model": checkpoint["model"]}, filename, metadata)
+    def save(self, checkpoint, filename, metadata=None):
+        super().save({"model": checkpoint["model"]}, filename, metadata)
 
 
 class Pickles(Folder):
@@ -78,40 +118,40 @@ class Pickles(Folder):
 
 
 class KeepsTheFirst(Folder):
-    def __call__(self, checkpoint, filename, metadata=None):
+    def save(self, checkpoint, filename, metadata=None):
         if not self.path(filename).exists():
-            super().__call__(checkpoint, filename, metadata)
+            super().save(checkpoint, filename, metadata)
 
 
 class SavesLater(Folder):
-    def __call__(self, checkpoint, filename, metadata=None):
+    def save(self, checkpoint, filename, metadata=None):
         thread = threading.Thread(target=self.later, args=(checkpoint, filename))
         thread.start()
         thread.join(0.05)
 
     def later(self, checkpoint, filename):
         time.sleep(0.2)
-        super().__call__(checkpoint, filename)
+        super().save(checkpoint, filename)
 
 
 class CatchesItsErrors(Folder):
-    def __call__(self, checkpoint, filename, metadata=None):
+    def save(self, checkpoint, filename, metadata=None):
         try:
-            super().__call__(checkpoint, filename, metadata)
+            super().save(checkpoint, filename, metadata)
         except Exception:
             return
 
 
 class CatchesFullDisks(Folder):
-    def __call__(self, checkpoint, filename, metadata=None):
+    def save(self, checkpoint, filename, metadata=None):
         try:
-            super().__call__(checkpoint, filename, metadata)
+            super().save(checkpoint, filename, metadata)
         except OSError:
             return
 
 
 class LeavesItsTemporaries(Folder):
-    def __call__(self, checkpoint, filename, metadata=None):
+    def save(self, checkpoint, filename, metadata=None):
         path, temporary = self.path(filename), self.temporary()
         if rank() == 0:
             self.write(checkpoint, temporary)
@@ -140,7 +180,7 @@ class LeavesItsFolder(Folder):
 
 
 class WritesOnEachRank(Folder):
-    def __call__(self, checkpoint, filename, metadata=None):
+    def save(self, checkpoint, filename, metadata=None):
         temporary = self.temporary()
         time.sleep(0.2 * rank())
         self.write(checkpoint, temporary)
@@ -148,6 +188,6 @@ class WritesOnEachRank(Folder):
 
 
 class Prints(Folder):
-    def __call__(self, checkpoint, filename, metadata=None):
-        super().__call__(checkpoint, filename, metadata)
+    def save(self, checkpoint, filename, metadata=None):
+        super().save(checkpoint, filename, metadata)
         print("saved", filename)
