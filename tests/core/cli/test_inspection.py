@@ -102,7 +102,11 @@ FAULTS = {
         define(),
         "is not a subclass of glowplug.loggers.Logger and has no method attach",
     ),
-    "logger without a sink": (LOGGER, define(Logger), "implements neither write_scalars nor write_scalars_batch"),
+    "logger without a sink": (
+        LOGGER,
+        define(Logger),
+        "implements neither write_scalars nor write_scalars_batch",
+    ),
     "sink without timestamp": (
         LOGGER,
         define(Logger, write_scalars=lambda self, scalars, step: None),

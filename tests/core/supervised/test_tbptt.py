@@ -316,8 +316,18 @@ def test_wrong_arguments_fail_at_once(arguments, error, message):
     ("batch", "dim", "error", "message"),
     [
         ((torch.ones(6, 1), torch.ones(5, 1)), 0, ValueError, r"dim=0; got x \(6, 1\) and y \(5, 1\)"),
-        ((torch.ones(6, 1), torch.ones(6)), 1, ValueError, r"y has the shape \(6,\) and no time dimension dim=1"),
-        ((torch.ones(6, 1), torch.ones(6, 1)), -3, ValueError, r"x has the shape \(6, 1\) and no time dimension dim=-3"),
+        (
+            (torch.ones(6, 1), torch.ones(6)),
+            1,
+            ValueError,
+            r"y has the shape \(6,\) and no time dimension dim=1",
+        ),
+        (
+            (torch.ones(6, 1), torch.ones(6, 1)),
+            -3,
+            ValueError,
+            r"x has the shape \(6, 1\) and no time dimension dim=-3",
+        ),
         (([torch.ones(6)], torch.ones(6)), 0, TypeError, "x must be a tensor.*got list.*prepare_batch"),
     ],
 )
