@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glowplug import __version__
+from glowplug._version import __version__
 from glowplug.exceptions import PluginIncompatibleError, PluginLoadError
 from glowplug.plugins._settings import ALLOW_VARIABLE, BLOCK_VARIABLE, is_tracing, trace
 

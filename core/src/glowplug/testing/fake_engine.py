@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from glowplug.engine._handler_table import Channel, HandlerTable
+from glowplug.engine import HandlerTable
 from glowplug.events import AnyEvent, EventEnum, Events
 from glowplug.handles import RemovableEventHandle
 from glowplug.state import RunOutcome, RunStart
@@ -94,7 +94,7 @@ class FakeEngine(HandlerTable):
         self.attached.extend(handlers)
         return handle
 
-    def _fire(self, channel: Channel) -> None:
+    def _fire(self, channel: Any) -> None:
         self.fired.append(channel.key)
         super()._fire(channel)
 
