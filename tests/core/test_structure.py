@@ -233,7 +233,9 @@ class TestCore:
 
     def test_arrows_point_down(self):
         """Every import, lazy or for typing included, points to a lower floor."""
-        arrows = [arrow for arrow in core()[1] if (arrow.source, arrow.target, arrow.when) not in COMPATIBILITY]
+        arrows = [
+            arrow for arrow in core()[1] if (arrow.source, arrow.target, arrow.when) not in COMPATIBILITY
+        ]
         refuse(upward(arrows))
 
     def test_few_floors(self):

@@ -29,12 +29,14 @@ PUBLIC = {
         f"glowplug.{module}"
         for module in (
             "distributed",
+            "engine",
             "exceptions",
             "hookspecs",
             "loggers",
             "metrics",
             "plugins",
             "testing",
+            "testing.pytest_plugin",
             "typing",
         )
     ),
@@ -56,6 +58,10 @@ MODULES = [
     for module in pkgutil.iter_modules([str(FOLDER / plugin / "src" / package_of(plugin))])
 ]
 each_plugin = pytest.mark.parametrize("plugin", PLUGINS)
+# The kit is a plugin of pytest, and offers nothing to engines.
+each_offering = pytest.mark.parametrize(
+    "plugin", [plugin for plugin in PLUGINS if plugin != "glowplug-testing"]
+)
 
 
 def run(script):
@@ -73,7 +79,7 @@ def test_examples_in_docstrings_run(module, tmp_path, monkeypatch):
     assert doctest.testmod(importlib.import_module(module)).failed == 0
 
 
-@each_plugin
+@each_offering
 def test_public_classes_have_examples(plugin):
     """Whatever the package makes public has an example to run, or stands in a module that has one."""
     package = importlib.import_module(package_of(plugin))
@@ -82,7 +88,7 @@ def test_public_classes_have_examples(plugin):
     assert all(any(t.examples for t in finder.find(importlib.import_module(home))) for home in homes)
 
 
-@each_plugin
+@each_offering
 def test_the_hooks_offer_what_is_public(plugin):
     """Each spec's target is there under its name and is public; the entry point leads to the hooks."""
     package = importlib.import_module(package_of(plugin))
@@ -125,7 +131,7 @@ def test_only_public_names_of_the_core_are_imported(plugin):
                 assert node.module.partition(".")[0] == package_of(plugin), path
 
 
-@each_plugin
+@each_offering
 def test_discovery_imports_nothing_heavy(plugin):
     """Neither the package nor its plugin module imports a library; that waits until a handler is used."""
     script = (
@@ -134,10 +140,13 @@ def test_discovery_imports_nothing_heavy(plugin):
     assert run(script) == "set()"
 
 
-@each_plugin
+@each_offering
 @pytest.mark.skipif(os.environ.get("GLOWPLUG_ISOLATED") != "1", reason="set in the plugin's own environment")
 def test_nothing_else_is_installed(plugin):
-    """The plugin's tests run with the core and this plugin alone: no other plugin, none of their libraries."""
+    """The plugin's tests run with the core, the kit and this plugin alone: no other plugin, none of their libraries."""
     names = {dist.metadata["Name"].lower().replace("_", "-") for dist in importlib.metadata.distributions()}
-    assert {name for name in names if name.startswith("glowplug-")} == {plugin}
-    assert names & set().union(*LIBRARIES.values()) <= LIBRARIES.get(plugin, set())
+    assert {name for name in names if name.startswith("glowplug-")} == {plugin, "glowplug-testing"}
+    assert (
+        names & set().union(*LIBRARIES.values())
+        <= LIBRARIES.get(plugin, set()) | LIBRARIES["glowplug-testing"]
+    )

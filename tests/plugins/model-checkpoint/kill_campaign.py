@@ -30,10 +30,10 @@ from glowplug_model_checkpoint import Checkpoint, DiskSaver, ModelCheckpoint
 class DeletesFirst(DiskSaver):
     """Removes the old one before the new one is there, as a naive saver does: to see that the campaign notices."""
 
-    def __call__(self, checkpoint, filename, metadata=None):
+    def save(self, checkpoint, filename, metadata=None):
         for path in self.dirname.glob("*.pt"):
             path.unlink()
-        super().__call__(checkpoint, filename, metadata)
+        super().save(checkpoint, filename, metadata)
 
 
 def make_saver(variant, folder):

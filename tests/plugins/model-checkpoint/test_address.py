@@ -22,7 +22,9 @@ def test_unknown_scheme_is_an_error_and_no_folder(elsewhere, make, address):
     """The error names the scheme and the address, and nothing is created."""
     with pytest.raises(
         PluginNotFoundError,
-        match=f"begins with {address.partition(':')[0]}: got '{address}'".replace("+", r"\+"),
+        match=f"no plugin handles {address.partition(':')[0]}:// addresses: got '{address}'".replace(
+            "+", r"\+"
+        ),
     ):
         make(address)
     assert list(elsewhere.iterdir()) == []

@@ -60,9 +60,9 @@ def test_H_035_no_rank_goes_on_before_the_file_can_be_read(run_ranks, tmp_path):
         from glowplug_model_checkpoint import Checkpoint, DiskSaver
 
         class Slow(DiskSaver):
-            def __call__(self, *arguments):
+            def save(self, *arguments):
                 time.sleep(0.3)
-                super().__call__(*arguments)
+                super().save(*arguments)
 
         folder = Path(__file__).parent / "slow"
         fake, model = FakeEngine(), nn.Linear(1, 1)
@@ -90,10 +90,10 @@ def test_H_035_C2_a_failure_on_one_rank_is_raised_on_all(run_ranks, tmp_path):
         class Saver(DiskSaver):
             full = False
 
-            def __call__(self, *arguments):
+            def save(self, *arguments):
                 if self.full:
                     raise OSError(28, "No space left on device")
-                super().__call__(*arguments)
+                super().save(*arguments)
 
         class Model:
             def state_dict(self):

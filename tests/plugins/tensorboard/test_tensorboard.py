@@ -254,7 +254,7 @@ def test_L1_log_dir_that_is_a_file(tmp_path, caplog):
     strict = TensorboardLogger(blocked, on_error="raise")
     with pytest.raises(FileExistsError):
         run_logging(strict)
-    with pytest.raises(RuntimeError, match="could not be reached"):
+    with pytest.raises(RuntimeError, match="the backend could not be opened"):
         strict.close()
 
 

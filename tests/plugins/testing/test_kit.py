@@ -213,7 +213,9 @@ def test_checks_have_names_and_purposes(name):
     checks = getattr(kit_contents, name)
     assert len({check.name for check in checks}) == len(checks)
     for check in checks:
-        assert check.purpose[0].isupper() or check.purpose.startswith(("close", "list", "load", "locate", "remove", "save"))
+        assert check.purpose[0].isupper() or check.purpose.startswith(
+            ("close", "list", "load", "locate", "remove", "save")
+        )
         assert check.purpose.endswith(".")
 
 

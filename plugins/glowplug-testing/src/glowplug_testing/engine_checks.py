@@ -8,10 +8,8 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from glowplug.events import EventEnum, Events
-from glowplug.handles import RemovableEventHandle
-from glowplug.phase import Phase
-from glowplug.testing.fake_engine import FakeEngine
+from glowplug import EventEnum, Events, Phase, RemovableEventHandle
+from glowplug.testing import FakeEngine
 
 MakeEngine: TypeAlias = Callable[[], Any]
 

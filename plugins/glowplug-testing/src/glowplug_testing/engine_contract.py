@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from glowplug.events import EventEnum, Events
+from glowplug import EventEnum, Events
 from glowplug.exceptions import GlowplugWarning
 from glowplug_testing.engine_checks import (
     Failing,

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from glowplug.events import Events
-from glowplug.testing.fake_engine import FakeEngine
+from glowplug import Events
+from glowplug.testing import FakeEngine
 from glowplug_testing.checks import require
 
 

@@ -12,11 +12,9 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
+from glowplug import Events, Phase, RemovableEventHandle
 from glowplug.engine import Engine
-from glowplug.events import Events
-from glowplug.handles import RemovableEventHandle
-from glowplug.phase import Phase
-from glowplug.testing.fake_engine import FakeEngine
+from glowplug.testing import FakeEngine
 from glowplug_testing.cases import HandlerCase
 from glowplug_testing.checks import CheckFailed, CheckSkipped, require
 from glowplug_testing.engine_play import equal, left_alone, play, registered

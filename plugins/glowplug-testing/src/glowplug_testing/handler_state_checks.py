@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from glowplug.testing.fake_engine import FakeEngine
+from glowplug.testing import FakeEngine
 from glowplug_testing.cases import HandlerCase
 from glowplug_testing.checks import CheckFailed, CheckSkipped, require
 from glowplug_testing.engine_play import equal

@@ -9,8 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from glowplug.events import Events
-from glowplug.state import RunOutcome
+from glowplug import Events, RunOutcome
 from glowplug_testing.cases import LoggerCase
 from glowplug_testing.checks import CheckFailed, require
 from glowplug_testing.flaky_backend import WRITES, FlakyBackend

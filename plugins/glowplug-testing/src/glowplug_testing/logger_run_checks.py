@@ -6,13 +6,10 @@ import pickle
 import sys
 from typing import Any
 
+from glowplug import Events, Phase, RemovableEventHandle, RunOutcome
 from glowplug.engine import Engine
-from glowplug.events import Events
-from glowplug.handles import RemovableEventHandle
 from glowplug.loggers import OutputHandler
-from glowplug.phase import Phase
-from glowplug.state import RunOutcome
-from glowplug.testing.fake_engine import FakeEngine
+from glowplug.testing import FakeEngine
 from glowplug_testing.cases import LoggerCase
 from glowplug_testing.checks import CheckFailed, CheckSkipped, require
 from glowplug_testing.engine_play import left_alone, play, registered

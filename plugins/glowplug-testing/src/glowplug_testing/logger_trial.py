@@ -13,8 +13,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, TypeAlias
 
+from glowplug import Events
 from glowplug.engine import Engine
-from glowplug.events import Events
 from glowplug.loggers import Logger, OutputHandler
 from glowplug_testing.cases import LoggerCase
 from glowplug_testing.checks import CheckFailed, require

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from glowplug.exceptions import NotComputableError
-from glowplug.testing.fake_engine import FakeEngine
+from glowplug.testing import FakeEngine
 from glowplug_testing.cases import MetricCase
 from glowplug_testing.checks import CheckFailed, CheckSkipped, require
 from glowplug_testing.engine_play import equal, play, registered

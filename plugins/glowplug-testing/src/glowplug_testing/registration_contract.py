@@ -11,9 +11,7 @@ from typing import Any
 
 import pytest
 
-from glowplug.events import Events, EventsList
-from glowplug.handles import RemovableEventHandle
-from glowplug.phase import Phase
+from glowplug import Events, EventsList, Phase, RemovableEventHandle
 from glowplug_testing.engine_checks import EngineChecks, MakeEngine, OneEvent, Recorder, nothing
 
 
