@@ -111,9 +111,7 @@ def test_address_that_nobody_answers_for(installed, tmp_path):
     ended = save_to(installed, "acme://run-7", tmp_path, "acme-broken")
     assert ended.returncode == 1
     last = ended.stderr.splitlines()[-1]
-    assert last.startswith(
-        "glowplug.exceptions.PluginNotFoundError: no plugin stores files under an address that"
-    )
+    assert last.startswith("glowplug.exceptions.PluginNotFoundError: no plugin handles acme:// addresses")
     assert "begins with acme: got 'acme://run-7'" in last
     assert "whose hook glowplug_save_handler(uri) does" in last
     assert "no plugin handles acme:// addresses" in last

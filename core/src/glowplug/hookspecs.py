@@ -34,6 +34,8 @@ from glowplug._finding import Finding, FindingStatus
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from glowplug.typing import SaveHandler
+
 __all__ = [
     "API_VERSION",
     "PROJECT",
@@ -146,7 +148,7 @@ def glowplug_to_scalar(value: Any) -> float | None:
 
 
 @hookspec(firstresult=True)
-def glowplug_save_handler(uri: str) -> Callable[..., Any] | None:
+def glowplug_save_handler(uri: str) -> SaveHandler | Callable[..., Any] | None:
     """Return the save handler for an address.
 
     Called with the address that a user gives to ``ModelCheckpoint``. The first plugin that returns a handler wins.
@@ -155,9 +157,8 @@ def glowplug_save_handler(uri: str) -> Callable[..., Any] | None:
         uri: An address with a scheme, as in ``"s3://bucket/run"``.
 
     Returns:
-        A save handler, called as ``handler(checkpoint, filename, metadata)``, or None if the plugin does not know the
-        scheme. Its optional methods ``remove(filename)``, ``exists(filename) -> bool`` and
-        ``locate(filename) -> str`` let a checkpoint remove old files.
+        A save handler (:class:`glowplug.typing.SaveHandler`), a function ``(checkpoint, filename, metadata)`` that can only
+        write, or None if the plugin does not know the scheme.
     """
 
 

@@ -41,6 +41,7 @@ from glowplug.plugins._loading import (
 )
 from glowplug.plugins._settings import STRICT_VARIABLE, is_on, trace
 from glowplug.plugins._suggest import explain_missing, explain_unknown_scheme
+from glowplug.typing import SaveHandler
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -239,7 +240,7 @@ class Registry:
         answer = self._first_answer("glowplug_to_scalar", Real, "a number", value=value)
         return None if answer is None else float(answer)
 
-    def save_handler(self, uri: str) -> Callable[..., Any] | None:
+    def save_handler(self, uri: str) -> SaveHandler | Callable[..., Any] | None:
         """Return the save handler of the plugin that knows an address.
 
         Args:
@@ -253,8 +254,8 @@ class Registry:
             True
         """
         return cast(
-            "Callable[..., Any] | None",
-            self._first_answer("glowplug_save_handler", Callable, "a callable", uri=uri),
+            "SaveHandler | Callable[..., Any] | None",
+            self._first_answer("glowplug_save_handler", (SaveHandler, Callable), "a save handler", uri=uri),
         )
 
     def findings(self) -> Iterator[tuple[Plugin, Finding]]:
@@ -410,7 +411,7 @@ def to_scalar(value: Any) -> float | None:
     return get_registry().to_scalar(value)
 
 
-def save_handler(uri: str) -> Callable[..., Any]:
+def save_handler(uri: str) -> SaveHandler | Callable[..., Any]:
     """Return the save handler of the installed plugin that knows an address.
 
     A plugin that raises or returns the wrong type is reported once and not called again.
@@ -419,7 +420,7 @@ def save_handler(uri: str) -> Callable[..., Any]:
         uri: An address with a scheme, as in ``"s3://bucket/run"``.
 
     Returns:
-        A save handler, called as ``handler(checkpoint, filename, metadata)``.
+        A save handler, or a function ``(checkpoint, filename, metadata)`` that can only write.
 
     Raises:
         PluginNotFoundError: If no plugin knows the scheme.
