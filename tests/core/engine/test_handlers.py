@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import weakref
+from unittest.mock import MagicMock
 
 import pytest
 
 from glowplug import Engine, EventEnum, Events, Phase
+from glowplug.testing import FakeEngine
 
 
 def test_E_032_argument_of_any_name(identity):
@@ -184,3 +186,32 @@ def test_phase_must_be_a_phase(identity):
     identity.add_event_handler(Events.STARTED, lambda: got.append("function"))
     identity.run([1])
     assert got == ["moon", "function"]
+
+
+class TestAttach:
+    @pytest.mark.parametrize("make", [lambda: Engine(lambda engine, batch: batch), FakeEngine])
+    @pytest.mark.parametrize("on_error", ["raise", "disable"])
+    def test_refuses_what_needs_more_than_the_engine(self, make, on_error):
+        """A metric or a logger given to engine.attach is answered with the right call, and nothing is attached."""
+
+        class Loud:
+            def attach(self, engine): ...
+
+        class Metric:
+            def attach(self, engine, name, usage=None): ...
+
+        class Logger:
+            def attach(self, engine, event_name, log_handler, *args, **kwargs): ...
+
+        engine = make()
+        with pytest.raises(TypeError, match=r"needs name too; call Metric\(\.\.\.\)\.attach\(engine, name\)"):
+            engine.attach(Loud(), Metric(), on_error=on_error)
+        with pytest.raises(TypeError, match=r"Logger\(\.\.\.\)\.attach\(engine, event_name, log_handler\)"):
+            engine.attach(Logger(), on_error=on_error)
+        assert engine.registrations() == ()
+
+    def test_takes_a_mock(self):
+        """A handler that is a MagicMock is attached: its attach takes anything."""
+        engine, handler = FakeEngine(), MagicMock()
+        engine.attach(handler)
+        handler.attach.assert_called_once_with(engine)

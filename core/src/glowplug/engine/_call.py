@@ -126,6 +126,40 @@ def check_process_function(process_function: object) -> None:
         ) from None
 
 
+def check_attachable(handler: Any) -> None:
+    """Refuse what cannot be attached by ``handler.attach(engine)``.
+
+    Args:
+        handler: What was given to ``engine.attach``.
+
+    Raises:
+        TypeError: If it has no ``attach``, or one that needs more than the engine.
+    """
+    attach = getattr(handler, "attach", None)
+    if isinstance(handler, type) or not callable(attach):
+        raise TypeError(
+            f"{handler!r} has no attach(engine); give a handler object such as EarlyStopping(...), or register "
+            "a function with add_event_handler(event, function)"
+        )
+    try:
+        parameters = list(inspect.signature(attach).parameters.values())
+    except (TypeError, ValueError):
+        # Some callables have no signature; calling them shows what they need.
+        return
+    needed = [
+        parameter.name
+        for parameter in parameters[1:]
+        if parameter.default is parameter.empty
+        and parameter.kind not in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}
+    ]
+    if needed:
+        name = type(handler).__name__
+        raise TypeError(
+            f"engine.attach() gives {name} the engine alone, and its attach needs {', '.join(needed)} too; call "
+            f"{name}(...).attach(engine, {', '.join(needed)})"
+        )
+
+
 def positional_arity(function: object) -> int | None:
     """Return how many arguments a plain function or method takes; ``None`` for all that needs a closer look."""
     bound = isinstance(function, MethodType)

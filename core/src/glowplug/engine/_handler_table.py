@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, TypeVar
 
-from glowplug.engine._call import Call, Key
+from glowplug.engine._call import Call, Key, check_attachable
 from glowplug.engine._handler_state import StatefulHandlers
 from glowplug.engine._optional import Fault, Guard, attach_optional, guard_of_attach, mark_as_foreign
 from glowplug.engine._registration import Registration
@@ -243,7 +243,8 @@ class HandlerTable:
                 state stays in ``state_dict()``. Default ``"raise"``: the run ends.
 
         Raises:
-            TypeError: an object without ``attach``.
+            TypeError: an object without ``attach``, or one whose ``attach`` needs more than the engine, such as a metric or
+                a logger.
             ValueError: another ``on_error``.
 
         Example:
@@ -260,11 +261,7 @@ class HandlerTable:
         if on_error not in {"raise", "disable"}:
             raise ValueError(f"on_error must be 'raise' or 'disable', got {on_error!r}")
         for handler in handlers:
-            if isinstance(handler, type) or not callable(getattr(handler, "attach", None)):
-                raise TypeError(
-                    f"{handler!r} has no attach(engine); give a handler object such as EarlyStopping(...), or register "
-                    "a function with add_event_handler(event, function)"
-                )
+            check_attachable(handler)
         handles: list[RemovableEventHandle] = []
         try:
             for handler in handlers:
