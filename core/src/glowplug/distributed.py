@@ -82,7 +82,7 @@ def all_reduce(value: int, op: str = "SUM") -> int: ...
 @overload
 def all_reduce(value: float, op: str = "SUM") -> float: ...
 def all_reduce(value: torch.Tensor | float, op: str = "SUM") -> torch.Tensor | float:
-    """Return the sum (product, smallest, largest) of the values of all ranks (D-005).
+    """Return the sum (product, smallest, largest) of the values of all ranks.
 
     Args:
         value: a tensor of the same shape and dtype on every rank, or a number of the same type. It is not changed.
@@ -125,7 +125,7 @@ def all_gather(value: torch.Tensor) -> torch.Tensor: ...  # type: ignore[overloa
 @overload
 def all_gather(value: _R) -> list[_R]: ...
 def all_gather(value: Any) -> Any:
-    """Return the values of all ranks, in the order of the ranks (D-005).
+    """Return the values of all ranks, in the order of the ranks.
 
     Args:
         value: a tensor of the same dtype and the same shape behind dimension 0 on every rank (dimension 0 may differ),
@@ -197,7 +197,7 @@ def broadcast(value: _R, src: int = 0) -> _R:
 
 
 def barrier() -> None:
-    """Wait until every rank has come here.
+    """Wait until every rank gets here.
 
     Example:
         >>> barrier()
@@ -210,7 +210,7 @@ def barrier() -> None:
 
 
 def rank_zero_only(function: Callable[_P, _R]) -> Callable[_P, _R | None]:
-    """Decorate a function to run on rank 0 only; it returns ``None`` on all others, at once (D-006).
+    """Decorate a function to run on rank 0 only; it returns ``None`` on all others, at once.
 
     Example:
         >>> @rank_zero_only

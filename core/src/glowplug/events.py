@@ -16,11 +16,11 @@ class CallableEventWithFilter:
     """One event, plain or filtered: call it to filter it, join it to others with ``|``.
 
     Members of an :class:`EventEnum` are the plain ones; calling a member gives a filtered one, equal to its
-    member. Calling a filtered event replaces its filter (E-066).
+    member. Calling a filtered event replaces its filter.
 
     Args:
         event_filter: ``f(engine, counter) -> bool``, asked at each firing.
-        every: run at counters divisible by it; with ``after``, counted from there (E-065).
+        every: run at counters divisible by it; with ``after``, counted from there.
         once: run at this counter, or at each of these.
         before: run only at counters below it.
         after: run only at counters above it.
@@ -80,9 +80,9 @@ class CallableEventWithFilter:
 
 
 class EventEnum(CallableEventWithFilter, Enum):
-    """Base class of events: subclass it to name your own (E-011).
+    """Base class of events: subclass it to name your own.
 
-    Two members are equal only if they are the same member; ``MyEvents.STARTED`` is not ``Events.STARTED`` (E-013).
+    Two members are equal only if they are the same member; ``MyEvents.STARTED`` is not ``Events.STARTED``.
 
     Example:
         >>> class BackpropEvents(EventEnum):
@@ -106,7 +106,7 @@ class EventEnum(CallableEventWithFilter, Enum):
 
 
 class Events(EventEnum):
-    """The events that an engine fires by itself, in the order of DESIGN's table (E-010).
+    """The events that an engine fires by itself, in the order of DESIGN's table.
 
     ``TEARDOWN`` is glowplug's own: it fires once at the end of each run, whatever ended it.
     """
@@ -166,9 +166,9 @@ class FilteredEvent(CallableEventWithFilter):
 
 
 class EventsList:
-    """Several events, joined with ``|``; a handler is registered once for each (E-070).
+    """Several events, joined with ``|``; a handler is registered once for each.
 
-    ``|`` always makes a new list (E-071), and takes lists on either side (E-072).
+    ``|`` always makes a new list, and takes lists on either side.
 
     Example:
         >>> from glowplug import Events
@@ -244,7 +244,7 @@ class Once:
 
 @dataclass(frozen=True)
 class Between:
-    """``after < counter < before``; with ``every``, each so many from ``after`` on (E-065)."""
+    """``after < counter < before``; with ``every``, each so many from ``after`` on."""
 
     every: int
     after: int | None

@@ -1,4 +1,4 @@
-"""The handle that takes back what was registered."""
+"""Handle of a registration."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import TracebackType
 
 
 class RemovableEventHandle:
-    """Takes back exactly what one call registered, once; a context manager does it at its end (E-050, E-051).
+    """Handle that removes what one call registered; also a context manager.
 
     It keeps neither the engine nor the handler alive.
 
@@ -39,7 +39,7 @@ class RemovableEventHandle:
         return cls(*(handle.remove for handle in handles))
 
     def remove(self) -> None:
-        """Take the registrations back; a second call does nothing."""
+        """Remove the registrations; a second call does nothing."""
         while self._undo:
             self._undo.pop()()
 

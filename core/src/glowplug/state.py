@@ -1,4 +1,4 @@
-"""The state of an engine, and how its last run ended."""
+"""State of an engine, and how its runs start and end."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class RunStart(Enum):
 
 
 class State:
-    """What an engine knows about its run, and any attribute that you add (E-170, E-171).
+    """State of an engine's run; accepts further attributes.
 
     ``iteration`` and ``epoch`` count from 1 while a run is on; ``output`` is what the step returned, ``batch`` what it
     was given; ``metrics`` holds the values of attached metrics; ``times`` the seconds of the last epoch and of the run;
@@ -83,7 +83,7 @@ class State:
         self.times = {"EPOCH_COMPLETED": None, "COMPLETED": None}
         self.outcome = None
         self.run_start = RunStart.NEW
-        # Belongs to one engine: a custom counter of one engine is unknown to all others (E-081).
+        # Belongs to one engine: a custom counter of one engine is unknown to all others.
         self.event_to_attr: dict[CallableEventWithFilter | str, str] = COUNTERS.copy()
         for (
             name,
@@ -97,7 +97,7 @@ class State:
         def __setattr__(self, name: str, value: Any) -> None: ...
 
     def get_event_attrib_value(self, event_name: AnyEvent) -> int:
-        """Return the counter that belongs to an event (E-172).
+        """Return the counter that belongs to an event.
 
         Args:
             event_name: an event, plain or filtered.

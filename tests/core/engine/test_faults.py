@@ -1,4 +1,4 @@
-"""P3: a handler that the run can do without is taken off when it fails; everybody else's errors end the run."""
+"""P3: a handler that the run can do without is detached when it fails; other errors end the run."""
 
 import copy
 import gc
@@ -11,7 +11,7 @@ from glowplug import Engine, Events, Phase, RemovableEventHandle, RunOutcome
 from glowplug.exceptions import GlowplugWarning
 from glowplug.testing import FakeEngine
 
-DISABLED = pytest.warns(GlowplugWarning, match="It has been taken off")
+DISABLED = pytest.warns(GlowplugWarning, match="It was detached and the run continues")
 
 
 class Flaky:
@@ -88,9 +88,9 @@ def test_P3_failing_handler_is_taken_off_and_counted():
     assert "in write\n    raise self.error" in fault.traceback
     (warning,) = caught
     assert str(warning.message) == (
-        f"Flaky ({__name__}) failed at Events.EPOCH_COMPLETED, in epoch 2, iteration 4: OSError: no disk. It has been "
-        "taken off, and the run goes on without it; engine.faults[-1].traceback says where it was. To end the run "
-        "instead: engine.attach(..., on_error='raise')"
+        f"Flaky ({__name__}) failed at Events.EPOCH_COMPLETED, in epoch 2, iteration 4: OSError: no disk. It was "
+        "detached and the run continues; see engine.faults[-1].traceback. To end the run instead: engine.attach(..., "
+        "on_error='raise')"
     )
     engine.run([1], max_epochs=6)
     assert flaky.calls == [1, "flush", 2]
@@ -137,7 +137,7 @@ def test_P3_handler_without_it_pays_nothing():
 
 
 def test_P3_others_of_the_same_call_stay():
-    """Of several optional handlers only the one that fails is taken off, and the handle removes the others."""
+    """Of several optional handlers only the one that fails is detached, and the handle removes the others."""
     engine, failing, healthy = make_engine(), Flaky(), Flaky(at_epoch=9, key="other")
     handle = engine.attach(failing, healthy, on_error="disable")
     with DISABLED:
@@ -290,7 +290,7 @@ def test_P3_at_each_event(event):
 
 
 def test_P3_last_state_is_kept():
-    """The state of a handler that was taken off is saved on, and is there for it when it is attached again."""
+    """The state of a handler that was detached is saved on, and is there for it when it is attached again."""
     engine = make_engine()
     engine.attach(Flaky(), on_error="disable")
     with DISABLED:
@@ -307,7 +307,7 @@ def test_P3_last_state_is_kept():
 
 
 def test_P3_state_that_cannot_be_told():
-    """An optional handler whose state fails is taken off, and the states of the others are saved."""
+    """An optional handler whose state fails is detached, and the states of the others are saved."""
     engine, optional = make_engine(), Flaky()
     optional.state_dict = fail
     engine.attach(optional, on_error="disable")
@@ -428,7 +428,7 @@ def test_P3_unknown_choice_is_refused():
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda engine: pickle.loads(pickle.dumps(engine))])
 def test_P3_copies_of_an_engine_have_their_own_faults(copied):
-    """In a copy the copied handler is taken off, from there alone."""
+    """In a copy the copied handler is detached, from there alone."""
     engine, flaky = make_engine(), Flaky()
     engine.attach(flaky, on_error="disable")
     other = copied(engine)
@@ -469,7 +469,7 @@ def test_P3_warning_made_an_error_ends_the_run():
     """Who makes warnings errors hears of the fault as one, with the handler's exception behind it."""
     engine, flaky = make_engine(), Flaky()
     engine.attach(flaky, on_error="disable")
-    with pytest.raises(GlowplugWarning, match="taken off") as caught:
+    with pytest.raises(GlowplugWarning, match="was detached") as caught:
         engine.run([1], max_epochs=3)
     assert caught.value.__context__ is flaky.error
     assert flaky.error.__traceback__ is not None

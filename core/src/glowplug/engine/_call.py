@@ -1,4 +1,4 @@
-"""How a handler is called: decided once, when it is registered, from its signature."""
+"""Calls of handlers, prepared from their signatures."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Delegate:
 
 
 def unwrap(handler: Any) -> Any:
-    """Return what a handler calls in the end, without the ``functools.partial`` around it."""
+    """Return the function inside of ``functools.partial``."""
     while isinstance(handler, functools.partial):
         handler = handler.func
     return handler
 
 
 def owner_of(handler: Any) -> Any:
-    """Return the object whose method a handler is, else the handler itself."""
+    """Return the object that a method belongs to, or the handler itself."""
     function = unwrap(handler)
     if isinstance(function, Delegate):
         return function.owner
@@ -45,7 +45,7 @@ def owner_of(handler: Any) -> Any:
 
 
 def describe_handler(handler: Any) -> str:
-    """Return the name by which a reader knows a handler: for a method, with the class of its object.
+    """Return the name of a handler; for a method, with the class of its object.
 
     Example:
         >>> class Stopping:
@@ -70,14 +70,15 @@ def _qualified_name(value: Any) -> str:
 def compile_call(  # noqa: C901, PLR0911 - one branch and one return per form of call
     handler: Callable[..., Any], key: Key, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Call:
-    """Return ``call(engine, *payload)`` for a handler, decided once from its signature (E-032, E-039).
+    """Return ``call(engine, *payload)`` for a handler, decided once from its signature.
 
     Raises:
         TypeError: not callable, or ``async``.
         ValueError: the handler cannot take what it would be given.
     """
     if positional_arity(handler) == 1 and not args and not kwargs and key not in _WITH_PAYLOAD:
-        return handler  # the common case, for which inspect takes ten times as long
+        # The common case, without the cost of inspect.
+        return handler
     signature = _signature(handler, key)
 
     def takes(*first: Any, **more: Any) -> bool:
@@ -100,7 +101,7 @@ def compile_call(  # noqa: C901, PLR0911 - one branch and one return per form of
         if takes(iter_counter=0):
             return lambda _, n: handler(*args, iter_counter=n, **kwargs)
     elif not args and not kwargs and takes(engine):
-        return handler  # the fastest call there is
+        return handler
     if takes(engine):
         return lambda e, *_: handler(e, *args, **kwargs)
     if takes():
@@ -109,11 +110,11 @@ def compile_call(  # noqa: C901, PLR0911 - one branch and one return per form of
 
 
 def check_process_function(process_function: object) -> None:
-    """Refuse what cannot be called as ``f(engine, batch)`` (E-001, E-002)."""
+    """Refuse a process function that cannot be called with an engine and a batch."""
     if process_function is None:
         raise ValueError("Engine needs a process_function, called as f(engine, batch); got None")
     if not callable(process_function):
-        raise ValueError(  # noqa: TRY004 - ignite's type for all misfits (E-002)
+        raise ValueError(  # noqa: TRY004 - ignite's type for all misfits
             f"Engine needs a function, called as f(engine, batch); got {process_function!r}"
         )
     if positional_arity(process_function) == 2:  # noqa: PLR2004 - engine and batch
@@ -179,14 +180,14 @@ def _signature(handler: Any, key: Key) -> inspect.Signature:
     for candidate in (function, getattr(type(function), "__call__", None)):  # noqa: B004 - the method itself is asked for
         if inspect.iscoroutinefunction(candidate) or inspect.isasyncgenfunction(candidate):
             raise TypeError(
-                f"handler {name} of {key} is an async function, which nobody would await; make it a plain function, "
+                f"handler {name} of {key} is an async function, which is never awaited; use a plain function, "
                 "and run your coroutine in it with asyncio.run(...)"
             )
     try:
         return inspect.signature(handler)
     except ValueError:
         raise ValueError(
-            f"handler {name} of {key} does not tell its arguments; wrap it: lambda engine: {name}(...)"
+            f"handler {name} of {key} has no signature; wrap it: lambda engine: {name}(...)"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Where an engine is in its data: what it takes to go on with the very next batch in another process.
+"""Data pass: one iteration over the data, and how to resume it in another process.
 
 A pass over the data is one iterator. A later process makes the same pass again by putting the random number generators
 back to where they were when the pass began, taking a new iterator, and skipping what had been used of it. Data that keeps
@@ -21,7 +21,7 @@ _NOT_RANDOM = (list, tuple, range, str)
 
 
 class DataPass:
-    """What it takes to make one pass over the data again. It does not keep the iterator, which may have processes.
+    """One pass over the data, without its iterator, which may own processes.
 
     Args:
         data: what to iterate over.
@@ -126,7 +126,7 @@ def _replayed(
 
 
 def check_format(place: Mapping[str, Any]) -> None:
-    """Refuse what a later version wrote.
+    """Refuse a format of a later version.
 
     Raises:
         ValueError: another format than this version's.
@@ -139,7 +139,7 @@ def check_format(place: Mapping[str, Any]) -> None:
 
 
 def is_stateful(data: object) -> bool:
-    """Return whether the data keeps its own position."""
+    """Return whether the data saves its own position."""
     return hasattr(data, "state_dict") and hasattr(data, "load_state_dict")
 
 
@@ -147,7 +147,7 @@ def length_of(data: object) -> int | None:
     """Return the number of batches, where it is known."""
     try:
         return len(data)  # type: ignore[arg-type]  # whether it has a length is the question
-    except TypeError:  # also that of a DataLoader over an IterableDataset (E-099)
+    except TypeError:  # also that of a DataLoader over an IterableDataset
         return None
 
 

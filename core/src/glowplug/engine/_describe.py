@@ -1,4 +1,4 @@
-"""What is attached to an engine, as a table: plain text for terminals, HTML for notebooks."""
+"""Table of what is attached to an engine, as plain text or HTML."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The handlers whose state travels with the engine's."""
+"""State of the handlers, saved and loaded with the engine."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from glowplug.handles import RemovableEventHandle
 
 class _Entry(NamedTuple):
     handler: Any
-    guard: Guard | None  # that of an optional handler, whose faults do not end a run
+    guard: Guard | None
 
 
 class StatefulHandlers:
-    """Collects and hands over the state of handlers by key; keeps what nobody has asked for yet."""
+    """State of stateful handlers by key, including the state of handlers that are not attached."""
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
         self._waiting: dict[str, Any] = {}
 
     def add(self, key: Any, handler: Any, guard: Guard | None = None) -> RemovableEventHandle:
-        """Add a handler, and give it the state that waits for it."""
+        """Add a handler, and load the state that was kept for it."""
         if not isinstance(key, str) or not key:
             raise ValueError(
                 f"the state key of {type(handler).__name__} must be a non-empty string, got {key!r}"
@@ -32,7 +32,8 @@ class StatefulHandlers:
         key = self._free_key(key)
         if key in self._waiting:
             handler.load_state_dict(self._waiting[key])
-            del self._waiting[key]  # only now: a handler that refuses its state leaves it as it was
+            # Not before: a handler that refuses its state leaves it here.
+            del self._waiting[key]
         self._entries[key] = _Entry(handler, guard)
         return RemovableEventHandle(functools.partial(self._entries.pop, key, None))
 
@@ -45,7 +46,7 @@ class StatefulHandlers:
         return free
 
     def state_dict(self, engine: Any) -> dict[str, Any]:
-        """Return the state of all handlers, and what is still waiting, by key."""
+        """Return the state of all handlers by key, including handlers that are not attached."""
         states = {}
         for key, (handler, guard) in tuple(self._entries.items()):
             if guard is None:
@@ -57,7 +58,7 @@ class StatefulHandlers:
         return {**self._waiting, **states}
 
     def retire(self, guard: Guard) -> None:
-        """Let go of an optional handler that failed, and keep its last state for when it is attached again."""
+        """Remove an optional handler that failed, and keep its last state."""
         for key, entry in tuple(self._entries.items()):
             if entry.guard is guard:
                 del self._entries[key]
@@ -65,7 +66,7 @@ class StatefulHandlers:
                     self._waiting[key] = entry.handler.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Hand the state over; what belongs to no attached handler waits for it."""
+        """Load the state of attached handlers, and keep the rest until its handler is attached."""
         self._waiting = {key: value for key, value in state.items() if key not in self._entries}
         for key in state.keys() & self._entries.keys():
             self._entries[key].handler.load_state_dict(state[key])

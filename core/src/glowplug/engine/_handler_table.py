@@ -1,7 +1,6 @@
-"""The handler table: what is registered for each event, in which order, and how it is called.
+"""Handler table: the handlers of each event, and the firing of events.
 
-Everything that can be decided once is decided at registration: whether the handler takes the engine, which arguments
-it gets, which filter guards it. What is left for a firing is one tuple of ``(call, only)`` pairs per event.
+What a handler takes and which filter applies is decided at registration, so that a firing runs a tuple of prepared calls.
 """
 
 from __future__ import annotations
@@ -35,11 +34,11 @@ _BUILT_IN = tuple((event, COUNTERS.get(event)) for event in Events)
 
 
 class Channel:
-    """One event of one engine: its registrations, and what a firing reads.
+    """One event of one engine: its registrations and prepared calls.
 
     Args:
         key: the event.
-        counter: the state attribute that counts it; ``None``: its firings are counted here (E-067).
+        counter: the state attribute that counts it; ``None``: its firings are counted here.
     """
 
     registrations: tuple[Registration, ...] = ()
@@ -57,7 +56,7 @@ class Channel:
         self.has_handlers = False
 
     def change(self, registrations: tuple[Registration, ...]) -> None:
-        """Take other registrations; a firing under way goes on with those that it began with (E-037)."""
+        """Replace the registrations; a firing in progress continues with those that it began with."""
         self.registrations = tuple(sorted(registrations, key=lambda r: (r.phase, r.order)))
         self.calls = tuple((r.call, r.only) for r in self.registrations)
         filtered = any(only is not None for _, only in self.calls)
@@ -83,7 +82,7 @@ class Channel:
 
 
 class HandlerTable:
-    """Registers handlers and fires events: what an engine is without its loop.
+    """Registrations and events of an engine without its loop.
 
     ``Engine`` adds the loop to it, ``glowplug.testing.FakeEngine`` a way to fire by hand.
     """
@@ -105,12 +104,12 @@ class HandlerTable:
     def register_events(
         self, *event_names: EventEnum | str, event_to_attr: dict[Any, str] | None = None
     ) -> None:
-        """Make further events known to this engine (E-080).
+        """Register custom events.
 
         Args:
             *event_names: members of an :class:`EventEnum`, or strings.
             event_to_attr: the state attribute that counts each event; created with 0 where absent. Filters on an
-                event without one count its firings. The engine does not change these counters, you do (E-082).
+                event without one count its firings. The engine does not change these counters, you do.
 
         Raises:
             TypeError: a name that is neither.
@@ -148,13 +147,13 @@ class HandlerTable:
     def add_event_handler(
         self, event_name: AnyEvent, handler: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> RemovableEventHandle:
-        """Register a handler, and return the handle that takes exactly this registration back.
+        """Register a handler, and return the handle that removes this registration.
 
         Args:
             event_name: the event, plain or filtered, a list of them, or the name of a custom one.
-            handler: any callable; called with the engine first if it can take it (E-032). Handlers of
+            handler: any callable; called with the engine first if it can take it. Handlers of
                 ``EXCEPTION_RAISED`` also get the exception, and the exception goes on unless one of them returns
-                ``True``; handlers of ``TERMINATE_SINGLE_EPOCH`` get ``iter_counter=`` if they take it (E-039).
+                ``True``; handlers of ``TERMINATE_SINGLE_EPOCH`` get ``iter_counter=`` if they take it.
             *args: further arguments for the handler.
             **kwargs: further keyword arguments for the handler.
 
@@ -238,9 +237,9 @@ class HandlerTable:
 
         Args:
             *handlers: objects with ``attach(engine)``. If one of them cannot be attached, none is.
-            on_error: ``"disable"`` for handlers that the run can do without: one that raises an `Exception` is taken
-                off with all that its ``attach`` added, a warning names it, and ``faults`` holds what happened. Its last
-                state stays in ``state_dict()``. Default ``"raise"``: the run ends.
+            on_error: ``"disable"`` detaches a handler that raises an `Exception`, with everything that its ``attach``
+                added: a warning names it, ``faults`` records it, and its last state stays in ``state_dict()``. Defaults to
+                ``"raise"``: the run ends.
 
         Raises:
             TypeError: an object without ``attach``, or one whose ``attach`` needs more than the engine, such as a metric or
@@ -275,7 +274,7 @@ class HandlerTable:
         return RemovableEventHandle.join(*handles)
 
     def _drop(self, guard: Guard) -> None:
-        """Take out all that stands under a guard."""
+        """Remove everything that a guarded handler registered."""
         for channel in self._channels.values():
             left = tuple(r for r in channel.registrations if r.guard is not guard)
             if len(left) < len(channel.registrations):
@@ -283,15 +282,16 @@ class HandlerTable:
         self._stateful.retire(guard)
 
     def register_state(self, key: str, handler: Any) -> RemovableEventHandle:
-        """Let a handler's state travel with ``state_dict()``; handlers call this from their ``attach``.
+        """Add a handler's state to ``state_dict()``; handlers call this from their ``attach``.
 
         Args:
-            key: under which it is stored; the class name, unless the user gave another.
-            handler: an object with ``state_dict()`` and ``load_state_dict(state)``. State that was loaded under this
-                key before is handed over at once.
+            key: The key to store it under; the class name, unless the user gave another. A key that is taken gets ``#2``,
+                ``#3`` and so on.
+            handler: An object with ``state_dict()`` and ``load_state_dict(state)``. State that was loaded under this key
+                before is loaded into it at once.
 
         Raises:
-            ValueError: the key is taken.
+            ValueError: If the key is not a non-empty string.
 
         Example:
             >>> from glowplug.testing import FakeEngine
@@ -323,7 +323,7 @@ class HandlerTable:
         return tuple(each for channel in self._channels.values() for each in channel.registrations)
 
     def describe(self) -> str:
-        """Return a table of all that is attached, in the order in which it runs; notebooks show it for the engine itself.
+        """Return a table of what is attached, in calling order; notebooks show it for the engine.
 
         It loads the installed plugins, to say which of them a handler comes from.
 
@@ -353,7 +353,7 @@ class HandlerTable:
     # Firing
 
     def fire_event(self, event_name: AnyEvent) -> None:
-        """Run the handlers of an event now (E-041); what they need besides the engine goes through ``state``.
+        """Run the handlers of an event; pass further values through ``state``.
 
         Raises:
             ValueError: an event that the engine does not know, or one whose handlers are given what only the engine has.
@@ -433,7 +433,7 @@ class HandlerTable:
         key = event_name.event if isinstance(event_name, CallableEventWithFilter) else event_name
         try:
             found = self._channels.get(key)
-        except TypeError:  # not hashable, so no event either
+        except TypeError:
             return None
         return found or (self._channels[Events[key]] if key in Events.__members__ else None)  # type: ignore[misc]  # only names are members
 

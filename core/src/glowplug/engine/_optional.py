@@ -1,6 +1,6 @@
-"""What becomes of an optional handler that fails: it is taken off, told of once and counted, and the run goes on (P3).
+"""Fault isolation for optional handlers.
 
-Nothing here touches a handler that is attached in the usual way: its errors end the run.
+A handler attached with ``on_error="disable"`` is detached at its first exception; the fault is kept in ``engine.faults``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _attaching: ContextVar[Guard | None] = ContextVar("glowplug_attaching", default=
 
 @dataclass(frozen=True)
 class Fault:
-    """A failure of an optional handler, which was taken off for it.
+    """A failure of an optional handler, which detached it.
 
     Args:
         handler: the name of its class.
@@ -49,7 +49,7 @@ class Fault:
 
 
 class Guard:
-    """Stands around the calls of one optional handler.
+    """Guard of the calls of one optional handler.
 
     Args:
         handler: the object that is attached.
@@ -63,21 +63,22 @@ class Guard:
         self.is_off = False
 
     def around(self, call: Callable[..., Any], event: Key) -> Callable[..., Any]:
-        """Return a call that takes the handler off where it would raise, and does nothing from then on."""
+        """Return a call that detaches the handler instead of raising, and does nothing from then on."""
 
         def guarded(engine: Any, *payload: Any) -> Any:
-            if self.is_off:  # the firing under way goes on with the calls that it began with
+            # The current firing continues with the calls that it began with.
+            if self.is_off:
                 return None
             try:
                 return call(engine, *payload)
             except Exception as error:
                 if any(error is given for given in payload) or hasattr(error, "__glowplug_foreign__"):
                     raise
-                self._take_off(engine, event, error)
+                self._detach(engine, event, error)
 
         return guarded
 
-    def _take_off(self, engine: Any, event: Key, error: Exception) -> None:
+    def _detach(self, engine: Any, event: Key, error: Exception) -> None:
         self.is_off = True
         self.drop(engine, self)
         with suppress(
@@ -104,7 +105,7 @@ class Guard:
 
 
 def attach_optional(engine: Any, handler: Any, drop: Callable[[Any, Guard], None]) -> RemovableEventHandle:
-    """Attach a handler, and put a guard around all that its ``attach`` registers."""
+    """Attach a handler, and guard everything that its ``attach`` registers."""
     guard = Guard(handler, drop)
     token = _attaching.set(guard)
     try:
@@ -140,8 +141,8 @@ def _warn(fault: Fault) -> None:
 
     warnings.warn(
         f"{fault.handler} ({fault.origin}) failed at {fault.event}, in epoch {fault.epoch}, iteration"
-        f" {fault.iteration}: {one_line(fault.exception)}. It has been taken off, and the run goes on without it;"
-        " engine.faults[-1].traceback says where it was. To end the run instead: engine.attach(..., on_error='raise')",
+        f" {fault.iteration}: {one_line(fault.exception)}. It was detached and the run continues;"
+        " see engine.faults[-1].traceback. To end the run instead: engine.attach(..., on_error='raise')",
         GlowplugWarning,
         stacklevel=2,
     )

@@ -14,7 +14,7 @@ from glowplug.phase import Phase
 
 
 class Registration:
-    """One handler at one event: its own identity, so that a handle removes this one and no other (E-035)."""
+    """One handler at one event, with an identity that a handle can remove."""
 
     _order = itertools.count()
 

@@ -1,4 +1,4 @@
-"""The states of all random number generators that a step or the data may draw from."""
+"""States of the random number generators."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def capture() -> dict[str, Any]:
-    """Return the states of python's, numpy's, torch's and CUDA's generators, of those that are imported.
+    """Return the states of Python's, NumPy's, torch's and CUDA's generators, where imported.
 
     It holds plain values and tensors only, so it can be stored with ``torch.save`` and loaded with
     ``weights_only=True``.
@@ -36,7 +36,7 @@ def capture() -> dict[str, Any]:
 
 
 def restore(states: Mapping[str, Any]) -> None:
-    """Put the generators back into states that :func:`capture` returned.
+    """Restore states that :func:`capture` returned.
 
     Example:
         >>> restore(capture())

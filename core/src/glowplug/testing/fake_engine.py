@@ -1,4 +1,4 @@
-"""An engine without data, without torch and without a loop, to test handlers on."""
+"""Fake engine for tests of handlers: no data, no loop, no torch."""
 
 from __future__ import annotations
 

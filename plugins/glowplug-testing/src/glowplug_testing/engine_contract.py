@@ -308,7 +308,7 @@ class EngineContract(RegistrationContract):
         failing, healthy = Failing(), OneEvent(got, "healthy")
         engine.attach(failing, healthy, on_error="disable")
         with pytest.warns(
-            GlowplugWarning, match=r"Failing .* failed at Events.STARTED.*: LookupError: 1\. It has been"
+            GlowplugWarning, match=r"Failing .* failed at Events.STARTED.*: LookupError: 1\. It was detached"
         ):
             self.fire(engine, Events.STARTED)
         self.fire(engine, Events.STARTED)
