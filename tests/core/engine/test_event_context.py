@@ -16,6 +16,10 @@ def step(engine, batch):
     return batch
 
 
+def pass_by(engine):
+    """Do nothing."""
+
+
 class TestCurrentEvent:
     def test_is_none_outside_of_handlers(self, identity):
         """Before a run, in the step and after the run there is no current event."""
@@ -135,9 +139,9 @@ class TestRegistrations:
 
         save = Save()
         engine.add_event_handler(Events.EPOCH_COMPLETED(every=2), save)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, print)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, pass_by)
         first, second = engine.registrations()
         assert (first.event, first.handler, first.filter, first.phase) == (
-            Events.EPOCH_COMPLETED, print, None, Phase.USER,
+            Events.EPOCH_COMPLETED, pass_by, None, Phase.USER,
         )  # fmt: skip
         assert (second.handler, str(second.filter), second.phase) == (save, "every=2", Phase.CHECKPOINT)

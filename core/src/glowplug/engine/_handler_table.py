@@ -316,7 +316,7 @@ class HandlerTable:
         Example:
             >>> from glowplug import Engine, Events
             >>> engine = Engine(lambda engine, batch: batch)
-            >>> _ = engine.add_event_handler(Events.STARTED, print)
+            >>> _ = engine.add_event_handler(Events.STARTED, lambda: None)
             >>> [(each.event.name, each.phase.name) for each in engine.registrations()]
             [('STARTED', 'USER')]
         """
