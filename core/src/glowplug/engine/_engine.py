@@ -72,7 +72,7 @@ class Engine(HandlerTable):
         max_iters: int | None = None,
         epoch_length: int | None = None,
     ) -> State:
-        """Run over the data, or go on with a run that has not reached its end.
+        """Run over the data, or continue a run that has not reached its end.
 
         Args:
             data: batches; ``None`` runs the step ``epoch_length`` times an epoch with ``batch=None``.
@@ -277,7 +277,7 @@ class Engine(HandlerTable):
         else:
             state.run_start = RunStart.LOADED if position.was_loaded else RunStart.CONTINUED
         if plan.kind is RunKind.CONTINUED:
-            # An epoch that a failure ended is continued; one that was ended on purpose is not.
+            # Continue an epoch that a failure ended, but not one that was terminated.
             failed = state.outcome is RunOutcome.FAILED and not self._stop.run
             position.start_again(state, within_epoch=failed)
             state.epoch_length, state.dataloader = plan.epoch_length, data
