@@ -279,8 +279,8 @@ class Engine(HandlerTable):
         if plan.kind is RunKind.CONTINUED:
             # Continue an epoch that a failure ended, but not one that was terminated.
             failed = state.outcome is RunOutcome.FAILED and not self._stop.run
-            position.start_again(state, within_epoch=failed)
             state.epoch_length, state.dataloader = plan.epoch_length, data
+            position.start_again(state, within_epoch=failed)
         state.max_epochs, state.max_iters = plan.max_epochs, plan.max_iters
         if self._loop is None:
             self._stop.clear()
