@@ -1,4 +1,4 @@
-"""What `glowplug plugins check` sees of a class before one is made: the start of each contract."""
+"""Static checks of `glowplug plugins check` on handlers, loggers and metrics."""
 
 import abc
 import inspect
@@ -57,7 +57,7 @@ class GoodEvents(EventEnum):
 
 
 def factory():
-    """Make something."""
+    """Return an object."""
 
 
 @pytest.mark.parametrize(
@@ -76,14 +76,14 @@ def factory():
         (EVENT, GoodEvents),
     ],
 )
-def test_what_is_well(spec, target):
-    """A good class, and a function that makes the object, is one finding that all is well."""
+def test_valid_targets(spec, target):
+    """A valid class, and a factory function, give one positive finding."""
     (finding,) = inspect_offer(spec, target)
     assert (finding.status, finding.message) == ("ok", TARGET)
 
 
 def define(*bases, **attributes):
-    """Make a class of these attributes."""
+    """Return a class with these attributes."""
     return type("Shout", bases, attributes)
 
 
@@ -163,22 +163,22 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("spec", "target", "message"), FAULTS.values(), ids=FAULTS)
-def test_what_is_wrong(spec, target, message):
-    """Each mistake is found and named, with what to do."""
+def test_mistakes(spec, target, message):
+    """Each mistake is a finding that names it and the remedy."""
     (finding,) = [each for each in inspect_offer(spec, target) if message in each.message]
     assert finding.status in {"error", "warning"}
     assert finding.remedy
 
 
-def test_handler_that_needs_more_than_the_engine_is_a_warning():
-    """It can be attached by hand, and not with engine.attach."""
+def test_attach_with_more_arguments():
+    """A handler whose attach() requires more arguments is a warning."""
     (finding,) = inspect_offer(HANDLER, define(attach=lambda self, engine, optimizer: None))
     assert finding.status == "warning"
     assert "engine.attach(handler) works" in finding.remedy
 
 
 def test_write_arguments_match_writer():
-    """The checked arguments of each method are the parameters of the method of Writer."""
+    """The checked arguments equal the parameters of Writer's methods."""
     for method, arguments in WRITE_ARGUMENTS.items():
         assert ("self", *arguments) == tuple(inspect.signature(getattr(Writer, method)).parameters)
     assert {name for name in vars(Writer) if name.startswith("write_")} <= WRITE_ARGUMENTS.keys()

@@ -26,7 +26,7 @@ class TestCompatibility:
         ["glowplug>=99", "glowplug<0.0.1", "Glowplug (>=99)", "glowplug>=99; python_version>'3'"],
     )
     def test_other_core_version(self, site, requirement):
-        """A plugin that requires another core version is incompatible, and is not imported."""
+        """A plugin that requires another core version is incompatible."""
         site.add("acme-noise", requires=["numpy>=1", requirement])
         (plugin,) = describe(site)
         assert isinstance(plugin.problem, PluginIncompatibleError)

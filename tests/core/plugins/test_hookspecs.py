@@ -26,7 +26,7 @@ class TestOffer:
 
     @pytest.mark.parametrize("name", ["", "my handler", "_Hidden", "3D", None])
     def test_invalid_name(self, name):
-        """A name that is not an identifier is refused."""
+        """A name that is not a public Python name is refused."""
         with pytest.raises(ValueError, match="Offer name must be a public Python name"):
             Offer(name, "acme.shout:Shout")
 
@@ -41,7 +41,7 @@ class TestOffer:
         assert Offer("Shout", "acme.shout:Shout", kind).kind == kind
 
     def test_invalid_summary(self):
-        """A summary that is not one line of text is refused."""
+        """A summary that is not text is refused."""
         with pytest.raises(ValueError, match="summary must be text; got 3"):
             Offer("Shout", "acme.shout:Shout", summary=3)
 
