@@ -92,7 +92,7 @@ async def asynchronous(self, engine):
 
 
 FAULTS = {
-    "logger of its own kind": (
+    "logger of another base class": (
         LOGGER,
         define(attach=factory),
         "is not a subclass of glowplug.loggers.Logger",
@@ -102,22 +102,22 @@ FAULTS = {
         define(),
         "is not a subclass of glowplug.loggers.Logger and has no method attach",
     ),
-    "logger without a sink": (
+    "logger without a write method": (
         LOGGER,
         define(Logger),
         "implements neither write_scalars nor write_scalars_batch",
     ),
-    "sink without timestamp": (
+    "write_scalars without timestamp": (
         LOGGER,
         define(Logger, write_scalars=lambda self, scalars, step: None),
         "write_scalars(self, scalars, step) cannot be called as write_scalars(scalars, step, timestamp)",
     ),
-    "optional sink": (
+    "write_text with too few parameters": (
         LOGGER,
         define(GoodLogger, write_text=lambda self, text: None),
         "write_text(self, text) cannot be called as write_text(name, text, step, timestamp)",
     ),
-    "async sink": (LOGGER, define(GoodLogger, write_scalars=asynchronous), "write_scalars is async"),
+    "async write_scalars": (LOGGER, define(GoodLogger, write_scalars=asynchronous), "write_scalars is async"),
     "handler without attach": (HANDLER, define(), "has no method attach and is not callable"),
     "attach without the engine": (
         HANDLER,
@@ -125,12 +125,12 @@ FAULTS = {
         "cannot be called as attach(engine)",
     ),
     "async attach": (HANDLER, define(attach=asynchronous), "attach is async and would never be awaited"),
-    "phase that is a text": (
+    "phase of type str": (
         HANDLER,
         define(GoodHandler, phase="logging"),
         "its phase is 'logging', which is not a",
     ),
-    "phase that is a number": (
+    "phase of type int": (
         HANDLER,
         define(GoodHandler, phase=2),
         "its phase is 2, which is not a glowplug.Phase",
@@ -152,7 +152,7 @@ FAULTS = {
         "cannot be called as __call__(engine, logger, event_name)",
     ),
     "metric without methods": (METRIC, define(update=factory), "has no method attach, reset, compute"),
-    "metric of its own kind": (
+    "metric of another base class": (
         METRIC,
         define(**dict.fromkeys(("attach", "reset", "update", "compute"), factory)),
         "is not a subclass of glowplug.Metric",

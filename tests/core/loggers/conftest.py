@@ -17,8 +17,8 @@ class ListLogger(Logger):
         self.threads = set()
         self.outcomes = []
 
-    def _record(self, sink, *args):
-        self.calls.append((sink, *args))
+    def _record(self, method, *args):
+        self.calls.append((method, *args))
         self.threads.add(threading.get_ident())
 
     def open_backend(self):
