@@ -69,8 +69,8 @@ class TestSignature:
 
 
 class TestRemoval:
-    def test_methods_of_equal_objects(self, identity):
-        """Bound methods are matched by object identity, not by equality (E-035)."""
+    def test_bound_methods(self, identity):
+        """A bound method is found again, but not as a method of another object (E-035)."""
 
         class Handler:
             def method(self, engine): ...

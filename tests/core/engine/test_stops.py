@@ -188,13 +188,13 @@ class TestRequests:
         """At one event terminate takes precedence over terminate_epoch, and terminate_epoch over interrupt (E-137)."""
         names = fired(identity)
 
-        def ask(engine):
+        def request_all(engine):
             engine.interrupt()
             engine.terminate_epoch()
             if engine.state.epoch == 2:
                 engine.terminate()
 
-        identity.add_event_handler(Events.ITERATION_STARTED, ask)
+        identity.add_event_handler(Events.ITERATION_STARTED, request_all)
         state = identity.run([1], max_epochs=2)
         assert names[-2:] == ["TERMINATE_SINGLE_EPOCH", "INTERRUPT"]
         assert state.outcome is RunOutcome.INTERRUPTED

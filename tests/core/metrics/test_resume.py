@@ -49,7 +49,7 @@ def make_engine():
 
 
 def logged(log, iteration):
-    """Return the values logged after an iteration, at each metric's own events only."""
+    """Return the entries logged after an iteration."""
     return [entry for entry in log if entry[1] > iteration]
 
 
