@@ -15,7 +15,7 @@ def steps(site, code=ASK, **settings):
 
 
 def test_steps_of_a_plugin(site):
-    """Entry point, handshake, import, hooks, offers and requested names are printed in order, one per line."""
+    """Discovery, acceptance, import, hooks, offers and requested names are printed in order, one per line."""
     site.add_handler("acme-noise", name="shout", version="4.2", requires=["glowplug>=0.1,<2"])
     told = [step for step in steps(site) if "shout" in step or "Shout" in step]
     expected = [
