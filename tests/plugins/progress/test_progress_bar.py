@@ -13,7 +13,7 @@ from glowplug import Engine, Events, Phase, RunOutcome
 from glowplug.exceptions import GlowplugWarning
 from glowplug.testing import FakeEngine
 from glowplug_progress import ProgressBar
-from glowplug_progress.bar import LazyBar
+from glowplug_progress.display import LazyBar
 
 
 @pytest.fixture

@@ -134,7 +134,7 @@ class ProgressBar:
             >>> ProgressBar().log_message("learning rate halved")
             learning rate halved
         """
-        from glowplug_progress.bar import LazyBar
+        from glowplug_progress.display import LazyBar
 
         LazyBar.write(message, file=self._settings.get("file"))
 
