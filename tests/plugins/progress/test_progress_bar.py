@@ -400,9 +400,9 @@ def test_L_045_a_value_that_cannot_be_shown_is_warned_of_once(bar, screen):
     bar(persist=True).attach(trainer, output_transform=lambda output: output)
     with pytest.warns(GlowplugWarning, match="cannot show") as caught:
         trainer.run(range(3))
-    assert [str(one.message).split(":")[0] for one in caught] == [
-        "ProgressBar cannot show 'y', which is of type Tensor",
-        "ProgressBar cannot show 'rest_0', which is of type NoneType",
+    assert [str(one.message).split(";")[0] for one in caught] == [
+        "ProgressBar cannot show 'y' of type Tensor",
+        "ProgressBar cannot show 'rest_0' of type NoneType",
     ]
     assert screen.lines == ["Iteration: [3/3] 100%|, loss=1"]
 
@@ -503,7 +503,7 @@ def test_L_045_only_rank_0_shows_bars(run_ranks):
     [
         (
             {"metric_names": ["loss"]},
-            r"attach\(\) has: ProgressBar\(\)\.attach\(engine, metric_names=\.\.\.\)",
+            r"pass it to attach\(\): ProgressBar\(\)\.attach\(engine, metric_names=\.\.\.\)",
         ),
         ({"closing_event_name": Events.COMPLETED}, "attach"),
         ({"ncol": 80}, "did you mean 'ncols'"),
@@ -531,7 +531,7 @@ def test_add_event_handler_at_an_event_without_progress(bar):
     trainer = Engine(lambda engine, batch: None)
     trainer.add_event_handler(Events.COMPLETED, bar())
     with pytest.raises(
-        ValueError, match=r"cannot move at .*; use ProgressBar\(\)\.attach\(engine, event_name="
+        ValueError, match=r"cannot advance at .*; use ProgressBar\(\)\.attach\(engine, event_name="
     ):
         trainer.run(range(3))
 
