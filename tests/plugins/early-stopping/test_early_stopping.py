@@ -17,7 +17,7 @@ NAN, INF = float("nan"), float("inf")
 
 
 def stopped_at(scores, patience=2, **options):
-    """Return at which score (from 1) the trainer is stopped, ``None`` if it is not; and the handler."""
+    """Return the number of the score that stops the trainer, ``None`` if none does, and the handler."""
     trainer = FakeEngine()
     handler = EarlyStopping(patience, lambda engine: engine.state.output, trainer, **options)
     evaluator = FakeEngine(parent=trainer)
@@ -31,7 +31,7 @@ def stopped_at(scores, patience=2, **options):
 
 
 def training(scores, attach=True, given=False):
-    """Return a trainer of three iterations an epoch that evaluates after each epoch, and its EarlyStopping."""
+    """Return a trainer that evaluates after each epoch, and its EarlyStopping."""
     trainer = Engine(lambda engine, batch: batch)
     evaluator = Engine(lambda engine, batch: scores[trainer.state.epoch - 1])
     trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run([0]))
@@ -76,11 +76,13 @@ class TestImprovement:
         ("scores", "options", "expected"),
         [
             ([1.0, 0.9, 0.8], {}, 3),
-            ([1.0, 1.0, 1.0], {}, 3),  # equal is no improvement
+            # An equal score is not an improvement.
+            ([1.0, 1.0, 1.0], {}, 3),
             ([1.0, 0.9, 1.1, 1.0, 1.2, 1.1], {}, None),
             ([1.0, 1.1, 1.2], {"mode": "min"}, 3),
             ([1.0, 0.9, 0.8, 0.7], {"mode": "min"}, None),
-            ([1.0, 1.5, 2.0], {"threshold": 0.5}, 3),  # exactly by the threshold is not by more
+            # A gain that equals the threshold does not exceed it.
+            ([1.0, 1.5, 2.0], {"threshold": 0.5}, 3),
             ([1.0, 1.75, 2.5], {"threshold": 0.5}, None),
             ([2.0, 1.5, 1.0], {"threshold": 0.5, "mode": "min"}, 3),
             ([1.0, 1.25, 1.25], {"threshold": 0.25, "threshold_mode": "rel"}, 3),
@@ -274,7 +276,8 @@ class TestRunStart:
         assert trainer.run(range(3), max_epochs=2).outcome is RunOutcome.COMPLETED
         assert handler.counter == 1
         scores[0] = 0.1
-        trainer.state.max_epochs = None  # as E-096 says: start anew
+        # Without the old limit the next run is a new one (E-096).
+        trainer.state.max_epochs = None
         state = trainer.run(range(3), max_epochs=5)
         assert state.epoch == 5
         assert (handler.best_score, handler.counter) == (0.85, 2)
@@ -337,7 +340,8 @@ class TestState:
         assert (handler.best_score, handler.counter) == (0.9, 2)
         trainer.state.max_epochs = None
         scores[:] = [0.1, 0.2, 0.3]
-        assert trainer.run(range(3), max_epochs=3).epoch == 3  # a new run is not the resumed one any more
+        # A new run does not use the loaded state.
+        assert trainer.run(range(3), max_epochs=3).epoch == 3
 
     def test_weights_only(self, tmp_path):
         """The state loads with torch.load(weights_only=True), even if the scores were tensors (H-068)."""

@@ -18,12 +18,12 @@ from glowplug_progress.display import LazyBar
 
 @pytest.fixture
 def bar(screen):
-    """A maker of progress bars that draw every change on the screen."""
+    """A ProgressBar factory whose bars draw every change on the screen."""
     return functools.partial(ProgressBar, file=screen, ncols=200, mininterval=0)
 
 
 class NoLength:
-    """Data that can be iterated anew, and does not tell its length."""
+    """Iterable without a length that can be iterated several times."""
 
     def __init__(self, n):
         self.n = n
@@ -33,7 +33,7 @@ class NoLength:
 
 
 def seen_at(engine, screen, event):
-    """Return a list that gets what is on the screen at each firing of an event, after the bars were drawn."""
+    """Return a list that receives the screen's lines at each firing of an event, after the bars are drawn."""
     seen = []
 
     class Look:
@@ -94,7 +94,8 @@ class TestCount:
         trainer.run(range(4), max_iters=10)
         assert screen.lines[:2] == ["Epoch [1/3]: [4/4] 100%|", "Epoch [2/3]: [4/4] 100%|"]
         assert "all: [10/10] 100%|" in screen.lines
-        assert any(line.endswith("/3] 67%|") for line in screen.lines)  # the third epoch was not completed
+        # The run ends in the middle of the third epoch.
+        assert any(line.endswith("/3] 67%|") for line in screen.lines)
         assert any(line.startswith("Epoch [3/3]: [2/2] 100%|") for line in screen.lines)
 
     @pytest.mark.parametrize("limit", [{"max_epochs": 2}, {"max_iters": 6}])
@@ -201,6 +202,16 @@ class TestValues:
         trainer.run([0])
         assert screen.lines == ["Iteration: [1/1] 100%|, a=1, b=2, output=0.5"]
 
+    def test_whole_numbers(self, bar, screen):
+        """Integers are shown with all digits, alone and in lists, tensors and arrays."""
+        output = {"n": 123456, "m": [123456, True], "t": torch.tensor([98765, 1]), "loss": 1234567.5}
+        trainer = Engine(lambda engine, batch: output)
+        bar(persist=True).attach(trainer, output_transform=lambda output: output)
+        trainer.run([0])
+        assert screen.lines == [
+            "Iteration: [1/1] 100%|, n=123456, m_0=123456, m_1=1, t_0=98765, t_1=1, loss=1.235e+06"
+        ]
+
     def test_metrics_of_closing_event(self, bar, screen):
         """A metric computed at EPOCH_COMPLETED appears in that epoch's last line (L-045)."""
         trainer = Engine(lambda engine, batch: batch)
@@ -220,7 +231,8 @@ class TestValues:
             trainer, output_transform=lambda output: reads.append(output) or 0
         )
         trainer.run(range(10_000), max_epochs=2)
-        assert len(reads) == 3  # a full bar twice, and the second epoch's new one
+        # Each epoch's full bar is drawn, and the second epoch's bar when it opens.
+        assert len(reads) == 3
 
     def test_redraw_from_another_thread(self, bar):
         """A redraw from another thread shows the last text and reads no values."""
@@ -327,7 +339,8 @@ class TestClose:
             assert screen.lines == []
         elif stop == "epoch":
             assert screen.lines[-2:] == ["Epoch [3/3]: [4/4] 100%|", "Epoch: [3/3] 100%|"]
-        else:  # what was drawn before the handler that ended the run stays as it was
+        else:
+            # An exception in the handler keeps the bar from advancing at that iteration.
             done = "[1/4] 25%|" if stop in ("exception", "keyboard") else "[2/4] 50%|"
             assert sorted(screen.lines) == [
                 "Epoch [1/3]: [4/4] 100%|",

@@ -37,7 +37,7 @@ class Result:
 
 
 def fire(output, **options):
-    """Return a fake engine whose iteration 7 gave this output to an attached TerminateOnNan."""
+    """Return a fake engine after TerminateOnNan has checked this output at iteration 7."""
     fake = FakeEngine()
     TerminateOnNan(**options).attach(fake)
     return fake.fire(Events.ITERATION_COMPLETED, iteration=7, output=output)
