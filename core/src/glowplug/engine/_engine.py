@@ -136,7 +136,7 @@ class Engine(HandlerTable):
         # Before a run, run() decides about the data.
         if self._loop is not None:
             self._position.replace_data(self.state)
-            self._watch.is_on = True
+            self._stop.note_new_data()
 
     # Stopping
 
@@ -327,7 +327,11 @@ class Engine(HandlerTable):
 
     def _tear_down(self, problem: BaseException | None) -> BaseException | None:
         """Run all TEARDOWN handlers and return the exception that run() raises, which is the first one."""
-        with self._firing(self._channels[Events.TEARDOWN]) as calls:
+        channel = self._channels[Events.TEARDOWN]
+        if not channel.has_handlers:
+            self._fire(channel)
+            return problem
+        with self._firing(channel) as calls:
             for call in calls:
                 try:
                     call(self)

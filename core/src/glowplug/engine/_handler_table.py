@@ -384,11 +384,12 @@ class HandlerTable:
         """Run the handlers of one event."""
         if channel.counter is None:
             channel.firings += 1
-        outer = self.current_event
-        if channel.unfiltered:
+        calls = channel.unfiltered
+        if calls:
+            outer = self.current_event
             self.current_event = self.last_event_name = channel.key
             try:
-                for call in channel.unfiltered:
+                for call in calls:
                     call(self)
             finally:
                 self.current_event = outer
@@ -399,6 +400,10 @@ class HandlerTable:
         if counter == channel.seen + 1 and counter < channel.due:
             # No filter lets a handler run at this counter.
             channel.seen = counter
+            return
+        outer = self.current_event
+        if not channel.has_handlers:
+            self.last_event_name = outer or channel.key
             return
         self.current_event = self.last_event_name = channel.key
         try:

@@ -89,6 +89,7 @@ class Loop:
         self._position = position
         self._stop = stop
         self._watch = watch
+        self._iteration_channels = tuple(channels[event] for event in ITERATION_EVENTS)
 
     def run(self) -> Generator[None, None, RunOutcome]:
         """Run the epochs, yield at each interruption, and return how the run ended."""
@@ -155,27 +156,31 @@ class Loop:
             if stop.is_pending:
                 end = yield from self._handle_stop(get_started)
         while True:
-            data_pass = position.data_pass
-            if data_pass is not None:
-                data_pass.begin_at(state.iteration)
+            stop.has_new_data = False
+            if position.data_pass is not None:
+                position.data_pass.begin_at(state.iteration)
             watch.is_on = self._has_iteration_handlers() or stop.is_pending
             try:
                 for state.batch in position.iterator:  # type: ignore[union-attr]  # there is a pass
                     state.output = None
-                    if watch.is_on and get_completed.has_handlers:
-                        fire(get_completed)
-                        if stop.is_pending:
-                            end = yield from self._handle_stop(get_completed)
-                    state.iteration = iteration = state.iteration + 1
-                    if watch.is_on and started.has_handlers:
-                        fire(started)
-                        if stop.is_pending:
-                            end = yield from self._handle_stop(started)
+                    if watch.is_on:
+                        if get_completed.has_handlers:
+                            engine._fire(get_completed)
+                            if stop.is_pending:
+                                end = yield from self._handle_stop(get_completed)
+                        state.iteration = iteration = state.iteration + 1
+                        if started.has_handlers:
+                            engine._fire(started)
+                            if stop.is_pending:
+                                end = yield from self._handle_stop(started)
+                    else:
+                        state.iteration = iteration = state.iteration + 1
                     state.output = step(engine, state.batch)
                     position.stepped = iteration
-                    if watch.is_on:
+                    is_watched = watch.is_on
+                    if is_watched:
                         if completed.has_handlers:
-                            fire(completed)
+                            engine._fire(completed)
                         if stop.is_pending:
                             end = yield from self._handle_stop(completed)
                     if state.iteration >= end:
@@ -184,13 +189,13 @@ class Loop:
                         return
                     # Release the batch before the next one is fetched.
                     state.batch = None  # noqa: PLW2901
-                    if watch.is_on:
+                    if is_watched:
                         if get_started.has_handlers:
-                            fire(get_started)
-                            if stop.is_pending:
-                                end = yield from self._handle_stop(get_started)
-                        if position.data_pass is not data_pass:
-                            break
+                            engine._fire(get_started)
+                        if stop.is_pending:
+                            end = yield from self._handle_stop(get_started)
+                            if stop.has_new_data:
+                                break
                 else:
                     if not (yield from self._refill(state, dry=restarted_at == state.iteration)):
                         return
@@ -205,7 +210,13 @@ class Loop:
             get_started, get_completed = self._batch_channels()
 
     def _has_iteration_handlers(self) -> bool:
-        return any(self._channels[event].has_handlers for event in ITERATION_EVENTS)
+        get_started, get_completed, started, completed = self._iteration_channels
+        return (
+            get_started.has_handlers
+            or get_completed.has_handlers
+            or started.has_handlers
+            or completed.has_handlers
+        )
 
     def _batch_channels(self) -> tuple[Channel, Channel]:
         """Return the channels of the batch events, which do not fire in a run without data."""
@@ -269,7 +280,7 @@ class Loop:
             The iteration after which the epoch ends; an interrupted run may continue with another limit.
         """
         stop = self._stop
-        while stop.is_pending:
+        while True:
             if stop.run:
                 raise _EndRun
             if stop.epoch:
@@ -282,11 +293,12 @@ class Loop:
                     stop.epoch = False
                 elif channel.key is not Events.TERMINATE_SINGLE_EPOCH:
                     raise _EndEpoch
-            stop.is_pending = False
-            if stop.interrupt:
-                self._fire_alone(self._channels[Events.INTERRUPT])
-                stop.interrupt = False
-                yield
+            stop.is_pending = stop.has_new_data
+            if not stop.interrupt:
+                break
+            self._fire_alone(self._channels[Events.INTERRUPT])
+            stop.interrupt = False
+            yield
         # An interrupted run may continue with a lower limit.
         if channel.key in _BEFORE_A_STEP and self._position.is_cut_short(self._engine.state):
             raise _EndRun

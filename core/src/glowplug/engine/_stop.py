@@ -31,7 +31,9 @@ class StopRequests:
         self._run: RunEnd = False
         self._epoch: EpochEnd = False
         self._interrupt = False
+        # Whether the loop has to look at the requests, or at new data.
         self.is_pending = False
+        self.has_new_data = False
 
     @property
     def run(self) -> RunEnd:
@@ -63,9 +65,14 @@ class StopRequests:
         self._interrupt = value
         self._note(value)
 
+    def note_new_data(self) -> None:
+        """Let the loop continue with other data."""
+        self.has_new_data = True
+        self._note(True)
+
     def clear(self) -> None:
         """Withdraw all requests."""
-        self._run = self._epoch = self._interrupt = self.is_pending = False
+        self._run = self._epoch = self._interrupt = self.is_pending = self.has_new_data = False
 
     def _note(self, value: object) -> None:
         if value:
