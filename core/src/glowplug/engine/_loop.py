@@ -136,7 +136,7 @@ class Loop:
 
     def _iterations(self, state: State) -> Generator[None, None, None]:  # noqa: C901, PLR0912, PLR0915 - the loop stands in one place
         """Run the iterations of one epoch; without listeners, each does little more than call the step."""
-        engine, step, fire = self._engine, self._step, self._fire
+        engine, step = self._engine, self._step
         position, stop, watch = self._position, self._stop, self._watch
         started, completed = (
             self._channels[Events.ITERATION_STARTED],
