@@ -9,7 +9,7 @@ import torch
 
 from glowplug import Metric, identity, sync_all_reduce
 from glowplug.exceptions import NotComputableError
-from glowplug_metrics.accumulator import follow
+from glowplug_metrics.summation import follow
 
 __all__ = ["Average", "GeometricAverage", "VariableAccumulation", "add_examples", "add_logarithms"]
 

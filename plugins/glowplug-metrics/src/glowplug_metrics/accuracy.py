@@ -6,8 +6,8 @@ import torch
 
 from glowplug import sync_all_reduce
 from glowplug.exceptions import NotComputableError
-from glowplug_metrics.accumulator import summand
 from glowplug_metrics.batch import Batch
+from glowplug_metrics.summation import summand
 from glowplug_metrics.task_metric import TaskMetric, fetched
 
 __all__ = ["Accuracy", "matches"]

@@ -9,9 +9,9 @@ import torch
 
 from glowplug import identity, sync_all_reduce
 from glowplug.exceptions import NotComputableError
-from glowplug_metrics.accumulator import added_up
 from glowplug_metrics.batch import FEW_CLASSES, Batch
 from glowplug_metrics.counting import ACTUAL, RIGHT, matrix_counts, summed_ratios
+from glowplug_metrics.summation import added_up
 from glowplug_metrics.task_metric import TaskMetric, fetched
 
 __all__ = ["Averaging", "ClassRatio", "averaged_ratio"]

@@ -10,11 +10,11 @@ import torch
 from glowplug import MetricsLambda, identity, sync_all_reduce
 from glowplug.exceptions import NotComputableError
 from glowplug_metrics import matrix_figures
-from glowplug_metrics.accumulator import added_up
 from glowplug_metrics.batch import FEW_CLASSES, Batch
 from glowplug_metrics.classification_metric import ClassificationMetric
 from glowplug_metrics.confusion_table import ConfusionTable
 from glowplug_metrics.counting import add_confusions
+from glowplug_metrics.summation import added_up
 
 __all__ = [
     "ConfusionMatrix",

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import torch
 
-from glowplug_metrics.accumulator import summand, wide_dtype
 from glowplug_metrics.classification import count_not_binary, not_binary_error
+from glowplug_metrics.summation import summand, wide_dtype
 
 __all__ = [
     "ACTUAL",

@@ -9,7 +9,7 @@ import torch
 
 from glowplug import Metric, identity, sync_all_reduce
 from glowplug.exceptions import NotComputableError
-from glowplug_metrics.accumulator import summand
+from glowplug_metrics.summation import summand
 
 __all__ = ["Loss"]
 

@@ -9,8 +9,8 @@ import torch
 
 from glowplug import identity, sync_all_reduce
 from glowplug.exceptions import NotComputableError
-from glowplug_metrics.accumulator import added_up
 from glowplug_metrics.batch import Batch
+from glowplug_metrics.summation import added_up
 from glowplug_metrics.task_metric import TaskMetric, fetched
 
 __all__ = ["MultiLabelConfusionMatrix", "label_matrices"]

@@ -10,7 +10,7 @@ import torch
 
 from glowplug import Metric, sync_all_reduce
 from glowplug.exceptions import NotComputableError
-from glowplug_metrics.accumulator import summand, wide_dtype
+from glowplug_metrics.summation import summand, wide_dtype
 
 __all__ = ["MeanAbsoluteError", "MeanSquaredError", "RootMeanSquaredError", "difference"]
 

@@ -21,7 +21,7 @@ from glowplug import (
 from glowplug.distributed import all_reduce, world_size
 from glowplug.exceptions import GlowplugWarning, NotComputableError
 from glowplug.typing import EngineProtocol
-from glowplug_metrics.accumulator import wide_dtype
+from glowplug_metrics.summation import wide_dtype
 
 __all__ = ["RunningAverage", "moved_average"]
 

@@ -9,9 +9,9 @@ import torch
 
 from glowplug import identity, sync_all_reduce
 from glowplug.exceptions import NotComputableError
-from glowplug_metrics.accumulator import summand
 from glowplug_metrics.batch import Batch
 from glowplug_metrics.classification_metric import ClassificationMetric
+from glowplug_metrics.summation import summand
 
 __all__ = ["TopKCategoricalAccuracy", "among_top_k"]
 
