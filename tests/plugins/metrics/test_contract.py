@@ -42,7 +42,7 @@ class TestRunningAverage(MetricContract):
     expected_failures = {
         "order_does_not_matter": "the latest outputs weigh most",
         "batches_do_not_matter": "it averages outputs, whatever their size",
-        "ranks_give_the_value_of_all": "each rank has an average of its own outputs, and the value is the mean of these",
+        "ranks_agree_on_the_value": "each rank has an average of its own outputs, and the value is the mean of these",
         "is_published_under_its_name": "it goes on over the epochs of a run",
     }
 

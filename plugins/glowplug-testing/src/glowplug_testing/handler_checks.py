@@ -156,7 +156,7 @@ def handle_removes_all(case: HandlerCase) -> None:
             )
 
 
-def removed_handler_lets_go(case: HandlerCase) -> None:
+def removed_handler_releases_the_engine(case: HandlerCase) -> None:
     """A handler whose handle was removed keeps the engine no longer alive."""
     handler, engine = case.make(), engine_for(case)
     handle = _attach(case, handler, engine)
@@ -185,7 +185,7 @@ def can_be_attached_again(case: HandlerCase) -> None:
     )
 
 
-def two_engines_keep_apart(case: HandlerCase) -> None:
+def two_engines_are_independent(case: HandlerCase) -> None:
     """Removed from one engine, a handler is still attached to another."""
     handler, first, second = case.make(), FakeEngine(), FakeEngine()
     try:
@@ -202,7 +202,7 @@ def two_engines_keep_apart(case: HandlerCase) -> None:
     require(not registered(first), f"remove() left {registered(first)} at the first of two engines")
 
 
-def attached_twice_is_kept_apart(case: HandlerCase) -> None:
+def second_attach_is_independent(case: HandlerCase) -> None:
     """A second attach, of it or of another of its kind, is refused and leaves nothing, or its handle takes back its own."""
     for other in (False, True):
         handler, fake = case.make(), FakeEngine()
@@ -229,7 +229,7 @@ def _require_told(error: Exception, what: str) -> None:
     )
 
 
-def exceptions_of_the_run_go_on(case: HandlerCase) -> None:
+def exceptions_reach_the_caller(case: HandlerCase) -> None:
     """An exception in a run reaches the caller as it is, and so does Ctrl-C."""
     for error in (ZeroDivisionError("in the step"), KeyboardInterrupt("Ctrl-C")):
 
@@ -255,7 +255,7 @@ def exceptions_of_the_run_go_on(case: HandlerCase) -> None:
         )
 
 
-def the_run_is_left_as_it_is(case: HandlerCase) -> None:
+def run_state_is_unchanged(case: HandlerCase) -> None:
     """Output and batch stay as they are, and so do the metrics and counters that there are."""
     watched = Watched()
     _attach(case, case.make(), watched)
@@ -281,7 +281,7 @@ class Watched(FakeEngine):
         return self
 
 
-def a_second_run_works(case: HandlerCase) -> None:
+def second_run_works(case: HandlerCase) -> None:
     """After a run, and after one that failed, the next run gets through."""
     engine = engine_for(case)
     _attach(case, case.make(), engine)
@@ -309,7 +309,7 @@ def phase_is_a_phase(case: HandlerCase) -> None:
     )
 
 
-def events_cost_little(case: HandlerCase) -> None:
+def events_are_fast(case: HandlerCase) -> None:
     """At no event does a handler take longer than the case says."""
     fake = Timed()
     _attach(case, case.make(), fake)
@@ -338,7 +338,7 @@ class Timed(FakeEngine):
         return self
 
 
-def missing_metrics_are_told(case: HandlerCase) -> None:
+def missing_metrics_are_reported(case: HandlerCase) -> None:
     """Without the metrics that it reads a handler goes on, or raises an error that says what is missing."""
     if not case.metrics:
         raise CheckSkipped("HandlerCase(metrics=...) is empty: the handler reads none")
@@ -361,14 +361,14 @@ ENGINE_CHECKS = (
     works_on_fake_engine_and_engine,
     attach_fires_nothing,
     handle_removes_all,
-    removed_handler_lets_go,
+    removed_handler_releases_the_engine,
     can_be_attached_again,
-    two_engines_keep_apart,
-    attached_twice_is_kept_apart,
-    exceptions_of_the_run_go_on,
-    the_run_is_left_as_it_is,
-    a_second_run_works,
+    two_engines_are_independent,
+    second_attach_is_independent,
+    exceptions_reach_the_caller,
+    run_state_is_unchanged,
+    second_run_works,
     phase_is_a_phase,
-    events_cost_little,
-    missing_metrics_are_told,
+    events_are_fast,
+    missing_metrics_are_reported,
 )

@@ -138,7 +138,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def can_be_pickled_or_says_why(case: HandlerCase) -> None:
+def can_be_pickled_or_explains(case: HandlerCase) -> None:
     """A handler can be pickled and the copy works, or the error names the handler and the reason."""
     handler = case.make()
     name = type(handler).__name__
@@ -173,7 +173,7 @@ def _is_of_the_case(told: str, case: HandlerCase, handler: Any) -> bool:
     return local[1] in vars(sys.modules.get(where, object)) and local[1] not in owners
 
 
-def construction_waits_for_no_rank(case: HandlerCase) -> None:
+def constructor_waits_for_no_rank(case: HandlerCase) -> None:
     """One rank alone can make a handler: the constructor calls nothing that waits for the others."""
 
     def make_on(rank: int) -> None:
@@ -208,7 +208,7 @@ def two_ranks_end_together(case: HandlerCase) -> None:
     )
 
 
-def the_process_is_left_as_it_was(case: HandlerCase) -> None:
+def process_is_unchanged(case: HandlerCase) -> None:
     """Making and using a handler leaves signals, logging, random numbers, output and threads as they were."""
     with left_as_it_was():
         engine = engine_for(case)
@@ -220,8 +220,8 @@ def the_process_is_left_as_it_was(case: HandlerCase) -> None:
 STATE_CHECKS = (
     state_travels_with_the_engine,
     state_is_a_copy,
-    can_be_pickled_or_says_why,
-    construction_waits_for_no_rank,
+    can_be_pickled_or_explains,
+    constructor_waits_for_no_rank,
     two_ranks_end_together,
-    the_process_is_left_as_it_was,
+    process_is_unchanged,
 )

@@ -21,7 +21,7 @@ ODD_NAMES = (
 )  # fmt: skip
 
 
-def options_are_handed_on(case: LoggerCase) -> None:
+def options_are_passed_on(case: LoggerCase) -> None:
     """A logger takes the options of Logger, and they are in effect."""
     options: dict[str, Any] = {"timeout": 1.5, "capacity": 7, "on_error": "raise", "all_ranks": True}
     with Trial(case) as trial:
@@ -33,7 +33,7 @@ def options_are_handed_on(case: LoggerCase) -> None:
         )
 
 
-def scalars_arrive_whole_and_in_order(case: LoggerCase) -> None:
+def scalars_are_stored_in_order(case: LoggerCase) -> None:
     """After close() every scalar is stored once, with its step and value, in the order of logging."""
     with Trial(case) as trial:
         logger = trial.make()
@@ -72,7 +72,7 @@ def scalars_are_stored_after_flush(case: LoggerCase) -> None:
         trial.require_stored(logged, "after a second flush()", advice)
 
 
-def odd_names_are_kept_apart(case: LoggerCase) -> None:
+def odd_names_stay_distinct(case: LoggerCase) -> None:
     """Scalars of any name are stored or counted as lost; no two names become one."""
     step = 900_001
     with Trial(case) as trial:
@@ -131,7 +131,7 @@ def _stands_for(logged: float, stored: Any) -> bool:
     )  # the largest float there is, where there is no infinity
 
 
-def a_healthy_run_is_quiet(case: LoggerCase) -> None:
+def healthy_run_is_quiet(case: LoggerCase) -> None:
     """With a backend that works nothing is reported, and all records are counted as sent."""
     with Trial(case) as trial:
         logger = trial.make()
@@ -152,7 +152,7 @@ def a_healthy_run_is_quiet(case: LoggerCase) -> None:
         )
 
 
-def two_loggers_keep_apart(case: LoggerCase) -> None:
+def two_loggers_are_independent(case: LoggerCase) -> None:
     """Two loggers at the same time store what each was given, once."""
     with Trial(case) as trial:
         first, second = trial.make(), trial.make()
@@ -172,7 +172,7 @@ def two_loggers_keep_apart(case: LoggerCase) -> None:
         )
 
 
-def records_of_several_threads_arrive(case: LoggerCase) -> None:
+def records_of_several_threads_are_stored(case: LoggerCase) -> None:
     """What several threads log at the same time is all stored, once."""
     with Trial(case) as trial:
         logger = trial.make()
@@ -191,7 +191,7 @@ def records_of_several_threads_arrive(case: LoggerCase) -> None:
         )
 
 
-def values_are_those_of_the_moment(case: LoggerCase) -> None:
+def values_are_captured_when_logged(case: LoggerCase) -> None:
     """What is stored is what was logged, whatever became of the objects afterwards."""
     with Trial(case) as trial:
         logger = trial.make()
@@ -220,7 +220,7 @@ def logging_after_close_is_harmless(case: LoggerCase) -> None:
         trial.require_counted(logger, 2, 1)
 
 
-def every_sink_takes_its_record(case: LoggerCase) -> None:
+def every_write_method_works(case: LoggerCase) -> None:
     """Each further write method of the logger takes its record."""
     with Trial(case) as trial, tempfile.TemporaryDirectory() as folder:
         logger = trial.make()
@@ -263,17 +263,17 @@ def _records(trial: Trial, folder: Path) -> list[tuple[Any, ...]]:
 
 
 DELIVERY_CHECKS = (
-    options_are_handed_on,
-    scalars_arrive_whole_and_in_order,
+    options_are_passed_on,
+    scalars_are_stored_in_order,
     scalars_are_stored_after_flush,
-    odd_names_are_kept_apart,
+    odd_names_stay_distinct,
     non_finite_values_are_kept,
-    a_healthy_run_is_quiet,
-    two_loggers_keep_apart,
-    records_of_several_threads_arrive,
-    values_are_those_of_the_moment,
+    healthy_run_is_quiet,
+    two_loggers_are_independent,
+    records_of_several_threads_are_stored,
+    values_are_captured_when_logged,
     logging_after_close_is_harmless,
-    every_sink_takes_its_record,
+    every_write_method_works,
 )
 
 __all__ = ["DELIVERY_CHECKS"]

@@ -20,7 +20,7 @@ A_MOMENT = 0.002  # seconds that logging may take in an iteration; it takes a hu
 REPORTS = 2  # one while it lasts, one at close() that tells how much was lost
 
 
-def construction_reaches_nothing(case: LoggerCase) -> None:
+def constructor_opens_nothing(case: LoggerCase) -> None:
     """A logger can be made while its backend is down, at once: it is reached in open_backend()."""
     with Trial(case) as trial:
         trial.make()  # may import a library
@@ -93,7 +93,7 @@ def connection_lost_in_a_write(case: LoggerCase) -> None:
         )
 
 
-def errors_now_and_then(case: LoggerCase) -> None:
+def occasional_errors_lose_one_record(case: LoggerCase) -> None:
     """A record that the backend refuses is counted as lost and reported once, and all others are stored."""
     with Trial(case) as trial:
         logger = trial.make()
@@ -129,7 +129,7 @@ def error_at_close(case: LoggerCase) -> None:
         _require_reported(trial)
 
 
-def slow_backend_holds_nobody_up(case: LoggerCase) -> None:
+def slow_backend_does_not_block(case: LoggerCase) -> None:
     """Logging to a slow backend costs the caller nothing, and loses nothing."""
     seconds, iterations = 0.05, 30
     with Trial(case) as trial:
@@ -163,7 +163,7 @@ def slow_backend_holds_nobody_up(case: LoggerCase) -> None:
         )
 
 
-def hanging_backend_lets_go(case: LoggerCase) -> None:
+def hanging_backend_times_out(case: LoggerCase) -> None:
     """With a backend that hangs, the end of a run and close() take no longer than the timeout, and it is reported."""
     timeout = 0.3
     for methods in (("open_backend",), WRITES, ("flush_backend",), ("close_backend",)):
@@ -188,7 +188,7 @@ def hanging_backend_lets_go(case: LoggerCase) -> None:
             )
 
 
-def full_disk_is_survived(case: LoggerCase) -> None:
+def full_disk_does_not_end_the_run(case: LoggerCase) -> None:
     """While the disk is full records are stored later or counted as lost; afterwards logging goes on."""
     with Trial(case) as trial:
         logger = trial.make()
@@ -210,7 +210,7 @@ def full_disk_is_survived(case: LoggerCase) -> None:
         trial.require_counted(logger, 9, len(steps))
 
 
-def unreachable_world_is_survived(case: LoggerCase) -> None:
+def no_files_or_connections_do_not_end_the_run(case: LoggerCase) -> None:
     """While no file can be opened and nothing connected to, records are stored later or counted; then logging goes on."""
     with Trial(case) as trial:
         logger = trial.make()
@@ -305,16 +305,16 @@ def _require_reported(trial: Trial) -> None:
 
 
 FAULT_CHECKS = (
-    construction_reaches_nothing,
+    constructor_opens_nothing,
     backend_down_from_the_start,
     backend_that_comes_back,
     connection_lost_in_a_write,
-    errors_now_and_then,
+    occasional_errors_lose_one_record,
     error_at_close,
-    slow_backend_holds_nobody_up,
-    hanging_backend_lets_go,
-    full_disk_is_survived,
-    unreachable_world_is_survived,
+    slow_backend_does_not_block,
+    hanging_backend_times_out,
+    full_disk_does_not_end_the_run,
+    no_files_or_connections_do_not_end_the_run,
     refused_writes_are_counted,
     on_error_raise_raises,
 )

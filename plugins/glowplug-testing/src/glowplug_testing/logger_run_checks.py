@@ -40,7 +40,7 @@ def works_on_fake_engine_and_engine(case: LoggerCase) -> None:
             trial.require_stored(logged, f"after a run of {type(engine).__name__}", ATTACH)
 
 
-def attach_takes_what_it_is_given(case: LoggerCase) -> None:
+def attach_accepts_all_arguments(case: LoggerCase) -> None:
     """Filtered events, lists of events, further arguments, and the handlers that are made on the way all work."""
     with Trial(case) as trial:
         logger = trial.make()
@@ -94,7 +94,7 @@ def scalars_are_stored_at_the_end_of_a_run(case: LoggerCase) -> None:
         )
 
 
-def exceptions_of_the_run_go_on(case: LoggerCase) -> None:
+def exceptions_reach_the_caller(case: LoggerCase) -> None:
     """An exception in a run reaches the caller as it is; what was logged until then is stored, with outcome FAILED."""
     with Trial(case) as trial:
         logger, error = trial.make(), ZeroDivisionError("in the step")
@@ -137,7 +137,7 @@ def exceptions_of_the_run_go_on(case: LoggerCase) -> None:
         )
 
 
-def close_is_told_the_outcome(case: LoggerCase) -> None:
+def close_receives_the_outcome(case: LoggerCase) -> None:
     """The method close_backend(outcome) is called once, with the outcome of the run."""
 
     def fail(_: Any) -> None:
@@ -200,7 +200,7 @@ def handle_removes_all(case: LoggerCase) -> None:
             trial.require_stored([], "after remove()", ATTACH)
 
 
-def swapped_attach_is_refused(case: LoggerCase) -> None:
+def old_argument_order_is_refused(case: LoggerCase) -> None:
     """A call of attach(engine, log_handler, event), the order of old, raises a TypeError."""
     with Trial(case) as trial:
         logger, fake = trial.make(), FakeEngine()
@@ -242,7 +242,7 @@ def logs_after_the_other_handlers(case: LoggerCase) -> None:
         trial.require_stored(logged, "where a handler that was attached later changed the output", ATTACH)
 
 
-def the_run_is_left_as_it_is(case: LoggerCase) -> None:
+def run_state_is_unchanged(case: LoggerCase) -> None:
     """Output, batch and metrics are the same objects with the same content after logging, tensors included."""
     values: dict[str, Any] = {"loss": 0.5, "parts": [1.0, 2.0], "deep": {"a": 1.5}}
     if "torch" in sys.modules:
@@ -288,7 +288,7 @@ def one_logger_serves_several_engines(case: LoggerCase) -> None:
         )
 
 
-def an_evaluator_logs_at_its_trainers_step(case: LoggerCase) -> None:
+def evaluator_logs_at_the_trainers_step(case: LoggerCase) -> None:
     """What an evaluator logs that runs in a trainer's handler is stored at the trainer's epoch."""
     with Trial(case) as trial:
         logger = trial.make()
@@ -311,7 +311,7 @@ def an_evaluator_logs_at_its_trainers_step(case: LoggerCase) -> None:
         )
 
 
-def a_resumed_run_logs_each_step_once(case: LoggerCase) -> None:
+def resumed_run_logs_each_step_once(case: LoggerCase) -> None:
     """A run that was stopped and goes on in another process, from engine.state_dict(), logs each step once."""
     outputs = [0.5, 0.25, 0.125, 1.0, 2.0, 4.0]
     with Trial(case) as trial:
@@ -344,7 +344,7 @@ def a_resumed_run_logs_each_step_once(case: LoggerCase) -> None:
         )
 
 
-def an_interrupted_run_logs_each_step_once(case: LoggerCase) -> None:
+def interrupted_run_logs_each_step_once(case: LoggerCase) -> None:
     """A run that is interrupted and gone on with logs each step once."""
     outputs = [0.5, 0.25, 0.125, 1.0]
     with Trial(case) as trial:
@@ -382,7 +382,7 @@ def only_rank_zero_writes(case: LoggerCase) -> None:
         )
 
 
-def a_pickled_logger_works(case: LoggerCase) -> None:
+def pickled_logger_works(case: LoggerCase) -> None:
     """A logger can be pickled, before its first record and after; the copy writes to the same place."""
     with Trial(case) as trial:
         logger = trial.make()
@@ -414,7 +414,7 @@ def _pickled(logger: Any, when: str) -> Any:
         ) from error
 
 
-def the_process_is_left_as_it_was(case: LoggerCase) -> None:
+def process_is_unchanged(case: LoggerCase) -> None:
     """Making, using and closing a logger leaves signals, logging, random numbers, output and threads as they were."""
     with Trial(case) as trial, left_as_it_was():
         logger = trial.make()
@@ -422,7 +422,7 @@ def the_process_is_left_as_it_was(case: LoggerCase) -> None:
         logger.close()
 
 
-def what_was_not_opened_stays_open(case: LoggerCase) -> None:
+def borrowed_run_stays_open(case: LoggerCase) -> None:
     """A run, file or connection that the logger was given is still open after close()."""
     if case.borrowed is None:
         raise CheckSkipped(
@@ -444,20 +444,20 @@ def what_was_not_opened_stays_open(case: LoggerCase) -> None:
 
 RUN_CHECKS = (
     works_on_fake_engine_and_engine,
-    attach_takes_what_it_is_given,
+    attach_accepts_all_arguments,
     scalars_are_stored_at_the_end_of_a_run,
-    exceptions_of_the_run_go_on,
-    close_is_told_the_outcome,
+    exceptions_reach_the_caller,
+    close_receives_the_outcome,
     handle_removes_all,
-    swapped_attach_is_refused,
+    old_argument_order_is_refused,
     logs_after_the_other_handlers,
-    the_run_is_left_as_it_is,
+    run_state_is_unchanged,
     one_logger_serves_several_engines,
-    an_evaluator_logs_at_its_trainers_step,
-    a_resumed_run_logs_each_step_once,
-    an_interrupted_run_logs_each_step_once,
+    evaluator_logs_at_the_trainers_step,
+    resumed_run_logs_each_step_once,
+    interrupted_run_logs_each_step_once,
     only_rank_zero_writes,
-    a_pickled_logger_works,
-    the_process_is_left_as_it_was,
-    what_was_not_opened_stays_open,
+    pickled_logger_works,
+    process_is_unchanged,
+    borrowed_run_stays_open,
 )

@@ -68,7 +68,7 @@ def close(first: Any, second: Any, tolerance: float) -> bool:
     return a.shape == b.shape and torch.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
-def value_is_that_of_all_data(case: MetricCase) -> None:
+def value_covers_all_data(case: MetricCase) -> None:
     """After an update with each output the value is the expected one."""
     require(len(case.outputs) >= 3, "give MetricCase three outputs or more, of different sizes")
     require_value(case, updated(case, case.outputs).compute(), "after an update with each output")
@@ -111,7 +111,7 @@ def no_data_is_not_computable(case: MetricCase) -> None:
         )
 
 
-def reset_forgets_all(case: MetricCase) -> None:
+def reset_clears_all_data(case: MetricCase) -> None:
     """After reset() the value is that of the data which comes then, also if compute() was called before."""
     metric = updated(case, case.outputs[::-1])
     metric.compute()
@@ -163,7 +163,7 @@ def _joined(outputs: Sequence[Any]) -> Any:
     raise CheckSkipped("MetricCase(joined=...) would have it checked; these outputs cannot be joined")
 
 
-def update_leaves_its_input_alone(case: MetricCase) -> None:
+def update_does_not_change_its_input(case: MetricCase) -> None:
     """An update does not change what it is given."""
     metric = make(case)
     for output in case.outputs:
@@ -253,7 +253,7 @@ def _with_gradient(value: Any) -> Any:
     return value
 
 
-def ranks_give_the_value_of_all(case: MetricCase) -> None:
+def ranks_agree_on_the_value(case: MetricCase) -> None:
     """Two ranks with a different number of batches both get the value of all data, and keep their own afterwards."""
     _skip_without_torch(case)
 
@@ -272,7 +272,7 @@ def ranks_give_the_value_of_all(case: MetricCase) -> None:
             )
 
 
-def state_continues_in_another(case: MetricCase) -> None:
+def state_restores_into_a_new_metric(case: MetricCase) -> None:
     """Saved in the middle of an epoch and loaded into a new metric, the value comes out as if nothing had happened."""
     half = len(case.outputs) // 2
     metric = updated(case, case.outputs[:half])
@@ -361,7 +361,7 @@ def detach_removes_all(case: MetricCase) -> None:
         )
 
 
-def accelerator_gives_the_same(case: MetricCase) -> None:
+def accelerator_gives_the_same_value(case: MetricCase) -> None:
     """With data on an accelerator the value is the same."""
     _skip_without_torch(case)
     import torch
@@ -390,7 +390,7 @@ def _moved(value: Any, device: Any) -> Any:
     return value
 
 
-def the_process_is_left_as_it_was(case: MetricCase) -> None:
+def process_is_unchanged(case: MetricCase) -> None:
     """Updates and compute() leave random numbers, torch's defaults, logging and output as they were."""
     with left_as_it_was():
         updated(case, case.outputs).compute()
@@ -401,21 +401,21 @@ def _skip_without_torch(case: MetricCase) -> None:
 
 
 METRIC_CHECK_FUNCTIONS = (
-    value_is_that_of_all_data,
+    value_covers_all_data,
     random_data_gives_the_reference,
     no_data_is_not_computable,
-    reset_forgets_all,
+    reset_clears_all_data,
     order_does_not_matter,
     batches_do_not_matter,
-    update_leaves_its_input_alone,
+    update_does_not_change_its_input,
     later_changes_do_not_matter,
     compute_changes_nothing,
     keeps_no_graph,
-    ranks_give_the_value_of_all,
-    state_continues_in_another,
+    ranks_agree_on_the_value,
+    state_restores_into_a_new_metric,
     copies_are_independent,
     is_published_under_its_name,
     detach_removes_all,
-    accelerator_gives_the_same,
-    the_process_is_left_as_it_was,
+    accelerator_gives_the_same_value,
+    process_is_unchanged,
 )

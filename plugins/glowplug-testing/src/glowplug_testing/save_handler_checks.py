@@ -98,7 +98,7 @@ def save_and_load_are_inverse(case: SaveHandlerCase) -> None:
     require(equal(saved, content()), "the save changed the checkpoint that it was given")
 
 
-def a_name_is_replaced(case: SaveHandlerCase) -> None:
+def second_save_replaces_the_first(case: SaveHandlerCase) -> None:
     """A second save under a name replaces the first, and leaves other names alone; a new handler sees them all."""
     store = Store(case)
     store.handler.save(content(1.0), "first.pt", METADATA)
@@ -108,7 +108,7 @@ def a_name_is_replaced(case: SaveHandlerCase) -> None:
     store.require_stored("other.pt", content(2.0), "after a save under another name")
 
 
-def list_names_what_can_be_loaded(case: SaveHandlerCase) -> None:
+def list_returns_loadable_names(case: SaveHandlerCase) -> None:
     """list() returns the names of all checkpoints, oldest first, also from another handler of the location."""
     store = Store(case)
     found = list(store.handler.list())
@@ -131,7 +131,7 @@ def list_names_what_can_be_loaded(case: SaveHandlerCase) -> None:
     )
 
 
-def locate_names_each_checkpoint(case: SaveHandlerCase) -> None:
+def locate_returns_the_address(case: SaveHandlerCase) -> None:
     """locate(filename) returns a path or address that ends with the file name."""
     store = Store(case)
     store.handler.save(content(), "first.pt", METADATA)
@@ -142,7 +142,7 @@ def locate_names_each_checkpoint(case: SaveHandlerCase) -> None:
     )
 
 
-def a_save_is_complete_when_it_returns(case: SaveHandlerCase) -> None:
+def save_is_complete_when_it_returns(case: SaveHandlerCase) -> None:
     """What was in the tensors when it was called is stored, though the next step overwrites them."""
     store = Store(case)
     saved = content()
@@ -164,7 +164,7 @@ class Refuses:
         raise RuntimeError("this cannot be saved")
 
 
-def a_failing_save_leaves_the_former(case: SaveHandlerCase) -> None:
+def failed_save_keeps_the_previous(case: SaveHandlerCase) -> None:
     """A checkpoint that cannot be saved raises, the former one of that name is whole, and nothing is left over."""
     store = Store(case)
     store.handler.save(content(1.0), "first.pt", METADATA)
@@ -196,7 +196,7 @@ class Kills:
         return (str, ())
 
 
-def a_killed_save_leaves_the_former(case: SaveHandlerCase) -> None:
+def killed_save_keeps_the_previous(case: SaveHandlerCase) -> None:
     """When the process is killed in a save, the former checkpoint of that name is whole."""
     if not hasattr(os, "fork"):
         raise CheckSkipped("this system has no fork")
@@ -210,7 +210,7 @@ def a_killed_save_leaves_the_former(case: SaveHandlerCase) -> None:
     )
 
 
-def a_full_disk_leaves_the_former(case: SaveHandlerCase) -> None:
+def full_disk_keeps_the_previous(case: SaveHandlerCase) -> None:
     """When the disk is full a save raises, and the former checkpoint of that name is whole."""
     store = Store(case)
     if store.folder is None:
@@ -232,7 +232,7 @@ def a_full_disk_leaves_the_former(case: SaveHandlerCase) -> None:
     store.require_stored("first.pt", content(3.0), "after a save when there was room again")
 
 
-def remove_removes_one(case: SaveHandlerCase) -> None:
+def remove_affects_one_checkpoint(case: SaveHandlerCase) -> None:
     """remove(filename) removes that checkpoint and no other; a missing one is not an error."""
     store = Store(case)
     for name in ("first.pt", "first.pt.bak", "second.pt"):
@@ -254,7 +254,7 @@ def remove_removes_one(case: SaveHandlerCase) -> None:
     )
 
 
-def names_stay_in_their_folder(case: SaveHandlerCase) -> None:
+def names_cannot_leave_the_folder(case: SaveHandlerCase) -> None:
     """No name leads out of the folder, neither to write nor to remove: such a name is refused."""
     store = Store(case)
     if store.folder is None:
@@ -327,7 +327,7 @@ def one_rank_writes(case: SaveHandlerCase) -> None:
     )
 
 
-def the_process_is_left_as_it_was(case: SaveHandlerCase) -> None:
+def process_is_unchanged(case: SaveHandlerCase) -> None:
     """A save leaves signals, logging, random numbers, output and threads as they were."""
     saved = content()
     with left_as_it_was():
@@ -336,16 +336,16 @@ def the_process_is_left_as_it_was(case: SaveHandlerCase) -> None:
 
 SAVE_HANDLER_CHECK_FUNCTIONS = (
     save_and_load_are_inverse,
-    a_name_is_replaced,
-    list_names_what_can_be_loaded,
-    locate_names_each_checkpoint,
-    a_save_is_complete_when_it_returns,
-    a_failing_save_leaves_the_former,
-    a_killed_save_leaves_the_former,
-    a_full_disk_leaves_the_former,
-    remove_removes_one,
-    names_stay_in_their_folder,
+    second_save_replaces_the_first,
+    list_returns_loadable_names,
+    locate_returns_the_address,
+    save_is_complete_when_it_returns,
+    failed_save_keeps_the_previous,
+    killed_save_keeps_the_previous,
+    full_disk_keeps_the_previous,
+    remove_affects_one_checkpoint,
+    names_cannot_leave_the_folder,
     several_threads_can_save,
     one_rank_writes,
-    the_process_is_left_as_it_was,
+    process_is_unchanged,
 )
