@@ -12,7 +12,7 @@ from glowplug_testing.engine_checks import (
     Failing,
     MakeEngine,
     OneEvent,
-    OwnEvents,
+    CustomEvents,
     Stateful,
     fail_with,
     nothing,
@@ -240,12 +240,12 @@ class EngineContract(RegistrationContract):
         """Strings and members of an EventEnum become events by registering them, twice if need be."""
         engine = make_engine()
         got: list[Any] = []
-        engine.register_events("begin", OwnEvents.STARTED)
+        engine.register_events("begin", CustomEvents.STARTED)
         engine.add_event_handler("begin", lambda: got.append("begin"))
-        engine.add_event_handler(OwnEvents.STARTED, lambda: got.append("own"))
+        engine.add_event_handler(CustomEvents.STARTED, lambda: got.append("own"))
         engine.add_event_handler(Events.STARTED, lambda: got.append("started"))
-        engine.register_events("begin", OwnEvents.STARTED)
-        for event in (OwnEvents.STARTED, "begin", Events.STARTED):
+        engine.register_events("begin", CustomEvents.STARTED)
+        for event in (CustomEvents.STARTED, "begin", Events.STARTED):
             self.fire(engine, event)
         assert got == ["own", "begin", "started"]
         with pytest.raises(TypeError, match="an event is a member of an EventEnum or a string, got 5"):
@@ -258,24 +258,24 @@ class EngineContract(RegistrationContract):
         engine, other = make_engine(), make_engine()
         engine.state.kept = 4
         engine.register_events(
-            OwnEvents.STARTED, "b", event_to_attr={OwnEvents.STARTED: "owned", "b": "kept"}
+            CustomEvents.STARTED, "b", event_to_attr={CustomEvents.STARTED: "owned", "b": "kept"}
         )
         assert (engine.state.owned, engine.state.kept) == (0, 4)
-        assert engine.state.get_event_attrib_value(OwnEvents.STARTED(every=2)) == 0
+        assert engine.state.get_event_attrib_value(CustomEvents.STARTED(every=2)) == 0
         assert not hasattr(other.state, "owned")
-        assert not other.has_registered_events(OwnEvents.STARTED)
+        assert not other.has_registered_events(CustomEvents.STARTED)
         with pytest.raises(RuntimeError, match="STARTED has no counter"):
-            other.state.get_event_attrib_value(OwnEvents.STARTED)
+            other.state.get_event_attrib_value(CustomEvents.STARTED)
 
     def test_E_082_custom_counters_are_the_users(self, make_engine: MakeEngine) -> None:
         """Firing a custom event does not change its counter, and filters see what the user made of it."""
         engine = make_engine()
         got: list[Any] = []
-        engine.register_events(OwnEvents.STARTED, event_to_attr={OwnEvents.STARTED: "owned"})
-        engine.add_event_handler(OwnEvents.STARTED(once=3), lambda e: got.append(e.state.owned))
-        self.fire(engine, OwnEvents.STARTED)
+        engine.register_events(CustomEvents.STARTED, event_to_attr={CustomEvents.STARTED: "owned"})
+        engine.add_event_handler(CustomEvents.STARTED(once=3), lambda e: got.append(e.state.owned))
+        self.fire(engine, CustomEvents.STARTED)
         assert engine.state.owned == 0
-        self.fire(engine, OwnEvents.STARTED, owned=3)
+        self.fire(engine, CustomEvents.STARTED, owned=3)
         assert got == [3]
 
     # Handler objects

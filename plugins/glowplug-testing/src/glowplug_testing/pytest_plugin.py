@@ -1,4 +1,4 @@
-"""pytest plugin: the fixtures of ``glowplug.testing``, and readable assertions in the contracts."""
+"""pytest plugin: fixtures of ``glowplug.testing`` and assertion rewriting of the contracts."""
 
 from __future__ import annotations
 

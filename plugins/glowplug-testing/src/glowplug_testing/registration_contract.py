@@ -176,7 +176,7 @@ class RegistrationContract(EngineChecks):
         for phase in (Phase.CHECKPOINT, Phase.LOGGING, Phase.METRICS, Phase.USER):
             handler = Recorder(got)
             handler.phase = phase
-            engine.add_event_handler(Events.STARTED, handler.tell_phase)
+            engine.add_event_handler(Events.STARTED, handler.record_phase)
         engine.add_event_handler(Events.STARTED, lambda: got.append("function"))
         self.fire(engine, Events.STARTED)
         assert got == [Phase.METRICS, Phase.USER, "function", Phase.LOGGING, Phase.CHECKPOINT]
