@@ -1,4 +1,4 @@
-"""Each wrong handler is caught by the check that is there for it, and the right one passes all checks."""
+"""Mutants of a handler: each fails its check, and the correct handler passes all checks."""
 
 import importlib.util
 
@@ -22,13 +22,14 @@ def case_of(kind):
 class TestBest(HandlerContract):
     @pytest.fixture
     def case(self):
-        """Return the right one."""
+        """Return the case of the correct handler."""
         return case_of(handlers.Best)
 
 
 MUTANTS = {
     "ReturnsNothing": "can_be_attached_or_called",
-    "NamesItEvent": "can_be_attached_or_called",
+    "NamesItEvent": "attach_accepts_event_name",
+    "IgnoresTheEvent": "attach_accepts_event_name",
     "LeavesARegistration": "handle_removes_all",
     "LeavesItsState": "handle_removes_all",
     "RegistersInARun": "handle_removes_all",
@@ -42,7 +43,7 @@ MUTANTS = {
     "IsNoHandler": "can_be_attached_or_called",
     "NeedsTheRealEngine": "works_on_fake_engine_and_engine",
     "NeedsTheFake": "works_on_fake_engine_and_engine",
-    "ReadsWhatIsPrivate": "works_on_fake_engine_and_engine",
+    "ReadsPrivateAttributes": "works_on_fake_engine_and_engine",
     "SwallowsExceptions": "exceptions_reach_the_caller",
     "SwallowsCtrlC": "exceptions_reach_the_caller",
     "MutatesTheOutput": "run_state_is_unchanged",
@@ -50,17 +51,17 @@ MUTANTS = {
     "RoundsTheMetrics": "run_state_is_unchanged",
     "CountsForItself": "run_state_is_unchanged",
     "WorksOnce": "second_run_works",
-    "SaysItsPhaseInWords": "phase_is_a_phase",
+    "PhaseIsAString": "phase_is_a_phase",
     "Sleeps": "events_are_fast",
-    "SaysTheKeyAlone": "missing_metrics_are_reported",
-    "StateStaysBehind": "state_travels_with_the_engine",
+    "RaisesKeyError": "missing_metrics_are_reported",
+    "StateIsNotRegistered": "state_travels_with_the_engine",
     "StateIsAnObject": "state_travels_with_the_engine",
     "StateIsNotLoaded": "state_travels_with_the_engine",
     "StateIsHalf": "state_travels_with_the_engine",
-    "StateIsAlive": "state_is_a_copy",
+    "StateSharesAList": "state_is_a_copy",
     "StateCanBeChanged": "state_is_a_copy",
     "CannotBePickled": "can_be_pickled_or_explains",
-    "WaitsForTheOthersWhenMade": "constructor_waits_for_no_rank",
+    "WaitsInTheConstructor": "constructor_waits_for_no_rank",
     "StopsOneRank": "two_ranks_end_together",
     "WaitsOnOneRank": "two_ranks_end_together",
     "Prints": "process_is_unchanged",
@@ -71,7 +72,7 @@ MUTANTS = {
 
 @pytest.mark.parametrize(("mutant", "check"), MUTANTS.items())
 def test_mutants_are_caught(mutant, check):
-    """The check that is there for this fault fails."""
+    """A mutant fails the check of its fault, with a message from the check."""
     if check in NEED_TORCH and importlib.util.find_spec("torch") is None:
         pytest.skip("two ranks need torch")
     result = kit.run_check(CHECKS[check], case_of(getattr(handlers, mutant)))
@@ -80,8 +81,8 @@ def test_mutants_are_caught(mutant, check):
 
 
 def test_all_mutants_are_in_the_table():
-    """No wrong handler is forgotten."""
-    wrong = {
+    """Every mutant is in the table."""
+    mutants = {
         name for name, kind in vars(handlers).items() if getattr(kind, "__module__", "") == handlers.__name__
     }
-    assert wrong - {"Best", "History"} == set(MUTANTS)
+    assert mutants - {"Best", "History"} == set(MUTANTS)

@@ -1,9 +1,9 @@
-"""Each wrong save handler is caught by the check that is there for it, and the right one passes all checks."""
+"""Mutants of a save handler: each fails its check, and the correct one passes all checks."""
 
 import pickle
 
 import pytest
-import torch  # noqa: F401 - where there is none, this file is left out
+import torch  # noqa: F401 - collection skips this file without torch
 
 from glowplug_testing import SaveHandlerCase, SaveHandlerContract
 from glowplug_testing import checks as kit
@@ -22,7 +22,7 @@ def case_of(kind, folder):
 class TestFolder(SaveHandlerContract):
     @pytest.fixture
     def case(self, tmp_path):
-        """Return the right one."""
+        """Return the case of the correct save handler."""
         return case_of(save_handlers.Folder, tmp_path)
 
 
@@ -51,11 +51,11 @@ class InMemory:
 class TestInMemory(SaveHandlerContract):
     @pytest.fixture
     def case(self):
-        """Return one without a folder."""
+        """Return the case of a save handler without a folder."""
         files = {}
         return SaveHandlerCase(make=lambda: InMemory(files))
 
-    expected_failures = {"one_rank_writes": "each process has a memory of its own"}
+    expected_failures = {"one_rank_writes": "processes do not share memory"}
 
 
 MUTANTS = {
@@ -65,7 +65,7 @@ MUTANTS = {
     "LoadsNothing": "list_returns_loadable_names",
     "LocatesItself": "locate_returns_the_address",
     "WritesInPlace": "failed_save_keeps_the_previous",
-    "RemovesTheFormerFirst": "killed_save_keeps_the_previous",
+    "RemovesThePreviousFirst": "killed_save_keeps_the_previous",
     "TakesTwoArguments": "save_and_load_are_inverse",
     "SavesTheModelOnly": "save_and_load_are_inverse",
     "Pickles": "save_and_load_are_inverse",
@@ -85,16 +85,16 @@ MUTANTS = {
 
 @pytest.mark.parametrize(("mutant", "check"), MUTANTS.items())
 def test_mutants_are_caught(mutant, check, tmp_path):
-    """The check that is there for this fault fails."""
+    """A mutant fails the check of its fault."""
     result = kit.run_check(CHECKS[check], case_of(getattr(save_handlers, mutant), tmp_path))
     assert result.status == "failed", result
 
 
 def test_all_mutants_are_in_the_table():
-    """No wrong save handler is forgotten."""
-    wrong = {
+    """Every mutant is in the table."""
+    mutants = {
         name
         for name, kind in vars(save_handlers).items()
         if getattr(kind, "__module__", "") == save_handlers.__name__
     }
-    assert wrong - {"Folder"} == set(MUTANTS)
+    assert mutants - {"Folder"} == set(MUTANTS)

@@ -17,7 +17,7 @@ from glowplug.engine import Engine
 from glowplug.testing import FakeEngine
 from glowplug_testing.cases import HandlerCase
 from glowplug_testing.checks import CheckFailed, CheckSkipped, require
-from glowplug_testing.engine_play import equal, unchanged_state, play, registered
+from glowplug_testing.engine_play import equal, play, registered, unchanged_state
 
 BATCHES = 3
 

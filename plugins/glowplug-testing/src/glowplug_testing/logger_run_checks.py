@@ -12,7 +12,7 @@ from glowplug.loggers import OutputHandler
 from glowplug.testing import FakeEngine
 from glowplug_testing.cases import LoggerCase
 from glowplug_testing.checks import CheckFailed, CheckSkipped, require
-from glowplug_testing.engine_play import unchanged_state, play, registered
+from glowplug_testing.engine_play import play, registered, unchanged_state
 from glowplug_testing.flaky_backend import FlakyBackend
 from glowplug_testing.logger_trial import Row, Trial, attach, run_logging
 from glowplug_testing.ranks import on_two_ranks
