@@ -37,8 +37,8 @@ def scalars_are_stored_in_order(case: LoggerCase) -> None:
     """After close() every scalar is stored once, with its step and value, in the order of logging."""
     with Trial(case) as trial:
         logger = trial.make()
-        # The number of rows is a prime, so that no buffer is empty at the end.
-        rows = [("loss", step, 1.5 / (step + 1)) for step in range(701)]
+        # 703 is not a multiple of a usual buffer size.
+        rows = [("loss", step, 1.5 / (step + 1)) for step in range(703)]
         rows += [("constant", step, 0.25) for step in (3, 4, 5)]
         rows += [
             ("zero", 0, 0.0),
