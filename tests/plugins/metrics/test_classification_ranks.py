@@ -2,7 +2,7 @@
 
 
 def test_two_ranks_with_uneven_data(run_ranks):
-    """Values are those of all data: with 5 and 2 examples, and with none on one rank; later updates stay right (D2, M-060)."""
+    """Two ranks with different numbers of examples return the values of all data, also after more updates (D2, M-060)."""
 
     def check(rank):
         import torch

@@ -11,8 +11,8 @@ from glowplug_metrics.summation import summand, wide_dtype
 
 __all__ = [
     "ACTUAL",
-    "PREDICTED",
     "CORRECT",
+    "PREDICTED",
     "Labels",
     "add_confusions",
     "binary_counts",
