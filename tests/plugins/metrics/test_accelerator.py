@@ -27,7 +27,7 @@ META = torch.device("meta")
 
 
 def labels(*shape):
-    """Return labels on the accelerator."""
+    """Return labels on the fake accelerator."""
     return torch.zeros(*shape, dtype=torch.int64, device=META)
 
 
@@ -120,7 +120,7 @@ def test_invalid_targets_raise_in_compute(metric, batch, message):
     """compute() raises for invalid targets that updates on an accelerator counted (M-085)."""
     metric.update(batch)
     right = metric.compute()
-    metric._num_invalid = torch.tensor(0)  # as an update on an accelerator leaves it
+    metric._num_invalid = torch.tensor(0)  # the type after an update on an accelerator
     assert torch.equal(torch.as_tensor(metric.compute()), torch.as_tensor(right))
     metric._num_invalid = torch.tensor(2)
     with pytest.raises(ValueError, match=message):
@@ -148,7 +148,7 @@ def test_invalid_binary_values_raise_in_compute():
     """compute() raises for binary values that updates on an accelerator counted as invalid (M-084)."""
     accuracy = Accuracy()
     accuracy.update((torch.tensor([0, 1]), torch.tensor([0, 1])))
-    accuracy._num_invalid = torch.tensor(0)  # as an update on an accelerator leaves it
+    accuracy._num_invalid = torch.tensor(0)  # the type after an update on an accelerator
     assert accuracy.compute() == 1.0
     accuracy._num_invalid = torch.tensor(2)
     with pytest.raises(ValueError, match="must be 0 or 1, but 2 values since the last reset are not"):

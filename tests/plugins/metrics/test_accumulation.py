@@ -63,7 +63,7 @@ def test_custom_operation():
 
 def test_invalid_outputs_and_operations():
     """Invalid outputs and operations are refused with their type or value."""
-    with pytest.raises(TypeError, match=r"Average takes numbers and tensors, got a str.*output_transform"):
+    with pytest.raises(TypeError, match=r"Average accepts numbers and tensors, got a str.*output_transform"):
         Average().update("x")
     with pytest.raises(TypeError, match=r"op must be a function .* got 3"):
         VariableAccumulation(3)
@@ -75,7 +75,7 @@ def test_invalid_outputs_and_operations():
 
 def test_without_examples():
     """Averages without examples raise NotComputableError (M-010)."""
-    with pytest.raises(NotComputableError, match="Average has seen no example"):
+    with pytest.raises(NotComputableError, match="Average has no examples"):
         Average().compute()
 
 
@@ -107,7 +107,7 @@ def test_geometric_average_of_numbers_and_vectors():
     average.update(-1.0)
     assert average.compute().isnan()
     average.reset()
-    with pytest.raises(NotComputableError, match="GeometricAverage has seen no example"):
+    with pytest.raises(NotComputableError, match="GeometricAverage has no examples"):
         average.compute()
 
 

@@ -1,4 +1,4 @@
-"""The metrics of classification over two gloo ranks."""
+"""Classification metrics on two gloo ranks."""
 
 
 def test_two_ranks_with_uneven_data(run_ranks):
@@ -73,7 +73,7 @@ def test_two_ranks_with_uneven_data(run_ranks):
         except RuntimeError as error:
             values["kinds"] = str(error)
 
-        # What one process says of the same data.
+        # The values of one process with all data.
         torch.distributed.destroy_process_group()
         alone = {
             **values_of(metrics, part(data, slice(None))),
@@ -91,5 +91,8 @@ def test_two_ranks_with_uneven_data(run_ranks):
         return [values, alone]
 
     for values, alone in run_ranks(check):
-        assert "different data for Recall: binary and multiclass of 3 classes" in values.pop("kinds")
+        assert (
+            "Recall needs one kind of data on all ranks, got binary and multiclass of 3 classes"
+            in values.pop("kinds")
+        )
         assert values == alone

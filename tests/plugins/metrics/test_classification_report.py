@@ -1,4 +1,4 @@
-"""ClassificationReport and TopKCategoricalAccuracy, against scikit-learn."""
+"""ClassificationReport and TopKCategoricalAccuracy, compared with scikit-learn."""
 
 import json
 import pickle
@@ -87,15 +87,15 @@ def test_report_is_published_by_mode(mode, names):
 )
 def test_invalid_labels(labels):
     """Labels must be unique and one per class (M-088)."""
-    with pytest.raises(ValueError, match=r"one name for each of the 3 classes, all different"):
+    with pytest.raises(ValueError, match=r"must be 3 unique names, one per class"):
         reported(ClassificationReport(labels=labels), DATA)
 
 
 def test_report_errors():
     """An invalid beta and missing data raise errors (M-088)."""
-    with pytest.raises(ValueError, match="must be above 0, got -1"):
+    with pytest.raises(ValueError, match="must be a finite number above 0, got -1"):
         ClassificationReport(beta=-1)
-    with pytest.raises(NotComputableError, match="Precision has seen no example"):
+    with pytest.raises(NotComputableError, match="Precision has no examples"):
         ClassificationReport().compute()
 
 
@@ -134,11 +134,11 @@ def test_top_k_errors():
     """Invalid k and shapes are refused, and missing data raises NotComputableError (M-088)."""
     with pytest.raises(ValueError, match="at least 1, got 0"):
         TopKCategoricalAccuracy(0)
-    with pytest.raises(NotComputableError, match="TopKCategoricalAccuracy has seen no example"):
+    with pytest.raises(NotComputableError, match="TopKCategoricalAccuracy has no examples"):
         TopKCategoricalAccuracy().compute()
-    with pytest.raises(ValueError, match="3 classes, which is less than k=5"):
+    with pytest.raises(ValueError, match="at least k=5 classes, got 3"):
         TopKCategoricalAccuracy().update(DATA)
-    with pytest.raises(ValueError, match=r"y \(N, ...\); got \(4, 3\) and \(3,\)"):
+    with pytest.raises(ValueError, match=r"and \(N, ...\), got \(4, 3\) and \(3,\)"):
         TopKCategoricalAccuracy(1).update((DATA[0], DATA[1][:3]))
 
 

@@ -1,4 +1,4 @@
-"""The pure functions that count, on the way that accelerators take: without looking at a value."""
+"""Counting functions as used on accelerators: with weights instead of checks."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def test_weights_give_the_same_counts(size, classes, seed):
     predicted = torch.randint(classes, (size,), generator=random)
     target = torch.randint(-2, classes + 2, (size,), generator=random)
     valid = (target >= 0) & (target < classes)
-    given_all = labels_of(predicted, target.double(), classes)  # floats are not looked at either
+    given_all = labels_of(predicted, target.double(), classes)  # floats are not checked either
     valid_alone = labels_of(predicted[valid], target[valid], classes)
     assert given_all.weight is not None
     assert valid_alone.weight is None

@@ -1,4 +1,4 @@
-"""ROC_AUC, AveragePrecision and their curves, against scikit-learn."""
+"""ROC_AUC, AveragePrecision and their curves, compared with scikit-learn."""
 
 import pickle
 import sys
@@ -25,7 +25,7 @@ each_metric = pytest.mark.parametrize("kind", FUNCTIONS)
 
 
 def data(seed, *extra):
-    """Return 40 scores and labels, both classes among them."""
+    """Return 40 scores and labels of both classes."""
     random = torch.Generator().manual_seed(seed)
     y = torch.randint(2, (40, *extra), generator=random)
     y[0], y[1] = 0, 1
@@ -33,7 +33,7 @@ def data(seed, *extra):
 
 
 def flat(value):
-    """Return the numbers of a value: of a curve, one part after the other."""
+    """Return the numbers of a value as one array; the parts of a curve are joined."""
     return np.hstack(value) if isinstance(value, tuple) else np.array([value])
 
 
@@ -81,15 +81,15 @@ def test_attached_and_pickled(kind):
 @each_metric
 def test_without_examples(kind):
     """Curves without examples raise NotComputableError (M-010)."""
-    with pytest.raises(NotComputableError, match=f"{kind.__name__} has seen no example"):
+    with pytest.raises(NotComputableError, match=f"{kind.__name__} has no examples"):
         kind().compute()
 
 
 @each_metric
 def test_without_scikit_learn(kind, monkeypatch):
     """Without scikit-learn the constructor raises an error that names the extra to install (M-089)."""
-    monkeypatch.setitem(sys.modules, "sklearn.metrics", None)  # Python's own way to make an import fail
+    monkeypatch.setitem(sys.modules, "sklearn.metrics", None)  # makes the import fail
     with pytest.raises(
-        ModuleNotFoundError, match=rf"{kind.__name__} .* not installed: pip install 'glowplug-metrics\[sk"
+        ModuleNotFoundError, match=rf"{kind.__name__} needs scikit-learn: pip install 'glowplug-metrics\[sk"
     ):
         kind()

@@ -1,4 +1,4 @@
-"""Fbeta and F1, and the formulas that scripts write for them."""
+"""Fbeta, F1, and their formulas as arithmetic on metrics."""
 
 import math
 import pickle
@@ -17,7 +17,7 @@ BINARY = torch.tensor([1, 0, 1, 1]), torch.tensor([1, 1, 0, 1])
 
 
 def run(metrics, data):
-    """Return what an engine publishes for metrics by name."""
+    """Return the metrics that an engine publishes."""
     engine = Engine(lambda engine, batch: batch)
     for name, metric in metrics.items():
         metric.attach(engine, name)
@@ -79,8 +79,8 @@ def test_F1_equals_Fbeta_1():
 
 @pytest.mark.parametrize("beta", [0, -1.0, math.inf, math.nan])
 def test_beta_is_above_0(beta):
-    """beta must be above 0 (M-086)."""
-    with pytest.raises(ValueError, match="beta says how many times"):
+    """``beta`` must be above 0 (M-086)."""
+    with pytest.raises(ValueError, match="beta must be a finite number above 0"):
         Fbeta(beta)
 
 
@@ -93,7 +93,7 @@ def test_invalid_arguments():
     with pytest.raises(TypeError, match="recall must be a Recall, got"):
         Fbeta(1.0, recall=Accuracy())
     for name, value in (("output_transform", lambda output: output), ("device", "cpu")):
-        with pytest.raises(ValueError, match=f"{name} is for the precision and recall that Fbeta makes"):
+        with pytest.raises(ValueError, match=f"{name} applies to new metrics only"):
             Fbeta(1.0, precision=Precision(), **{name: value})
 
 

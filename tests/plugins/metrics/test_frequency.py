@@ -14,7 +14,7 @@ STEP = 0.02
 
 
 def run(frequency, event=Events.ITERATION_COMPLETED, **attach):
-    """Return what is published after each iteration, over two epochs of 10, 20 and 30 items."""
+    """Return the value after each iteration of two epochs with 10, 20 and 30 items."""
     engine, values = Engine(lambda engine, batch: time.sleep(STEP) or batch), []
     frequency.attach(engine, "items/s", **attach)
     engine.add_event_handler(event, lambda e: values.append(e.state.metrics.get("items/s")))
@@ -58,11 +58,11 @@ def test_outputs():
     frequency.update(2)
     assert frequency._items == 5
     for output, kind in (([1, 2], "list"), (torch.ones(2), "Tensor")):
-        with pytest.raises(TypeError, match=f"takes the number of items, got a {kind}; .*output_transform"):
+        with pytest.raises(TypeError, match=f"needs the number of items, got a {kind}; .*output_transform"):
             frequency.update(output)
 
 
 def test_without_items():
     """Frequency without items raises NotComputableError, where ignite divides by zero (M-010)."""
-    with pytest.raises(NotComputableError, match="Frequency has counted nothing"):
+    with pytest.raises(NotComputableError, match="Frequency has no items"):
         Frequency().compute()

@@ -1,4 +1,4 @@
-"""Loss, against sums in float64."""
+"""Loss, compared with float64 sums."""
 
 import numpy as np
 import pytest
@@ -70,7 +70,7 @@ def test_empty_batches_are_ignored():
     """An empty batch, whose loss is NaN, is ignored."""
     loss = Loss(mse_loss)
     loss.update((torch.zeros(0), torch.zeros(0)))
-    with pytest.raises(NotComputableError, match="Loss has seen no example"):
+    with pytest.raises(NotComputableError, match="Loss has no examples"):
         loss.compute()
     loss.update((torch.ones(2), torch.zeros(2)))
     assert loss.compute() == 1.0
@@ -90,7 +90,7 @@ def test_loss_must_be_a_mean():
     batch = torch.ones(3), torch.zeros(3)
     with pytest.raises(ValueError, match=r"got a Tensor of shape \(3,\); .*reduction='mean'"):
         Loss(lambda x, y: x - y).update(batch)
-    with pytest.raises(ValueError, match="without dimensions, got a float"):
+    with pytest.raises(ValueError, match="as a scalar tensor, got a float"):
         Loss(lambda x, y: 0.5).update(batch)
 
 

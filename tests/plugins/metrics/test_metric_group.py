@@ -1,4 +1,4 @@
-"""MetricGroup: several metrics attached as one."""
+"""MetricGroup."""
 
 import pickle
 
@@ -10,7 +10,7 @@ from glowplug_metrics import Accuracy, Average, Loss, MetricGroup, RunningAverag
 
 
 class Seen(Metric):
-    """All that update() was given."""
+    """Records the arguments of update()."""
 
     required_output_keys = None
     _state_dict_all_req_keys = ("outputs",)
@@ -123,7 +123,7 @@ def test_group_without_data():
     """A group without data has no value, and a warning names the metric (M-010)."""
     engine = Engine(lambda engine, batch: ([], []))
     MetricGroup({"accuracy": Accuracy()}).attach(engine, "group")
-    with pytest.warns(GlowplugWarning, match="'group' .* Accuracy has seen no example"):
+    with pytest.warns(GlowplugWarning, match="'group' .* Accuracy has no examples"):
         assert engine.run([1]).metrics == {}
 
 
@@ -150,15 +150,15 @@ def test_state_resumes_and_pickles():
 
 
 def test_invalid_metrics():
-    """metrics must be a mapping of names to metrics."""
+    """A group needs a mapping of names to metrics."""
     with pytest.raises(TypeError, match="dictionary of name: metric, got a list"):
         MetricGroup([Average()])
-    with pytest.raises(TypeError, match="metric 'mean' of the group is a function, not a Metric"):
+    with pytest.raises(TypeError, match="metric 'mean' of the group must be a Metric, got a function"):
         MetricGroup({"mean": sum_of})
 
 
 def sum_of():
-    """Stand for a thing that is no metric."""
+    """Do nothing; an object that is not a metric."""
 
 
 def test_two_ranks(run_ranks):

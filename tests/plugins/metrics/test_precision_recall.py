@@ -1,4 +1,4 @@
-"""Precision and Recall, against scikit-learn and by the rows of the behaviour table."""
+"""Precision and Recall, compared with scikit-learn."""
 
 import copy
 import pickle
@@ -32,19 +32,19 @@ def values(random, shape, high=2):
 
 
 def rows(tensors):
-    """Return all of them as a numpy array, without the extra dimensions: examples, or rows of labels."""
+    """Join batches into a numpy array of examples, or of rows of labels."""
     return torch.cat([t.movedim(1, -1).flatten(0, -2) if t.ndim > 1 else t for t in tensors]).numpy()
 
 
 def computed(metric, batches):
-    """Return the metric's value for these batches, as numpy has it."""
+    """Return the metric's value for these batches as a numpy array."""
     for batch in batches:
         metric.update(batch)
     return np.asarray(metric.compute())
 
 
 def expected(reference, target, predicted, average, labels):
-    """Return what scikit-learn says."""
+    """Return the value of scikit-learn."""
     name = {False: None, True: "macro"}.get(average, average)
     return reference(target, predicted, average=name, labels=labels, zero_division=0)
 
@@ -156,7 +156,8 @@ def test_samples_need_multilabel_data(kind, reference):
         ((torch.ones(3), torch.ones(3)), "binary"),
     ):
         with pytest.raises(
-            ValueError, match=rf"average='samples', which {name} data does not have.*is_multilabel"
+            ValueError,
+            match=rf"average='samples' of \w+ needs multilabel data, got {name} data; set is_multilabel",
         ):
             kind(average="samples").update(data)
 
@@ -210,9 +211,9 @@ def test_kind_must_not_change():
     """The kind of data and the number of classes must not change between resets (M-085)."""
     metric = Precision()
     metric.update((torch.eye(3), torch.arange(3)))
-    with pytest.raises(RuntimeError, match=r"Precision had multiclass data .* now gets binary"):
+    with pytest.raises(RuntimeError, match=r"data of Precision changed from multiclass to binary"):
         metric.update((torch.ones(3), torch.ones(3)))
-    with pytest.raises(ValueError, match=r"Precision had 3 classes .* now gets 2"):
+    with pytest.raises(ValueError, match=r"number of classes of Precision changed from 3 to 2"):
         metric.update((torch.eye(2), torch.arange(2)))
     metric.reset()
     metric.update((torch.ones(3), torch.ones(3)))
@@ -222,7 +223,7 @@ def test_kind_must_not_change():
 def test_not_tensors():
     """Outputs without tensors are refused with their types."""
     with pytest.raises(
-        TypeError, match=r"Recall takes tensors y_pred and y, got list and list.*output_transform"
+        TypeError, match=r"Recall needs tensors y_pred and y, got list and list.*output_transform"
     ):
         Recall().update(([0, 1], [0, 1]))
 
@@ -231,7 +232,7 @@ def test_not_tensors():
 def test_without_examples(kind, reference):
     """No examples, or empty batches only, raise NotComputableError (M-010)."""
     metric = kind()
-    with pytest.raises(NotComputableError, match=f"{kind.__name__} has seen no example"):
+    with pytest.raises(NotComputableError, match=f"{kind.__name__} has no examples"):
         metric.compute()
     metric.update((torch.zeros(0, 3), torch.zeros(0).long()))
     with pytest.raises(NotComputableError):
@@ -273,7 +274,7 @@ def test_state_and_pickle(classes, average):
     for other in (metric, *others):
         np.testing.assert_array_equal(computed(other, [second]), right)
     again = Precision(average=average)
-    again.load_state_dict(state)  # the updates since then left it alone
+    again.load_state_dict(state)  # later updates did not change it
     np.testing.assert_array_equal(computed(again, [second]), right)
 
 
@@ -282,5 +283,5 @@ def test_state_contains_the_kind():
     metric, fresh = Recall(), Recall()
     metric.update((torch.ones(3), torch.ones(3)))
     fresh.load_state_dict(metric.state_dict())
-    with pytest.raises(RuntimeError, match="had binary data"):
+    with pytest.raises(RuntimeError, match="changed from binary"):
         fresh.update((torch.eye(3), torch.arange(3)))

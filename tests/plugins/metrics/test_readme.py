@@ -1,4 +1,4 @@
-"""The script of the README runs as it stands."""
+"""README of glowplug-metrics."""
 
 import subprocess
 import sys

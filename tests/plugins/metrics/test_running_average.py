@@ -15,7 +15,7 @@ from glowplug_metrics.running_average import moved_average
 
 
 def reference(values, alpha):
-    """Return the averages after each value, by the definition."""
+    """Return the expected average after each value."""
     averages = []
     for x in values:
         averages.append(x if not averages else alpha * averages[-1] + (1 - alpha) * x)
@@ -130,7 +130,7 @@ def test_without_engine():
     average.update(2.0)
     assert average.compute() == 3.0
     average.reset()
-    with pytest.raises(NotComputableError, match="RunningAverage has seen no value"):
+    with pytest.raises(NotComputableError, match="RunningAverage has no values"):
         average.compute()
 
 
@@ -156,7 +156,7 @@ def test_published_values_do_not_change():
 def test_accelerator_tensors_are_published_unread():
     """A tensor on an accelerator is published without reading its value."""
     average = RunningAverage(output_transform=lambda x: x)
-    output = torch.tensor(1.0, device="meta")  # a device whose values cannot be fetched at all
+    output = torch.tensor(1.0, device="meta")  # a device whose values cannot be read
     assert published(average, [output, output])[-1].device.type == "meta"
 
 
@@ -197,9 +197,9 @@ def test_other_usages():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({}, ValueError, "give RunningAverage a metric"),
-        ({"src": Average(), "output_transform": abs}, ValueError, "and not both"),
-        ({"src": Average(), "device": "cpu"}, ValueError, "got device='cpu'"),
+        ({}, ValueError, "RunningAverage needs either a metric"),
+        ({"src": Average(), "output_transform": abs}, ValueError, "needs either"),
+        ({"src": Average(), "device": "cpu"}, ValueError, "device='cpu' cannot be combined with src"),
         ({"src": abs}, TypeError, "src must be a metric, got <built-in function abs>"),
         ({"output_transform": abs, "alpha": 0}, ValueError, "above 0 and at most 1, got 0"),
         ({"output_transform": abs, "alpha": 1.5}, ValueError, "got 1.5"),
@@ -215,7 +215,7 @@ def test_invalid_arguments(arguments, error, message):
 def test_invalid_outputs():
     """Mappings and strings are refused by type (M-080)."""
     average = RunningAverage(output_transform=lambda x: x)
-    with pytest.raises(TypeError, match="RunningAverage takes numbers and tensors, got a dict"):
+    with pytest.raises(TypeError, match="RunningAverage accepts numbers and tensors, got a dict"):
         average.update({"loss": 1})
     with pytest.raises(TypeError, match="takes no mappings"):
         published(average, [{"loss": 1}])

@@ -1,4 +1,4 @@
-"""Metrics of classification share the work on a batch, and nothing beyond it."""
+"""Classification metrics share the statistics of a batch only."""
 
 import gc
 import pickle
@@ -33,7 +33,7 @@ DATA = [
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Return a list that gets a name each time that one of the counting functions is called."""
+    """Return a list of the counting functions that are called."""
     names = []
 
     def recorded(name):
@@ -46,7 +46,7 @@ def calls(monkeypatch):
 
 
 def made():
-    """Return one of each metric, by name."""
+    """Return one metric of each class by name."""
     return {
         "accuracy": Accuracy(),
         "precision": Precision(),
@@ -60,7 +60,7 @@ def made():
 
 
 def alone(data=DATA):
-    """Return the values that the metrics have by themselves."""
+    """Return the values of separately updated metrics."""
     values = made()
     for name, metric in values.items():
         for batch in data:
@@ -70,7 +70,7 @@ def alone(data=DATA):
 
 
 def assert_same(published, right):
-    """The values are those."""
+    """Compare two mappings of values."""
     assert set(published) == set(right)
     for name, value in right.items():
         assert np.array_equal(published[name], value), name
@@ -143,7 +143,9 @@ def test_reused_buffers_are_counted_again():
     scores, labels = torch.from_numpy(memory), torch.tensor([0, 1, 2, 2])
 
     def step(engine, batch):
-        memory[:] = torch.eye(3)[torch.tensor(batch)].numpy()  # no version is counted for this
+        memory[:] = torch.eye(3)[
+            torch.tensor(batch)
+        ].numpy()  # this does not change the version of the tensor
         return scores, labels
 
     engine = Engine(step)

@@ -29,7 +29,7 @@ BATCHES = [(PREDS[:2], TARGET[:2]), (PREDS[2:4], TARGET[2:4]), (PREDS[4:], TARGE
 
 
 class Total(Metric):
-    """The sum of the targets: a metric of glowplug."""
+    """A glowplug metric: the sum of the targets."""
 
     _state_dict_all_req_keys = ("total",)
 
@@ -44,7 +44,7 @@ class Total(Metric):
 
 
 def collection(**options):
-    """Return a collection whose members share their states, but one."""
+    """Return a collection in which all metrics but one share their states."""
     parts = {"precision": BinaryPrecision(), "recall": BinaryRecall(), "auroc": BinaryAUROC()}
     return torchmetrics.MetricCollection(parts, **options)
 
@@ -57,7 +57,7 @@ def engine_with(metric, name="metric", usage=None):
 
 
 def by_hand(metric):
-    """Return what torchmetrics alone makes of all data at once."""
+    """Return the value of torchmetrics for all data at once."""
     return metric(PREDS, TARGET)
 
 
@@ -150,7 +150,7 @@ def test_single_arguments_text_and_transforms():
 def test_without_data():
     """Without data compute() raises, and an engine gives a single warning (M-010)."""
     metric = TorchMetric(BinaryAccuracy())
-    with pytest.raises(NotComputableError, match=r"TorchMetric\(BinaryAccuracy\) has had no update"):
+    with pytest.raises(NotComputableError, match=r"TorchMetric\(BinaryAccuracy\) has no updates"):
         metric.compute()
     engine = Engine(lambda engine, batch: ([], []))
     metric.attach(engine, "accuracy")
@@ -163,7 +163,7 @@ def test_invalid_metrics():
     """Classes, functions and glowplug metrics are refused with a remedy."""
     for wrong in (BinaryAccuracy, Total(), print):
         with pytest.raises(
-            TypeError, match=r"a metric object of torchmetrics, such as torchmetrics\.MeanMetric\(\)"
+            TypeError, match=r"metric must be a metric of torchmetrics, such as torchmetrics\.MeanMetric\(\)"
         ):
             TorchMetric(wrong)
 
@@ -196,7 +196,7 @@ MADE_OF = {
         lambda: torchmetrics.wrappers.MultioutputWrapper(torchmetrics.MeanSquaredError(), 1),
         as_numbers,
     ),
-    # Its metrics share states, which are new objects after each update.
+    # Its metrics share states, which each update replaces.
     "shared": (
         lambda: torchmetrics.MetricCollection(
             [torchmetrics.PearsonCorrCoef(1), torchmetrics.ConcordanceCorrCoef(1)]
@@ -244,13 +244,13 @@ def test_updates_do_not_change_a_saved_state():
     assert again.compute() == metric.compute()
     for other in (BinaryAccuracy(), BinaryAUROC(thresholds=5)):
         with pytest.raises(
-            ValueError, match=rf"this {type(other).__name__} has the states .* cannot take {{'auroc'"
+            ValueError, match=rf"{type(other).__name__} has the states .* cannot load {{'auroc'"
         ):
             TorchMetric(other).load_state_dict(state)
 
 
 def by_hand_numbers(metric):
-    """Return what torchmetrics alone makes of all data, as Python numbers."""
+    """Return the values of torchmetrics for all data as Python numbers."""
     return {name: value.item() for name, value in by_hand(metric).items()}
 
 
@@ -277,7 +277,7 @@ def test_metric_keeps_no_graph_value_or_output():
 
     def step(engine, batch):
         preds = (weight * batch[0]).sigmoid()
-        preds.register_hook(mark := Mark())  # the graph keeps it
+        preds.register_hook(mark := Mark())  # kept alive by the graph
         graphs.append(weakref.ref(mark))
         return preds, batch[1]
 
@@ -350,7 +350,7 @@ def test_two_ranks(run_ranks):
         batches = [(preds[own][:3], target[own][:3]), (preds[own][3:], target[own][3:])]
         first = engine.run(batches if rank == 0 else batches[:1], max_epochs=2).metrics
 
-        curve = TorchMetric(MulticlassAUROC(3))  # keeps scores (N, 3) and labels of another type
+        curve = TorchMetric(MulticlassAUROC(3))  # stores scores (N, 3) and labels of another type
         scores = torch.eye(3).repeat(2, 1)
         if rank == 1:
             curve.update((scores, torch.tensor([0, 1, 2, 0, 1, 1])))
@@ -386,7 +386,7 @@ def test_two_ranks(run_ranks):
         assert result["mean"] == [
             0.5,
             pytest.approx(8 / 3),
-            "TorchMetric(MeanMetric) has had no update since it was reset",
+            "TorchMetric(MeanMetric) has no updates since its last reset",
         ]
-        # Its own sum is there for later updates, and was not added up twice.
+        # The local sum is kept for later updates and was reduced once.
         assert result["own"] == [3.0, 1.0][rank]
