@@ -357,6 +357,46 @@ def test_folder_that_cannot_be_synced(tmp_path, monkeypatch):
     assert list(contents(tmp_path)) == ["model_1.pt"]
 
 
+class OverridesCall(DiskSaver):
+    """Overrides the method that ignite calls."""
+
+    def __call__(self, checkpoint, filename, metadata=None):
+        super().__call__({**checkpoint, "by": "call"}, filename, metadata)
+
+
+class OverridesSave(DiskSaver):
+    """Overrides the method of the save-handler protocol."""
+
+    def save(self, checkpoint, filename, metadata=None):
+        super().save({**checkpoint, "by": "save"}, filename, metadata)
+
+
+class OverridesCallOfSave(OverridesSave):
+    """Overrides ``__call__`` in a subclass of a class that overrides ``save``."""
+
+    def __call__(self, checkpoint, filename, metadata=None):
+        super().__call__({**checkpoint, "first": "call"}, filename, metadata)
+
+
+class TestSubclasses:
+    @pytest.mark.parametrize(
+        ("saver", "added"),
+        [
+            (DiskSaver, {}),
+            (OverridesCall, {"by": "call"}),
+            (OverridesSave, {"by": "save"}),
+            (OverridesCallOfSave, {"by": "save", "first": "call"}),
+        ],
+    )
+    def test_overridden_method_is_called(self, fake, tmp_path, saver, added):
+        """A checkpoint calls the method that a subclass of DiskSaver overrides, whether ``save`` or ``__call__``."""
+        checkpoint = Checkpoint({"model": Bytes(2)}, saver(tmp_path))
+        checkpoint(fake)
+        content = torch.load(checkpoint.last_checkpoint, weights_only=True)
+        assert content.pop("content").tolist() == [0, 0]
+        assert content == added
+
+
 def test_list_and_load(tmp_path):
     """Checkpoints are listed from oldest to newest and load; temporary files and folders are not listed."""
     saver = DiskSaver(tmp_path)

@@ -15,7 +15,7 @@ from glowplug.distributed import rank
 from glowplug.exceptions import GlowplugWarning
 from glowplug.typing import EngineProtocol, SaveHandler
 from glowplug_model_checkpoint import filenames
-from glowplug_model_checkpoint.disk_saver import DiskSaver
+from glowplug_model_checkpoint.disk_saver import DiskSaver, save_method
 from glowplug_model_checkpoint.objects import check_objects, load_states, read, states
 from glowplug_model_checkpoint.ranks import alone, check_rank, together
 from glowplug_model_checkpoint.retention import Item, Retention, item_from, plain_number, without
@@ -299,7 +299,7 @@ class Checkpoint:
             return
         basename = f"{self.filename_prefix}_{plan.name}" if self.filename_prefix else plan.name
         metadata = {"basename": basename, "score_name": self.score_name, "priority": plan.item.priority}
-        self._store.save(content, plan.item.filename, metadata)
+        save_method(self._store)(content, plan.item.filename, metadata)
         self._kept.items = (*without(self._kept.items, plan.item), plan.item)
         for item in plan.evicted:
             self._store.remove(item.filename)

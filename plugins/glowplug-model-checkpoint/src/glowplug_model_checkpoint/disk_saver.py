@@ -12,13 +12,14 @@ from typing import Any, BinaryIO
 import torch
 
 from glowplug.distributed import rank
+from glowplug.typing import SaveHandler
 from glowplug_model_checkpoint.filenames import check_filename, has_prefix
 from glowplug_model_checkpoint.objects import read
 from glowplug_model_checkpoint.options import check_options
-from glowplug_model_checkpoint.save_handler import BaseSaveHandler
+from glowplug_model_checkpoint.save_handler import BaseSaveHandler, SaveFunction
 from glowplug_model_checkpoint.temporaries import create, is_temporary, publish, sweep, sync_directory
 
-__all__ = ["DiskSaver"]
+__all__ = ["DiskSaver", "save_method"]
 
 # How many of the checkpoints in the folder an error lists.
 MAX_SHOWN = 3
@@ -29,6 +30,8 @@ class DiskSaver(BaseSaveHandler):
 
     A checkpoint is written to a temporary file in the same folder, synced to disk and renamed; then the folder is synced.
     A new DiskSaver removes the temporary files that killed processes left in its folder, but not those in use.
+
+    A subclass overrides ``save`` or, as in ignite, ``__call__``; :class:`Checkpoint` calls the overridden method.
 
     Args:
         dirname: Folder of the checkpoints; ``~`` is expanded.
@@ -174,6 +177,18 @@ class DiskSaver(BaseSaveHandler):
         file.flush()
         os.fsync(file.fileno())
         _check_loadable(file.name, filename)
+
+
+def save_method(store: SaveHandler) -> SaveFunction:
+    """Return the method that saves: usually ``save``.
+
+    A subclass of DiskSaver that is written for ignite may override ``__call__`` instead.
+    """
+    if isinstance(store, DiskSaver):
+        names = (name for cls in type(store).__mro__ for name in ("save", "__call__") if name in vars(cls))
+        if next(names) == "__call__":
+            return store
+    return store.save
 
 
 def _check_loadable(path: str, filename: str) -> None:
