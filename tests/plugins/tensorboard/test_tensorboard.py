@@ -296,7 +296,6 @@ while logger.counts.pending and time.monotonic() < limit:
 logger.close()
 print(engine.state.outcome.name, sum(logger.counts), logger.counts.dropped)
 """
-
         done = subprocess.run(
             [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False
         )
