@@ -1,7 +1,7 @@
 """Temporary files that become checkpoints.
 
 The process that writes a temporary file holds a lock on it. The operating system releases the lock when the process ends,
-so a leftover of a crash can be told from a file in use, even while other processes write to the same folder.
+so leftovers of a crash can be distinguished from files in use, even while other processes write to the folder.
 """
 
 from __future__ import annotations
