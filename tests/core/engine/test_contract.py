@@ -138,17 +138,17 @@ class ForgetsTheEvent(FakeEngine):
 @pytest.mark.parametrize(
     ("mutant", "check"),
     [
-        (RemovesAll, "test_E_035_handle_removes_its_own_registration"),
-        (LiveList, "test_E_037_a_firing_keeps_its_handlers"),
-        (ForgetsTheFilter, "test_E_062_every"),
+        (RemovesAll, "test_handle_removes_one_registration"),
+        (LiveList, "test_changes_take_effect_at_the_next_firing"),
+        (ForgetsTheFilter, "test_every"),
         (IgnoresPhases, "test_phases_order_handlers"),
-        (CountsItself, "test_E_064_before_and_after"),
+        (CountsItself, "test_before_and_after"),
         (AttachesHalf, "test_attach_is_all_or_nothing"),
-        (LosesState, "test_state_waits_for_its_handler"),
-        (StopsAtOnce, "test_requests_to_stop_are_recorded"),
-        (SharesCounters, "test_E_081_counters_belong_to_one_engine"),
-        (SwallowsErrors, "test_errors_of_handlers_go_on"),
-        (AnyEventGoes, "test_E_031_unknown_event"),
+        (LosesState, "test_state_waits_for_a_later_handler"),
+        (StopsAtOnce, "test_stop_requests_are_recorded"),
+        (SharesCounters, "test_custom_counters_belong_to_one_engine"),
+        (SwallowsErrors, "test_errors_of_handlers_reach_the_caller"),
+        (AnyEventGoes, "test_unknown_event_is_refused"),
         (ForgetsTheEvent, "test_handlers_see_the_event_and_the_state"),
     ],
 )
@@ -162,10 +162,10 @@ def test_mutants_are_caught(mutant, check):
 
 def test_overriding_a_check_is_refused():
     """A subclass that overrides a check is refused when it is defined."""
-    with pytest.raises(TypeError, match="TestMine replaces test_E_062_every, so that nobody would notice"):
+    with pytest.raises(TypeError, match="TestMine must not replace test_every"):
 
         class TestMine(EngineContract):
-            def test_E_062_every(self):
+            def test_every(self):
                 """Pass."""
 
 
