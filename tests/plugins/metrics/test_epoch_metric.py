@@ -127,7 +127,7 @@ def test_invalid_outputs():
     [
         (
             (torch.zeros(2).double(), torch.zeros(2)),
-            r"y_pred was torch.float32 of shape \(N\).* is torch.float64",
+            r"y_pred changed from torch.float32 of shape \(N\) to torch.float64",
         ),
         (
             (torch.zeros(2), torch.zeros(2).long()),
@@ -135,7 +135,7 @@ def test_invalid_outputs():
         ),
         (
             (torch.zeros(2, 3), torch.zeros(2)),
-            r"y_pred was .* \(N\) since the last reset, and now is .* \(N, 3\)",
+            r"y_pred changed from .* \(N\) to .* \(N, 3\) since the last reset",
         ),
     ],
 )
@@ -223,4 +223,4 @@ def test_two_ranks(run_ranks):
             if rank
             else "ZeroDivisionError: division by zero"
         )
-        assert "ValueError: EpochMetric has values of different types or shapes on the ranks" in mixed
+        assert "ValueError: the values of EpochMetric must have one type and shape on all ranks" in mixed
