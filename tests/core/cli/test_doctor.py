@@ -125,7 +125,7 @@ def test_checks_that_fail_themselves(site, monkeypatch, name, body, found):
     assert [finding["message"] for finding in plugins["acme-mmm"]["findings"]] == ["valid"]
     assert plugins[name]["status"] == "ok"
     (finding,) = plugins[name]["findings"]
-    assert (finding["name"], finding["status"]) == ("its own checks", "error")
+    assert (finding["name"], finding["status"]) == ("glowplug_doctor", "error")
     assert found in finding["message"]
 
 

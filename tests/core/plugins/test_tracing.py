@@ -15,12 +15,12 @@ def steps(site, code=ASK, **settings):
 
 
 def test_way_of_a_plugin(site):
-    """Found, handshake, import with its time, hooks and offers, and the name that is asked for: one line each, in order."""
+    """The trace has one line each for discovery, acceptance, import, hooks and the resolved name, in this order."""
     site.add_handler("acme-noise", name="shout", version="4.2", requires=["glowplug>=0.1,<2"])
     told = [step for step in steps(site) if "shout" in step or "Shout" in step]
     expected = [
         f"found shout = 'acme_noise._plugin' of acme-noise 4.2 in {site.folder}",
-        "handshake with shout (acme-noise): it asks for glowplug>=0.1,<2, and glowplug 0.1.0 is running",
+        "accepted shout (acme-noise): it requires glowplug>=0.1,<2, and glowplug 0.1.0 is installed",
         "importing acme_noise._plugin of shout (acme-noise)",
         "registered shout (acme-noise): hooks glowplug_offers; offers Shout -> acme_noise.handler:Shout",
         "requested the handler Shout: offered by acme-noise 4.2",
@@ -65,7 +65,7 @@ def test_blocked(site, settings, variable):
         ),
         (
             {"requires": ["glowplug>=99"]},
-            "refused acme-noise (acme-noise): it needs glowplug>=99, and glowplug 0.1.0",
+            "refused acme-noise (acme-noise): it requires glowplug>=99, and glowplug 0.1.0",
         ),
         ({"value": "not a module"}, "refused acme-noise (acme-noise): its entry point must name a module"),
         (
@@ -87,7 +87,7 @@ def test_import_that_kills_the_process(site):
 
 
 def test_entry_point_in_another_group(site):
-    """A distribution that needs glowplug and has its entry point elsewhere is pointed at, with the groups that it has."""
+    """A distribution that requires glowplug without an entry point in its group is traced with its own groups."""
     info = site.add("acme-noise", requires=["glowplug>=0.1"])
     (info / "entry_points.txt").write_text("[glowplug.plugins]\nacme-noise = acme_noise._plugin\n")
     assert (
@@ -103,7 +103,7 @@ def test_older_copy_further_down(site, tmp_path):
     older.add_handler("acme-noise", version="1.0")
     code = f"import sys; sys.path.append({str(older.folder)!r})\n{ASK}"
     assert (
-        f"passed over acme-noise 1.0 in {older.folder}: acme-noise 2.0 in {site.folder} comes before it in sys.path"
+        f"ignored acme-noise 1.0 in {older.folder}: acme-noise 2.0 in {site.folder} precedes it in sys.path"
         in steps(site, code)
     )
 

@@ -158,7 +158,7 @@ def _report_unfinished(plugin: InstalledPlugin, task: str, ending: str) -> Plugi
     if task != "load":
         report = _report([plugin], "load", LOAD_SECONDS)[0]
         if report.status == "ok":
-            what = "its own checks" if task == "diagnose" else "what it offers"
+            what = "glowplug_doctor" if task == "diagnose" else "what it offers"
             finding = Finding(what, "error", ending, "report it to its author")
             return replace(report, findings=(*report.findings, finding))
     return _failed(plugin, PluginLoadError(ending))
