@@ -77,7 +77,7 @@ def test_L_024_what_is_missing_is_warned_of_once(logger):
     with pytest.warns(UserWarning, match="to log") as caught:
         fire_three_times(fake, metrics={"a": 1.0})
     assert [str(warning.message) for warning in caught] == [
-        "OutputHandler('t'): there is no metric 'gone' to log; available: a",
+        "OutputHandler('t'): metric 'gone' does not exist; available: a",
         "OutputHandler('t'): engine.state has no attribute 'absent' to log",
     ]
     assert len(logger.scalars) == 3

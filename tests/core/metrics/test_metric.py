@@ -420,7 +420,7 @@ def test_attaching_keeps_no_engine_alive():
 def test_failed_attach_leaves_nothing_behind():
     """An attach that cannot be done adds no handler."""
     engine, total = identity_engine(), Total()
-    with pytest.raises(ValueError, match="there is no usage 'weekly'; give one of epoch_wise"):
+    with pytest.raises(ValueError, match="usage must be one of epoch_wise.*, got 'weekly'"):
         total.attach(engine, "total", "weekly")
     assert not engine.has_event_handler(total.iteration_completed)
     total.attach(engine, "total", EpochWise())
