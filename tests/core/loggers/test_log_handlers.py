@@ -74,7 +74,7 @@ def test_L_024_what_is_missing_is_warned_of_once(logger):
     logger.attach_output_handler(
         fake, Events.ITERATION_COMPLETED, "t", ["gone", "a"], state_attributes=["absent"]
     )
-    with pytest.warns(UserWarning, match="to log") as caught:
+    with pytest.warns(UserWarning, match="does not exist|to log") as caught:
         fire_three_times(fake, metrics={"a": 1.0})
     assert [str(warning.message) for warning in caught] == [
         "OutputHandler('t'): metric 'gone' does not exist; available: a",
@@ -190,9 +190,7 @@ def test_L_031_whitelist_by_function_and_an_empty_choice():
 
 def test_L_031_reduction_must_give_one_number():
     """A reduction that returns a tensor of many is refused at construction."""
-    with pytest.raises(
-        TypeError, match=r"turn a tensor into one number; abs made a Tensor of shape \(4, 2\)"
-    ):
+    with pytest.raises(TypeError, match=r"must return one number; abs returned a Tensor of shape \(4, 2\)"):
         WeightsScalarHandler(model_with_gradients(), reduction=torch.abs)
 
 
