@@ -1,4 +1,4 @@
-"""Distributions for the tests of the core: folders as pip leaves them, made without pip."""
+"""Installed distributions for the tests of the core, written without pip."""
 
 import importlib.metadata
 import importlib.util
@@ -21,7 +21,7 @@ SETTINGS = (
 
 
 def pytest_ignore_collect(collection_path):
-    """Leave out, where torch or numpy is not installed, what is about torch or imports them at its top."""
+    """Skip files that need torch or numpy where these are not installed."""
     if "torch" in MISSING and collection_path.name in ABOUT_TORCH:
         return True
     if MISSING and collection_path.suffix == ".py" and collection_path.name != "conftest.py":
@@ -48,7 +48,7 @@ class Site:
         value=None,
         files=None,
     ):
-        """Install a plugin whose plugin module holds this source; its package has further files if given."""
+        """Install a plugin with the given source of its plugin module."""
         package = distribution.replace("-", "_")
         info = self.folder / f"{package}-{version}.dist-info"
         contents = {
@@ -74,7 +74,7 @@ class Site:
         return info
 
     def add_handler(self, distribution, handler="Shout", **options):
-        """Install a plugin that offers one handler, which has what a handler needs."""
+        """Install a plugin that offers one working handler."""
         package = distribution.replace("-", "_")
         source = (
             "from glowplug.hookspecs import Offer, hookimpl\n"
@@ -91,12 +91,12 @@ class Site:
         return self.add(distribution, source, files={"handler.py": code}, **options)
 
     def entry_points(self):
-        """Return what the distributions of this folder declare, in no useful order."""
+        """Return the entry points of the folder's distributions, in reverse order."""
         found = importlib.metadata.distributions(path=[str(self.folder)])
         return [entry_point for distribution in found for entry_point in distribution.entry_points][::-1]
 
     def run(self, *arguments, **settings):
-        """Run this interpreter in a process of its own, with the folder first on its path."""
+        """Run Python in a subprocess with the folder first on its path."""
         environment = {key: value for key, value in os.environ.items() if key not in SETTINGS}
         environment |= {"PYTHONPATH": str(self.folder), "GLOWPLUG_DISABLED_PLUGINS": "glowplug-*", **settings}
         return subprocess.run(
@@ -112,7 +112,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    """An empty folder of distributions, importable in this process until the test ends."""
+    """Yield a folder of distributions that this process can import."""
     for setting in SETTINGS:
         monkeypatch.delenv(setting, raising=False)
     monkeypatch.syspath_prepend(str(tmp_path))

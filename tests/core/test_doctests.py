@@ -1,4 +1,4 @@
-"""The examples in the docstrings of the torch-free modules run."""
+"""The examples in the docstrings of the torch-free modules."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 import glowplug
 
-# Those that need torch are run where their other tests are; __main__ is the command.
+# The examples that need torch run beside the other tests of these packages; __main__ runs the command.
 NEED_TORCH = {"metrics", "supervised"}
 MODULES = [
     name
@@ -23,7 +23,7 @@ MODULES = [
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name):
-    """Each example of the module prints what it says."""
+    """The examples of the module run."""
     module = importlib.import_module(name)
     if ">>> import torch" in inspect.getsource(module):
         pytest.importorskip("torch", reason="an example needs torch")
@@ -34,6 +34,6 @@ def test_examples(name):
 
 @pytest.mark.parametrize("name", ["engine", "events", "handles", "state"])
 def test_modules_have_examples(name):
-    """The modules that a newcomer reads first do have examples."""
+    """The main modules have docstring examples."""
     module = importlib.import_module(f"glowplug.{name}")
     assert sum(bool(test.examples) for test in doctest.DocTestFinder().find(module)) > 0

@@ -1,4 +1,4 @@
-"""What importing glowplug costs, and which names it has."""
+"""Import cost, lazy names and public names of glowplug."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ TORCH_FREE = [
 
 
 def run(script):
-    """Run a script in a new interpreter, and return what it prints."""
+    """Run a script in a new interpreter, and return its output."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=60, check=False
     )
@@ -56,7 +56,7 @@ def run(script):
 
 
 def test_import_is_light():
-    """``import glowplug`` and a run import neither torch nor numpy nor what the plugins and the command need."""
+    """Importing glowplug and running an engine import neither torch nor numpy nor the CLI's libraries."""
     script = """
 import sys, glowplug
 glowplug.Engine(lambda engine, batch: batch).run([1, 2], max_epochs=2)
@@ -67,14 +67,14 @@ print(sorted(heavy & set(sys.modules)))
 
 
 @pytest.mark.parametrize("name", TORCH_FREE)
-def test_module_is_free_of_torch(name):
-    """A torch-free module can be imported where torch and numpy cannot be."""
+def test_module_imports_without_torch(name):
+    """A torch-free module can be imported where torch and numpy are missing."""
     script = f"import sys; sys.modules.update(torch=None, numpy=None); import glowplug.{name}"
     assert run(script) == ""
 
 
 def test_engine_runs_without_torch():
-    """An engine runs, and its state is saved and loaded, where torch and numpy cannot be imported."""
+    """An engine runs, saves and loads where torch and numpy are missing."""
     script = """
 import sys
 sys.modules.update(torch=None, numpy=None)
@@ -90,7 +90,7 @@ print(second.run([1, 2]).output)
 
 
 def test_testing_needs_pytest_for_contracts_only():
-    """``glowplug.testing`` has the fake without importing pytest, and the contract with it."""
+    """glowplug.testing imports pytest for contracts only."""
     script = """
 import sys
 from glowplug.testing import FakeEngine
@@ -102,8 +102,8 @@ print(EngineContract.__name__, "pytest" in sys.modules)
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_all_is_what_is_public(name):
-    """``__all__`` holds the public names of the module, no more and no less."""
+def test_all_lists_the_public_names(name):
+    """`__all__` lists exactly the public names of the module."""
     pytest.importorskip("torch", reason="some lazy names need torch")
     module = importlib.import_module(name)
     with use_registry(Registry([])):
@@ -119,7 +119,7 @@ def test_all_is_what_is_public(name):
 
 
 def is_defined_in(module, name):
-    """Return whether a public name belongs to the module, rather than being imported for its own use."""
+    """Return whether a public name is defined in the module rather than imported for internal use."""
     home = getattr(getattr(module, name), "__module__", None)
     return home == module.__name__ or (
         hasattr(module, "__path__") and str(home).startswith(f"{module.__name__}.")
@@ -127,7 +127,7 @@ def is_defined_in(module, name):
 
 
 def test_lazy_names():
-    """A lazy name is imported when first requested, is the object of its own module, and stays."""
+    """A lazy name is imported on first access, is the object of its module, and is cached."""
     pytest.importorskip("torch", reason="some lazy names need torch")
     for home in ("exceptions", "metrics", "supervised"):
         module = importlib.import_module(f"glowplug.{home}")
@@ -140,20 +140,20 @@ def test_lazy_names():
 
 @pytest.mark.parametrize("name", PUBLIC[1:])
 def test_submodules_are_attributes(name):
-    """``import glowplug as ignite; ignite.metrics`` works without an import of the submodule."""
+    """`import glowplug as ignite; ignite.metrics` works without importing the submodule."""
     pytest.importorskip("torch", reason="the metrics need torch")
     assert run(f"import glowplug as ignite; print(ignite.{name.removeprefix('glowplug.')}.__name__)") == name
 
 
 @pytest.mark.parametrize("module", [glowplug, glowplug.testing], ids=lambda module: module.__name__)
 def test_unknown_name(module):
-    """A name that is not there is an AttributeError, as in any module."""
+    """An unknown name raises an AttributeError."""
     with pytest.raises(AttributeError, match=rf"module '{module.__name__}' has no attribute 'EarlyStoping'"):
         _ = module.EarlyStoping
 
 
-def test_version_is_that_of_the_distribution():
-    """``__version__`` is what the package's metadata says."""
+def test_version():
+    """`__version__` equals the version in the distribution's metadata."""
     from importlib.metadata import version
 
     assert glowplug.__version__ == version("glowplug")

@@ -1,4 +1,4 @@
-"""The import rules of the repository, read from the source without importing it."""
+"""The import rules of the repository, checked on its source."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ PLUGINS = sorted(
 )
 
 GROUND = "events state stash handles phase typing exceptions distributed hookspecs _finding _folders _lazy _version"
-# From the bottom to the top. Packages of one line do not import each other, except on the ground floor and among the
-# modules that gather names from everywhere.
+# Floors from bottom to top. Packages on one floor do not import each other, except on the ground floor and among the
+# modules that re-export names.
 FLOORS = (
     tuple(f"glowplug.{name}" for name in GROUND.split()),
     ("glowplug.plugins",),
@@ -33,12 +33,12 @@ FLOORS = (
 FLOOR_OF = {unit: floor for floor, units in enumerate(FLOORS) for unit in units}
 MIXED = {0, 5}
 MAX_FLOORS = 8
-# Scripts written for ignite import the factories and the events from ignite.engine; this import runs when they are asked for.
+# Scripts written for ignite import the factories and the events from ignite.engine; this import runs on first access.
 COMPATIBILITY = [("glowplug.engine", "glowplug", "function")]
 
 
 class Arrow(NamedTuple):
-    """One import: from a module, to a module, and when it is executed."""
+    """One import: its source, its target, and when it is executed."""
 
     source: str
     line: int
@@ -51,7 +51,7 @@ class Arrow(NamedTuple):
 
 
 def modules_below(folder):
-    """Map the dotted name of each module below a source folder to its path."""
+    """Map dotted module names below a source folder to paths."""
     names = {}
     for path in sorted(folder.rglob("*.py")):
         parts = path.relative_to(folder).with_suffix("").parts
@@ -70,7 +70,7 @@ class ImportCollector(ast.NodeVisitor):
         self.is_lazy = False
 
     def add(self, node, target, when=None):
-        # ``from package import name`` imports a module where there is one of that name, and else the package.
+        # ``from package import name`` imports the submodule of that name if it exists, otherwise the package.
         while target and target not in self.modules:
             target = target.rpartition(".")[0]
         if target and target != self.module:
@@ -112,7 +112,7 @@ class ImportCollector(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_Dict(self, node):
-        """Read a table of lazy exports, which holds names of modules as keys or as values."""
+        """Collect module names in a table of lazy exports."""
         for part in [*node.keys, *node.values] if self.is_lazy else ():
             if isinstance(part, ast.Constant) and part.value in self.modules:
                 self.add(part, part.value, "lazy")
@@ -120,7 +120,7 @@ class ImportCollector(ast.NodeVisitor):
 
 
 def arrows_of(modules):
-    """Return every import of one of the modules by another."""
+    """Return every import between the modules."""
     arrows = []
     for name, path in modules.items():
         collector = ImportCollector(name, path.name == "__init__.py", modules)
@@ -137,12 +137,12 @@ def core():
 
 
 def unit_of(module):
-    """Return what counts as one box: a package or module directly below ``glowplug``."""
+    """Return the package or module directly below `glowplug`."""
     return ".".join(module.split(".")[:2])
 
 
 def cycles_of(arrows):
-    """Return the groups of modules that import each other while they are imported (Tarjan)."""
+    """Return the import cycles of the modules (Tarjan)."""
     graph = {}
     for arrow in arrows:
         if arrow.when == "module":
@@ -171,7 +171,7 @@ def cycles_of(arrows):
 
 
 def upward(arrows):
-    """Return the imports that do not point to a lower floor."""
+    """Return the imports whose target is not on a lower floor."""
     found = []
     for arrow in arrows:
         source, target = unit_of(arrow.source), unit_of(arrow.target)
@@ -189,7 +189,7 @@ def is_within(module, package):
 
 
 def private_imports(arrows):
-    """Return the imports of a private module from outside the package that holds it."""
+    """Return the imports of private modules from outside their package."""
     found = []
     for arrow in arrows:
         parts = arrow.target.split(".")
@@ -200,7 +200,7 @@ def private_imports(arrows):
 
 
 def floors_of(arrows):
-    """Return the floor of each box: one more than the highest floor that it imports from."""
+    """Return each unit's floor, one more than the highest floor it imports from."""
     below = {}
     for arrow in arrows:
         source, target = unit_of(arrow.source), unit_of(arrow.target)
@@ -215,7 +215,7 @@ def floors_of(arrows):
 
 
 def refuse(violations):
-    """Fail with one violation a line, all of them."""
+    """Fail with one violation per line."""
     if violations:
         pytest.fail("\n".join(["", *map(str, violations)]), pytrace=False)
 
@@ -224,28 +224,28 @@ class TestCore:
     """The modules of the distribution glowplug."""
 
     def test_no_import_cycle(self):
-        """No modules import each other while they are imported."""
+        """No modules import each other at import time."""
         refuse(cycles_of(core()[1]))
 
     def test_every_module_has_a_floor(self):
-        """A new package or top-level module is entered in the table of floors."""
+        """Every package and top-level module is in the table of floors."""
         refuse(sorted({unit_of(module) for module in core()[0]} - set(FLOOR_OF)))
 
     def test_arrows_point_down(self):
-        """Every import, lazy or for typing included, points to a lower floor."""
+        """Every import, including lazy and typing imports, points to a lower floor."""
         arrows = [
             arrow for arrow in core()[1] if (arrow.source, arrow.target, arrow.when) not in COMPATIBILITY
         ]
         refuse(upward(arrows))
 
     def test_few_floors(self):
-        """The longest chain of packages that import each other is short."""
-        # A circle of packages has no floors, and is reported as an arrow that points up.
+        """The longest import chain is at most MAX_FLOORS packages long."""
+        # Packages in a cycle have no floor; they are reported as upward imports.
         arrows = [arrow for arrow in core()[1] if not upward([arrow])]
         refuse([f"{unit}: floor {floor}" for unit, floor in floors_of(arrows).items() if floor > MAX_FLOORS])
 
     def test_private_modules_stay_in_their_package(self):
-        """A private module is imported by its own package only."""
+        """Private modules are imported by their own package only."""
         refuse(private_imports(core()[1]))
 
 
@@ -254,7 +254,7 @@ class TestPlugins:
 
     @pytest.mark.parametrize("package", PLUGINS, ids=lambda path: path.name)
     def test_public_names_of_the_core_only(self, package):
-        """A plugin imports no private module and no private name of the core."""
+        """Plugins import no private module or name of the core."""
         private = []
         for path in sorted(package.rglob("*.py")):
             for line, name in imported_names(path):
@@ -265,7 +265,7 @@ class TestPlugins:
 
     @pytest.mark.parametrize("package", PLUGINS, ids=lambda path: path.name)
     def test_no_other_plugin(self, package):
-        """A plugin imports no other plugin."""
+        """Plugins do not import each other."""
         others = {path.name for path in PLUGINS} - {package.name}
         found = [
             f"{path.relative_to(ROOT)}:{line} {name}"
@@ -282,7 +282,7 @@ def is_private(name):
 
 
 def imported_names(path):
-    """Yield the line and the dotted name of everything that a module imports absolutely."""
+    """Yield line and dotted name of every absolute import."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
@@ -291,7 +291,7 @@ def imported_names(path):
 
 
 class TestRules:
-    """The rules themselves, on small packages that break them."""
+    """The rules, checked on small packages that break them."""
 
     @pytest.fixture
     def arrows(self, tmp_path):
@@ -309,14 +309,14 @@ class TestRules:
         return write
 
     def test_cycle(self, arrows):
-        """Two modules that import each other are found, however the import is written."""
+        """Two modules that import each other are found in every spelling."""
         found = arrows(
             glowplug__events="from . import state", glowplug__state="from glowplug.events import Events"
         )
         assert cycles_of(found) == [["glowplug.events", "glowplug.state"]]
 
     def test_deferred_import_is_no_cycle(self, arrows):
-        """An import in a function or for typing closes no circle."""
+        """Imports in functions or for typing do not form a cycle."""
         deferred = (
             "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import glowplug.state\n"
             "def f():\n    import glowplug.state"
@@ -337,16 +337,16 @@ class TestRules:
         ],
     )
     def test_upward(self, arrows, source):
-        """An import of a higher floor is found, however it is written."""
+        """An import of a higher floor is found in every spelling."""
         assert len(upward(arrows(glowplug__plugins___registry=source, glowplug__engine___loop=""))) == 1
 
     def test_text_is_no_import(self, arrows):
-        """A table with names of modules is no import where nothing is exported lazily."""
+        """A table of module names is an import only in a module with lazy exports."""
         source = "SEE = {'engine': 'glowplug.engine'}"
         assert upward(arrows(glowplug__plugins___registry=source, glowplug__engine___loop="")) == []
 
     def test_beside(self, arrows):
-        """Two packages of one floor do not import each other, but modules of the ground floor may."""
+        """Packages on one floor do not import each other, except on the ground floor."""
         found = arrows(
             glowplug__metrics___metric="import glowplug.loggers",
             glowplug__loggers___step="import glowplug.state",
@@ -356,7 +356,7 @@ class TestRules:
         assert upward(found) == ["glowplug.metrics._metric:1 -> glowplug.loggers (module)"]
 
     def test_private(self, arrows):
-        """A private module is open to its package, a private module of the root to all."""
+        """A private module is open to its package, and a private root module to all."""
         found = arrows(
             glowplug__metrics___metric="import glowplug._lazy\nimport glowplug.engine._loop",
             glowplug__engine___loop="import glowplug.engine._stop",
@@ -366,7 +366,7 @@ class TestRules:
         assert private_imports(found) == ["glowplug.metrics._metric:2 -> glowplug.engine._loop (module)"]
 
     def test_floors(self, arrows):
-        """A floor is counted from the lowest package up."""
+        """Floors are counted from the lowest package."""
         found = arrows(
             glowplug__cli="import glowplug.engine",
             glowplug__engine="import glowplug.state\nfrom glowplug.events import Events",

@@ -1,4 +1,4 @@
-"""What holds for each plugin's distribution, checked for those that are installed here."""
+"""Rules for all installed plugin distributions."""
 
 import ast
 import doctest
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "plugins"
-# What each plugin is there to wrap: nobody else may bring it along.
+# The library that each plugin wraps; no other distribution may require it.
 LIBRARIES = {
     "glowplug-metrics": {"scikit-learn"},
     "glowplug-mlflow": {"mlflow", "mlflow-skinny", "scikit-learn", "tqdm"},
@@ -58,30 +58,30 @@ MODULES = [
     for module in pkgutil.iter_modules([str(FOLDER / plugin / "src" / package_of(plugin))])
 ]
 each_plugin = pytest.mark.parametrize("plugin", PLUGINS)
-# The kit is a plugin of pytest, and offers nothing to engines.
+# glowplug-testing is a pytest plugin and has no offers.
 each_offering = pytest.mark.parametrize(
     "plugin", [plugin for plugin in PLUGINS if plugin != "glowplug-testing"]
 )
 
 
 def run(script):
-    """Run a script in a process of its own, and return what it printed."""
+    """Run a script in a subprocess and return its output."""
     return subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
     ).stdout.strip()
 
 
-@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")  # in MLflow's own queries
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")  # from MLflow's queries
 @pytest.mark.parametrize("module", MODULES)
 def test_examples_in_docstrings_run(module, tmp_path, monkeypatch):
-    """Each >>> example of each module gives what it shows."""
+    """Docstring examples print what they show."""
     monkeypatch.chdir(tmp_path)
     assert doctest.testmod(importlib.import_module(module)).failed == 0
 
 
 @each_offering
 def test_public_classes_have_examples(plugin):
-    """Whatever the package makes public has an example to run, or stands in a module that has one."""
+    """Each module that defines a public name has an example."""
     package = importlib.import_module(package_of(plugin))
     homes = {getattr(package, name).__module__ for name in package.__all__}
     finder = doctest.DocTestFinder()
@@ -90,7 +90,7 @@ def test_public_classes_have_examples(plugin):
 
 @each_offering
 def test_the_hooks_offer_what_is_public(plugin):
-    """Each spec's target is there under its name and is public; the entry point leads to the hooks."""
+    """Targets of offers are public names, and the entry point loads the plugin module."""
     package = importlib.import_module(package_of(plugin))
     module = importlib.import_module(f"{package_of(plugin)}._plugin")
     specs = module.glowplug_offers()
@@ -105,7 +105,7 @@ def test_the_hooks_offer_what_is_public(plugin):
 
 @each_plugin
 def test_only_public_names_exist(plugin):
-    """Each public name resolves and is listed; a name that the package does not have is an AttributeError."""
+    """Public names can be imported and are listed by dir(); other names raise AttributeError."""
     package = importlib.import_module(package_of(plugin))
     for name in package.__all__:
         assert getattr(package, name).__name__ == name
@@ -116,7 +116,7 @@ def test_only_public_names_exist(plugin):
 
 @each_plugin
 def test_only_public_names_of_the_core_are_imported(plugin):
-    """The plugin uses what any third party may: names in ``__all__`` of the public modules, and no other plugin."""
+    """A plugin imports names in ``__all__`` of public core modules only, and no other plugin."""
     for path in (FOLDER / plugin / "src").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = (
@@ -134,7 +134,7 @@ def test_only_public_names_of_the_core_are_imported(plugin):
 
 @each_offering
 def test_discovery_imports_nothing_heavy(plugin):
-    """Neither the package nor its plugin module imports a library; that waits until a handler is used."""
+    """The package and its plugin module import no library."""
     script = (
         f"import sys, {package_of(plugin)}, {package_of(plugin)}._plugin; print({HEAVY!r} & set(sys.modules))"
     )
@@ -144,7 +144,7 @@ def test_discovery_imports_nothing_heavy(plugin):
 @each_offering
 @pytest.mark.skipif(os.environ.get("GLOWPLUG_ISOLATED") != "1", reason="set in the plugin's own environment")
 def test_nothing_else_is_installed(plugin):
-    """The plugin's tests run with the core, the kit and this plugin alone: no other plugin, none of their libraries."""
+    """The isolated environment has the core, glowplug-testing and this plugin, and no library of other plugins."""
     names = {dist.metadata["Name"].lower().replace("_", "-") for dist in importlib.metadata.distributions()}
     assert {name for name in names if name.startswith("glowplug-")} == {plugin, "glowplug-testing"}
     assert (

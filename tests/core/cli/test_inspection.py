@@ -1,4 +1,4 @@
-"""What `glowplug plugins check` sees of a class before one is made: the start of each contract."""
+"""Static checks of `glowplug plugins check` on handlers, loggers and metrics."""
 
 import abc
 import inspect
@@ -57,7 +57,7 @@ class GoodEvents(EventEnum):
 
 
 def factory():
-    """Make something."""
+    """Return an object."""
 
 
 @pytest.mark.parametrize(
@@ -76,14 +76,14 @@ def factory():
         (EVENT, GoodEvents),
     ],
 )
-def test_what_is_well(spec, target):
-    """A good class, and a function that makes the object, is one finding that all is well."""
+def test_valid_targets(spec, target):
+    """A valid class, and a factory function, give one positive finding."""
     (finding,) = inspect_offer(spec, target)
     assert (finding.status, finding.message) == ("ok", TARGET)
 
 
 def define(*bases, **attributes):
-    """Make a class of these attributes."""
+    """Return a class with these attributes."""
     return type("Shout", bases, attributes)
 
 
@@ -92,7 +92,7 @@ async def asynchronous(self, engine):
 
 
 FAULTS = {
-    "logger of its own kind": (
+    "logger of another base class": (
         LOGGER,
         define(attach=factory),
         "is not a subclass of glowplug.loggers.Logger",
@@ -102,22 +102,22 @@ FAULTS = {
         define(),
         "is not a subclass of glowplug.loggers.Logger and has no method attach",
     ),
-    "logger without a sink": (
+    "logger without a write method": (
         LOGGER,
         define(Logger),
         "implements neither write_scalars nor write_scalars_batch",
     ),
-    "sink without timestamp": (
+    "write_scalars without timestamp": (
         LOGGER,
         define(Logger, write_scalars=lambda self, scalars, step: None),
         "write_scalars(self, scalars, step) cannot be called as write_scalars(scalars, step, timestamp)",
     ),
-    "optional sink": (
+    "write_text with too few parameters": (
         LOGGER,
         define(GoodLogger, write_text=lambda self, text: None),
         "write_text(self, text) cannot be called as write_text(name, text, step, timestamp)",
     ),
-    "async sink": (LOGGER, define(GoodLogger, write_scalars=asynchronous), "write_scalars is async"),
+    "async write_scalars": (LOGGER, define(GoodLogger, write_scalars=asynchronous), "write_scalars is async"),
     "handler without attach": (HANDLER, define(), "has no method attach and is not callable"),
     "attach without the engine": (
         HANDLER,
@@ -125,12 +125,12 @@ FAULTS = {
         "cannot be called as attach(engine)",
     ),
     "async attach": (HANDLER, define(attach=asynchronous), "attach is async and would never be awaited"),
-    "phase that is a text": (
+    "phase of type str": (
         HANDLER,
         define(GoodHandler, phase="logging"),
         "its phase is 'logging', which is not a",
     ),
-    "phase that is a number": (
+    "phase of type int": (
         HANDLER,
         define(GoodHandler, phase=2),
         "its phase is 2, which is not a glowplug.Phase",
@@ -152,7 +152,7 @@ FAULTS = {
         "cannot be called as __call__(engine, logger, event_name)",
     ),
     "metric without methods": (METRIC, define(update=factory), "has no method attach, reset, compute"),
-    "metric of its own kind": (
+    "metric of another base class": (
         METRIC,
         define(**dict.fromkeys(("attach", "reset", "update", "compute"), factory)),
         "is not a subclass of glowplug.Metric",
@@ -163,22 +163,22 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("spec", "target", "message"), FAULTS.values(), ids=FAULTS)
-def test_what_is_wrong(spec, target, message):
-    """Each mistake is found and named, with what to do."""
+def test_mistakes(spec, target, message):
+    """Each mistake is a finding that names it and the remedy."""
     (finding,) = [each for each in inspect_offer(spec, target) if message in each.message]
     assert finding.status in {"error", "warning"}
     assert finding.remedy
 
 
-def test_handler_that_needs_more_than_the_engine_is_a_warning():
-    """It can be attached by hand, and not with engine.attach."""
+def test_attach_with_more_arguments():
+    """A handler whose attach() requires more arguments is a warning."""
     (finding,) = inspect_offer(HANDLER, define(attach=lambda self, engine, optimizer: None))
     assert finding.status == "warning"
     assert "engine.attach(handler) works" in finding.remedy
 
 
 def test_write_arguments_match_writer():
-    """The checked arguments of each method are the parameters of the method of Writer."""
+    """The checked arguments equal the parameters of Writer's methods."""
     for method, arguments in WRITE_ARGUMENTS.items():
         assert ("self", *arguments) == tuple(inspect.signature(getattr(Writer, method)).parameters)
     assert {name for name in vars(Writer) if name.startswith("write_")} <= WRITE_ARGUMENTS.keys()

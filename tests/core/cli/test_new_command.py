@@ -1,4 +1,4 @@
-"""`glowplug new`: which names it takes, and what it says when it can make nothing. What it makes is tested in tests/workspace."""
+"""`glowplug new`: validation of its arguments; tests/workspace checks the projects it creates."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ from glowplug.cli._new import create_project
 
 
 def call(*arguments):
-    """Call the command in this process."""
+    """Run the command in this process."""
     return CliRunner().invoke(cli.main, ["new", *map(str, arguments)])
 
 
@@ -29,8 +29,8 @@ def call(*arguments):
         ("acme-glowplug", "as in acme-glowplug-csv"),
     ],
 )
-def test_a_name_that_cannot_be_used(tmp_path, name, told):
-    """A name that is no good is wrong usage, with one that is; nothing is written."""
+def test_invalid_name(tmp_path, name, told):
+    """An invalid name is a usage error that shows a valid one, and nothing is written."""
     ended = call("logger", name, "--directory", tmp_path)
     assert ended.exit_code == 2, ended.output
     assert repr(name) in ended.output
@@ -38,8 +38,8 @@ def test_a_name_that_cannot_be_used(tmp_path, name, told):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_copier(tmp_path, monkeypatch):
-    """Where copier is not installed, the command says what to type to have it, and writes nothing."""
+def test_copier_is_missing(tmp_path, monkeypatch):
+    """Without copier the command shows how to install it, and writes nothing."""
     monkeypatch.setitem(sys.modules, "copier", None)
     ended = call("logger", "acme-csv", "--directory", tmp_path)
     assert ended.exit_code == 1
@@ -48,8 +48,8 @@ def test_without_copier(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("in_the_way", [Path.mkdir, Path.touch], ids=["folder", "file"])
-def test_what_is_there_stays_as_it_is(tmp_path, in_the_way):
-    """A folder or a file of that name is never written to, an empty folder included."""
+def test_existing_path(tmp_path, in_the_way):
+    """An existing file or folder, even an empty one, is left unchanged."""
     in_the_way(tmp_path / "acme-csv")
     ended = call("logger", "acme-csv", "--directory", tmp_path)
     assert ended.exit_code == 1
@@ -57,8 +57,8 @@ def test_what_is_there_stays_as_it_is(tmp_path, in_the_way):
     assert list(tmp_path.rglob("*")) == [tmp_path / "acme-csv"]
 
 
-def test_a_kind_that_there_is_not(tmp_path):
-    """The kinds that there are stand in the error, on the command line and in Python."""
+def test_unknown_kind(tmp_path):
+    """The error about an unknown kind lists the kinds, in the command and in Python."""
     assert "'logger', 'handler', 'metric'" in call("tracker", "acme-csv").output
     with pytest.raises(ValueError, match="logger, handler, metric; got 'tracker'"):
         create_project("tracker", "acme-csv", tmp_path)

@@ -1,4 +1,4 @@
-"""glowplug.distributed, with one process and with two real ones."""
+"""glowplug.distributed with one process and with two ranks."""
 
 import subprocess
 import sys
@@ -9,8 +9,8 @@ import torch
 from glowplug import distributed
 
 
-def test_import_leaves_torch_alone():
-    """The layer answers rank and size without an import of torch."""
+def test_import_without_torch():
+    """Rank and world size are available without importing torch."""
     script = "import sys, glowplug.distributed as d; print(d.rank(), d.world_size(), d.is_initialized(), 'torch' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
@@ -18,8 +18,8 @@ def test_import_leaves_torch_alone():
     assert done.stdout.split() == ["0", "1", "False", "False"]
 
 
-def test_D_002_one_process_needs_no_collective():
-    """Without a process group every function answers for the one process there is."""
+def test_single_process():
+    """Without a process group every function returns the result of a single process (D-002)."""
     tensor = torch.arange(3)
     assert (distributed.rank(), distributed.world_size(), distributed.is_initialized()) == (0, 1, False)
     assert distributed.all_reduce(3) == 3
@@ -33,8 +33,8 @@ def test_D_002_one_process_needs_no_collective():
     assert distributed.agree_any(False) is False
 
 
-def test_errors_name_the_value():
-    """Wrong operations, values and ranks are refused with one process too, where scripts are tried out first."""
+def test_invalid_arguments():
+    """Invalid operations, values and ranks are refused with a single process too."""
     with pytest.raises(ValueError, match="SUM, PRODUCT, MIN, MAX, got 'MEAN'"):
         distributed.all_reduce(1, "MEAN")
     with pytest.raises(TypeError, match="'three' of type str"):
@@ -43,8 +43,8 @@ def test_errors_name_the_value():
         distributed.broadcast(1, src=1)
 
 
-def test_rank_zero_only_keeps_name_and_result():
-    """On rank 0 the decorated function is what it was."""
+def test_rank_zero_only():
+    """On rank 0 the decorated function keeps its name and result."""
 
     @distributed.rank_zero_only
     def save(path, *, fast=False):
@@ -55,8 +55,8 @@ def test_rank_zero_only_keeps_name_and_result():
     assert (save.__name__, save.__doc__) == ("save", "Save.")
 
 
-def test_D_005_collectives_of_two_ranks(run_ranks):
-    """Two gloo processes agree on reductions, gathered and broadcast values, and the types of numbers survive."""
+def test_two_ranks(run_ranks):
+    """Two gloo processes agree on reduced, gathered and broadcast values, and number types are kept (D-005)."""
 
     def check(rank):
         import torch

@@ -1,4 +1,4 @@
-"""Small helpers that the tests of the engine share."""
+"""Fixtures of the engine's tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def identity():
 
 @pytest.fixture
 def fired():
-    """Return a function that records the names of events of an engine (all of them, if none is named)."""
+    """Return a function that records the names of an engine's events, by default all."""
 
     def record(engine, *events):
         names = []
@@ -28,7 +28,7 @@ def fired():
 
 @pytest.fixture
 def batches():
-    """Return a function that records the batches that an engine's steps get, epoch by epoch."""
+    """Return a function that records the batches of an engine's steps per epoch."""
 
     def record(engine):
         epochs = []
@@ -40,7 +40,7 @@ def batches():
 
 
 class Unsized:
-    """Data that can be iterated over again and again, and does not tell its length."""
+    """Re-iterable data without a length."""
 
     def __init__(self, *items):
         self.items = items

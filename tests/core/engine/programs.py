@@ -1,4 +1,4 @@
-"""Programs for an engine: what they consist of, and how one is played on the real engine or on the model."""
+"""Programs for the property tests, and their execution on the engine and on the model."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from typing import Any
 
 from glowplug import Engine, EventEnum, Events, Phase
 
-from .reference_model import Control, Data, ProgramOver, ReferenceEngine, ScriptedError
+from .reference_model import Control, Data, EndProgram, ReferenceEngine, ScriptedError
 
 
-class DoesNotEnd(Control):
-    """The run seems to go on for ever."""
+class EndlessRun(Control):
+    """The run does not appear to end."""
 
 
-class Moments(EventEnum):
-    """An event of the user's own, without a counter."""
+class CustomEvents(EventEnum):
+    """A custom event without a counter."""
 
     HALFTIME = "halftime"
 
 
-REAL_EVENTS = {**Events.__members__, "HALFTIME": Moments.HALFTIME}
+REAL_EVENTS = {**Events.__members__, "HALFTIME": CustomEvents.HALFTIME}
 EVENTS = list(REAL_EVENTS)
 
 
-class Interrupted(KeyboardInterrupt):
-    """The Ctrl-C of the programs: not that of who runs the tests."""
+class ScriptedInterrupt(KeyboardInterrupt):
+    """The KeyboardInterrupt that programs raise, distinct from a real Ctrl-C."""
 
 
 @dataclass(frozen=True)
 class Function:
-    """What a handler does: at its n-th call, the n-th of its actions."""
+    """The actions of a handler, by the number of its call."""
 
     phase: Phase
     actions: dict[int, tuple[Any, ...]]
@@ -43,7 +43,7 @@ class Function:
 
 @dataclass(frozen=True)
 class Program:
-    """Functions, what is registered of them from the start and on the way, data, and what the user does."""
+    """Handler functions, their registrations, the data, and the operations of the user."""
 
     functions: list[Function]
     registrations: list[tuple[int, list[tuple[str, dict[str, Any]]]]]
@@ -51,44 +51,47 @@ class Program:
     watched: list[str]
     step: dict[int, tuple[Any, ...]]
     data: list[tuple[str, list[int]]]
-    script: list[tuple[Any, ...]]
+    operations: list[tuple[Any, ...]]
 
 
 class Unsized:
-    """Batches that can be iterated over again and again, and do not tell how many they are."""
+    """Re-iterable batches without a length."""
 
     def __init__(self, batches):
         self.batches = batches
 
     def __iter__(self):
-        return given_out(self.batches)
+        return iterate(self.batches)
 
 
 class Sized(Unsized):
-    """The same, with a length."""
+    """Re-iterable batches with a length."""
 
     def __len__(self):
         return len(self.batches)
 
 
-def given_out(batches):
-    """Yield batches; at a negative one the data fails."""
+def iterate(batches):
+    """Yield batches; raise an error at a negative one."""
     for batch in batches:
         if batch < 0:
             raise ScriptedError("data")
         yield batch
 
 
-REAL_DATA = {"list": list, "sized": Sized, "unsized": Unsized, "generator": given_out}
+REAL_DATA = {"list": list, "sized": Sized, "unsized": Unsized, "generator": iterate}
 
 
-def described(error):
-    """Return an error as the traces hold it: its kind, and the text where a program raised it."""
-    return (type(error).__name__, *(error.args if isinstance(error, (ScriptedError, Interrupted)) else ()))
+def describe_error(error):
+    """Return the type of an error for the trace, and its text if a program raised it."""
+    return (
+        type(error).__name__,
+        *(error.args if isinstance(error, (ScriptedError, ScriptedInterrupt)) else ()),
+    )
 
 
-class Player:
-    """Plays a program, and writes down all that can be seen of it."""
+class ProgramRunner:
+    """Executes a program and records a trace of all visible behaviour."""
 
     def __init__(self, program):
         self.program = program
@@ -97,58 +100,58 @@ class Player:
         self.handles = []
         self.saved = []
         self.models = []
-        self.script = list(program.script)
+        self.operations = list(program.operations)
         self.data = [self.make_data(data) for data in program.data]
         self.functions = [self.make_function(i) for i in range(len(program.functions))]
-        self.watch = self.make_watch()
+        self.watch = self.make_watcher()
         self.engine = self.new_engine()
 
-    def play(self):
-        """Play the whole program, and return the trace."""
-        with contextlib.suppress(ProgramOver):
-            self.play_on()
+    def run(self):
+        """Execute the whole program, and return the trace."""
+        with contextlib.suppress(EndProgram):
+            self.run_operations()
         return self.trace
 
-    def play_on(self):
-        """Play what is left of the script."""
-        while self.script:
-            operation, *arguments = self.script.pop(0)
-            getattr(self, f"play_{operation}")(*arguments)
+    def run_operations(self):
+        """Execute the remaining operations."""
+        while self.operations:
+            operation, *arguments = self.operations.pop(0)
+            getattr(self, f"do_{operation}")(*arguments)
 
-    # What a user does
+    # Operations of the user
 
-    def play_run(self, data, limits):
-        self.note("RUN", data, limits)
+    def do_run(self, data, limits):
+        self.record("RUN", data, limits)
         try:
             result = self.engine.run(None if data is None else self.data[data % len(self.data)], **limits)
         except Control:
             raise
         except BaseException as error:
-            self.note("raised", *described(error))
+            self.record("raised", *describe_error(error))
         else:
-            self.note("returned", result is self.engine.state)
-        self.note_state()
+            self.record("returned", result is self.engine.state)
+        self.record_state()
 
-    def play_act(self, action):
+    def do_act(self, action):
         try:
-            self.act(self.engine, action)
+            self.perform(self.engine, action)
         except (ValueError, ScriptedError) as error:
-            self.note("refused", type(error).__name__)
+            self.record("refused", type(error).__name__)
 
-    def play_forget_limits(self):
+    def do_forget_limits(self):
         self.engine.state.max_epochs = self.engine.state.max_iters = None
 
-    def play_load(self, into_new, which):
+    def do_load(self, into_new, which):
         if not self.saved:
-            self.act(self.engine, ("save",))
+            self.perform(self.engine, ("save",))
         if into_new:
             self.engine = self.new_engine()
         self.engine.load_state_dict(self.saved[which % len(self.saved)])
-        self.note_state()
+        self.record_state()
 
-    # What functions and the step do
+    # Actions of handlers and the step
 
-    def act(self, engine, action, error=None):
+    def perform(self, engine, action, error=None):
         name, *arguments = action
         if name in {"terminate", "terminate_epoch"}:
             getattr(engine, name)(*arguments)
@@ -174,7 +177,7 @@ class Player:
         elif name == "save":
             self.saved.append(engine.state_dict())
             known = ("iteration", "epoch_length", "max_epochs", "max_iters")
-            self.note("saved", {key: self.saved[-1].get(key) for key in known})
+            self.record("saved", {key: self.saved[-1].get(key) for key in known})
         elif name == "run":
             engine.run([0])
 
@@ -184,50 +187,52 @@ class Player:
         def function(engine, *payload, iter_counter=None):
             self.calls[index] += 1
             error = payload[0] if isinstance(payload[0], BaseException) else None
-            shown = [described(error)] if error else []
-            self.note_call(f"f{index}", payload[-1], engine, *shown, iter_counter)
+            shown = [describe_error(error)] if error else []
+            self.record_call(f"f{index}", payload[-1], engine, *shown, iter_counter)
             action = specification.actions.get(self.calls[index], ("nothing",))
-            self.act(engine, action, error)
+            self.perform(engine, action, error)
             return action == ("return True",)
 
         function.phase = specification.phase
         return function
 
-    def make_watch(self):
+    def make_watcher(self):
         def watch(engine, *payload, iter_counter=None):
-            self.note_call("watch", payload[-1], engine, iter_counter)
+            self.record_call("watch", payload[-1], engine, iter_counter)
 
-        watch.phase = Phase.METRICS  # with it, and first of all, each firing begins in the trace
+        # The first handler of the first phase marks the start of each firing in the trace.
+        watch.phase = Phase.METRICS
         return watch
 
     def step(self, engine, batch):
         self.calls["step"] += 1
-        self.note_call("step", batch, engine)
-        self.act(engine, self.program.step.get(self.calls["step"], ("nothing",)))
+        self.record_call("step", batch, engine)
+        self.perform(engine, self.program.step.get(self.calls["step"], ("nothing",)))
         return self.calls["step"]
 
-    # What is written down
+    # Recording
 
-    def note(self, *entry):
+    def record(self, *entry):
         self.trace.append(entry)
         if len(self.trace) > 3000:
-            raise DoesNotEnd
+            raise EndlessRun
 
-    def note_call(self, who, what, engine, *more):
+    def record_call(self, who, what, engine, *more):
         state = engine.state
-        self.note(who, what, state.epoch, state.iteration, state.batch, state.output, *more)
+        self.record(who, what, state.epoch, state.iteration, state.batch, state.output, *more)
 
-    def note_state(self):
+    def record_state(self):
         state = self.engine.state
         outcome = getattr(state.outcome, "name", state.outcome)
         limits = (state.epoch_length, state.max_epochs, state.max_iters)
-        self.note("state", outcome, state.epoch, state.iteration, *limits, self.warned)
+        self.record("state", outcome, state.epoch, state.iteration, *limits, self.warning_count)
         for index, function in enumerate(self.functions):
-            self.note("has", index, [event for event in EVENTS if self.has(function, event)])
+            self.record("has", index, [event for event in EVENTS if self.has(function, event)])
 
     def register_all(self, engine):
         for event in self.program.watched:
-            self.add(engine, self.watch, [(event, {})], event)  # its handle is thrown away: it stays
+            # The handle is discarded, so no program removes the watcher.
+            self.add(engine, self.watch, [(event, {})], event)
         for index in range(min(self.program.at_start, len(self.program.registrations))):
             self.register(engine, index)
 
@@ -237,24 +242,25 @@ class Player:
         self.handles.append(self.add(engine, self.functions[function % len(self.functions)], events, label))
 
 
-class OnEngine(Player):
-    """Plays on the real engine."""
+class EngineRunner(ProgramRunner):
+    """Executes programs on the real engine."""
 
-    warned = 0  # of data that gave no more batches
+    # The number of warnings about exhausted data.
+    warning_count = 0
 
-    def play(self):
+    def run(self):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.showwarning = self.count_warning
             warnings.filterwarnings("always", message="epoch .* ends after")
-            return super().play()
+            return super().run()
 
     def count_warning(self, *_, **__):
-        self.warned += 1
+        self.warning_count += 1
 
     def new_engine(self):
         engine = Engine(self.step)
-        engine.register_events(Moments.HALFTIME)
+        engine.register_events(CustomEvents.HALFTIME)
         self.register_all(engine)
         return engine
 
@@ -278,26 +284,26 @@ class OnEngine(Player):
         engine.fire_event(REAL_EVENTS[event])
 
 
-class OnModel(Player):
-    """Plays on the model."""
+class ModelRunner(ProgramRunner):
+    """Executes programs on the model."""
 
     @property
-    def warned(self):
-        """The number of warnings of all models of this program."""
+    def warning_count(self):
+        """Return the number of warnings of all models of this program."""
         return sum(model.warnings for model in self.models)
 
     def new_engine(self):
-        model = ReferenceEngine(self.step, self.when_interrupted)
+        model = ReferenceEngine(self.step, self.run_interrupted)
         self.models.append(model)
         self.register_all(model)
         return model
 
-    def when_interrupted(self):
-        """Go on after run() has returned in the middle of a run, until it is called again."""
-        self.note("returned", True)
-        self.note_state()
-        self.play_on()
-        raise ProgramOver
+    def run_interrupted(self):
+        """Execute the operations after an interrupted run() until the next run()."""
+        self.record("returned", True)
+        self.record_state()
+        self.run_operations()
+        raise EndProgram
 
     def make_data(self, data):
         return Data(*data)

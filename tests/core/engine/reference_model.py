@@ -1,8 +1,8 @@
-"""What an engine does, said as plainly as possible: the properties compare the real engine with this one.
+"""Reference model of the engine, with which the property tests compare the real one.
 
-It is slow and knows none of the engine's means: handlers are looked up, sorted and filtered at each firing, batches are
-taken from lists, and all that can end an iteration is asked for after each event. An interrupted run does not return:
-from where it stands it has the rest of the program played, until that calls run() to go on.
+The model prefers plain code to speed: it looks up, sorts and filters handlers at each firing, takes batches from lists,
+and checks for stop requests after each event. An interrupted run does not return. It executes the rest of the program
+from the interrupted event, until the program calls run() to continue.
 """
 
 from __future__ import annotations
@@ -24,61 +24,61 @@ COUNTERS = {
 
 
 class ScriptedError(Exception):
-    """The error of the programs."""
+    """The exception that programs raise."""
 
 
 class Control(BaseException):
-    """Leaves a place of the model; nothing that a program raises."""
+    """Base of the exceptions that control the model; programs do not raise them."""
 
 
-class GoesOn(Control):
-    """run() was called, and the interrupted run goes on."""
+class Continue(Control):
+    """The program called run() to continue the interrupted run."""
 
 
-class ProgramOver(Control):
-    """The program has ended while a run was interrupted."""
+class EndProgram(Control):
+    """The program ended while a run was interrupted."""
 
 
-class RunEnds(Control):
-    """The run ends: it was terminated, or max_iters is reached within an epoch."""
+class EndRun(Control):
+    """The run was terminated, or reached max_iters within an epoch."""
 
 
-class EpochEnds(Control):
+class EndEpoch(Control):
     """terminate_epoch() was called."""
 
 
 class Data:
-    """What a run is over: batches; -1 stands for an error of the data."""
+    """The batches of a run; -1 represents an error of the data."""
 
     def __init__(self, kind, batches):
         self.batches = list(batches)
         self.is_one_shot = kind == "generator"
         self.length = len(self.batches) if kind in {"list", "sized"} else None
 
-    def new_pass(self):
-        """Return the batches of one pass; of a generator, those that are left for all passes."""
+    def iterate(self):
+        """Return the batches of one pass; all passes over a generator share one list."""
         return self.batches if self.is_one_shot else list(self.batches)
 
 
 class Handle:
-    """Removes its registrations from a model."""
+    """Handle that removes its registrations from a model."""
 
     def __init__(self, model, registrations):
         self.model, self.registrations = model, registrations
 
     def remove(self):
-        """Take them away; once they are gone, nothing."""
+        """Remove the registrations; further calls do nothing."""
         self.model.registered = [r for r in self.model.registered if r not in self.registrations]
 
 
 class Registration:
-    """One function at one event."""
+    """One function registered at one event."""
 
     def __init__(self, event, event_filter, function, arguments):
         self.event, self.filter, self.function, self.arguments = event, event_filter, function, arguments
 
     def is_due(self, model, counter):
-        """Return whether the filter lets the function run (E-061 to E-065)."""
+        """Return whether the filter accepts the counter (E-061 to E-065)."""
         rule = self.filter
         if "event_filter" in rule:
             return rule["event_filter"](model, counter)
@@ -89,31 +89,36 @@ class Registration:
 
 
 class ReferenceEngine:
-    """The model; its methods are those of Engine.
+    """Model with the methods of Engine.
 
-    ``play_on()`` plays the rest of the program, and raises GoesOn or ProgramOver.
+    ``run_operations()`` executes the rest of the program, and raises Continue or EndProgram.
     """
 
-    def __init__(self, step, play_on):
-        self.step, self.play_on = step, play_on
+    def __init__(self, step, run_operations):
+        self.step, self.run_operations = step, run_operations
         self.registered = []
         self.firings = Counter()
         self.state = SimpleNamespace(
             iteration=0, epoch=0, epoch_length=None, max_epochs=None, max_iters=None, output=None, batch=None,
             outcome=None,
         )  # fmt: skip
-        self.terminating = self.ending_epoch = self.interrupting = None  # what was asked for
+        # The stop requests.
+        self.terminating = self.ending_epoch = self.interrupting = None
         self.is_running = self.is_suspended = self.was_loaded = False
-        self.is_under_way = False  # from STARTED to TEARDOWN
-        self.data = self.batches = None  # the data, and what is left of the pass over it
-        self.passes = 0  # how many were begun
-        self.used = None  # how many steps were done on batches of this pass
+        # True from STARTED until TEARDOWN.
+        self.is_active = False
+        # `batches` holds the remaining batches of the current pass over `data`.
+        self.data = self.batches = None
+        self.pass_count = 0
+        # The number of batches of this pass whose step has finished.
+        self.used = None
         self.in_epoch = False
-        self.done = 0  # iterations of the epoch
-        self.is_step_pending = False  # the iteration is counted, its step not done
-        self.place = (
-            None  # where a loaded state stands: done in the epoch, used of the pass, length of the data
-        )
+        # The number of iterations of the current epoch.
+        self.done = 0
+        # True while an iteration is counted and its step has not finished.
+        self.is_step_pending = False
+        # The position of a loaded state: iterations done, batches used, and the length of the data.
+        self.position = None
         self.warnings = 0
 
     # Handlers
@@ -154,7 +159,7 @@ class ReferenceEngine:
         self.interrupting = True
 
     def set_data(self, data):
-        if self.is_under_way:
+        if self.is_active:
             self.data = data
             self.begin_pass()
 
@@ -163,8 +168,8 @@ class ReferenceEngine:
     def state_dict(self):
         state, pending = self.state, self.is_step_pending
         limit = "max_iters" if state.max_iters is not None else "max_epochs"
-        done, used, length = self.place or (0, None, None)
-        if self.place is None:
+        done, used, length = self.position or (0, None, None)
+        if self.position is None:
             used, length = self.used, self.data.length if self.data else None
         if self.in_epoch:
             done = self.done - pending
@@ -172,9 +177,9 @@ class ReferenceEngine:
             "iteration": state.iteration - pending,
             "epoch_length": state.epoch_length or None,
             limit: getattr(state, limit),
-            "place": (
+            "position": (
                 state.epoch - self.in_epoch,
-                done if self.in_epoch or self.place else None,
+                done if self.in_epoch or self.position else None,
                 used,
                 length,
             ),
@@ -184,9 +189,9 @@ class ReferenceEngine:
         state = self.state
         state.iteration, state.epoch_length = saved["iteration"], saved["epoch_length"]
         state.max_epochs, state.max_iters = saved.get("max_epochs"), saved.get("max_iters")
-        state.epoch, *place = saved["place"]
-        self.place = tuple(place)
-        self.in_epoch = self.is_step_pending = self.is_suspended = self.is_under_way = False
+        state.epoch, *position = saved["position"]
+        self.position = tuple(position)
+        self.in_epoch = self.is_step_pending = self.is_suspended = self.is_active = False
         self.was_loaded = True
         self.data = self.batches = self.used = state.outcome = None
 
@@ -220,11 +225,11 @@ class ReferenceEngine:
         state.outcome = None
         self.was_loaded = False
         if self.is_suspended and not is_new:  # E-138, E-139
-            raise GoesOn
+            raise Continue
         self.is_suspended = False
         self.terminating = self.ending_epoch = self.interrupting = None  # E-094
         self.data, self.batches, self.used = data, None, None
-        self.play_run()
+        self.execute_run()
         return state
 
     def check_limits(self, max_epochs, max_iters):
@@ -253,12 +258,12 @@ class ReferenceEngine:
         state.iteration = state.epoch = self.done = 0
         state.output = state.batch = None
         self.in_epoch = self.is_step_pending = False
-        self.place = None
+        self.position = None
         self.firings.clear()
 
     def resume(self):
-        if self.place is not None:
-            self.done = self.place[0] or 0
+        if self.position is not None:
+            self.done = self.position[0] or 0
         elif self.state.outcome == "FAILED" and not self.terminating:  # E-158
             self.done = self.done % self.state.epoch_length if self.state.epoch_length else 0
         else:  # E-134
@@ -266,7 +271,7 @@ class ReferenceEngine:
         self.in_epoch = self.is_step_pending = False
 
     def is_over(self, max_epochs, max_iters):
-        """Return whether nothing is left to do (E-092)."""
+        """Return whether the limits are reached (E-092)."""
         state = self.state
         if state.epoch_length == 0:
             return True
@@ -277,52 +282,52 @@ class ReferenceEngine:
         by_iterations = state.epoch_length is not None and state.iteration >= state.epoch_length * max_epochs
         return by_iterations or state.epoch >= max_epochs
 
-    def play_run(self):
-        self.is_running = self.is_under_way = True
-        problem = None
+    def execute_run(self):
+        self.is_running = self.is_active = True
+        error_to_raise = None
         try:
-            outcome = self.play_epochs()
+            outcome = self.execute_epochs()
         except Control:
             raise
         except BaseException as error:
-            outcome, problem = (
+            outcome, error_to_raise = (
                 "FAILED",
-                self.tell(RuntimeError() if isinstance(error, StopIteration) else error),
+                self.handle_exception(RuntimeError() if isinstance(error, StopIteration) else error),
             )
         self.state.outcome = outcome
-        self.is_under_way = False
+        self.is_active = False
         for registration in self.due("TEARDOWN"):
             try:
                 registration.function(self, *registration.arguments)
             except BaseException as error:
                 self.state.outcome = "FAILED"
-                problem = problem or error
+                error_to_raise = error_to_raise or error
         self.is_running = False
-        if problem is not None:
-            raise problem
+        if error_to_raise is not None:
+            raise error_to_raise
 
-    def tell(self, error):
-        """Tell each EXCEPTION_RAISED handler once, and return what run() raises (E-155)."""
+    def handle_exception(self, error):
+        """Call each EXCEPTION_RAISED handler once, and return the exception for run() to raise (E-155)."""
         self.state.outcome = "FAILED"
-        is_kept, others = False, []
+        is_suppressed, raised_errors = False, []
         for registration in self.due("EXCEPTION_RAISED"):
             try:
                 if registration.function(self, error, *registration.arguments) is True:
-                    is_kept = True
+                    is_suppressed = True
             except BaseException as raised:
                 if raised is not error:
-                    others.append(raised)
-        if others:
-            return others[0]
-        return None if is_kept else error
+                    raised_errors.append(raised)
+        if raised_errors:
+            return raised_errors[0]
+        return None if is_suppressed else error
 
-    def play_epochs(self):
+    def execute_epochs(self):
         outcome = "COMPLETED"
         try:
-            self.happen("STARTED")
-            while self.has_an_epoch_to_do():
-                self.play_epoch()
-        except RunEnds:
+            self.fire("STARTED")
+            while self.has_epochs_left():
+                self.execute_epoch()
+        except EndRun:
             if self.terminating:
                 outcome = "TERMINATED"
             self.fire_event("TERMINATE")
@@ -330,36 +335,37 @@ class ReferenceEngine:
             self.fire_event("COMPLETED")
         return outcome
 
-    def has_an_epoch_to_do(self):
+    def has_epochs_left(self):
         state = self.state
-        if self.place is not None and self.place[0] is not None:  # the loaded state is within an epoch
+        if self.position is not None and self.position[0] is not None:
+            # The loaded state is within an epoch.
             within = state.max_iters == state.iteration and self.done != state.epoch_length
             return not within and (state.max_epochs is None or state.epoch < state.max_epochs)
         return not self.is_over(state.max_epochs, state.max_iters)
 
-    def play_epoch(self):
+    def execute_epoch(self):
         self.state.epoch += 1
         self.in_epoch = True
-        self.happen("EPOCH_STARTED")
+        self.fire("EPOCH_STARTED")
         self.check_max_iters()
         ended_early = False
         try:
-            self.play_iterations()
-        except EpochEnds:
+            self.execute_iterations()
+        except EndEpoch:
             ended_early = True
             self.batches = self.used = None
         done, self.done, self.in_epoch = self.done, 0, False
         self.is_step_pending = False
-        if self.place is not None:
-            self.place = (None, *self.place[1:])
+        if self.position is not None:
+            self.position = (None, *self.position[1:])
         skips = False
         if ended_early:
-            self.happen("TERMINATE_SINGLE_EPOCH", iter_counter=done)
+            self.fire("TERMINATE_SINGLE_EPOCH", iter_counter=done)
             skips, self.ending_epoch = self.ending_epoch == "skip", None
         if not skips:
-            self.happen("EPOCH_COMPLETED")
+            self.fire("EPOCH_COMPLETED")
 
-    def play_iterations(self):
+    def execute_iterations(self):
         state = self.state
         while state.epoch_length is None or self.done < state.epoch_length:
             self.check_max_iters()
@@ -367,49 +373,50 @@ class ReferenceEngine:
                 self.begin_pass()
             state.batch = None
             if self.data is not None:
-                self.happen("GET_BATCH_STARTED")
+                self.fire("GET_BATCH_STARTED")
                 self.check_max_iters()
-            if not self.has_a_batch():
+            if not self.ensure_batch():
                 return
             state.batch = self.take_batch()
             state.output = None
             if self.data is not None:
-                self.happen("GET_BATCH_COMPLETED")
+                self.fire("GET_BATCH_COMPLETED")
                 self.check_max_iters()
             state.iteration += 1
             self.done += 1
             self.is_step_pending = True
-            self.happen("ITERATION_STARTED")
+            self.fire("ITERATION_STARTED")
             state.output = self.step(self, state.batch)
             self.is_step_pending = False
-            if self.passes == self.pass_of_batch and self.used is not None:
+            if self.pass_count == self.pass_of_batch and self.used is not None:
                 self.used += 1
-            self.happen("ITERATION_COMPLETED")
+            self.fire("ITERATION_COMPLETED")
 
     def check_max_iters(self):
-        """End the run where max_iters falls into an epoch (E-104)."""
+        """End the run if max_iters is reached within an epoch (E-104)."""
         state = self.state
         if state.iteration == state.max_iters and self.done != state.epoch_length:
-            raise RunEnds
+            raise EndRun
 
     def begin_pass(self):
-        place, self.place = self.place, None
-        self.passes += 1
+        position, self.position = self.position, None
+        self.pass_count += 1
         if self.data is None:
             self.batches, self.used = [], None
             return
-        self.batches, self.used = self.data.new_pass(), 0
-        _, used, length = place or (None, None, None)
+        self.batches, self.used = self.data.iterate(), 0
+        _, used, length = position or (None, None, None)
         if not used or used == length == self.data.length:
             return
         if length != self.data.length or self.data.is_one_shot:
             raise ValueError
-        if -1 in self.batches[:used]:  # what is skipped is read
+        # Skipped batches are read, so their errors are raised.
+        if -1 in self.batches[:used]:
             raise ScriptedError("data")
         self.batches, self.used = self.batches[used:], used
 
-    def has_a_batch(self):
-        """Return whether there is a batch, begin the data anew if not, or end the epoch (E-015, E-110, E-111)."""
+    def ensure_batch(self):
+        """Return whether a batch is available, restarting the data if necessary (E-015, E-110, E-111)."""
         state = self.state
         if self.data is None or self.batches:
             return True
@@ -418,7 +425,7 @@ class ReferenceEngine:
             if state.max_iters is not None:  # E-105
                 state.max_epochs = math.ceil(state.max_iters / self.done) if self.done else state.epoch
             return False
-        self.happen("DATALOADER_STOP_ITERATION")
+        self.fire("DATALOADER_STOP_ITERATION")
         self.check_max_iters()
         self.begin_pass()
         if self.batches:
@@ -426,11 +433,11 @@ class ReferenceEngine:
         self.warnings += 1
         if state.max_epochs is None and not self.done:
             self.terminate()
-            raise RunEnds
+            raise EndRun
         return False
 
     def take_batch(self):
-        self.pass_of_batch = self.passes
+        self.pass_of_batch = self.pass_count
         if self.data is None:
             return None
         batch = self.batches.pop(0)
@@ -440,18 +447,18 @@ class ReferenceEngine:
             raise ScriptedError("data")
         return batch
 
-    def happen(self, event, **extra):
-        """Fire an event, and do what was asked for by then (E-130 to E-138)."""
+    def fire(self, event, **extra):
+        """Fire an event and handle stop requests (E-130 to E-138)."""
         self.fire_event(event, **extra)
         while self.terminating or self.ending_epoch or self.interrupting:
             if self.terminating:
-                raise RunEnds
+                raise EndRun
             if self.ending_epoch and event in {"STARTED", "EPOCH_STARTED"}:
                 raise RuntimeError
             if self.ending_epoch and event == "EPOCH_COMPLETED":
                 self.ending_epoch = None
             if self.ending_epoch and event != "TERMINATE_SINGLE_EPOCH":
-                raise EpochEnds
+                raise EndEpoch
             if not self.interrupting:
                 return
             self.fire_event("INTERRUPT")
@@ -462,6 +469,6 @@ class ReferenceEngine:
         self.state.outcome = "INTERRUPTED"
         self.is_running, self.is_suspended = False, True
         try:
-            self.play_on()
-        except GoesOn:
+            self.run_operations()
+        except Continue:
             self.is_running, self.is_suspended = True, False

@@ -1,4 +1,4 @@
-"""One contract holds for the engine and for its fake, and it notices what breaks."""
+"""The engine contract, run on the engine and its fake, and mutants that it catches."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class RemovesAll(FakeEngine):
 
 
 class LiveList(FakeEngine):
-    """A handler that is added while its event fires runs in the same firing, as ignite's do."""
+    """Calls handlers that are added while the event fires, as ignite does."""
 
     def _fire(self, channel):
         self.last_event_name = channel.key
@@ -44,7 +44,7 @@ class LiveList(FakeEngine):
 
 
 class ForgetsTheFilter(FakeEngine):
-    """It registers a filtered event as a plain one."""
+    """Registers a filtered event as a plain event."""
 
     def add_event_handler(self, event_name, handler, *args, **kwargs):
         plain = getattr(event_name, "event", event_name)
@@ -52,7 +52,7 @@ class ForgetsTheFilter(FakeEngine):
 
 
 class IgnoresPhases(FakeEngine):
-    """It runs every handler as if it were a plain function."""
+    """Runs every handler in the phase USER."""
 
     def add_event_handler(self, event_name, handler, *args, **kwargs):
         handle = super().add_event_handler(event_name, handler, *args, **kwargs)
@@ -64,7 +64,7 @@ class IgnoresPhases(FakeEngine):
 
 
 class CountsItself(FakeEngine):
-    """It counts the firings of every event, whatever the state says."""
+    """Counts firings of every event instead of reading the state's counter."""
 
     def _fire(self, channel):
         channel.counter = None
@@ -72,14 +72,14 @@ class CountsItself(FakeEngine):
 
 
 class AttachesHalf(FakeEngine):
-    """It leaves attached what came before the handler that cannot be."""
+    """Keeps the handlers that were attached before one that fails."""
 
     def attach(self, *handlers):
         return RemovableEventHandle.join(*(handler.attach(self) for handler in handlers))
 
 
 class LosesState(FakeEngine):
-    """It drops the state of handlers that are not attached."""
+    """Drops the state of handlers that are not attached."""
 
     def load_state_dict(self, state_dict):
         known = self.state_dict()["handlers"]
@@ -87,7 +87,7 @@ class LosesState(FakeEngine):
 
 
 class StopsAtOnce(FakeEngine):
-    """A request to stop keeps the handlers after it from running."""
+    """Skips the remaining handlers after a stop request."""
 
     def _fire(self, channel):
         for call, _ in channel.calls:
@@ -97,7 +97,7 @@ class StopsAtOnce(FakeEngine):
 
 
 class SharesCounters(FakeEngine):
-    """Its engines share one map of counters, as ignite's do."""
+    """Shares event_to_attr between engines, as ignite does."""
 
     shared = FakeEngine().state.event_to_attr
 
@@ -107,7 +107,7 @@ class SharesCounters(FakeEngine):
 
 
 class SwallowsErrors(FakeEngine):
-    """What a handler raises is lost."""
+    """Discards exceptions of handlers."""
 
     def _fire(self, channel):
         try:
@@ -117,7 +117,7 @@ class SwallowsErrors(FakeEngine):
 
 
 class AnyEventGoes(FakeEngine):
-    """It makes an unknown event known instead of refusing it."""
+    """Registers an unknown event instead of refusing it."""
 
     def _channel(self, event_name):
         self.register_events(event_name)
@@ -125,7 +125,7 @@ class AnyEventGoes(FakeEngine):
 
 
 class ForgetsTheEvent(FakeEngine):
-    """It does not say which event fires."""
+    """Does not set last_event_name."""
 
     def _fire(self, channel):
         super()._fire(channel)
@@ -153,15 +153,15 @@ class ForgetsTheEvent(FakeEngine):
     ],
 )
 def test_mutants_are_caught(mutant, check):
-    """A fake that breaks one promise passes the check with the real fake only."""
+    """Each mutant fails its check, which the real fake passes."""
     run = getattr(EngineContract(), check)
     run(FakeEngine)
     with pytest.raises((Exception, pytest.fail.Exception)):
         run(mutant)
 
 
-def test_overriding_a_check_is_an_error():
-    """A subclass that replaces a check, or takes it away, is refused when it is made."""
+def test_overriding_a_check_is_refused():
+    """A subclass that overrides a check is refused when it is defined."""
     with pytest.raises(TypeError, match="TestMine replaces test_E_062_every, so that nobody would notice"):
 
         class TestMine(EngineContract):
@@ -169,8 +169,8 @@ def test_overriding_a_check_is_an_error():
                 """Pass."""
 
 
-def test_contract_asks_for_its_fixture():
-    """A subclass without ``make_engine`` is told what is missing."""
+def test_missing_fixture_is_named():
+    """A subclass without make_engine raises an error that names the fixture."""
 
     class TestNothing(EngineContract):
         pass
@@ -181,8 +181,8 @@ def test_contract_asks_for_its_fixture():
         unwrapped(TestNothing())
 
 
-def test_fake_engine_records():
-    """The fake says what was fired and attached, which handlers there are, and whether one of them ended the run."""
+def test_fake_engine_records_events_and_handlers():
+    """FakeEngine records fired events, attached handlers and whether a handler terminated the run."""
 
     class Stop:
         def attach(self, engine):
@@ -201,7 +201,7 @@ def test_fake_engine_records():
     assert fake.fired == [Events.EPOCH_COMPLETED, Events.EPOCH_COMPLETED, Events.TERMINATE]
 
 
-def test_fake_engine_needs_the_error():
-    """Firing EXCEPTION_RAISED without an exception is refused."""
+def test_fake_engine_requires_the_exception():
+    """FakeEngine refuses to fire EXCEPTION_RAISED without an exception."""
     with pytest.raises(ValueError, match="needs the exception that was raised"):
         FakeEngine().fire(Events.EXCEPTION_RAISED)

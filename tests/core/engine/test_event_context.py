@@ -22,7 +22,7 @@ def pass_by(engine):
 
 class TestCurrentEvent:
     def test_is_none_outside_of_handlers(self, identity):
-        """Before a run, in the step and after the run there is no current event."""
+        """The current event is None before a run, in the step and after the run."""
         seen = []
         engine = Engine(lambda engine, batch: seen.append(engine.current_event))
         engine.add_event_handler(Events.ITERATION_STARTED, lambda: None)
@@ -35,7 +35,7 @@ class TestCurrentEvent:
         "event", [Events.STARTED, Events.ITERATION_COMPLETED(every=2), Events.COMPLETED, Events.TEARDOWN]
     )
     def test_is_the_event_in_a_handler(self, identity, event):
-        """A handler sees the event that it was called for, without the filter."""
+        """A handler sees the unfiltered event that it was called for."""
         seen = []
         identity.add_event_handler(event, lambda e: seen.append(e.current_event))
         identity.run([1, 2])
@@ -43,7 +43,7 @@ class TestCurrentEvent:
 
     @pytest.mark.parametrize("filtered", [False, True])
     def test_is_restored_after_a_nested_event(self, identity, filtered):
-        """Handlers behind one that fires another event still see their own event."""
+        """Handlers that run after a nested fire_event() see the outer event."""
         seen = []
         identity.register_events("saved")
         identity.add_event_handler("saved", lambda e: seen.append(e.current_event))
@@ -54,7 +54,7 @@ class TestCurrentEvent:
         assert seen == ["saved", (Events.EPOCH_COMPLETED, Events.EPOCH_COMPLETED)]
 
     def test_is_restored_after_a_nested_event_that_raises(self, identity):
-        """A nested event whose handler fails leaves the context of the outer one."""
+        """A failing handler of a nested event leaves the outer event as current_event."""
         seen = []
         identity.register_events("saved")
         identity.add_event_handler("saved", lambda: 1 / 0)
@@ -70,7 +70,7 @@ class TestCurrentEvent:
         assert identity.current_event is None
 
     def test_is_the_event_of_a_failure(self):
-        """EXCEPTION_RAISED handlers see that event, and nothing is left of it after the run."""
+        """EXCEPTION_RAISED handlers see that event, and it is None after the run."""
         engine, seen = Engine(lambda engine, batch: 1 / 0), []
         engine.add_event_handler(Events.EXCEPTION_RAISED, lambda e, error: seen.append(e.current_event))
         with pytest.raises(ZeroDivisionError):
@@ -80,7 +80,7 @@ class TestCurrentEvent:
 
 class TestRunStart:
     def test_new_then_continued(self, identity):
-        """A first run is new, one with a higher limit continues it, and one after its end is new again."""
+        """A first run is NEW, a run with a higher limit CONTINUED, and a run after completion NEW again."""
         seen = []
         identity.add_event_handler(Events.STARTED, lambda e: seen.append(e.state.run_start))
         identity.run([1], max_epochs=1)
@@ -89,7 +89,7 @@ class TestRunStart:
         assert seen == [RunStart.NEW, RunStart.CONTINUED, RunStart.NEW]
 
     def test_loaded(self, identity):
-        """A run after load_state_dict() is a loaded one, also from a state at iteration 0; the next one is not."""
+        """The first run after load_state_dict() is LOADED, even at iteration 0; the next one is not."""
         seen = []
         identity.add_event_handler(Events.STARTED, lambda e: seen.append(e.state.run_start))
         identity.load_state_dict({"epoch_length": 1, "iteration": 0, "max_epochs": 1})
@@ -98,7 +98,7 @@ class TestRunStart:
         assert seen == [RunStart.LOADED, RunStart.CONTINUED]
 
     def test_fake_engine_derives_it(self):
-        """The fake starts new at iteration 0, continued behind it, loaded after a load, or as the test says."""
+        """FakeEngine derives run_start from the iteration and loads unless the test sets it."""
         fake, seen = FakeEngine(), []
         fake.add_event_handler(Events.STARTED, lambda e: seen.append(e.state.run_start))
         fake.fire(Events.STARTED).fire(Events.STARTED, iteration=3)
@@ -110,7 +110,7 @@ class TestRunStart:
 class TestStash:
     @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e))])
     def test_is_not_copied(self, duplicate):
-        """Deep copies and pickles of an engine start with an empty stash of their own."""
+        """Deep copies and pickles of an engine have an empty, independent stash."""
         key, engine = StashKey[int](), Engine(step)
         engine.stash[key] = 1
         other = duplicate(engine)
@@ -119,7 +119,7 @@ class TestStash:
         assert engine.stash[key] == 1
 
     def test_unknown_key(self):
-        """A key without a value is a KeyError, or the default of get()."""
+        """A missing key raises a KeyError, and get() returns its default."""
         key, stash = StashKey[int](), FakeEngine().stash
         with pytest.raises(KeyError):
             stash[key]
@@ -129,7 +129,7 @@ class TestStash:
 class TestRegistrations:
     @pytest.mark.parametrize("make", [lambda: Engine(step), FakeEngine])
     def test_are_in_calling_order(self, make):
-        """Each registration has its event, handler, filter and phase, in the order of calls."""
+        """registrations() yields event, handler, filter and phase in calling order."""
         engine = make()
 
         class Save:

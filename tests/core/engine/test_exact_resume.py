@@ -1,4 +1,4 @@
-"""C4: a run that was stopped anywhere ends bit for bit like one that was not."""
+"""Exact resume: a stopped and resumed run equals an uninterrupted one bit for bit (C4)."""
 
 import contextlib
 import io
@@ -20,10 +20,10 @@ from torch.utils.data import (
 
 from glowplug import Engine, Events
 
-# A run resumed at the very end of its first epoch steps the scheduler before this process has stepped the optimizer.
+# A run resumed at the end of its first epoch steps the scheduler before the optimizer of this process.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step:UserWarning"),
-    # torchdata 0.11 looks at each name of torch when it is imported, the deprecated ones included.
+    # The import of torchdata 0.11 accesses deprecated names of torch.
     pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning"),
 ]
 
@@ -32,7 +32,7 @@ SIZE = BATCHES * BATCH_SIZE
 
 
 class Noisy(Dataset):
-    """Samples that carry their index, and noise from each of the three libraries."""
+    """Samples with their index and noise from torch, numpy and random."""
 
     def __len__(self):
         return SIZE
@@ -42,7 +42,7 @@ class Noisy(Dataset):
 
 
 class NoisyStream(IterableDataset):
-    """The same as a stream without a length, shared between workers."""
+    """The same samples as an iterable dataset, divided among the workers."""
 
     def __iter__(self):
         info = torch.utils.data.get_worker_info()
@@ -52,7 +52,7 @@ class NoisyStream(IterableDataset):
 
 
 class Unsized:
-    """Can be iterated anew, has no length, and draws its order."""
+    """Re-iterable batches in random order, without a length."""
 
     def __iter__(self):
         order = torch.randperm(SIZE).reshape(BATCHES, BATCH_SIZE)
@@ -60,7 +60,7 @@ class Unsized:
 
 
 def plain_list():
-    """Return batches that are there from the start."""
+    """Return a list of batches."""
     generator = torch.Generator().manual_seed(1)
     return [
         (torch.arange(BATCH_SIZE) + BATCH_SIZE * i, torch.randn(BATCH_SIZE, 3, generator=generator))
@@ -74,15 +74,15 @@ def loader(dataset=None, **options):
     return DataLoader(dataset or Noisy(), **batching, **options)
 
 
-class Quiet(Noisy):
-    """Draws no random numbers: torchdata does not keep those of its workers."""
+class QuietDataset(Noisy):
+    """Samples without random numbers, because torchdata does not save those of its workers."""
 
     def __getitem__(self, index):
         return index, torch.full((3,), index / SIZE)
 
 
 def stateful(dataset=None, **options):
-    """Return a loader that keeps its own position."""
+    """Return a StatefulDataLoader."""
     from torchdata.stateful_dataloader import StatefulDataLoader
 
     return StatefulDataLoader(dataset or Noisy(), batch_size=BATCH_SIZE, **options)
@@ -111,7 +111,7 @@ WITH_WORKERS = {
     "distributed_2_workers": lambda: loader(
         sampler=DistributedSampler(Noisy(), num_replicas=1, rank=0, seed=3), num_workers=2
     ),
-    "stateful_2_workers": lambda: stateful(Quiet(), shuffle=True, num_workers=2),
+    "stateful_2_workers": lambda: stateful(QuietDataset(), shuffle=True, num_workers=2),
 }
 
 
@@ -120,7 +120,7 @@ class StopError(Exception):
 
 
 class Job:
-    """A model with dropout and momentum, and all that can be seen of its training."""
+    """A model with dropout and momentum, and a record of its training."""
 
     def __init__(self, make_data, seed=0):
         random.seed(seed)
@@ -178,7 +178,7 @@ class Job:
         return self
 
     def release(self):
-        """Let the data go, whose iterator may have workers: job and engine refer to each other."""
+        """Release the data and its workers without waiting for the garbage collector."""
         self.data = None
         self.engine.state.dataloader = self.engine._position.data_pass = None
 
@@ -187,7 +187,7 @@ class Job:
 
 
 def stopped_at(make_data, iteration, how):
-    """Run a job up to an iteration, stop it there, and return the job and what it saved."""
+    """Stop a job at an iteration; return the job and its saved state."""
     job, saved = Job(make_data), []
 
     def stop(engine):
@@ -208,9 +208,10 @@ def stopped_at(make_data, iteration, how):
 
 
 def assert_resumes(make_data, whole, iteration, how):
-    """Stop a job, go on with another, and compare both with the whole run."""
+    """Assert that a stopped and resumed job equals the uninterrupted one."""
     job, saved = stopped_at(make_data, iteration, how)
-    resumed = Job(make_data, seed=99)  # another process would have other weights and other random numbers
+    # Another process has other weights and other random numbers.
+    resumed = Job(make_data, seed=99)
     resumed.load(saved)
     resumed.run().release()
     assert job.seen[:iteration] + resumed.seen == whole.seen
@@ -219,137 +220,132 @@ def assert_resumes(make_data, whole, iteration, how):
         assert torch.equal(expected, actual)
 
 
-@pytest.mark.parametrize("how", ["by an exception", "at the end", "by an interrupt"])
-@pytest.mark.parametrize("kind", DATA)
-def test_C4_stop_at_every_iteration(kind, how):
-    """Stopped at any of its iterations, a run in one process ends with the same weights, batches and losses."""
-    whole = Job(DATA[kind]).run()
-    for iteration in range(1, len(whole.seen) + 1):
-        assert_resumes(DATA[kind], whole, iteration, how)
+class TestStopAnywhere:
+    @pytest.mark.parametrize("how", ["by an exception", "at the end", "by an interrupt"])
+    @pytest.mark.parametrize("kind", DATA)
+    def test_at_every_iteration(self, kind, how):
+        """A run stopped at any iteration resumes with the same weights, batches and losses (C4)."""
+        whole = Job(DATA[kind]).run()
+        for iteration in range(1, len(whole.seen) + 1):
+            assert_resumes(DATA[kind], whole, iteration, how)
 
+    @pytest.mark.parametrize("kind", WITH_WORKERS)
+    def test_at_every_iteration_with_workers(self, kind):
+        """A run with two data workers resumes exactly from any iteration (C4)."""
+        whole = Job(WITH_WORKERS[kind]).run()
+        whole.release()
+        for iteration in range(1, EPOCHS * BATCHES + 1):
+            assert_resumes(WITH_WORKERS[kind], whole, iteration, "by an exception")
 
-@pytest.mark.parametrize("kind", WITH_WORKERS)
-def test_C4_stop_at_every_iteration_with_workers(kind):
-    """The same where two workers make the batches."""
-    whole = Job(WITH_WORKERS[kind]).run()
-    whole.release()
-    for iteration in range(1, EPOCHS * BATCHES + 1):
-        assert_resumes(WITH_WORKERS[kind], whole, iteration, "by an exception")
-
-
-@pytest.mark.parametrize("kind", ["in_order", "shuffled", "stream"])
-def test_C4_each_sample_once_per_epoch(kind):
-    """Of a run that was stopped and resumed, each epoch sees each sample exactly once."""
-    job, saved = stopped_at(DATA[kind], 14, "by an exception")
-    resumed = Job(DATA[kind], seed=99)
-    resumed.load(saved)
-    resumed.run()
-    for epoch in range(1, EPOCHS + 1):
-        indices = [i for seen in job.seen + resumed.seen if seen[0] == epoch for i in seen[2]]
-        assert sorted(indices) == list(range(SIZE))
-
-
-@pytest.mark.parametrize("epoch_length", [3, 7, 15])
-def test_C4_epochs_that_are_no_passes(epoch_length):
-    """A pass over the data that spans several epochs, or ends inside one, goes on at the right batch."""
-
-    def run(job, epoch_length=epoch_length):
-        job.engine.run(job.data, max_epochs=EPOCHS, epoch_length=epoch_length)
-        return job
-
-    whole = run(Job(DATA["shuffled"]))
-    for iteration in range(1, EPOCHS * epoch_length):
-        job, saved = Job(DATA["shuffled"]), []
-        job.engine.add_event_handler(
-            Events.ITERATION_COMPLETED(once=iteration),
-            lambda e, j=job, s=saved: (s.append(j.save()), e.terminate()),
-        )
-        run(job)
-        resumed = Job(DATA["shuffled"], seed=99)
-        resumed.load(saved[0])
+    @pytest.mark.parametrize("kind", ["in_order", "shuffled", "stream"])
+    def test_each_sample_once_per_epoch(self, kind):
+        """Each epoch of a stopped and resumed run uses each sample exactly once (C4)."""
+        job, saved = stopped_at(DATA[kind], 14, "by an exception")
+        resumed = Job(DATA[kind], seed=99)
+        resumed.load(saved)
         resumed.run()
+        for epoch in range(1, EPOCHS + 1):
+            indices = [i for seen in job.seen + resumed.seen if seen[0] == epoch for i in seen[2]]
+            assert sorted(indices) == list(range(SIZE))
+
+    @pytest.mark.parametrize("epoch_length", [3, 7, 15])
+    def test_epoch_length_differs_from_the_data(self, epoch_length):
+        """A data pass that spans epochs, or ends within one, resumes at the right batch (C4)."""
+
+        def run(job, epoch_length=epoch_length):
+            job.engine.run(job.data, max_epochs=EPOCHS, epoch_length=epoch_length)
+            return job
+
+        whole = run(Job(DATA["shuffled"]))
+        for iteration in range(1, EPOCHS * epoch_length):
+            job, saved = Job(DATA["shuffled"]), []
+            job.engine.add_event_handler(
+                Events.ITERATION_COMPLETED(once=iteration),
+                lambda e, j=job, s=saved: (s.append(j.save()), e.terminate()),
+            )
+            run(job)
+            resumed = Job(DATA["shuffled"], seed=99)
+            resumed.load(saved[0])
+            resumed.run()
+            assert job.seen + resumed.seen == whole.seen
+
+    def test_failed_step_is_repeated(self):
+        """A state saved in a failing step resumes with the batch of that step (C4)."""
+        whole = Job(DATA["list"]).run()
+        job = Job(DATA["list"])
+        step, saved = job.step, []
+
+        def failing(engine, batch):
+            if engine.state.iteration == 14:
+                saved.append(job.save())
+                raise StopError
+            step(engine, batch)
+
+        job.engine._process_function = failing
+        with pytest.raises(StopError):
+            job.run()
+        assert torch.load(io.BytesIO(saved[0]), weights_only=True)["engine"]["iteration"] == 13
+        resumed = Job(DATA["list"], seed=99)
+        resumed.load(saved[0])
+        assert [seen[1] for seen in resumed.run().seen] == list(range(14, 31))
         assert job.seen + resumed.seen == whole.seen
 
-
-def test_state_saved_before_the_step_repeats_the_batch():
-    """A step that fails has not used its batch: the resumed run begins with that one."""
-    whole = Job(DATA["list"]).run()
-    job = Job(DATA["list"])
-    step, saved = job.step, []
-
-    def failing(engine, batch):
-        if engine.state.iteration == 14:
-            saved.append(job.save())
-            raise StopError
-        step(engine, batch)
-
-    job.engine._process_function = failing
-    with pytest.raises(StopError):
-        job.run()
-    assert torch.load(io.BytesIO(saved[0]), weights_only=True)["engine"]["iteration"] == 13
-    resumed = Job(DATA["list"], seed=99)
-    resumed.load(saved[0])
-    assert [seen[1] for seen in resumed.run().seen] == list(range(14, 31))
-    assert job.seen + resumed.seen == whole.seen
+    def test_stop_before_epoch_completed(self):
+        """A state saved in the last iteration of an epoch resumes by completing that epoch (C4)."""
+        engine = Engine(lambda engine, batch: None)
+        saved, events = [], []
+        engine.add_event_handler(Events.ITERATION_COMPLETED(once=4), lambda e: saved.append(e.state_dict()))
+        engine.run([1, 2], max_epochs=3)
+        resumed = Engine(lambda engine, batch: events.append(batch))
+        for event in (Events.EPOCH_STARTED, Events.EPOCH_COMPLETED):
+            resumed.add_event_handler(event, lambda e, name=event.name: events.append((name, e.state.epoch)))
+        resumed.load_state_dict(saved[0])
+        resumed.run([1, 2])
+        assert events == [
+            ("EPOCH_STARTED", 2),
+            ("EPOCH_COMPLETED", 2),
+            ("EPOCH_STARTED", 3),
+            1,
+            2,
+            ("EPOCH_COMPLETED", 3),
+        ]
 
 
-def test_stop_before_epoch_completed_runs_its_handlers():
-    """A state saved in the last iteration of an epoch: the resumed run completes that epoch, and only that one again."""
-    engine = Engine(lambda engine, batch: None)
-    saved, events = [], []
-    engine.add_event_handler(Events.ITERATION_COMPLETED(once=4), lambda e: saved.append(e.state_dict()))
-    engine.run([1, 2], max_epochs=3)
-    resumed = Engine(lambda engine, batch: events.append(batch))
-    for event in (Events.EPOCH_STARTED, Events.EPOCH_COMPLETED):
-        resumed.add_event_handler(event, lambda e, name=event.name: events.append((name, e.state.epoch)))
-    resumed.load_state_dict(saved[0])
-    resumed.run([1, 2])
-    assert events == [
-        ("EPOCH_STARTED", 2),
-        ("EPOCH_COMPLETED", 2),
-        ("EPOCH_STARTED", 3),
-        1,
-        2,
-        ("EPOCH_COMPLETED", 3),
-    ]
+class TestRefusals:
+    def test_generator_cannot_be_resumed(self):
+        """Resuming a generator raises an error with reason and remedy."""
+        engine, saved = Engine(lambda engine, batch: None), []
+        engine.add_event_handler(Events.ITERATION_COMPLETED(once=3), lambda e: saved.append(e.state_dict()))
+        engine.run((i for i in range(6)), epoch_length=6)
+        resumed = Engine(lambda engine, batch: None)
+        resumed.load_state_dict(saved[0])
+        with pytest.raises(ValueError, match=r"iterated only once.*StatefulDataLoader"):
+            resumed.run(i for i in range(6))
+
+    def test_data_of_other_length(self):
+        """Resuming within a pass refuses data of a different length."""
+        engine, saved = Engine(lambda engine, batch: None), []
+        engine.add_event_handler(Events.ITERATION_COMPLETED(once=3), lambda e: saved.append(e.state_dict()))
+        engine.run(range(6))
+        resumed = Engine(lambda engine, batch: None)
+        resumed.load_state_dict(saved[0])
+        with pytest.raises(ValueError, match="3 of 6 batches, and this data has 5"):
+            resumed.run(range(5))
+
+    def test_unknown_format(self):
+        """An unknown format is refused by its number, and nothing is loaded."""
+        engine = Engine(lambda engine, batch: None)
+        engine.run([1, 2])
+        state = engine.state_dict()
+        state["resume"]["format"] = 7
+        other = Engine(lambda engine, batch: None)
+        with pytest.raises(ValueError, match=r"format 7.*knows format 1"):
+            other.load_state_dict(state)
+        assert other.state.iteration == 0
 
 
-def test_a_generator_cannot_be_resumed():
-    """Data that can be iterated only once is refused with the reason and a way out, not shifted in silence."""
-    engine, saved = Engine(lambda engine, batch: None), []
-    engine.add_event_handler(Events.ITERATION_COMPLETED(once=3), lambda e: saved.append(e.state_dict()))
-    engine.run((i for i in range(6)), epoch_length=6)
-    resumed = Engine(lambda engine, batch: None)
-    resumed.load_state_dict(saved[0])
-    with pytest.raises(ValueError, match=r"iterated only once.*StatefulDataLoader"):
-        resumed.run(i for i in range(6))
-
-
-def test_other_data_is_refused():
-    """Data of another length than that of the saved run is refused, in the middle of a pass."""
-    engine, saved = Engine(lambda engine, batch: None), []
-    engine.add_event_handler(Events.ITERATION_COMPLETED(once=3), lambda e: saved.append(e.state_dict()))
-    engine.run(range(6))
-    resumed = Engine(lambda engine, batch: None)
-    resumed.load_state_dict(saved[0])
-    with pytest.raises(ValueError, match="3 of 6 batches, and this data has 5"):
-        resumed.run(range(5))
-
-
-def test_unknown_format_is_refused_by_name():
-    """A state of a later version names its format and says what to do, and nothing of it is loaded."""
-    engine = Engine(lambda engine, batch: None)
-    engine.run([1, 2])
-    state = engine.state_dict()
-    state["resume"]["format"] = 7
-    other = Engine(lambda engine, batch: None)
-    with pytest.raises(ValueError, match=r"format 7.*knows format 1"):
-        other.load_state_dict(state)
-    assert other.state.iteration == 0
-
-
-def test_state_without_a_place_starts_the_data_anew():
-    """A state made by hand, or by ignite, has no place in the data: it begins at the first batch (E-184)."""
+def test_state_without_a_position_starts_at_the_first_batch():
+    """A state without a data position starts the data at its first batch (E-184)."""
     seen = []
     engine = Engine(lambda engine, batch: seen.append(batch))
     engine.load_state_dict({"epoch_length": 5, "iteration": 7, "max_epochs": 2})

@@ -1,4 +1,4 @@
-"""What can be said in a filter, and which counter it sees."""
+"""Event filters: their options, and the counter they see."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from glowplug import Events
 
 @pytest.fixture
 def ran(identity):
-    """Return a function that runs three epochs of four, and tells at which iterations and epochs a handler ran."""
+    """Return a function that runs three epochs of four and returns iterations and epochs of a handler's calls."""
 
     def run(event, max_epochs=3, data=range(4)):
         got = []
@@ -21,228 +21,219 @@ def ran(identity):
     return run
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {},
-        {"event_filter": lambda e, n: True, "every": 2},
-        {"event_filter": lambda e, n: True, "once": 2},
-        {"once": 1, "every": 2},
-        {"once": 1, "before": 2},
-        {"once": 1, "after": 2},
-        {"event_filter": lambda e, n: True, "after": 2},
-    ],
-)
-def test_E_060_one_kind_of_filter(arguments):
-    """No filter, and two kinds at once, are refused with what was given."""
-    with pytest.raises(
-        ValueError, match=f"Events.STARTED: give one of .*got {', '.join(arguments) or 'nothing'}"
-    ):
-        Events.STARTED(**arguments)
-
-
-def test_E_061_event_filter_must_be_callable():
-    """A filter that cannot be called is a TypeError."""
-    with pytest.raises(
-        TypeError, match=r"event_filter= must be a function \(engine, counter\) -> bool, got 'odd'"
-    ):
-        Events.STARTED(event_filter="odd")
-
-
-@pytest.mark.parametrize("function", [lambda: True, lambda engine: True, lambda engine, counter, third: True])
-def test_E_061_event_filter_takes_two_arguments(function):
-    """A filter function of other than two arguments is a ValueError."""
-    with pytest.raises(ValueError, match=r"called as f\(engine, counter\), which .* does not take"):
-        Events.STARTED(event_filter=function)
-
-
-def test_E_062_every_counts_over_epochs(ran):
-    """``every=`` counts the iterations of the run, not of the epoch."""
-    assert [n for _, n in ran(Events.ITERATION_COMPLETED(every=3))] == [3, 6, 9, 12]
-
-
-def test_E_062_every_one_is_no_filter():
-    """``every=1`` gives the plain event."""
-    assert Events.STARTED(every=1) is Events.STARTED
-
-
-@pytest.mark.parametrize("number", [np.int64(2), True])
-def test_E_062_integers_of_any_kind(number, ran):
-    """Integers of numpy and booleans are integers."""
-    assert len(ran(Events.EPOCH_COMPLETED(every=number), max_epochs=2)) == 2 // int(number)
-
-
-@pytest.mark.parametrize("name", ["every", "once", "before", "after"])
-@pytest.mark.parametrize("value", [2.0, "2", -1, [1.5]])
-def test_E_062_E_063_E_064_bad_numbers(name, value):
-    """A number that can never fire is refused, and the message names the argument and the value."""
-    with pytest.raises(ValueError, match=f"Events.STARTED: {name}= must be an integer of at least [01], got"):
-        Events.STARTED(**{name: value})
-
-
-@pytest.mark.parametrize("arguments", [{"every": 0}, {"once": 0}, {"once": [1, 0]}])
-def test_E_062_E_063_zero(arguments):
-    """Zero is too little for ``every`` and ``once``."""
-    with pytest.raises(ValueError, match="at least 1, got 0"):
-        Events.STARTED(**arguments)
-
-
-def test_E_063_once_is_empty():
-    """An empty ``once`` is refused."""
-    with pytest.raises(ValueError, match="once= is empty"):
-        Events.STARTED(once=[])
-
-
-@pytest.mark.parametrize("numbers", [[1, 3], (3, 1), [np.int64(1), np.int32(3)]])
-def test_E_063_once_at_several(numbers, ran):
-    """``once`` takes a list or tuple of any integers."""
-    assert ran(Events.EPOCH_COMPLETED(once=numbers)) == [(1, 4), (3, 12)]
-
-
-def test_E_064_before_and_after_are_exclusive(ran):
-    """``before=5, after=2`` runs at 3 and 4."""
-    assert [n for _, n in ran(Events.ITERATION_COMPLETED(before=5, after=2))] == [3, 4]
-
-
-def test_E_064_zero_is_allowed(ran):
-    """``after=0`` is everything, ``before=0`` nothing."""
-    assert len(ran(Events.EPOCH_COMPLETED(after=0))) == 3
-    assert ran(Events.EPOCH_COMPLETED(before=0)) == []
-
-
-def test_E_065_every_is_counted_from_after(ran):
-    """``every=2, before=10, after=3`` runs at 4, 6 and 8; without ``after`` at the multiples."""
-    assert [n for _, n in ran(Events.ITERATION_COMPLETED(every=2, before=10, after=3))] == [4, 6, 8]
-    assert [n for _, n in ran(Events.ITERATION_STARTED(every=5, before=11))] == [5, 10]
-
-
-def test_E_066_the_last_filter_counts(ran):
-    """Calling a filtered event replaces its filter."""
-    event = Events.ITERATION_COMPLETED(once=1)(every=6)
-    assert [n for _, n in ran(event)] == [6, 12]
-    assert Events.ITERATION_COMPLETED(once=1)(every=1) is Events.ITERATION_COMPLETED
-
-
-def test_E_067_counts_the_firings_of_a_run(identity):
-    """Filters on an event without a counter count its firings, and each new run begins at one."""
-    got = []
-    identity.add_event_handler(
-        Events.DATALOADER_STOP_ITERATION(once=2), lambda e: got.append((e.state.epoch, e.state.iteration))
+class TestValidation:
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            {},
+            {"event_filter": lambda e, n: True, "every": 2},
+            {"event_filter": lambda e, n: True, "once": 2},
+            {"once": 1, "every": 2},
+            {"once": 1, "before": 2},
+            {"once": 1, "after": 2},
+            {"event_filter": lambda e, n: True, "after": 2},
+        ],
     )
-    identity.run([1, 2], max_epochs=4)
-    identity.run([1, 2], max_epochs=4)
-    assert got == [(3, 4), (3, 4)]
+    def test_exactly_one_kind_of_filter(self, arguments):
+        """Zero or several kinds of filter are refused, and the message shows them (E-060)."""
+        with pytest.raises(
+            ValueError, match=f"Events.STARTED: give one of .*got {', '.join(arguments) or 'nothing'}"
+        ):
+            Events.STARTED(**arguments)
 
+    def test_event_filter_must_be_callable(self):
+        """An event_filter that is not callable raises a TypeError (E-061)."""
+        with pytest.raises(
+            TypeError, match=r"event_filter= must be a function \(engine, counter\) -> bool, got 'odd'"
+        ):
+            Events.STARTED(event_filter="odd")
 
-def test_E_067_events_of_ones_own(identity):
-    """A custom event without a counter is filtered by its firings as well."""
-    got = []
-    identity.register_events("custom")
-    identity.add_event_handler(Events.ITERATION_COMPLETED, lambda e: e.fire_event("custom"))
-    identity.add_event_handler("custom", lambda: got.append("each"))
-    identity.add_event_handler(Events.TEARDOWN(once=1), lambda: got.append("teardown"))
-    identity.run([1, 2])
-    assert got == ["each", "each", "teardown"]
-
-
-@pytest.mark.parametrize(
-    "event", [Events.TERMINATE, Events.INTERRUPT, Events.TERMINATE_SINGLE_EPOCH, Events.EXCEPTION_RAISED]
-)
-def test_E_067_every_event_without_a_counter(event, identity):
-    """Filters work on each of the events that ignite cannot count."""
-    got = []
-    act = {
-        Events.TERMINATE: lambda e: e.terminate(),
-        Events.INTERRUPT: lambda e: e.interrupt(),
-        Events.TERMINATE_SINGLE_EPOCH: lambda e: e.terminate_epoch(),
-        Events.EXCEPTION_RAISED: lambda e: 1 / 0,
-    }[event]
-    identity.add_event_handler(event(once=1), lambda *_: got.append("once") or True)
-    identity.add_event_handler(event(after=1), lambda *_: got.append("after") or True)
-    identity.add_event_handler(Events.ITERATION_COMPLETED, act)
-    identity.run([1])
-    assert got == ["once"]
-
-
-def test_E_068_filter_gets_its_engine(identity):
-    """The filter is asked with the engine that fires."""
-    asked = []
-    identity.add_event_handler(
-        Events.EPOCH_COMPLETED(event_filter=lambda e, n: asked.append((e, n))), lambda: 1 / 0
+    @pytest.mark.parametrize(
+        "function", [lambda: True, lambda engine: True, lambda engine, counter, third: True]
     )
-    identity.run([1], max_epochs=2)
-    assert asked == [(identity, 1), (identity, 2)]
+    def test_event_filter_takes_two_arguments(self, function):
+        """An event_filter that does not take two arguments raises a ValueError (E-061)."""
+        with pytest.raises(ValueError, match=r"called as f\(engine, counter\), which .* does not take"):
+            Events.STARTED(event_filter=function)
+
+    @pytest.mark.parametrize("number", [np.int64(2), True])
+    def test_integers_of_any_type(self, number, ran):
+        """Integers of numpy and booleans are accepted as integers (E-062)."""
+        assert len(ran(Events.EPOCH_COMPLETED(every=number), max_epochs=2)) == 2 // int(number)
+
+    @pytest.mark.parametrize("name", ["every", "once", "before", "after"])
+    @pytest.mark.parametrize("value", [2.0, "2", -1, [1.5]])
+    def test_invalid_numbers(self, name, value):
+        """An invalid number is refused, and the message names argument and value (E-062, E-063, E-064)."""
+        with pytest.raises(
+            ValueError, match=f"Events.STARTED: {name}= must be an integer of at least [01], got"
+        ):
+            Events.STARTED(**{name: value})
+
+    @pytest.mark.parametrize("arguments", [{"every": 0}, {"once": 0}, {"once": [1, 0]}])
+    def test_zero(self, arguments):
+        """Zero is refused for `every` and `once` (E-062, E-063)."""
+        with pytest.raises(ValueError, match="at least 1, got 0"):
+            Events.STARTED(**arguments)
+
+    def test_once_is_empty(self):
+        """An empty `once` is refused (E-063)."""
+        with pytest.raises(ValueError, match="once= is empty"):
+            Events.STARTED(once=[])
 
 
-@pytest.mark.parametrize(
-    "filters",
-    [
-        [{"every": 3}, {"every": 5}],
-        [{"every": 5}, {"every": 3}, {"every": 1}],
-        [{"every": 4}, {"once": 7}, {"before": 3}],
-        [{"every": 7}, {"after": 17}, {"event_filter": lambda e, n: n == 11}],
-    ],
-)
-def test_several_filters_at_one_event(filters, identity):
-    """Handlers with different filters at one event each run at their own numbers, in a second run too."""
-    got = [[] for _ in filters]
-    for numbers, arguments in zip(got, filters, strict=True):
-        event = Events.ITERATION_COMPLETED(**arguments)
-        identity.add_event_handler(event, lambda e, n: n.append(e.state.iteration), numbers)
+class TestNumbers:
+    def test_every_counts_over_epochs(self, ran):
+        """`every=` counts the iterations of the run, not of the epoch (E-062)."""
+        assert [n for _, n in ran(Events.ITERATION_COMPLETED(every=3))] == [3, 6, 9, 12]
 
-    def due(n, every=1, once=None, before=100, after=0, event_filter=None):
-        wanted = once in {None, n} and (event_filter is None or event_filter(identity, n))
-        return n % every == 0 and after < n < before and wanted
+    def test_every_one_is_the_plain_event(self):
+        """`every=1` returns the plain event (E-062)."""
+        assert Events.STARTED(every=1) is Events.STARTED
 
-    for length in (20, 9):
-        identity.run(range(length))
-        assert got == [[n for n in range(1, length + 1) if due(n, **arguments)] for arguments in filters]
-        for numbers in got:
-            numbers.clear()
+    @pytest.mark.parametrize("numbers", [[1, 3], (3, 1), [np.int64(1), np.int32(3)]])
+    def test_once_at_several_numbers(self, numbers, ran):
+        """`once` accepts a list or tuple of any integers (E-063)."""
+        assert ran(Events.EPOCH_COMPLETED(once=numbers)) == [(1, 4), (3, 12)]
 
+    def test_before_and_after_are_exclusive(self, ran):
+        """`before=5, after=2` runs at 3 and 4 (E-064)."""
+        assert [n for _, n in ran(Events.ITERATION_COMPLETED(before=5, after=2))] == [3, 4]
 
-def test_filters_see_counters_that_jump(identity):
-    """A counter that is changed by hand, or loaded, is looked at as it is."""
-    got = []
-    identity.add_event_handler(Events.ITERATION_COMPLETED(every=10), lambda e: got.append(e.state.iteration))
-    identity.add_event_handler(
-        Events.ITERATION_STARTED,
-        lambda e: setattr(e.state, "iteration", 30) if e.state.iteration == 3 else None,
-    )
-    identity.run(range(50))
-    assert got == [30, 40, 50]
-    identity.load_state_dict({"epoch_length": 20, "iteration": 9, "max_epochs": 1})
-    identity.run(range(20))
-    assert got[3:] == [10, 20]
+    def test_zero_for_before_and_after(self, ran):
+        """`after=0` always runs and `before=0` never (E-064)."""
+        assert len(ran(Events.EPOCH_COMPLETED(after=0))) == 3
+        assert ran(Events.EPOCH_COMPLETED(before=0)) == []
+
+    def test_every_counts_from_after(self, ran):
+        """`every=2, before=10, after=3` runs at 4, 6 and 8; without `after` at multiples of two (E-065)."""
+        assert [n for _, n in ran(Events.ITERATION_COMPLETED(every=2, before=10, after=3))] == [4, 6, 8]
+        assert [n for _, n in ran(Events.ITERATION_STARTED(every=5, before=11))] == [5, 10]
+
+    def test_last_filter_applies(self, ran):
+        """Filtering a filtered event replaces its filter (E-066)."""
+        event = Events.ITERATION_COMPLETED(once=1)(every=6)
+        assert [n for _, n in ran(event)] == [6, 12]
+        assert Events.ITERATION_COMPLETED(once=1)(every=1) is Events.ITERATION_COMPLETED
 
 
-def test_E_017_get_batch_sees_the_number_before(ran):
-    """The iteration is counted after the batch was fetched, so filters on GET_BATCH events see the one before."""
-    assert [n for _, n in ran(Events.GET_BATCH_STARTED(every=2), max_epochs=1)] == [0, 2]
-    assert [n for _, n in ran(Events.GET_BATCH_COMPLETED(once=1), max_epochs=1)] == [1]
-    assert [n for _, n in ran(Events.ITERATION_STARTED(once=1), max_epochs=1)] == [1]
-
-
-def test_E_019_started_sees_epoch_zero(ran):
-    """On a new run STARTED counts 0: ``every`` always runs, ``once=1`` never."""
-    assert ran(Events.STARTED(every=7)) == [(0, 0)]
-    assert ran(Events.STARTED(once=1)) == []
-
-
-def test_filters_of_handlers_that_come_and_go_on_the_way(identity):
-    """A handler added between two turns of the others runs at its own turns, and leaves theirs as they were."""
-    seldom, often = [], []
-    identity.add_event_handler(
-        Events.ITERATION_COMPLETED(every=10), lambda e: seldom.append(e.state.iteration)
-    )
-
-    @identity.on(Events.ITERATION_STARTED(once=4))
-    def come(engine):
-        handle = engine.add_event_handler(
-            Events.ITERATION_COMPLETED(every=2), lambda e: often.append(e.state.iteration)
+class TestFiringCounter:
+    def test_counts_firings_within_a_run(self, identity):
+        """Filters on an event without a counter count its firings, starting at one in each run (E-067)."""
+        got = []
+        identity.add_event_handler(
+            Events.DATALOADER_STOP_ITERATION(once=2), lambda e: got.append((e.state.epoch, e.state.iteration))
         )
-        engine.add_event_handler(Events.ITERATION_STARTED(once=9), handle.remove)
+        identity.run([1, 2], max_epochs=4)
+        identity.run([1, 2], max_epochs=4)
+        assert got == [(3, 4), (3, 4)]
 
-    identity.run(range(20))
-    assert often == [4, 6, 8]
-    assert seldom == [10, 20]
+    def test_custom_events(self, identity):
+        """Filters on a custom event without a counter count its firings (E-067)."""
+        got = []
+        identity.register_events("custom")
+        identity.add_event_handler(Events.ITERATION_COMPLETED, lambda e: e.fire_event("custom"))
+        identity.add_event_handler("custom", lambda: got.append("each"))
+        identity.add_event_handler(Events.TEARDOWN(once=1), lambda: got.append("teardown"))
+        identity.run([1, 2])
+        assert got == ["each", "each", "teardown"]
+
+    @pytest.mark.parametrize(
+        "event", [Events.TERMINATE, Events.INTERRUPT, Events.TERMINATE_SINGLE_EPOCH, Events.EXCEPTION_RAISED]
+    )
+    def test_all_events_without_a_counter(self, event, identity):
+        """Filters work on each built-in event without a counter in the state (E-067)."""
+        got = []
+        act = {
+            Events.TERMINATE: lambda e: e.terminate(),
+            Events.INTERRUPT: lambda e: e.interrupt(),
+            Events.TERMINATE_SINGLE_EPOCH: lambda e: e.terminate_epoch(),
+            Events.EXCEPTION_RAISED: lambda e: 1 / 0,
+        }[event]
+        identity.add_event_handler(event(once=1), lambda *_: got.append("once") or True)
+        identity.add_event_handler(event(after=1), lambda *_: got.append("after") or True)
+        identity.add_event_handler(Events.ITERATION_COMPLETED, act)
+        identity.run([1])
+        assert got == ["once"]
+
+
+class TestCounterSeen:
+    def test_filter_receives_its_engine(self, identity):
+        """An event_filter receives the engine that fires the event (E-068)."""
+        asked = []
+        identity.add_event_handler(
+            Events.EPOCH_COMPLETED(event_filter=lambda e, n: asked.append((e, n))), lambda: 1 / 0
+        )
+        identity.run([1], max_epochs=2)
+        assert asked == [(identity, 1), (identity, 2)]
+
+    @pytest.mark.parametrize(
+        "filters",
+        [
+            [{"every": 3}, {"every": 5}],
+            [{"every": 5}, {"every": 3}, {"every": 1}],
+            [{"every": 4}, {"once": 7}, {"before": 3}],
+            [{"every": 7}, {"after": 17}, {"event_filter": lambda e, n: n == 11}],
+        ],
+    )
+    def test_several_filters_at_one_event(self, filters, identity):
+        """Handlers with different filters at one event run at their own numbers, also in a second run."""
+        got = [[] for _ in filters]
+        for numbers, arguments in zip(got, filters, strict=True):
+            event = Events.ITERATION_COMPLETED(**arguments)
+            identity.add_event_handler(event, lambda e, n: n.append(e.state.iteration), numbers)
+
+        def due(n, every=1, once=None, before=100, after=0, event_filter=None):
+            wanted = once in {None, n} and (event_filter is None or event_filter(identity, n))
+            return n % every == 0 and after < n < before and wanted
+
+        for length in (20, 9):
+            identity.run(range(length))
+            assert got == [[n for n in range(1, length + 1) if due(n, **arguments)] for arguments in filters]
+            for numbers in got:
+                numbers.clear()
+
+    def test_filters_see_modified_counters(self, identity):
+        """Filters see counters that were set by a handler or loaded."""
+        got = []
+        identity.add_event_handler(
+            Events.ITERATION_COMPLETED(every=10), lambda e: got.append(e.state.iteration)
+        )
+        identity.add_event_handler(
+            Events.ITERATION_STARTED,
+            lambda e: setattr(e.state, "iteration", 30) if e.state.iteration == 3 else None,
+        )
+        identity.run(range(50))
+        assert got == [30, 40, 50]
+        identity.load_state_dict({"epoch_length": 20, "iteration": 9, "max_epochs": 1})
+        identity.run(range(20))
+        assert got[3:] == [10, 20]
+
+    def test_get_batch_sees_the_previous_iteration(self, ran):
+        """Filters on GET_BATCH events see the iteration before the fetch (E-017)."""
+        assert [n for _, n in ran(Events.GET_BATCH_STARTED(every=2), max_epochs=1)] == [0, 2]
+        assert [n for _, n in ran(Events.GET_BATCH_COMPLETED(once=1), max_epochs=1)] == [1]
+        assert [n for _, n in ran(Events.ITERATION_STARTED(once=1), max_epochs=1)] == [1]
+
+    def test_started_sees_epoch_zero(self, ran):
+        """STARTED of a new run has counter 0, so `every` always runs and `once=1` never (E-019)."""
+        assert ran(Events.STARTED(every=7)) == [(0, 0)]
+        assert ran(Events.STARTED(once=1)) == []
+
+    def test_filtered_handlers_added_during_the_run(self, identity):
+        """A filtered handler added during the run follows its own numbers and leaves those of others unchanged."""
+        seldom, often = [], []
+        identity.add_event_handler(
+            Events.ITERATION_COMPLETED(every=10), lambda e: seldom.append(e.state.iteration)
+        )
+
+        @identity.on(Events.ITERATION_STARTED(once=4))
+        def come(engine):
+            handle = engine.add_event_handler(
+                Events.ITERATION_COMPLETED(every=2), lambda e: often.append(e.state.iteration)
+            )
+            engine.add_event_handler(Events.ITERATION_STARTED(once=9), handle.remove)
+
+        identity.run(range(20))
+        assert often == [4, 6, 8]
+        assert seldom == [10, 20]

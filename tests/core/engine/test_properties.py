@@ -1,4 +1,4 @@
-"""Random programs run on the engine as they do on a model that says what an engine does as plainly as possible."""
+"""Random programs behave the same on the engine and on its reference model."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from glowplug import Engine, Events, Phase
 
-from .programs import EVENTS, Function, Interrupted, OnEngine, OnModel, Program
+from .programs import EVENTS, EngineRunner, Function, ModelRunner, Program, ScriptedInterrupt
 from .reference_model import ScriptedError
 
 EXAMPLES = int(os.environ.get("GLOWPLUG_EXAMPLES", "2000"))
-# A program is a large example; the time for one says nothing about the engine. A campaign looks elsewhere each time.
+# Programs are large examples, so the health checks do not apply. Longer campaigns draw different programs each time.
 PROFILE = settings(
     max_examples=EXAMPLES,
     derandomize=EXAMPLES <= 2_000,
@@ -29,13 +29,13 @@ FIRED_BY_HAND = [name for name in EVENTS if name not in {"EXCEPTION_RAISED", "TE
 small = st.integers(0, 5)
 
 
-def odd(engine, counter):
-    """Let a handler run at odd counters."""
+def is_odd(engine, counter):
+    """Return whether the counter is odd."""
     return counter % 2 == 1
 
 
 def in_first_epoch(engine, counter):
-    """Let a handler run in the first epoch."""
+    """Return whether the engine is in its first epoch."""
     return engine.state.epoch < 2
 
 
@@ -47,7 +47,7 @@ rules = st.one_of(
     st.fixed_dictionaries({"once": st.lists(st.integers(1, 6), min_size=1, max_size=3)}),
     st.fixed_dictionaries({"before": small}, optional={"every": st.integers(1, 4), "after": small}),
     st.fixed_dictionaries({"after": small}, optional={"every": st.integers(1, 4)}),
-    st.sampled_from([{"event_filter": odd}, {"event_filter": in_first_epoch}]),
+    st.sampled_from([{"event_filter": is_odd}, {"event_filter": in_first_epoch}]),
 )
 stops = st.one_of(
     st.tuples(st.just("terminate"), st.booleans()),
@@ -57,7 +57,9 @@ stops = st.one_of(
 quiet_actions = st.one_of(
     stops,
     stops,
-    st.tuples(st.just("raise"), st.sampled_from([ScriptedError, ScriptedError, Interrupted, StopIteration])),
+    st.tuples(
+        st.just("raise"), st.sampled_from([ScriptedError, ScriptedError, ScriptedInterrupt, StopIteration])
+    ),
     st.sampled_from([("return True",), ("raise again",), ("replace batch",), ("save",), ("save",), ("run",)]),
     st.tuples(st.just("remove"), st.integers(0, 20)),
     st.tuples(st.just("remove handler"), small, st.sampled_from(EVENTS)),
@@ -72,7 +74,7 @@ impossible_limits = st.fixed_dictionaries(
 
 @st.composite
 def runs(draw, limit):
-    """Draw a call of run(), which seldom asks for what cannot be."""
+    """Draw a call of run(), rarely one with invalid arguments."""
     dice = draw(st.integers(1, 20))
     if dice == 20:
         return "run", draw(st.none() | small), draw(impossible_limits)
@@ -87,7 +89,7 @@ def runs(draw, limit):
 
 @st.composite
 def data(draw):
-    """Batches that are told from those of other data, at times with an error of the data at their end."""
+    """Draw data with distinct batches, sometimes with an error at the end."""
     kind = draw(st.sampled_from(["list", "list", "sized", "unsized", "generator"]))
     first, length = draw(small) * 100, draw(st.sampled_from([3, 2, 1, 4, 5, 2, 3, 4, 0]))
     ends_badly = kind != "list" and draw(st.integers(0, 9)) == 9
@@ -96,7 +98,7 @@ def data(draw):
 
 @st.composite
 def programs(draw, actions):
-    """Draw a program whose functions and step do these things, at a few events so that they meet."""
+    """Draw a program with few distinct events, so that its actions interact."""
     plans = st.dictionaries(st.integers(1, 5), actions, min_size=1, max_size=3)
     functions = st.builds(Function, phase=st.sampled_from(Phase), actions=plans)
     often = draw(st.sampled_from(EVENTS[:7]))
@@ -104,7 +106,7 @@ def programs(draw, actions):
     calls = runs(draw(st.sampled_from(["max_epochs", "max_epochs", "max_iters"])))
     events = st.lists(st.tuples(where, rules), min_size=1, max_size=3)
     not_by_the_user = {"run", "raise", "fire", "return True"}
-    operations = st.one_of(
+    user_operations = st.one_of(
         calls,
         calls,
         calls,
@@ -119,26 +121,26 @@ def programs(draw, actions):
         watched=draw(st.sampled_from([EVENTS, EVENTS, EVENTS[:8], ["TEARDOWN"], []])),
         step=draw(plans | st.just({})),
         data=draw(st.lists(data(), min_size=1, max_size=3)),
-        script=[draw(calls), *draw(st.lists(operations, min_size=1, max_size=5))],
+        operations=[draw(calls), *draw(st.lists(user_operations, min_size=1, max_size=5))],
     )
 
 
 @PROFILE
 @given(programs(all_actions))
-def test_the_engine_does_as_the_model(program):
-    """A program has the same trace on the engine and on the model: calls, states, results, errors, registrations."""
-    assert OnEngine(program).play() == OnModel(program).play()
+def test_engine_matches_the_model(program):
+    """A program has the same trace on the engine and on the model."""
+    assert EngineRunner(program).run() == ModelRunner(program).run()
 
 
 def watched_trace(program):
-    """Return the trace of a program on the engine, with each firing in it."""
-    return OnEngine(dataclasses.replace(program, watched=EVENTS)).play()
+    """Return the engine's trace of a program with every firing."""
+    return EngineRunner(dataclasses.replace(program, watched=EVENTS)).run()
 
 
 @A_TENTH
 @given(programs(quiet_actions))
 def test_teardown_fires_once_at_the_end_of_each_run(program):
-    """A run that is not interrupted ends with TEARDOWN, and has no other; one that is, or that was refused, has none."""
+    """TEARDOWN fires once, as the last event, in each run that is not interrupted or refused."""
     fired = None
     for entry in watched_trace(program):
         if entry[0] == "RUN":
@@ -155,7 +157,7 @@ def test_teardown_fires_once_at_the_end_of_each_run(program):
 @A_TENTH
 @given(programs(quiet_actions))
 def test_each_handler_runs_at_most_once_per_firing(program):
-    """Whatever is added or removed meanwhile, no registration of an event is called twice in one firing of it."""
+    """A firing calls each registration at most once, whatever is added or removed meanwhile."""
     calls, event = Counter(), None
     for who, what, *_ in watched_trace(program):
         if who == "watch":
@@ -171,8 +173,8 @@ def test_each_handler_runs_at_most_once_per_firing(program):
     st.lists(st.tuples(small, st.sampled_from(list(Events)[:8]), st.sampled_from(Phase)), max_size=12),
     st.sets(st.integers(0, 11)),
 )
-def test_a_handle_removes_exactly_its_registration(registrations, removed):
-    """What is left after some handles were used runs by phase and in order; has_event_handler() knows no other."""
+def test_handle_removes_exactly_its_registrations(registrations, removed):
+    """After removals the remaining handlers run in order, and has_event_handler() finds only these."""
     engine, called = Engine(lambda engine, batch: None), []
 
     def function(phase):

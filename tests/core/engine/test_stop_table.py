@@ -1,6 +1,6 @@
-"""The table of stops in docs/engine.md is what the engine does.
+"""The table of stops in docs/engine.md, compared with the engine.
 
-With GLOWPLUG_WRITE_DOCS=1 in the environment the test writes the table instead of comparing it.
+Set GLOWPLUG_WRITE_DOCS=1 to write the table instead of comparing it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ ROWS = [
 
 
 class StopError(Exception):
-    """The error of the table."""
+    """The exception that the table's failing rows raise."""
 
 
 def fail(engine):
-    """Raise an error."""
+    """Raise StopError."""
     raise StopError
 
 
@@ -38,7 +38,7 @@ STOPS = {
 
 
 def stopped_at(place, stop):
-    """Run, and stop where the table's row says; return what fired after that, the outcome, and the engine."""
+    """Run and stop at one event; return the events fired afterwards, the outcome and the engine."""
     fired, waiting = [], [stop]
 
     def reach(here):
@@ -51,7 +51,8 @@ def stopped_at(place, stop):
         engine.add_event_handler(event, lambda *_, name=event.name: fired.append(name))
     for event in Events:
         engine.add_event_handler(event, lambda *_, name=event.name: reach(name))
-    if place == "TERMINATE":  # fires only where terminate() was called before
+    if place == "TERMINATE":
+        # TERMINATE fires only after a call of terminate().
         engine.add_event_handler(Events.ITERATION_COMPLETED(once=3), lambda e: e.terminate())
     try:
         engine.run([1, 2], max_epochs=2, epoch_length=3)
@@ -61,7 +62,7 @@ def stopped_at(place, stop):
 
 
 def cell(place, stop):
-    """Return what fires after a stop, in few words."""
+    """Return a short description of the events after a stop."""
     undisturbed, _, _ = stopped_at(place, lambda engine: None)
     fired, outcome, engine = stopped_at(place, stop)
     if fired == undisturbed:
@@ -84,12 +85,12 @@ def cell(place, stop):
 
 
 def arrows(names):
-    """Return names in the order in which they fire."""
+    """Join event names with arrows."""
     return " → ".join(f"`{name}`" for name in names)
 
 
 def table():
-    """Return the table as markdown."""
+    """Return the table as Markdown."""
     lines = [["at", *STOPS], ["---"] * (1 + len(STOPS))]
     lines += [
         [place if place == STEP else f"`{place}`", *(cell(place, stop) for stop in STOPS.values())]
@@ -98,12 +99,12 @@ def table():
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def test_the_table_of_stops_is_what_the_engine_does():
-    """For each kind of stop at each event, docs/engine.md says what fires."""
+def test_table_matches_the_engine():
+    """For each kind of stop at each event, docs/engine.md lists the events that fire."""
     page = PAGE.read_text(encoding="utf-8")
     before, rest = page.split(BEGIN)
     written, after = rest.split(END)
     if os.environ.get("GLOWPLUG_WRITE_DOCS") == "1":
         PAGE.write_text(before + BEGIN + table() + END + after, encoding="utf-8")
         return
-    assert written == table(), "run this test with GLOWPLUG_WRITE_DOCS=1 to write the table anew"
+    assert written == table(), "run this test with GLOWPLUG_WRITE_DOCS=1 to update the table"

@@ -1,4 +1,4 @@
-"""Small real loggers, and a way to see what they reported."""
+"""Loggers for the tests, and fixtures that create them."""
 
 import json
 import threading
@@ -9,7 +9,7 @@ from glowplug.loggers import Logger
 
 
 class ListLogger(Logger):
-    """Keeps its records, and on which thread and in which order its methods were called."""
+    """Logger that keeps its calls in order, with their threads."""
 
     def __init__(self, **options):
         super().__init__(**options)
@@ -17,8 +17,8 @@ class ListLogger(Logger):
         self.threads = set()
         self.outcomes = []
 
-    def _record(self, sink, *args):
-        self.calls.append((sink, *args))
+    def _record(self, method, *args):
+        self.calls.append((method, *args))
         self.threads.add(threading.get_ident())
 
     def open_backend(self):
@@ -45,13 +45,13 @@ class ListLogger(Logger):
 
     @property
     def scalars(self):
-        """Step and scalars of each record so far."""
+        """Return step and scalars of each record."""
         assert self.flush(5)
         return [(call[2], call[1]) for call in self.calls if call[0] == "log_scalars"]
 
 
 class JsonLinesLogger(Logger):
-    """Appends each record to a file; nothing but what a logger has to have."""
+    """Minimal logger that appends each record to a file."""
 
     def __init__(self, path):
         super().__init__()
@@ -68,7 +68,7 @@ class JsonLinesLogger(Logger):
 
 @pytest.fixture
 def make_logger():
-    """Make loggers that keep what they are given, and close them after the test."""
+    """Return a factory of list loggers, and close them after the test."""
     made = []
 
     def make(**options):
@@ -83,12 +83,12 @@ def make_logger():
 
 @pytest.fixture
 def logger(make_logger):
-    """A logger that keeps what it is given."""
+    """Return a list logger."""
     return make_logger()
 
 
 @pytest.fixture
 def json_lines(tmp_path):
-    """A logger that appends to a file, and a function that reads the file."""
+    """Return a logger that appends to a file, and a function that reads the file."""
     path = tmp_path / "log.jsonl"
     return JsonLinesLogger(path), lambda: [json.loads(line) for line in path.read_text().splitlines()]

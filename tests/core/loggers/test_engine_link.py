@@ -16,7 +16,7 @@ class Custom(EventEnum):
 
 
 class Slotted(Logger):
-    """Keeps its attributes in slots."""
+    """Logger with slots."""
 
     __slots__ = ("__secret", "file", "path")
 
@@ -36,7 +36,7 @@ class Slotted(Logger):
         self.file.close()
 
 
-def test_slots_survive_pickling(tmp_path):
+def test_slots_can_be_pickled(tmp_path):
     """A logger with __slots__ can be pickled before and after use, and its copy works."""
     original = Slotted(str(tmp_path / "log.txt"))
     original.log_scalars({}, 1)
@@ -51,7 +51,7 @@ def test_slots_survive_pickling(tmp_path):
 
 class TestState:
     def test_travels_with_the_engine(self, make_logger):
-        """The sequence number is in the engine's state, and a new logger continues it."""
+        """The sequence number is part of the engine's state, and a new logger continues it."""
         first, second = make_logger(), make_logger()
         fake = FakeEngine()
         first.attach_output_handler(fake, Events.STARTED, "t", metric_names="all")
@@ -63,7 +63,7 @@ class TestState:
         assert second.state_dict() == {"last_number": 4}
 
     def test_two_loggers_of_one_class(self, make_logger):
-        """Two loggers of one class share an engine, each with its own state."""
+        """Two loggers of one class on one engine have separate states."""
         first, second = make_logger(), make_logger()
         engine = Engine(lambda engine, batch: float(batch))
         for logger in (first, first, second):
@@ -76,7 +76,7 @@ class TestState:
 
 
 def test_one_teardown_registration(logger):
-    """However many log handlers a logger has at an engine, it registers once at TEARDOWN, until the last is removed."""
+    """A logger registers once at TEARDOWN, until its last log handler is removed."""
     fake = FakeEngine()
     handles = [logger.attach_output_handler(fake, Events.STARTED, tag, metric_names="all") for tag in "abc"]
     assert len(fake.handlers_at(Events.TEARDOWN)) == 1
@@ -88,7 +88,7 @@ def test_one_teardown_registration(logger):
 
 
 def test_custom_event_before_an_evaluator(logger):
-    """A custom event that fires before an evaluator runs does not change the evaluator's step."""
+    """A custom event fired before an evaluator runs does not change the evaluator's step."""
     trainer, evaluator = (Engine(lambda engine, batch: batch) for _ in range(2))
     trainer.register_events(Custom.CHECKED)
     trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: engine.fire_event(Custom.CHECKED))
@@ -99,7 +99,7 @@ def test_custom_event_before_an_evaluator(logger):
 
 
 def test_mock_engine(logger):
-    """A MagicMock in place of an engine neither raises nor loops."""
+    """Attaching to a MagicMock engine neither raises nor loops."""
     engine = MagicMock()
     handle = logger.attach_output_handler(engine, Events.EPOCH_COMPLETED, "t", state_attributes=["loss"])
     OutputHandler("t", output_transform=lambda _: {"loss": 1.0})(engine, logger, Events.EPOCH_COMPLETED)
@@ -108,7 +108,7 @@ def test_mock_engine(logger):
 
 
 def test_class_as_log_handler(logger):
-    """A log handler's class in place of an object is refused with the right call."""
+    """A log handler class instead of an object is refused with the right call."""
     with pytest.raises(
         TypeError, match=r"write logger\.attach\(engine, event_name, OutputHandler\(\.\.\.\)\)"
     ):

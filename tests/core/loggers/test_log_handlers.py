@@ -1,4 +1,4 @@
-"""The neutral log handlers: what they read, how they name it, what they refuse, at which step."""
+"""Log handlers: their sources, names, steps and validation."""
 
 import pytest
 
@@ -19,7 +19,7 @@ torch = pytest.importorskip("torch")
 
 
 def model_with_gradients():
-    """Two layers of which only the first has gradients."""
+    """Return two layers, of which only the first has gradients."""
     model = torch.nn.Sequential(torch.nn.Linear(2, 1, bias=False), torch.nn.Linear(1, 1, bias=False))
     model[0].weight.data = torch.tensor([[3.0, 4.0]])
     model[1].weight.data = torch.tensor([[2.0]])
@@ -33,40 +33,135 @@ def fire_three_times(fake, **state):
         fake.fire(Events.ITERATION_COMPLETED, iteration=iteration, **state)
 
 
-def test_L_020_output_handler_needs_a_source():
-    """Without metrics, output and attributes there is nothing to log: a ValueError at construction."""
-    with pytest.raises(ValueError, match="OutputHandler has nothing to log"):
-        OutputHandler("t")
+class TestOutputHandler:
+    def test_source_is_required(self):
+        """An OutputHandler without metrics, output or attributes raises a ValueError (L-020)."""
+        with pytest.raises(ValueError, match="OutputHandler has nothing to log"):
+            OutputHandler("t")
+
+    @pytest.mark.parametrize("names", ["loss", {"loss"}, 3])
+    def test_metric_names_must_be_a_list(self, names):
+        """metric_names accepts "all" or a sequence; the error shows the value (L-020)."""
+        with pytest.raises(TypeError, match="metric_names must be a list of names"):
+            OutputHandler("t", metric_names=names)
+
+    @pytest.mark.parametrize("argument", ["output_transform", "global_step_transform"])
+    def test_transforms_must_be_callable(self, argument):
+        """A transform that is not callable is refused, and the message names it."""
+        with pytest.raises(TypeError, match=f"{argument} must be a function, got 3"):
+            OutputHandler("t", metric_names="all", **{argument: 3})
+
+    def test_order_of_sources(self, logger):
+        """Metrics, output and state attributes are merged in this order; later names overwrite (L-023)."""
+        fake = FakeEngine()
+        logger.attach_output_handler(
+            fake,
+            Events.ITERATION_COMPLETED,
+            "t",
+            ["a", "b"],
+            output_transform=lambda output: {"b": output, "c": output},
+            state_attributes=["c"],
+        )
+        fake.fire(Events.ITERATION_COMPLETED, iteration=5, metrics={"a": 1.0, "b": 2.0}, output=3.0, c=4.0)
+        assert logger.scalars == [(5, {"t/a": 1.0, "t/b": 3.0, "t/c": 4.0})]
+
+    def test_missing_names_warn_once(self, logger):
+        """A missing metric and a missing attribute are skipped with one warning each (L-024)."""
+        fake = FakeEngine()
+        logger.attach_output_handler(
+            fake, Events.ITERATION_COMPLETED, "t", ["gone", "a"], state_attributes=["absent"]
+        )
+        with pytest.warns(UserWarning, match="to log") as caught:
+            fire_three_times(fake, metrics={"a": 1.0})
+        assert [str(warning.message) for warning in caught] == [
+            "OutputHandler('t'): there is no metric 'gone' to log; available: a",
+            "OutputHandler('t'): engine.state has no attribute 'absent' to log",
+        ]
+        assert len(logger.scalars) == 3
+
+    def test_non_numeric_values_warn_once(self, logger):
+        """A non-numeric value is reported once with its shape, and the others are logged (L-025)."""
+        fake = FakeEngine()
+        logger.attach_output_handler(
+            fake, Events.ITERATION_COMPLETED, "t", output_transform=lambda output: output
+        )
+        with pytest.warns(UserWarning, match="cannot log; omitted") as caught:
+            fire_three_times(fake, output={"m": torch.ones(2, 2), "n": object(), "x": 1})
+        messages = [str(warning.message) for warning in caught]
+        assert len(messages) == 2
+        assert "t/m is a Tensor of shape (2, 2), which ListLogger cannot log; omitted" in messages[0]
+        assert "t/n" in messages[1]
+        assert [scalars for _, scalars in logger.scalars] == [{"t/x": 1.0}] * 3
+
+    def test_strings_become_text_records(self, logger):
+        """A string in the output becomes a text record if the logger supports text (L-025)."""
+        fake = FakeEngine()
+        logger.attach_output_handler(
+            fake, Events.ITERATION_COMPLETED, "t", output_transform=lambda output: output
+        )
+        fake.fire(Events.ITERATION_COMPLETED, iteration=2, output={"note": "hello"})
+        assert logger.flush(5)
+        assert [call[:4] for call in logger.calls if call[0] == "log_text"] == [
+            ("log_text", "t/note", "hello", 2)
+        ]
 
 
-@pytest.mark.parametrize("names", ["loss", {"loss"}, 3])
-def test_L_020_metric_names_must_be_listed(names):
-    """A string other than "all", and what is no sequence, are refused with the value."""
-    with pytest.raises(TypeError, match="metric_names must be a list of names"):
-        OutputHandler("t", metric_names=names)
+class TestOptimizerHandler:
+    def test_one_value_per_parameter_group(self, logger):
+        """Each parameter group's learning rate is logged under its index, with and without a tag (L-030)."""
+        optimizer = torch.optim.SGD(
+            [{"params": [torch.zeros(1)], "lr": 0.1}, {"params": [torch.zeros(1)], "lr": torch.tensor(0.25)}],
+            lr=1.0,
+        )
+        fake = FakeEngine()
+        logger.attach(fake, Events.ITERATION_STARTED, OptimizerParamsHandler(optimizer))
+        logger.attach(
+            fake, Events.ITERATION_STARTED, OptimizerParamsHandler(optimizer, "momentum", tag="opt")
+        )
+        fake.fire(Events.ITERATION_STARTED, iteration=4)
+        assert logger.scalars == [
+            (4, {"lr/group_0": 0.1, "lr/group_1": 0.25}),
+            (4, {"opt/momentum/group_0": 0.0, "opt/momentum/group_1": 0.0}),
+        ]
+
+    def test_not_an_optimizer(self):
+        """An object without param_groups is refused by the constructor (L-030)."""
+        with pytest.raises(TypeError, match="needs an optimizer with param_groups, got 3"):
+            OptimizerParamsHandler(3)
 
 
-@pytest.mark.parametrize("argument", ["output_transform", "global_step_transform"])
-def test_transforms_must_be_functions(argument):
-    """A transform that cannot be called is refused by its name."""
-    with pytest.raises(TypeError, match=f"{argument} must be a function, got 3"):
-        OutputHandler("t", metric_names="all", **{argument: 3})
+class TestModelHandlers:
+    def test_norms(self, logger):
+        """Norms of weights and gradients have slashed names; parameters without gradient are skipped (L-031)."""
+        model, fake = model_with_gradients(), FakeEngine()
+        logger.attach(fake, Events.EPOCH_COMPLETED, WeightsScalarHandler(model))
+        logger.attach(fake, Events.EPOCH_COMPLETED, GradsScalarHandler(model, reduction=torch.sum, tag="m"))
+        fake.fire(Events.EPOCH_COMPLETED, epoch=2)
+        (_, weights), (_, gradients) = logger.scalars
+        assert weights == {"weights_norm/0/weight": 5.0, "weights_norm/1/weight": 2.0}
+        assert gradients == pytest.approx({"m/grads_sum/0/weight": 1.4})
 
+    def test_histograms(self, logger):
+        """Histograms contain the values as numpy arrays (L-031)."""
+        model, fake = model_with_gradients(), FakeEngine()
+        logger.attach(fake, Events.EPOCH_COMPLETED, WeightsHistHandler(model, whitelist=["1"]))
+        logger.attach(fake, Events.EPOCH_COMPLETED, GradsHistHandler(model, tag="m"))
+        fake.fire(Events.EPOCH_COMPLETED, epoch=2)
+        assert logger.flush(5)
+        weights, gradients = (call for call in logger.calls if call[0] == "log_histogram")
+        assert (weights[1], weights[2].tolist(), weights[3]) == ("weights/1/weight", [[2.0]], 2)
+        assert gradients[1] == "m/grads/0/weight"
+        assert isinstance(gradients[2], np.ndarray)
 
-def test_L_023_sources_are_merged_in_order(logger):
-    """Metrics, then the output, then state attributes; a later source overwrites an equal name."""
-    fake = FakeEngine()
-    logger.attach_output_handler(
-        fake,
-        Events.ITERATION_COMPLETED,
-        "t",
-        ["a", "b"],
-        output_transform=lambda output: {"b": output, "c": output},
-        state_attributes=["c"],
-    )
-    fake.fire(Events.ITERATION_COMPLETED, iteration=5, metrics={"a": 1.0, "b": 2.0}, output=3.0, c=4.0)
-    assert logger.scalars == [(5, {"t/a": 1.0, "t/b": 3.0, "t/c": 4.0})]
+    def test_whitelist(self):
+        """A whitelist function selects by name and parameter, and an empty selection is an error (L-031)."""
+        model = model_with_gradients()
+        chosen = WeightsScalarHandler(model, whitelist=lambda name, parameter: parameter.numel() == 2)
+        assert [name for name, _ in chosen._tensors()] == ["0.weight"]
+        with pytest.raises(ValueError, match=r"matches none of the parameters 0\.weight, 1\.weight"):
+            WeightsScalarHandler(model, whitelist=["head"])
 
+<<<<<<< HEAD
 
 def test_L_024_what_is_missing_is_warned_of_once(logger):
     """A missing metric and a missing attribute are left out, with one warning each over many firings."""
@@ -192,10 +287,18 @@ def test_L_031_reduction_must_give_one_number():
     """A reduction that returns a tensor of many is refused at construction."""
     with pytest.raises(TypeError, match=r"must return one number; abs returned a Tensor of shape \(4, 2\)"):
         WeightsScalarHandler(model_with_gradients(), reduction=torch.abs)
+=======
+    def test_reduction_must_return_one_number(self):
+        """A reduction that returns several numbers is refused by the constructor (L-031)."""
+        with pytest.raises(
+            TypeError, match=r"turn a tensor into one number; abs made a Tensor of shape \(4, 2\)"
+        ):
+            WeightsScalarHandler(model_with_gradients(), reduction=torch.abs)
+>>>>>>> 1a86045
 
 
 def run_with_evaluator(logger, event, evaluator_event=Events.COMPLETED, **options):
-    """Run an evaluator from a trainer's handler at an event, its logger attached at evaluator_event."""
+    """Run an evaluator in a trainer's handler, and log at the given event of the evaluator."""
     trainer, evaluator = (Engine(lambda engine, batch: batch) for _ in range(2))
     trainer.add_event_handler(event, lambda: evaluator.run([1, 2]))
     options = {key: make(trainer) for key, make in options.items()}
@@ -204,36 +307,57 @@ def run_with_evaluator(logger, event, evaluator_event=Events.COMPLETED, **option
     return [step for step, _ in logger.scalars]
 
 
-def test_L_021_evaluator_in_an_epoch_handler_logs_at_the_trainers_epoch(logger):
-    """An evaluator that runs at the trainer's EPOCH_COMPLETED logs at epochs 1, 2 and not at its own 1, 1."""
-    assert run_with_evaluator(logger, Events.EPOCH_COMPLETED) == [1, 2]
+class TestEvaluatorStep:
+    def test_evaluator_at_epoch_completed(self, logger):
+        """An evaluator run at the trainer's EPOCH_COMPLETED logs at the trainer's epoch (L-021)."""
+        assert run_with_evaluator(logger, Events.EPOCH_COMPLETED) == [1, 2]
+
+    def test_evaluator_at_iteration_completed(self, logger):
+        """An evaluator run at a trainer's iteration logs at that iteration (L-021)."""
+        assert run_with_evaluator(logger, Events.ITERATION_COMPLETED(every=2)) == [2, 4, 6]
+
+    def test_iterations_of_the_evaluator(self, logger):
+        """An evaluator's iteration events use the evaluator's own counter (L-021)."""
+        assert run_with_evaluator(logger, Events.EPOCH_COMPLETED, Events.ITERATION_COMPLETED) == [1, 2, 1, 2]
 
 
-def test_L_021_evaluator_in_an_iteration_handler_logs_at_the_trainers_iteration(logger):
-    """An evaluator that runs every second iteration of the trainer logs at those iterations."""
-    assert run_with_evaluator(logger, Events.ITERATION_COMPLETED(every=2)) == [2, 4, 6]
+class TestStep:
+    @pytest.mark.parametrize("step", [7, np.int64(7), True])
+    def test_integers_are_steps(self, logger, step):
+        """Any integral type is accepted as step and recorded as int (L-022)."""
+        fake = FakeEngine()
+        logger.attach_output_handler(
+            fake, Events.ITERATION_COMPLETED, "t", ["a"], global_step_transform=lambda engine, event: step
+        )
+        fake.fire(Events.ITERATION_COMPLETED, metrics={"a": 1.0})
+        assert [(type(at), at) for at, _ in logger.scalars] == [(int, int(step))]
 
+    @pytest.mark.parametrize("step", [7.0, "7", None])
+    def test_other_types_are_refused(self, logger, step):
+        """A step that is not an integer raises an error that names transform and value (L-022)."""
+        fake = FakeEngine()
+        logger.attach_output_handler(
+            fake, Events.ITERATION_COMPLETED, "t", ["a"], global_step_transform=lambda engine, event: step
+        )
+        with pytest.raises(TypeError, match="global_step_transform: the step must be an integer, got"):
+            fake.fire(Events.ITERATION_COMPLETED, metrics={"a": 1.0})
 
-def test_L_021_evaluators_iterations_are_its_own(logger):
-    """What an evaluator logs at each of its iterations stays at its own counter."""
-    assert run_with_evaluator(logger, Events.EPOCH_COMPLETED, Events.ITERATION_COMPLETED) == [1, 2, 1, 2]
+    def test_global_step_from_engine(self, logger):
+        """global_step_from_engine reads the other engine's counter of the event (H-004)."""
+        by_event = {"global_step_transform": global_step_from_engine}
+        assert run_with_evaluator(logger, Events.EPOCH_COMPLETED, **by_event) == [1, 2]
+        logger.calls.clear()
+        named = {"global_step_transform": lambda t: global_step_from_engine(t, Events.ITERATION_COMPLETED)}
+        assert run_with_evaluator(logger, Events.EPOCH_COMPLETED, **named) == [3, 6]
 
-
-def test_H_004_global_step_from_engine(logger):
-    """The other engine's counter of the logged event, or of the one that was named, is the step."""
-    by_event = {"global_step_transform": global_step_from_engine}
-    assert run_with_evaluator(logger, Events.EPOCH_COMPLETED, **by_event) == [1, 2]
-    logger.calls.clear()
-    named = {"global_step_transform": lambda t: global_step_from_engine(t, Events.ITERATION_COMPLETED)}
-    assert run_with_evaluator(logger, Events.EPOCH_COMPLETED, **named) == [3, 6]
-
-
-def test_H_004_event_without_a_counter_falls_back():
-    """For an event without a counter the fallback attribute is read."""
-    trainer = FakeEngine()
-    trainer.state.epoch, trainer.state.iteration = 3, 40
-    assert global_step_from_engine(trainer)(FakeEngine(), Events.TERMINATE) == 3
-    assert global_step_from_engine(trainer, fallback_attr="iteration")(FakeEngine(), Events.TERMINATE) == 40
+    def test_event_without_a_counter(self):
+        """global_step_from_engine reads the fallback attribute for an event without a counter (H-004)."""
+        trainer = FakeEngine()
+        trainer.state.epoch, trainer.state.iteration = 3, 40
+        assert global_step_from_engine(trainer)(FakeEngine(), Events.TERMINATE) == 3
+        assert (
+            global_step_from_engine(trainer, fallback_attr="iteration")(FakeEngine(), Events.TERMINATE) == 40
+        )
 
 
 @pytest.mark.parametrize(
@@ -258,7 +382,7 @@ def test_H_004_event_without_a_counter_falls_back():
     ],
     ids=["tag", "metric_names", "param_name", "whitelist"],
 )
-def test_options_are_checked_when_given(make, error, message):
-    """A wrong option raises where it is given, not at the first event."""
+def test_options_are_checked_by_the_constructor(make, error, message):
+    """A wrong option raises immediately, not at the first event."""
     with pytest.raises(error, match=message):
         make()

@@ -1,4 +1,4 @@
-"""The examples in the docstrings run."""
+"""The examples in the docstrings of the metrics."""
 
 import doctest
 import importlib
@@ -22,7 +22,7 @@ MODULES = [
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_of_docstrings(name):
-    """Each module has examples, and they show what they say."""
+    """Every module has docstring examples, and they run."""
     failed, attempted = doctest.testmod(importlib.import_module(f"glowplug.{name}"))
     assert attempted
     assert not failed

@@ -1,4 +1,4 @@
-"""The state of metrics, alone and over two processes, and the decorators for values of all processes."""
+"""The state of metrics in one and two processes, and the decorators for distributed values."""
 
 import io
 
@@ -9,7 +9,7 @@ from glowplug import Metric, reinit__is_reduced, sync_all_reduce
 
 
 class Everything(Metric):
-    """One attribute of each kind that state can be."""
+    """Metric with a state attribute of each supported type."""
 
     _state_dict_all_req_keys = ("count", "sums", "nothing", "nested", "part", "parts")
 
@@ -47,8 +47,8 @@ class Count(Metric):
         return self.count
 
 
-def test_state_goes_through_a_safe_load():
-    """All kinds of state come back from a file that is read without running code (M-070)."""
+def test_safe_load():
+    """All types of state can be loaded with weights_only=True (M-070)."""
     metric = Everything(Count(), {"a": Count()})
     metric.update(torch.tensor([1.0, 2.0]))
     metric.part.update(5)
@@ -63,8 +63,8 @@ def test_state_goes_through_a_safe_load():
     assert (fresh.part.compute(), fresh.parts["a"].compute()) == (5, 6)
 
 
-def test_later_updates_leave_the_state_alone():
-    """Neither the metric that was saved nor the one that loaded changes the state it shares no memory with (M-070)."""
+def test_later_updates():
+    """A saved state shares no memory with the metric that saved it or loads it (M-070)."""
     metric = Everything()
     metric.update(torch.ones(2))
     state = metric.state_dict()
@@ -75,8 +75,8 @@ def test_later_updates_leave_the_state_alone():
     assert state["__metric_state_per_rank"][0]["sums"].tolist() == [1.0, 1.0]
 
 
-def test_what_cannot_be_loaded():
-    """Wrong types, keys, attributes and numbers of ranks are refused by name (M-071)."""
+def test_invalid_state():
+    """load_state_dict() refuses wrong types, keys, attributes and numbers of ranks by name (M-071)."""
     count = Count()
     with pytest.raises(TypeError, match="state of a Count must be a mapping, got list"):
         count.load_state_dict([])
@@ -91,8 +91,8 @@ def test_what_cannot_be_loaded():
     assert count.count == 0
 
 
-def test_a_class_that_names_no_state_is_told():
-    """A metric that would save an empty state says so instead of losing its data in silence (M-071)."""
+def test_class_without_declared_state():
+    """A metric that declares no state raises an error instead of saving an empty state (M-071)."""
 
     class Silent(Count):
         _state_dict_all_req_keys = ()
@@ -102,22 +102,22 @@ def test_a_class_that_names_no_state_is_told():
             call()
 
 
-def test_what_cannot_be_saved():
-    """An attribute that a safe load would refuse is refused when it is saved (M-070)."""
+def test_unsupported_attribute():
+    """state_dict() refuses an attribute that a safe load refuses (M-070)."""
     metric = Everything()
     metric.nested = [{"function": print}]
     with pytest.raises(TypeError, match=r"Everything.nested\[0\]\['function'\] cannot be saved"):
         metric.state_dict()
 
 
-def test_wrong_attributes():
-    """An unknown operation fails where it is written (M-060)."""
+def test_unknown_reduction():
+    """An unknown reduction is refused when the class is decorated (M-060)."""
     with pytest.raises(ValueError, match="'count:MEAN': the operation must be one of SUM"):
         sync_all_reduce("count:MEAN")
 
 
-def test_cached_results_are_dropped():
-    """reset() and update() invalidate the value that compute() keeps (M-061)."""
+def test_cached_result():
+    """reset() and update() discard the cached value of compute() (M-061)."""
 
     class Cached(Count):
         @reinit__is_reduced
@@ -143,7 +143,7 @@ def test_cached_results_are_dropped():
 
 
 def test_two_ranks(run_ranks):
-    """Values are of all ranks, later updates stay right, and the state holds each rank's part (M-060, M-062, M-070)."""
+    """Values cover all ranks, also after later updates, and the state holds each rank's part (M-060, M-062, M-070)."""
 
     def check(rank):
         import torch

@@ -1,4 +1,4 @@
-"""When attached metrics are reset, updated and published."""
+"""Usages: when metrics are reset, updated and published."""
 
 import pytest
 
@@ -29,7 +29,7 @@ class Total(Metric):
 
 
 def published(usage, event):
-    """Return the value after each firing of the event, over two epochs of the outputs 1 to 4."""
+    """Return the value after each firing of an event, over two epochs of the outputs 1 to 4."""
     engine, values = Engine(lambda engine, batch: batch), []
     Total().attach(engine, "total", usage)
     engine.add_event_handler(event, lambda e: values.append(e.state.metrics["total"]))
@@ -40,27 +40,68 @@ def published(usage, event):
 EPOCH, BATCH = Events.EPOCH_COMPLETED, Events.ITERATION_COMPLETED
 
 
-def test_epoch_wise():
-    """Each epoch has the value of its own outputs (M-020)."""
-    assert published(EpochWise(), EPOCH) == published("epoch_wise", EPOCH) == [10, 10]
+class TestCustomUsages:
+    def test_invalid_usage(self):
+        """Unknown names and other types are refused (M-003)."""
+        with pytest.raises(
+            ValueError, match="there is no usage 'daily'; give one of epoch_wise, running_epoch_wise"
+        ):
+            as_usage("daily")
+        with pytest.raises(TypeError, match=r"such as EpochWise\(\) or a name, got 3"):
+            as_usage(3)
+
+    def test_three_events(self):
+        """A usage can be created from three events (M-026)."""
+        usage = MetricUsage(
+            started=Events.STARTED,
+            completed=Events.COMPLETED,
+            iteration_completed=Events.ITERATION_COMPLETED(every=2),
+        )
+        assert published(usage, Events.TEARDOWN) == [12]
+        assert [usage.STARTED, usage.COMPLETED] == [Events.STARTED, Events.COMPLETED]
+
+    def test_equality(self):
+        """Usages are equal if class, events and filters are (M-026)."""
+        assert EpochWise() == EpochWise()
+        assert EpochWise() != BatchWise()
+        assert BatchFiltered(every=2) == BatchFiltered(every=2)
+        assert BatchFiltered(every=2) != BatchFiltered(every=3)
+        assert len({BatchFiltered(every=2), BatchFiltered(every=2), EpochWise()}) == 2
+        either = Events.EPOCH_COMPLETED | Events.COMPLETED
+        assert MetricUsage("a", either, "b") == MetricUsage(
+            "a", Events.EPOCH_COMPLETED | Events.COMPLETED, "b"
+        )
 
 
-def test_running_epoch_wise():
-    """Each epoch has the value of the last outputs of all epochs so far (M-021)."""
-    assert published(RunningEpochWise(), EPOCH) == published("running_epoch_wise", EPOCH) == [4, 8]
+class TestBuiltInUsages:
+    def test_epoch_wise(self):
+        """EpochWise publishes the value of the epoch's outputs at its end (M-020)."""
+        assert published(EpochWise(), EPOCH) == published("epoch_wise", EPOCH) == [10, 10]
 
+    def test_running_epoch_wise(self):
+        """RunningEpochWise publishes the value of the last outputs of all epochs so far (M-021)."""
+        assert published(RunningEpochWise(), EPOCH) == published("running_epoch_wise", EPOCH) == [4, 8]
 
-def test_batch_wise():
-    """Each iteration has the value of its own output (M-022)."""
-    assert published(BatchWise(), BATCH) == published("batch_wise", BATCH) == [1, 2, 3, 4, 1, 2, 3, 4]
+    def test_batch_wise(self):
+        """BatchWise publishes the value of each output (M-022)."""
+        assert published(BatchWise(), BATCH) == published("batch_wise", BATCH) == [1, 2, 3, 4, 1, 2, 3, 4]
 
+    def test_running_batch_wise(self):
+        """RunningBatchWise publishes the value of all outputs so far at each iteration (M-023)."""
+        expected = [1, 3, 6, 10, 11, 13, 16, 20]
+        assert published(RunningBatchWise(), BATCH) == published("running_batch_wise", BATCH) == expected
 
-def test_running_batch_wise():
-    """Each iteration has the value of all outputs so far (M-023)."""
-    expected = [1, 3, 6, 10, 11, 13, 16, 20]
-    assert published(RunningBatchWise(), BATCH) == published("running_batch_wise", BATCH) == expected
+    def test_single_epoch_running_batch_wise(self):
+        """SingleEpochRunningBatchWise publishes the value of the epoch's outputs so far (M-024)."""
+        expected = [1, 3, 6, 10, 1, 3, 6, 10]
+        assert published(SingleEpochRunningBatchWise(), BATCH) == expected
+        assert published("single_epoch_running_batch_wise", BATCH) == expected
 
+    def test_batch_filtered(self):
+        """BatchFiltered publishes the value of the filtered outputs of an epoch (M-025)."""
+        assert published(BatchFiltered(every=2), EPOCH) == [6, 6]
 
+<<<<<<< HEAD
 def test_single_epoch_running_batch_wise():
     """Each iteration has the value of the epoch's outputs so far (M-024)."""
     expected = [1, 3, 6, 10, 1, 3, 6, 10]
@@ -114,3 +155,14 @@ def test_running_usages_live_through_an_interrupt_and_not_through_a_run():
     handle.remove()
     assert engine.run([1, 2, 3]).metrics == {"total": 6}
     assert engine.run([5]).metrics == {"total": 5}
+=======
+    def test_running_usages_after_an_interrupt(self):
+        """Running usages keep their value over an interrupt and reset it in a new run (M-027)."""
+        engine = Engine(lambda engine, batch: batch)
+        Total().attach(engine, "total", RunningBatchWise())
+        handle = engine.add_event_handler(Events.ITERATION_COMPLETED(once=2), lambda e: e.interrupt())
+        assert engine.run([1, 2, 3]).metrics == {"total": 3}
+        handle.remove()
+        assert engine.run([1, 2, 3]).metrics == {"total": 6}
+        assert engine.run([5]).metrics == {"total": 5}
+>>>>>>> 1a86045

@@ -1,4 +1,4 @@
-"""What the metadata alone tell: order, blocking, handshake, damage."""
+"""Discovery from metadata alone: order, blocking, compatibility and damaged metadata."""
 
 import sys
 
@@ -10,68 +10,140 @@ from glowplug.plugins import _discovery
 from glowplug.plugins._discovery import describe_entry_points, installed_plugins
 
 
-def described(site, **settings):
-    """Describe the plugins of the folder under these settings."""
+def describe(site, **settings):
+    """Describe the plugins of the folder under the given settings."""
     return describe_entry_points(site.entry_points(), settings)
 
 
 def acme(environ=None):
-    """List the installed plugins that a test has made."""
+    """Return the descriptions of the test's plugins."""
     return [plugin for plugin in installed_plugins(environ or {}) if plugin.distribution.startswith("acme")]
 
 
-def test_plugins_are_sorted_by_name_and_distribution(site):
-    """The order does not depend on the file system."""
-    site.add("acme-b", name="shout")
-    site.add("acme-a", name="shout")
-    site.add("acme-c", name="alpha")
-    assert [(plugin.name, plugin.distribution) for plugin in described(site)] == [
-        ("alpha", "acme-c"),
-        ("shout", "acme-a"),
-        ("shout", "acme-b"),
-    ]
+class TestCompatibility:
+    @pytest.mark.parametrize(
+        "requirement",
+        ["glowplug>=99", "glowplug<0.0.1", "Glowplug (>=99)", "glowplug>=99; python_version>'3'"],
+    )
+    def test_other_core_version(self, site, requirement):
+        """A plugin that requires another core version is incompatible."""
+        site.add("acme-noise", requires=["numpy>=1", requirement])
+        (plugin,) = describe(site)
+        assert isinstance(plugin.problem, PluginIncompatibleError)
+        assert f"glowplug {glowplug.__version__} is running" in str(plugin.problem)
+
+    @pytest.mark.parametrize(
+        "requires",
+        [
+            [],
+            ["glowplug"],
+            ["glowplug>=0.1,<2"],
+            ["glowplug-mlflow>=99"],
+            ["glowplug.mlflow>=99"],
+            ["glowplug>=99; extra == 'dev'"],
+            ["glowplug>=99; python_version < '3'"],
+        ],
+    )
+    def test_irrelevant_requirements(self, site, requires):
+        """Requirements of extras, of other Pythons and on other distributions are ignored."""
+        site.add("acme-noise", requires=requires)
+        assert describe(site)[0].loadable
+
+    def test_development_version_of_the_core(self, site, monkeypatch):
+        """A development version of the core satisfies requirements on its release."""
+        monkeypatch.setattr(_discovery, "__version__", "0.3.0.dev1")
+        site.add("acme-noise", requires=["glowplug>=0.2,<2"])
+        assert describe(site)[0].loadable
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"GLOWPLUG_DISABLED_PLUGINS": "shout"},
-        {"GLOWPLUG_DISABLED_PLUGINS": "acme-noise"},
-        {"GLOWPLUG_DISABLED_PLUGINS": "ACME_Noise"},
-        {"GLOWPLUG_DISABLED_PLUGINS": "other, shout ,"},
-        {"GLOWPLUG_DISABLED_PLUGINS": "acme-*"},
-        {"GLOWPLUG_DISABLED_PLUGINS": "*"},
-        {"GLOWPLUG_PLUGINS": ""},
-        {"GLOWPLUG_PLUGINS": " , "},
-        {"GLOWPLUG_PLUGINS": "shou"},
-        {"GLOWPLUG_PLUGINS": "shout", "GLOWPLUG_DISABLED_PLUGINS": "acme-noise"},
-    ],
-)
-def test_S4_blocked_by_name_distribution_or_pattern(site, settings):
-    """Either setting blocks by plugin name, distribution name and pattern; the block-list wins over the allow-list."""
-    site.add("acme-noise", name="shout")
-    (plugin,) = described(site, **settings)
-    assert not plugin.loadable
-    assert plugin.blocked_by == "=".join(list(settings.items())[-1])
+class TestBlocking:
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"GLOWPLUG_DISABLED_PLUGINS": "shout"},
+            {"GLOWPLUG_DISABLED_PLUGINS": "acme-noise"},
+            {"GLOWPLUG_DISABLED_PLUGINS": "ACME_Noise"},
+            {"GLOWPLUG_DISABLED_PLUGINS": "other, shout ,"},
+            {"GLOWPLUG_DISABLED_PLUGINS": "acme-*"},
+            {"GLOWPLUG_DISABLED_PLUGINS": "*"},
+            {"GLOWPLUG_PLUGINS": ""},
+            {"GLOWPLUG_PLUGINS": " , "},
+            {"GLOWPLUG_PLUGINS": "shou"},
+            {"GLOWPLUG_PLUGINS": "shout", "GLOWPLUG_DISABLED_PLUGINS": "acme-noise"},
+        ],
+    )
+    def test_name_distribution_or_pattern(self, site, settings):
+        """Both settings match plugin name, distribution and pattern, and the block list overrides the allow list (S4)."""
+        site.add("acme-noise", name="shout")
+        (plugin,) = describe(site, **settings)
+        assert not plugin.loadable
+        assert plugin.blocked_by == "=".join(list(settings.items())[-1])
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {},
+            {"GLOWPLUG_PLUGINS": "shout"},
+            {"GLOWPLUG_PLUGINS": "x,Acme.Noise"},
+            {"GLOWPLUG_PLUGINS": "*"},
+            {"GLOWPLUG_DISABLED_PLUGINS": ""},
+            {"GLOWPLUG_DISABLED_PLUGINS": "shou,acme"},
+        ],
+    )
+    def test_not_blocked(self, site, settings):
+        """No allow list allows all, an empty block list blocks none, and partial names do not match (S4)."""
+        site.add("acme-noise", name="shout")
+        assert describe(site, **settings)[0].loadable
+
+    def test_damaged_plugin(self, site):
+        """A damaged plugin that is blocked is reported as blocked, not as failed (S4)."""
+        info = site.add("acme-noise")
+        (info / "entry_points.txt").write_text("[glowplug]\nthis is no entry\n")
+        (plugin,) = acme({"GLOWPLUG_DISABLED_PLUGINS": "acme-noise"})
+        assert plugin.blocked_by == "GLOWPLUG_DISABLED_PLUGINS=acme-noise"
+        assert plugin.problem is None
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {"GLOWPLUG_PLUGINS": "shout"},
-        {"GLOWPLUG_PLUGINS": "x,Acme.Noise"},
-        {"GLOWPLUG_PLUGINS": "*"},
-        {"GLOWPLUG_DISABLED_PLUGINS": ""},
-        {"GLOWPLUG_DISABLED_PLUGINS": "shou,acme"},
-    ],
-)
-def test_S4_not_blocked(site, settings):
-    """An unset allow-list allows all, an empty block-list blocks none, and a part of a name does not match."""
-    site.add("acme-noise", name="shout")
-    assert described(site, **settings)[0].loadable
+class TestDamagedMetadata:
+    @pytest.mark.parametrize(
+        ("damage", "word"),
+        [
+            ({"METADATA": b"\xff\xfe\x00"}, "METADATA file is damaged"),
+            ({"METADATA": b""}, "METADATA file"),
+            ({"METADATA": b"Name: acme-noise\n"}, "names no distribution or no version"),
+            (
+                {"METADATA": b"Name: acme-noise\nVersion: 1.0\nRequires-Dist: glowplug >>> 1\n"},
+                "InvalidRequirement",
+            ),
+            ({"entry_points.txt": b"[glowplug]\nshout = not a module\n"}, "must name a module"),
+            ({"entry_points.txt": b"[glowplug]\nshout = acme_noise._plugin:plugin\n"}, "must name a module"),
+            ({"entry_points.txt": b"[glowplug]\nthis is no entry\n"}, "entry_points.txt is damaged"),
+            ({"entry_points.txt": b"\xff[glowplug]\n"}, "entry_points.txt is damaged"),
+        ],
+    )
+    def test_affects_one_plugin(self, site, damage, word):
+        """Damaged metadata is reported for that plugin with its distribution, and other plugins are found (P1)."""
+        site.add("acme-before", name="a")
+        info = site.add("acme-noise", name="shout")
+        site.add("acme-zebra", name="z")
+        for file, content in damage.items():
+            (info / file).write_bytes(content)
+        plugins = {plugin.distribution: plugin for plugin in acme()}
+        assert sorted(plugins) == ["acme-before", "acme-noise", "acme-zebra"]
+        assert plugins["acme-before"].loadable
+        assert plugins["acme-zebra"].loadable
+        assert isinstance(plugins["acme-noise"].problem, PluginLoadError)
+        assert word in str(plugins["acme-noise"].problem)
+        assert plugins["acme-noise"].version == "1.0"
+
+    def test_other_distributions(self, site):
+        """A damaged distribution that is not a plugin is ignored (P1)."""
+        info = site.add("acme-unrelated", requires=["numpy"])
+        (info / "entry_points.txt").write_bytes(b"\xff\xfe")
+        assert acme() == []
 
 
+<<<<<<< HEAD
 @pytest.mark.parametrize(
     "requirement", ["glowplug>=99", "glowplug<0.0.1", "Glowplug (>=99)", "glowplug>=99; python_version>'3'"]
 )
@@ -163,10 +235,31 @@ def test_first_distribution_of_a_name_on_the_path_counts(site, tmp_path, monkeyp
     older.add("acme-noise", version="1.0")
     monkeypatch.setattr(sys, "path", [*sys.path, str(older.folder)])
     assert [plugin.version for plugin in acme()] == ["2.0"]
+=======
+class TestOrder:
+    def test_sorted_by_name_and_distribution(self, site):
+        """Plugins are sorted by name and distribution, whatever the order of the file system."""
+        site.add("acme-b", name="shout")
+        site.add("acme-a", name="shout")
+        site.add("acme-c", name="alpha")
+        assert [(plugin.name, plugin.distribution) for plugin in describe(site)] == [
+            ("alpha", "acme-c"),
+            ("shout", "acme-a"),
+            ("shout", "acme-b"),
+        ]
+
+    def test_first_distribution_on_the_path(self, site, tmp_path, monkeypatch):
+        """An older copy of a distribution later on the path is ignored."""
+        site.add("acme-noise", version="2.0")
+        older = type(site)(tmp_path / "older")
+        older.add("acme-noise", version="1.0")
+        monkeypatch.setattr(sys, "path", [*sys.path, str(older.folder)])
+        assert [plugin.version for plugin in acme()] == ["2.0"]
+>>>>>>> 1a86045
 
 
 def test_discovery_imports_no_plugin(site):
-    """Reading what is installed runs no plugin's code."""
+    """Discovery imports no plugin."""
     site.add("acme-noise", "raise RuntimeError('imported')")
     assert acme()[0].loadable
     assert not [module for module in sys.modules if module.startswith("acme")]

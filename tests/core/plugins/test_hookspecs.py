@@ -1,4 +1,4 @@
-"""Offers and findings reject invalid fields, and the example in the module docstring is a plugin."""
+"""Validation of offers and findings, and the example in the module docstring."""
 
 import dataclasses
 import re
@@ -18,7 +18,7 @@ class TestOffer:
         ["acme.shout", "acme.shout:", ":Shout", "acme shout:Shout", "acme/shout.py:Shout", "a:b:c", 3, print],
     )
     def test_invalid_target(self, target):
-        """A target must be the text 'module:attribute', and the error shows one."""
+        """A target that is not 'module:attribute' is refused, and the message shows an example."""
         with pytest.raises(
             ValueError, match=r"'Shout': target must be the text 'module:attribute', as in 'acme_shout"
         ):
@@ -26,12 +26,12 @@ class TestOffer:
 
     @pytest.mark.parametrize("name", ["", "my handler", "_Hidden", "3D", None])
     def test_invalid_name(self, name):
-        """A name must be usable in an import statement."""
+        """A name that is not a public Python name is refused."""
         with pytest.raises(ValueError, match="Offer name must be a public Python name"):
             Offer(name, "acme.shout:Shout")
 
     def test_unknown_kind(self):
-        """The error lists the kinds."""
+        """An unknown kind is refused, and the message lists the kinds."""
         with pytest.raises(ValueError, match="'save_handler', 'metric', 'event'; got 'tracker'"):
             Offer("Shout", "acme.shout:Shout", kind="tracker")
 
@@ -41,12 +41,12 @@ class TestOffer:
         assert Offer("Shout", "acme.shout:Shout", kind).kind == kind
 
     def test_invalid_summary(self):
-        """A summary that is not text would break the tables of the command line."""
+        """A summary that is not text is refused."""
         with pytest.raises(ValueError, match="summary must be text; got 3"):
             Offer("Shout", "acme.shout:Shout", summary=3)
 
     def test_frozen(self):
-        """An offer cannot change after it was checked."""
+        """An offer is immutable."""
         offer = Offer("Shout", "acme.shout:Shout")
         with pytest.raises(dataclasses.FrozenInstanceError):
             offer.name = "Whisper"
@@ -54,13 +54,13 @@ class TestOffer:
 
 class TestFinding:
     def test_unknown_status(self):
-        """The error lists the statuses."""
+        """An unknown status is refused, and the message lists the statuses."""
         with pytest.raises(ValueError, match="'ok', 'warning', 'error'; got 'fine'"):
             Finding("token", "fine")
 
     @pytest.mark.parametrize("field", ["name", "message", "remedy"])
     def test_invalid_text(self, field):
-        """Every other field must be text."""
+        """A text field that is not a string is refused."""
         with pytest.raises(ValueError, match=f"{field} must be text; got 3"):
             Finding(**{"name": "token", "status": "ok", field: 3})
 
@@ -77,6 +77,6 @@ def test_example_is_a_plugin(site):
 
 @pytest.mark.parametrize("name", ["HandlerSpec", "MetricSpec", "EventSpec"])
 def test_replaced_specification(name):
-    """A class of an older version is an ImportError that names the hook to write."""
+    """Importing a removed specification class raises an ImportError that names the hook."""
     with pytest.raises(ImportError, match=rf"{name} was replaced by Offer; .* glowplug_offers\(\)"):
         getattr(hookspecs, name)

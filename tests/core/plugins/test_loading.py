@@ -1,4 +1,4 @@
-"""Loading of one plugin module: its API version, its hooks, and what they return."""
+"""Loading of one plugin module: its API version, its hooks and their results."""
 
 import pytest
 
@@ -10,7 +10,7 @@ SPEC = "Offer(name='Shout', target='acme_noise.handler:Shout')"
 
 
 def load(site, source):
-    """Load a plugin module beside a healthy one, which must load whatever the other holds."""
+    """Load a plugin module beside a healthy one, and assert that the healthy one loads."""
     site.add_handler("acme-healthy", "Healthy")
     site.add("acme-noise", source)
     registry = Registry.from_entry_points(site.entry_points(), {})
@@ -112,8 +112,8 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("source", "cause"), FAULTS.values(), ids=FAULTS)
-def test_fault_is_recorded_with_its_cause(site, source, cause):
-    """A faulty module becomes one failure that names plugin, distribution, version, cause and remedy (P1)."""
+def test_failure_names_its_cause(site, source, cause):
+    """A faulty module gives one failure that names plugin, distribution, version, cause and remedy (P1)."""
     registry = load(site, source)
     (failure,) = registry.failures
     assert (failure.name, failure.distribution, failure.version) == ("acme-noise", "acme-noise", "1.0")
@@ -140,36 +140,36 @@ GOOD = {
 
 @pytest.mark.parametrize("source", GOOD.values(), ids=GOOD)
 def test_ways_to_write_a_hook(site, source):
-    """A hook may be decorated or only named like one, and may return any iterable of specifications."""
+    """A hook is recognised by decorator or name, and may return any iterable of offers."""
     registry = load(site, source)
     assert registry.failures == ()
     assert registry.names("handler") == ["Healthy", "Shout"]
 
 
 def test_plugin_without_hooks_loads(site):
-    """A module that implements nothing is no fault."""
+    """A module without hooks loads without a failure."""
     registry = load(site, API)
     assert registry.failures == ()
     assert registry.plugins[1].hooks == ()
 
 
-def test_failed_plugin_leaves_no_hook_behind(site):
-    """The hooks of a plugin that fails after its registration are not called."""
+def test_failed_plugin_is_unregistered(site):
+    """The hooks of a plugin that fails after registration are not called."""
     source = "def glowplug_to_scalar(value): return 1.0\ndef glowplug_offers(): return 3"
     registry = load(site, API + source)
     assert len(registry.failures) == 1
     assert registry.to_scalar(object()) is None
 
 
-def test_interrupt_while_a_plugin_is_imported_reaches_the_user(site):
-    """Ctrl-C is not a fault of the plugin that happens to be imported."""
+def test_interrupt_during_import(site):
+    """KeyboardInterrupt during the import of a plugin propagates."""
     site.add("acme-noise", "raise KeyboardInterrupt")
     with pytest.raises(KeyboardInterrupt):
         Registry.from_entry_points(site.entry_points(), {})
 
 
 def test_same_module_under_two_names(site):
-    """The second of two entry points that name one module is a failure."""
+    """The second of two entry points with one module is a failure."""
     site.add("acme-noise", name="a")
     site.add("acme-other", name="b", value="acme_noise._plugin")
     registry = Registry.from_entry_points(site.entry_points(), {})
@@ -178,7 +178,7 @@ def test_same_module_under_two_names(site):
 
 
 def test_failure_has_plugin_distribution_and_hook(site):
-    """The exception of a faulty plugin says where the fault is, for programs."""
+    """The exception has plugin, distribution and hook as attributes."""
     registry = load(site, API + "def glowplug_offers(): return 1 / 0")
     (failure,) = registry.failures
     assert (failure.exception.plugin, failure.exception.distribution) == ("acme-noise", "acme-noise")
@@ -186,7 +186,7 @@ def test_failure_has_plugin_distribution_and_hook(site):
 
 
 def test_failure_outside_a_hook_has_no_hook(site):
-    """A fault that is not in a hook leaves the attribute None."""
+    """The attribute `hook` is None if no hook failed."""
     (failure,) = load(site, "GLOWPLUG_API = 2").failures
     assert failure.exception.plugin == "acme-noise"
     assert failure.exception.hook is None

@@ -1,4 +1,4 @@
-"""GLOWPLUG_TRACE_PLUGINS=1: an author sees each step of discovery, and where his plugin is lost."""
+"""GLOWPLUG_TRACE_PLUGINS=1 prints each step of discovery."""
 
 import pytest
 
@@ -7,15 +7,20 @@ ASK = "from glowplug.handlers import Shout"
 
 
 def steps(site, code=ASK, **settings):
-    """Return the steps that a process prints, without their common beginning."""
+    """Return the steps that a process prints, without their common prefix."""
     ended = site.run("-W", "ignore", "-c", code, **{"GLOWPLUG_TRACE_PLUGINS": "1", **settings})
     lines = [line for line in ended.stderr.splitlines() if line.startswith(START)]
     assert lines, ended.stderr
     return [line.removeprefix(START) for line in lines]
 
 
+<<<<<<< HEAD
 def test_way_of_a_plugin(site):
     """The trace has one line each for discovery, acceptance, import, hooks and the resolved name, in this order."""
+=======
+def test_steps_of_a_plugin(site):
+    """Discovery, acceptance, import, hooks, offers and requested names are printed in order, one per line."""
+>>>>>>> 1a86045
     site.add_handler("acme-noise", name="shout", version="4.2", requires=["glowplug>=0.1,<2"])
     told = [step for step in steps(site) if "shout" in step or "Shout" in step]
     expected = [
@@ -31,7 +36,7 @@ def test_way_of_a_plugin(site):
 
 
 def test_time_of_an_import(site):
-    """The time that a plugin module takes is told, and the file that it is in."""
+    """The step of an import shows its duration and the file."""
     site.add("acme-noise", "import time; time.sleep(0.2)\nGLOWPLUG_API = 1\n")
     (step,) = [step for step in steps(site) if step.startswith("imported acme_noise._plugin in ")]
     assert step.endswith(f" ms from {site.folder / 'acme_noise' / '_plugin.py'}")
@@ -49,7 +54,7 @@ def test_time_of_an_import(site):
     ],
 )
 def test_blocked(site, settings, variable):
-    """A blocked plugin is told with the variable that blocks it, and goes no further."""
+    """The step of a blocked plugin names the variable, and no further step follows."""
     site.add_handler("acme-noise")
     told = [step for step in steps(site, **settings) if "acme" in step]
     assert told[1] == f"blocked acme-noise (acme-noise): {variable}"
@@ -75,19 +80,23 @@ def test_blocked(site, settings, variable):
     ],
 )
 def test_failure(site, options, step):
-    """A plugin that does not work is told with the cause."""
+    """The step of a failing plugin shows the cause."""
     site.add("acme-noise", **options)
     assert any(each.startswith(step) for each in steps(site)), steps(site)
 
 
-def test_import_that_kills_the_process(site):
-    """What was about to be imported is the last thing that is told."""
+def test_import_that_ends_the_process(site):
+    """The last step before the process dies names the plugin being imported."""
     site.add("acme-noise", "import os; os._exit(7)")
     assert steps(site)[-1] == "importing acme_noise._plugin of acme-noise (acme-noise)"
 
 
 def test_entry_point_in_another_group(site):
+<<<<<<< HEAD
     """A distribution that requires glowplug without an entry point in its group is traced with its own groups."""
+=======
+    """A distribution that requires glowplug but has other entry-point groups is reported with them."""
+>>>>>>> 1a86045
     info = site.add("acme-noise", requires=["glowplug>=0.1"])
     (info / "entry_points.txt").write_text("[glowplug.plugins]\nacme-noise = acme_noise._plugin\n")
     assert (
@@ -96,8 +105,8 @@ def test_entry_point_in_another_group(site):
     ) in steps(site)
 
 
-def test_older_copy_further_down(site, tmp_path):
-    """A copy that is passed over is told with the folder that it is in."""
+def test_shadowed_copy(site, tmp_path):
+    """A shadowed copy is reported with its folder."""
     site.add_handler("acme-noise", version="2.0")
     older = type(site)(tmp_path / "older")
     older.add_handler("acme-noise", version="1.0")
@@ -108,13 +117,13 @@ def test_older_copy_further_down(site, tmp_path):
     )
 
 
-def test_name_that_nobody_offers(site):
-    """The name that is asked for is told also where there is none."""
+def test_unknown_name(site):
+    """The request of an unknown name is printed."""
     assert steps(site)[-1] == "requested the handler Shout: offered by no plugin"
 
 
-def test_command_shows_the_steps_of_its_other_process(site):
-    """`glowplug plugins list` prints the steps to standard error, those of the process that loads too."""
+def test_command_shows_steps_of_its_subprocess(site):
+    """`glowplug plugins list` prints the steps of both processes to standard error."""
     site.add_handler("acme-noise")
     ended = site.run("-m", "glowplug", "plugins", "list", GLOWPLUG_TRACE_PLUGINS="1")
     assert f"{START}found acme-noise" in ended.stderr
@@ -123,8 +132,8 @@ def test_command_shows_the_steps_of_its_other_process(site):
 
 
 @pytest.mark.parametrize("value", ["", "0", "off", None])
-def test_nothing_is_printed_unasked(site, value):
-    """Without the variable discovery is silent."""
+def test_silent_by_default(site, value):
+    """Without the variable nothing is printed."""
     site.add_handler("acme-noise")
     settings = {} if value is None else {"GLOWPLUG_TRACE_PLUGINS": value}
     ended = site.run("-c", ASK, **settings)

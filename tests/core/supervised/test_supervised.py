@@ -47,7 +47,7 @@ def weights(model):
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
-def hand_written(data, epochs, accumulate=1):
+def reference_loop(data, epochs, accumulate=1):
     """Train with a plain loop; return the weights and the losses."""
     model, optimizer = make_model()
     model.train()
@@ -62,286 +62,290 @@ def hand_written(data, epochs, accumulate=1):
     return weights(model), losses
 
 
-@pytest.mark.parametrize("accumulate", [1, 2, 3])
-def test_trainer_is_the_hand_written_loop(accumulate):
-    """Weights and losses are those of a plain loop, with windows of accumulation that cross epochs and are left open (E-190, E-192)."""
-    data = make_data()
-    expected, losses = hand_written(data, 2, accumulate)
-    model, optimizer = make_model()
-    trainer, outputs = (
-        create_supervised_trainer(model, optimizer, mse, gradient_accumulation_steps=accumulate),
-        [],
-    )
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: outputs.append(e.state.output.item()))
-    trainer.run(data, max_epochs=2)
-    assert torch.equal(weights(model), expected)
-    assert outputs == losses
+class TestGradientAccumulation:
+    def test_optimizer_steps(self):
+        """Ten iterations in windows of three step at 3, 6 and 9, and clear gradients at each window's start (E-192)."""
+        model, optimizer = make_model()
+        trainer = create_supervised_trainer(model, optimizer, mse, gradient_accumulation_steps=3)
+        steps, cleared = [], []
+        optimizer.register_step_post_hook(lambda *_: steps.append(trainer.state.iteration))
+        clear = optimizer.zero_grad
+        optimizer.zero_grad = lambda: (cleared.append(trainer.state.iteration), clear())
+        trainer.run(make_data(5), max_epochs=2)
+        assert steps == [3, 6, 9]
+        assert cleared == [1, 4, 7, 10]
+
+    def test_incomplete_window(self):
+        """A continued run completes an incomplete window, and a new run discards it (E-192)."""
+        data = make_data(5)
+        expected, _ = reference_loop(data, 2, accumulate=2)
+        model, optimizer = make_model()
+        trainer = create_supervised_trainer(model, optimizer, mse, gradient_accumulation_steps=2)
+        trainer.run(data, max_epochs=1)
+        assert not torch.equal(weights(model), expected)
+        trainer.run(data, max_epochs=2)
+        assert torch.equal(weights(model), expected)
+        model, optimizer = make_model()
+        trainer = create_supervised_trainer(model, optimizer, mse, gradient_accumulation_steps=2)
+        trainer.run(data[:1])
+        trainer.run(data)
+        assert torch.equal(weights(model), reference_loop(data, 1, accumulate=2)[0])
 
 
-def test_steps_of_the_optimizer():
-    """Ten iterations in windows of three step at 3, 6 and 9; gradients are cleared at the start of a window (E-192)."""
-    model, optimizer = make_model()
-    trainer = create_supervised_trainer(model, optimizer, mse, gradient_accumulation_steps=3)
-    steps, cleared = [], []
-    optimizer.register_step_post_hook(lambda *_: steps.append(trainer.state.iteration))
-    clear = optimizer.zero_grad
-    optimizer.zero_grad = lambda: (cleared.append(trainer.state.iteration), clear())
-    trainer.run(make_data(5), max_epochs=2)
-    assert steps == [3, 6, 9]
-    assert cleared == [1, 4, 7, 10]
-
-
-def test_incomplete_window_is_completed_by_a_run_that_goes_on():
-    """What a last, incomplete window gathered is stepped when the run is gone on with, and cleared by a new run (E-192)."""
-    data = make_data(5)
-    expected, _ = hand_written(data, 2, accumulate=2)
-    model, optimizer = make_model()
-    trainer = create_supervised_trainer(model, optimizer, mse, gradient_accumulation_steps=2)
-    trainer.run(data, max_epochs=1)
-    assert not torch.equal(weights(model), expected)
-    trainer.run(data, max_epochs=2)
-    assert torch.equal(weights(model), expected)
-    model, optimizer = make_model()
-    trainer = create_supervised_trainer(model, optimizer, mse, gradient_accumulation_steps=2)
-    trainer.run(data[:1])
-    trainer.run(data)
-    assert torch.equal(weights(model), hand_written(data, 1, accumulate=2)[0])
-
-
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_no_step_waits_for_an_accelerator(accumulate):
-    """Training and evaluation read no value of a tensor: on the meta device that would raise (E-190)."""
-    model = make_model()[0].to("meta")
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    trainer = create_supervised_trainer(
-        model, optimizer, mse, device="meta", gradient_accumulation_steps=accumulate, deterministic=True
-    )
-    assert trainer.run(make_data(), max_epochs=2).output.device.type == "meta"
-    y_pred, _ = create_supervised_evaluator(model, device="meta").run(make_data()).output
-    assert y_pred.device.type == "meta"
-
-
-def test_factories_are_where_ignite_has_them():
-    """A script that imports them from the engine's module gets the same ones."""
-    from glowplug import engine
-
-    assert engine.create_supervised_trainer is create_supervised_trainer
-    assert engine.create_supervised_evaluator is create_supervised_evaluator
-
-
-def test_trainer_output_is_the_detached_loss():
-    """The default output is the loss as a tensor without a graph, so that a step need not wait for a device."""
-    model, optimizer = make_model()
-    output = create_supervised_trainer(model, optimizer, mse).run(make_data(1)).output
-    assert isinstance(output, torch.Tensor)
-    assert output.ndim == 0
-    assert not output.requires_grad
-
-
-def test_functions_of_the_user():
-    """prepare_batch, model_fn, model_transform and output_transform get what they are promised (E-190)."""
-    model, optimizer = make_model()
-    calls = []
-
-    def prepare_batch(batch, device, non_blocking):
-        calls.append((device, non_blocking))
-        return batch["x"], batch["y"]
-
-    trainer = create_supervised_trainer(
-        model,
-        optimizer,
-        mse,
-        device="cpu",
-        non_blocking=True,
-        prepare_batch=prepare_batch,
-        model_fn=lambda model, x: {"out": model(x)},
-        model_transform=lambda output: output["out"],
-        output_transform=lambda x, y, y_pred, loss: (x, y, y_pred.shape, loss.item()),
-    )
-    x, y = make_data(1)[0]
-    got_x, got_y, shape, loss = trainer.run([{"x": x, "y": y}]).output
-    assert got_x is x
-    assert got_y is y
-    assert shape == (5, 1)
-    assert isinstance(loss, float)
-    assert calls == [("cpu", True)]
-
-
-def test_batches_go_to_the_device_and_the_model_does_not():
-    """Inputs and targets are moved; the model is the user's to move (E-191)."""
-    seen = []
-    model = nn.Linear(3, 1)
-
-    def model_fn(model, x):
-        seen.append((x.device.type, next(model.parameters()).device.type))
-        return torch.zeros(1, device="meta")
-
-    evaluator = create_supervised_evaluator(model, device="meta", model_fn=model_fn)
-    _, y = evaluator.run(make_data(1)).output
-    assert seen == [("meta", "cpu")]
-    assert y.device.type == "meta"
-
-
-def test_scaler():
-    """scaler=True makes one and shows it in the state; one that is given is used, and not shown (E-193)."""
-    model, optimizer = make_model()
-    trainer = create_supervised_trainer(model, optimizer, mse, amp_mode="amp", scaler=True)
-    assert isinstance(trainer.state.scaler, torch.amp.GradScaler)
-    own = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=1)
-    trainer = create_supervised_trainer(model, optimizer, mse, amp_mode="amp", scaler=own)
-    before = weights(model)
-    trainer.run(make_data(2))
-    assert not hasattr(trainer.state, "scaler")
-    assert own.get_scale() == 32.0
-    assert not torch.equal(weights(model), before)
-
-
-def test_amp_runs_model_and_loss_under_autocast():
-    """With amp_mode the model computes in the narrow type of its device; without, in its own (E-193)."""
-    model, optimizer = make_model()
-    for mode, dtype in (("amp", torch.bfloat16), (None, torch.float32)):
-        trainer = create_supervised_trainer(
-            model, optimizer, mse, amp_mode=mode, output_transform=lambda x, y, y_pred, loss: y_pred.dtype
+class TestTrainer:
+    @pytest.mark.parametrize("accumulate", [1, 2, 3])
+    def test_equals_a_plain_loop(self, accumulate):
+        """Weights and losses equal those of a plain loop, also if accumulation windows cross epochs (E-190, E-192)."""
+        data = make_data()
+        expected, losses = reference_loop(data, 2, accumulate)
+        model, optimizer = make_model()
+        trainer, outputs = (
+            create_supervised_trainer(model, optimizer, mse, gradient_accumulation_steps=accumulate),
+            [],
         )
-        assert trainer.run(make_data(1)).output is dtype
-        evaluator = create_supervised_evaluator(model, amp_mode=mode)
-        assert evaluator.run(make_data(1)).output[0].dtype is dtype
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: outputs.append(e.state.output.item()))
+        trainer.run(data, max_epochs=2)
+        assert torch.equal(weights(model), expected)
+        assert outputs == losses
+
+    def test_output_is_the_detached_loss(self):
+        """The default output is the loss as a detached tensor (E-190)."""
+        model, optimizer = make_model()
+        output = create_supervised_trainer(model, optimizer, mse).run(make_data(1)).output
+        assert isinstance(output, torch.Tensor)
+        assert output.ndim == 0
+        assert not output.requires_grad
+
+    def test_user_functions(self):
+        """prepare_batch, model_fn, model_transform and output_transform receive the documented arguments (E-190)."""
+        model, optimizer = make_model()
+        calls = []
+
+        def prepare_batch(batch, device, non_blocking):
+            calls.append((device, non_blocking))
+            return batch["x"], batch["y"]
+
+        trainer = create_supervised_trainer(
+            model,
+            optimizer,
+            mse,
+            device="cpu",
+            non_blocking=True,
+            prepare_batch=prepare_batch,
+            model_fn=lambda model, x: {"out": model(x)},
+            model_transform=lambda output: output["out"],
+            output_transform=lambda x, y, y_pred, loss: (x, y, y_pred.shape, loss.item()),
+        )
+        x, y = make_data(1)[0]
+        got_x, got_y, shape, loss = trainer.run([{"x": x, "y": y}]).output
+        assert got_x is x
+        assert got_y is y
+        assert shape == (5, 1)
+        assert isinstance(loss, float)
+        assert calls == [("cpu", True)]
+
+    @pytest.mark.parametrize("accumulate", [1, 2])
+    def test_no_synchronisation(self, accumulate):
+        """Training and evaluation steps read no tensor value, so they run on the meta device (E-190)."""
+        model = make_model()[0].to("meta")
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        trainer = create_supervised_trainer(
+            model, optimizer, mse, device="meta", gradient_accumulation_steps=accumulate, deterministic=True
+        )
+        assert trainer.run(make_data(), max_epochs=2).output.device.type == "meta"
+        y_pred, _ = create_supervised_evaluator(model, device="meta").run(make_data()).output
+        assert y_pred.device.type == "meta"
+
+    def test_device(self):
+        """Batches are moved to the device, the model is not (E-191)."""
+        seen = []
+        model = nn.Linear(3, 1)
+
+        def model_fn(model, x):
+            seen.append((x.device.type, next(model.parameters()).device.type))
+            return torch.zeros(1, device="meta")
+
+        evaluator = create_supervised_evaluator(model, device="meta", model_fn=model_fn)
+        _, y = evaluator.run(make_data(1)).output
+        assert seen == [("meta", "cpu")]
+        assert y.device.type == "meta"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"amp_mode": "apex"}, "amp_mode must be 'amp' .* or None, got 'apex'"),
-        ({"amp_mode": "typo"}, "got 'typo'"),
-        ({"amp_mode": "amp", "device": "mps"}, "does not support the device type 'mps'"),
-        ({"amp_mode": "amp", "device": "meta"}, "does not support the device type 'meta'"),
-        ({"scaler": True}, "scaler needs amp_mode='amp'"),
-        ({"gradient_accumulation_steps": 0}, "must be at least 1, got 0"),
-        ({"gradient_accumulation_steps": -2}, "must be at least 1, got -2"),
-    ],
-)
-def test_arguments_that_cannot_be(arguments, message):
-    """Wrong arguments fail when the trainer is made, not in the run (E-194)."""
-    model, optimizer = make_model()
-    with pytest.raises(ValueError, match=message):
-        create_supervised_trainer(model, optimizer, mse, **arguments)
+class TestMixedPrecision:
+    def test_scaler(self):
+        """scaler=True creates a scaler in the state; a given scaler is used but not stored there (E-193)."""
+        model, optimizer = make_model()
+        trainer = create_supervised_trainer(model, optimizer, mse, amp_mode="amp", scaler=True)
+        assert isinstance(trainer.state.scaler, torch.amp.GradScaler)
+        own = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=1)
+        trainer = create_supervised_trainer(model, optimizer, mse, amp_mode="amp", scaler=own)
+        before = weights(model)
+        trainer.run(make_data(2))
+        assert not hasattr(trainer.state, "scaler")
+        assert own.get_scale() == 32.0
+        assert not torch.equal(weights(model), before)
+
+    def test_autocast(self):
+        """amp_mode runs the model in the device's lower precision (E-193)."""
+        model, optimizer = make_model()
+        for mode, dtype in (("amp", torch.bfloat16), (None, torch.float32)):
+            trainer = create_supervised_trainer(
+                model, optimizer, mse, amp_mode=mode, output_transform=lambda x, y, y_pred, loss: y_pred.dtype
+            )
+            assert trainer.run(make_data(1)).output is dtype
+            evaluator = create_supervised_evaluator(model, amp_mode=mode)
+            assert evaluator.run(make_data(1)).output[0].dtype is dtype
 
 
-def test_number_of_steps_is_an_integer():
-    """A window of two and a half iterations is refused when the trainer is made (E-194)."""
-    model, optimizer = make_model()
-    with pytest.raises(TypeError, match=r"gradient_accumulation_steps must be an integer, got 2\.5"):
-        create_supervised_trainer(model, optimizer, mse, gradient_accumulation_steps=2.5)
+class TestSteps:
+    def test_custom_engine(self):
+        """The step functions work with a custom Engine (E-195, E-197)."""
+        model, optimizer = make_model()
+        expected, _ = reference_loop(make_data(), 1)
+        Engine(supervised_training_step(model, optimizer, mse)).run(make_data())
+        assert torch.equal(weights(model), expected)
+        y_pred, y = Engine(supervised_evaluation_step(model)).run(make_data()).output
+        assert torch.equal(y, make_data()[-1][1])
+        assert not y_pred.requires_grad
+
+    def test_import_from_engine_module(self):
+        """glowplug.engine exports the factories, as ignite.engine does."""
+        from glowplug import engine
+
+        assert engine.create_supervised_trainer is create_supervised_trainer
+        assert engine.create_supervised_evaluator is create_supervised_evaluator
 
 
-def test_evaluator_checks_the_mode_too():
-    """An unknown amp_mode is an error for evaluators as well (E-194)."""
-    with pytest.raises(ValueError, match="got 'typo'"):
-        create_supervised_evaluator(nn.Linear(1, 1), amp_mode="typo")
+class TestEvaluator:
+    def test_metrics_and_eval_mode(self):
+        """Metrics are attached under their names, and the next training step restores training mode (E-196)."""
 
+        class Examples(Metric):
+            def reset(self):
+                self.count = 0
 
-def test_steps_for_engines_of_your_own():
-    """The steps can be given to an Engine (E-195, E-197)."""
-    model, optimizer = make_model()
-    expected, _ = hand_written(make_data(), 1)
-    Engine(supervised_training_step(model, optimizer, mse)).run(make_data())
-    assert torch.equal(weights(model), expected)
-    y_pred, y = Engine(supervised_evaluation_step(model)).run(make_data()).output
-    assert torch.equal(y, make_data()[-1][1])
-    assert not y_pred.requires_grad
+            def update(self, output):
+                y_pred, y = output
+                assert y_pred.shape == y.shape
+                self.count += len(y)
 
+            def compute(self):
+                return self.count
 
-def test_evaluator_attaches_metrics_and_leaves_the_model_in_eval_mode():
-    """Metrics appear under their names; the next training step turns training mode on again (E-196)."""
-
-    class Examples(Metric):
-        def reset(self):
-            self.count = 0
-
-        def update(self, output):
-            y_pred, y = output
-            assert y_pred.shape == y.shape
-            self.count += len(y)
-
-        def compute(self):
-            return self.count
-
-    model, optimizer = make_model()
-    trainer = create_supervised_trainer(model, optimizer, mse)
-    evaluator = create_supervised_evaluator(model, {"examples": Examples()})
-    assert evaluator.run(make_data()).metrics == {"examples": 20}
-    assert not model.training
-    trainer.run(make_data(1))
-    assert model.training
-
-
-def test_deterministic_is_for_the_run():
-    """Deterministic algorithms are on during the run, and the former setting is back after it, also after an error."""
-    model, optimizer = make_model()
-    modes = []
-
-    def loss_fn(y_pred, y):
-        modes.append((torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark))
-        return mse(y_pred, y)
-
-    trainer = create_supervised_trainer(model, optimizer, loss_fn, deterministic=True)
-    torch.backends.cudnn.benchmark = True
-    try:
+        model, optimizer = make_model()
+        trainer = create_supervised_trainer(model, optimizer, mse)
+        evaluator = create_supervised_evaluator(model, {"examples": Examples()})
+        assert evaluator.run(make_data()).metrics == {"examples": 20}
+        assert not model.training
         trainer.run(make_data(1))
-        assert modes == [(True, False)]
-        assert (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark) == (False, True)
-        with pytest.raises(ValueError, match="too many values"):
-            trainer.run([(1, 2, 3)])
-        assert (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark) == (False, True)
-    finally:
-        torch.backends.cudnn.benchmark = False
-        torch.use_deterministic_algorithms(False)
+        assert model.training
 
 
-def test_deterministic_leaves_the_setting_alone_when_a_run_fails_before_it():
-    """A run that fails before the mode was switched on brings no older setting back."""
+class TestDeterministicEngine:
+    def test_setting_is_restored(self):
+        """Deterministic algorithms are enabled during the run, and the setting is restored even after an error."""
+        model, optimizer = make_model()
+        modes = []
 
-    class FailsFirst:
-        phase = Phase.METRICS
+        def loss_fn(y_pred, y):
+            modes.append((torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark))
+            return mse(y_pred, y)
 
-        def __call__(self):
-            raise RuntimeError("before all others")
-
-    model, optimizer = make_model()
-    trainer = create_supervised_trainer(model, optimizer, mse, deterministic=True)
-    trainer.run(make_data(1))
-    trainer.add_event_handler(Events.STARTED, FailsFirst())
-    torch.use_deterministic_algorithms(True)
-    try:
-        with pytest.raises(RuntimeError, match="before all others"):
+        trainer = create_supervised_trainer(model, optimizer, loss_fn, deterministic=True)
+        torch.backends.cudnn.benchmark = True
+        try:
             trainer.run(make_data(1))
-        assert torch.are_deterministic_algorithms_enabled()
-    finally:
-        torch.use_deterministic_algorithms(False)
+            assert modes == [(True, False)]
+            assert (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark) == (
+                False,
+                True,
+            )
+            with pytest.raises(ValueError, match="too many values"):
+                trainer.run([(1, 2, 3)])
+            assert (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark) == (
+                False,
+                True,
+            )
+        finally:
+            torch.backends.cudnn.benchmark = False
+            torch.use_deterministic_algorithms(False)
+
+    def test_run_that_fails_early(self):
+        """A run that fails before it changes the setting leaves the setting unchanged."""
+
+        class FailsFirst:
+            phase = Phase.METRICS
+
+            def __call__(self):
+                raise RuntimeError("before all others")
+
+        model, optimizer = make_model()
+        trainer = create_supervised_trainer(model, optimizer, mse, deterministic=True)
+        trainer.run(make_data(1))
+        trainer.add_event_handler(Events.STARTED, FailsFirst())
+        torch.use_deterministic_algorithms(True)
+        try:
+            with pytest.raises(RuntimeError, match="before all others"):
+                trainer.run(make_data(1))
+            assert torch.are_deterministic_algorithms_enabled()
+        finally:
+            torch.use_deterministic_algorithms(False)
 
 
-def test_convert_tensor_keeps_structures():
-    """Tensors move wherever they are nested; types of containers and strings stay (U-001)."""
-    batch = {"pair": Pair(torch.ones(1), [torch.ones(2), "text"]), "bytes": (b"x",)}
-    moved = convert_tensor(batch, "meta", non_blocking=True)
-    assert type(moved["pair"]) is Pair
-    assert moved["pair"].x.device.type == "meta"
-    assert moved["pair"].y[0].device.type == "meta"
-    assert moved["pair"].y[1] == "text"
-    assert moved["bytes"] == (b"x",)
-    assert convert_tensor(batch["pair"].x) is batch["pair"].x
+class TestConvertTensor:
+    def test_keeps_structures(self):
+        """Nested tensors are moved, and container types and strings are kept (U-001)."""
+        batch = {"pair": Pair(torch.ones(1), [torch.ones(2), "text"]), "bytes": (b"x",)}
+        moved = convert_tensor(batch, "meta", non_blocking=True)
+        assert type(moved["pair"]) is Pair
+        assert moved["pair"].x.device.type == "meta"
+        assert moved["pair"].y[0].device.type == "meta"
+        assert moved["pair"].y[1] == "text"
+        assert moved["bytes"] == (b"x",)
+        assert convert_tensor(batch["pair"].x) is batch["pair"].x
+
+    @pytest.mark.parametrize("leaf", [None, 3, object()])
+    def test_other_leaves_are_refused(self, leaf):
+        """A value that is neither tensor nor string is refused, and the message names the remedy (U-001)."""
+        with pytest.raises(
+            TypeError, match=f"cannot move a {type(leaf).__name__} to a device.*prepare_batch"
+        ):
+            convert_tensor([torch.ones(1), leaf])
 
 
-@pytest.mark.parametrize("leaf", [None, 3, object()])
-def test_other_leaves_are_refused(leaf):
-    """What is neither tensor nor string is named, with what to do (U-001)."""
-    with pytest.raises(TypeError, match=f"cannot move a {type(leaf).__name__} to a device.*prepare_batch"):
-        convert_tensor([torch.ones(1), leaf])
+class TestArguments:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"amp_mode": "apex"}, "amp_mode must be 'amp' .* or None, got 'apex'"),
+            ({"amp_mode": "typo"}, "got 'typo'"),
+            ({"amp_mode": "amp", "device": "mps"}, "does not support the device type 'mps'"),
+            ({"amp_mode": "amp", "device": "meta"}, "does not support the device type 'meta'"),
+            ({"scaler": True}, "scaler needs amp_mode='amp'"),
+            ({"gradient_accumulation_steps": 0}, "must be at least 1, got 0"),
+            ({"gradient_accumulation_steps": -2}, "must be at least 1, got -2"),
+        ],
+    )
+    def test_invalid_arguments(self, arguments, message):
+        """Invalid arguments are refused when the trainer is created (E-194)."""
+        model, optimizer = make_model()
+        with pytest.raises(ValueError, match=message):
+            create_supervised_trainer(model, optimizer, mse, **arguments)
 
+    def test_accumulation_steps_must_be_an_integer(self):
+        """gradient_accumulation_steps=2.5 is refused when the trainer is created (E-194)."""
+        model, optimizer = make_model()
+        with pytest.raises(TypeError, match=r"gradient_accumulation_steps must be an integer, got 2\.5"):
+            create_supervised_trainer(model, optimizer, mse, gradient_accumulation_steps=2.5)
 
-def test_evaluator_refuses_metrics_of_other_libraries():
-    """The error names the metric, and how one of torchmetrics is given (M-092)."""
-    with pytest.raises(
-        TypeError, match=r"metrics\['f1'\] is a dict, not a glowplug metric.*TorchMetric\(metric\)"
-    ):
-        create_supervised_evaluator(make_model()[0], {"f1": {}})
+    def test_evaluator_amp_mode(self):
+        """create_supervised_evaluator refuses an unknown amp_mode (E-194)."""
+        with pytest.raises(ValueError, match="got 'typo'"):
+            create_supervised_evaluator(nn.Linear(1, 1), amp_mode="typo")
+
+    def test_foreign_metrics_are_refused(self):
+        """A metric of another library is refused, and the message shows the torchmetrics wrapper (M-092)."""
+        with pytest.raises(
+            TypeError, match=r"metrics\['f1'\] is a dict, not a glowplug metric.*TorchMetric\(metric\)"
+        ):
+            create_supervised_evaluator(make_model()[0], {"f1": {}})

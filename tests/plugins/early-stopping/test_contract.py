@@ -1,4 +1,4 @@
-"""EarlyStopping keeps the contract of handlers."""
+"""The handler contract, applied to EarlyStopping."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from glowplug_testing import HandlerCase, HandlerContract
 class TestEarlyStopping(HandlerContract):
     @pytest.fixture
     def case(self):
-        """One that stops the trainer after two epochs without an improvement."""
+        """A handler that stops the trainer at its first epoch without an improvement."""
         return HandlerCase(
             make=lambda: EarlyStopping(patience=1, score_function="accuracy"),
             attach=lambda handler, engine: handler.attach(engine, Events.EPOCH_COMPLETED),
@@ -22,5 +22,5 @@ class TestEarlyStopping(HandlerContract):
 class TestAtCompleted(HandlerContract):
     @pytest.fixture
     def case(self):
-        """One at its own event, where the score is an evaluator's."""
+        """A handler at its default event, as attached to an evaluator."""
         return HandlerCase(make=lambda: EarlyStopping(3, "accuracy"), metrics={"accuracy": 0.5})

@@ -27,7 +27,7 @@ META = torch.device("meta")
 
 
 def labels(*shape):
-    """Return labels on the accelerator."""
+    """Return labels on the fake accelerator."""
     return torch.zeros(*shape, dtype=torch.int64, device=META)
 
 
@@ -60,7 +60,7 @@ OUTPUTS = {
 
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_updates_fetch_nothing(name):
-    """Two updates, as an engine does them, work on values that cannot be fetched."""
+    """Updates work on tensors whose values cannot be read."""
     metric, output = OUTPUTS[name]
     engine = Engine(lambda engine, batch: None)
     engine.state.output = output
@@ -69,7 +69,7 @@ def test_updates_fetch_nothing(name):
 
 
 def test_shared_updates_fetch_nothing():
-    """Neither do those of several metrics together."""
+    """Shared updates of several metrics work on tensors whose values cannot be read."""
     engine = Engine(lambda engine, batch: None)
     for metric in (
         Accuracy(),
@@ -94,7 +94,7 @@ def test_shared_updates_fetch_nothing():
     ],
 )
 def test_counts_follow_the_data(metric, total, batch):
-    """Counts are kept, and wrong values counted, where the data is."""
+    """Counts, including invalid values, stay on the device of the data."""
     for _ in range(2):
         metric.update(batch)
     assert getattr(metric, total).device == META
@@ -116,25 +116,25 @@ def test_counts_follow_the_data(metric, total, batch):
         (MultiLabelConfusionMatrix(2), (torch.ones(3, 2), torch.ones(3, 2)), "0 or 1, but 2 values"),
     ],
 )
-def test_wrong_values_are_found_at_compute(metric, batch, message):
-    """What updates on an accelerator only counted, compute() looks at (M-085)."""
+def test_invalid_targets_raise_in_compute(metric, batch, message):
+    """compute() raises for invalid targets that updates on an accelerator counted (M-085)."""
     metric.update(batch)
     right = metric.compute()
-    metric._num_invalid = torch.tensor(0)  # as an update on an accelerator leaves it
+    metric._num_invalid = torch.tensor(0)  # the type after an update on an accelerator
     assert torch.equal(torch.as_tensor(metric.compute()), torch.as_tensor(right))
     metric._num_invalid = torch.tensor(2)
     with pytest.raises(ValueError, match=message):
         metric.compute()
 
 
-def test_fetching_would_be_noticed():
-    """The stand-in does what these tests rely on: it refuses to give its values."""
+def test_fake_accelerator_refuses_to_be_read():
+    """The fake accelerator tensor of these tests raises when its value is read."""
     with pytest.raises(RuntimeError, match="meta"):
         torch.zeros((), device=META).item()
 
 
 def test_float_sums_are_wide():
-    """Sums on an accelerator have 64 bits, whatever the outputs have."""
+    """Float sums on an accelerator have 64 bits, whatever the type of the outputs."""
     loss, batch = Loss(torch.nn.functional.mse_loss), torch.zeros(4, device=META)
     loss.update((batch, batch))
     average = Average()
@@ -144,11 +144,11 @@ def test_float_sums_are_wide():
     assert {loss._sum.dtype, average.accumulator.dtype, running.compute().dtype} == {torch.float64}
 
 
-def test_wrong_binary_values_are_found_at_compute():
-    """What an update on an accelerator only counted, compute() looks at (M-084)."""
+def test_invalid_binary_values_raise_in_compute():
+    """compute() raises for binary values that updates on an accelerator counted as invalid (M-084)."""
     accuracy = Accuracy()
     accuracy.update((torch.tensor([0, 1]), torch.tensor([0, 1])))
-    accuracy._num_invalid = torch.tensor(0)  # as an update on an accelerator leaves it
+    accuracy._num_invalid = torch.tensor(0)  # the type after an update on an accelerator
     assert accuracy.compute() == 1.0
     accuracy._num_invalid = torch.tensor(2)
     with pytest.raises(ValueError, match="must be 0 or 1, but 2 values since the last reset are not"):

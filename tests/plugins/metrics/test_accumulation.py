@@ -14,8 +14,8 @@ from glowplug_metrics.accumulation import add_examples
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(0, 10**6))
-def test_average_of_batches_is_numpys_mean(sizes, seed):
-    """Tensors with two dimensions are batches, averaged over their first one (M-082)."""
+def test_average_equals_numpy_mean(sizes, seed):
+    """Average equals numpy's mean over the first dimension of batches (M-082)."""
     generator = torch.Generator().manual_seed(seed)
     batches = [torch.randn(n, 3, generator=generator) for n in sizes]
     average = Average()
@@ -26,7 +26,7 @@ def test_average_of_batches_is_numpys_mean(sizes, seed):
 
 
 def test_numbers_and_vectors_are_one_example():
-    """A number, and a tensor of one dimension, count once (M-082)."""
+    """A number or a one-dimensional tensor counts as one example (M-082)."""
     average = Average()
     for output in (2, 4.0, torch.tensor(6)):
         average.update(output)
@@ -39,7 +39,7 @@ def test_numbers_and_vectors_are_one_example():
 
 
 def test_attached_average_is_a_number():
-    """In state.metrics a scalar average is a Python float."""
+    """A scalar average is published as a Python float."""
     engine = Engine(lambda engine, batch: torch.tensor(batch))
     Average().attach(engine, "average")
     metrics = engine.run([1.0, 2.0, 6.0]).metrics
@@ -47,7 +47,7 @@ def test_attached_average_is_a_number():
     assert isinstance(metrics["average"], float)
 
 
-def test_any_operation():
+def test_custom_operation():
     """VariableAccumulation returns the accumulator and the number of examples (M-082)."""
     metric = VariableAccumulation(lambda total, x: total + x**2)
     metric.update(3)
@@ -61,9 +61,9 @@ def test_any_operation():
     assert rows.compute() == (0.0, 0)
 
 
-def test_what_cannot_be_accumulated():
-    """Other outputs, operations and mappings are named."""
-    with pytest.raises(TypeError, match=r"Average takes numbers and tensors, got a str.*output_transform"):
+def test_invalid_outputs_and_operations():
+    """Invalid outputs and operations are refused with their type or value."""
+    with pytest.raises(TypeError, match=r"Average accepts numbers and tensors, got a str.*output_transform"):
         Average().update("x")
     with pytest.raises(TypeError, match=r"op must be a function .* got 3"):
         VariableAccumulation(3)
@@ -74,15 +74,15 @@ def test_what_cannot_be_accumulated():
 
 
 def test_without_examples():
-    """There is no average of nothing (M-010)."""
-    with pytest.raises(NotComputableError, match="Average has seen no example"):
+    """Averages without examples raise NotComputableError (M-010)."""
+    with pytest.raises(NotComputableError, match="Average has no examples"):
         Average().compute()
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(0, 10**6))
-def test_geometric_average_is_the_root_of_the_product(sizes, seed):
-    """Over batches of any sizes, in float64 (M-082)."""
+def test_geometric_average_equals_root_of_product(sizes, seed):
+    """GeometricAverage equals the n-th root of the product for batches of any size (M-082)."""
     generator = torch.Generator().manual_seed(seed)
     batches = [torch.rand(n, 3, generator=generator) + 0.5 for n in sizes]
     average = GeometricAverage()
@@ -93,7 +93,7 @@ def test_geometric_average_is_the_root_of_the_product(sizes, seed):
 
 
 def test_geometric_average_of_numbers_and_vectors():
-    """Numbers and vectors are one example; 0 makes it 0, a negative value NaN, and nothing has no average (M-082)."""
+    """GeometricAverage handles numbers, vectors, 0, negative values and missing data (M-082)."""
     for outputs, expected in (
         ([2, 8.0], 4.0),
         ([torch.tensor(2), torch.tensor(8)], 4.0),
@@ -107,12 +107,12 @@ def test_geometric_average_of_numbers_and_vectors():
     average.update(-1.0)
     assert average.compute().isnan()
     average.reset()
-    with pytest.raises(NotComputableError, match="GeometricAverage has seen no example"):
+    with pytest.raises(NotComputableError, match="GeometricAverage has no examples"):
         average.compute()
 
 
 def test_state():
-    """A saved average goes on where it was."""
+    """An average continues from its saved state."""
     average, fresh = Average(), Average()
     average.update(torch.ones(2, 3))
     fresh.load_state_dict(average.state_dict())
@@ -122,7 +122,7 @@ def test_state():
 
 
 def test_two_ranks(run_ranks):
-    """Uneven numbers, and vectors of which one rank has none yet, are averaged over all examples (D2)."""
+    """Two ranks with different numbers of examples return the average of all (D2)."""
 
     def check(rank):
         import torch

@@ -1,4 +1,4 @@
-"""Accuracy, against numpy and by the rows of the behaviour table."""
+"""Accuracy, compared with numpy."""
 
 import pickle
 
@@ -18,7 +18,7 @@ bounded = settings(max_examples=40, deadline=None)
 
 
 def generator(seed):
-    """Return a source of random numbers."""
+    """Return a random generator."""
     return torch.Generator().manual_seed(seed)
 
 
@@ -32,8 +32,8 @@ def accuracy_of(batches, **arguments):
 
 @bounded
 @given(SIZES, st.integers(2, 6), st.sampled_from([(), (3,), (2, 2)]), st.integers(0, 10**6))
-def test_multiclass_is_numpys_mean(sizes, classes, extra, seed):
-    """Over batches of any sizes and shapes, the share of right arg-maxima (M-084)."""
+def test_multiclass_equals_numpy(sizes, classes, extra, seed):
+    """Multiclass accuracy equals numpy's for batches of any size and shape (M-084)."""
     random = generator(seed)
     batches = [
         (
@@ -54,8 +54,8 @@ def test_multiclass_is_numpys_mean(sizes, classes, extra, seed):
     st.sampled_from([torch.bool, torch.int64, torch.float32]),
     st.integers(0, 10**6),
 )
-def test_binary_is_numpys_mean(sizes, extra, dtype, seed):
-    """Values of any type, with and without a dimension of one class (M-084)."""
+def test_binary_equals_numpy(sizes, extra, dtype, seed):
+    """Binary accuracy equals numpy's for all types, with and without a class dimension (M-084)."""
     random = generator(seed)
     shapes = [(n, *extra) for n in sizes]
     batches = [[torch.randint(2, shape, generator=random).to(dtype) for _ in "py"] for shape in shapes]
@@ -67,8 +67,8 @@ def test_binary_is_numpys_mean(sizes, extra, dtype, seed):
 
 @bounded
 @given(SIZES, st.integers(2, 4), st.sampled_from([(), (3,)]), st.integers(0, 10**6))
-def test_multilabel_counts_rows_that_are_all_right(sizes, labels, extra, seed):
-    """An example is right if each of its labels is (M-084)."""
+def test_multilabel_counts_fully_correct_examples(sizes, labels, extra, seed):
+    """A multilabel example is correct if all its labels are (M-084)."""
     random = generator(seed)
     batches = [tuple(torch.randint(2, (n, labels, *extra), generator=random) for _ in "py") for n in sizes]
     rows = [(x == y).numpy().all(axis=1).ravel() for x, y in batches]
@@ -76,7 +76,7 @@ def test_multilabel_counts_rows_that_are_all_right(sizes, labels, extra, seed):
 
 
 def test_agrees_with_scikit_learn():
-    """Where scikit-learn is installed, its accuracy_score is the same number."""
+    """Accuracy equals accuracy_score of scikit-learn."""
     sklearn_metrics = pytest.importorskip("sklearn.metrics")
     random = generator(0)
     scores, labels = torch.randn(33, 7, generator=random), torch.randint(7, (33,), generator=random)
@@ -89,8 +89,8 @@ def test_agrees_with_scikit_learn():
     )
 
 
-def test_uneven_last_batch_counts_by_examples():
-    """Three right of four, and none of one, are three of five."""
+def test_small_last_batch_is_weighted_by_examples():
+    """Batches are weighted by their number of examples."""
     metric, engine = Accuracy(), Engine(lambda engine, batch: batch)
     metric.attach(engine, "accuracy")
     first = torch.tensor([1, 1, 1, 0]), torch.tensor([1, 1, 1, 1])
@@ -99,7 +99,7 @@ def test_uneven_last_batch_counts_by_examples():
 
 
 def test_mappings_and_lists_of_samples():
-    """The keys y_pred and y, and lists of samples, are taken as they come."""
+    """Accuracy accepts mappings with y_pred and y, and lists of samples."""
     engine = Engine(lambda engine, batch: batch)
     Accuracy().attach(engine, "accuracy")
     scores = torch.tensor([[0.1, 0.9], [0.8, 0.2]])
@@ -108,8 +108,8 @@ def test_mappings_and_lists_of_samples():
     assert engine.run([(list(scores), labels.tolist())]).metrics == {"accuracy": 0.5}
 
 
-def test_matches_is_the_pure_function():
-    """One bool for each example, without any state."""
+def test_matches():
+    """matches() returns one bool per example."""
     scores = torch.tensor([[[0.1, 0.9], [0.8, 0.2]]])
     assert matches(scores, torch.tensor([[1, 0]])).tolist() == [[True, True]]
     rows = torch.tensor([[0, 1], [1, 1]])
@@ -128,8 +128,8 @@ def test_matches_is_the_pure_function():
         ((4, 3), (4,), True),
     ],
 )
-def test_shapes_that_do_not_go_together(y_pred, y, is_multilabel):
-    """The error names both shapes and what would be right (M-084)."""
+def test_mismatched_shapes(y_pred, y, is_multilabel):
+    """Mismatched shapes raise an error that names both shapes (M-084)."""
     with pytest.raises(ValueError, match=r"\(N, C, ...\)") as caught:
         accuracy_of([(torch.zeros(y_pred), torch.zeros(y))], is_multilabel=is_multilabel)
     assert str(y_pred) in str(caught.value)
@@ -137,7 +137,7 @@ def test_shapes_that_do_not_go_together(y_pred, y, is_multilabel):
 
 
 def test_not_tensors():
-    """Numbers and arrays are named, with what to do."""
+    """Outputs without tensors are refused with their types."""
     with pytest.raises(TypeError, match=r"tensors y_pred and y, got ndarray and int.*output_transform"):
         Accuracy().update((np.zeros(3), 1))
 
@@ -145,7 +145,7 @@ def test_not_tensors():
 @pytest.mark.parametrize("bad", [0.75, -1.0, 2.0, float("nan"), float("inf")])
 @pytest.mark.parametrize("which", ["y_pred", "y"])
 def test_binary_values_are_0_and_1(bad, which):
-    """Any other value is shown at once, with what to do; nothing is counted (M-084)."""
+    """Other binary values are refused and not counted (M-084)."""
     values = {"y_pred": torch.tensor([0.0, 1.0]), "y": torch.tensor([0.0, 1.0])}
     values[which][1] = bad
     metric = Accuracy()
@@ -155,13 +155,13 @@ def test_binary_values_are_0_and_1(bad, which):
         metric.compute()
 
 
-def test_kind_may_not_change():
-    """Another kind of data, or number of classes, is refused until the next reset (M-084)."""
+def test_kind_must_not_change():
+    """The kind of data and the number of classes must not change between resets (M-084)."""
     metric = Accuracy()
     metric.update((torch.ones(4, 3), torch.zeros(4).long()))
-    with pytest.raises(RuntimeError, match=r"had multiclass data .* now gets binary"):
+    with pytest.raises(RuntimeError, match=r"data of Accuracy changed from multiclass to binary"):
         metric.update((torch.ones(4), torch.ones(4)))
-    with pytest.raises(ValueError, match=r"had 3 classes .* now gets 2"):
+    with pytest.raises(ValueError, match=r"number of classes of Accuracy changed from 3 to 2"):
         metric.update((torch.ones(4, 2), torch.ones(4).long()))
     metric.reset()
     metric.update((torch.ones(4), torch.ones(4)))
@@ -169,13 +169,13 @@ def test_kind_may_not_change():
 
 
 def test_without_examples():
-    """There is no accuracy of nothing (M-010)."""
-    with pytest.raises(NotComputableError, match="Accuracy has seen no example"):
+    """Accuracy without examples raises NotComputableError (M-010)."""
+    with pytest.raises(NotComputableError, match="Accuracy has no examples"):
         Accuracy().compute()
 
 
 def test_get_sequence_transform():
-    """Sequences become examples, without those whose label is ignored (M-084)."""
+    """get_sequence_transform makes elements examples and omits ignored labels (M-084)."""
     y_pred, y = torch.arange(24.0).view(2, 3, 4), torch.tensor([[0, 1, 2], [0, 0, 3]])
     for ignored, kept in (
         (None, [0, 1, 2, 0, 0, 3]),
@@ -195,13 +195,13 @@ def test_get_sequence_transform():
 
 @pytest.mark.parametrize(("y_pred", "y"), [((2, 3), (2, 3)), ((2, 3, 1), (2, 3, 1)), ((2, 3, 4), (2, 4))])
 def test_get_sequence_transform_shapes(y_pred, y):
-    """Other shapes are named (M-084)."""
-    with pytest.raises(ValueError, match=r"\(N, S, C\) for y_pred and \(N, S\) for y"):
+    """get_sequence_transform refuses other shapes (M-084)."""
+    with pytest.raises(ValueError, match=r"must have the shapes \(N, S, C\) and \(N, S\)"):
         Accuracy.get_sequence_transform()((torch.zeros(y_pred), torch.zeros(y)))
 
 
 def test_state_and_pickle():
-    """A metric goes on where its copy, or its saved state, was."""
+    """A metric continues from its saved state and as a copy."""
     metric, right = Accuracy(), (torch.tensor([1, 0]), torch.tensor([1, 1]))
     metric.update(right)
     fresh = Accuracy()
@@ -212,7 +212,7 @@ def test_state_and_pickle():
 
 
 def test_two_ranks_with_uneven_data(run_ranks):
-    """Two gloo processes with 5 and 2 examples, then with 3 and none, give the accuracy over all of them (D2)."""
+    """Two ranks with different numbers of examples return the accuracy of all (D2)."""
 
     def check(rank):
         import torch

@@ -1,8 +1,8 @@
-"""The metrics of classification over two gloo ranks."""
+"""Classification metrics on two gloo ranks."""
 
 
 def test_two_ranks_with_uneven_data(run_ranks):
-    """Values are those of all data: with 5 and 2 examples, and with none on one rank; later updates stay right (D2, M-060)."""
+    """Two ranks with different numbers of examples return the values of all data, also after more updates (D2, M-060)."""
 
     def check(rank):
         import torch
@@ -73,7 +73,7 @@ def test_two_ranks_with_uneven_data(run_ranks):
         except RuntimeError as error:
             values["kinds"] = str(error)
 
-        # What one process says of the same data.
+        # The values of one process with all data.
         torch.distributed.destroy_process_group()
         alone = {
             **values_of(metrics, part(data, slice(None))),
@@ -91,5 +91,8 @@ def test_two_ranks_with_uneven_data(run_ranks):
         return [values, alone]
 
     for values, alone in run_ranks(check):
-        assert "different data for Recall: binary and multiclass of 3 classes" in values.pop("kinds")
+        assert (
+            "Recall needs one kind of data on all ranks, got binary and multiclass of 3 classes"
+            in values.pop("kinds")
+        )
         assert values == alone

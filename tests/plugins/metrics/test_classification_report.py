@@ -1,4 +1,4 @@
-"""ClassificationReport and TopKCategoricalAccuracy, against scikit-learn."""
+"""ClassificationReport and TopKCategoricalAccuracy, compared with scikit-learn."""
 
 import json
 import pickle
@@ -28,8 +28,8 @@ def reported(metric, *batches):
 
 @bounded
 @given(st.integers(2, 5), st.booleans(), SEEDS)
-def test_report_is_scikit_learns(classes, is_multilabel, seed):
-    """The figures of each class, and their means (M-088)."""
+def test_report_equals_scikit_learn(classes, is_multilabel, seed):
+    """The scores of each class and their means equal those of scikit-learn (M-088)."""
     random = torch.Generator().manual_seed(seed)
     target = (
         torch.randint(2, (9, classes), generator=random)
@@ -49,8 +49,8 @@ def test_report_is_scikit_learns(classes, is_multilabel, seed):
             assert value == pytest.approx(right[name][figure], rel=1e-12)
 
 
-def test_report_by_hand():
-    """With labels, another beta, as JSON and as a dict (M-088)."""
+def test_report_options():
+    """A report supports labels, beta, JSON and dict (M-088)."""
     report = reported(ClassificationReport(beta=2, output_dict=True, labels=["a", "b", "c"]), DATA)
     assert report["b"] == {"precision": 0.5, "recall": 1.0, "f2-score": pytest.approx(5 / 6)}
     assert report["macro avg"]["recall"] == pytest.approx(5 / 6)
@@ -63,7 +63,7 @@ def test_report_by_hand():
 
 
 def test_report_of_binary_data():
-    """Both classes are reported (M-088)."""
+    """A report of binary data contains both classes (M-088)."""
     report = reported(
         ClassificationReport(output_dict=True, labels=["no", "yes"]),
         (torch.tensor([1, 0, 1, 1]), torch.tensor([1, 1, 0, 1])),
@@ -76,7 +76,7 @@ def test_report_of_binary_data():
     ("mode", "names"), [("both", {"0", "1", "2", "macro avg", "report"}), ("named", {"report"})]
 )
 def test_report_is_published_by_mode(mode, names):
-    """As a dict it is published as metrics_result_mode says (M-007, M-088)."""
+    """metrics_result_mode controls how a dict is published (M-007, M-088)."""
     engine = Engine(lambda engine, batch: batch)
     ClassificationReport(output_dict=True, metrics_result_mode=mode).attach(engine, "report")
     assert set(engine.run([DATA]).metrics) == names
@@ -85,24 +85,24 @@ def test_report_is_published_by_mode(mode, names):
 @pytest.mark.parametrize(
     "labels", [["a", "b"], ["a", "b", "c", "d"], ["a", "b", "b"], ["a", "b", "macro avg"]]
 )
-def test_labels_that_do_not_fit(labels):
-    """There is one label for each class, all different (M-088)."""
-    with pytest.raises(ValueError, match=r"one name for each of the 3 classes, all different"):
+def test_invalid_labels(labels):
+    """Labels must be unique and one per class (M-088)."""
+    with pytest.raises(ValueError, match=r"must be 3 unique names, one per class"):
         reported(ClassificationReport(labels=labels), DATA)
 
 
 def test_report_errors():
-    """A beta that is none, and no data, are told (M-088)."""
-    with pytest.raises(ValueError, match="must be above 0, got -1"):
+    """An invalid beta and missing data raise errors (M-088)."""
+    with pytest.raises(ValueError, match="must be a finite number above 0, got -1"):
         ClassificationReport(beta=-1)
-    with pytest.raises(NotComputableError, match="Precision has seen no example"):
+    with pytest.raises(NotComputableError, match="Precision has no examples"):
         ClassificationReport().compute()
 
 
 @bounded
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.integers(2, 6), st.data(), SEEDS)
-def test_top_k_is_scikit_learns(sizes, classes, data, seed):
-    """For every k, over batches of any sizes (M-088)."""
+def test_top_k_equals_scikit_learn(sizes, classes, data, seed):
+    """Top-k accuracy equals scikit-learn's for every k and batches of any size (M-088)."""
     k = data.draw(st.integers(1, classes))
     random = torch.Generator().manual_seed(seed)
     batches = [
@@ -121,7 +121,7 @@ def test_top_k_is_scikit_learns(sizes, classes, data, seed):
 
 
 def test_top_k_of_pixels():
-    """Extra dimensions count as examples; a target that is no class is not found (M-088)."""
+    """Pixels count as examples, and a target outside the classes is never among the top k (M-088)."""
     metric = TopKCategoricalAccuracy(k=2)
     scores = torch.tensor([[[3.0, 1.0], [2.0, 2.0], [1.0, 3.0]]])
     metric.update((scores, torch.tensor([[1, 0]])))
@@ -131,19 +131,19 @@ def test_top_k_of_pixels():
 
 
 def test_top_k_errors():
-    """Impossible numbers and shapes are named; no data gives no value (M-088)."""
+    """Invalid k and shapes are refused, and missing data raises NotComputableError (M-088)."""
     with pytest.raises(ValueError, match="at least 1, got 0"):
         TopKCategoricalAccuracy(0)
-    with pytest.raises(NotComputableError, match="TopKCategoricalAccuracy has seen no example"):
+    with pytest.raises(NotComputableError, match="TopKCategoricalAccuracy has no examples"):
         TopKCategoricalAccuracy().compute()
-    with pytest.raises(ValueError, match="3 classes, which is less than k=5"):
+    with pytest.raises(ValueError, match="at least k=5 classes, got 3"):
         TopKCategoricalAccuracy().update(DATA)
-    with pytest.raises(ValueError, match=r"y \(N, ...\); got \(4, 3\) and \(3,\)"):
+    with pytest.raises(ValueError, match=r"and \(N, ...\), got \(4, 3\) and \(3,\)"):
         TopKCategoricalAccuracy(1).update((DATA[0], DATA[1][:3]))
 
 
 def test_top_k_state():
-    """It goes on where its saved state was (M-070)."""
+    """The metric continues from its saved state (M-070)."""
     metric, fresh = TopKCategoricalAccuracy(1), TopKCategoricalAccuracy(1)
     metric.update(DATA)
     fresh.load_state_dict(metric.state_dict())

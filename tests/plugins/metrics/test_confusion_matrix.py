@@ -1,4 +1,4 @@
-"""ConfusionMatrix, what is made of it, its table, and MultiLabelConfusionMatrix."""
+"""ConfusionMatrix, its scores and table, and MultiLabelConfusionMatrix."""
 
 import copy
 import pickle
@@ -31,7 +31,7 @@ from glowplug_metrics import (
 bounded = settings(max_examples=25, deadline=None)
 SIZES = st.lists(st.integers(1, 9), min_size=1, max_size=4)
 SEEDS = st.integers(0, 10**6)
-# Actual classes in rows; class 2 is neither there nor predicted.
+# Actual classes in rows; class 2 neither occurs nor is predicted.
 COUNTS = torch.tensor([[5, 2, 0], [1, 7, 0], [0, 0, 0]])
 
 
@@ -48,7 +48,7 @@ def data_of(counts):
 
 
 def of_counts(make, counts=COUNTS, **arguments):
-    """Return the value of a metric that is made of a confusion matrix."""
+    """Return the value of a metric that uses a confusion matrix."""
     metric = make(ConfusionMatrix(len(counts)), **arguments)
     metric.update(data_of(counts))
     return metric.compute()
@@ -56,8 +56,8 @@ def of_counts(make, counts=COUNTS, **arguments):
 
 @bounded
 @given(SIZES, st.sampled_from([2, 5, 70]), st.sampled_from([(), (3,), (2, 2)]), st.booleans(), SEEDS)
-def test_is_scikit_learns(sizes, classes, extra, has_ignored, seed):
-    """With few and many classes; targets that are no class are ignored (M-087)."""
+def test_equals_scikit_learn(sizes, classes, extra, has_ignored, seed):
+    """The matrix equals scikit-learn's for few and many classes, with ignored targets (M-087)."""
     random = torch.Generator().manual_seed(seed)
     low, high = (-1, classes + 1) if has_ignored else (0, classes)
     batches = [
@@ -83,8 +83,8 @@ def test_is_scikit_learns(sizes, classes, extra, has_ignored, seed):
 @pytest.mark.parametrize(
     ("average", "normalize"), [("recall", "true"), ("precision", "pred"), ("samples", "all")]
 )
-def test_averages_are_scikit_learns(average, normalize):
-    """Rows, columns or all divided; and the counts stay counts, so that more data can come (M-087)."""
+def test_averages_equal_scikit_learn(average, normalize):
+    """Normalized matrices equal scikit-learn's and can be updated further (M-087)."""
     metric, (y_pred, y) = ConfusionMatrix(3, average=average), data_of(COUNTS)
     for _ in range(3):
         metric.update((y_pred, y))
@@ -95,14 +95,14 @@ def test_averages_are_scikit_learns(average, normalize):
 
 
 def test_samples_are_examples():
-    """Of images, the share is per image and not per pixel (M-087)."""
+    """average='samples' divides by the number of images, not of pixels (M-087)."""
     metric = ConfusionMatrix(2, average="samples")
     metric.update((torch.zeros(2, 2, 3, 3), torch.zeros(2, 3, 3).long()))
     assert metric.compute().tolist() == [[9.0, 0.0], [0.0, 0.0]]
 
 
 def test_normalize():
-    """The function does the same with a matrix; an empty row or column stays 0 (M-087)."""
+    """normalize() divides rows or columns; zero rows and columns stay 0 (M-087)."""
     assert ConfusionMatrix.normalize(COUNTS, "recall").tolist() == [
         [5 / 7, 2 / 7, 0],
         [1 / 8, 7 / 8, 0],
@@ -114,15 +114,17 @@ def test_normalize():
         [0, 0, 0],
     ]
     with pytest.raises(
-        ValueError, match="for 'recall', by rows, or for 'precision', by columns, got 'samples'"
+        ValueError, match=r"average must be 'recall' \(rows\) or 'precision' \(columns\), got 'samples'"
     ):
         ConfusionMatrix.normalize(COUNTS, "samples")
 
 
 @pytest.mark.parametrize("arguments", [(1,), (0,), (3, "macro"), (3, True)])
-def test_wrong_arguments(arguments):
-    """Less than two classes, and unknown averages, are refused (M-087)."""
-    with pytest.raises(ValueError, match=r"at least 2 classes|'samples', 'recall' or 'precision'"):
+def test_invalid_arguments(arguments):
+    """Less than two classes and unknown averages are refused (M-087)."""
+    with pytest.raises(
+        ValueError, match=r"num_classes must be at least 2|'samples', 'recall' or 'precision'"
+    ):
         ConfusionMatrix(*arguments)
 
 
@@ -130,15 +132,15 @@ def test_wrong_arguments(arguments):
     ("y_pred", "y"),
     [((4,), (4,)), ((4, 2), (4,)), ((4, 3), (4, 3)), ((4, 3), (5,)), ((4, 3, 2), (4, 3)), ((4, 1), (4,))],
 )
-def test_wrong_shapes(y_pred, y):
-    """Predicted labels, another number of classes and shapes that do not go together are named (M-087)."""
+def test_mismatched_shapes(y_pred, y):
+    """Predicted labels, another number of classes and mismatched shapes are refused (M-087)."""
     with pytest.raises(ValueError, match=r"\(N, (C|3), ...\)") as caught:
         ConfusionMatrix(3).update((torch.zeros(y_pred), torch.zeros(y).long()))
     assert str(y_pred) in str(caught.value)
 
 
 def test_lists_of_samples():
-    """They are not taken apart by default, which the error tells; with skip_unrolling=False they are (M-087)."""
+    """Lists of samples need skip_unrolling=False, which the error names (M-087)."""
     samples = [torch.tensor([0.1, 0.9]), torch.tensor([0.8, 0.2])], [1, 1]
     engine = Engine(lambda engine, batch: batch)
     handle = ConfusionMatrix(2).attach(engine, "cm")
@@ -149,8 +151,8 @@ def test_lists_of_samples():
     assert engine.run([samples]).metrics["cm"].tolist() == [[0, 0], [1, 1]]
 
 
-def test_published_values_stay():
-    """What compute() returned is not changed by later updates (M-087)."""
+def test_updates_do_not_change_published_values():
+    """Later updates do not change the result of compute() (M-087)."""
     metric = ConfusionMatrix(3)
     metric.update(data_of(COUNTS))
     before = metric.compute()
@@ -159,9 +161,9 @@ def test_published_values_stay():
 
 
 def test_without_examples():
-    """There is no matrix of nothing; of ignored targets alone there is one (M-010)."""
+    """A matrix without examples raises; with ignored targets only, it is zero (M-010)."""
     for metric in (ConfusionMatrix(3), MultiLabelConfusionMatrix(3)):
-        with pytest.raises(NotComputableError, match="has seen no example"):
+        with pytest.raises(NotComputableError, match="has no examples"):
             metric.compute()
     metric = ConfusionMatrix(3)
     metric.update((torch.eye(3), torch.full((3,), 255)))
@@ -170,7 +172,7 @@ def test_without_examples():
 
 @pytest.mark.parametrize("classes", [3, 70])
 def test_state_and_pickle(classes):
-    """A matrix goes on where its copy, or its saved state, was (M-012, M-070)."""
+    """A matrix continues from its saved state and as a copy (M-012, M-070)."""
     metric, fresh = ConfusionMatrix(classes), ConfusionMatrix(classes)
     batch = torch.eye(classes), torch.arange(classes)
     metric.update(batch)
@@ -181,8 +183,8 @@ def test_state_and_pickle(classes):
     assert torch.equal(metric.compute(), torch.eye(classes).long())
 
 
-def test_figures_by_hand():
-    """The classes' figures and their means, a class that is not there counting as 0 (M-087)."""
+def test_scores_of_a_known_matrix():
+    """Scores and their means of a known matrix; an absent class has 0 (M-087)."""
     assert of_counts(IoU).tolist() == pytest.approx([5 / 8, 7 / 10, 0])
     assert of_counts(JaccardIndex).tolist() == pytest.approx([5 / 8, 7 / 10, 0])
     assert of_counts(mIoU).item() == pytest.approx((5 / 8 + 7 / 10) / 3)
@@ -196,8 +198,8 @@ def test_figures_by_hand():
 
 @bounded
 @given(st.integers(2, 5), SEEDS)
-def test_figures_are_scikit_learns(classes, seed):
-    """Jaccard, F1 (which Dice is), precision, recall and accuracy of random counts (M-087)."""
+def test_scores_equal_scikit_learn(classes, seed):
+    """IoU, Dice, precision, recall and accuracy equal scikit-learn's (M-087)."""
     counts = torch.randint(4, (classes, classes), generator=torch.Generator().manual_seed(seed))
     counts[0, 0] += 1
     scores, target = data_of(counts)
@@ -217,8 +219,8 @@ def test_figures_are_scikit_learns(classes, seed):
     )
 
 
-def test_ignore_index_leaves_a_class_out():
-    """Its value is missing, and the mean is of the others; the rest stays as it was (M-087)."""
+def test_ignore_index_omits_a_class():
+    """ignore_index omits a class from the values and their mean (M-087)."""
     assert of_counts(IoU, ignore_index=0).tolist() == pytest.approx([7 / 10, 0])
     assert of_counts(mIoU, ignore_index=2).item() == pytest.approx((5 / 8 + 7 / 10) / 2)
     assert of_counts(DiceCoefficient, ignore_index=1).tolist() == pytest.approx([10 / 13, 0])
@@ -231,19 +233,19 @@ def test_ignore_index_leaves_a_class_out():
 @pytest.mark.parametrize(
     "make", [IoU, mIoU, JaccardIndex, DiceCoefficient, cmAccuracy, cmPrecision, cmRecall]
 )
-def test_figures_need_counts(make):
-    """Something else than a confusion matrix, and divided rows or columns, are refused (M-087)."""
+def test_scores_need_counts(make):
+    """Scores refuse other objects and normalized matrices (M-087)."""
     with pytest.raises(TypeError, match="cm must be a ConfusionMatrix, got 3"):
         make(3)
     with pytest.raises(TypeError, match="cm must be a ConfusionMatrix"):
         make(Accuracy())
-    with pytest.raises(ValueError, match="average='recall' has divided"):
+    with pytest.raises(ValueError, match="must have counts, got a ConfusionMatrix with average='recall'"):
         make(ConfusionMatrix(3, average="recall"))
     assert isinstance(make(ConfusionMatrix(3, average="samples")), Metric)
 
 
-def test_one_matrix_serves_many():
-    """Formulas and functions of one matrix, attached side by side, count each batch once and agree (M-043, M-087)."""
+def test_scores_share_one_matrix():
+    """Several scores of one attached matrix count each batch once (M-043, M-087)."""
     cm, engine = ConfusionMatrix(3), Engine(lambda engine, batch: batch)
     formulas = {
         "cm": cm,
@@ -267,8 +269,8 @@ def test_one_matrix_serves_many():
 # The table
 
 
-def test_table_rows_are_the_figures():
-    """Each class has its name, its figures and how many examples it has; the means follow."""
+def test_table_rows():
+    """Table rows contain class names, scores and support, then the mean."""
     cm = ConfusionMatrix(3, average="recall")
     cm.update(data_of(COUNTS))
     table = cm.table(["cat", "dog", "owl"])
@@ -288,7 +290,7 @@ def test_table_rows_are_the_figures():
 
 
 def test_table_as_text():
-    """It prints as two aligned tables; without names the classes are numbers."""
+    """str() of a table shows two aligned tables; classes without names are numbers."""
     lines = str(ConfusionTable(torch.tensor([[50, 2], [1, 7]]), ["cat", "guinea pig"])).splitlines()
     assert lines[:3] == [
         "actual \\ predicted  cat  guinea pig",
@@ -301,7 +303,7 @@ def test_table_as_text():
 
 
 def test_table_as_data_frames():
-    """With pandas the figures and the matrix are DataFrames that have the names."""
+    """DataFrames of a table have the class names."""
     table = ConfusionTable(COUNTS, ["cat", "dog", "owl"])
     frame, matrix = table.to_pandas(), table.matrix_to_pandas()
     assert isinstance(frame, pd.DataFrame)
@@ -314,7 +316,7 @@ def test_table_as_data_frames():
 
 
 def test_table_without_pandas(monkeypatch):
-    """Where pandas is missing the error says what to install, and what does without."""
+    """Without pandas the error names the package and the alternatives."""
     monkeypatch.setitem(sys.modules, "pandas", None)
     table = ConfusionTable(COUNTS)
     for method in (table.to_pandas, table.matrix_to_pandas):
@@ -325,16 +327,16 @@ def test_table_without_pandas(monkeypatch):
 
 
 @pytest.mark.parametrize("names", [["a", "b"], ["a", "b", "b"]])
-def test_table_names_that_do_not_fit(names):
-    """There is one name for each class."""
-    with pytest.raises(ValueError, match="one name for each of the 3 classes, all different"):
+def test_table_invalid_names(names):
+    """Class names must be unique and one per class."""
+    with pytest.raises(ValueError, match="must be 3 unique names, one per class"):
         ConfusionTable(COUNTS, names)
 
 
 @pytest.mark.parametrize("matrix", [COUNTS.double(), COUNTS[:2], COUNTS[0]])
-def test_table_is_made_of_counts(matrix):
-    """Shares, and what is no square, are refused."""
-    with pytest.raises(ValueError, match=r"made of counts of shape \(C, C\)"):
+def test_table_needs_counts(matrix):
+    """A table refuses floats and matrices that are not square."""
+    with pytest.raises(ValueError, match=r"must be integer counts of shape \(C, C\)"):
         ConfusionTable(matrix)
 
 
@@ -343,8 +345,8 @@ def test_table_is_made_of_counts(matrix):
 
 @bounded
 @given(SIZES, st.integers(2, 4), st.sampled_from([(), (3,), (2, 2)]), SEEDS)
-def test_multilabel_is_scikit_learns(sizes, labels, extra, seed):
-    """One matrix for each label, counted or in shares (M-087)."""
+def test_multilabel_equals_scikit_learn(sizes, labels, extra, seed):
+    """The matrices of labels equal scikit-learn's, as counts and normalized (M-087)."""
     random = torch.Generator().manual_seed(seed)
     batches = [tuple(torch.randint(2, (n, labels, *extra), generator=random) for _ in "py") for n in sizes]
     predicted, target = (
@@ -361,20 +363,20 @@ def test_multilabel_is_scikit_learns(sizes, labels, extra, seed):
 
 
 def test_multilabel_errors():
-    """Other shapes, numbers of classes and values are named (M-087)."""
-    with pytest.raises(ValueError, match="at least 2 classes"):
+    """Invalid shapes, numbers of classes and values are refused (M-087)."""
+    with pytest.raises(ValueError, match="num_classes must be at least 2"):
         MultiLabelConfusionMatrix(1)
     metric = MultiLabelConfusionMatrix(3)
-    with pytest.raises(ValueError, match=r"both have the shape \(N, C, ...\)"):
+    with pytest.raises(ValueError, match=r"must both have the shape \(N, C, ...\)"):
         metric.update((torch.ones(3).int(), torch.ones(3).int()))
-    with pytest.raises(ValueError, match="is of 3 classes, and gets data of 2"):
+    with pytest.raises(ValueError, match="num_classes=3, got data with 2 classes"):
         metric.update((torch.ones(4, 2).int(), torch.ones(4, 2).int()))
     with pytest.raises(ValueError, match=r"must be 0 or 1, but y_pred has \[2"):
         metric.update((torch.full((4, 3), 2), torch.ones(4, 3).int()))
 
 
 def test_multilabel_state():
-    """It goes on where its saved state was (M-070)."""
+    """The metric continues from its saved state (M-070)."""
     metric, fresh = MultiLabelConfusionMatrix(2), MultiLabelConfusionMatrix(2)
     batch = torch.tensor([[1, 0], [1, 1]]), torch.tensor([[1, 0], [0, 1]])
     metric.update(batch)

@@ -1,4 +1,4 @@
-"""The first metrics keep the contract of metrics."""
+"""Accuracy, Loss and RunningAverage pass MetricContract."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ BATCHES = [
 class TestAccuracy(MetricContract):
     @pytest.fixture
     def case(self):
-        """Multiclass."""
+        """Return the case of multiclass data."""
         right = [y_pred.argmax(1) == y for y_pred, y in BATCHES]
         return MetricCase(
             make=Accuracy,
@@ -30,7 +30,7 @@ class TestAccuracy(MetricContract):
 class TestLoss(MetricContract):
     @pytest.fixture
     def case(self):
-        """Cross entropy."""
+        """Return the case of the cross entropy."""
         y_pred, y = (torch.cat(parts) for parts in zip(*BATCHES, strict=True))
         expected = torch.nn.functional.cross_entropy(y_pred.double(), y).item()
         return MetricCase(
@@ -40,15 +40,15 @@ class TestLoss(MetricContract):
 
 class TestRunningAverage(MetricContract):
     expected_failures = {
-        "order_does_not_matter": "the latest outputs weigh most",
-        "batches_do_not_matter": "it averages outputs, whatever their size",
-        "ranks_give_the_value_of_all": "each rank has an average of its own outputs, and the value is the mean of these",
-        "is_published_under_its_name": "it goes on over the epochs of a run",
+        "order_does_not_matter": "later outputs have larger weights",
+        "batches_do_not_matter": "it does not weight outputs by their size",
+        "ranks_agree_on_the_value": "the value is the mean of the averages of the ranks",
+        "is_published_under_its_name": "it continues over the epochs of a run",
     }
 
     @pytest.fixture
     def case(self):
-        """Of numbers."""
+        """Return the case of an average of numbers."""
         return MetricCase(
             make=lambda: RunningAverage(output_transform=float, alpha=0.5),
             outputs=[4.0, 2.0, 1.0],

@@ -1,4 +1,4 @@
-"""The metrics of classification keep the contract of metrics."""
+"""The classification metrics pass MetricContract."""
 
 import pytest
 import torch
@@ -77,6 +77,6 @@ CASES = {
 class TestClassification(MetricContract):
     @pytest.fixture(params=CASES)
     def case(self, request):
-        """One metric after the other."""
+        """Return the case of each metric."""
         make, outputs, expected = CASES[request.param]
         return MetricCase(make=make, outputs=outputs, expected=expected)

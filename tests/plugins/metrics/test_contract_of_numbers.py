@@ -1,4 +1,4 @@
-"""The metrics of predicted numbers, of whole epochs, and groups keep the contract of metrics."""
+"""Regression metrics, epoch metrics and groups pass MetricContract."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ from glowplug_metrics import (
 from glowplug_testing import MetricCase, MetricContract
 
 random = torch.Generator().manual_seed(0)
-# Each batch has both labels, without which there is no curve.
+# Each batch has both labels, because curves need both.
 PAIRS = [(torch.rand(n, generator=random), torch.arange(n) % 2) for n in (4, 2, 7)]
 Y_PRED, Y = (torch.cat(parts).double() for parts in zip(*PAIRS, strict=True))
 ROWS = [1 + torch.rand(n, 2, generator=random) for n in (4, 1, 7)]
@@ -29,12 +29,12 @@ def column(pair):
 
 
 def above(y_pred, y):
-    """Return how many predictions are above the median of all, which is no sum over batches."""
+    """Return the number of predictions above the median, which is not a sum over batches."""
     return (y_pred > y_pred.median()).sum().item()
 
 
 def roc_auc():
-    """Return the area under the curve by its definition: how often a positive is ranked above a negative."""
+    """Return the ROC AUC: how often a positive is ranked above a negative."""
     pairs = Y_PRED[Y == 1][:, None] > Y_PRED[Y == 0][None]
     return pairs.double().mean().item()
 
@@ -57,6 +57,6 @@ CASES = {
 class TestNumbers(MetricContract):
     @pytest.fixture(params=CASES)
     def case(self, request):
-        """One metric after the other."""
+        """Return the case of each metric."""
         make, outputs, expected = CASES[request.param]
         return MetricCase(make=make, outputs=outputs, expected=expected)

@@ -1,4 +1,4 @@
-"""ROC_AUC, AveragePrecision and their curves, against scikit-learn."""
+"""ROC_AUC, AveragePrecision and their curves, compared with scikit-learn."""
 
 import pickle
 import sys
@@ -25,7 +25,7 @@ each_metric = pytest.mark.parametrize("kind", FUNCTIONS)
 
 
 def data(seed, *extra):
-    """Return 40 scores and labels, both classes among them."""
+    """Return 40 scores and labels of both classes."""
     random = torch.Generator().manual_seed(seed)
     y = torch.randint(2, (40, *extra), generator=random)
     y[0], y[1] = 0, 1
@@ -33,14 +33,14 @@ def data(seed, *extra):
 
 
 def flat(value):
-    """Return the numbers of a value: of a curve, one part after the other."""
+    """Return the numbers of a value as one array; the parts of a curve are joined."""
     return np.hstack(value) if isinstance(value, tuple) else np.array([value])
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.sampled_from(list(FUNCTIONS)), st.integers(1, 40), st.integers(0, 10**6))
-def test_is_scikit_learns(kind, size, seed):
-    """Over batches of any size the value is scikit-learn's for all scores (M-089)."""
+def test_equals_scikit_learn(kind, size, seed):
+    """The value equals scikit-learn's for batches of any size (M-089)."""
     y_pred, y = data(seed)
     metric = kind()
     for batch in zip(y_pred.split(size), y.split(size), strict=True):
@@ -55,7 +55,7 @@ def test_is_scikit_learns(kind, size, seed):
 
 @pytest.mark.parametrize("kind", [ROC_AUC, AveragePrecision])
 def test_several_labels(kind):
-    """With (N, C) it is the mean over the labels; scores of half precision and with a graph are taken (M-089)."""
+    """Outputs (N, C) give the mean over labels; half precision and gradients are accepted (M-089)."""
     y_pred, y = data(0, 3)
     metric = kind()
     metric.update((y_pred.bfloat16().requires_grad_(), y))
@@ -65,7 +65,7 @@ def test_several_labels(kind):
 
 @each_metric
 def test_attached_and_pickled(kind):
-    """Through an engine, by keys, with a transform; and in a copy."""
+    """The metric works attached, with a mapping and a transform, and as a copy."""
     y_pred, y = data(1)
     engine = Engine(lambda engine, batch: {"y": y, "y_pred": torch.logit(y_pred)})
     metric = kind(output_transform=lambda output: (output["y_pred"].sigmoid(), output["y"]))
@@ -80,16 +80,16 @@ def test_attached_and_pickled(kind):
 
 @each_metric
 def test_without_examples(kind):
-    """There is no curve of nothing (M-010)."""
-    with pytest.raises(NotComputableError, match=f"{kind.__name__} has seen no example"):
+    """Curves without examples raise NotComputableError (M-010)."""
+    with pytest.raises(NotComputableError, match=f"{kind.__name__} has no examples"):
         kind().compute()
 
 
 @each_metric
 def test_without_scikit_learn(kind, monkeypatch):
-    """Where it cannot be imported the metric says so when it is made, with the line to install it (M-089)."""
-    monkeypatch.setitem(sys.modules, "sklearn.metrics", None)  # Python's own way to make an import fail
+    """Without scikit-learn the constructor raises an error that names the extra to install (M-089)."""
+    monkeypatch.setitem(sys.modules, "sklearn.metrics", None)  # makes the import fail
     with pytest.raises(
-        ModuleNotFoundError, match=rf"{kind.__name__} .* not installed: pip install 'glowplug-metrics\[sk"
+        ModuleNotFoundError, match=rf"{kind.__name__} needs scikit-learn: pip install 'glowplug-metrics\[sk"
     ):
         kind()

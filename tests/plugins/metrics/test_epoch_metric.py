@@ -1,4 +1,4 @@
-"""EpochMetric: any function of all outputs."""
+"""EpochMetric."""
 
 import pickle
 import warnings
@@ -14,12 +14,12 @@ from glowplug_metrics import EpochMetric, EpochMetricWarning
 
 
 def both(y_pred, y):
-    """Return what it is given: at module level, so that it can be pickled."""
+    """Return the arguments; at module level, because it must be picklable."""
     return y_pred.tolist(), y.tolist()
 
 
 def largest_error(y_pred, y):
-    """Return a number that is no sum over batches."""
+    """Return a number that is not a sum over batches."""
     return (y_pred - y).abs().max().item()
 
 
@@ -27,8 +27,8 @@ def largest_error(y_pred, y):
 @given(
     st.lists(st.integers(0, 5), min_size=1, max_size=5), st.sampled_from([(), (3,)]), st.integers(0, 10**6)
 )
-def test_the_function_sees_all_outputs(sizes, extra, seed):
-    """Whatever the batches, compute_fn gets their examples in order, on which numpy-like functions work (M-089)."""
+def test_function_gets_all_outputs(sizes, extra, seed):
+    """compute_fn gets the examples of all batches in order (M-089)."""
     random = torch.Generator().manual_seed(seed)
     batches = [
         (torch.randn(n, *extra, generator=random), torch.randint(9, (n,), generator=random)) for n in sizes
@@ -37,30 +37,30 @@ def test_the_function_sees_all_outputs(sizes, extra, seed):
     for batch in batches:
         metric.update(batch)
     if sum(sizes) == 0:
-        with pytest.raises(NotComputableError, match="EpochMetric has seen no example"):
+        with pytest.raises(NotComputableError, match="EpochMetric has no examples"):
             metric.compute()
     else:
         assert metric.compute() == tuple(torch.cat(parts).tolist() for parts in zip(*batches, strict=True))
 
 
 def test_attached():
-    """Each epoch has the value of its own outputs; the tensor that was given may be reused for the next batch (M-089)."""
+    """Each epoch has the value of its outputs, even if a batch tensor is reused (M-089)."""
     buffer = torch.zeros(2)
     engine = Engine(lambda engine, batch: (buffer.fill_(batch), torch.zeros(2)))
     EpochMetric(both).attach(engine, "both")
     assert engine.run([1.0, 2.0], max_epochs=2).metrics == {"both": ([1.0, 1.0, 2.0, 2.0], [0.0] * 4)}
 
 
-def test_a_column_counts_as_a_vector():
-    """(N, 1) becomes (N,), for predictions and targets (M-089)."""
+def test_column_is_converted_to_vector():
+    """(N, 1) is converted to (N,) (M-089)."""
     metric = EpochMetric(both)
     metric.update((torch.tensor([[1.0], [2.0]]), torch.tensor([[3], [4]])))
     metric.update((torch.tensor([5.0]), torch.tensor([6])))
     assert metric.compute() == ([1.0, 2.0, 5.0], [3, 4, 6])
 
 
-def test_computed_once_for_the_same_data():
-    """The value is kept until there is other data: an update, a reset or a loaded state (M-061, M-089)."""
+def test_value_is_cached():
+    """The value is cached until an update, a reset or a loaded state (M-061, M-089)."""
     calls = []
 
     def count(y_pred, y):
@@ -85,7 +85,7 @@ def test_computed_once_for_the_same_data():
 
 
 def test_check_compute_fn():
-    """A function that fails on the first batch is warned of at once, with what it said; or not, if so asked (M-089)."""
+    """A function that fails on the first batch gives a warning, unless check_compute_fn=False (M-089)."""
 
     def failing(y_pred, y):
         raise ZeroDivisionError("only one class")
@@ -93,10 +93,10 @@ def test_check_compute_fn():
     batch = torch.zeros(2), torch.zeros(2)
     metric = EpochMetric(failing)
     with pytest.warns(
-        EpochMetricWarning, match=r"ZeroDivisionError: only one class\. .*check_compute_fn=False"
+        EpochMetricWarning, match=r"ZeroDivisionError: only one class; .*check_compute_fn=False"
     ):
         metric.update(batch)
-    metric.update(batch)  # a second warning would be an error here
+    metric.update(batch)  # a second warning would raise here
     with pytest.raises(ZeroDivisionError, match="only one class"):
         metric.compute()
     EpochMetric(failing, check_compute_fn=False).update(batch)
@@ -105,20 +105,20 @@ def test_check_compute_fn():
 @pytest.mark.parametrize("shape", [(), (2, 3, 4)])
 @pytest.mark.parametrize("which", [0, 1])
 def test_shapes(shape, which):
-    """Other numbers of dimensions than one and two are refused by name (M-089)."""
+    """Outputs must have one or two dimensions (M-089)."""
     batch = [torch.zeros(2), torch.zeros(2)]
     batch[which] = torch.zeros(shape)
     with pytest.raises(ValueError, match=rf"{['y_pred', 'y'][which]} must have the shape \(N,\) or \(N, C\)"):
         EpochMetric(both).update(batch)
 
 
-def test_other_outputs():
-    """Numbers of examples that differ, and things that are no tensors, are refused (M-089)."""
-    with pytest.raises(ValueError, match="y_pred has 3 examples and y has 2"):
+def test_invalid_outputs():
+    """Different numbers of examples and objects other than tensors are refused (M-089)."""
+    with pytest.raises(ValueError, match="same number of examples, got 3 and 2"):
         EpochMetric(both).update((torch.zeros(3), torch.zeros(2)))
-    with pytest.raises(TypeError, match="takes tensors y_pred and y, got a list for y;"):
+    with pytest.raises(TypeError, match="needs a tensor for y, got a list;"):
         EpochMetric(both).update((torch.zeros(3), [1, 2, 3]))
-    with pytest.raises(TypeError, match="compute_fn must be a function of y_pred and y, got 3"):
+    with pytest.raises(TypeError, match=r"compute_fn must be a function compute_fn\(y_pred, y\), got 3"):
         EpochMetric(3)
 
 
@@ -129,15 +129,18 @@ def test_other_outputs():
             (torch.zeros(2).double(), torch.zeros(2)),
             r"y_pred was torch.float32 of shape \(N\).* is torch.float64",
         ),
-        ((torch.zeros(2), torch.zeros(2).long()), r"y was torch.float32 of shape \(N\).* is torch.int64"),
+        (
+            (torch.zeros(2), torch.zeros(2).long()),
+            r"y changed from torch.float32 of shape \(N\) to torch.int64",
+        ),
         (
             (torch.zeros(2, 3), torch.zeros(2)),
             r"y_pred was .* \(N\) since the last reset, and now is .* \(N, 3\)",
         ),
     ],
 )
-def test_types_and_shapes_stay(batch, message):
-    """A batch of another type or number of columns is refused, and leaves the data as it was (M-089)."""
+def test_types_and_shapes_must_not_change(batch, message):
+    """A batch of another type or shape is refused and not stored (M-089)."""
     metric = EpochMetric(both)
     metric.update((torch.ones(1), torch.ones(1)))
     with pytest.raises(ValueError, match=message):
@@ -145,8 +148,8 @@ def test_types_and_shapes_stay(batch, message):
     assert metric.compute() == ([1.0], [1.0])
 
 
-def test_no_graph_and_no_warning_in_ordinary_use():
-    """Outputs are kept without their graphs."""
+def test_outputs_are_detached():
+    """Stored outputs have no gradients."""
     metric = EpochMetric(lambda y_pred, y: y_pred.requires_grad)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -155,7 +158,7 @@ def test_no_graph_and_no_warning_in_ordinary_use():
 
 
 def test_state_resumes_and_pickles():
-    """Saved in mid-epoch and loaded into a fresh engine, the value is that of a run in one go."""
+    """A state saved in the middle of an epoch resumes in a new engine with the same value."""
 
     def make():
         engine = Engine(lambda engine, batch: (torch.tensor([batch]), torch.zeros(1)))
@@ -174,7 +177,7 @@ def test_state_resumes_and_pickles():
 
 
 def test_two_ranks(run_ranks):
-    """Uneven sizes, a rank without data, one that updates between two computes, and a function that fails on rank 0 (D2, M-089)."""
+    """Two ranks agree: uneven or missing data, extra updates, and a function that fails on rank 0 (D2, M-089)."""
 
     def check(rank):
         import torch
@@ -213,7 +216,7 @@ def test_two_ranks(run_ranks):
         assert total == [14.0, 14.0]
         assert y == [3, 3, 3, 2, 2, 1]
         assert later == [3, 3, 3, 2, 2, 1, 10]
-        assert "NotComputableError: EpochMetric has seen no example" in empty
+        assert "NotComputableError: EpochMetric has no examples" in empty
         assert only_one == [7]
         assert failing == (
             "RuntimeError: compute_fn of EpochMetric failed on rank 0: ZeroDivisionError: division by zero"

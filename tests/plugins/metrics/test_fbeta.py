@@ -1,4 +1,4 @@
-"""Fbeta and F1, and the formulas that scripts write for them."""
+"""Fbeta, F1, and their formulas as arithmetic on metrics."""
 
 import math
 import pickle
@@ -17,7 +17,7 @@ BINARY = torch.tensor([1, 0, 1, 1]), torch.tensor([1, 1, 0, 1])
 
 
 def run(metrics, data):
-    """Return what an engine publishes for metrics by name."""
+    """Return the metrics that an engine publishes."""
     engine = Engine(lambda engine, batch: batch)
     for name, metric in metrics.items():
         metric.attach(engine, name)
@@ -31,8 +31,8 @@ def run(metrics, data):
     st.sampled_from([0.5, 1.0, 2.0]),
     st.integers(0, 10**6),
 )
-def test_multiclass_is_scikit_learns(sizes, classes, beta, seed):
-    """For each class, and in the mean (M-086)."""
+def test_multiclass_equals_scikit_learn(sizes, classes, beta, seed):
+    """F-scores of each class and their mean equal scikit-learn's (M-086)."""
     random = torch.Generator().manual_seed(seed)
     batches = [
         (torch.randn(n, classes, generator=random), torch.randint(classes, (n,), generator=random))
@@ -50,14 +50,14 @@ def test_multiclass_is_scikit_learns(sizes, classes, beta, seed):
 
 
 def test_binary():
-    """Of class 1; of both classes with a precision and recall of both (M-086)."""
+    """Binary data gives the score of class 1, or of both classes (M-086)."""
     assert run({"f1": Fbeta(1.0)}, [BINARY])["f1"] == pytest.approx(2 / 3)
     both = Fbeta(1.0, False, Precision(average=None), Recall(average=None))
     assert run({"f1": both}, [BINARY])["f1"].tolist() == pytest.approx([0.0, 2 / 3])
 
 
-def test_given_parts_are_used():
-    """A precision and recall that are there already are not doubled, and keep their own output_transform (M-086)."""
+def test_existing_metrics_are_used():
+    """An existing precision and recall are used with their output_transform (M-086)."""
     precision, recall = (kind(lambda output: output["pair"]) for kind in (Precision, Recall))
     score = Fbeta(2.0, precision=precision, recall=recall)
     assert score.leaves == [precision, recall]
@@ -65,8 +65,8 @@ def test_given_parts_are_used():
     assert published == {"f2": pytest.approx(2 / 3), "precision": pytest.approx(2 / 3)}
 
 
-def test_is_Fbeta_of_1():
-    """Both are lambdas, with the same values, and can be pickled (F1)."""
+def test_F1_equals_Fbeta_1():
+    """F1 equals Fbeta with beta=1 and can be pickled (F1)."""
     assert isinstance(F1(), Fbeta)
     assert isinstance(F1(), MetricsLambda)
     scores, labels = torch.eye(3)[torch.tensor([0, 1, 1, 2])], torch.tensor([0, 1, 2, 2])
@@ -79,13 +79,13 @@ def test_is_Fbeta_of_1():
 
 @pytest.mark.parametrize("beta", [0, -1.0, math.inf, math.nan])
 def test_beta_is_above_0(beta):
-    """Any other beta is refused (M-086)."""
-    with pytest.raises(ValueError, match="beta says how many times"):
+    """``beta`` must be above 0 (M-086)."""
+    with pytest.raises(ValueError, match="beta must be a finite number above 0"):
         Fbeta(beta)
 
 
-def test_wrong_parts():
-    """Averages, other metrics, and arguments that nobody would hear are refused (M-086)."""
+def test_invalid_arguments():
+    """Averages, other metrics and unused arguments are refused (M-086)."""
     with pytest.raises(ValueError, match=r"precision must have average=False.*average='micro'"):
         Fbeta(1.0, precision=Precision(average="micro"))
     with pytest.raises(ValueError, match=r"recall must have average=False.*average=True"):
@@ -93,12 +93,12 @@ def test_wrong_parts():
     with pytest.raises(TypeError, match="recall must be a Recall, got"):
         Fbeta(1.0, recall=Accuracy())
     for name, value in (("output_transform", lambda output: output), ("device", "cpu")):
-        with pytest.raises(ValueError, match=f"{name} is for the precision and recall that Fbeta makes"):
+        with pytest.raises(ValueError, match=f"{name} applies to new metrics only"):
             Fbeta(1.0, precision=Precision(), **{name: value})
 
 
 def test_by_arithmetic():
-    """The formulas of ignite's tutorials give the F1 score, with classes that are not there and without (M-040, M-043, F1)."""
+    """The formulas of ignite's tutorials give the F1 score, with and without absent classes (M-040, M-043, F1)."""
     scores, labels = torch.eye(3)[torch.tensor([0, 1, 1, 2])], torch.tensor([0, 1, 2, 2])
     precision, recall = Precision(average=False), Recall(average=False)
     formulas = {
@@ -114,7 +114,7 @@ def test_by_arithmetic():
 
 
 def test_division_of_and_by_a_binary_precision():
-    """An int over a precision is a number too (M-041)."""
+    """An integer divided by a precision is a number (M-041)."""
     precision = Precision()
     assert run({"inverse": 2 / precision, "half": precision / 2}, [BINARY]) == pytest.approx(
         {"inverse": 3.0, "half": 1 / 3}

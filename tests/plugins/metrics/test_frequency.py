@@ -14,7 +14,7 @@ STEP = 0.02
 
 
 def run(frequency, event=Events.ITERATION_COMPLETED, **attach):
-    """Return what is published after each iteration, over two epochs of 10, 20 and 30 items."""
+    """Return the value after each iteration of two epochs with 10, 20 and 30 items."""
     engine, values = Engine(lambda engine, batch: time.sleep(STEP) or batch), []
     frequency.attach(engine, "items/s", **attach)
     engine.add_event_handler(event, lambda e: values.append(e.state.metrics.get("items/s")))
@@ -22,8 +22,8 @@ def run(frequency, event=Events.ITERATION_COMPLETED, **attach):
     return values
 
 
-def test_whole_items_per_second_since_the_epoch_began():
-    """Each value is an int, below what the sleeping allows and not far from it, and a new epoch counts anew (M-090)."""
+def test_items_per_second_since_epoch_start():
+    """The value is an integer in the expected range and restarts at each epoch (M-090)."""
     values = run(Frequency())
     assert all(isinstance(value, int) for value in values)
     for value, items, steps in zip(values, [10, 30, 60] * 2, [1, 2, 3] * 2, strict=True):
@@ -31,7 +31,7 @@ def test_whole_items_per_second_since_the_epoch_began():
 
 
 def test_event_name():
-    """The value is published where the event says, and stands until then (M-090)."""
+    """The value is published at event_name only (M-090)."""
     values = run(Frequency(), event_name=Events.ITERATION_COMPLETED(every=2))
     assert values[0] is None
     assert values[1] == values[2] != values[3]
@@ -41,7 +41,7 @@ def test_event_name():
 
 
 def test_detach():
-    """detach() and is_attached() go by the event, as attach() does (M-090)."""
+    """detach() and is_attached() accept the event of attach() (M-090)."""
     fake, frequency = FakeEngine(), Frequency()
     frequency.attach(fake, "items/s")
     assert frequency.is_attached(fake)
@@ -52,17 +52,17 @@ def test_detach():
 
 
 def test_outputs():
-    """Numbers and tensors without dimensions are counted; other things are named (M-090)."""
+    """Numbers and scalar tensors are accepted; other outputs are refused (M-090)."""
     frequency = Frequency()
     frequency.update(torch.tensor(3))
     frequency.update(2)
     assert frequency._items == 5
     for output, kind in (([1, 2], "list"), (torch.ones(2), "Tensor")):
-        with pytest.raises(TypeError, match=f"takes the number of items, got a {kind}; .*output_transform"):
+        with pytest.raises(TypeError, match=f"needs the number of items, got a {kind}; .*output_transform"):
             frequency.update(output)
 
 
 def test_without_items():
-    """Before an update there is no frequency, where ignite divides by zero (M-010)."""
-    with pytest.raises(NotComputableError, match="Frequency has counted nothing"):
+    """Frequency without items raises NotComputableError, where ignite divides by zero (M-010)."""
+    with pytest.raises(NotComputableError, match="Frequency has no items"):
         Frequency().compute()

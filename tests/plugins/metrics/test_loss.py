@@ -1,4 +1,4 @@
-"""Loss, against sums in float64."""
+"""Loss, compared with float64 sums."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from glowplug_metrics import Loss
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(0, 10**6))
 def test_mean_over_examples_of_uneven_batches(sizes, seed):
-    """Each batch counts by its examples, whatever its size (M-083)."""
+    """Batches are weighted by their number of examples (M-083)."""
     generator = torch.Generator().manual_seed(seed)
     batches = [[torch.randn(n, 3, generator=generator) for _ in "py"] for n in sizes]
     engine = Engine(lambda engine, batch: batch)
@@ -26,8 +26,8 @@ def test_mean_over_examples_of_uneven_batches(sizes, seed):
     assert loss == pytest.approx((difference**2).mean(), rel=1e-6)
 
 
-def test_sums_lose_no_small_losses():
-    """A sum in 64 bits counts what a sum in 32 bits would swallow."""
+def test_sums_have_64_bits():
+    """The 64-bit sum keeps small losses that a 32-bit sum would lose."""
     loss = Loss(lambda y_pred, y: y_pred.mean())
     loss.update((torch.tensor([2.0**24]), torch.zeros(1)))
     for _ in range(4):
@@ -36,7 +36,7 @@ def test_sums_lose_no_small_losses():
 
 
 def test_keyword_arguments_for_the_loss():
-    """A third element, or the key criterion_kwargs, goes to loss_fn by name (M-083)."""
+    """A third element, or the key criterion_kwargs, is passed to loss_fn as keyword arguments (M-083)."""
     y_pred, y, weight = torch.randn(4, 3), torch.tensor([0, 1, 2, 2]), torch.tensor([1.0, 2.0, 3.0])
     expected = cross_entropy(y_pred, y, weight=weight).item()
     for output in (
@@ -49,7 +49,7 @@ def test_keyword_arguments_for_the_loss():
 
 
 def test_mappings_need_criterion_kwargs():
-    """A mapping without it is refused with what to do (M-008)."""
+    """A mapping without criterion_kwargs is refused with a remedy (M-008)."""
     engine = Engine(lambda engine, batch: batch)
     Loss(mse_loss).attach(engine, "loss")
     with pytest.raises(
@@ -58,26 +58,26 @@ def test_mappings_need_criterion_kwargs():
         engine.run([{"y_pred": torch.zeros(1), "y": torch.zeros(1)}])
 
 
-def test_batch_size_of_your_own():
-    """batch_size says how many examples a target holds (M-083)."""
+def test_custom_batch_size():
+    """batch_size computes the number of examples of a target (M-083)."""
     loss = Loss(mse_loss, batch_size=lambda y: y.numel())
     loss.update((torch.ones(2, 3), torch.zeros(2, 3)))
     loss.update((torch.full((1, 2), 5.0), torch.zeros(1, 2)))
     assert loss.compute() == (6 + 50) / 8
 
 
-def test_batches_without_examples_add_nothing():
-    """The loss of an empty batch is NaN, and would make the mean of the epoch NaN too."""
+def test_empty_batches_are_ignored():
+    """An empty batch, whose loss is NaN, is ignored."""
     loss = Loss(mse_loss)
     loss.update((torch.zeros(0), torch.zeros(0)))
-    with pytest.raises(NotComputableError, match="Loss has seen no example"):
+    with pytest.raises(NotComputableError, match="Loss has no examples"):
         loss.compute()
     loss.update((torch.ones(2), torch.zeros(2)))
     assert loss.compute() == 1.0
 
 
-def test_no_graph_is_kept():
-    """By hand, outside of no_grad, the sum still has no graph."""
+def test_no_gradients_are_kept():
+    """The sum has no gradients, even outside no_grad."""
     weight = torch.ones(2, requires_grad=True)
     loss = Loss(mse_loss)
     loss.update((weight * 2, torch.zeros(2)))
@@ -86,16 +86,16 @@ def test_no_graph_is_kept():
 
 
 def test_loss_must_be_a_mean():
-    """A loss with dimensions, or no tensor, is refused with its shape or type (M-083)."""
+    """A loss that is not a scalar tensor is refused with its shape or type (M-083)."""
     batch = torch.ones(3), torch.zeros(3)
     with pytest.raises(ValueError, match=r"got a Tensor of shape \(3,\); .*reduction='mean'"):
         Loss(lambda x, y: x - y).update(batch)
-    with pytest.raises(ValueError, match="without dimensions, got a float"):
+    with pytest.raises(ValueError, match="as a scalar tensor, got a float"):
         Loss(lambda x, y: 0.5).update(batch)
 
 
 def test_functions_are_checked():
-    """What cannot be called is refused when the metric is made."""
+    """loss_fn and batch_size must be callable."""
     with pytest.raises(TypeError, match="loss_fn must be a function, got 3"):
         Loss(3)
     with pytest.raises(TypeError, match="batch_size must be a function, got 32"):
@@ -103,7 +103,7 @@ def test_functions_are_checked():
 
 
 def test_two_ranks_with_uneven_batches(run_ranks):
-    """Over two gloo processes with 5 and 2 examples the mean is that over the seven (D2)."""
+    """Two ranks with different numbers of examples return the mean of all (D2)."""
 
     def check(rank):
         import torch

@@ -1,4 +1,4 @@
-"""MetricGroup: several metrics attached as one."""
+"""MetricGroup."""
 
 import pickle
 
@@ -10,7 +10,7 @@ from glowplug_metrics import Accuracy, Average, Loss, MetricGroup, RunningAverag
 
 
 class Seen(Metric):
-    """All that update() was given."""
+    """Records the arguments of update()."""
 
     required_output_keys = None
     _state_dict_all_req_keys = ("outputs",)
@@ -32,14 +32,14 @@ def run(group, *outputs, **options):
     return engine.run(outputs, **options).metrics
 
 
-def test_values_under_each_name_and_the_groups():
-    """Each metric's value appears under its name, and a dictionary of all under the group's (M-081)."""
+def test_published_names():
+    """Each value is published under its name, and a dictionary of all under the group's name (M-081)."""
     metrics = run(MetricGroup({"a": Average(), "b": Average(output_transform=lambda x: 2 * x)}), 1.0, 2.0)
     assert metrics == {"a": 1.5, "b": 3.0, "group": {"a": 1.5, "b": 3.0}}
 
 
-def test_transforms_follow_one_another():
-    """The group's output_transform runs once for all, and each metric's own on what it returned (M-081)."""
+def test_output_transforms_are_chained():
+    """The group's output_transform runs once, then each metric's output_transform (M-081)."""
     calls = []
 
     def prepared(output):
@@ -52,7 +52,7 @@ def test_transforms_follow_one_another():
 
 
 def test_mappings():
-    """A mapping is reduced to (y_pred, y) by the group; one that a metric's own transform makes by that metric (M-081)."""
+    """The group and its metrics reduce mappings to (y_pred, y) (M-081)."""
     output = {"y": torch.tensor([1]), "y_pred": torch.tensor([1]), "loss": 7}
     accuracy = Accuracy(output_transform=lambda pair: {"y": pair[1], "y_pred": pair[0], "more": 0})
     group = MetricGroup({"seen": Seen(), "accuracy": accuracy})
@@ -61,8 +61,8 @@ def test_mappings():
     assert metrics["accuracy"] == 1.0
 
 
-def test_lists_are_taken_apart_by_the_group():
-    """Lists of samples are updates of batches of one; with skip_unrolling the metrics get them whole (M-081)."""
+def test_group_unrolls_lists():
+    """The group unrolls lists of samples, unless skip_unrolling is set (M-081)."""
     lists = [1.0, 2.0], [3.0, 4.0]
     pairs = run(MetricGroup({"seen": Seen()}), lists)["seen"]
     assert [(x.tolist(), y.tolist()) for x, y in pairs] == [([1.0], [3.0]), ([2.0], [4.0])]
@@ -70,7 +70,7 @@ def test_lists_are_taken_apart_by_the_group():
 
 
 def test_combinations_count_each_output_once():
-    """A metric, arithmetic on it and a group within the group: each takes an output once (M-081)."""
+    """Metrics, arithmetic on them and nested groups count each output once (M-081)."""
     total = Average()
     group = MetricGroup(
         {"mean": total, "double": 2 * total, "inner": MetricGroup({"seen": Seen()}), "seen": Seen()}
@@ -81,8 +81,8 @@ def test_combinations_count_each_output_once():
     assert total.num_examples == 2
 
 
-def test_a_running_average_in_a_group():
-    """The group updates it, and it its metric: at each iteration, once (M-081)."""
+def test_running_average_in_a_group():
+    """A RunningAverage in a group updates its metric once per iteration (M-081)."""
 
     class Total(Seen):
         def compute(self):
@@ -95,7 +95,7 @@ def test_a_running_average_in_a_group():
 
 
 def test_usages_and_detach():
-    """The usage is the group's; detach leaves nothing behind, and the metrics free (M-081)."""
+    """The group's usage applies, and detach() releases its metrics (M-081)."""
     engine, seen = Engine(lambda engine, batch: batch), Seen()
     group = MetricGroup({"seen": seen})
     group.attach(engine, "group", BatchWise())
@@ -106,8 +106,8 @@ def test_usages_and_detach():
     assert engine.run([1, 2]).metrics == {"free": [1, 2]}
 
 
-def test_the_metrics_belong_to_the_group():
-    """A metric that is attached itself, or in another group, would count twice, and is refused (M-005)."""
+def test_metrics_cannot_be_attached_separately():
+    """A metric that is attached separately or in another group is refused (M-005)."""
     engine, seen = Engine(lambda engine, batch: batch), Seen()
     group = MetricGroup({"seen": seen})
     handle = group.attach(engine, "group")
@@ -119,16 +119,16 @@ def test_the_metrics_belong_to_the_group():
     assert engine.run([1]).metrics["second name"] == {"seen": [1]}
 
 
-def test_a_group_without_data():
-    """Without data the group has no value, the run goes on, and the warning names the metric that lacks it (M-010)."""
+def test_group_without_data():
+    """A group without data has no value, and a warning names the metric (M-010)."""
     engine = Engine(lambda engine, batch: ([], []))
     MetricGroup({"accuracy": Accuracy()}).attach(engine, "group")
-    with pytest.warns(GlowplugWarning, match="'group' .* Accuracy has seen no example"):
+    with pytest.warns(GlowplugWarning, match="'group' .* Accuracy has no examples"):
         assert engine.run([1]).metrics == {}
 
 
 def test_state_resumes_and_pickles():
-    """Saved in mid-epoch, loaded into fresh objects, the values are those of a run in one go; copies go on too."""
+    """A state saved in the middle of an epoch resumes with the same values; copies are independent."""
 
     def make():
         engine = Engine(lambda engine, batch: (torch.full((2,), batch), torch.zeros(2)))
@@ -149,20 +149,20 @@ def test_state_resumes_and_pickles():
     assert other.compute() == {"mean": 3.0, "double": 6.0}
 
 
-def test_what_is_no_group():
-    """Lists and things that are no metrics are named."""
+def test_invalid_metrics():
+    """A group needs a mapping of names to metrics."""
     with pytest.raises(TypeError, match="dictionary of name: metric, got a list"):
         MetricGroup([Average()])
-    with pytest.raises(TypeError, match="metric 'mean' of the group is a function, not a Metric"):
+    with pytest.raises(TypeError, match="metric 'mean' of the group must be a Metric, got a function"):
         MetricGroup({"mean": sum_of})
 
 
 def sum_of():
-    """Stand for a thing that is no metric."""
+    """Do nothing; an object that is not a metric."""
 
 
 def test_two_ranks(run_ranks):
-    """Uneven batches over two gloo processes, of which one has no data the second time, give the value of all (D2, M-082, M-090)."""
+    """Two ranks with uneven or missing data return the values of all (D2, M-082, M-090)."""
 
     def check(rank):
         import torch

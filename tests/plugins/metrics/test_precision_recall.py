@@ -1,4 +1,4 @@
-"""Precision and Recall, against scikit-learn and by the rows of the behaviour table."""
+"""Precision and Recall, compared with scikit-learn."""
 
 import copy
 import pickle
@@ -32,19 +32,19 @@ def values(random, shape, high=2):
 
 
 def rows(tensors):
-    """Return all of them as a numpy array, without the extra dimensions: examples, or rows of labels."""
+    """Join batches into a numpy array of examples, or of rows of labels."""
     return torch.cat([t.movedim(1, -1).flatten(0, -2) if t.ndim > 1 else t for t in tensors]).numpy()
 
 
 def computed(metric, batches):
-    """Return the metric's value for these batches, as numpy has it."""
+    """Return the metric's value for these batches as a numpy array."""
     for batch in batches:
         metric.update(batch)
     return np.asarray(metric.compute())
 
 
 def expected(reference, target, predicted, average, labels):
-    """Return what scikit-learn says."""
+    """Return the value of scikit-learn."""
     name = {False: None, True: "macro"}.get(average, average)
     return reference(target, predicted, average=name, labels=labels, zero_division=0)
 
@@ -52,8 +52,8 @@ def expected(reference, target, predicted, average, labels):
 @BOTH
 @bounded
 @given(SIZES, st.sampled_from([2, 3, 7, 70]), st.sampled_from([(), (3,), (2, 2)]), SEEDS)
-def test_multiclass_is_scikit_learns(kind, reference, sizes, classes, extra, seed):
-    """With few and many classes, of which some never come, for every average (M-085)."""
+def test_multiclass_equals_scikit_learn(kind, reference, sizes, classes, extra, seed):
+    """Every average equals scikit-learn's, with few and many classes and absent ones (M-085)."""
     random = torch.Generator().manual_seed(seed)
     batches = [
         (torch.randn(n, classes, *extra, generator=random), values(random, (n, *extra), classes))
@@ -74,8 +74,8 @@ def test_multiclass_is_scikit_learns(kind, reference, sizes, classes, extra, see
     st.sampled_from([torch.bool, torch.int64, torch.float32]),
     SEEDS,
 )
-def test_binary_is_scikit_learns(kind, reference, sizes, extra, dtype, seed):
-    """False is the number of class 1; all other averages are over both classes (M-085)."""
+def test_binary_equals_scikit_learn(kind, reference, sizes, extra, dtype, seed):
+    """average=False is the value of class 1; other averages use both classes (M-085)."""
     random = torch.Generator().manual_seed(seed)
     batches = [tuple(values(random, (n, *extra)).to(dtype) for _ in "py") for n in sizes]
     predicted, target = (np.concatenate([b[i].long().numpy().ravel() for b in batches]) for i in (0, 1))
@@ -92,8 +92,8 @@ def test_binary_is_scikit_learns(kind, reference, sizes, extra, dtype, seed):
 @BOTH
 @bounded
 @given(SIZES, st.integers(2, 4), st.sampled_from([(), (3,)]), SEEDS)
-def test_multilabel_is_scikit_learns(kind, reference, sizes, labels, extra, seed):
-    """Rows of labels, for every average and for each example (M-085)."""
+def test_multilabel_equals_scikit_learn(kind, reference, sizes, labels, extra, seed):
+    """Every average of multilabel data equals scikit-learn's (M-085)."""
     random = torch.Generator().manual_seed(seed)
     batches = [tuple(values(random, (n, labels, *extra)) for _ in "py") for n in sizes]
     predicted, target = (rows([b[i] for b in batches]) for i in (0, 1))
@@ -105,7 +105,7 @@ def test_multilabel_is_scikit_learns(kind, reference, sizes, labels, extra, seed
 
 @BOTH
 def test_types_of_values(kind, reference):
-    """Without an average a float64 tensor, else a number; an engine publishes numbers where there is one (M-085)."""
+    """The value is a float64 tensor without an average, otherwise a number (M-085)."""
     multiclass = (torch.eye(3), torch.tensor([0, 1, 1]))
     binary = (torch.tensor([1, 0]), torch.tensor([1, 1]))
     for average, data, shape in ((False, multiclass, (3,)), (None, binary, (2,)), (False, binary, ())):
@@ -122,7 +122,7 @@ def test_types_of_values(kind, reference):
 
 
 def test_known_values():
-    """Figures that can be checked by hand; a class without predictions, or without targets, has 0 (M-085)."""
+    """Known values; a class without predictions or targets has 0 (M-085)."""
     scores = torch.eye(4)[torch.tensor([0, 0, 0, 1, 3])]
     batch = scores, torch.tensor([0, 0, 1, 2, 0])
     assert computed(Precision(), [batch]).tolist() == [2 / 3, 0.0, 0.0, 0.0]
@@ -132,8 +132,8 @@ def test_known_values():
 
 
 @BOTH
-def test_counts_are_exact_where_floats_are_not(kind, reference):
-    """Beyond 2**24, where a sum of ones in 32 bits stands still, each example still counts."""
+def test_counts_are_exact_above_float_precision(kind, reference):
+    """Counts are exact above 2**24, the limit of 32-bit floats."""
     metric = kind()
     metric.update((torch.ones(3), torch.ones(3)))
     metric._total += 2**24
@@ -143,27 +143,28 @@ def test_counts_are_exact_where_floats_are_not(kind, reference):
 
 @pytest.mark.parametrize("average", ["mean", 3, "Macro", 1.5])
 def test_unknown_averages(average):
-    """Any other average is refused with those that there are (M-085)."""
+    """An unknown average is refused with the list of valid ones (M-085)."""
     with pytest.raises(ValueError, match=r"'macro', 'micro', 'weighted', 'samples', got"):
         Precision(average=average)
 
 
 @BOTH
 def test_samples_need_multilabel_data(kind, reference):
-    """Binary and multiclass data have no labels to average over (M-085)."""
+    """average='samples' needs multilabel data (M-085)."""
     for data, name in (
         ((torch.eye(3), torch.arange(3)), "multiclass"),
         ((torch.ones(3), torch.ones(3)), "binary"),
     ):
         with pytest.raises(
-            ValueError, match=rf"average='samples', which {name} data does not have.*is_multilabel"
+            ValueError,
+            match=rf"average='samples' of \w+ needs multilabel data, got {name} data; set is_multilabel",
         ):
             kind(average="samples").update(data)
 
 
 @pytest.mark.parametrize("bad", [3, -1, 255, torch.iinfo(torch.int64).min])
-def test_targets_that_are_no_class(bad):
-    """They are shown at once, with what to do, and nothing is counted (M-085)."""
+def test_invalid_targets(bad):
+    """Invalid targets are refused and not counted (M-085)."""
     metric = Recall()
     with pytest.raises(ValueError, match=rf"classes from 0 to 2.*y has \[{bad}\].*output_transform"):
         metric.update((torch.eye(3), torch.tensor([0, bad, 1])))
@@ -172,7 +173,7 @@ def test_targets_that_are_no_class(bad):
 
 
 def test_float_labels():
-    """Whole floats are labels; others are none (M-085)."""
+    """Integral floats are valid labels; fractional ones are not (M-085)."""
     metric = Precision(average="micro")
     metric.update((torch.eye(3), torch.tensor([0.0, 1.0, 1.0])))
     assert metric.compute() == pytest.approx(2 / 3)
@@ -182,7 +183,7 @@ def test_float_labels():
 
 @pytest.mark.parametrize("which", ["y_pred", "y"])
 def test_binary_values_are_0_and_1(which):
-    """Any other value is shown at once (M-085)."""
+    """Other binary values are refused (M-085)."""
     data = {"y_pred": torch.tensor([0.0, 1.0]), "y": torch.tensor([0.0, 1.0])}
     data[which][1] = 0.5
     with pytest.raises(ValueError, match=rf"must be 0 or 1, but {which} has \[0.5\]"):
@@ -199,20 +200,20 @@ def test_binary_values_are_0_and_1(which):
         ((4, 3), (4,), True),
     ],
 )
-def test_shapes_that_do_not_go_together(y_pred, y, is_multilabel):
-    """The error names both shapes (M-085)."""
+def test_mismatched_shapes(y_pred, y, is_multilabel):
+    """Mismatched shapes raise an error that names both shapes (M-085)."""
     with pytest.raises(ValueError, match=r"\(N, C, ...\)") as caught:
         Recall(is_multilabel=is_multilabel).update((torch.zeros(y_pred), torch.zeros(y)))
     assert str(y_pred) in str(caught.value)
 
 
-def test_kind_may_not_change():
-    """Another kind of data, or number of classes, is refused until the next reset (M-085)."""
+def test_kind_must_not_change():
+    """The kind of data and the number of classes must not change between resets (M-085)."""
     metric = Precision()
     metric.update((torch.eye(3), torch.arange(3)))
-    with pytest.raises(RuntimeError, match=r"Precision had multiclass data .* now gets binary"):
+    with pytest.raises(RuntimeError, match=r"data of Precision changed from multiclass to binary"):
         metric.update((torch.ones(3), torch.ones(3)))
-    with pytest.raises(ValueError, match=r"Precision had 3 classes .* now gets 2"):
+    with pytest.raises(ValueError, match=r"number of classes of Precision changed from 3 to 2"):
         metric.update((torch.eye(2), torch.arange(2)))
     metric.reset()
     metric.update((torch.ones(3), torch.ones(3)))
@@ -220,18 +221,18 @@ def test_kind_may_not_change():
 
 
 def test_not_tensors():
-    """Lists are named, with what to do."""
+    """Outputs without tensors are refused with their types."""
     with pytest.raises(
-        TypeError, match=r"Recall takes tensors y_pred and y, got list and list.*output_transform"
+        TypeError, match=r"Recall needs tensors y_pred and y, got list and list.*output_transform"
     ):
         Recall().update(([0, 1], [0, 1]))
 
 
 @BOTH
 def test_without_examples(kind, reference):
-    """There is no value of nothing; a batch without examples adds nothing (M-010)."""
+    """No examples, or empty batches only, raise NotComputableError (M-010)."""
     metric = kind()
-    with pytest.raises(NotComputableError, match=f"{kind.__name__} has seen no example"):
+    with pytest.raises(NotComputableError, match=f"{kind.__name__} has no examples"):
         metric.compute()
     metric.update((torch.zeros(0, 3), torch.zeros(0).long()))
     with pytest.raises(NotComputableError):
@@ -241,7 +242,7 @@ def test_without_examples(kind, reference):
 
 
 def test_mappings_lists_and_sequences():
-    """Mappings, lists of samples, and sequences with padding are taken as they come (M-008, M-009)."""
+    """Mappings, lists of samples and padded sequences are accepted (M-008, M-009)."""
     engine = Engine(lambda engine, batch: batch)
     Precision(average=True).attach(engine, "macro")
     scores, labels = torch.eye(2), torch.tensor([0, 0])
@@ -257,7 +258,7 @@ def test_mappings_lists_and_sequences():
 @pytest.mark.parametrize("classes", [3, 70])
 @pytest.mark.parametrize("average", [False, "weighted"])
 def test_state_and_pickle(classes, average):
-    """A metric goes on where its copy, or its saved state, was: with few and many classes (M-012, M-070)."""
+    """A metric continues from its saved state and as a copy, with few and many classes (M-012, M-070)."""
     assert (classes <= FEW_CLASSES) == (classes == 3)
     random = torch.Generator().manual_seed(0)
     first, second = (
@@ -273,14 +274,14 @@ def test_state_and_pickle(classes, average):
     for other in (metric, *others):
         np.testing.assert_array_equal(computed(other, [second]), right)
     again = Precision(average=average)
-    again.load_state_dict(state)  # the updates since then left it alone
+    again.load_state_dict(state)  # later updates did not change it
     np.testing.assert_array_equal(computed(again, [second]), right)
 
 
-def test_state_knows_the_kind():
-    """What is loaded takes no data of another kind (M-070)."""
+def test_state_contains_the_kind():
+    """A loaded metric refuses data of another kind (M-070)."""
     metric, fresh = Recall(), Recall()
     metric.update((torch.ones(3), torch.ones(3)))
     fresh.load_state_dict(metric.state_dict())
-    with pytest.raises(RuntimeError, match="had binary data"):
+    with pytest.raises(RuntimeError, match="changed from binary"):
         fresh.update((torch.eye(3), torch.arange(3)))

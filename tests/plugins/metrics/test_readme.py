@@ -1,4 +1,4 @@
-"""The script of the README runs as it stands."""
+"""README of glowplug-metrics."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ README = Path(__file__).parents[3] / "plugins" / "glowplug-metrics" / "README.md
 
 
 def test_readme_runs():
-    """The script of the README runs as it is printed, and prints what it says."""
+    """The script of the README prints the output shown there."""
     script, output = (
         part.split("```")[0] for part in README.read_text().split("```python\n", 1)[1].split("```text\n")
     )

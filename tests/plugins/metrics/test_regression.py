@@ -1,4 +1,4 @@
-"""MeanAbsoluteError, MeanSquaredError and RootMeanSquaredError, against numpy in float64."""
+"""MeanAbsoluteError, MeanSquaredError and RootMeanSquaredError, compared with numpy."""
 
 import math
 import pickle
@@ -33,8 +33,8 @@ def value_of(kind, *batches):
     st.sampled_from([torch.float64, torch.float32, torch.float16, torch.int64, torch.uint8, torch.bool]),
     st.integers(0, 10**6),
 )
-def test_errors_are_numpys(sizes, extra, dtype, seed):
-    """Over batches of any sizes, shapes and types: the sum over all numbers divided by the number of examples (M-091)."""
+def test_errors_equal_numpy(sizes, extra, dtype, seed):
+    """Errors equal numpy's for batches of any size, shape and type (M-091)."""
     random = torch.Generator().manual_seed(seed)
     batches = [
         [(100 * torch.rand(n, *extra, generator=random)).to(dtype) for _ in ("y_pred", "y")] for n in sizes
@@ -50,7 +50,7 @@ def test_errors_are_numpys(sizes, extra, dtype, seed):
 
 
 def test_agrees_with_scikit_learn():
-    """With one number an example they are the values of scikit-learn's functions (M-091)."""
+    """With one number per example, errors equal scikit-learn's (M-091)."""
     sklearn_metrics = pytest.importorskip("sklearn.metrics")
     y_pred, y = torch.randn(2, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     batches = list(zip(y_pred.split(16), y.split(16), strict=True))
@@ -60,8 +60,8 @@ def test_agrees_with_scikit_learn():
         assert value_of(kind, *batches) == pytest.approx(expected, rel=1e-12)
 
 
-def test_no_digits_are_lost():
-    """Integers beyond 24 bits, squares beyond half precision, and small errors after a large one all count."""
+def test_precision_of_sums():
+    """Large integers, large squares and small errors keep their precision."""
     assert value_of(MeanAbsoluteError, (torch.tensor([2**40 + 1]), torch.tensor([2**40]))) == 1.0
     assert value_of(MeanAbsoluteError, (torch.tensor([0], dtype=torch.uint8), torch.tensor([255]))) == 255.0
     half = torch.tensor([1000.0], dtype=torch.float16)
@@ -73,7 +73,7 @@ def test_no_digits_are_lost():
 
 @each_metric
 def test_dimensions_of_size_one(kind):
-    """(N, 1) and (N,) go together, either way, instead of being spread to (N, N)."""
+    """(N, 1) and (N,) are compared elementwise, not broadcast to (N, N)."""
     y_pred, y = torch.tensor([3.0, 4.0]), torch.tensor([1.0, 2.0])
     expected = value_of(kind, (y_pred, y))
     assert value_of(kind, (y_pred.unsqueeze(1), y)) == expected
@@ -86,10 +86,10 @@ def test_dimensions_of_size_one(kind):
     ("y_pred", "y"),
     [((4,), (3,)), ((4, 1), (1, 4)), ((4, 3), (3, 4)), ((4, 4), (4, 2, 2)), ((), ()), ((1, 4), (4,))],
 )
-def test_shapes_that_do_not_go_together(kind, y_pred, y):
-    """Both shapes are named, nothing is spread or rearranged, and nothing is counted."""
+def test_mismatched_shapes(kind, y_pred, y):
+    """Mismatched shapes are refused by name, without broadcasting, and not counted."""
     metric = kind()
-    with pytest.raises(ValueError, match=r"must have one shape, \(N, ...\) for N examples") as caught:
+    with pytest.raises(ValueError, match=r"must have the same shape \(N, ...\)") as caught:
         metric.update((torch.zeros(y_pred), torch.zeros(y)))
     assert f"y_pred {y_pred} and y {y}" in str(caught.value)
     with pytest.raises(NotComputableError):
@@ -98,16 +98,16 @@ def test_shapes_that_do_not_go_together(kind, y_pred, y):
 
 @each_metric
 def test_without_examples(kind):
-    """There is no mean of nothing, an empty batch included; other types are named (M-010)."""
-    with pytest.raises(NotComputableError, match=f"{kind.__name__} has seen no example"):
+    """No examples raise NotComputableError, and other types are refused (M-010)."""
+    with pytest.raises(NotComputableError, match=f"{kind.__name__} has no examples"):
         value_of(kind, (torch.zeros(0), torch.zeros(0)))
-    with pytest.raises(TypeError, match=rf"{kind.__name__} takes tensors .* got list and int"):
+    with pytest.raises(TypeError, match=rf"{kind.__name__} needs tensors .* got list and int"):
         kind().update(([1.0], 1))
 
 
 @each_metric
 def test_attached_saved_and_pickled(kind):
-    """Mappings, mid-epoch state and copies work as for each metric, and no graph is kept."""
+    """Mappings, saved states and copies work, and sums have no gradients."""
     engine, metric = Engine(lambda engine, batch: batch), kind()
     metric.attach(engine, "error")
     y_pred, y = torch.tensor([3.0, 1.0], requires_grad=True), torch.tensor([1.0, 1.0])

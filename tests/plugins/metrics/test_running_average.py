@@ -15,7 +15,7 @@ from glowplug_metrics.running_average import moved_average
 
 
 def reference(values, alpha):
-    """Return the averages after each value, by the definition."""
+    """Return the expected average after each value."""
     averages = []
     for x in values:
         averages.append(x if not averages else alpha * averages[-1] + (1 - alpha) * x)
@@ -37,8 +37,8 @@ def published(metric, outputs, usage=None, event=Events.ITERATION_COMPLETED, **r
     st.floats(0.01, 1.0),
     st.booleans(),
 )
-def test_is_the_recurrence(values, alpha, as_tensors):
-    """Numbers and tensors, at every iteration, with the first value as the start (M-080)."""
+def test_recurrence(values, alpha, as_tensors):
+    """The average of numbers or tensors follows the recurrence, starting with the first value (M-080)."""
     outputs = [torch.tensor(x) for x in values] if as_tensors else values
     got = published(RunningAverage(alpha=alpha, output_transform=lambda x: x), outputs)
     assert all(isinstance(x, float) for x in got)
@@ -46,7 +46,7 @@ def test_is_the_recurrence(values, alpha, as_tensors):
         assert math.isclose(x, expected, rel_tol=1e-9, abs_tol=1e-9)
 
 
-def test_runs_on_over_epochs_and_starts_anew_with_a_run():
+def test_default_usage_resets_at_each_run():
     """The default usage resets at STARTED only (M-080)."""
     average = RunningAverage(alpha=0.5, output_transform=lambda x: x)
     assert published(average, [4.0, 2.0], max_epochs=2) == [4.0, 3.0, 3.5, 2.75]
@@ -63,14 +63,14 @@ def test_runs_on_over_epochs_and_starts_anew_with_a_run():
     ("epoch_bound", "expected"), [(True, [4.0, 3.0] * 2), (False, [4.0, 3.0, 3.5, 2.75])]
 )
 def test_epoch_bound(epoch_bound, expected):
-    """The former argument works, by place as in ignite, and says what stands in its stead (M-080)."""
+    """The deprecated epoch_bound works and warns with its replacement (M-080)."""
     with pytest.warns(GlowplugWarning, match=r"usage=SingleEpochRunningBatchWise\(\)"):
         average = RunningAverage(None, 0.5, lambda x: x, epoch_bound)
     assert published(average, [4.0, 2.0], max_epochs=2) == expected
 
 
-def test_of_a_metric_that_declares_no_state():
-    """Such an average has no state in the engine's, which can be saved all the same (M-071)."""
+def test_source_without_state():
+    """An average of a metric without state is omitted from the engine's state (M-071)."""
 
     class Plain(Average):
         _state_dict_all_req_keys = ()
@@ -81,8 +81,8 @@ def test_of_a_metric_that_declares_no_state():
     assert "handlers" not in engine.state_dict()
 
 
-def test_of_a_metric():
-    """The metric's value for each batch is averaged; the metric is reset in between (M-080)."""
+def test_source_metric():
+    """The value of each batch is averaged, and the source is reset in between (M-080)."""
     batches = [
         (torch.tensor([1, 1]), torch.tensor([1, 1])),
         (torch.tensor([1, 1]), torch.tensor([1, 0])),
@@ -91,14 +91,14 @@ def test_of_a_metric():
     assert published(RunningAverage(Accuracy(), alpha=0.5), batches) == [1.0, 0.75, 0.375]
 
 
-def test_of_a_metric_with_its_own_transform():
-    """The metric's output_transform and unrolling apply to the engine's output (M-080)."""
+def test_source_with_output_transform():
+    """The source's output_transform and unrolling apply to the engine's output (M-080)."""
     source = Average(output_transform=lambda output: output["loss"])
     assert published(RunningAverage(source, alpha=0.5), [{"loss": 4.0}, {"loss": 2.0}]) == [4.0, 3.0]
 
 
-def test_of_a_metric_over_epochs():
-    """Moved once per epoch, by the metric over that epoch's batches (M-080)."""
+def test_source_over_epochs():
+    """With an epoch usage the average is updated once per epoch (M-080)."""
     got = published(
         RunningAverage(Average(), alpha=0.5),
         [1.0, 3.0],
@@ -118,24 +118,24 @@ def test_of_a_metric_over_epochs():
     assert got == [2.0, 4.0]
 
 
-def test_of_a_combination_of_metrics():
-    """Arithmetic on metrics can be averaged too (M-080)."""
+def test_source_of_arithmetic():
+    """Arithmetic on metrics can be averaged (M-080)."""
     assert published(RunningAverage(2 * Average() + 1, alpha=0.5), [4.0, 2.0]) == [9.0, 7.0]
 
 
-def test_by_hand():
-    """update() and compute() work without an engine, with and without a metric."""
+def test_without_engine():
+    """update() and compute() work without an engine, with and without src."""
     average = RunningAverage(Average(), alpha=0.5)
     average.update(4.0)
     average.update(2.0)
     assert average.compute() == 3.0
     average.reset()
-    with pytest.raises(NotComputableError, match="RunningAverage has seen no value"):
+    with pytest.raises(NotComputableError, match="RunningAverage has no values"):
         average.compute()
 
 
 def test_vectors_and_first_integers():
-    """Tensors with dimensions are averaged element by element; numbers become floats."""
+    """Tensors are averaged elementwise, and integers become floats."""
     average = RunningAverage(alpha=0.98, output_transform=lambda x: x)
     average.update(torch.tensor([1.0, 2.0]))
     average.update(torch.tensor([2.0, 2.0]))
@@ -145,31 +145,31 @@ def test_vectors_and_first_integers():
     assert isinstance(average.compute(), float)
 
 
-def test_values_that_were_published_do_not_change():
-    """A tensor in state.metrics is not changed by the iterations after it, nor the output by the average."""
+def test_published_values_do_not_change():
+    """Later iterations change neither a published tensor nor the output."""
     outputs = [torch.tensor([x], dtype=torch.float64) for x in (4.0, 2.0)]
     got = published(RunningAverage(alpha=0.5, output_transform=lambda x: x), outputs)
     assert [x.item() for x in got] == [4.0, 3.0]
     assert [x.item() for x in outputs] == [4.0, 2.0]
 
 
-def test_values_of_accelerators_are_published_without_waiting():
-    """A tensor that is not on the CPU is published as it is: a number would have to be fetched."""
+def test_accelerator_tensors_are_published_unread():
+    """A tensor on an accelerator is published without reading its value."""
     average = RunningAverage(output_transform=lambda x: x)
-    output = torch.tensor(1.0, device="meta")  # a device whose values cannot be fetched at all
+    output = torch.tensor(1.0, device="meta")  # a device whose values cannot be read
     assert published(average, [output, output])[-1].device.type == "meta"
 
 
-def test_no_graph_is_kept():
-    """An output with a graph leaves none in the average."""
+def test_no_gradients_are_kept():
+    """The average has no gradients."""
     average = RunningAverage(output_transform=lambda x: x)
     average.update(torch.ones((), requires_grad=True) * 2)
     average.update(torch.ones((), requires_grad=True) * 2)
     assert not average.compute().requires_grad
 
 
-def test_the_metric_belongs_to_the_average():
-    """A metric that is attached itself, or averaged twice, is refused: the average resets it at each iteration (M-005)."""
+def test_source_cannot_be_attached_separately():
+    """A source that is attached separately or averaged twice is refused (M-005)."""
     engine, accuracy = Engine(lambda engine, batch: batch), Accuracy()
     accuracy.attach(engine, "accuracy", RunningBatchWise())
     with pytest.raises(
@@ -189,7 +189,7 @@ def test_the_metric_belongs_to_the_average():
 
 
 def test_other_usages():
-    """With BatchWise each value stands for itself."""
+    """With BatchWise each value is the average of its own batch."""
     average = RunningAverage(alpha=0.5, output_transform=lambda x: x)
     assert published(average, [4.0, 2.0], BatchWise()) == [4.0, 2.0]
 
@@ -197,39 +197,39 @@ def test_other_usages():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({}, ValueError, "give RunningAverage a metric"),
-        ({"src": Average(), "output_transform": abs}, ValueError, "and not both"),
-        ({"src": Average(), "device": "cpu"}, ValueError, "got device='cpu'"),
+        ({}, ValueError, "RunningAverage needs either a metric"),
+        ({"src": Average(), "output_transform": abs}, ValueError, "needs either"),
+        ({"src": Average(), "device": "cpu"}, ValueError, "device='cpu' cannot be combined with src"),
         ({"src": abs}, TypeError, "src must be a metric, got <built-in function abs>"),
         ({"output_transform": abs, "alpha": 0}, ValueError, "above 0 and at most 1, got 0"),
         ({"output_transform": abs, "alpha": 1.5}, ValueError, "got 1.5"),
         ({"output_transform": abs, "alpha": float("nan")}, ValueError, "got nan"),
     ],
 )
-def test_arguments(arguments, error, message):
-    """Wrong arguments are refused with what was given (M-080)."""
+def test_invalid_arguments(arguments, error, message):
+    """Invalid arguments are refused with their values (M-080)."""
     with pytest.raises(error, match=message):
         RunningAverage(**arguments)
 
 
-def test_outputs_that_cannot_be_averaged():
+def test_invalid_outputs():
     """Mappings and strings are refused by type (M-080)."""
     average = RunningAverage(output_transform=lambda x: x)
-    with pytest.raises(TypeError, match="RunningAverage takes numbers and tensors, got a dict"):
+    with pytest.raises(TypeError, match="RunningAverage accepts numbers and tensors, got a dict"):
         average.update({"loss": 1})
     with pytest.raises(TypeError, match="takes no mappings"):
         published(average, [{"loss": 1}])
 
 
-def test_moved_average_is_the_pure_function():
-    """The recurrence, without any state."""
+def test_moved_average():
+    """moved_average() computes one step of the recurrence."""
     assert moved_average(None, 3, 0.5) == 3.0
     assert moved_average(1.0, torch.tensor(2.0), 0.75) == 1.25
     assert moved_average(torch.tensor(1.0), 2.0, 0.75) == 1.25
 
 
 def test_state_and_pickle():
-    """Saved, loaded and copied averages go on where they were, the metric's data included."""
+    """Saved, loaded and copied averages continue with the data of their source."""
     average, fresh = (RunningAverage(Average(), alpha=0.5) for _ in range(2))
     average.update(4.0)
     fresh.load_state_dict(average.state_dict())
@@ -239,7 +239,7 @@ def test_state_and_pickle():
 
 
 def test_two_ranks(run_ranks):
-    """Over two gloo processes the average is that of the mean of both, of numbers, tensors and metrics (M-080)."""
+    """Over two ranks the average of numbers, tensors and metrics is the mean of both (M-080)."""
 
     def check(rank):
         import torch

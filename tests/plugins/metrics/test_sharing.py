@@ -1,4 +1,4 @@
-"""Metrics of classification share the work on a batch, and nothing beyond it."""
+"""Classification metrics share the statistics of a batch only."""
 
 import gc
 import pickle
@@ -33,7 +33,7 @@ DATA = [
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Return a list that gets a name each time that one of the counting functions is called."""
+    """Return a list of the counting functions that are called."""
     names = []
 
     def recorded(name):
@@ -46,7 +46,7 @@ def calls(monkeypatch):
 
 
 def made():
-    """Return one of each metric, by name."""
+    """Return one metric of each class by name."""
     return {
         "accuracy": Accuracy(),
         "precision": Precision(),
@@ -60,7 +60,7 @@ def made():
 
 
 def alone(data=DATA):
-    """Return the values that the metrics have by themselves."""
+    """Return the values of separately updated metrics."""
     values = made()
     for name, metric in values.items():
         for batch in data:
@@ -70,14 +70,14 @@ def alone(data=DATA):
 
 
 def assert_same(published, right):
-    """The values are those."""
+    """Compare two mappings of values."""
     assert set(published) == set(right)
     for name, value in right.items():
         assert np.array_equal(published[name], value), name
 
 
-def test_metrics_at_one_engine_count_once(calls):
-    """Beside each other they make labels and a matrix once per batch, and have the values that they have alone."""
+def test_metrics_of_one_engine_count_once(calls):
+    """Metrics of one engine compute labels and matrix once per batch, with unchanged values."""
     right = alone()
     engine = Engine(lambda engine, batch: batch)
     calls.clear()
@@ -89,7 +89,7 @@ def test_metrics_at_one_engine_count_once(calls):
 
 
 def test_metrics_of_a_group_count_once(calls):
-    """So do the members of a group, attached or updated by hand."""
+    """Metrics of a group count each batch once, attached or updated directly."""
     right = alone()
     engine = Engine(lambda engine, batch: batch)
     MetricGroup(made()).attach(engine, "group")
@@ -106,8 +106,8 @@ def test_metrics_of_a_group_count_once(calls):
     assert torch.equal(by_hand.compute()["cm"], right["cm"])
 
 
-def test_multilabel_and_binary_values_are_looked_at_once(calls):
-    """The check for 0 and 1 is shared too."""
+def test_binary_values_are_checked_once(calls):
+    """The check for values 0 and 1 is shared."""
     engine = Engine(lambda engine, batch: batch)
     for metric in (Accuracy(is_multilabel=True), Precision(is_multilabel=True), Recall(is_multilabel=True)):
         metric.attach(engine, type(metric).__name__)
@@ -116,7 +116,7 @@ def test_multilabel_and_binary_values_are_looked_at_once(calls):
 
 
 def test_one_output_transform_is_called_once():
-    """Those with the same function get its batch; those with another, their own."""
+    """A shared output_transform is called once; other transforms get separate batches."""
     asked = []
 
     def shared_transform(output):
@@ -137,13 +137,15 @@ def test_one_output_transform_is_called_once():
     assert published["flipped"].tolist() == [0.0, 1.0, 0.0]
 
 
-def test_buffers_that_are_filled_anew():
-    """Outputs that are the same tensors each time, changed in place or behind torch's back, are counted anew."""
+def test_reused_buffers_are_counted_again():
+    """A tensor that is overwritten for each batch is counted each time."""
     memory = torch.zeros(4, 3).numpy()
     scores, labels = torch.from_numpy(memory), torch.tensor([0, 1, 2, 2])
 
     def step(engine, batch):
-        memory[:] = torch.eye(3)[torch.tensor(batch)].numpy()  # no version is counted for this
+        memory[:] = torch.eye(3)[
+            torch.tensor(batch)
+        ].numpy()  # this does not change the version of the tensor
         return scores, labels
 
     engine = Engine(step)
@@ -156,8 +158,8 @@ def test_buffers_that_are_filled_anew():
     assert engine.run([[0, 0, 0, 0]] * 2).metrics["precision"] == 1 / 4
 
 
-def test_a_metric_that_changes_its_batch_in_place():
-    """An output_transform that works in place is applied once, and leaves the gradients of the model alone."""
+def test_in_place_output_transform():
+    """An in-place output_transform is applied once and does not affect gradients."""
     engine = Engine(lambda engine, batch: (batch[0].clone().requires_grad_(), batch[1]))
     for metric in (
         Precision(average="micro"),
@@ -170,14 +172,14 @@ def test_a_metric_that_changes_its_batch_in_place():
 
 
 def test_batches_have_no_gradients():
-    """What metrics work out of a batch leaves no trace in the model's graph."""
+    """Statistics of a batch have no gradients."""
     batch = Batch(torch.eye(2).requires_grad_(), torch.ones(2).requires_grad_())
     assert not batch.y_pred.requires_grad
     assert not batch.y.requires_grad
 
 
-def test_the_output_before_a_load_is_not_taken():
-    """A metric whose state was loaded after the last iteration has no output to take until the next one."""
+def test_output_before_a_load_is_ignored():
+    """After a load, a metric ignores the last output of the engine."""
     engine, precision = Engine(lambda engine, batch: batch), Precision(average="micro")
     precision.attach(engine, "precision")
     precision.update(DATA[0])
@@ -189,8 +191,8 @@ def test_the_output_before_a_load_is_not_taken():
     assert precision.compute() == 4 / 6
 
 
-def test_nothing_outlives_the_update():
-    """Neither outputs nor engines are kept."""
+def test_update_keeps_no_references():
+    """An update keeps neither outputs nor engines alive."""
     engine = Engine(lambda engine, batch: tuple(t.clone() for t in batch))
     for metric in made().values():
         metric.attach(engine, str(id(metric)))
@@ -207,8 +209,8 @@ def test_nothing_outlives_the_update():
     assert gone() is None
 
 
-def test_detach_and_handles_leave_the_others():
-    """A metric that goes takes nothing from those that stay; with the last the engine is as it was."""
+def test_detach_does_not_affect_other_metrics():
+    """Detaching a metric does not affect others, and the last one removes all registrations."""
     engine = Engine(lambda engine, batch: batch)
     before = engine.describe()
     precision, recall, cm = Precision(average="micro"), Recall(average="micro"), ConfusionMatrix(3)
@@ -223,8 +225,8 @@ def test_detach_and_handles_leave_the_others():
     assert engine.run(DATA).metrics == {"again": 4 / 7}
 
 
-def test_a_metric_with_two_names_counts_once():
-    """Two names, and a formula of the same metric, give no second update."""
+def test_metric_with_two_names_counts_once():
+    """A metric with two names and a formula of it is updated once."""
     engine, precision = Engine(lambda engine, batch: batch), Precision(average="micro")
     precision.attach(engine, "one")
     precision.attach(engine, "two")
@@ -234,8 +236,8 @@ def test_a_metric_with_two_names_counts_once():
     assert precision._num_examples == 7
 
 
-def test_a_subclass_with_its_own_update_is_asked():
-    """Scripts that write update() or iteration_completed() anew see it called at their engine."""
+def test_overridden_update_is_called():
+    """Subclasses that override update() or iteration_completed() are called."""
 
     class OwnUpdate(Precision):
         def update(self, output):
@@ -256,8 +258,8 @@ def test_a_subclass_with_its_own_update_is_asked():
     assert handler.seen == 1
 
 
-def test_lists_of_samples_are_each_ones_own_business():
-    """A metric that takes lists apart and one that does not stand beside each other."""
+def test_skip_unrolling_differs_between_metrics():
+    """Metrics with different skip_unrolling can be attached together."""
     seen = []
 
     class Whole(Accuracy):
@@ -273,8 +275,8 @@ def test_lists_of_samples_are_each_ones_own_business():
     assert seen == [samples]
 
 
-def test_other_metrics_keep_their_place():
-    """A loss between them, and other usages, are updated as ever."""
+def test_other_metrics_are_unaffected():
+    """A Loss between them, and other usages, are updated as before."""
     engine = Engine(lambda engine, batch: batch)
     Precision(average="micro").attach(engine, "precision")
     Loss(torch.nn.functional.cross_entropy).attach(engine, "loss")
@@ -285,8 +287,8 @@ def test_other_metrics_keep_their_place():
     assert published["loss"] == pytest.approx(0.98, abs=0.2)
 
 
-def test_an_engine_with_metrics_can_be_pickled():
-    """Its copy has metrics of its own that go on."""
+def test_engine_with_metrics_can_be_pickled():
+    """A pickled engine has independent metrics that continue."""
     engine = Engine(passed_on)
     for metric in (Precision(average="micro"), Recall(average="micro")):
         metric.attach(engine, type(metric).__name__)

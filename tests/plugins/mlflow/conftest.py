@@ -1,4 +1,4 @@
-"""A real MLflow server on 127.0.0.1, with a database in a temporary folder."""
+"""Fixtures of the MLflow tests: real servers with databases in temporary folders."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ START_LIMIT = 120
 
 
 class Server:
-    """An ``mlflow server`` process with its workers."""
+    """An ``mlflow server`` process and its workers."""
 
     def __init__(self, folder, port=None):
         self.folder = folder
@@ -26,7 +26,7 @@ class Server:
         self.process = None
 
     def start(self):
-        """Start it, and wait until it answers."""
+        """Start the server and wait until it responds."""
         log = (self.folder / "server.log").open("a")
         self.process = subprocess.Popen(
             [
@@ -38,26 +38,27 @@ class Server:
             env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1"},
             stdout=log,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # so that it can be stopped with its workers
+            # A process group of the server and its workers, which kill() needs.
+            start_new_session=True,
         )
         log.close()
         limit = time.monotonic() + START_LIMIT
-        while not self.answers():
+        while not self.is_healthy():
             assert self.process.poll() is None, (self.folder / "server.log").read_text()
-            assert time.monotonic() < limit, "the server did not come up in time"
+            assert time.monotonic() < limit, "the server did not start in time"
             time.sleep(0.2)
         return self
 
-    def answers(self):
+    def is_healthy(self):
         """Return whether the server is healthy."""
         try:
-            with urllib.request.urlopen(f"{self.uri}/health", timeout=2) as answer:
-                return answer.status == 200
+            with urllib.request.urlopen(f"{self.uri}/health", timeout=2) as response:
+                return response.status == 200
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False
 
     def kill(self):
-        """Stop it and its workers at once."""
+        """Kill the server and its workers."""
         if self.process is not None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(10)
@@ -65,14 +66,14 @@ class Server:
 
 
 def free_port():
-    """Return a port that nobody listens on."""
+    """Return an unused port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def pytest_collection_modifyitems(items):
-    """Let MLflow use what its own libraries deprecate: the tests of this folder share a process with its store."""
+    """Ignore a deprecation warning of MLflow's database library in the tests of this folder."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated"))
@@ -80,7 +81,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    """One server for all tests that leave it running."""
+    """A server shared by the tests that do not stop it."""
     server = Server(tmp_path_factory.mktemp("mlflow"))
     yield server.start()
     server.kill()
@@ -88,7 +89,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def own_server(tmp_path):
-    """A server of one test, not yet started, that may be killed."""
+    """A server for one test, which may start and kill it."""
     folder = tmp_path / "server"
     folder.mkdir()
     server = Server(folder)
@@ -98,7 +99,7 @@ def own_server(tmp_path):
 
 @pytest.fixture(autouse=True)
 def clean_mlflow(monkeypatch, tmp_path):
-    """Each test has a folder of its own, and neither settings nor runs of another one."""
+    """Isolate the folder, settings and runs of each test."""
     import mlflow
 
     monkeypatch.chdir(tmp_path)

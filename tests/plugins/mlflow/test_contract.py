@@ -1,4 +1,4 @@
-"""MLflowLogger keeps the contract of loggers, with a database whose rows are read back."""
+"""Contract test of MLflowLogger with a local database."""
 
 import sqlite3
 
@@ -13,7 +13,7 @@ QUERY = "SELECT key, step, value, is_nan FROM metrics WHERE run_uuid = ? ORDER B
 
 @pytest.fixture(scope="session")
 def database(tmp_path_factory):
-    """One database for all checks: to make its tables takes MLflow seconds."""
+    """One database for all checks, because MLflow takes seconds to create its tables."""
     path = tmp_path_factory.mktemp("contract") / "mlflow.db"
     mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
@@ -22,7 +22,7 @@ def database(tmp_path_factory):
 class TestMLflowLogger(LoggerContract):
     @pytest.fixture
     def case(self, database):
-        """One run."""
+        """Loggers that write to one run."""
         uri = f"sqlite:///{database}"
         client = mlflow.MlflowClient(uri)
         run_id = client.create_run("0").info.run_id

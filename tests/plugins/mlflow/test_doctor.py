@@ -1,4 +1,4 @@
-"""What `glowplug doctor` is told of MLflow: real answers of servers on 127.0.0.1, and never a password."""
+"""Tests of the MLflow finding of `glowplug doctor`."""
 
 import http.server
 import threading
@@ -11,8 +11,8 @@ from glowplug_mlflow.doctor import check_tracking_server
 SECRET = "hunter-2 canary"
 
 
-class Answer(http.server.BaseHTTPRequestHandler):
-    """Answers as the path says, and keeps the header with the credentials."""
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Responds with the status in the path and records the credentials."""
 
     def do_GET(self):
         self.server.credentials.append(self.headers["Authorization"])
@@ -25,8 +25,8 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    """An HTTP server that answers GET /CODE/health with that code."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer) as running:
+    """An HTTP server that responds to GET /CODE/health with that code."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
         running.credentials = []
         thread = threading.Thread(target=running.serve_forever, args=(0.01,))
         thread.start()
@@ -37,7 +37,7 @@ def server():
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
-    """No setting of MLflow's but those of the test, and no proxy."""
+    """An environment without a proxy and without settings of MLflow."""
     for name in ("TRACKING_URI", "TRACKING_USERNAME", "TRACKING_PASSWORD", "TRACKING_TOKEN"):
         monkeypatch.delenv(f"MLFLOW_{name}", raising=False)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
@@ -47,15 +47,15 @@ def environment(monkeypatch):
 @pytest.mark.parametrize(
     ("code", "status", "found"),
     [
-        (200, "ok", " answers"),
-        (401, "error", " refuses these credentials (401)"),
-        (403, "error", " refuses these credentials (403)"),
-        (404, "warning", " answers, but not as an MLflow server does"),
-        (503, "error", " answers with 503"),
+        (200, "ok", " responds"),
+        (401, "error", " refuses the credentials (401)"),
+        (403, "error", " refuses the credentials (403)"),
+        (404, "warning", " responds, but is not an MLflow server"),
+        (503, "error", " responds with status 503"),
     ],
 )
-def test_what_the_server_answers(server, environment, code, status, found):
-    """Each answer is told apart, with what to do where something is wrong."""
+def test_server_status(server, environment, code, status, found):
+    """Each status of the server gives a finding, with a remedy unless it is ok."""
     uri = f"http://127.0.0.1:{server.server_port}/{code}"
     environment.setenv("MLFLOW_TRACKING_URI", uri)
     (check,) = glowplug_doctor()
@@ -65,24 +65,24 @@ def test_what_the_server_answers(server, environment, code, status, found):
 
 
 def test_no_server(environment):
-    """A port that nobody listens on is an error that names the address, and how to start a server."""
+    """An unused port gives an error that contains the address and how to start a server."""
     environment.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     check = check_tracking_server()
     assert check.status == "error"
-    assert "no answer from http://127.0.0.1:1: " in check.message
+    assert "no response from http://127.0.0.1:1: " in check.message
     assert "start mlflow server" in check.remedy
 
 
 @pytest.mark.parametrize("uri", ["http://[", "http://127.0.0.1:port", "sqlite:///mlflow.db", "./mlruns", ""])
-def test_what_is_no_server(environment, uri):
-    """A folder and a database are no fault; an address that is none is, and is no crash."""
+def test_other_uris(environment, uri):
+    """Local stores are ok; an invalid address is an error, not a crash."""
     environment.setenv("MLFLOW_TRACKING_URI", uri)
     assert check_tracking_server().status == ("error" if uri.startswith("http") else "ok")
 
 
 @pytest.mark.parametrize("code", [200, 401, 404, 503])
-def test_S3_password_is_shown_nowhere(server, environment, code):
-    """Credentials reach the server, from the address and from the environment, and no finding."""
+def test_password_of_a_server(server, environment, code):
+    """Credentials of the address and the environment reach the server but not the finding (S3)."""
     quoted = SECRET.replace(" ", "%20")
     environment.setenv("MLFLOW_TRACKING_URI", f"http://me:{quoted}@127.0.0.1:{server.server_port}/{code}")
     check = check_tracking_server()
@@ -95,8 +95,8 @@ def test_S3_password_is_shown_nowhere(server, environment, code):
     assert server.credentials[-1] == f"Bearer {SECRET}"
 
 
-def test_S3_password_of_a_server_that_is_away(environment):
-    """Nor is it shown where the connection fails."""
+def test_password_without_a_server(environment):
+    """The finding has no password if the connection fails (S3)."""
     environment.setenv("MLFLOW_TRACKING_URI", "http://me:canary@127.0.0.1:1")
     check = check_tracking_server()
     assert check.status == "error"

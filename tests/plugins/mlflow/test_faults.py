@@ -1,4 +1,4 @@
-"""MLflowLogger when the server dies, is late, hangs or refuses: training goes on, waits are bounded, secrets stay secret."""
+"""Tests of MLflowLogger with failing servers, and of its secrets."""
 
 import http.server
 import logging
@@ -21,29 +21,29 @@ CANARY = "c4n4ry-pa55w0rd"
 
 
 def engine_with(logger):
-    """Make an engine that logs its iterations."""
+    """Create an engine that logs its iterations."""
     engine = Engine(lambda engine, batch: float(batch))
     logger.attach_output_handler(engine, Events.ITERATION_COMPLETED, "t", output_transform=float)
     return engine
 
 
 def seconds(call, *args):
-    """Return how long a call takes."""
+    """Return the duration of a call."""
     began = time.monotonic()
     call(*args)
     return time.monotonic() - began
 
 
 def wait_for(condition, limit=60):
-    """Wait until something is so."""
+    """Wait until a condition is true."""
     end = time.monotonic() + limit
     while not condition():
-        assert time.monotonic() < end, "did not happen in time"
+        assert time.monotonic() < end, "the condition did not become true in time"
         time.sleep(0.05)
 
 
-def test_L1_server_that_is_killed_in_the_middle(own_server, caplog):
-    """The run goes on at full speed, close keeps its limit, and sent and lost records add up."""
+def test_server_is_killed(own_server, caplog):
+    """The run keeps its speed, close keeps its time limit, and sent and dropped records add up (L1)."""
     own_server.start()
     logger = MLflowLogger(own_server.uri, timeout=10)
     run_id = logger.run_id
@@ -68,7 +68,8 @@ def test_L1_server_that_is_killed_in_the_middle(own_server, caplog):
     assert after[-1] <= 10e-3
     counts = logger.counts
     assert (counts.pending, counts.sent + counts.dropped) == (0, 2400)
-    assert counts.sent >= 2 * 199  # what both handlers had logged before the flush
+    # Both handlers logged this many records before the flush.
+    assert counts.sent >= 2 * 199
     assert "retrying while records wait" in caplog.text
     assert f"closed; {counts.sent} records sent, {counts.dropped} lost" in caplog.text
     stored = MlflowClient(own_server.database).get_metric_history(run_id, "a")
@@ -76,8 +77,8 @@ def test_L1_server_that_is_killed_in_the_middle(own_server, caplog):
     assert len(stored) >= 199
 
 
-def test_L1_server_that_comes_back(own_server):
-    """What was logged while the server was away arrives after it is back: complete, in order, once."""
+def test_server_restarts(own_server):
+    """Records logged while the server is down are delivered once and in order when it is back (L1)."""
     own_server.start()
     logger = MLflowLogger(own_server.uri, timeout=10)
     for step in range(300):
@@ -95,8 +96,8 @@ def test_L1_server_that_comes_back(own_server):
     assert client.get_run(logger.run_id).info.status == "FINISHED"
 
 
-def test_L1_server_that_is_not_there_yet(own_server):
-    """A logger can be made, and used, before its server is up; nothing is lost when it comes."""
+def test_server_starts_later(own_server):
+    """Records logged before the server starts are delivered when it starts (L1)."""
     logger = MLflowLogger(own_server.uri, timeout=10)
     state = engine_with(logger).run(range(50))
     assert state.outcome is RunOutcome.COMPLETED
@@ -107,8 +108,8 @@ def test_L1_server_that_is_not_there_yet(own_server):
     assert len(MlflowClient(own_server.uri).get_metric_history(logger.run_id, "t/output")) == 50
 
 
-def test_L1_server_that_never_comes(own_server, caplog):
-    """Without a server the run completes, close returns at once, and what was lost is counted and reported."""
+def test_server_never_starts(own_server, caplog):
+    """Without a server the run completes, close returns in time, and lost records are reported (L1)."""
     logger = MLflowLogger(own_server.uri, timeout=10)
     assert engine_with(logger).run(range(50)).outcome is RunOutcome.COMPLETED
     assert seconds(logger.close) < 10.5
@@ -120,15 +121,15 @@ def test_L1_server_that_never_comes(own_server, caplog):
 
 @pytest.fixture
 def black_hole():
-    """The address of a server that takes connections and never answers."""
+    """The address of a server that accepts connections and never responds."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(100)
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-def test_L1_server_that_never_answers(black_hole, caplog):
-    """A server that hangs costs the end of the run and close one timeout each, and the steps nothing."""
+def test_server_never_responds(black_hole, caplog):
+    """A server that hangs delays the end of the run and close by one timeout each, but not the steps (L1)."""
     logger = MLflowLogger(black_hole, timeout=1)
     engine = engine_with(logger)
     assert seconds(engine.run, range(50)) < 2
@@ -139,7 +140,7 @@ def test_L1_server_that_never_answers(black_hole, caplog):
 
 @pytest.fixture
 def refusing(request):
-    """The address of a server that answers each request with one status."""
+    """The address of a server that responds to each request with the same status."""
 
     class Refuse(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -147,7 +148,7 @@ def refusing(request):
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        do_POST = do_GET  # noqa: N815 - the names are http.server's
+        do_POST = do_GET  # noqa: N815 - a name of http.server
 
         def log_message(self, *args):
             pass
@@ -161,8 +162,8 @@ def refusing(request):
 
 
 @pytest.mark.parametrize("refusing", [500, 429, 401, 404], indirect=True)
-def test_L1_server_that_refuses(refusing, caplog):
-    """Errors of the server and bad credentials do not reach the run; all is counted as lost at the end."""
+def test_server_refuses(refusing, caplog):
+    """Server errors and bad credentials do not affect the run; all records count as dropped (L1)."""
     logger = MLflowLogger(refusing, timeout=10)
     assert engine_with(logger).run(range(50)).outcome is RunOutcome.COMPLETED
     assert seconds(logger.close) < 10.5
@@ -171,7 +172,7 @@ def test_L1_server_that_refuses(refusing, caplog):
 
 
 def chain(error):
-    """Return an exception with all that is attached to it, as text."""
+    """Return an exception and its causes as text."""
     texts = []
     while error is not None:
         texts.append(repr(error))
@@ -180,57 +181,57 @@ def chain(error):
     return "\n".join(texts)
 
 
-@pytest.mark.parametrize(
-    "form", ["http://me:{}@127.0.0.1:9", "postgresql://me:{}@127.0.0.1:9/db", "no-scheme://me:{}@x"]
-)
-def test_S3_password_of_the_tracking_uri_is_shown_nowhere(form, caplog, capfd):
-    """A canary in the URI appears in no log, output, exception or representation, whatever goes wrong."""
-    caplog.set_level(logging.DEBUG)
-    uri = form.format(CANARY)
-    logger = MLflowLogger(uri, timeout=10)
-    engine_with(logger).run(range(3))
-    with pytest.raises(ConnectionError) as caught:
-        logger.run_id  # noqa: B018 - the look-up is the test
-    logger.close()
-    strict = MLflowLogger(uri, timeout=10, on_error="raise")
-    strict.log_scalars({"a": 1.0}, 1)
-    with pytest.raises((ConnectionError, RuntimeError)) as raised:
-        strict.flush()
-    with pytest.raises((ConnectionError, RuntimeError)):
-        strict.close()
-    shown = "\n".join(
-        [caplog.text, *capfd.readouterr(), chain(caught.value), chain(raised.value), repr(logger)]
+class TestPasswords:
+    @pytest.mark.parametrize(
+        "form", ["http://me:{}@127.0.0.1:9", "postgresql://me:{}@127.0.0.1:9/db", "no-scheme://me:{}@x"]
     )
-    assert "MLflowLogger" in shown
-    assert "***" in shown
-    assert CANARY not in shown
+    def test_password_of_a_failing_server(self, form, caplog, capfd):
+        """The password of the URI occurs in no log, output, exception or repr when the logger fails (S3)."""
+        caplog.set_level(logging.DEBUG)
+        uri = form.format(CANARY)
+        logger = MLflowLogger(uri, timeout=10)
+        engine_with(logger).run(range(3))
+        with pytest.raises(ConnectionError) as caught:
+            logger.run_id  # noqa: B018 - the look-up is the test
+        logger.close()
+        strict = MLflowLogger(uri, timeout=10, on_error="raise")
+        strict.log_scalars({"a": 1.0}, 1)
+        with pytest.raises((ConnectionError, RuntimeError)) as raised:
+            strict.flush()
+        with pytest.raises((ConnectionError, RuntimeError)):
+            strict.close()
+        shown = "\n".join(
+            [caplog.text, *capfd.readouterr(), chain(caught.value), chain(raised.value), repr(logger)]
+        )
+        assert "MLflowLogger" in shown
+        assert "***" in shown
+        assert CANARY not in shown
+
+    def test_password_of_a_working_server(self, own_server, caplog, capfd):
+        """The password of the URI occurs in no log, output or database during a run and an outage (S3)."""
+        caplog.set_level(logging.DEBUG)
+        own_server.start()
+        uri = own_server.uri.replace("://", f"://me:{CANARY}@")
+        logger = MLflowLogger(uri, timeout=10)
+        logger.log_params({"lr": 0.1})
+        logger.log_params({"lr": 0.2})
+        engine_with(logger).run(range(3))
+        logger.close()
+        assert logger.counts == Counts(4, 1, 0)
+        second = MLflowLogger(uri, timeout=10)
+        second.log_scalars({"a": 1.0}, 1)
+        assert second.flush()
+        own_server.kill()
+        second.log_scalars({"a": 2.0}, 2)
+        second.close()
+        assert second.counts == Counts(1, 1, 0)
+        assert CANARY not in "\n".join([caplog.text, *capfd.readouterr()])
+        tags = [*own_server.folder.glob("mlflow.db*")]
+        assert not any(CANARY.encode() in path.read_bytes() for path in tags)
 
 
-def test_S3_password_stays_secret_with_a_server_that_answers(own_server, caplog, capfd):
-    """With credentials in the URI a whole run, its death and its end show the canary nowhere."""
-    caplog.set_level(logging.DEBUG)
-    own_server.start()
-    uri = own_server.uri.replace("://", f"://me:{CANARY}@")
-    logger = MLflowLogger(uri, timeout=10)
-    logger.log_params({"lr": 0.1})
-    logger.log_params({"lr": 0.2})
-    engine_with(logger).run(range(3))
-    logger.close()
-    assert logger.counts == Counts(4, 1, 0)
-    second = MLflowLogger(uri, timeout=10)
-    second.log_scalars({"a": 1.0}, 1)
-    assert second.flush()
-    own_server.kill()
-    second.log_scalars({"a": 2.0}, 2)
-    second.close()
-    assert second.counts == Counts(1, 1, 0)
-    assert CANARY not in "\n".join([caplog.text, *capfd.readouterr()])
-    tags = [*own_server.folder.glob("mlflow.db*")]
-    assert not any(CANARY.encode() in path.read_bytes() for path in tags)
-
-
-def test_settings_of_mlflow_are_bounded_only_while_open(server, monkeypatch):
-    """Time limits of requests are set while the run is open, taken back after, and never put over the user's."""
+def test_request_limits_apply_while_open(server, monkeypatch):
+    """Request limits are set while the run is open, then removed, and never replace the user's."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
     before = dict(os.environ)
     with MLflowLogger(server.uri, timeout=60) as logger:
@@ -240,8 +241,8 @@ def test_settings_of_mlflow_are_bounded_only_while_open(server, monkeypatch):
     assert dict(os.environ) == before
 
 
-def test_pickled_logger_goes_on_with_the_run(server):
-    """A copy made by pickle logs to the same run."""
+def test_pickle(server):
+    """The copy of a logger in use logs to the same run."""
     logger = MLflowLogger(server.uri, timeout=60)
     logger.log_scalars({"a": 1.0}, 1)
     logger.flush()
@@ -267,8 +268,8 @@ ENDINGS = {
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_process_that_ends_without_close(server, ending):
-    """At the end of a process the run is complete and has its status, although nobody closed the logger."""
+def test_process_ends_without_close(server, ending):
+    """A process that does not close the logger leaves a complete run with the right status."""
     code, returncode, status, metrics = ENDINGS[ending]
     script = (
         "import sys\n"

@@ -1,4 +1,4 @@
-"""The escaping of names: MLflow takes each one, and each one can be read back."""
+"""Tests of escaped and shortened names."""
 
 import pytest
 from hypothesis import given
@@ -15,8 +15,8 @@ NASTY = st.one_of(
 
 
 @given(NASTY)
-def test_L4_any_name_is_taken_and_read_back(name):
-    """MLflow's own validator takes each escaped name, and unescape gives the name again; so for files."""
+def test_escape_round_trip(name):
+    """MLflow accepts every escaped name, and unescape restores it (L4)."""
     for escaped in (escape(name), escape(name, ALLOWED_IN_FILES)):
         _validate_metric_name(escaped)
         assert unescape(escaped) == name
@@ -26,14 +26,14 @@ def test_L4_any_name_is_taken_and_read_back(name):
 @pytest.mark.parametrize(
     "name", ["loss", "training/loss", "f1 macro", "lr/group_0", "pos_x1", "a.b-c:d", "größe/всё"]
 )
-def test_L4_good_names_stay_as_they_are(name):
-    """What MLflow takes is not changed."""
+def test_valid_names_are_unchanged(name):
+    """Names that MLflow accepts are not changed (L4)."""
     assert escape(name) == name
 
 
 @given(st.text(min_size=200, max_size=600), st.text(min_size=200, max_size=600))
-def test_L4_long_names_fit_and_stay_different(first, second):
-    """A shortened name has at most 250 characters and is still valid; different names stay different."""
+def test_shorten(first, second):
+    """Shortened names are valid and have at most 250 characters; different names remain different (L4)."""
     short = shorten(escape(first))
     assert len(short) <= 250
     _validate_metric_name(short)

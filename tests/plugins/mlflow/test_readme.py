@@ -1,4 +1,4 @@
-"""The script of the README runs as it stands, and the library waits for the first record."""
+"""Tests of the README and of lazy imports."""
 
 import re
 import subprocess
@@ -10,8 +10,8 @@ from mlflow import MlflowClient
 README = Path(__file__).parents[3] / "plugins" / "glowplug-mlflow" / "README.md"
 
 
-def test_the_script_of_the_readme_runs(tmp_path):
-    """The README's script runs as it stands and leaves a finished run behind."""
+def test_readme_script_runs(tmp_path):
+    """The script of the README runs unchanged and creates a finished run."""
     script = re.search(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)[1]
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -28,8 +28,8 @@ def test_the_script_of_the_readme_runs(tmp_path):
     assert len(client.get_metric_history(run.info.run_id, "training/loss")) == 30
 
 
-def test_neither_discovery_nor_construction_imports_a_heavy_library():
-    """Libraries wait for the first record."""
+def test_imports_are_lazy():
+    """Discovery and construction do not import torch, mlflow, requests or numpy."""
     script = (
         "import sys, glowplug_mlflow._plugin; from glowplug_mlflow import MLflowLogger;"
         "MLflowLogger();"

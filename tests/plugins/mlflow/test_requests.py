@@ -1,4 +1,4 @@
-"""Cutting requests to the size that MLflow takes."""
+"""Tests of request sizes."""
 
 import json
 
@@ -11,8 +11,8 @@ SIZES = st.lists(st.tuples(st.integers(1, 250), st.integers(0, 6000)), max_size=
 
 
 @given(SIZES, st.sampled_from(["x", "é", "\U0001f600"]))
-def test_L4_no_request_is_larger_than_mlflow_takes(sizes, character):
-    """Nothing is lost or moved, no part has more entries than allowed, and as JSON none exceeds a megabyte."""
+def test_size_limit(sizes, character):
+    """No request exceeds MLflow's limits, and all items are kept in order (L4)."""
     params = [
         {"key": character * (name // 2) + str(number), "value": character * text}
         for number, (name, text) in enumerate(sizes)
@@ -24,6 +24,6 @@ def test_L4_no_request_is_larger_than_mlflow_takes(sizes, character):
         assert len(part) == 1 or len(json.dumps({"run_id": "0" * 32, "params": part})) <= MAX_BYTES
 
 
-def test_L4_parts_are_as_large_as_they_may_be():
-    """Small entries are cut by number alone."""
+def test_count_limit():
+    """Small items are split by their number only (L4)."""
     assert [len(part) for part in slices((("a", "", n) for n in range(2500)), 1000)] == [1000, 1000, 500]

@@ -1,4 +1,4 @@
-"""MLflowLogger against a real server and a real database: what is stored, in which run, with which status."""
+"""Tests of MLflowLogger with a real server and a real database."""
 
 import json
 import math
@@ -19,14 +19,14 @@ from glowplug_mlflow.keys import unescape
 
 @pytest.fixture(params=["server", "database"])
 def uri(request, tmp_path):
-    """The tracking URI of a server, and of a database without one."""
+    """The tracking URI of a server or of a local database."""
     if request.param == "server":
         return request.getfixturevalue("server").uri
     return f"sqlite:///{tmp_path}/embedded.db"
 
 
 def make(uri, **options):
-    """Make a logger with time enough for a busy machine."""
+    """Create a logger with a timeout for slow machines."""
     return MLflowLogger(uri, timeout=60, **options)
 
 
@@ -41,7 +41,7 @@ def artifact(client, run_id, path):
 
 
 def engine_with(logger, step=lambda engine, batch: batch / 4):
-    """Make an engine that logs its iterations."""
+    """Create an engine that logs its iterations."""
     engine = Engine(step)
     logger.attach_output_handler(
         engine, Events.ITERATION_COMPLETED, "training", output_transform=lambda loss: {"loss": loss}
@@ -49,8 +49,8 @@ def engine_with(logger, step=lambda engine, batch: batch / 4):
     return engine
 
 
-def test_L_041_a_whole_run(uri):
-    """One run holds the metrics at their steps and times, the parameters and the tags, and ends as FINISHED."""
+def test_whole_run(uri):
+    """A run has its metrics with steps and times, its parameters and tags, and ends as FINISHED (L-041)."""
     began = time.time() * 1000
     with make(uri, experiment_name="whole", run_name="mine", tags={"model": "mlp", "layers": 2}) as logger:
         trainer, evaluator = engine_with(logger), Engine(lambda engine, batch: batch)
@@ -75,128 +75,124 @@ def test_L_041_a_whole_run(uri):
     assert mlflow.active_run() is None
 
 
-@pytest.mark.parametrize(
-    ("action", "status"),
-    [
-        (lambda engine: None, "FINISHED"),
-        (lambda engine: engine.terminate(), "FINISHED"),
-        (lambda engine: engine.interrupt(), "KILLED"),
-        (lambda engine: 1 / 0, "FAILED"),
-    ],
-    ids=["completed", "terminated", "interrupted", "failed"],
-)
-def test_L5_status_is_true(server, action, status):
-    """The run ends with the status that the engine's run had."""
-    logger = make(server.uri)
-    engine = engine_with(logger)
-    engine.add_event_handler(Events.ITERATION_COMPLETED(once=2), action)
-    try:
-        engine.run([1, 2, 3])
-    except ZeroDivisionError:
-        assert status == "FAILED"
-    assert MlflowClient(server.uri).get_run(logger.run_id).info.status == "RUNNING"
-    logger.close()
-    assert MlflowClient(server.uri).get_run(logger.run_id).info.status == status
+class TestStatus:
+    @pytest.mark.parametrize(
+        ("action", "status"),
+        [
+            (lambda engine: None, "FINISHED"),
+            (lambda engine: engine.terminate(), "FINISHED"),
+            (lambda engine: engine.interrupt(), "KILLED"),
+            (lambda engine: 1 / 0, "FAILED"),
+        ],
+        ids=["completed", "terminated", "interrupted", "failed"],
+    )
+    def test_status(self, server, action, status):
+        """The MLflow run ends with the status of the engine's run (L5)."""
+        logger = make(server.uri)
+        engine = engine_with(logger)
+        engine.add_event_handler(Events.ITERATION_COMPLETED(once=2), action)
+        try:
+            engine.run([1, 2, 3])
+        except ZeroDivisionError:
+            assert status == "FAILED"
+        assert MlflowClient(server.uri).get_run(logger.run_id).info.status == "RUNNING"
+        logger.close()
+        assert MlflowClient(server.uri).get_run(logger.run_id).info.status == status
 
-
-def test_L5_resumed_run_goes_on(uri):
-    """A run that failed is RUNNING while a second logger goes on with it, and FINISHED after; it is the same one run."""
-    first = make(uri)
-    engine_with(first).run([1])
-    first.close(RunOutcome.FAILED)
-    client = MlflowClient(uri)
-    second = make(uri, run_id=first.run_id, tags={"resumed": True})
-    second.log_scalars({"training/loss": 9.0}, 2)
-    second.flush()
-    assert client.get_run(first.run_id).info.status == "RUNNING"
-    second.close(RunOutcome.COMPLETED)
-    run = client.get_run(first.run_id)
-    assert (run.info.status, run.data.tags["resumed"]) == ("FINISHED", "True")
-    assert history(client, first.run_id, "training/loss") == [(1, 0.25), (2, 9.0)]
-    assert len(client.search_runs([run.info.experiment_id], f"attributes.run_id = '{first.run_id}'")) == 1
-
-
-def test_L5_run_of_a_crashed_process_is_ended(server):
-    """A run that a killed logger left RUNNING is its own kind's: the one that goes on with it ends it."""
-    crashed = make(server.uri)
-    crashed.log_scalars({"a": 1.0}, 1)
-    crashed.flush()
-    with make(server.uri, run_id=crashed.run_id) as resumed:
-        resumed.log_scalars({"a": 2.0}, 2)
-    assert MlflowClient(server.uri).get_run(crashed.run_id).info.status == "FINISHED"
-    crashed.close()
-
-
-def test_L5_run_that_somebody_else_has_open_stays_open(uri):
-    """A RUNNING run that no logger opened gets the metrics and stays RUNNING."""
-    client = MlflowClient(uri)
-    run_id = client.create_run("0").info.run_id
-    with make(uri, run_id=run_id) as logger:
-        engine_with(logger).run([1])
-    assert client.get_run(run_id).info.status == "RUNNING"
-    assert history(client, run_id, "training/loss") == [(1, 0.25)]
-    client.set_terminated(run_id)
-
-
-def test_L_041_users_active_run_is_used_and_stays_open(uri):
-    """Without arguments the logger joins the active run, which is neither ended nor replaced."""
-    mlflow.set_tracking_uri(uri)
-    with mlflow.start_run() as run:
-        with MLflowLogger(timeout=60) as logger:
-            engine_with(logger).run([1])
-        assert logger.run_id == run.info.run_id
-        assert mlflow.active_run().info.run_id == run.info.run_id
+    def test_failed_run_is_continued(self, uri):
+        """A failed run becomes RUNNING while a second logger continues it, and then FINISHED (L5)."""
+        first = make(uri)
+        engine_with(first).run([1])
+        first.close(RunOutcome.FAILED)
         client = MlflowClient(uri)
-        assert client.get_run(run.info.run_id).info.status == "RUNNING"
-        assert history(client, run.info.run_id, "training/loss") == [(1, 0.25)]
-    assert client.get_run(run.info.run_id).info.status == "FINISHED"
+        second = make(uri, run_id=first.run_id, tags={"resumed": True})
+        second.log_scalars({"training/loss": 9.0}, 2)
+        second.flush()
+        assert client.get_run(first.run_id).info.status == "RUNNING"
+        second.close(RunOutcome.COMPLETED)
+        run = client.get_run(first.run_id)
+        assert (run.info.status, run.data.tags["resumed"]) == ("FINISHED", "True")
+        assert history(client, first.run_id, "training/loss") == [(1, 0.25), (2, 9.0)]
+        assert len(client.search_runs([run.info.experiment_id], f"attributes.run_id = '{first.run_id}'")) == 1
 
+    def test_run_of_a_crashed_process(self, server):
+        """A logger that continues the RUNNING run of a killed logger ends it (L5)."""
+        crashed = make(server.uri)
+        crashed.log_scalars({"a": 1.0}, 1)
+        crashed.flush()
+        with make(server.uri, run_id=crashed.run_id) as resumed:
+            resumed.log_scalars({"a": 2.0}, 2)
+        assert MlflowClient(server.uri).get_run(crashed.run_id).info.status == "FINISHED"
+        crashed.close()
 
-def test_L_041_active_run_stays_open_even_if_a_logger_made_it(server):
-    """A run that a logger once opened, and that the user has started again, is the user's."""
-    with make(server.uri) as first:
-        first.log_scalars({"a": 1.0}, 1)
-    mlflow.set_tracking_uri(server.uri)
-    with mlflow.start_run(run_id=first.run_id):
-        with MLflowLogger(timeout=60) as logger:
-            logger.log_scalars({"a": 2.0}, 2)
-        assert logger.run_id == first.run_id
-        assert MlflowClient(server.uri).get_run(first.run_id).info.status == "RUNNING"
-
-
-def test_L_041_new_run_beside_an_active_one(server, tmp_path):
-    """A logger with a store or a name of its own leaves the active run and the global tracking URI alone."""
-    other = f"sqlite:///{tmp_path}/other.db"
-    mlflow.set_tracking_uri(other)
-    with mlflow.start_run() as run:
-        with make(server.uri, run_name="beside") as logger:
+    def test_foreign_run_stays_open(self, uri):
+        """A RUNNING run that no logger opened receives metrics and stays RUNNING (L5)."""
+        client = MlflowClient(uri)
+        run_id = client.create_run("0").info.run_id
+        with make(uri, run_id=run_id) as logger:
             engine_with(logger).run([1])
-        assert mlflow.get_tracking_uri() == other
-        assert mlflow.active_run().info.run_id == run.info.run_id
-        assert logger.run_id != run.info.run_id
-    assert MlflowClient(other).get_run(run.info.run_id).data.metrics == {}
-    assert MlflowClient(server.uri).get_run(logger.run_id).info.status == "FINISHED"
+        assert client.get_run(run_id).info.status == "RUNNING"
+        assert history(client, run_id, "training/loss") == [(1, 0.25)]
+        client.set_terminated(run_id)
 
 
-def test_L_041_nested_run(server):
-    """nested=True makes a child of the active run; without an active run it is an error at construction."""
-    mlflow.set_tracking_uri(server.uri)
-    with mlflow.start_run() as parent, MLflowLogger(nested=True, timeout=60) as child:
-        child.log_scalars({"a": 1.0}, 1)
-    tags = MlflowClient(server.uri).get_run(child.run_id).data.tags
-    assert tags["mlflow.parentRunId"] == parent.info.run_id
-    with pytest.raises(ValueError, match=r"nested=True needs an active run.*mlflow\.start_run"):
-        MLflowLogger(nested=True)
+class TestActiveRun:
+    def test_active_run_is_used_and_stays_open(self, uri):
+        """Without arguments the logger uses the active run and leaves it active (L-041)."""
+        mlflow.set_tracking_uri(uri)
+        with mlflow.start_run() as run:
+            with MLflowLogger(timeout=60) as logger:
+                engine_with(logger).run([1])
+            assert logger.run_id == run.info.run_id
+            assert mlflow.active_run().info.run_id == run.info.run_id
+            client = MlflowClient(uri)
+            assert client.get_run(run.info.run_id).info.status == "RUNNING"
+            assert history(client, run.info.run_id, "training/loss") == [(1, 0.25)]
+        assert client.get_run(run.info.run_id).info.status == "FINISHED"
+
+    def test_active_run_opened_by_a_logger(self, server):
+        """A run that a logger opened stays open once the user has started it again (L-041)."""
+        with make(server.uri) as first:
+            first.log_scalars({"a": 1.0}, 1)
+        mlflow.set_tracking_uri(server.uri)
+        with mlflow.start_run(run_id=first.run_id):
+            with MLflowLogger(timeout=60) as logger:
+                logger.log_scalars({"a": 2.0}, 2)
+            assert logger.run_id == first.run_id
+            assert MlflowClient(server.uri).get_run(first.run_id).info.status == "RUNNING"
+
+    def test_new_run_beside_an_active_one(self, server, tmp_path):
+        """A new run in another store changes neither the active run nor the global tracking URI (L-041)."""
+        other = f"sqlite:///{tmp_path}/other.db"
+        mlflow.set_tracking_uri(other)
+        with mlflow.start_run() as run:
+            with make(server.uri, run_name="beside") as logger:
+                engine_with(logger).run([1])
+            assert mlflow.get_tracking_uri() == other
+            assert mlflow.active_run().info.run_id == run.info.run_id
+            assert logger.run_id != run.info.run_id
+        assert MlflowClient(other).get_run(run.info.run_id).data.metrics == {}
+        assert MlflowClient(server.uri).get_run(logger.run_id).info.status == "FINISHED"
+
+    def test_nested_run(self, server):
+        """nested=True creates a child of the active run, and is refused without one (L-041)."""
+        mlflow.set_tracking_uri(server.uri)
+        with mlflow.start_run() as parent, MLflowLogger(nested=True, timeout=60) as child:
+            child.log_scalars({"a": 1.0}, 1)
+        tags = MlflowClient(server.uri).get_run(child.run_id).data.tags
+        assert tags["mlflow.parentRunId"] == parent.info.run_id
+        with pytest.raises(ValueError, match=r"nested=True requires an active run.*mlflow\.start_run"):
+            MLflowLogger(nested=True)
 
 
-def test_run_id_excludes_what_describes_a_new_run():
-    """run_id together with the name of a new run is an error that says so."""
-    with pytest.raises(ValueError, match=r"run_id='abc' is a run that exists; leave out"):
+def test_run_id_excludes_new_run_arguments():
+    """run_id with an argument of a new run raises an error that names them."""
+    with pytest.raises(ValueError, match=r"run_id='abc' continues an existing run; remove experiment_name"):
         MLflowLogger(run_id="abc", run_name="new")
 
 
-def test_experiment_of_the_user(server, monkeypatch):
-    """What mlflow.set_experiment chose is the experiment of a new run, and so is MLFLOW_EXPERIMENT_NAME."""
+def test_default_experiment(server, monkeypatch):
+    """A new run belongs to the experiment of mlflow.set_experiment or MLFLOW_EXPERIMENT_NAME."""
     client = MlflowClient(server.uri)
     mlflow.set_tracking_uri(server.uri)
     chosen = mlflow.set_experiment("chosen by the user")
@@ -210,49 +206,48 @@ def test_experiment_of_the_user(server, monkeypatch):
     assert client.get_run(logger.run_id).info.experiment_id == named.experiment_id
 
 
-def test_default_store_is_mlflows_own(tmp_path):
-    """Without a URI anywhere, runs go where MLflow puts them: a database in the current folder."""
+def test_default_store(tmp_path):
+    """Without a URI, runs go to MLflow's default database in the current folder."""
     with make(None) as logger:
         logger.log_scalars({"a": 1.0}, 1)
     assert (tmp_path / "mlflow.db").exists()
     assert mlflow.get_run(logger.run_id).data.metrics == {"a": 1.0}
 
 
-def test_L4_non_finite_metrics(uri):
-    """NaN is stored as NaN; infinities as MLflow's databases hold them, the largest floats."""
-    with make(uri) as logger:
-        logger.log_scalars({"nan": math.nan, "plus": math.inf, "minus": -math.inf}, 1)
-    client = MlflowClient(uri)
-    metrics = {key: history(client, logger.run_id, key)[0][1] for key in ("nan", "plus", "minus")}
-    assert math.isnan(metrics["nan"])
-    assert metrics["plus"] >= 1.79e308
-    assert metrics["minus"] <= -1.79e308
+class TestLimits:
+    def test_non_finite_metrics(self, uri):
+        """NaN is stored as NaN, and infinities as the largest floats of MLflow's databases (L4)."""
+        with make(uri) as logger:
+            logger.log_scalars({"nan": math.nan, "plus": math.inf, "minus": -math.inf}, 1)
+        client = MlflowClient(uri)
+        metrics = {key: history(client, logger.run_id, key)[0][1] for key in ("nan", "plus", "minus")}
+        assert math.isnan(metrics["nan"])
+        assert metrics["plus"] >= 1.79e308
+        assert metrics["minus"] <= -1.79e308
 
+    def test_many_large_values(self, uri):
+        """Metrics, parameters and tags that exceed the size of one request are all stored (L4)."""
+        names = [f"layer {number}/" + "é" * 200 for number in range(2500)]
+        params = {f"p{number}": "ü" * 5000 for number in range(250)}
+        tags = {f"t{number}": "ö" * 7000 for number in range(120)}
+        with make(uri, tags=tags) as logger:
+            logger.log_scalars(dict.fromkeys(names, 1.0), 1)
+            logger.log_params(params)
+            assert logger.flush()
+            assert logger.counts == Counts(2, 0, 0)
+        data = MlflowClient(uri).get_run(logger.run_id).data
+        assert set(data.metrics) == set(names)
+        assert data.params == params
+        assert {name: value for name, value in data.tags.items() if name in tags} == tags
 
-def test_L4_more_than_one_request_can_hold(uri):
-    """2,500 metrics in one record, 250 parameters and 120 tags with values near their limits all arrive."""
-    names = [f"layer {number}/" + "é" * 200 for number in range(2500)]
-    params = {f"p{number}": "ü" * 5000 for number in range(250)}
-    tags = {f"t{number}": "ö" * 7000 for number in range(120)}
-    with make(uri, tags=tags) as logger:
-        logger.log_scalars(dict.fromkeys(names, 1.0), 1)
-        logger.log_params(params)
-        assert logger.flush()
-        assert logger.counts == Counts(2, 0, 0)
-    data = MlflowClient(uri).get_run(logger.run_id).data
-    assert set(data.metrics) == set(names)
-    assert data.params == params
-    assert {name: value for name, value in data.tags.items() if name in tags} == tags
-
-
-def test_L4_many_records_in_order(server):
-    """1,500 records with two metrics each arrive complete, each at its step."""
-    with make(server.uri) as logger:
-        for step in range(1500):
-            logger.log_scalars({"a": float(step), "b": -float(step)}, step, 1_000.0 + step)
-    client = MlflowClient(server.uri)
-    assert history(client, logger.run_id, "a") == [(step, float(step)) for step in range(1500)]
-    assert client.get_metric_history(logger.run_id, "b")[7].timestamp == 1_007_000
+    def test_many_records(self, server):
+        """1,500 records with two metrics each are stored completely, each at its step (L4)."""
+        with make(server.uri) as logger:
+            for step in range(1500):
+                logger.log_scalars({"a": float(step), "b": -float(step)}, step, 1_000.0 + step)
+        client = MlflowClient(server.uri)
+        assert history(client, logger.run_id, "a") == [(step, float(step)) for step in range(1500)]
+        assert client.get_metric_history(logger.run_id, "b")[7].timestamp == 1_007_000
 
 
 BAD_NAMES = [
@@ -271,8 +266,8 @@ BAD_NAMES = [
 ]
 
 
-def test_L4_refused_names_are_escaped_reversibly(uri):
-    """Names that MLflow refuses are stored under escaped ones, from which the names can be read back."""
+def test_names_are_escaped_reversibly(uri):
+    """Names that MLflow refuses are stored escaped and can be restored (L4)."""
     with make(uri, tags={"is it=so": "yes"}) as logger:
         logger.log_scalars({name: float(number) for number, name in enumerate(BAD_NAMES)}, 1)
         logger.log_params({f"p{name}": number for number, name in enumerate(BAD_NAMES)})
@@ -286,8 +281,8 @@ def test_L4_refused_names_are_escaped_reversibly(uri):
     assert data.tags["is it_x3D_so"] == "yes"
 
 
-def test_L4_what_is_too_long_is_kept_as_an_artifact(uri, caplog):
-    """Long names, parameters and tags are cut, kept whole as artifacts, and reported in the log."""
+def test_long_texts_become_artifacts(uri, caplog):
+    """Long names, parameters and tags are cut, stored in full as artifacts, and reported (L4)."""
     name, text = "n" * 400, "v" * 9000
     with make(uri, tags={"note": text}) as logger:
         for step in (1, 2):
@@ -310,8 +305,8 @@ def test_L4_what_is_too_long_is_kept_as_an_artifact(uri, caplog):
     assert "the value of config/a=b is longer than 6000 characters" in messages[3]
 
 
-def test_a_parameter_with_another_value_takes_no_other_along(uri, caplog):
-    """MLflow keeps a parameter's first value; the refusal is reported, and the parameters beside it are stored."""
+def test_changed_parameter_is_refused_alone(uri, caplog):
+    """A changed parameter is refused and reported; the other parameters of the call are stored."""
     with make(uri) as logger:
         logger.log_params({"lr": 0.1})
         logger.log_params({"lr": 0.2, "seed": 3})
@@ -322,7 +317,7 @@ def test_a_parameter_with_another_value_takes_no_other_along(uri, caplog):
 
 
 def test_texts_images_figures_and_artifacts(uri, tmp_path):
-    """What is not a number becomes artifacts, under its name and step."""
+    """Texts, images, figures and files become artifacts with their name and step."""
     figures = pytest.importorskip("matplotlib.figure")
     (tmp_path / "model.txt").write_text("weights")
     (tmp_path / "folder").mkdir()
@@ -350,8 +345,8 @@ def test_texts_images_figures_and_artifacts(uri, tmp_path):
     ]
 
 
-def test_histograms_are_refused_at_attach(server):
-    """MLflow has no histograms: attaching their handler is an error that lists what there is."""
+def test_histograms_are_refused(server):
+    """Attaching a histogram handler raises an error, because MLflow has no histograms."""
     with pytest.raises(TypeError, match="MLflowLogger does not implement write_histogram"):
         MLflowLogger(server.uri).attach(
             Engine(lambda engine, batch: batch),
@@ -360,8 +355,8 @@ def test_histograms_are_refused_at_attach(server):
         )
 
 
-def test_L5_two_ranks_make_one_run(run_ranks, server, monkeypatch):
-    """Of two real ranks the first opens a run, the second none."""
+def test_two_ranks_create_one_run(run_ranks, server, monkeypatch):
+    """Of two ranks, only rank 0 opens a run (L5)."""
     monkeypatch.setenv("TEST_TRACKING_URI", server.uri)
 
     def log_on(rank):

@@ -1,4 +1,4 @@
-"""What several files of these tests use."""
+"""Shared fixtures of the checkpoint tests."""
 
 import pytest
 import torch
@@ -17,12 +17,12 @@ def fake():
 
 @pytest.fixture
 def model():
-    """Something small with weights."""
+    """A small model."""
     torch.manual_seed(0)
     return nn.Linear(2, 1)
 
 
 @pytest.fixture
 def names():
-    """List the files of a folder."""
+    """A function that lists the files of a folder."""
     return lambda folder: sorted(path.name for path in folder.iterdir())

@@ -1,12 +1,15 @@
-"""Kill processes with SIGKILL at random moments of a save, and look at what they left.
+"""Kill processes at random moments of a save and examine the files.
 
     python kill_campaign.py --kills 1000 --seed 1 --state-megabytes 2
 
-One parent imports torch once; each round it forks a child that trains and saves into the round's folder until it is
-killed. The child acknowledges each save through a pipe as soon as SAVED_CHECKPOINT fires. Printed at the end, as JSON:
-how many kills there were, how many of them in the middle of a save, and what was wrong: files under a final name that
-cannot be loaded (torn), rounds without any loadable file, rounds in which the last acknowledged save is lost, and
-temporaries that the next start did not sweep.
+The parent process imports torch. In each round it forks a child that trains and saves to a new folder until it is killed
+with SIGKILL. The child acknowledges each save through a pipe when SAVED_CHECKPOINT fires. The script prints counts as JSON:
+
+- kills, and kills in a save;
+- torn: files with a final name that cannot be loaded;
+- empty: rounds without a loadable file;
+- lost: rounds in which the last acknowledged save is missing;
+- unswept: temporary files that the next DiskSaver did not remove.
 """
 
 import argparse
@@ -28,7 +31,7 @@ from glowplug_model_checkpoint import Checkpoint, DiskSaver, ModelCheckpoint
 
 
 class DeletesFirst(DiskSaver):
-    """Removes the old one before the new one is there, as a naive saver does: to see that the campaign notices."""
+    """Removes the old file before it saves the new one, which the campaign must detect."""
 
     def save(self, checkpoint, filename, metadata=None):
         for path in self.dirname.glob("*.pt"):
@@ -37,7 +40,7 @@ class DeletesFirst(DiskSaver):
 
 
 def make_saver(variant, folder):
-    """Return the saver of a variant: the real one, or one that breaks a promise."""
+    """Return the real saver or a broken variant."""
     if variant == "in-place":
         return DiskSaver(folder, atomic=False, require_empty=False)
     classes = {"real": DiskSaver, "deletes-first": DeletesFirst}
@@ -45,7 +48,7 @@ def make_saver(variant, folder):
 
 
 def train(folder, variant, megabytes, pipe):
-    """Save after each iteration, and acknowledge each save, until killed."""
+    """Save and acknowledge after each iteration until the process is killed."""
     model = nn.Linear(1024, 256 * megabytes)
     trainer = Engine(lambda engine, batch: None)
     saver = make_saver(variant, folder)
@@ -60,7 +63,7 @@ def train(folder, variant, megabytes, pipe):
 
 
 def loadable(path):
-    """Return whether a file can be loaded, and its content agrees with its name."""
+    """Return whether a file loads and its content matches its name."""
     try:
         content = torch.load(path, weights_only=True)
     except Exception:
@@ -69,7 +72,7 @@ def loadable(path):
 
 
 def iteration_of(path):
-    """Return the iteration in a file's name."""
+    """Return the iteration in a file name."""
     return int(path.stem.rpartition("_")[2])
 
 
@@ -92,12 +95,11 @@ def kill_one(folder, options, delay):
         os.waitpid(child, 0)
     with os.fdopen(reader, "rb") as pipe:
         received += pipe.read()
-    # A child that did not come to its first save, or ended by itself, is a fault of the campaign.
     return [int(line) for line in received.decode().splitlines()]
 
 
 def examine(folder, acknowledged):
-    """Return what is wrong in a folder after a kill."""
+    """Return the counts for one folder after a kill."""
     files = list(folder.glob("*.pt"))
     left = list(folder.glob(".glowplug-*"))
     good = {iteration_of(path) for path in files if loadable(path)}
@@ -113,7 +115,7 @@ def examine(folder, acknowledged):
 
 
 def campaign(options):
-    """Run all rounds; return the sums."""
+    """Run all rounds and return the summed counts."""
     chance = random.Random(options.seed)
     counts = dict.fromkeys(("kills", "saves", "in a save", "torn", "empty", "lost", "unswept"), 0)
     began = time.monotonic()
@@ -137,7 +139,7 @@ def campaign(options):
 
 
 def main():
-    """Read the options, run, print."""
+    """Run the campaign from the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -146,7 +148,7 @@ def main():
     parser.add_argument("--state-megabytes", type=int, default=2)
     parser.add_argument("--max-delay", type=float, default=0.06, help="seconds after the first save")
     parser.add_argument("--variant", default="real", choices=["real", "in-place", "deletes-first"])
-    parser.add_argument("--folder", help="where to save; temporary files of other programs go to TMPDIR")
+    parser.add_argument("--folder", help="folder for the checkpoints (other temporary files go to TMPDIR)")
     torch.set_num_threads(1)
     print(json.dumps(campaign(parser.parse_args())))
     return 0

@@ -1,4 +1,4 @@
-"""An address in the place of a folder: who answers for it, and what is said where nobody does."""
+"""Tests of addresses and custom save handlers."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from glowplug_model_checkpoint import Checkpoint, DiskSaver, ModelCheckpoint
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
-    """A folder to work in, in which a mistaken address would leave its traces; no plugin is loaded."""
+    """An empty working folder and a registry without plugins."""
     monkeypatch.chdir(tmp_path)
     with use_registry(Registry([])):
         yield tmp_path
@@ -18,8 +18,8 @@ def elsewhere(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("make", [ModelCheckpoint, lambda address: Checkpoint({}, address)])
 @pytest.mark.parametrize("address", ["s3://bucket/run", "file:///tmp/run", "hf+https://hub/run"])
-def test_unknown_scheme_is_an_error_and_no_folder(elsewhere, make, address):
-    """The error names the scheme and the address, and nothing is created."""
+def test_unknown_scheme(elsewhere, make, address):
+    """An unknown scheme raises an error with scheme and address, and creates no folder."""
     with pytest.raises(
         PluginNotFoundError,
         match=f"no plugin handles {address.partition(':')[0]}:// addresses: got '{address}'".replace(
@@ -30,21 +30,23 @@ def test_unknown_scheme_is_an_error_and_no_folder(elsewhere, make, address):
     assert list(elsewhere.iterdir()) == []
 
 
-def test_arguments_for_torch_save_have_no_place_at_an_address():
-    """They would be dropped in silence."""
-    with pytest.raises(TypeError, match=r"pickle_protocol would be given to torch\.save"):
+def test_torch_save_options_are_refused():
+    """Options of torch.save are refused for an address."""
+    with pytest.raises(
+        TypeError, match=r"pickle_protocol: options of torch\.save are only supported for folders"
+    ):
         ModelCheckpoint("s3://bucket/run", pickle_protocol=4)
 
 
 @pytest.mark.parametrize("folder", ["C://runs", "runs//today", "runs"])
-def test_what_looks_a_little_like_an_address_is_a_folder(elsewhere, folder):
-    """A drive letter is no scheme, and a path may hold two slashes."""
+def test_paths_are_not_addresses(elsewhere, folder):
+    """Drive letters and double slashes do not make a path an address."""
     assert isinstance(ModelCheckpoint(folder).save_handler, DiskSaver)
     assert (elsewhere / folder).is_dir()
 
 
 def test_save_handler_needs_no_base_class(fake, model):
-    """A save handler removes old checkpoints; a plain function is only written to."""
+    """A save handler without a base class can save, list, load, remove and locate; a function only saves."""
 
     class Store:
         def __init__(self):

@@ -1,4 +1,4 @@
-"""Checkpoint: what is saved, under which conditions, and what stays true when something fails."""
+"""Tests of Checkpoint."""
 
 import itertools
 import os
@@ -18,7 +18,7 @@ from glowplug_model_checkpoint import BaseSaveHandler, Checkpoint, CheckpointEve
 
 
 class InMemory(BaseSaveHandler):
-    """Keeps what it is given, and what it was asked for."""
+    """Stores checkpoints in memory and logs the calls."""
 
     def __init__(self):
         self.files, self.log, self.problem = {}, [], None
@@ -35,7 +35,7 @@ class InMemory(BaseSaveHandler):
 
 
 class Plain:
-    """The smallest thing with a state."""
+    """Has a minimal state."""
 
     def __init__(self, value=0):
         self.value = value
@@ -48,14 +48,14 @@ class Plain:
 
 
 class Pair(NamedTuple):
-    """Two objects with names."""
+    """A named tuple of two objects."""
 
     x: Any
     y: Any
 
 
 class Evil:
-    """Unpickles into a call."""
+    """Runs a call when it is unpickled."""
 
     def __init__(self, call, arguments):
         self.call, self.arguments = call, arguments
@@ -65,7 +65,7 @@ class Evil:
 
     @classmethod
     def check(cls, call, arguments, marker):
-        """See that plain unpickling of such a thing would have run it."""
+        """Assert that plain unpickling runs the call."""
         pickle.loads(pickle.dumps(cls(call, arguments)))
         assert os.path.lexists(marker)
 
@@ -77,13 +77,13 @@ def saver():
 
 
 def fire_scores(fake, checkpoint, scores):
-    """Fire once for each score, at iterations 1, 2, 3..."""
+    """Fire the event once per score, at iterations 1, 2, 3, ..."""
     for iteration, score in enumerate(scores, 1):
         checkpoint(fake.fire(Events.EPOCH_COMPLETED, iteration=iteration, score=score))
 
 
 def by_score(saver, **kwargs):
-    """Return a checkpoint whose score is state.score, and whose names show the iteration."""
+    """Return a checkpoint that ranks by state.score and has the iteration in its file names."""
     return Checkpoint(
         {"model": Plain()},
         saver,
@@ -93,174 +93,167 @@ def by_score(saver, **kwargs):
     )
 
 
-# Arguments
+class TestToSave:
+    def test_leaf_without_state_dict_is_refused(self, saver):
+        """A leaf without state_dict raises a TypeError at construction that contains its path (H-011)."""
+        with pytest.raises(TypeError, match=r"to_save\['a'\]\[1\]\['b'\] has no state_dict\(\): 3"):
+            Checkpoint({"a": [Plain(), {"b": 3}]}, saver)
+        with pytest.raises(TypeError, match="must be a mapping"):
+            Checkpoint(Plain(), saver)
+        with pytest.raises(TypeError, match="must be a string; got 3"):
+            Checkpoint({3: Plain()}, saver)
+
+    def test_nested_objects_round_trip(self, fake, saver):
+        """Nested mappings, lists and named tuples are saved as dicts and lists and load into the same tree (H-011)."""
+        Checkpoint({"all": {"m": Plain(1)}, "more": [Plain(2), Pair(Plain(3), Plain(4))]}, saver)(fake)
+        content, _ = saver.files["checkpoint_6.pt"]
+        assert content == {"all": {"m": {"value": 1}}, "more": [{"value": 2}, [{"value": 3}, {"value": 4}]]}
+        fresh = {"all": {"m": Plain()}, "more": [Plain(), Pair(Plain(), Plain())]}
+        Checkpoint.load_objects(fresh, content)
+        assert [fresh["all"]["m"].value, fresh["more"][0].value, *(p.value for p in fresh["more"][1])] == [
+            1,
+            2,
+            3,
+            4,
+        ]
 
 
-def test_H_011_leaves_need_a_state(saver):
-    """A leaf without state_dict is a TypeError at construction that says where it is."""
-    with pytest.raises(TypeError, match=r"to_save\['a'\]\[1\]\['b'\] has no state_dict\(\): 3"):
-        Checkpoint({"a": [Plain(), {"b": 3}]}, saver)
-    with pytest.raises(TypeError, match="must be a mapping"):
-        Checkpoint(Plain(), saver)
-    with pytest.raises(TypeError, match="must be a string; got 3"):
-        Checkpoint({3: Plain()}, saver)
+class TestSaveHandler:
+    def test_error_inside_is_not_retried(self, fake):
+        """A TypeError raised inside a save function is raised; the function is not called again (H-012)."""
+        calls = []
+
+        def broken(checkpoint, filename, metadata):
+            calls.append(filename)
+            raise TypeError("from inside")
+
+        with pytest.raises(TypeError, match="from inside"):
+            Checkpoint({"model": Plain()}, broken)(fake)
+        assert calls == ["model_6.pt"]
+
+    def test_functions_of_two_and_three_arguments(self, fake):
+        """Functions of two and three arguments are called; other signatures are refused at construction (H-012)."""
+        calls = []
+        Checkpoint({"model": Plain()}, lambda checkpoint, filename: calls.append((filename,)))(fake)
+        Checkpoint({"model": Plain()}, lambda *given: calls.append(given[1:]))(fake)
+        assert calls == [
+            ("model_6.pt",),
+            ("model_6.pt", {"basename": "model", "score_name": None, "priority": 6}),
+        ]
+        with pytest.raises(TypeError, match="has the signature \\(filename\\)"):
+            Checkpoint({"model": Plain()}, lambda filename: None)
+        with pytest.raises(TypeError, match="must be a folder"):
+            Checkpoint({"model": Plain()}, None)
+
+    def test_path_becomes_a_disk_saver(self, fake, tmp_path, names):
+        """A str or Path becomes a DiskSaver, which creates the folder and requires it to be empty (H-012)."""
+        Checkpoint({"model": Plain()}, str(tmp_path / "a" / "b"))(fake)
+        assert names(tmp_path / "a" / "b") == ["model_6.pt"]
+        with pytest.raises(ValueError, match=r"already contains checkpoints: model_6\.pt"):
+            Checkpoint({"model": Plain()}, tmp_path / "a" / "b")
+
+    def test_metadata(self, fake, saver):
+        """The save handler receives the basename, the score name and the priority (H-013)."""
+        fake.state.metrics = {"acc": 0.25}
+        Checkpoint({"model": Plain()}, saver, filename_prefix="best", score_name="acc")(fake)
+        assert saver.files["best_model_acc=0.2500.pt"][1] == {
+            "basename": "best_model",
+            "score_name": "acc",
+            "priority": 0.25,
+        }
 
 
-def test_H_011_nested_objects_round_trip(fake, saver):
-    """Mappings, lists and named tuples of objects are saved as dicts and lists, and loaded into the same tree."""
-    Checkpoint({"all": {"m": Plain(1)}, "more": [Plain(2), Pair(Plain(3), Plain(4))]}, saver)(fake)
-    content, _ = saver.files["checkpoint_6.pt"]
-    assert content == {"all": {"m": {"value": 1}}, "more": [{"value": 2}, [{"value": 3}, {"value": 4}]]}
-    fresh = {"all": {"m": Plain()}, "more": [Plain(), Pair(Plain(), Plain())]}
-    Checkpoint.load_objects(fresh, content)
-    assert [fresh["all"]["m"].value, fresh["more"][0].value, *(p.value for p in fresh["more"][1])] == [
-        1,
-        2,
-        3,
-        4,
-    ]
+class TestPriority:
+    @pytest.mark.parametrize("score", [torch.tensor(0.5), "0.5", None, 1j])
+    def test_score_must_be_a_number(self, fake, saver, score):
+        """A score that is not a real number is refused and nothing is saved (H-014)."""
+        with pytest.raises(ValueError, match="the score of a checkpoint must be a number"):
+            Checkpoint({"model": Plain()}, saver, score_function=lambda engine: score)(fake)
+        assert saver.files == {}
+
+    def test_numpy_score_becomes_a_python_number(self, fake, saver):
+        """A numpy score enters the state as a Python float, which weights_only loading accepts (H-014)."""
+        numpy = pytest.importorskip("numpy")
+        checkpoint = Checkpoint({"model": Plain()}, saver, score_function=lambda engine: numpy.float32(0.5))
+        checkpoint(fake)
+        assert type(checkpoint.state_dict()["_saved"][0][0]) is float
+
+    def test_step(self, fake, saver):
+        """The step is the iteration, or the result of global_step_transform for the engine and the event (H-014)."""
+        Checkpoint({"model": Plain()}, saver)(fake.fire(Events.EPOCH_COMPLETED))
+        seen = []
+        asked = Checkpoint(
+            {"model": Plain()}, saver, global_step_transform=lambda *given: seen.append(given) or 42
+        )
+        with asked.attach(fake):
+            fake.fire(Events.EPOCH_COMPLETED)
+        assert list(saver.files) == ["model_6.pt", "model_42.pt"]
+        assert seen == [(fake, Events.EPOCH_COMPLETED)]
+        with pytest.raises(ValueError, match=r"must return an integer; got 1\.5"):
+            Checkpoint({"model": Plain()}, saver, global_step_transform=lambda *given: 1.5)(fake)
 
 
-def test_H_012_a_saver_is_never_called_twice(fake):
-    """A TypeError from inside a saver is raised, instead of a second call with fewer arguments."""
-    calls = []
-
-    def broken(checkpoint, filename, metadata):
-        calls.append(filename)
-        raise TypeError("from inside")
-
-    with pytest.raises(TypeError, match="from inside"):
-        Checkpoint({"model": Plain()}, broken)(fake)
-    assert calls == ["model_6.pt"]
-
-
-def test_H_012_savers_of_two_and_three_arguments(fake):
-    """Both forms are called with what they take; another form is refused at construction."""
-    calls = []
-    Checkpoint({"model": Plain()}, lambda checkpoint, filename: calls.append((filename,)))(fake)
-    Checkpoint({"model": Plain()}, lambda *given: calls.append(given[1:]))(fake)
-    assert calls == [
-        ("model_6.pt",),
-        ("model_6.pt", {"basename": "model", "score_name": None, "priority": 6}),
-    ]
-    with pytest.raises(TypeError, match="has the signature \\(filename\\)"):
-        Checkpoint({"model": Plain()}, lambda filename: None)
-    with pytest.raises(TypeError, match="must be a folder"):
-        Checkpoint({"model": Plain()}, None)
-
-
-def test_H_012_a_path_becomes_a_disk_saver(fake, tmp_path, names):
-    """A str or Path is a folder, which is made, and must be empty."""
-    Checkpoint({"model": Plain()}, str(tmp_path / "a" / "b"))(fake)
-    assert names(tmp_path / "a" / "b") == ["model_6.pt"]
-    with pytest.raises(ValueError, match=r"holds checkpoints already: model_6\.pt"):
-        Checkpoint({"model": Plain()}, tmp_path / "a" / "b")
-
-
-def test_H_013_metadata(fake, saver):
-    """The save handler is told basename, score name and priority."""
-    fake.state.metrics = {"acc": 0.25}
-    Checkpoint({"model": Plain()}, saver, filename_prefix="best", score_name="acc")(fake)
-    assert saver.files["best_model_acc=0.2500.pt"][1] == {
-        "basename": "best_model",
-        "score_name": "acc",
-        "priority": 0.25,
-    }
-
-
-@pytest.mark.parametrize("score", [torch.tensor(0.5), "0.5", None, 1j])
-def test_H_014_scores_are_numbers(fake, saver, score):
-    """A score that is no real number is refused, and nothing is saved."""
-    with pytest.raises(ValueError, match="the score of a checkpoint must be a number"):
-        Checkpoint({"model": Plain()}, saver, score_function=lambda engine: score)(fake)
-    assert saver.files == {}
-
-
-def test_H_014_numpy_scores_are_kept_as_plain_numbers(fake, saver):
-    """A numpy scalar ranks, and the state holds a Python number that weights_only loading takes."""
-    numpy = pytest.importorskip("numpy")
-    checkpoint = Checkpoint({"model": Plain()}, saver, score_function=lambda engine: numpy.float32(0.5))
-    checkpoint(fake)
-    assert type(checkpoint.state_dict()["_saved"][0][0]) is float
-
-
-def test_H_014_step_is_the_iteration(fake, saver):
-    """Without a transform the step is the iteration at every event; with one it is asked with engine and event."""
-    Checkpoint({"model": Plain()}, saver)(fake.fire(Events.EPOCH_COMPLETED))
-    seen = []
-    asked = Checkpoint(
-        {"model": Plain()}, saver, global_step_transform=lambda *given: seen.append(given) or 42
+class TestRetention:
+    @pytest.mark.parametrize(
+        ("greater_or_equal", "kept", "last"),
+        [(False, [1, 3], "model_3_0.7000.pt"), (True, [3, 4], "model_4_0.5000.pt")],
     )
-    with asked.attach(fake):
-        fake.fire(Events.EPOCH_COMPLETED)
-    assert list(saver.files) == ["model_6.pt", "model_42.pt"]
-    assert seen == [(fake, Events.EPOCH_COMPLETED)]
-    with pytest.raises(ValueError, match=r"must return an integer, got 1\.5"):
-        Checkpoint({"model": Plain()}, saver, global_step_transform=lambda *given: 1.5)(fake)
+    def test_best_are_kept(self, fake, saver, greater_or_equal, kept, last):
+        """The n_saved best are kept; of equal scores the first, or with greater_or_equal the latest (H-015)."""
+        checkpoint = by_score(saver, n_saved=2, greater_or_equal=greater_or_equal)
+        fire_scores(fake, checkpoint, [0.5, 0.1, 0.7, 0.5, 0.2])
+        assert sorted(saver.files) == [
+            f"model_{i}_{s}000.pt" for i, s in ((1, "0.5"), (3, "0.7"), (4, "0.5")) if i in kept
+        ]
+        assert checkpoint.last_checkpoint == last
+        assert checkpoint.best_checkpoint == "model_3_0.7000.pt"
+
+    def test_n_saved(self, fake, saver):
+        """None keeps all checkpoints; values below 1 and fractions are refused (H-016)."""
+        checkpoint = by_score(saver, n_saved=None)
+        fire_scores(fake, checkpoint, [0.5, 0.1, 0.3])
+        assert len(saver.files) == len(checkpoint.saved) == 3
+        for wrong, error in ((0, ValueError), (-1, ValueError), (1.5, TypeError)):
+            with pytest.raises(error):
+                Checkpoint({"model": Plain()}, saver, n_saved=wrong)
 
 
-@pytest.mark.parametrize(
-    ("greater_or_equal", "kept", "last"),
-    [(False, [1, 3], "model_3_0.7000.pt"), (True, [3, 4], "model_4_0.5000.pt")],
-)
-def test_H_015_keeps_the_best(fake, saver, greater_or_equal, kept, last):
-    """The n_saved best stay; of equal scores the first, or with greater_or_equal the latest."""
-    checkpoint = by_score(saver, n_saved=2, greater_or_equal=greater_or_equal)
-    fire_scores(fake, checkpoint, [0.5, 0.1, 0.7, 0.5, 0.2])
-    assert sorted(saver.files) == [
-        f"model_{i}_{s}000.pt" for i, s in ((1, "0.5"), (3, "0.7"), (4, "0.5")) if i in kept
-    ]
-    assert checkpoint.last_checkpoint == last
-    assert checkpoint.best_checkpoint == "model_3_0.7000.pt"
+class TestContent:
+    def test_single_object_is_saved_bare(self, fake, saver):
+        """A single object is saved as its bare state, several as a dict named "checkpoint" (H-017)."""
+        Checkpoint({"net": Plain(1)}, saver)(fake)
+        Checkpoint({"net": Plain(1), "opt": Plain(2)}, saver)(fake)
+        assert {name: content for name, (content, _) in saver.files.items()} == {
+            "net_6.pt": {"value": 1},
+            "checkpoint_6.pt": {"net": {"value": 1}, "opt": {"value": 2}},
+        }
+
+    def test_include_self_has_its_own_key(self, fake, tmp_path, model):
+        """include_self adds a key beside the object's state, which still loads strictly (H-018)."""
+        checkpoint = Checkpoint({"model": model}, tmp_path, include_self=True)
+        checkpoint(fake)
+        content = torch.load(checkpoint.last_checkpoint, weights_only=True)
+        assert set(content) == {"model", "checkpointer"}
+        assert set(model.state_dict()) == {"weight", "bias"}
+        fresh = nn.Linear(2, 1)
+        Checkpoint.load_objects({"model": fresh}, checkpoint.last_checkpoint)
+        assert torch.equal(fresh.weight, model.weight)
+        with pytest.raises(ValueError, match="'checkpointer' of to_save is reserved"):
+            Checkpoint({"checkpointer": model}, print, include_self=True)
+
+    def test_saved_state_lists_its_own_file(self, fake, tmp_path, model):
+        """The handler's state in a checkpoint lists that checkpoint and the other retained ones (H-018)."""
+        checkpoint = Checkpoint({"model": model}, tmp_path, n_saved=2, include_self=True)
+        for iteration in (1, 2, 3):
+            checkpoint(fake.fire(Events.EPOCH_COMPLETED, iteration=iteration))
+        fresh = Checkpoint({"model": model}, DiskSaver(tmp_path, require_empty=False), n_saved=2)
+        Checkpoint.load_objects({"checkpointer": fresh}, tmp_path / "model_3.pt")
+        assert fresh.saved == checkpoint.saved
+        assert fresh.last_checkpoint == tmp_path / "model_3.pt"
 
 
-def test_H_016_n_saved(fake, saver):
-    """None keeps all; less than 1 and fractions are refused."""
-    checkpoint = by_score(saver, n_saved=None)
-    fire_scores(fake, checkpoint, [0.5, 0.1, 0.3])
-    assert len(saver.files) == len(checkpoint.saved) == 3
-    for wrong, error in ((0, ValueError), (-1, ValueError), (1.5, TypeError)):
-        with pytest.raises(error):
-            Checkpoint({"model": Plain()}, saver, n_saved=wrong)
-
-
-def test_H_017_one_object_is_saved_bare(fake, saver):
-    """One key gives its bare state under its name; several give a dict under "checkpoint"."""
-    Checkpoint({"net": Plain(1)}, saver)(fake)
-    Checkpoint({"net": Plain(1), "opt": Plain(2)}, saver)(fake)
-    assert {name: content for name, (content, _) in saver.files.items()} == {
-        "net_6.pt": {"value": 1},
-        "checkpoint_6.pt": {"net": {"value": 1}, "opt": {"value": 2}},
-    }
-
-
-def test_H_018_include_self_does_not_pollute(fake, tmp_path, model):
-    """With one object, the handler's state stands beside the object's, and strict loading of it works."""
-    checkpoint = Checkpoint({"model": model}, tmp_path, include_self=True)
-    checkpoint(fake)
-    content = torch.load(checkpoint.last_checkpoint, weights_only=True)
-    assert set(content) == {"model", "checkpointer"}
-    assert set(model.state_dict()) == {"weight", "bias"}
-    fresh = nn.Linear(2, 1)
-    Checkpoint.load_objects({"model": fresh}, checkpoint.last_checkpoint)
-    assert torch.equal(fresh.weight, model.weight)
-    with pytest.raises(ValueError, match="this handler's own"):
-        Checkpoint({"checkpointer": model}, print, include_self=True)
-
-
-def test_H_018_the_state_in_a_file_lists_that_file(fake, tmp_path, model):
-    """A handler that is loaded from its own checkpoint knows that checkpoint, and the ones beside it."""
-    checkpoint = Checkpoint({"model": model}, tmp_path, n_saved=2, include_self=True)
-    for iteration in (1, 2, 3):
-        checkpoint(fake.fire(Events.EPOCH_COMPLETED, iteration=iteration))
-    fresh = Checkpoint({"model": model}, DiskSaver(tmp_path, require_empty=False), n_saved=2)
-    Checkpoint.load_objects({"checkpointer": fresh}, tmp_path / "model_3.pt")
-    assert fresh.saved == checkpoint.saved
-    assert fresh.last_checkpoint == tmp_path / "model_3.pt"
-
-
-def test_H_020_score_from_a_metric(fake, saver):
-    """score_name alone reads the metric of the engine that it is attached to; a missing one lists those there are."""
+def test_score_name_reads_a_metric(fake, saver):
+    """score_name alone reads the engine's metric; a missing metric raises an error that lists the others (H-020)."""
     fake.state.metrics = {"acc": 0.5, "loss": 1.0}
     checkpoint = Checkpoint({"model": Plain()}, saver, score_name="acc")
     checkpoint(fake)
@@ -272,171 +265,163 @@ def test_H_020_score_from_a_metric(fake, saver):
         Checkpoint({"model": Plain()}, saver, score_name="f1")(fake)
 
 
-def test_H_021_H_023_one_name_is_one_entry(fake, saver):
-    """A pattern without a varying field overwrites its file, which is never removed, and stays one entry."""
-    checkpoint = Checkpoint({"model": Plain()}, saver, filename_pattern="{name}.{ext}", n_saved=3)
-    for iteration in (1, 2, 3):
-        checkpoint(fake.fire(Events.EPOCH_COMPLETED, iteration=iteration))
-    assert saver.log == [("save", "model.pt")] * 3
-    assert checkpoint.saved == ((3, "model.pt"),)
+class TestSaving:
+    def test_constant_filename_is_one_entry(self, fake, saver):
+        """A pattern that always gives the same name overwrites its file and keeps one entry (H-021, H-023)."""
+        checkpoint = Checkpoint({"model": Plain()}, saver, filename_pattern="{name}.{ext}", n_saved=3)
+        for iteration in (1, 2, 3):
+            checkpoint(fake.fire(Events.EPOCH_COMPLETED, iteration=iteration))
+        assert saver.log == [("save", "model.pt")] * 3
+        assert checkpoint.saved == ((3, "model.pt"),)
+
+    def test_saves_before_it_removes(self, fake, saver):
+        """The old file is removed after the new one is saved, and SAVED_CHECKPOINT fires last (H-024)."""
+        checkpoint = Checkpoint({"model": Plain()}, saver)
+        checkpoint.attach(fake)
+        fake.add_event_handler(Checkpoint.SAVED_CHECKPOINT, lambda: saver.log.append("event"))
+        for iteration in (1, 2):
+            fake.fire(Events.EPOCH_COMPLETED, iteration=iteration)
+        assert saver.log == [
+            ("save", "model_1.pt"),
+            "event",
+            ("save", "model_2.pt"),
+            ("remove", "model_1.pt"),
+            "event",
+        ]
+
+    def test_failed_save_changes_nothing(self, fake, saver):
+        """After a failed save the entries are unchanged, no event has fired, and the next save works (H-024, C2)."""
+        checkpoint = Checkpoint({"model": Plain()}, saver)
+        checkpoint.attach(fake)
+        fake.fire(Events.EPOCH_COMPLETED, iteration=1)
+        saver.problem = OSError(28, "No space left on device")
+        with pytest.raises(OSError, match="No space"):
+            fake.fire(Events.EPOCH_COMPLETED, iteration=2)
+        assert checkpoint.saved == ((1, "model_1.pt"),)
+        assert checkpoint.state_dict() == {"_saved": [(1, "model_1.pt")]}
+        assert list(saver.files) == ["model_1.pt"]
+        assert fake.fired.count(Checkpoint.SAVED_CHECKPOINT) == 1
+        saver.problem = None
+        fake.fire(Events.EPOCH_COMPLETED, iteration=3)
+        assert list(saver.files) == ["model_3.pt"]
+
+    def test_file_that_cannot_be_removed_stays_listed(self, fake, saver):
+        """If removal fails, both files stay listed and the next save removes the old one (H-024)."""
+        checkpoint = Checkpoint({"model": Plain()}, saver)
+        checkpoint(fake)
+        remove, saver.remove = saver.remove, lambda filename: (_ for _ in ()).throw(PermissionError(filename))
+        with pytest.raises(PermissionError):
+            checkpoint(fake.fire(Events.EPOCH_COMPLETED, iteration=7))
+        assert checkpoint.saved == ((6, "model_6.pt"), (7, "model_7.pt"))
+        saver.remove = remove
+        checkpoint(fake.fire(Events.EPOCH_COMPLETED, iteration=8))
+        assert list(saver.files) == ["model_8.pt"]
+        assert checkpoint.saved == ((8, "model_8.pt"),)
+
+    def test_functions_never_remove(self, fake):
+        """The files of a plain function leave the list but are not removed (H-025)."""
+        files = []
+        checkpoint = Checkpoint({"model": Plain()}, lambda content, filename: files.append(filename))
+        for iteration in (1, 2):
+            checkpoint(fake.fire(Events.EPOCH_COMPLETED, iteration=iteration))
+        assert files == ["model_1.pt", "model_2.pt"]
+        assert checkpoint.saved == ((2, "model_2.pt"),)
+
+    def test_last_and_best_differ(self, fake, tmp_path):
+        """last_checkpoint is the newest path, best_checkpoint the one with the highest score; None at first (H-026)."""
+        checkpoint = by_score(tmp_path, n_saved=2)
+        assert checkpoint.last_checkpoint is None
+        assert checkpoint.best_checkpoint is None
+        fire_scores(fake, checkpoint, [0.9, 0.1, 0.3])
+        assert checkpoint.last_checkpoint == tmp_path / "model_3_0.3000.pt"
+        assert checkpoint.best_checkpoint == tmp_path / "model_1_0.9000.pt"
+
+    @pytest.mark.parametrize(("greater_or_equal", "best"), [(False, 1), (True, 2)])
+    def test_best_of_equal_scores(self, fake, saver, greater_or_equal, best):
+        """Of equal scores the first is the best, or with greater_or_equal the latest (H-026)."""
+        checkpoint = by_score(saver, n_saved=None, greater_or_equal=greater_or_equal)
+        fire_scores(fake, checkpoint, [0.5, 0.5, 0.1])
+        assert checkpoint.best_checkpoint == f"model_{best}_0.5000.pt"
+
+    def test_reset_keeps_the_files(self, fake, saver):
+        """After reset the files remain, and a run with lower steps saves again (H-027)."""
+        checkpoint = Checkpoint({"model": Plain()}, saver)
+        checkpoint(fake)
+        checkpoint(fake.fire(Events.EPOCH_COMPLETED, iteration=1))
+        assert list(saver.files) == ["model_6.pt"]
+        checkpoint.reset()
+        checkpoint(fake)
+        assert sorted(saver.files) == ["model_1.pt", "model_6.pt"]
 
 
-def test_H_024_saves_before_it_removes(fake, saver):
-    """The old one goes only after the new one is saved, and SAVED_CHECKPOINT comes after both."""
-    checkpoint = Checkpoint({"model": Plain()}, saver)
-    checkpoint.attach(fake)
-    fake.add_event_handler(Checkpoint.SAVED_CHECKPOINT, lambda: saver.log.append("event"))
-    for iteration in (1, 2):
-        fake.fire(Events.EPOCH_COMPLETED, iteration=iteration)
-    assert saver.log == [
-        ("save", "model_1.pt"),
-        "event",
-        ("save", "model_2.pt"),
-        ("remove", "model_1.pt"),
-        "event",
-    ]
+class TestLoadStateDict:
+    def test_missing_files_are_dropped(self, fake, tmp_path, names):
+        """Entries without a file are dropped when the state is loaded, and later removals work (H-028)."""
+        checkpoint = Checkpoint({"model": Plain()}, tmp_path, n_saved=2)
+        for iteration in (1, 2):
+            checkpoint(fake.fire(Events.EPOCH_COMPLETED, iteration=iteration))
+        state = checkpoint.state_dict()
+        assert state == {"_saved": [(1, "model_1.pt"), (2, "model_2.pt")]}
+        (tmp_path / "model_1.pt").unlink()
+        fresh = Checkpoint({"model": Plain()}, DiskSaver(tmp_path, require_empty=False), n_saved=2)
+        fresh.load_state_dict(state)
+        assert fresh.saved == ((2, "model_2.pt"),)
+        for iteration in (3, 4):
+            fresh(fake.fire(Events.EPOCH_COMPLETED, iteration=iteration))
+        assert names(tmp_path) == ["model_3.pt", "model_4.pt"]
 
-
-def test_H_024_C2_a_failed_save_changes_nothing(fake, saver):
-    """What was kept stays kept and listed, the event is not fired, and the next save works."""
-    checkpoint = Checkpoint({"model": Plain()}, saver)
-    checkpoint.attach(fake)
-    fake.fire(Events.EPOCH_COMPLETED, iteration=1)
-    saver.problem = OSError(28, "No space left on device")
-    with pytest.raises(OSError, match="No space"):
-        fake.fire(Events.EPOCH_COMPLETED, iteration=2)
-    assert checkpoint.saved == ((1, "model_1.pt"),)
-    assert checkpoint.state_dict() == {"_saved": [(1, "model_1.pt")]}
-    assert list(saver.files) == ["model_1.pt"]
-    assert fake.fired.count(Checkpoint.SAVED_CHECKPOINT) == 1
-    saver.problem = None
-    fake.fire(Events.EPOCH_COMPLETED, iteration=3)
-    assert list(saver.files) == ["model_3.pt"]
-
-
-def test_H_024_an_old_file_that_cannot_be_removed_stays_listed(fake, saver):
-    """The new one is recorded, and the old one too, so that its removal is tried again."""
-    checkpoint = Checkpoint({"model": Plain()}, saver)
-    checkpoint(fake)
-    remove, saver.remove = saver.remove, lambda filename: (_ for _ in ()).throw(PermissionError(filename))
-    with pytest.raises(PermissionError):
+    def test_removing_a_vanished_file(self, fake, tmp_path, names):
+        """A retained file that is already gone does not cause an error when it is removed (H-028)."""
+        checkpoint = Checkpoint({"model": Plain()}, tmp_path)
+        checkpoint(fake)
+        (tmp_path / "model_6.pt").unlink()
         checkpoint(fake.fire(Events.EPOCH_COMPLETED, iteration=7))
-    assert checkpoint.saved == ((6, "model_6.pt"), (7, "model_7.pt"))
-    saver.remove = remove
-    checkpoint(fake.fire(Events.EPOCH_COMPLETED, iteration=8))
-    assert list(saver.files) == ["model_8.pt"]
-    assert checkpoint.saved == ((8, "model_8.pt"),)
+        assert names(tmp_path) == ["model_7.pt"]
 
+    @pytest.mark.parametrize(
+        "state",
+        [
+            {},
+            {"_saved": 3},
+            {"_saved": [(1,)]},
+            {"_saved": [("high", "model_1.pt")]},
+            {"_saved": [(float("nan"), "model_1.pt")]},
+            {"_saved": [(1, "../../precious.txt")]},
+            {"_saved": [(1, 2)]},
+        ],
+    )
+    def test_bad_state_is_refused(self, fake, saver, state):
+        """A malformed state, or one with a path outside the folder, is refused and changes nothing (H-028, S2)."""
+        checkpoint = Checkpoint({"model": Plain()}, saver)
+        checkpoint(fake)
+        with pytest.raises(ValueError, match="Checkpoint cannot load this state"):
+            checkpoint.load_state_dict(state)
+        assert checkpoint.saved == ((6, "model_6.pt"),)
 
-def test_H_025_plain_functions_never_remove(fake):
-    """Files of a plain function are only dropped from the list."""
-    files = []
-    checkpoint = Checkpoint({"model": Plain()}, lambda content, filename: files.append(filename))
-    for iteration in (1, 2):
-        checkpoint(fake.fire(Events.EPOCH_COMPLETED, iteration=iteration))
-    assert files == ["model_1.pt", "model_2.pt"]
-    assert checkpoint.saved == ((2, "model_2.pt"),)
-
-
-def test_H_026_last_and_best_are_two_things(fake, tmp_path):
-    """last_checkpoint is the most recent save, best_checkpoint the highest score, both as paths; None before."""
-    checkpoint = by_score(tmp_path, n_saved=2)
-    assert checkpoint.last_checkpoint is None
-    assert checkpoint.best_checkpoint is None
-    fire_scores(fake, checkpoint, [0.9, 0.1, 0.3])
-    assert checkpoint.last_checkpoint == tmp_path / "model_3_0.3000.pt"
-    assert checkpoint.best_checkpoint == tmp_path / "model_1_0.9000.pt"
-
-
-@pytest.mark.parametrize(("greater_or_equal", "best"), [(False, 1), (True, 2)])
-def test_H_026_best_of_equal_scores(fake, saver, greater_or_equal, best):
-    """Of equal scores the first is the best, or with greater_or_equal the latest."""
-    checkpoint = by_score(saver, n_saved=None, greater_or_equal=greater_or_equal)
-    fire_scores(fake, checkpoint, [0.5, 0.5, 0.1])
-    assert checkpoint.best_checkpoint == f"model_{best}_0.5000.pt"
-
-
-def test_H_027_reset_forgets_but_leaves_the_files(fake, saver):
-    """After reset a run with lower steps saves again."""
-    checkpoint = Checkpoint({"model": Plain()}, saver)
-    checkpoint(fake)
-    checkpoint(fake.fire(Events.EPOCH_COMPLETED, iteration=1))
-    assert list(saver.files) == ["model_6.pt"]
-    checkpoint.reset()
-    checkpoint(fake)
-    assert sorted(saver.files) == ["model_1.pt", "model_6.pt"]
-
-
-def test_H_028_state_is_checked_against_the_disk(fake, tmp_path, names):
-    """Entries whose files are gone are dropped at load, and eviction goes on without an error."""
-    checkpoint = Checkpoint({"model": Plain()}, tmp_path, n_saved=2)
-    for iteration in (1, 2):
-        checkpoint(fake.fire(Events.EPOCH_COMPLETED, iteration=iteration))
-    state = checkpoint.state_dict()
-    assert state == {"_saved": [(1, "model_1.pt"), (2, "model_2.pt")]}
-    (tmp_path / "model_1.pt").unlink()
-    fresh = Checkpoint({"model": Plain()}, DiskSaver(tmp_path, require_empty=False), n_saved=2)
-    fresh.load_state_dict(state)
-    assert fresh.saved == ((2, "model_2.pt"),)
-    for iteration in (3, 4):
-        fresh(fake.fire(Events.EPOCH_COMPLETED, iteration=iteration))
-    assert names(tmp_path) == ["model_3.pt", "model_4.pt"]
-
-
-def test_H_028_a_file_that_vanishes_is_no_error(fake, tmp_path, names):
-    """Eviction of a file that somebody else removed goes on in silence."""
-    checkpoint = Checkpoint({"model": Plain()}, tmp_path)
-    checkpoint(fake)
-    (tmp_path / "model_6.pt").unlink()
-    checkpoint(fake.fire(Events.EPOCH_COMPLETED, iteration=7))
-    assert names(tmp_path) == ["model_7.pt"]
-
-
-@pytest.mark.parametrize(
-    "state",
-    [
-        {},
-        {"_saved": 3},
-        {"_saved": [(1,)]},
-        {"_saved": [("high", "model_1.pt")]},
-        {"_saved": [(float("nan"), "model_1.pt")]},
-        {"_saved": [(1, "../../precious.txt")]},
-        {"_saved": [(1, 2)]},
-    ],
-)
-def test_H_028_S2_a_bad_state_is_refused_whole(fake, saver, state):
-    """A state that is malformed, or would make eviction delete outside of the folder, is refused, and nothing changes."""
-    checkpoint = Checkpoint({"model": Plain()}, saver)
-    checkpoint(fake)
-    with pytest.raises(ValueError, match="Checkpoint cannot take this state"):
-        checkpoint.load_state_dict(state)
-    assert checkpoint.saved == ((6, "model_6.pt"),)
-
-
-def test_a_crash_between_save_and_removal_is_made_up_for(fake, saver):
-    """More files than n_saved, as a crash can leave them, are trimmed by the next save, and the best of them counts."""
-    checkpoint = by_score(saver)
-    for name in ("a.pt", "b.pt", "c.pt"):
-        saver({}, name)
-    checkpoint.load_state_dict({"_saved": [(0.1, "a.pt"), (0.6, "b.pt"), (0.4, "c.pt")]})
-    fire_scores(fake, checkpoint, [0.5])
-    assert sorted(saver.files) == ["a.pt", "b.pt", "c.pt"]
-    fire_scores(fake, checkpoint, [0.7])
-    assert list(saver.files) == ["model_1_0.7000.pt"]
+    def test_surplus_after_a_crash_is_removed(self, fake, saver):
+        """The next save removes the surplus files that a crash can leave, and must beat the best of them."""
+        checkpoint = by_score(saver)
+        for name in ("a.pt", "b.pt", "c.pt"):
+            saver({}, name)
+        checkpoint.load_state_dict({"_saved": [(0.1, "a.pt"), (0.6, "b.pt"), (0.4, "c.pt")]})
+        fire_scores(fake, checkpoint, [0.5])
+        assert sorted(saver.files) == ["a.pt", "b.pt", "c.pt"]
+        fire_scores(fake, checkpoint, [0.7])
+        assert list(saver.files) == ["model_1_0.7000.pt"]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
-def test_H_029_C2_scores_that_are_not_finite_never_rank(fake, saver, bad):
-    """They are not saved, first or later, with one warning in all; finite ones go on as if they had not been there."""
+def test_non_finite_scores_are_skipped(fake, saver, bad):
+    """Scores that are not finite are never saved and do not affect ranking; one warning reports them (H-029, C2)."""
     checkpoint = by_score(saver)
-    with pytest.warns(GlowplugWarning, match="does not save a checkpoint whose score") as warned:
+    with pytest.warns(GlowplugWarning, match="skipped a checkpoint because its score is") as warned:
         fire_scores(fake, checkpoint, [bad, 0.1, bad, 0.3, bad, 0.2])
     assert len(warned) == 1
     assert list(saver.files) == ["model_4_0.3000.pt"]
 
 
-def test_H_030_parallel_wrappers_are_looked_through(fake, saver, model):
-    """A DataParallel model is saved as the model in it, and loads into a wrapped and a bare one."""
+def test_parallel_wrappers_are_unwrapped(fake, saver, model):
+    """A DataParallel model is saved as its inner model and loads into a wrapped or bare one (H-030)."""
     Checkpoint({"model": nn.DataParallel(model)}, saver)(fake)
     content, _ = saver.files["model_6.pt"]
     assert set(content) == {"weight", "bias"}
@@ -445,83 +430,81 @@ def test_H_030_parallel_wrappers_are_looked_through(fake, saver, model):
         assert torch.equal(getattr(fresh, "module", fresh).weight, model.weight)
 
 
-# The engine
-
-
-def test_H_031_the_event_is_known_after_attach(fake, saver):
-    """SAVED_CHECKPOINT can be listened to before the first save, and fires after each."""
-    Checkpoint({"model": Plain()}, saver).attach(fake)
-    seen = []
-    fake.add_event_handler(Checkpoint.SAVED_CHECKPOINT, lambda engine: seen.append(engine.state.iteration))
-    for iteration in (7, 8):
-        fake.fire(Events.EPOCH_COMPLETED, iteration=iteration)
-    assert seen == [7, 8]
-
-
-def test_H_031_the_event_is_known_at_the_first_call(saver):
-    """With a plain add_event_handler it is registered at the first call, or by the user before."""
-    engine = Engine(lambda engine, batch: None)
-    engine.add_event_handler(Events.EPOCH_COMPLETED, Checkpoint({"model": Plain()}, saver))
-    with pytest.raises(ValueError, match="register_events"):
-        engine.add_event_handler(CheckpointEvents.SAVED_CHECKPOINT, lambda: None)
-    engine.register_events(*CheckpointEvents)
-    seen = []
-    engine.add_event_handler(CheckpointEvents.SAVED_CHECKPOINT, lambda: seen.append(1))
-    engine.run([1], max_epochs=2)
-    assert seen == [1, 1]
-
-
-def test_the_event_that_is_on_is_not_hidden(fake, saver):
-    """A second checkpoint at the same event is asked with that event, not with SAVED_CHECKPOINT of the first."""
-    seen = []
-    for key in ("a", "b"):
-        checkpoint = Checkpoint(
-            {key: Plain()},
-            saver,
-            global_step_transform=lambda engine, event: seen.append(event) or 1,
-            state_key=key,
+class TestSavedCheckpointEvent:
+    def test_registered_by_attach(self, fake, saver):
+        """After attach, handlers of SAVED_CHECKPOINT can be added; they run after each save (H-031)."""
+        Checkpoint({"model": Plain()}, saver).attach(fake)
+        seen = []
+        fake.add_event_handler(
+            Checkpoint.SAVED_CHECKPOINT, lambda engine: seen.append(engine.state.iteration)
         )
-        checkpoint.attach(fake)
-    fake.fire(Events.EPOCH_COMPLETED)
-    assert seen == [Events.EPOCH_COMPLETED] * 2
+        for iteration in (7, 8):
+            fake.fire(Events.EPOCH_COMPLETED, iteration=iteration)
+        assert seen == [7, 8]
+
+    def test_registered_by_the_first_call(self, saver):
+        """With add_event_handler the first call registers the event, unless the user registers it earlier (H-031)."""
+        engine = Engine(lambda engine, batch: None)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, Checkpoint({"model": Plain()}, saver))
+        with pytest.raises(ValueError, match="register_events"):
+            engine.add_event_handler(CheckpointEvents.SAVED_CHECKPOINT, lambda: None)
+        engine.register_events(*CheckpointEvents)
+        seen = []
+        engine.add_event_handler(CheckpointEvents.SAVED_CHECKPOINT, lambda: seen.append(1))
+        engine.run([1], max_epochs=2)
+        assert seen == [1, 1]
+
+    def test_current_event_is_kept(self, fake, saver):
+        """A second checkpoint at the same event receives that event, not the first one's SAVED_CHECKPOINT."""
+        seen = []
+        for key in ("a", "b"):
+            checkpoint = Checkpoint(
+                {key: Plain()},
+                saver,
+                global_step_transform=lambda engine, event: seen.append(event) or 1,
+                state_key=key,
+            )
+            checkpoint.attach(fake)
+        fake.fire(Events.EPOCH_COMPLETED)
+        assert seen == [Events.EPOCH_COMPLETED] * 2
 
 
-def test_attach_runs_last_and_its_handle_takes_all_back(fake, saver):
-    """It runs after users' handlers that were added later, and leaves no handler and no state behind."""
-    checkpoint = Checkpoint({"model": Plain()}, saver)
-    assert checkpoint.phase is Phase.CHECKPOINT
-    handle = checkpoint.attach(fake)
-    order = []
-    fake.add_event_handler(Events.EPOCH_COMPLETED, lambda: order.append(len(saver.files)))
-    fake.fire(Events.EPOCH_COMPLETED)
-    assert order == [0]
-    assert fake.state_dict() == {"handlers": {"Checkpoint": {"_saved": [(6, "model_6.pt")]}}}
-    handle.remove()
-    assert not fake.has_event_handler(checkpoint)
-    assert fake.state_dict() == {"handlers": {}}
+class TestAttach:
+    def test_runs_last_and_detaches_completely(self, fake, saver):
+        """It runs after user handlers that were added later; its handle removes the handler and its state."""
+        checkpoint = Checkpoint({"model": Plain()}, saver)
+        assert checkpoint.phase is Phase.CHECKPOINT
+        handle = checkpoint.attach(fake)
+        order = []
+        fake.add_event_handler(Events.EPOCH_COMPLETED, lambda: order.append(len(saver.files)))
+        fake.fire(Events.EPOCH_COMPLETED)
+        assert order == [0]
+        assert fake.state_dict() == {"handlers": {"Checkpoint": {"_saved": [(6, "model_6.pt")]}}}
+        handle.remove()
+        assert not fake.has_event_handler(checkpoint)
+        assert fake.state_dict() == {"handlers": {}}
+
+    def test_default_state_keys(self, fake, saver):
+        """Default state keys differ by prefix or score name; a further clash is numbered."""
+        for options in (
+            {},
+            {"filename_prefix": "best"},
+            {"score_name": "accuracy"},
+            {"filename_prefix": "best", "score_name": "loss"},
+            {"state_key": "mine"},
+        ):
+            Checkpoint({"a": Plain()}, saver, **options).attach(fake)
+        assert list(fake.state_dict()["handlers"]) == [
+            "Checkpoint",
+            "Checkpoint:best",
+            "Checkpoint:accuracy",
+            "Checkpoint:best#2",
+            "mine",
+        ]
 
 
-def test_several_checkpoints_share_an_engine(fake, saver):
-    """Their default keys differ by prefix or score name; a further clash is numbered."""
-    for options in (
-        {},
-        {"filename_prefix": "best"},
-        {"score_name": "accuracy"},
-        {"filename_prefix": "best", "score_name": "loss"},
-        {"state_key": "mine"},
-    ):
-        Checkpoint({"a": Plain()}, saver, **options).attach(fake)
-    assert list(fake.state_dict()["handlers"]) == [
-        "Checkpoint",
-        "Checkpoint:best",
-        "Checkpoint:accuracy",
-        "Checkpoint:best#2",
-        "mine",
-    ]
-
-
-def test_H_034_an_exception_goes_on(saver):
-    """On EXCEPTION_RAISED it saves, and run() raises."""
+def test_exception_is_raised_after_the_save(saver):
+    """At EXCEPTION_RAISED it saves, and run() raises the exception (H-034)."""
 
     def step(engine, batch):
         if engine.state.iteration == 2:
@@ -534,7 +517,7 @@ def test_H_034_an_exception_goes_on(saver):
     assert list(saver.files) == ["model_2.pt"]
 
 
-def test_the_engine_itself_can_be_saved(tmp_path, model):
+def test_engine_can_be_saved(tmp_path, model):
     """A file with model, optimizer, trainer and the handler's state loads with weights_only=True."""
     optimizer = torch.optim.Adam(model.parameters())
 
@@ -553,86 +536,84 @@ def test_the_engine_itself_can_be_saved(tmp_path, model):
     assert content["trainer"]["handlers"]["Checkpoint"] == content["checkpointer"]
 
 
-def test_save_on_a_rank_that_does_not_exist(fake, saver):
-    """With one process, save_on_rank=1 would never write: that is an error."""
-    with pytest.raises(ValueError, match="save_on_rank=1, but the ranks go from 0 to 0"):
+def test_missing_rank_is_refused(fake, saver):
+    """save_on_rank=1 raises an error in a single process, since nothing would be saved."""
+    with pytest.raises(ValueError, match="save_on_rank must be a rank of this run, from 0 to 0; got 1"):
         Checkpoint({"model": Plain()}, saver, save_on_rank=1)(fake)
 
 
-def test_a_disk_saver_for_another_rank_is_refused(tmp_path):
-    """Where handler and saver name different ranks nobody would write."""
-    with pytest.raises(ValueError, match="rank 1, the checkpoint on rank 0"):
+def test_disk_saver_for_another_rank_is_refused(tmp_path):
+    """A DiskSaver with another save_on_rank is refused, since nothing would be saved."""
+    with pytest.raises(ValueError, match="save_on_rank is 1 for the DiskSaver but 0 for the checkpoint"):
         Checkpoint({"model": Plain()}, DiskSaver(tmp_path, save_on_rank=1))
 
 
-# Loading
+class TestLoadObjects:
+    def test_sources_and_keys(self, tmp_path, model):
+        """Files, mappings and bare states load; extra keys are ignored; kwargs apply to modules only (H-032)."""
+        other, plain = nn.Linear(2, 1), Plain()
+        torch.save({"model": model.state_dict(), "plain": {"value": 7}, "extra": {}}, tmp_path / "c.pt")
+        Checkpoint.load_objects({"model": other, "plain": plain}, str(tmp_path / "c.pt"), strict=False)
+        assert torch.equal(other.weight, model.weight)
+        assert plain.value == 7
+        bare = nn.Linear(2, 1)
+        Checkpoint.load_objects({"whatever": bare}, model.state_dict())
+        assert torch.equal(bare.weight, model.weight)
+        Checkpoint.load_objects({"m": nn.Linear(2, 1)}, {"weight": model.weight.detach()}, strict=False)
+
+    def test_missing_key_loads_nothing(self):
+        """A missing key raises a ValueError with the existing keys before any object changes (H-032)."""
+        first, second = Plain(1), Plain(2)
+        with pytest.raises(ValueError, match=r"checkpoint\['b'\] is missing; found \['a'\]"):
+            Checkpoint.load_objects({"a": first, "b": second}, {"a": {"value": 9}})
+        assert first.value == 1
+        with pytest.raises(ValueError, match=r"checkpoint\['a'\]\[1\] is missing"):
+            Checkpoint.load_objects(
+                {"a": [first, second], "b": first}, {"a": [{"value": 9}], "b": {"value": 9}}
+            )
+        with pytest.raises(TypeError, match="no load_state_dict"):
+            Checkpoint.load_objects({"a": 3}, {})
+        with pytest.raises(TypeError, match="a file or a mapping"):
+            Checkpoint.load_objects({"a": first}, [1])
+
+    def test_loading_runs_no_code(self, tmp_path):
+        """100 files that would run code when unpickled are refused, and none of the code runs (S1)."""
+        marker = tmp_path / "executed"
+        touch = f"open({str(marker)!r}, 'w').close()"
+        forms = [
+            (os.system, (f"touch {marker}",)),
+            (os.mkdir, (str(marker),)),
+            (os.symlink, ("x", str(marker))),
+            (exec, (touch,)),
+            (eval, (f"__import__('pathlib').Path({str(marker)!r}).touch()",)),
+            (open, (str(marker), "w")),
+            (subprocess.call, (["touch", str(marker)],)),
+            (subprocess.Popen, (["touch", str(marker)],)),
+            (shutil.copy, (__file__, str(marker))),
+            (Path.touch, (marker,)),
+        ]
+        wraps = [
+            lambda evil: evil,
+            lambda evil: {"model": evil},
+            lambda evil: {"model": {"weight": evil}},
+            lambda evil: [torch.ones(1), evil],
+            lambda evil: {evil: 1},
+        ]
+        executed = refused = 0
+        for legacy, form, wrap in itertools.product((False, True), forms, wraps):
+            path = tmp_path / "evil.pt"
+            torch.save(wrap(Evil(*form)), path, _use_new_zipfile_serialization=not legacy)
+            try:
+                Checkpoint.load_objects({"model": Plain()}, path)
+            except pickle.UnpicklingError:
+                refused += 1
+            executed += os.path.lexists(marker)
+        assert (executed, refused) == (0, 100)
+        Evil.check(*forms[0], marker)
 
 
-def test_H_032_load_objects(tmp_path, model):
-    """From a path or a mapping; extra keys are ignored; a bare state fits a single object; kwargs go to modules only."""
-    other, plain = nn.Linear(2, 1), Plain()
-    torch.save({"model": model.state_dict(), "plain": {"value": 7}, "extra": {}}, tmp_path / "c.pt")
-    Checkpoint.load_objects({"model": other, "plain": plain}, str(tmp_path / "c.pt"), strict=False)
-    assert torch.equal(other.weight, model.weight)
-    assert plain.value == 7
-    bare = nn.Linear(2, 1)
-    Checkpoint.load_objects({"whatever": bare}, model.state_dict())
-    assert torch.equal(bare.weight, model.weight)
-    Checkpoint.load_objects({"m": nn.Linear(2, 1)}, {"weight": model.weight.detach()}, strict=False)
-
-
-def test_H_032_nothing_is_loaded_if_something_is_missing():
-    """A missing key is a ValueError that lists what is there, before any object is touched."""
-    first, second = Plain(1), Plain(2)
-    with pytest.raises(ValueError, match=r"there is no checkpoint\['b'\]; what is there: \['a'\]"):
-        Checkpoint.load_objects({"a": first, "b": second}, {"a": {"value": 9}})
-    assert first.value == 1
-    with pytest.raises(ValueError, match=r"there is no checkpoint\['a'\]\[1\]"):
-        Checkpoint.load_objects({"a": [first, second], "b": first}, {"a": [{"value": 9}], "b": {"value": 9}})
-    with pytest.raises(TypeError, match="no load_state_dict"):
-        Checkpoint.load_objects({"a": 3}, {})
-    with pytest.raises(TypeError, match="a file or a mapping"):
-        Checkpoint.load_objects({"a": first}, [1])
-
-
-def test_S1_loading_runs_no_code(tmp_path):
-    """100 files whose unpickling would run code are refused, and none of it runs."""
-    marker = tmp_path / "executed"
-    touch = f"open({str(marker)!r}, 'w').close()"
-    forms = [
-        (os.system, (f"touch {marker}",)),
-        (os.mkdir, (str(marker),)),
-        (os.symlink, ("x", str(marker))),
-        (exec, (touch,)),
-        (eval, (f"__import__('pathlib').Path({str(marker)!r}).touch()",)),
-        (open, (str(marker), "w")),
-        (subprocess.call, (["touch", str(marker)],)),
-        (subprocess.Popen, (["touch", str(marker)],)),
-        (shutil.copy, (__file__, str(marker))),
-        (Path.touch, (marker,)),
-    ]
-    wraps = [
-        lambda evil: evil,
-        lambda evil: {"model": evil},
-        lambda evil: {"model": {"weight": evil}},
-        lambda evil: [torch.ones(1), evil],
-        lambda evil: {evil: 1},
-    ]
-    executed = refused = 0
-    for legacy, form, wrap in itertools.product((False, True), forms, wraps):
-        path = tmp_path / "evil.pt"
-        torch.save(wrap(Evil(*form)), path, _use_new_zipfile_serialization=not legacy)
-        try:
-            Checkpoint.load_objects({"model": Plain()}, path)
-        except pickle.UnpicklingError:
-            refused += 1
-        executed += os.path.lexists(marker)
-    assert (executed, refused) == (0, 100)
-    Evil.check(*forms[0], marker)
-
-
-def test_H_033_reload_objects(fake, tmp_path, names):
-    """A checkpoint is found again from the parts of its name."""
+def test_reload_objects(fake, tmp_path, names):
+    """reload_objects finds a checkpoint by the parts of its name (H-033)."""
     saved = Plain(1)
     checkpoint = Checkpoint(
         {"net": saved},

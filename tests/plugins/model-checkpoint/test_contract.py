@@ -1,4 +1,4 @@
-"""ModelCheckpoint and DiskSaver keep the contracts of handlers and of save handlers."""
+"""Contract tests of ModelCheckpoint, Checkpoint and DiskSaver."""
 
 import pytest
 import torch
@@ -11,12 +11,12 @@ PLUGIN = "glowplug_model_checkpoint._plugin"
 
 class TestModelCheckpoint(HandlerContract):
     expected_failures = {
-        "can_be_attached_or_called": "add_event_handler is given what to save after the handler, as in ignite (H-050)"
+        "can_be_attached_or_called": "add_event_handler takes the objects after the handler, as in ignite (H-050)"
     }
 
     @pytest.fixture
     def case(self, tmp_path):
-        """One that keeps the two best."""
+        """A ModelCheckpoint that keeps the two best."""
         model = torch.nn.Linear(2, 1)
         return HandlerCase(
             make=lambda: ModelCheckpoint(
@@ -33,7 +33,7 @@ class TestModelCheckpoint(HandlerContract):
 class TestCheckpoint(HandlerContract):
     @pytest.fixture
     def case(self, tmp_path):
-        """One that keeps the latest."""
+        """A Checkpoint that keeps the latest."""
         model = torch.nn.Linear(2, 1)
         return HandlerCase(
             make=lambda: Checkpoint({"model": model}, DiskSaver(tmp_path, require_empty=False)),
@@ -44,6 +44,6 @@ class TestCheckpoint(HandlerContract):
 class TestDiskSaver(SaveHandlerContract):
     @pytest.fixture
     def case(self, tmp_path):
-        """One that adds to its folder."""
+        """A DiskSaver that adds to its folder."""
         folder = tmp_path / "checkpoints"
         return SaveHandlerCase(make=lambda: DiskSaver(folder, require_empty=False), plugin=PLUGIN)

@@ -1,4 +1,4 @@
-"""File names: what patterns make of their fields, and that nothing leads out of a folder."""
+"""Tests of file names and patterns."""
 
 import ntpath
 import os
@@ -16,7 +16,7 @@ from glowplug_model_checkpoint.filenames import check_filename, check_part, chec
 
 VALUES = {"filename_prefix": "best", "name": "model", "score_name": "acc", "score": 0.12345, "global_step": 7}
 
-# Fragments that attacks on paths and format strings are made of, mixed with arbitrary text.
+# Fragments of attacks on paths and format strings, mixed with arbitrary text.
 HOSTILE = st.lists(
     st.sampled_from(
         [
@@ -43,7 +43,7 @@ HOSTILE = st.lists(
 
 
 def saved_name(fake, **kwargs):
-    """Return the name under which a checkpoint saves."""
+    """Return the file name that a checkpoint uses."""
     saved = []
     checkpoint = Checkpoint(
         {"model": nn.Linear(1, 1)}, lambda content, filename: saved.append(filename), **kwargs
@@ -66,8 +66,8 @@ def saved_name(fake, **kwargs):
         (False, True, True, "model_3_acc=0.5000.pt"),
     ],
 )
-def test_H_019_default_names(fake, with_score, with_name, with_step, expected):
-    """Each combination of score, score name and step gives the name of ignite's table."""
+def test_default_names(fake, with_score, with_name, with_step, expected):
+    """Each combination of score, score name and step gives ignite's default name (H-019)."""
     fake.state.metrics = {"acc": 0.5}
     name = saved_name(
         fake,
@@ -78,21 +78,21 @@ def test_H_019_default_names(fake, with_score, with_name, with_step, expected):
     assert name == expected
 
 
-def test_H_019_integer_scores_and_prefix(fake):
-    """An integral score is written as it is, and the prefix comes first."""
+def test_integer_score_and_prefix(fake):
+    """An integer score is written without decimals, and the prefix comes first (H-019)."""
     assert saved_name(fake, score_function=lambda engine: 3, filename_prefix="best") == "best_model_3.pt"
 
 
-def test_H_021_pattern_fields():
-    """All fields can be used, with a format where one is allowed; a missing score is written None."""
+def test_pattern_fields():
+    """All fields can be used; formats are applied; a missing score is written as None (H-021)."""
     pattern = "{filename_prefix}-{name}-{global_step:04d}-{score_name}-{score:.2f}.{ext}"
     assert render(check_pattern(pattern), **VALUES) == "best-model-0007-acc-0.12.pt"
     assert render("{name}_{score}.{ext}", **{**VALUES, "score": None}) == "model_None.pt"
     assert render("{{{name}}}", **VALUES) == "{model}"
 
 
-def test_H_022_setup_filename_pattern():
-    """The patterns of ignite, and errors for parts that make no sense together."""
+def test_setup_filename_pattern():
+    """The patterns equal ignite's; contradictory parts raise errors (H-022)."""
     setup = Checkpoint.setup_filename_pattern
     assert setup() == "{filename_prefix}_{name}_{global_step}_{score_name}={score}.{ext}"
     assert setup(False, True, False, False) == "{name}_{score}.{ext}"
@@ -122,8 +122,8 @@ def test_H_022_setup_filename_pattern():
         "",
     ],
 )
-def test_S2_patterns_reach_nothing_else(pattern):
-    """Attributes, indexes, conversions, unknown fields, huge widths and paths are refused at construction."""
+def test_unsafe_patterns_are_refused(pattern):
+    """Attributes, indexes, conversions, unknown fields, huge widths and paths are refused at construction (S2)."""
     with pytest.raises(ValueError, match=r"filename_pattern|checkpoint file"):
         Checkpoint({"model": nn.Linear(1, 1)}, print, filename_pattern=pattern)
 
@@ -132,8 +132,8 @@ def test_S2_patterns_reach_nothing_else(pattern):
     "value", ["../x", "a/b", "a\\b", "..", ".", "/etc", "C:x", "a\0b", "a\nb", "\ud800", "a/"]
 )
 @pytest.mark.parametrize("what", ["filename_prefix", "score_name", "key"])
-def test_S2_names_are_checked_at_construction(tmp_path, value, what):
-    """A prefix, a score name and a key of to_save that could leave the folder are named in the error."""
+def test_unsafe_names_are_refused(tmp_path, value, what):
+    """A prefix, score name or key of to_save that could leave the folder raises an error that names it (S2)."""
     to_save = {value if what == "key" else "model": nn.Linear(1, 1)}
     arguments = {} if what == "key" else {what: value}
     expected = "a key of to_save" if what == "key" else what
@@ -144,7 +144,7 @@ def test_S2_names_are_checked_at_construction(tmp_path, value, what):
 
 
 def unless_refused(check, value, otherwise):
-    """Return the value if the check lets it through, so that the other values of an attack still get their turn."""
+    """Return the value if it passes the check, else a safe one, so that the other values are still tested."""
     try:
         return check(value)
     except ValueError:
@@ -153,8 +153,8 @@ def unless_refused(check, value, otherwise):
 
 @settings(max_examples=10_000 if os.environ.get("GLOWPLUG_CAMPAIGN") == "1" else 1_000, deadline=None)
 @given(prefix=HOSTILE, score_name=HOSTILE, key=HOSTILE, pattern=HOSTILE)
-def test_S2_fuzzed_names_stay_in_the_folder(prefix, score_name, key, pattern):
-    """What the checks let through, as prefix, score name, key or pattern, makes a plain name of one component, or none."""
+def test_fuzzed_names(prefix, score_name, key, pattern):
+    """Any values that pass the checks give a file name without a path, or an error (S2)."""
     parts = [unless_refused(partial(check_part, "part"), part, "x") for part in (prefix, score_name, key)]
     checked = unless_refused(check_pattern, pattern, "{filename_prefix}{name}{score_name}")
     values = dict(zip(("filename_prefix", "score_name", "name"), parts, strict=True))
@@ -165,13 +165,14 @@ def test_S2_fuzzed_names_stay_in_the_folder(prefix, score_name, key, pattern):
     assert os.path.normpath(f"/root/folder/{name}") == f"/root/folder/{name}"
     assert ntpath.basename(name) == name
     assert "\0" not in name
-    assert "<" not in name or "<" in "".join((*parts, checked))  # no repr of an attribute has come in
+    # The name contains no repr of an attribute.
+    assert "<" not in name or "<" in "".join((*parts, checked))
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(prefix=HOSTILE, score_name=HOSTILE, key=HOSTILE)
-def test_S2_fuzzed_writes_stay_in_the_folder(tmp_path, names, prefix, score_name, key):
-    """Whatever is given as a name, real saves touch nothing beside the folder that was given."""
+def test_fuzzed_writes(tmp_path, names, prefix, score_name, key):
+    """Saves with any names write only inside the given folder (S2)."""
     folder = tmp_path / "a" / "b"
     fake = FakeEngine()
     fake.state.metrics = {score_name: 1.0}
@@ -180,14 +181,15 @@ def test_S2_fuzzed_writes_stay_in_the_folder(tmp_path, names, prefix, score_name
             folder, prefix, score_name=score_name, require_empty=False, to_save={key: nn.Linear(1, 1)}
         )
         checkpoint(fake)
-    except (ValueError, OSError):  # refused, or too long for the file system
+    except (ValueError, OSError):
+        # The name is refused, or too long for the file system.
         pass
     assert names(tmp_path) in ([], ["a"])
     assert not (tmp_path / "a").exists() or names(tmp_path / "a") == ["b"]
 
 
-def test_S2_disk_saver_guards_its_own_door(tmp_path):
-    """A DiskSaver used by itself refuses paths, empty names and its own temporary names."""
+def test_disk_saver_refuses_unsafe_names(tmp_path):
+    """A DiskSaver refuses paths, empty names and reserved temporary names (S2)."""
     saver = DiskSaver(tmp_path)
     for name in ("../x.pt", "/x.pt", "", ".glowplug-0123456789abcdef.tmp"):
         for call in (lambda name=name: saver({}, name), lambda name=name: saver.remove(name)):
@@ -196,16 +198,16 @@ def test_S2_disk_saver_guards_its_own_door(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_names_that_are_no_strings():
-    """A name of another type is a TypeError that shows it."""
+def test_names_must_be_strings():
+    """A name of another type raises a TypeError that contains it."""
     with pytest.raises(TypeError, match="got 3"):
         check_filename(3)
     with pytest.raises(TypeError, match="filename_pattern must be a string"):
         check_pattern(3)
 
 
-def test_prefix_is_followed_by_an_underscore():
-    """The prefix "best" does not claim the files of the prefix "best2", nor files that are no checkpoints."""
+def test_prefix_ends_with_an_underscore():
+    """The prefix "best" matches neither files with the prefix "best2" nor files that are not checkpoints."""
     assert has_prefix("best_model_1.pt", "best")
     assert not has_prefix("best2_model_1.pt", "best")
     assert not has_prefix("best_model_1.txt", "best")

@@ -1,4 +1,7 @@
-"""C1 under SIGKILL: the campaign of kill_campaign.py, short in each run of the tests and long on demand."""
+"""Tests of checkpoints under SIGKILL (C1).
+
+Each test run has a short campaign of kill_campaign.py; GLOWPLUG_CAMPAIGN=1 adds a long one.
+"""
 
 import json
 import os
@@ -14,7 +17,7 @@ CAMPAIGN = Path(__file__).with_name("kill_campaign.py")
 
 
 def run_campaign(folder, *options, limit, temporary=None):
-    """Run the script in a process of its own, and return what it counted."""
+    """Run the script in a subprocess and return its counts."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(temporary or folder)}
     result = subprocess.run(
         [sys.executable, str(CAMPAIGN), "--folder", str(folder), *map(str, options)],
@@ -29,7 +32,7 @@ def run_campaign(folder, *options, limit, temporary=None):
 
 
 def assert_promise(found):
-    """Nothing torn, nothing lost, always something to load, all swept."""
+    """Assert that no file is incomplete or lost, one always loads, and leftovers are removed."""
     assert {key: found[key] for key in ("torn", "empty", "lost", "unswept")} == {
         "torn": 0,
         "empty": 0,
@@ -38,19 +41,19 @@ def assert_promise(found):
     }, found
 
 
-def test_C1_60_kills(tmp_path):
-    """60 kills, most of them in the middle of a save, harm nothing."""
+def test_60_kills(tmp_path):
+    """60 kills, most of them during a save, lose or damage no checkpoint (C1)."""
     found = run_campaign(tmp_path, "--kills", 60, limit=120)
     assert_promise(found)
     assert found["kills"] == 60
-    assert found["in a save"] >= 15, "the kills miss the saves; choose other delays"
+    assert found["in a save"] >= 15, "too few kills during a save; choose other delays"
 
 
 @pytest.mark.parametrize(
     ("variant", "megabytes", "noticed"), [("in-place", 32, "torn"), ("deletes-first", 2, "lost")]
 )
-def test_C1_the_campaign_notices_a_broken_saver(tmp_path, variant, megabytes, noticed):
-    """A saver that writes in place is found torn, and one that deletes first is found to lose what it acknowledged."""
+def test_campaign_detects_broken_savers(tmp_path, variant, megabytes, noticed):
+    """The campaign detects a saver that writes in place and one that removes first (C1)."""
     found = run_campaign(
         tmp_path,
         "--kills",
@@ -68,13 +71,13 @@ def test_C1_the_campaign_notices_a_broken_saver(tmp_path, variant, megabytes, no
 
 @pytest.mark.skipif(os.environ.get("GLOWPLUG_CAMPAIGN") != "1", reason="long: set GLOWPLUG_CAMPAIGN=1")
 @pytest.mark.parametrize("temporary", ["beside", "elsewhere"])
-def test_C1_1000_kills(tmp_path, temporary):
-    """2 x 500 kills, half of them with TMPDIR on another file system."""
+def test_1000_kills(tmp_path, temporary):
+    """1000 kills, half of them with TMPDIR on another file system, lose or damage no checkpoint (C1)."""
     elsewhere = Path("/dev/shm") if temporary == "elsewhere" else None
     if elsewhere is not None and (
         not elsewhere.is_dir() or elsewhere.stat().st_dev == tmp_path.stat().st_dev
     ):
-        pytest.skip("there is no other file system here")
+        pytest.skip("needs /dev/shm on another file system")
     found = run_campaign(tmp_path, "--kills", 500, "--seed", 7, limit=1200, temporary=elsewhere)
     print(json.dumps(found))
     assert_promise(found)

@@ -1,4 +1,4 @@
-"""ModelCheckpoint: where its objects come from, and how a script resumes from its folder."""
+"""Tests of ModelCheckpoint."""
 
 import os
 
@@ -13,115 +13,113 @@ from glowplug_model_checkpoint import ModelCheckpoint
 
 @pytest.fixture
 def trainer():
-    """A real engine with nothing to do."""
+    """A real engine whose step does nothing."""
     return Engine(lambda engine, batch: None)
 
 
-def test_H_050_attach_with_objects_of_the_constructor(trainer, tmp_path, model, names):
-    """engine.attach(ModelCheckpoint(...)) saves after each epoch."""
-    checkpoint = ModelCheckpoint(tmp_path, "best", n_saved=2, to_save={"model": model})
-    handle = trainer.attach(checkpoint)
-    trainer.run([1, 2], max_epochs=3)
-    assert names(tmp_path) == ["best_model_4.pt", "best_model_6.pt"]
-    handle.remove()
-    trainer.run([1, 2], max_epochs=5)
-    assert names(tmp_path) == ["best_model_4.pt", "best_model_6.pt"]
+class TestObjects:
+    def test_objects_of_the_constructor(self, trainer, tmp_path, model, names):
+        """engine.attach(ModelCheckpoint(..., to_save=...)) saves after each epoch until it is detached (H-050)."""
+        checkpoint = ModelCheckpoint(tmp_path, "best", n_saved=2, to_save={"model": model})
+        handle = trainer.attach(checkpoint)
+        trainer.run([1, 2], max_epochs=3)
+        assert names(tmp_path) == ["best_model_4.pt", "best_model_6.pt"]
+        handle.remove()
+        trainer.run([1, 2], max_epochs=5)
+        assert names(tmp_path) == ["best_model_4.pt", "best_model_6.pt"]
 
+    def test_objects_of_attach(self, trainer, tmp_path, model, names):
+        """``attach`` accepts an event and objects, and requires objects (H-050)."""
+        checkpoint = ModelCheckpoint(tmp_path)
+        with pytest.raises(ValueError, match="nothing to save"):
+            checkpoint.attach(trainer)
+        with pytest.raises(ValueError, match="nothing to save"):
+            trainer.attach(checkpoint)
+        checkpoint.attach(trainer, Events.ITERATION_COMPLETED(every=2), {"model": model})
+        trainer.run([1, 2, 3, 4, 5])
+        assert names(tmp_path) == ["model_4.pt"]
 
-def test_H_050_attach_with_objects_of_its_own(trainer, tmp_path, model, names):
-    """Attach takes the event and the objects, and refuses to go without."""
-    checkpoint = ModelCheckpoint(tmp_path)
-    with pytest.raises(ValueError, match="nothing to save"):
-        checkpoint.attach(trainer)
-    with pytest.raises(ValueError, match="nothing to save"):
-        trainer.attach(checkpoint)
-    checkpoint.attach(trainer, Events.ITERATION_COMPLETED(every=2), {"model": model})
-    trainer.run([1, 2, 3, 4, 5])
-    assert names(tmp_path) == ["model_4.pt"]
+    @pytest.mark.parametrize("by_keyword", [False, True])
+    def test_objects_of_add_event_handler(self, trainer, tmp_path, model, names, by_keyword):
+        """add_event_handler accepts objects as ignite does, and refuses the handler without them (H-051)."""
+        checkpoint = ModelCheckpoint(tmp_path)
+        with pytest.raises(ValueError, match="cannot be called"):
+            trainer.add_event_handler(Events.EPOCH_COMPLETED, checkpoint)
+        if by_keyword:
+            trainer.add_event_handler(Events.EPOCH_COMPLETED, checkpoint, to_save={"model": model})
+        else:
+            trainer.add_event_handler(Events.EPOCH_COMPLETED, checkpoint, {"model": model})
+        trainer.run([1])
+        assert names(tmp_path) == ["model_1.pt"]
+        with pytest.raises(RuntimeError, match="to_save is empty"):
+            checkpoint(trainer, {})
+        with pytest.raises(TypeError, match="no state_dict"):
+            checkpoint(trainer, {"model": 3})
 
+    def test_objects_of_each_call(self, fake, tmp_path, model, names):
+        """The objects of a call replace the earlier ones (H-052)."""
+        checkpoint = ModelCheckpoint(tmp_path, n_saved=2)
+        checkpoint(fake.fire(Events.EPOCH_COMPLETED, iteration=1), {"a": model})
+        checkpoint(fake.fire(Events.EPOCH_COMPLETED, iteration=2), {"b": model})
+        assert names(tmp_path) == ["a_1.pt", "b_2.pt"]
 
-@pytest.mark.parametrize("by_keyword", [False, True])
-def test_H_051_objects_at_add_event_handler(trainer, tmp_path, model, names, by_keyword):
-    """The ignite way; without objects the registration is a ValueError, with an empty dict the call a RuntimeError."""
-    checkpoint = ModelCheckpoint(tmp_path)
-    with pytest.raises(ValueError, match="cannot be called"):
-        trainer.add_event_handler(Events.EPOCH_COMPLETED, checkpoint)
-    if by_keyword:
-        trainer.add_event_handler(Events.EPOCH_COMPLETED, checkpoint, to_save={"model": model})
-    else:
-        trainer.add_event_handler(Events.EPOCH_COMPLETED, checkpoint, {"model": model})
-    trainer.run([1])
-    assert names(tmp_path) == ["model_1.pt"]
-    with pytest.raises(RuntimeError, match="to_save is empty"):
-        checkpoint(trainer, {})
-    with pytest.raises(TypeError, match="no state_dict"):
-        checkpoint(trainer, {"model": 3})
+    @pytest.mark.parametrize("at", ["constructor", "attach", "add_event_handler", "both events"])
+    def test_exception_raised(self, tmp_path, model, names, at):
+        """At EXCEPTION_RAISED it saves the objects, wherever they were given, and run() raises (H-034, H-053)."""
 
+        def step(engine, batch):
+            if engine.state.iteration == 3:
+                raise ZeroDivisionError("boom")
 
-def test_H_052_one_instance_serves_different_objects(fake, tmp_path, model, names):
-    """The objects of each call replace those of the one before."""
-    checkpoint = ModelCheckpoint(tmp_path, n_saved=2)
-    checkpoint(fake.fire(Events.EPOCH_COMPLETED, iteration=1), {"a": model})
-    checkpoint(fake.fire(Events.EPOCH_COMPLETED, iteration=2), {"b": model})
-    assert names(tmp_path) == ["a_1.pt", "b_2.pt"]
+        trainer = Engine(step)
+        if at == "constructor":
+            ModelCheckpoint(tmp_path, to_save={"model": model}).attach(trainer, Events.EXCEPTION_RAISED)
+        elif at == "attach":
+            ModelCheckpoint(tmp_path).attach(trainer, Events.EXCEPTION_RAISED, {"model": model})
+        elif at == "add_event_handler":
+            trainer.add_event_handler(Events.EXCEPTION_RAISED, ModelCheckpoint(tmp_path), {"model": model})
+        else:
+            events = Events.EPOCH_COMPLETED | Events.EXCEPTION_RAISED
+            ModelCheckpoint(tmp_path, to_save={"model": model}).attach(trainer, events)
+        with pytest.raises(ZeroDivisionError, match="boom"):
+            trainer.run([1, 2], max_epochs=3)
+        assert names(tmp_path) == ["model_3.pt"]
 
+    def test_objects_by_keyword_at_exception_raised(self, tmp_path, model):
+        """Keyword objects at EXCEPTION_RAISED raise an error that shows the right call (H-053)."""
 
-@pytest.mark.parametrize("at", ["constructor", "attach", "add_event_handler", "both events"])
-def test_H_034_H_053_on_exceptions(tmp_path, model, names, at):
-    """On EXCEPTION_RAISED it saves, wherever the objects come from, and the exception goes on."""
-
-    def step(engine, batch):
-        if engine.state.iteration == 3:
+        def step(engine, batch):
             raise ZeroDivisionError("boom")
 
-    trainer = Engine(step)
-    if at == "constructor":
-        ModelCheckpoint(tmp_path, to_save={"model": model}).attach(trainer, Events.EXCEPTION_RAISED)
-    elif at == "attach":
-        ModelCheckpoint(tmp_path).attach(trainer, Events.EXCEPTION_RAISED, {"model": model})
-    elif at == "add_event_handler":
-        trainer.add_event_handler(Events.EXCEPTION_RAISED, ModelCheckpoint(tmp_path), {"model": model})
-    else:
-        events = Events.EPOCH_COMPLETED | Events.EXCEPTION_RAISED
-        ModelCheckpoint(tmp_path, to_save={"model": model}).attach(trainer, events)
-    with pytest.raises(ZeroDivisionError, match="boom"):
-        trainer.run([1, 2], max_epochs=3)
-    assert names(tmp_path) == ["model_3.pt"]
+        trainer = Engine(step)
+        trainer.add_event_handler(
+            Events.EXCEPTION_RAISED, ModelCheckpoint(tmp_path), to_save={"model": model}
+        )
+        with pytest.raises(TypeError, match="to_save as a positional argument"):
+            trainer.run([1])
 
 
-def test_H_053_objects_by_keyword_on_exceptions(tmp_path, model):
-    """Where no engine comes with keyword objects, the error says how to give them."""
-
-    def step(engine, batch):
-        raise ZeroDivisionError("boom")
-
-    trainer = Engine(step)
-    trainer.add_event_handler(Events.EXCEPTION_RAISED, ModelCheckpoint(tmp_path), to_save={"model": model})
-    with pytest.raises(TypeError, match="as a plain argument"):
-        trainer.run([1])
-
-
-def test_H_054_names_as_checkpoint(fake, tmp_path, model, names):
-    """A score without a name is the last part, behind the prefix."""
+def test_score_without_a_name(fake, tmp_path, model, names):
+    """A score without a name is the last part of the file name (H-054)."""
     checkpoint = ModelCheckpoint(tmp_path, "best", score_function=lambda engine: 0.5)
     checkpoint(fake, {"model": model})
     assert names(tmp_path) == ["best_model_0.5000.pt"]
 
 
-def test_further_arguments_go_to_torch_save(fake, tmp_path, model):
-    """Unknown keywords are those of torch.save."""
+def test_torch_save_options(fake, tmp_path, model):
+    """Other keyword arguments are passed to torch.save."""
     ModelCheckpoint(tmp_path, _use_new_zipfile_serialization=False)(fake, {"model": model})
     assert not (tmp_path / "model_6.pt").read_bytes().startswith(b"PK")
 
 
 def touch_in_order(*paths):
-    """Give files modification times in this order."""
+    """Set increasing modification times."""
     for second, path in enumerate(paths, 1_000_000_000):
         os.utime(path, (second, second))
 
 
-def test_latest_is_the_newest_that_loads(fake, tmp_path):
-    """Damaged files are passed over with a warning, temporaries and other files are not looked at."""
+def test_latest(fake, tmp_path):
+    """latest() skips damaged files with a warning and ignores temporary and other files."""
     paths = [tmp_path / name for name in ("b_model_1.pt", "a_model_2.pt", "a_model_1.pt")]
     for path in paths:
         torch.save({"weight": 1}, path)
@@ -138,7 +136,7 @@ def test_latest_is_the_newest_that_loads(fake, tmp_path):
 
 
 def script(folder, max_epochs, *, fails_at=None):
-    """Train, resuming from what the folder holds, as a user's script does; return model and trainer."""
+    """Train and resume as a user's script does; return model, trainer and checkpoint."""
     torch.manual_seed(0)
     model = nn.Linear(2, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
@@ -161,8 +159,8 @@ def script(folder, max_epochs, *, fails_at=None):
     return model, trainer, checkpoint
 
 
-def test_a_script_resumes_where_it_stopped(tmp_path, names):
-    """After a crash the weights are those of an uninterrupted run, and the earlier run's files are adopted."""
+def test_script_resumes_after_a_crash(tmp_path, names):
+    """A resumed script gets the weights of an uninterrupted run and adopts the earlier files."""
     expected, *_ = script(tmp_path / "whole", max_epochs=5)
     with pytest.raises(RuntimeError, match="out of memory"):
         script(tmp_path / "run", max_epochs=5, fails_at=7)
@@ -174,8 +172,8 @@ def test_a_script_resumes_where_it_stopped(tmp_path, names):
     assert checkpoint.last_checkpoint == tmp_path / "run" / "checkpoint_10.pt"
 
 
-def test_state_that_is_loaded_before_attach_is_adopted_too(trainer, tmp_path, model, names):
-    """The engine keeps the state of a handler that is attached later."""
+def test_state_loaded_before_attach(trainer, tmp_path, model, names):
+    """The engine applies a loaded state to a handler that is attached later."""
     trainer.attach(ModelCheckpoint(tmp_path, to_save={"model": model}))
     trainer.run([1, 2], max_epochs=1)
     state = trainer.state_dict()
@@ -188,8 +186,8 @@ def test_state_that_is_loaded_before_attach_is_adopted_too(trainer, tmp_path, mo
     assert names(tmp_path) == ["model_4.pt"]
 
 
-def test_a_run_that_ends_by_itself_saves_each_epoch(trainer, tmp_path, model):
-    """terminate() in an earlier handler of the same event does not keep it from saving."""
+def test_terminate_does_not_prevent_the_save(trainer, tmp_path, model):
+    """A checkpoint still saves if an earlier handler of the same event calls terminate()."""
     checkpoint = ModelCheckpoint(tmp_path, to_save={"model": model})
     trainer.attach(checkpoint)
     trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: engine.terminate())

@@ -1,8 +1,8 @@
-"""Several ranks: rank 0 decides, one rank writes, and a failure anywhere is known everywhere (H-035)."""
+"""Tests of checkpoints with several ranks."""
 
 
-def test_H_035_ranks_that_disagree_follow_rank_0(run_ranks, tmp_path):
-    """Scores that differ by rank give one list on all of them, the files are those of rank 0's scores."""
+def test_rank_0_decides(run_ranks, tmp_path):
+    """If scores differ between ranks, all ranks keep the checkpoints that rank 0 chooses (H-035)."""
     (tmp_path / "scores").mkdir()
 
     def ranks(rank):
@@ -24,9 +24,9 @@ def test_H_035_ranks_that_disagree_follow_rank_0(run_ranks, tmp_path):
             to_save={"model": nn.Linear(1, 1)},
         )
         engine.attach(checkpoint)
-        there = []
+        durable = []
         engine.add_event_handler(
-            checkpoint.SAVED_CHECKPOINT, lambda: there.append(checkpoint.last_checkpoint.exists())
+            checkpoint.SAVED_CHECKPOINT, lambda: durable.append(checkpoint.last_checkpoint.exists())
         )
         if rank == 0:
             import warnings
@@ -36,17 +36,17 @@ def test_H_035_ranks_that_disagree_follow_rank_0(run_ranks, tmp_path):
         return {
             "saved": [item.filename for item in checkpoint.saved],
             "files": sorted(path.name for path in folder.iterdir()),
-            "there": there,
+            "durable": durable,
         }
 
     first, second = run_ranks(ranks)
     assert first["saved"] == second["saved"] == ["model_3_0.9000.pt", "model_5_0.7000.pt"]
     assert first["files"] == ["model_3_0.9000.pt", "model_5_0.7000.pt"]
-    assert first["there"] == second["there"] == [True] * 4
+    assert first["durable"] == second["durable"] == [True] * 4
 
 
-def test_H_035_no_rank_goes_on_before_the_file_can_be_read(run_ranks, tmp_path):
-    """Where writing is slow, the other rank finds each file complete right after its own call returns."""
+def test_ranks_wait_for_the_file(run_ranks, tmp_path):
+    """With a slow save handler, each rank can read the file as soon as its call returns (H-035)."""
     (tmp_path / "slow").mkdir()
 
     def ranks(rank):
@@ -77,8 +77,8 @@ def test_H_035_no_rank_goes_on_before_the_file_can_be_read(run_ranks, tmp_path):
     assert run_ranks(ranks) == [[["bias", "weight"]] * 3] * 2
 
 
-def test_H_035_C2_a_failure_on_one_rank_is_raised_on_all(run_ranks, tmp_path):
-    """A full disk, a score function that fails and a state that fails on one rank: both ranks raise, none hangs, lists agree."""
+def test_failure_is_raised_on_all_ranks(run_ranks, tmp_path):
+    """A failed write, score or state on one rank raises on both, and their lists stay equal (H-035, C2)."""
     (tmp_path / "failing").mkdir()
 
     def ranks(rank):
@@ -129,7 +129,7 @@ def test_H_035_C2_a_failure_on_one_rank_is_raised_on_all(run_ranks, tmp_path):
             [path.name for path in saver.dirname.iterdir()],
         ]
 
-    def told(rank, other, problem):
+    def reported(rank, other, problem):
         return f"RuntimeError: rank {rank} stops because rank {other} failed: {problem}"
 
     (first, *rest), (second, *same) = run_ranks(ranks)
@@ -138,13 +138,13 @@ def test_H_035_C2_a_failure_on_one_rank_is_raised_on_all(run_ranks, tmp_path):
         "ZeroDivisionError: no score here",
         "RuntimeError: no state here",
     )
-    assert first == [disk, score, told(0, 1, score), state, told(0, 1, state)]
-    assert second == [told(1, 0, disk), told(1, 0, score), score, told(1, 0, state), state]
+    assert first == [disk, score, reported(0, 1, score), state, reported(0, 1, state)]
+    assert second == [reported(1, 0, disk), reported(1, 0, score), score, reported(1, 0, state), state]
     assert rest == same == [["model_100.pt"], ["model_100.pt"]]
 
 
-def test_H_034_an_exception_on_one_rank_does_not_wait_for_the_other(run_ranks, tmp_path):
-    """On EXCEPTION_RAISED the writing rank saves alone; on another rank nothing is written, and nobody hangs."""
+def test_exception_on_one_rank(run_ranks, tmp_path):
+    """At EXCEPTION_RAISED only the writing rank saves, and no rank waits for another (H-034)."""
     for number in range(2):
         (tmp_path / f"exception{number}").mkdir()
 
@@ -169,16 +169,16 @@ def test_H_034_an_exception_on_one_rank_does_not_wait_for_the_other(run_ranks, t
             checkpoint.attach(engine, Events.EXCEPTION_RAISED)
             try:
                 engine.run([1])
-                found.append("went on")
+                found.append("continued")
             except ZeroDivisionError:
                 found.append(sorted(path.name for path in folder.iterdir()))
         return found
 
-    assert run_ranks(ranks) == [[["model_1.pt"], "went on"], ["went on", []]]
+    assert run_ranks(ranks) == [[["model_1.pt"], "continued"], ["continued", []]]
 
 
-def test_H_030_wrappers_and_spread_optimizers(run_ranks, tmp_path):
-    """DDP is saved through its module, and a ZeroRedundancyOptimizer whole, by the rank that writes."""
+def test_ddp_and_sharded_optimizers(run_ranks, tmp_path):
+    """DDP is saved as its inner model, and a ZeroRedundancyOptimizer as a whole (H-030)."""
     (tmp_path / "zero").mkdir()
 
     def ranks(rank):
@@ -221,12 +221,12 @@ def test_H_030_wrappers_and_spread_optimizers(run_ranks, tmp_path):
 
     first, second = run_ranks(ranks)
     assert first[:3] == second[:3] == [["bias", "weight"], 2, True]
-    assert "put together from all ranks" in first[3]
+    assert "gathers its state from all ranks" in first[3]
     assert second[3] is None
 
 
-def test_H_044_a_disk_saver_by_itself_writes_on_one_rank(run_ranks, tmp_path):
-    """Another rank neither writes nor removes, and does not mind a folder that is not empty."""
+def test_disk_saver_writes_on_one_rank(run_ranks, tmp_path):
+    """Other ranks neither write nor remove files, and ignore require_empty (H-044)."""
     (tmp_path / "one").mkdir()
 
     def ranks(rank):

@@ -1,4 +1,4 @@
-"""The script of the README runs as it stands."""
+"""Tests of the README."""
 
 import re
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def test_readme_script_runs(tmp_path):
-    """The script of README runs as it stands, twice: the second time it resumes."""
+    """The script of the README runs unchanged; the second time it resumes."""
     readme = Path(__file__).parents[3] / "plugins" / "glowplug-model-checkpoint" / "README.md"
     script = re.search(r"```python\n(.*?)```", readme.read_text(encoding="utf-8"), re.DOTALL)[1]
     for expected in ("from the start", "resumed from checkpoint_15.pt"):

@@ -1,4 +1,4 @@
-"""A terminal that remembers what a person would see."""
+"""A terminal that keeps the visible lines."""
 
 import re
 
@@ -8,7 +8,7 @@ CODES = re.compile(r"\x1b\[A|[\r\n]|[^\r\n\x1b]+")
 
 
 class Screen:
-    """Interprets what tqdm writes: carriage return, line feed, cursor up, and text."""
+    """Terminal that interprets carriage return, line feed, cursor up and text."""
 
     encoding = "utf-8"
 
@@ -36,14 +36,14 @@ class Screen:
                 self.column += len(token)
 
     def flush(self):
-        """All is seen at once."""
+        """Do nothing; the screen has no buffer."""
 
     def isatty(self):
         return True
 
     @property
     def lines(self):
-        """The lines that are not blank, without the seconds and the bar's blocks, which depend on time and width."""
+        """Lines that are not blank, without times and the blocks of the bar."""
         texts = (re.sub(r" ?\[\d\d:\d\d[^]]*\]|(?<=\|)[█▏▎▍▌▋▊▉ ]*", "", row) for row in self.rows)
         return [" ".join(text.split()) for text in texts if text.strip()]
 

@@ -1,4 +1,4 @@
-"""ProgressBar keeps the contract of handlers."""
+"""The handler contract, applied to ProgressBar."""
 
 import io
 
@@ -11,7 +11,7 @@ from glowplug_testing import HandlerCase, HandlerContract
 class TestProgressBar(HandlerContract):
     @pytest.fixture
     def case(self):
-        """One with values, on a screen of its own."""
+        """A bar that shows metrics and the output."""
         return HandlerCase(
             make=lambda: ProgressBar(file=io.StringIO()),
             attach=lambda handler, engine: handler.attach(engine, "all", lambda output: {"loss": output}),

@@ -1,4 +1,4 @@
-"""ProgressBar: what is seen on the screen, when values are read, and that every bar closes."""
+"""ProgressBar: lines on the screen, values, closing and errors."""
 
 import functools
 import threading
@@ -13,17 +13,17 @@ from glowplug import Engine, Events, Phase, RunOutcome
 from glowplug.exceptions import GlowplugWarning
 from glowplug.testing import FakeEngine
 from glowplug_progress import ProgressBar
-from glowplug_progress.bar import LazyBar
+from glowplug_progress.display import LazyBar
 
 
 @pytest.fixture
 def bar(screen):
-    """A maker of progress bars that draw every change on the screen."""
+    """A ProgressBar factory whose bars draw every change on the screen."""
     return functools.partial(ProgressBar, file=screen, ncols=200, mininterval=0)
 
 
 class NoLength:
-    """Data that can be iterated anew, and does not tell its length."""
+    """Iterable without a length that can be iterated several times."""
 
     def __init__(self, n):
         self.n = n
@@ -33,7 +33,7 @@ class NoLength:
 
 
 def seen_at(engine, screen, event):
-    """Return a list that gets what is on the screen at each firing of an event, after the bars were drawn."""
+    """Return a list that receives the screen's lines at each firing of an event, after the bars are drawn."""
     seen = []
 
     class Look:
@@ -46,494 +46,496 @@ def seen_at(engine, screen, event):
     return seen
 
 
-def test_L_045_iterations_of_each_epoch(bar, screen):
-    """The default is one bar per epoch, with its number, that counts to the epoch's length and goes."""
-    trainer = Engine(lambda engine, batch: batch)
-    seen = seen_at(trainer, screen, Events.ITERATION_COMPLETED)
-    trainer.attach(bar())
-    trainer.run(range(4), max_epochs=2)
-    assert seen == [[f"Epoch [{epoch}/2]: [{n}/4] {25 * n}%|"] for epoch in (1, 2) for n in (1, 2, 3, 4)]
-    assert screen.lines == []
-    assert screen.column == 0
-
-
-def test_L_045_a_bar_that_persists_stays_where_it_is(bar, screen):
-    """With persist=True the last state of each epoch's bar stays, one below the other."""
-    trainer = Engine(lambda engine, batch: batch)
-    trainer.attach(bar(persist=True))
-    trainer.run(range(4), max_epochs=2)
-    assert screen.lines == ["Epoch [1/2]: [4/4] 100%|", "Epoch [2/2]: [4/4] 100%|"]
-
-
-@pytest.mark.parametrize(
-    ("event", "closing", "expected"),
-    [
-        (Events.ITERATION_COMPLETED, Events.COMPLETED, "Iteration: [6/6] 100%|"),
-        (Events.ITERATION_STARTED, Events.EPOCH_COMPLETED, "Epoch [2/2]: [3/3] 100%|"),
-        (Events.ITERATION_COMPLETED(every=2), Events.EPOCH_COMPLETED, "Epoch [2/2]: [3/3] 100%|"),
-        (Events.EPOCH_COMPLETED, Events.COMPLETED, "Epoch: [2/2] 100%|"),
-        (Events.EPOCH_STARTED, Events.COMPLETED, "Epoch: [2/2] 100%|"),
-        (Events.STARTED, Events.COMPLETED, "Start: [1/1] 100%|"),
-        (Events.EPOCH_STARTED, Events.EPOCH_COMPLETED, "Epoch: [2/2] 100%|"),
-    ],
-)
-def test_L_045_events_and_their_totals(bar, screen, event, closing, expected):
-    """What is counted, to which total, follows from the two events."""
-    trainer = Engine(lambda engine, batch: batch)
-    bar(persist=True).attach(trainer, event_name=event, closing_event_name=closing)
-    trainer.run(range(3), max_epochs=2)
-    assert screen.lines[-1] == expected
-
-
-def test_L_045_max_iters_cuts_the_last_epoch(bar, screen):
-    """In max_iters mode the totals follow from it."""
-    trainer = Engine(lambda engine, batch: batch)
-    bar(persist=True).attach(trainer)
-    bar(persist=True).attach(trainer, event_name=Events.EPOCH_COMPLETED, closing_event_name=Events.COMPLETED)
-    bar(persist=True, desc="all").attach(trainer, closing_event_name=Events.COMPLETED)
-    trainer.run(range(4), max_iters=10)
-    assert screen.lines[:2] == ["Epoch [1/3]: [4/4] 100%|", "Epoch [2/3]: [4/4] 100%|"]
-    assert "all: [10/10] 100%|" in screen.lines
-    assert any(line.endswith("/3] 67%|") for line in screen.lines)  # the third epoch was not completed
-    assert any(line.startswith("Epoch [3/3]: [2/2] 100%|") for line in screen.lines)
-
-
-@pytest.mark.parametrize("limit", [{"max_epochs": 2}, {"max_iters": 6}])
-def test_L_045_an_unknown_epoch_length_is_learned(bar, screen, limit):
-    """While nobody knows the length there is a count without a total; from the second epoch on there is one."""
-    trainer = Engine(lambda engine, batch: batch)
-    seen = seen_at(trainer, screen, Events.ITERATION_COMPLETED)
-    bar().attach(trainer, closing_event_name=Events.EPOCH_COMPLETED)
-    trainer.run(NoLength(3), **limit)
-    first = "Epoch [1/2]" if "max_epochs" in limit else "Epoch [1]"
-    assert seen[1] == [f"{first}: [2/?]"]
-    assert seen[4] == ["Epoch [2/2]: [2/3] 67%|"]
-
-
-def test_L_045_a_total_that_becomes_known_is_shown(bar, screen):
-    """A bar of the whole run shows the total as soon as the first epoch has told the length."""
-    trainer = Engine(lambda engine, batch: batch)
-    seen = seen_at(trainer, screen, Events.ITERATION_COMPLETED)
-    bar().attach(trainer, closing_event_name=Events.COMPLETED)
-    trainer.run(NoLength(2), max_epochs=2)
-    assert seen == [
-        ["Iteration: [1/?]"],
-        ["Iteration: [2/?]"],
-        ["Iteration: [3/4] 75%|"],
-        ["Iteration: [4/4] 100%|"],
-    ]
-
-
-def test_L_045_a_resumed_run_goes_on_within_the_epoch(bar, screen):
-    """After a load in the middle of an epoch the bar starts where the epoch is."""
-    first = Engine(lambda engine, batch: batch)
-    first.add_event_handler(Events.ITERATION_COMPLETED(once=5), first.terminate)
-    first.run(range(4), max_epochs=3)
-    trainer = Engine(lambda engine, batch: batch)
-    trainer.load_state_dict(first.state_dict())
-    seen = seen_at(trainer, screen, Events.EPOCH_STARTED | Events.ITERATION_COMPLETED)
-    trainer.attach(bar())
-    trainer.run(range(4))
-    assert seen[0] == ["Epoch [2/3]: [1/4] 25%|"]
-    assert seen[1] == ["Epoch [2/3]: [2/4] 50%|"]
-    assert seen[-1] == ["Epoch [3/3]: [4/4] 100%|"]
-
-
-def test_L_045_epochs_that_are_cut_short_do_not_shift_the_count(bar, screen):
-    """After terminate_epoch() the next bar starts at nought, also if EPOCH_COMPLETED was skipped."""
-    trainer = Engine(lambda engine, batch: batch)
-    trainer.add_event_handler(
-        Events.ITERATION_COMPLETED(once=2), lambda: trainer.terminate_epoch(skip_epoch_completed=True)
-    )
-    seen = seen_at(trainer, screen, Events.ITERATION_COMPLETED)
-    trainer.attach(bar())
-    trainer.run(range(4), max_epochs=2)
-    assert seen[-4:] == [[f"Epoch [2/2]: [{n}/4] {25 * n}%|"] for n in (1, 2, 3, 4)]
-    assert screen.lines == []
-
-
-def test_L_045_values_behind_the_bar(bar, screen):
-    """Metrics, output and attributes are shown in this order, nested keys joined by _, floats short."""
-    trainer = Engine(lambda engine, batch: {"loss": torch.tensor(1 / 3), "note": "warm"})
-    trainer.state.lr = 1e-5
-
-    @trainer.on(Events.ITERATION_COMPLETED)
-    def metrics(engine):
-        engine.state.metrics = {
-            "f1": {"train": [0.25, np.float32(0.5)]},
-            "count": np.int64(7),
-            "per_class": torch.tensor([1.5, 2.0]),
-            "done": True,
-            "hidden": 1,
-        }
-
-    bar(persist=True).attach(
-        trainer, ["f1", "count", "per_class", "done"], lambda output: output, state_attributes=["lr"]
-    )
-    trainer.run([0])
-    shown = (
-        "Iteration: [1/1] 100%|, f1_train_0=0.25, f1_train_1=0.5, count=7, per_class_0=1.5, per_class_1=2, done=True"
-        ", loss=0.3333, note=warm, lr=1e-05"
-    )
-    assert screen.lines == [shown]
-
-
-def test_L_045_all_metrics_and_an_output_that_is_no_mapping(bar, screen):
-    """The name "all" shows whatever metrics there are; an output by itself is called output."""
-    trainer = Engine(lambda engine, batch: 0.5)
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: trainer.state.metrics.update(a=1, b=2))
-    bar(persist=True).attach(trainer, "all", lambda output: output)
-    trainer.run([0])
-    assert screen.lines == ["Iteration: [1/1] 100%|, a=1, b=2, output=0.5"]
-
-
-def test_L_045_metrics_of_the_closing_event_are_shown(bar, screen):
-    """A metric computed at EPOCH_COMPLETED stands in the last line of that very epoch."""
-    trainer = Engine(lambda engine, batch: batch)
-    handle = bar(persist=True).attach(trainer, ["accuracy"])
-    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: trainer.state.metrics.update(accuracy=0.875))
-    trainer.run(range(2))
-    assert screen.lines == ["Iteration: [2/2] 100%|, accuracy=0.875"]
-    handle.remove()
-
-
-def test_values_are_read_only_when_the_bar_is_drawn(screen):
-    """Between two redraws no step reads a value, however many steps there are."""
-    reads = []
-    trainer = Engine(lambda engine, batch: batch)
-    ProgressBar(file=screen, mininterval=60).attach(
-        trainer, output_transform=lambda output: reads.append(output) or 0
-    )
-    trainer.run(range(10_000), max_epochs=2)
-    assert len(reads) == 3  # a full bar twice, and the second epoch's new one
-
-
-def test_values_are_never_read_by_tqdms_own_thread(bar):
-    """A redraw from another thread shows the last text again."""
-    readers = []
-
-    def transform(output):
-        readers.append(threading.get_ident())
-        return output
-
-    trainer = Engine(lambda engine, batch: 0.5)
-    bar().attach(trainer, output_transform=transform)
-
-    @trainer.on(Events.EPOCH_COMPLETED)
-    def redraw_elsewhere():
-        open_bars = [one for one in LazyBar._instances if isinstance(one, LazyBar)]
-        assert open_bars
-        texts = []
-        threads = [threading.Thread(target=lambda one=one: texts.append(str(one))) for one in open_bars]
-        for thread in threads:
-            thread.start()
-            thread.join()
-        assert "output=0.5" in texts[0]
-
-    trainer.run([0])
-    assert set(readers) == {threading.get_ident()}
-
-
-def test_the_transform_never_sees_a_missing_output(bar, screen):
-    """Drawn before the first step, or after a step that failed, the bar does not call the transform with None."""
-
-    def step(engine, batch):
-        if batch == 2:
-            raise OSError("disk on fire")
-        return {"loss": 0.5}
-
-    trainer = Engine(step)
-    bar(persist=True).attach(trainer, output_transform=lambda output: output["loss"])
-    with pytest.raises(OSError, match="disk on fire"):
-        trainer.run(range(5))
-    assert screen.lines == ["Iteration: [2/5] 40%|, output=0.5"]
-
-
-@pytest.mark.parametrize("persist", [False, True])
-@pytest.mark.parametrize("stop", ["terminate", "exception", "keyboard", "interrupt", "epoch"])
-def test_L_045_every_bar_closes_however_the_run_ends(bar, screen, persist, stop):
-    """Whatever ends the run in the middle of an epoch, no bar stays open and the cursor is free."""
-    trainer = Engine(lambda engine, batch: batch)
-
-    @trainer.on(Events.ITERATION_COMPLETED(once=6))
-    def end():
-        if stop == "exception":
-            raise OSError("disk on fire")
-        if stop == "keyboard":
-            raise KeyboardInterrupt
-        {"terminate": trainer.terminate, "interrupt": trainer.interrupt, "epoch": trainer.terminate_epoch}[
-            stop
-        ]()
-
-    bar(persist=persist).attach(
-        trainer, event_name=Events.EPOCH_COMPLETED, closing_event_name=Events.COMPLETED
-    )
-    bar(persist=persist).attach(trainer)
-    if stop in ("exception", "keyboard"):
-        with pytest.raises(OSError if stop == "exception" else KeyboardInterrupt):
-            trainer.run(range(4), max_epochs=3)
-    else:
-        trainer.run(range(4), max_epochs=3)
-    assert not [one for one in LazyBar._instances if isinstance(one, LazyBar)]
-    assert screen.column == 0
-    assert screen.rows[screen.row].strip() == ""
-    if not persist:
+class TestCount:
+    def test_iterations_of_each_epoch(self, bar, screen):
+        """By default each epoch has a bar of its iterations that disappears at the end (L-045)."""
+        trainer = Engine(lambda engine, batch: batch)
+        seen = seen_at(trainer, screen, Events.ITERATION_COMPLETED)
+        trainer.attach(bar())
+        trainer.run(range(4), max_epochs=2)
+        assert seen == [[f"Epoch [{epoch}/2]: [{n}/4] {25 * n}%|"] for epoch in (1, 2) for n in (1, 2, 3, 4)]
         assert screen.lines == []
-    elif stop == "epoch":
-        assert screen.lines[-2:] == ["Epoch [3/3]: [4/4] 100%|", "Epoch: [3/3] 100%|"]
-    else:  # what was drawn before the handler that ended the run stays as it was
-        done = "[1/4] 25%|" if stop in ("exception", "keyboard") else "[2/4] 50%|"
-        assert sorted(screen.lines) == [
-            "Epoch [1/3]: [4/4] 100%|",
-            f"Epoch [2/3]: {done}",
-            "Epoch: [1/3] 33%|",
+        assert screen.column == 0
+
+    def test_persist(self, bar, screen):
+        """With persist=True the last state of each epoch's bar remains on the screen (L-045)."""
+        trainer = Engine(lambda engine, batch: batch)
+        trainer.attach(bar(persist=True))
+        trainer.run(range(4), max_epochs=2)
+        assert screen.lines == ["Epoch [1/2]: [4/4] 100%|", "Epoch [2/2]: [4/4] 100%|"]
+
+    @pytest.mark.parametrize(
+        ("event", "closing", "expected"),
+        [
+            (Events.ITERATION_COMPLETED, Events.COMPLETED, "Iteration: [6/6] 100%|"),
+            (Events.ITERATION_STARTED, Events.EPOCH_COMPLETED, "Epoch [2/2]: [3/3] 100%|"),
+            (Events.ITERATION_COMPLETED(every=2), Events.EPOCH_COMPLETED, "Epoch [2/2]: [3/3] 100%|"),
+            (Events.EPOCH_COMPLETED, Events.COMPLETED, "Epoch: [2/2] 100%|"),
+            (Events.EPOCH_STARTED, Events.COMPLETED, "Epoch: [2/2] 100%|"),
+            (Events.STARTED, Events.COMPLETED, "Start: [1/1] 100%|"),
+            (Events.EPOCH_STARTED, Events.EPOCH_COMPLETED, "Epoch: [2/2] 100%|"),
+        ],
+    )
+    def test_unit_and_total(self, bar, screen, event, closing, expected):
+        """The two events determine the unit of the bar and its total (L-045)."""
+        trainer = Engine(lambda engine, batch: batch)
+        bar(persist=True).attach(trainer, event_name=event, closing_event_name=closing)
+        trainer.run(range(3), max_epochs=2)
+        assert screen.lines[-1] == expected
+
+    def test_max_iters(self, bar, screen):
+        """max_iters determines the totals and shortens the last epoch (L-045)."""
+        trainer = Engine(lambda engine, batch: batch)
+        bar(persist=True).attach(trainer)
+        bar(persist=True).attach(
+            trainer, event_name=Events.EPOCH_COMPLETED, closing_event_name=Events.COMPLETED
+        )
+        bar(persist=True, desc="all").attach(trainer, closing_event_name=Events.COMPLETED)
+        trainer.run(range(4), max_iters=10)
+        assert screen.lines[:2] == ["Epoch [1/3]: [4/4] 100%|", "Epoch [2/3]: [4/4] 100%|"]
+        assert "all: [10/10] 100%|" in screen.lines
+        # The run ends in the middle of the third epoch.
+        assert any(line.endswith("/3] 67%|") for line in screen.lines)
+        assert any(line.startswith("Epoch [3/3]: [2/2] 100%|") for line in screen.lines)
+
+    @pytest.mark.parametrize("limit", [{"max_epochs": 2}, {"max_iters": 6}])
+    def test_unknown_epoch_length(self, bar, screen, limit):
+        """Without a length the first epoch has no total, but the second has one (L-045)."""
+        trainer = Engine(lambda engine, batch: batch)
+        seen = seen_at(trainer, screen, Events.ITERATION_COMPLETED)
+        bar().attach(trainer, closing_event_name=Events.EPOCH_COMPLETED)
+        trainer.run(NoLength(3), **limit)
+        first = "Epoch [1/2]" if "max_epochs" in limit else "Epoch [1]"
+        assert seen[1] == [f"{first}: [2/?]"]
+        assert seen[4] == ["Epoch [2/2]: [2/3] 67%|"]
+
+    def test_total_known_later(self, bar, screen):
+        """A bar of the whole run shows its total once the first epoch is complete (L-045)."""
+        trainer = Engine(lambda engine, batch: batch)
+        seen = seen_at(trainer, screen, Events.ITERATION_COMPLETED)
+        bar().attach(trainer, closing_event_name=Events.COMPLETED)
+        trainer.run(NoLength(2), max_epochs=2)
+        assert seen == [
+            ["Iteration: [1/?]"],
+            ["Iteration: [2/?]"],
+            ["Iteration: [3/4] 75%|"],
+            ["Iteration: [4/4] 100%|"],
         ]
 
-
-def test_L_045_an_interrupted_run_goes_on_with_its_bar(bar, screen):
-    """After interrupt() the next run() takes the bar up where it was, though an earlier epoch was cut short."""
-    trainer = Engine(lambda engine, batch: batch)
-    trainer.add_event_handler(Events.ITERATION_COMPLETED(once=1), trainer.terminate_epoch)
-    trainer.add_event_handler(Events.ITERATION_COMPLETED(once=3), trainer.interrupt)
-    seen = seen_at(trainer, screen, Events.ITERATION_COMPLETED)
-    trainer.attach(bar())
-    assert trainer.run(range(4), max_epochs=2).outcome is RunOutcome.INTERRUPTED
-    assert screen.lines == []
-    trainer.run(range(4))
-    assert seen[-2:] == [["Epoch [2/2]: [3/4] 75%|"], ["Epoch [2/2]: [4/4] 100%|"]]
-
-
-def test_L_045_two_bars_and_an_evaluators_stand_one_below_the_other(bar, screen):
-    """Epochs above, iterations below, an evaluator's under both, whether or not some persist."""
-    trainer = Engine(lambda engine, batch: batch)
-    evaluator = Engine(lambda engine, batch: batch)
-    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run(range(2)))
-    bar(persist=True, desc="train").attach(
-        trainer, event_name=Events.EPOCH_COMPLETED, closing_event_name=Events.COMPLETED
-    )
-    bar(persist=True).attach(trainer)
-    bar(desc="val").attach(evaluator)
-    within = seen_at(trainer, screen, Events.ITERATION_COMPLETED(once=4))
-    evaluating = seen_at(evaluator, screen, Events.ITERATION_COMPLETED(once=1))
-    trainer.run(range(3), max_epochs=2)
-    assert within == [["Epoch [1/2]: [3/3] 100%|", "train: [1/2] 50%|", "Epoch [2/2]: [1/3] 33%|"]]
-    assert evaluating == [
-        ["train: [0/2] 0%|", "Epoch [1/2]: [3/3] 100%|", "val: [1/2] 50%|"],
-        ["Epoch [1/2]: [3/3] 100%|", "train: [1/2] 50%|", "Epoch [2/2]: [3/3] 100%|", "val: [1/2] 50%|"],
-    ]
-    assert screen.lines == ["Epoch [1/2]: [3/3] 100%|", "Epoch [2/2]: [3/3] 100%|", "train: [2/2] 100%|"]
-
-
-def test_a_full_bar_is_drawn_at_once(screen):
-    """At its total a bar is drawn though the last redraw is recent, as it may stand there for long."""
-    trainer = Engine(lambda engine, batch: batch)
-    seen = seen_at(trainer, screen, Events.ITERATION_COMPLETED)
-    ProgressBar(file=screen, ncols=100, mininterval=60).attach(trainer)
-    trainer.run(range(4))
-    assert seen[2:] == [["Iteration: [0/4] 0%|"], ["Iteration: [4/4] 100%|"]]
-
-
-def test_L_045_messages_stand_above_the_bars(bar, screen):
-    """log_message prints a whole line and leaves the bar below it."""
-    trainer = Engine(lambda engine, batch: batch)
-    progress = bar()
-    trainer.attach(progress)
-    trainer.add_event_handler(Events.ITERATION_COMPLETED(once=2), lambda: progress.log_message("lr halved"))
-    seen = seen_at(trainer, screen, Events.ITERATION_COMPLETED)
-    trainer.run(range(3))
-    assert seen[-1] == ["lr halved", "Iteration: [3/3] 100%|"]
-    assert screen.lines == ["lr halved"]
-
-
-def test_L_045_own_formats_and_names(bar, screen):
-    """bar_format is tqdm's, with or without a total; desc names the bar."""
-    trainer = Engine(lambda engine, batch: batch)
-    bar(persist=True, bar_format="{desc}{n_fmt} of {total_fmt}{postfix}", desc="fit").attach(trainer)
-    trainer.run(NoLength(2), max_epochs=2)
-    assert screen.lines == ["fit [1/2]: 2 of ?", "fit [2/2]: 2 of 2"]
-
-
-def test_the_bars_time_begins_with_the_epoch(screen):
-    """The bar appears before the first step, so that the time it shows includes that."""
-    trainer = Engine(lambda engine, batch: time.sleep(0.2))
-    ProgressBar(file=screen, ncols=100, persist=True, bar_format="{elapsed_s:.1f}").attach(trainer)
-    trainer.run([0])
-    assert float(screen.rows[0]) >= 0.2
-
-
-def test_L_045_given_straight_to_add_event_handler(bar, screen):
-    """Without attach the bar moves at the event, closes by itself, and is gone when removed."""
-    trainer = Engine(lambda engine, batch: batch)
-    progress = bar(persist=True)
-    handle = trainer.add_event_handler(Events.ITERATION_COMPLETED, progress)
-    trainer.run(range(3), max_epochs=2)
-    assert screen.lines == ["Epoch [1/2]: [3/3] 100%|", "Epoch [2/2]: [3/3] 100%|"]
-    trainer.add_event_handler(Events.EPOCH_COMPLETED, progress)
-    handle.remove()
-    trainer.run(range(3), max_epochs=3)
-    assert screen.lines[2:] == ["Epoch: [3/3] 100%|"]
-
-
-def test_L_045_a_metric_that_never_comes_is_warned_of(bar):
-    """A name that is still missing when the run has completed gives one warning, with the names that are there."""
-    trainer = Engine(lambda engine, batch: batch)
-    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: trainer.state.metrics.update(acc=1))
-    bar().attach(trainer, ["acc", "accuracy"], state_attributes=["lr"])
-    with pytest.warns(GlowplugWarning, match=r"was to show 'accuracy', 'lr', .* metrics \['acc'\]") as caught:
-        trainer.run(range(3), max_epochs=2)
-    assert len(caught) == 1
-
-
-def test_L_045_a_run_that_was_cut_short_owes_no_metrics(bar):
-    """A run that ended before its metrics could come gives no warning."""
-    trainer = Engine(lambda engine, batch: batch)
-    bar().attach(trainer, ["accuracy"])
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, trainer.terminate)
-    assert trainer.run(range(3)).outcome is RunOutcome.TERMINATED
-
-
-def test_L_045_a_value_that_cannot_be_shown_is_warned_of_once(bar, screen):
-    """What is neither number nor text is left out, and named once."""
-    trainer = Engine(lambda engine, batch: {"loss": 1, "y": torch.zeros(2, 2), "rest": [None]})
-    bar(persist=True).attach(trainer, output_transform=lambda output: output)
-    with pytest.warns(GlowplugWarning, match="cannot show") as caught:
-        trainer.run(range(3))
-    assert [str(one.message).split(":")[0] for one in caught] == [
-        "ProgressBar cannot show 'y', which is of type Tensor",
-        "ProgressBar cannot show 'rest_0', which is of type NoneType",
-    ]
-    assert screen.lines == ["Iteration: [3/3] 100%|, loss=1"]
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        (
-            {"closing_event_name": Events.STARTED},
-            ValueError,
-            "event_name must come before closing_event_name",
-        ),
-        (
-            {"event_name": Events.EPOCH_COMPLETED, "closing_event_name": Events.ITERATION_COMPLETED},
-            ValueError,
-            "in the order STARTED, EPOCH_STARTED, .*; got Events.EPOCH_COMPLETED and Events.ITERATION_COMPLETED",
-        ),
-        (
-            {"event_name": Events.COMPLETED, "closing_event_name": Events.COMPLETED},
-            ValueError,
-            "must come before",
-        ),
-        (
-            {"closing_event_name": Events.EPOCH_COMPLETED(every=2)},
-            ValueError,
-            "closing_event_name cannot be filtered",
-        ),
-        (
-            {"event_name": Events.EXCEPTION_RAISED},
-            ValueError,
-            "event_name must be one of .*; got Events.EXCEPTION",
-        ),
-        ({"event_name": Events.STARTED | Events.COMPLETED}, ValueError, "event_name must be one of"),
-        (
-            {"closing_event_name": "completed"},
-            ValueError,
-            "closing_event_name must be one of .*; got 'completed'",
-        ),
-        (
-            {"metric_names": "accuracy"},
-            TypeError,
-            "metric_names must be a list of names or 'all', got 'accuracy'",
-        ),
-        ({"output_transform": "loss"}, TypeError, "output_transform must be a function"),
-        ({"state_attributes": "lr"}, TypeError, "state_attributes must be a list of names, got 'lr'"),
-    ],
-)
-def test_L_045_wrong_arguments_fail_at_attach(options, error, message):
-    """Impossible events and arguments are refused before anything is registered."""
-    fake = FakeEngine()
-    with pytest.raises(error, match=message):
-        ProgressBar().attach(fake, **options)
-    assert not any(fake.handlers_at(event) for event in Events)
-
-
-def test_the_handle_takes_everything_back(bar, screen):
-    """remove() closes an open bar and leaves no handler behind."""
-    fake = FakeEngine()
-    handle = fake.attach(bar())
-    fake.fire(Events.EPOCH_STARTED, epoch=1, max_epochs=1, epoch_length=2)
-    fake.fire(Events.ITERATION_COMPLETED, iteration=1)
-    assert screen.lines == ["Iteration: [1/2] 50%|"]
-    handle.remove()
-    assert screen.lines == []
-    assert not any(fake.handlers_at(event) for event in Events)
-
-
-def test_bars_are_drawn_after_the_users_handlers():
-    """The bar runs in the phase LOGGING, also where it was attached first."""
-    fake = FakeEngine()
-    fake.attach(ProgressBar())
-    user = fake.handlers_at(Events.ITERATION_COMPLETED)
-    fake.add_event_handler(Events.ITERATION_COMPLETED, print)
-    assert fake.handlers_at(Events.ITERATION_COMPLETED) == [print, *user]
-    assert ProgressBar.phase is Phase.LOGGING
-
-
-def test_L_045_only_rank_0_shows_bars(run_ranks):
-    """Of two ranks one draws; both go through the same run."""
-
-    def scenario(rank):
-        import io
-
-        from glowplug import Engine
-        from glowplug_progress import ProgressBar
-
-        screen = io.StringIO()
+    def test_resumed_run(self, bar, screen):
+        """After a load in the middle of an epoch the bar starts at that position (L-045)."""
+        first = Engine(lambda engine, batch: batch)
+        first.add_event_handler(Events.ITERATION_COMPLETED(once=5), first.terminate)
+        first.run(range(4), max_epochs=3)
         trainer = Engine(lambda engine, batch: batch)
-        trainer.attach(ProgressBar(persist=True, file=screen, ncols=60))
-        state = trainer.run(range(3), max_epochs=2)
-        return state.iteration, screen.getvalue().count("[3/3] 100%") > 0, len(screen.getvalue()) > 0
+        trainer.load_state_dict(first.state_dict())
+        seen = seen_at(trainer, screen, Events.EPOCH_STARTED | Events.ITERATION_COMPLETED)
+        trainer.attach(bar())
+        trainer.run(range(4))
+        assert seen[0] == ["Epoch [2/3]: [1/4] 25%|"]
+        assert seen[1] == ["Epoch [2/3]: [2/4] 50%|"]
+        assert seen[-1] == ["Epoch [3/3]: [4/4] 100%|"]
 
-    assert run_ranks(scenario) == [[6, True, True], [6, False, False]]
+    def test_shortened_epoch(self, bar, screen):
+        """After terminate_epoch() the next bar starts at zero, even without EPOCH_COMPLETED (L-045)."""
+        trainer = Engine(lambda engine, batch: batch)
+        trainer.add_event_handler(
+            Events.ITERATION_COMPLETED(once=2), lambda: trainer.terminate_epoch(skip_epoch_completed=True)
+        )
+        seen = seen_at(trainer, screen, Events.ITERATION_COMPLETED)
+        trainer.attach(bar())
+        trainer.run(range(4), max_epochs=2)
+        assert seen[-4:] == [[f"Epoch [2/2]: [{n}/4] {25 * n}%|"] for n in (1, 2, 3, 4)]
+        assert screen.lines == []
+
+    def test_interrupted_run(self, bar, screen):
+        """After interrupt() the next run() continues the bar, even if an earlier epoch ended early (L-045)."""
+        trainer = Engine(lambda engine, batch: batch)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED(once=1), trainer.terminate_epoch)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED(once=3), trainer.interrupt)
+        seen = seen_at(trainer, screen, Events.ITERATION_COMPLETED)
+        trainer.attach(bar())
+        assert trainer.run(range(4), max_epochs=2).outcome is RunOutcome.INTERRUPTED
+        assert screen.lines == []
+        trainer.run(range(4))
+        assert seen[-2:] == [["Epoch [2/2]: [3/4] 75%|"], ["Epoch [2/2]: [4/4] 100%|"]]
+
+    def test_elapsed_time(self, screen):
+        """The elapsed time includes the first step."""
+        trainer = Engine(lambda engine, batch: time.sleep(0.2))
+        ProgressBar(file=screen, ncols=100, persist=True, bar_format="{elapsed_s:.1f}").attach(trainer)
+        trainer.run([0])
+        assert float(screen.rows[0]) >= 0.2
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (
-            {"metric_names": ["loss"]},
-            r"attach\(\) has: ProgressBar\(\)\.attach\(engine, metric_names=\.\.\.\)",
-        ),
-        ({"closing_event_name": Events.COMPLETED}, "attach"),
-        ({"ncol": 80}, "did you mean 'ncols'"),
-        ({"xyz": 1}, "see the options of tqdm"),
-    ],
-)
-def test_unknown_options_are_refused_at_construction(options, message):
-    """An option that tqdm does not have raises with the closest name or the right call."""
-    with pytest.raises(TypeError, match=f"ProgressBar has no option '{next(iter(options))}'.*{message}"):
-        ProgressBar(**options)
+class TestValues:
+    def test_sources(self, bar, screen):
+        """Metrics, output and attributes follow the bar in this order, with nested names (L-045)."""
+        trainer = Engine(lambda engine, batch: {"loss": torch.tensor(1 / 3), "note": "warm"})
+        trainer.state.lr = 1e-5
+
+        @trainer.on(Events.ITERATION_COMPLETED)
+        def metrics(engine):
+            engine.state.metrics = {
+                "f1": {"train": [0.25, np.float32(0.5)]},
+                "count": np.int64(7),
+                "per_class": torch.tensor([1.5, 2.0]),
+                "done": True,
+                "hidden": 1,
+            }
+
+        bar(persist=True).attach(
+            trainer, ["f1", "count", "per_class", "done"], lambda output: output, state_attributes=["lr"]
+        )
+        trainer.run([0])
+        shown = (
+            "Iteration: [1/1] 100%|, f1_train_0=0.25, f1_train_1=0.5, count=7, per_class_0=1.5, per_class_1=2, done=True"
+            ", loss=0.3333, note=warm, lr=1e-05"
+        )
+        assert screen.lines == [shown]
+
+    def test_all_metrics(self, bar, screen):
+        """The name "all" shows every metric, and a single output value is named output (L-045)."""
+        trainer = Engine(lambda engine, batch: 0.5)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: trainer.state.metrics.update(a=1, b=2))
+        bar(persist=True).attach(trainer, "all", lambda output: output)
+        trainer.run([0])
+        assert screen.lines == ["Iteration: [1/1] 100%|, a=1, b=2, output=0.5"]
+
+    def test_whole_numbers(self, bar, screen):
+        """Integers are shown with all digits, alone and in lists, tensors and arrays."""
+        output = {"n": 123456, "m": [123456, True], "t": torch.tensor([98765, 1]), "loss": 1234567.5}
+        trainer = Engine(lambda engine, batch: output)
+        bar(persist=True).attach(trainer, output_transform=lambda output: output)
+        trainer.run([0])
+        assert screen.lines == [
+            "Iteration: [1/1] 100%|, n=123456, m_0=123456, m_1=1, t_0=98765, t_1=1, loss=1.235e+06"
+        ]
+
+    def test_metrics_of_closing_event(self, bar, screen):
+        """A metric computed at EPOCH_COMPLETED appears in that epoch's last line (L-045)."""
+        trainer = Engine(lambda engine, batch: batch)
+        handle = bar(persist=True).attach(trainer, ["accuracy"])
+        trainer.add_event_handler(
+            Events.EPOCH_COMPLETED, lambda: trainer.state.metrics.update(accuracy=0.875)
+        )
+        trainer.run(range(2))
+        assert screen.lines == ["Iteration: [2/2] 100%|, accuracy=0.875"]
+        handle.remove()
+
+    def test_read_on_redraw(self, screen):
+        """Values are read only when the bar is redrawn."""
+        reads = []
+        trainer = Engine(lambda engine, batch: batch)
+        ProgressBar(file=screen, mininterval=60).attach(
+            trainer, output_transform=lambda output: reads.append(output) or 0
+        )
+        trainer.run(range(10_000), max_epochs=2)
+        # Each epoch's full bar is drawn, and the second epoch's bar when it opens.
+        assert len(reads) == 3
+
+    def test_redraw_from_another_thread(self, bar):
+        """A redraw from another thread shows the last text and reads no values."""
+        readers = []
+
+        def transform(output):
+            readers.append(threading.get_ident())
+            return output
+
+        trainer = Engine(lambda engine, batch: 0.5)
+        bar().attach(trainer, output_transform=transform)
+
+        @trainer.on(Events.EPOCH_COMPLETED)
+        def redraw_elsewhere():
+            open_bars = [one for one in LazyBar._instances if isinstance(one, LazyBar)]
+            assert open_bars
+            texts = []
+            threads = [threading.Thread(target=lambda one=one: texts.append(str(one))) for one in open_bars]
+            for thread in threads:
+                thread.start()
+                thread.join()
+            assert "output=0.5" in texts[0]
+
+        trainer.run([0])
+        assert set(readers) == {threading.get_ident()}
+
+    def test_no_output(self, bar, screen):
+        """The transform is not called before the first output or after a failed step."""
+
+        def step(engine, batch):
+            if batch == 2:
+                raise OSError("disk on fire")
+            return {"loss": 0.5}
+
+        trainer = Engine(step)
+        bar(persist=True).attach(trainer, output_transform=lambda output: output["loss"])
+        with pytest.raises(OSError, match="disk on fire"):
+            trainer.run(range(5))
+        assert screen.lines == ["Iteration: [2/5] 40%|, output=0.5"]
+
+    def test_missing_name(self, bar):
+        """Names that are missing after a completed run give one warning (L-045)."""
+        trainer = Engine(lambda engine, batch: batch)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: trainer.state.metrics.update(acc=1))
+        bar().attach(trainer, ["acc", "accuracy"], state_attributes=["lr"])
+        with pytest.warns(
+            GlowplugWarning, match=r"state has no 'accuracy', 'lr'; .* \(metrics: \['acc'\]\)"
+        ) as caught:
+            trainer.run(range(3), max_epochs=2)
+        assert len(caught) == 1
+
+    def test_missing_name_after_terminate(self, bar):
+        """A run that was terminated gives no warning about missing names (L-045)."""
+        trainer = Engine(lambda engine, batch: batch)
+        bar().attach(trainer, ["accuracy"])
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, trainer.terminate)
+        assert trainer.run(range(3)).outcome is RunOutcome.TERMINATED
+
+    def test_unknown_type(self, bar, screen):
+        """A value that is neither a number nor text is omitted and reported once (L-045)."""
+        trainer = Engine(lambda engine, batch: {"loss": 1, "y": torch.zeros(2, 2), "rest": [None]})
+        bar(persist=True).attach(trainer, output_transform=lambda output: output)
+        with pytest.warns(GlowplugWarning, match="cannot show") as caught:
+            trainer.run(range(3))
+        assert [str(one.message).split(";")[0] for one in caught] == [
+            "ProgressBar cannot show 'y' of type Tensor",
+            "ProgressBar cannot show 'rest_0' of type NoneType",
+        ]
+        assert screen.lines == ["Iteration: [3/3] 100%|, loss=1"]
 
 
-def test_add_event_handler_beside_a_custom_event(bar, screen):
-    """A handler that fires another event at the same event does not disturb the bar."""
-    trainer, progress = Engine(lambda engine, batch: None), bar(persist=True)
-    trainer.register_events("custom")
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: trainer.fire_event("custom"))
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, progress)
-    trainer.run(range(3))
-    assert screen.lines == ["Iteration: [3/3] 100%|"]
+class TestClose:
+    @pytest.mark.parametrize("persist", [False, True])
+    @pytest.mark.parametrize("stop", ["terminate", "exception", "keyboard", "interrupt", "epoch"])
+    def test_end_of_run(self, bar, screen, persist, stop):
+        """Every way to end a run closes all bars and moves the cursor to an empty line (L-045)."""
+        trainer = Engine(lambda engine, batch: batch)
+
+        @trainer.on(Events.ITERATION_COMPLETED(once=6))
+        def end():
+            if stop == "exception":
+                raise OSError("disk on fire")
+            if stop == "keyboard":
+                raise KeyboardInterrupt
+            {
+                "terminate": trainer.terminate,
+                "interrupt": trainer.interrupt,
+                "epoch": trainer.terminate_epoch,
+            }[stop]()
+
+        bar(persist=persist).attach(
+            trainer, event_name=Events.EPOCH_COMPLETED, closing_event_name=Events.COMPLETED
+        )
+        bar(persist=persist).attach(trainer)
+        if stop in ("exception", "keyboard"):
+            with pytest.raises(OSError if stop == "exception" else KeyboardInterrupt):
+                trainer.run(range(4), max_epochs=3)
+        else:
+            trainer.run(range(4), max_epochs=3)
+        assert not [one for one in LazyBar._instances if isinstance(one, LazyBar)]
+        assert screen.column == 0
+        assert screen.rows[screen.row].strip() == ""
+        if not persist:
+            assert screen.lines == []
+        elif stop == "epoch":
+            assert screen.lines[-2:] == ["Epoch [3/3]: [4/4] 100%|", "Epoch: [3/3] 100%|"]
+        else:
+            # An exception in the handler keeps the bar from advancing at that iteration.
+            done = "[1/4] 25%|" if stop in ("exception", "keyboard") else "[2/4] 50%|"
+            assert sorted(screen.lines) == [
+                "Epoch [1/3]: [4/4] 100%|",
+                f"Epoch [2/3]: {done}",
+                "Epoch: [1/3] 33%|",
+            ]
+
+    def test_remove(self, bar, screen):
+        """remove() closes the open bar and removes all handlers."""
+        fake = FakeEngine()
+        handle = fake.attach(bar())
+        fake.fire(Events.EPOCH_STARTED, epoch=1, max_epochs=1, epoch_length=2)
+        fake.fire(Events.ITERATION_COMPLETED, iteration=1)
+        assert screen.lines == ["Iteration: [1/2] 50%|"]
+        handle.remove()
+        assert screen.lines == []
+        assert not any(fake.handlers_at(event) for event in Events)
 
 
-def test_add_event_handler_at_an_event_without_progress(bar):
-    """The error shows the call that works."""
-    trainer = Engine(lambda engine, batch: None)
-    trainer.add_event_handler(Events.COMPLETED, bar())
-    with pytest.raises(
-        ValueError, match=r"cannot move at .*; use ProgressBar\(\)\.attach\(engine, event_name="
-    ):
+class TestScreen:
+    def test_several_bars(self, bar, screen):
+        """Bars of epochs, iterations and an evaluator appear below each other (L-045)."""
+        trainer = Engine(lambda engine, batch: batch)
+        evaluator = Engine(lambda engine, batch: batch)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run(range(2)))
+        bar(persist=True, desc="train").attach(
+            trainer, event_name=Events.EPOCH_COMPLETED, closing_event_name=Events.COMPLETED
+        )
+        bar(persist=True).attach(trainer)
+        bar(desc="val").attach(evaluator)
+        within = seen_at(trainer, screen, Events.ITERATION_COMPLETED(once=4))
+        evaluating = seen_at(evaluator, screen, Events.ITERATION_COMPLETED(once=1))
+        trainer.run(range(3), max_epochs=2)
+        assert within == [["Epoch [1/2]: [3/3] 100%|", "train: [1/2] 50%|", "Epoch [2/2]: [1/3] 33%|"]]
+        assert evaluating == [
+            ["train: [0/2] 0%|", "Epoch [1/2]: [3/3] 100%|", "val: [1/2] 50%|"],
+            ["Epoch [1/2]: [3/3] 100%|", "train: [1/2] 50%|", "Epoch [2/2]: [3/3] 100%|", "val: [1/2] 50%|"],
+        ]
+        assert screen.lines == ["Epoch [1/2]: [3/3] 100%|", "Epoch [2/2]: [3/3] 100%|", "train: [2/2] 100%|"]
+
+    def test_full_bar(self, screen):
+        """A full bar is redrawn immediately, whatever mininterval is."""
+        trainer = Engine(lambda engine, batch: batch)
+        seen = seen_at(trainer, screen, Events.ITERATION_COMPLETED)
+        ProgressBar(file=screen, ncols=100, mininterval=60).attach(trainer)
+        trainer.run(range(4))
+        assert seen[2:] == [["Iteration: [0/4] 0%|"], ["Iteration: [4/4] 100%|"]]
+
+    def test_log_message(self, bar, screen):
+        """log_message prints a line above the bar (L-045)."""
+        trainer = Engine(lambda engine, batch: batch)
+        progress = bar()
+        trainer.attach(progress)
+        trainer.add_event_handler(
+            Events.ITERATION_COMPLETED(once=2), lambda: progress.log_message("lr halved")
+        )
+        seen = seen_at(trainer, screen, Events.ITERATION_COMPLETED)
         trainer.run(range(3))
+        assert seen[-1] == ["lr halved", "Iteration: [3/3] 100%|"]
+        assert screen.lines == ["lr halved"]
+
+    def test_format_and_name(self, bar, screen):
+        """bar_format and desc apply with and without a total (L-045)."""
+        trainer = Engine(lambda engine, batch: batch)
+        bar(persist=True, bar_format="{desc}{n_fmt} of {total_fmt}{postfix}", desc="fit").attach(trainer)
+        trainer.run(NoLength(2), max_epochs=2)
+        assert screen.lines == ["fit [1/2]: 2 of ?", "fit [2/2]: 2 of 2"]
+
+    def test_phase(self):
+        """The bar advances in the LOGGING phase, after user handlers."""
+        fake = FakeEngine()
+        fake.attach(ProgressBar())
+        user = fake.handlers_at(Events.ITERATION_COMPLETED)
+        fake.add_event_handler(Events.ITERATION_COMPLETED, print)
+        assert fake.handlers_at(Events.ITERATION_COMPLETED) == [print, *user]
+        assert ProgressBar.phase is Phase.LOGGING
+
+    def test_rank_0_only(self, run_ranks):
+        """Only rank 0 of two ranks shows a bar (L-045)."""
+
+        def scenario(rank):
+            import io
+
+            from glowplug import Engine
+            from glowplug_progress import ProgressBar
+
+            screen = io.StringIO()
+            trainer = Engine(lambda engine, batch: batch)
+            trainer.attach(ProgressBar(persist=True, file=screen, ncols=60))
+            state = trainer.run(range(3), max_epochs=2)
+            return state.iteration, screen.getvalue().count("[3/3] 100%") > 0, len(screen.getvalue()) > 0
+
+        assert run_ranks(scenario) == [[6, True, True], [6, False, False]]
 
 
-def test_mock_engine(bar):
-    """A bar can be attached to a MagicMock and removed."""
-    bar().attach(MagicMock()).remove()
+class TestAddEventHandler:
+    def test_advances_and_closes(self, bar, screen):
+        """The bar advances at the event, closes at its end, and stops after remove() (L-045)."""
+        trainer = Engine(lambda engine, batch: batch)
+        progress = bar(persist=True)
+        handle = trainer.add_event_handler(Events.ITERATION_COMPLETED, progress)
+        trainer.run(range(3), max_epochs=2)
+        assert screen.lines == ["Epoch [1/2]: [3/3] 100%|", "Epoch [2/2]: [3/3] 100%|"]
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, progress)
+        handle.remove()
+        trainer.run(range(3), max_epochs=3)
+        assert screen.lines[2:] == ["Epoch: [3/3] 100%|"]
+
+    def test_nested_event(self, bar, screen):
+        """A handler that fires another event at the same event does not disturb the bar."""
+        trainer, progress = Engine(lambda engine, batch: None), bar(persist=True)
+        trainer.register_events("custom")
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: trainer.fire_event("custom"))
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, progress)
+        trainer.run(range(3))
+        assert screen.lines == ["Iteration: [3/3] 100%|"]
+
+    def test_unsupported_event(self, bar):
+        """An event at which no bar can advance raises an error with the right call."""
+        trainer = Engine(lambda engine, batch: None)
+        trainer.add_event_handler(Events.COMPLETED, bar())
+        with pytest.raises(
+            ValueError, match=r"cannot advance at .*; use ProgressBar\(\)\.attach\(engine, event_name="
+        ):
+            trainer.run(range(3))
+
+
+class TestArguments:
+    @pytest.mark.parametrize(
+        ("options", "error", "message"),
+        [
+            (
+                {"closing_event_name": Events.STARTED},
+                ValueError,
+                "event_name must come before closing_event_name",
+            ),
+            (
+                {"event_name": Events.EPOCH_COMPLETED, "closing_event_name": Events.ITERATION_COMPLETED},
+                ValueError,
+                "in the order STARTED, EPOCH_STARTED, .*; got Events.EPOCH_COMPLETED and Events.ITERATION_COMPLETED",
+            ),
+            (
+                {"event_name": Events.COMPLETED, "closing_event_name": Events.COMPLETED},
+                ValueError,
+                "must come before",
+            ),
+            (
+                {"closing_event_name": Events.EPOCH_COMPLETED(every=2)},
+                ValueError,
+                "closing_event_name cannot be filtered",
+            ),
+            (
+                {"event_name": Events.EXCEPTION_RAISED},
+                ValueError,
+                "event_name must be one of .*; got Events.EXCEPTION",
+            ),
+            ({"event_name": Events.STARTED | Events.COMPLETED}, ValueError, "event_name must be one of"),
+            (
+                {"closing_event_name": "completed"},
+                ValueError,
+                "closing_event_name must be one of .*; got 'completed'",
+            ),
+            (
+                {"metric_names": "accuracy"},
+                TypeError,
+                "metric_names must be a list of names or 'all', got 'accuracy'",
+            ),
+            ({"output_transform": "loss"}, TypeError, "output_transform must be a function"),
+            ({"state_attributes": "lr"}, TypeError, "state_attributes must be a list of names, got 'lr'"),
+        ],
+    )
+    def test_invalid(self, options, error, message):
+        """attach() refuses invalid events and arguments before it registers a handler (L-045)."""
+        fake = FakeEngine()
+        with pytest.raises(error, match=message):
+            ProgressBar().attach(fake, **options)
+        assert not any(fake.handlers_at(event) for event in Events)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (
+                {"metric_names": ["loss"]},
+                r"pass it to attach\(\): ProgressBar\(\)\.attach\(engine, metric_names=\.\.\.\)",
+            ),
+            ({"closing_event_name": Events.COMPLETED}, "attach"),
+            ({"ncol": 80}, "did you mean 'ncols'"),
+            ({"xyz": 1}, "see the options of tqdm"),
+        ],
+    )
+    def test_unknown_option(self, options, message):
+        """An unknown option raises an error with the closest name or the right call."""
+        with pytest.raises(TypeError, match=f"ProgressBar has no option '{next(iter(options))}'.*{message}"):
+            ProgressBar(**options)
+
+    def test_mock_engine(self, bar):
+        """A bar can be attached to a MagicMock and removed."""
+        bar().attach(MagicMock()).remove()

@@ -1,4 +1,4 @@
-"""The script of the README runs as it stands."""
+"""The script in the README."""
 
 import re
 import sys
@@ -7,8 +7,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[3] / "plugins" / "glowplug-progress"
 
 
-def test_the_script_of_the_readme_leaves_what_it_says(screen, monkeypatch):
-    """The README's script runs as it stands, and leaves on a terminal what stands below it."""
+def test_output(screen, monkeypatch):
+    """The script in the README leaves the lines shown below it on a terminal."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     script, printed = (
         re.search(rf"```{kind}\n(.*?)```", readme, re.DOTALL).group(1) for kind in ("python", "text")

@@ -1,4 +1,4 @@
-"""TensorboardLogger keeps the contract of loggers; its event files are read back."""
+"""Contract test of TensorboardLogger."""
 
 import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
@@ -22,7 +22,7 @@ def scalars_in(folder):
 class TestTensorboardLogger(LoggerContract):
     @pytest.fixture
     def case(self, tmp_path):
-        """One folder."""
+        """Loggers that write to one folder."""
         return LoggerCase(
             make=lambda **options: TensorboardLogger(tmp_path, **options),
             read=lambda: scalars_in(tmp_path),

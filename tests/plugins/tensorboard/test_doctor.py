@@ -1,19 +1,19 @@
-"""What `glowplug doctor` is told of TensorBoard."""
+"""Tests of the TensorBoard finding of `glowplug doctor`."""
 
 import sys
 
 from glowplug_tensorboard._plugin import glowplug_doctor
 
 
-def test_event_files_can_be_written():
-    """The finding names the version that is installed."""
+def test_working_tensorboard():
+    """The finding contains the installed version."""
     (check,) = glowplug_doctor()
     assert check.status == "ok"
     assert "tensorboard 2." in check.message
 
 
-def test_protobuf_that_does_not_fit(monkeypatch, tmp_path):
-    """Whatever the import raises is a finding, with what to do."""
+def test_broken_import(monkeypatch, tmp_path):
+    """An exception during the import becomes a finding with a remedy."""
     (tmp_path / "tensorboard").mkdir()
     (tmp_path / "tensorboard" / "__init__.py").write_text("raise TypeError('Descriptors cannot be created')")
     monkeypatch.syspath_prepend(str(tmp_path))

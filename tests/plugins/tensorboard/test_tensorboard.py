@@ -1,4 +1,4 @@
-"""TensorboardLogger: what real event files hold when TensorBoard's own reader reads them, and faults of the disk."""
+"""Tests of TensorboardLogger with TensorBoard's reader and disk failures."""
 
 import json
 import pickle
@@ -21,7 +21,7 @@ from glowplug_tensorboard import TensorboardLogger
 
 
 def read(folder):
-    """Read all that a folder of event files holds."""
+    """Read all event files of a folder."""
     accumulator = EventAccumulator(
         str(folder), size_guidance=dict.fromkeys(("scalars", "histograms", "images", "tensors"), 0)
     )
@@ -40,8 +40,8 @@ def texts(folder, tag):
     return [(event.step, event.tensor_proto.string_val[0].decode()) for event in events]
 
 
-def test_L_040_scalars_of_a_run(tmp_path):
-    """Tags, steps, values and wall times of a real run stand in the event file; the evaluator is at the trainer's step."""
+def test_scalars_of_a_run(tmp_path):
+    """The event file has the tags, steps, values and wall times of a run and its evaluator (L-040)."""
     trainer, evaluator = Engine(lambda engine, batch: batch / 4), Engine(lambda engine, batch: batch)
     began = time.time()
     with TensorboardLogger(tmp_path) as logger:
@@ -72,8 +72,8 @@ def test_L_040_scalars_of_a_run(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_scalars_read_back_like_those_of_summary_writer(tmp_path):
-    """Many scalars in one event read back exactly as what SummaryWriter.add_scalar writes, non-finite ones included."""
+def test_scalars_equal_those_of_summary_writer(tmp_path):
+    """Several scalars in one event read back exactly like those of SummaryWriter.add_scalar."""
     from torch.utils.tensorboard import SummaryWriter
 
     values = {"a": 1 / 3, "b/c": -0.0, "nan": float("nan"), "inf": float("inf"), "with space=1": 1e-40}
@@ -90,7 +90,7 @@ def test_scalars_read_back_like_those_of_summary_writer(tmp_path):
 
 
 def test_optimizer_weights_and_gradients(tmp_path):
-    """The neutral handlers of the core write scalars and histograms with their names."""
+    """The log handlers of the core write scalars and histograms under their names."""
     model, fake = torch.nn.Linear(2, 1), FakeEngine()
     model.weight.data = torch.tensor([[3.0, -4.0]])
     model.weight.grad, model.bias.grad = torch.tensor([[0.0, 2.0]]), torch.tensor([1.0])
@@ -115,8 +115,8 @@ def test_optimizer_weights_and_gradients(tmp_path):
     assert sum(histogram.bucket) == 2.0
 
 
-def test_histogram_of_values_that_diverged(tmp_path, caplog):
-    """Only finite values are counted; a histogram without any is reported and costs nothing else."""
+def test_histogram_of_diverged_values(tmp_path, caplog):
+    """Only finite values are counted; a histogram without finite values is reported and dropped."""
     with TensorboardLogger(tmp_path) as logger:
         logger.log_histogram("some", torch.tensor([1.0, float("nan"), float("inf")]), 1)
         logger.log_histogram("none", torch.tensor([float("nan")]), 1)
@@ -140,8 +140,8 @@ def test_histogram_of_values_that_diverged(tmp_path, caplog):
         ((2, 3, 5, 4), 16, 5),
     ],
 )
-def test_images_of_all_layouts(tmp_path, shape, width, height):
-    """Height, width and channels are told apart by the shape; a batch becomes a grid."""
+def test_image_layouts(tmp_path, shape, width, height):
+    """The shape determines height, width and channels; a batch becomes a grid."""
     with TensorboardLogger(tmp_path) as logger:
         logger.log_image("sample", torch.zeros(shape), 3, 9.0)
     (image,) = read(tmp_path).Images("sample")
@@ -153,15 +153,15 @@ def test_images_of_all_layouts(tmp_path, shape, width, height):
     )
 
 
-def test_image_of_another_shape_is_reported(tmp_path, caplog):
-    """A shape that is no image is dropped with its shape in the report."""
+def test_image_of_unsupported_shape(tmp_path, caplog):
+    """An image of an unsupported shape is dropped, and its shape is reported."""
     with TensorboardLogger(tmp_path) as logger:
         logger.log_image("bad", np.zeros((5, 5, 7)), 1)
-    assert "image 'bad' has the shape (5, 5, 7); give (height, width)" in caplog.text
+    assert "image 'bad' has shape (5, 5, 7); expected (height, width)" in caplog.text
 
 
-def test_figures_texts_and_their_times(tmp_path):
-    """Figures are images of their size; texts keep their text; both keep step and time."""
+def test_figures_and_texts(tmp_path):
+    """Figures keep their size, texts their content, and both their step and time."""
     figures = pytest.importorskip("matplotlib.figure")
     with TensorboardLogger(tmp_path) as logger:
         logger.log_figure("curve", figures.Figure(figsize=(2, 1), dpi=10), 4, 5.0)
@@ -171,8 +171,8 @@ def test_figures_texts_and_their_times(tmp_path):
     assert texts(tmp_path, "note") == [(6, "**hello**")]
 
 
-def test_params_are_in_the_hparams_and_text_data(tmp_path):
-    """Hyper-parameters are where the HPARAMS page reads them, each call also as a text; the end says how the run ended."""
+def test_params(tmp_path):
+    """Hyperparameters appear in the HPARAMS and TEXT data, and the session end has the status of the run."""
     from tensorboard.plugins.hparams import api_pb2, metadata
 
     with TensorboardLogger(tmp_path) as logger:
@@ -196,8 +196,8 @@ def test_params_are_in_the_hparams_and_text_data(tmp_path):
     assert second == (1, "| name | value |\n|---|---|\n| seed | 7 |\n")
 
 
-def test_L_040_writer_and_its_arguments(tmp_path):
-    """SummaryWriter's own arguments are accepted, and the writer is there for what the logger does not offer."""
+def test_summary_writer_arguments(tmp_path):
+    """SummaryWriter's arguments are accepted, and ``logger.writer`` has its methods (L-040)."""
     with TensorboardLogger(str(tmp_path), "c", 2, 5, 1, filename_suffix=".mine") as logger:
         logger.writer.add_custom_scalars({"a": {"b": ["Multiline", ["x"]]}})
         writer = logger.writer
@@ -209,18 +209,19 @@ def test_L_040_writer_and_its_arguments(tmp_path):
         logger.writer  # noqa: B018 - the look-up is the test
 
 
-def test_L_040_purge_step_hides_what_a_crashed_run_wrote(tmp_path):
-    """A resumed run with purge_step replaces the steps that the first one wrote beyond it."""
+def test_purge_step(tmp_path):
+    """A resumed run with purge_step replaces the later steps of the crashed run (L-040)."""
     for purge, steps in ((None, (1, 2, 3)), (2, (2, 3))):
         with TensorboardLogger(tmp_path, purge_step=purge) as logger:
             for step in steps:
                 logger.log_scalars({"x": float(step if purge is None else 10 * step)}, step)
-        time.sleep(1.1)  # TensorBoard orders files by the second in their names
+        # TensorBoard orders files by the second in their names.
+        time.sleep(1.1)
     assert rows(tmp_path, "x") == [(1, 1.0), (2, 20.0), (3, 30.0)]
 
 
 def test_default_folder(tmp_path, monkeypatch):
-    """Without log_dir files go below runs/, into a folder that the comment ends; nothing is made before a record."""
+    """The default folder is below runs/, ends with the comment and is created at the first record."""
     monkeypatch.chdir(tmp_path)
     with TensorboardLogger(comment="-mine") as logger:
         assert list(tmp_path.iterdir()) == []
@@ -231,7 +232,7 @@ def test_default_folder(tmp_path, monkeypatch):
 
 
 def run_logging(logger, iterations=10, at=None):
-    """Run an engine that logs each iteration, calling ``at[iteration]()`` on the way; return the seconds it took."""
+    """Run an engine that logs each iteration and calls ``at[iteration]()``; return the time in seconds."""
     engine = Engine(lambda engine, batch: float(batch))
     logger.attach_output_handler(engine, Events.ITERATION_COMPLETED, "t", output_transform=float)
     for iteration, action in (at or {}).items():
@@ -241,47 +242,46 @@ def run_logging(logger, iterations=10, at=None):
     return time.monotonic() - began
 
 
-def test_L1_log_dir_that_is_a_file(tmp_path, caplog):
-    """Where no folder can be made, the run completes, each record is counted as lost, and the log says why."""
-    blocked = tmp_path / "file"
-    blocked.touch()
-    logger = TensorboardLogger(blocked)
-    assert run_logging(logger) < 10
-    logger.close()
-    assert logger.counts == Counts(sent=0, dropped=10, pending=0)
-    assert "TensorboardLogger: opening failed: FileExistsError" in caplog.text
-    assert "closed; 0 records sent, 10 lost" in caplog.text
-    strict = TensorboardLogger(blocked, on_error="raise")
-    with pytest.raises(FileExistsError):
-        run_logging(strict)
-    with pytest.raises(RuntimeError, match="the backend could not be opened"):
-        strict.close()
+class TestDiskFaults:
+    def test_folder_that_cannot_be_created(self, tmp_path, caplog):
+        """The run completes, all records count as dropped, and the log contains the reason (L1)."""
+        blocked = tmp_path / "file"
+        blocked.touch()
+        logger = TensorboardLogger(blocked)
+        assert run_logging(logger) < 10
+        logger.close()
+        assert logger.counts == Counts(sent=0, dropped=10, pending=0)
+        assert "TensorboardLogger: opening failed: FileExistsError" in caplog.text
+        assert "closed; 0 records sent, 10 lost" in caplog.text
+        strict = TensorboardLogger(blocked, on_error="raise")
+        with pytest.raises(FileExistsError):
+            run_logging(strict)
+        with pytest.raises(RuntimeError, match="the backend could not be opened"):
+            strict.close()
 
+    def test_removed_folder(self, tmp_path, caplog):
+        """If the folder is removed during a run, later records go to a new file in a new folder (L1)."""
+        folder = tmp_path / "logs"
+        logger = TensorboardLogger(folder)
 
-def test_L1_folder_that_vanishes_in_the_middle(tmp_path, caplog):
-    """When the folder goes away, all later records go to a new file in a new folder, and nothing reaches the run."""
-    folder = tmp_path / "logs"
-    logger = TensorboardLogger(folder)
+        def remove():
+            assert logger.flush()
+            shutil.rmtree(folder)
 
-    def remove():
-        assert logger.flush()
-        shutil.rmtree(folder)
+        assert run_logging(logger, 20, at={10: remove}) < 10
+        limit = time.monotonic() + 20
+        while logger.counts.pending:
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+        logger.log_scalars({"t/output": 99.0}, 21)
+        logger.close()
+        assert "cannot be written" in caplog.text
+        assert rows(folder, "t/output") == [(step, step - 1.0) for step in range(10, 21)] + [(21, 99.0)]
 
-    assert run_logging(logger, 20, at={10: remove}) < 10
-    limit = time.monotonic() + 20
-    while logger.counts.pending:
-        assert time.monotonic() < limit
-        time.sleep(0.05)
-    logger.log_scalars({"t/output": 99.0}, 21)
-    logger.close()
-    assert "cannot be written" in caplog.text
-    assert rows(folder, "t/output") == [(step, step - 1.0) for step in range(10, 21)] + [(21, 99.0)]
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no limit on the size of files")
-def test_L1_file_that_cannot_grow(tmp_path):
-    """When the system refuses to let the file grow, the run goes on, and so does the log, in further files."""
-    script = f"""
+    @pytest.mark.skipif(sys.platform == "win32", reason="file size limits are POSIX")
+    def test_file_size_limit(self, tmp_path):
+        """If the file cannot grow, the run continues and the logger continues in new files (L1)."""
+        script = f"""
 import resource, time
 from glowplug import Engine, Events
 from glowplug_tensorboard import TensorboardLogger
@@ -296,18 +296,19 @@ while logger.counts.pending and time.monotonic() < limit:
 logger.close()
 print(engine.state.outcome.name, sum(logger.counts), logger.counts.dropped)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.stdout == "COMPLETED 500 0\n", done.stderr
-    assert "cannot be written: [Errno 27] File too large" in done.stderr
-    assert len(list(tmp_path.iterdir())) > 1
-    stored = rows(tmp_path, "t/output")
-    assert (stored[0], stored[-1]) == ((1, 0.0), (500, 499.0))  # later files purge nothing
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.stdout == "COMPLETED 500 0\n", done.stderr
+        assert "cannot be written: [Errno 27] File too large" in done.stderr
+        assert len(list(tmp_path.iterdir())) > 1
+        stored = rows(tmp_path, "t/output")
+        # Later files purge nothing.
+        assert (stored[0], stored[-1]) == ((1, 0.0), (500, 499.0))
 
 
-def test_pickled_logger_writes_a_file_of_its_own(tmp_path):
-    """A logger in use can be pickled; the copy goes on in a file of its own in the same folder."""
+def test_pickle(tmp_path):
+    """The copy of a logger in use writes to a separate file in the same folder."""
     logger = TensorboardLogger(tmp_path)
     logger.log_scalars({"x": 1.0}, 1)
     logger.flush()
@@ -319,8 +320,8 @@ def test_pickled_logger_writes_a_file_of_its_own(tmp_path):
     assert rows(tmp_path, "x") == [(1, 1.0), (2, 2.0)]
 
 
-def test_L_007_two_ranks_make_one_file(run_ranks, tmp_path):
-    """Of two real ranks the first makes an event file, the second nothing."""
+def test_two_ranks_create_one_file(run_ranks, tmp_path):
+    """Of two ranks, only rank 0 creates an event file (L-007)."""
 
     def log_on(rank):
         from pathlib import Path
@@ -339,8 +340,8 @@ def test_L_007_two_ranks_make_one_file(run_ranks, tmp_path):
     assert len(list((tmp_path / "logs").iterdir())) == 1
 
 
-def test_tensorboard_itself_shows_what_was_written(tmp_path):
-    """A real TensorBoard on 127.0.0.1 lists the scalars, the histograms and the hyper-parameters."""
+def test_tensorboard_server(tmp_path):
+    """A TensorBoard server on 127.0.0.1 lists the scalars, histograms and hyperparameters."""
     with TensorboardLogger(tmp_path / "run1") as logger:
         logger.log_params({"lr": 0.5})
         logger.log_scalars({"training/loss": 0.25}, 3)

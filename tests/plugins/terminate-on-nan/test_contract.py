@@ -1,4 +1,4 @@
-"""TerminateOnNan keeps the contract of handlers."""
+"""The handler contract, applied to TerminateOnNan."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from glowplug_testing import HandlerCase, HandlerContract
 class TestTerminateOnNan(HandlerContract):
     @pytest.fixture
     def case(self):
-        """One that finds nothing."""
+        """A handler whose engine has a finite output."""
         return HandlerCase(
             make=TerminateOnNan,
             output={"loss": 0.5},
@@ -18,8 +18,8 @@ class TestTerminateOnNan(HandlerContract):
         )
 
 
-class TestWhenItFindsOne(HandlerContract):
+class TestNotFinite(HandlerContract):
     @pytest.fixture
     def case(self):
-        """One that ends the run at once."""
+        """A handler that stops the run at its first check."""
         return HandlerCase(make=TerminateOnNan, output=[0.5, float("nan")])

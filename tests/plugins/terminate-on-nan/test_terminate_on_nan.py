@@ -1,4 +1,4 @@
-"""TerminateOnNan: which values it finds where, and what it does then."""
+"""TerminateOnNan: values it finds, its cost, and how it stops a run."""
 
 import dataclasses
 import logging
@@ -37,7 +37,7 @@ class Result:
 
 
 def fire(output, **options):
-    """Return a fake engine whose iteration 7 gave this output to an attached TerminateOnNan."""
+    """Return a fake engine after TerminateOnNan has checked this output at iteration 7."""
     fake = FakeEngine()
     TerminateOnNan(**options).attach(fake)
     return fake.fire(Events.ITERATION_COMPLETED, iteration=7, output=output)
@@ -79,13 +79,6 @@ FINITE = {
     "function": len,
     "range": range(10**9),
 }
-
-
-@pytest.mark.parametrize("output", FINITE.values(), ids=FINITE.keys())
-def test_H_081_H_082_finite_and_unknown_leaves_pass(output, caplog):
-    """What is finite, or nothing that could be NaN, neither stops the run nor raises nor logs."""
-    assert not fire(output).terminated
-    assert not caplog.records
 
 
 NOT_FINITE = {
@@ -142,215 +135,222 @@ NOT_FINITE = {
 }
 
 
-@pytest.mark.parametrize(("output", "message"), NOT_FINITE.values(), ids=NOT_FINITE.keys())
-def test_H_080_what_is_not_finite_stops_the_run_and_is_named(output, message, caplog):
-    """Every kind of number that is not finite ends the run, and one warning says where, when and what."""
-    fake = fire(output)
-    assert fake.terminated
-    assert [(record.name, record.levelno) for record in caplog.records] == [(LOGGER, logging.WARNING)]
-    assert caplog.messages == [f"iteration 7: {message}; the run is terminated"]
+class TestValues:
+    @pytest.mark.parametrize("output", FINITE.values(), ids=FINITE.keys())
+    def test_finite(self, output, caplog):
+        """Finite values and unknown objects neither stop the run nor log (H-081, H-082)."""
+        assert not fire(output).terminated
+        assert not caplog.records
 
+    @pytest.mark.parametrize(("output", "message"), NOT_FINITE.values(), ids=NOT_FINITE.keys())
+    def test_not_finite(self, output, message, caplog):
+        """Every value that is not finite stops the run with one warning that locates it (H-080)."""
+        fake = fire(output)
+        assert fake.terminated
+        assert [(record.name, record.levelno) for record in caplog.records] == [(LOGGER, logging.WARNING)]
+        assert caplog.messages == [f"iteration 7: {message}; the run is terminated"]
 
-@given(
-    st.recursive(
-        st.floats() | st.complex_numbers() | st.integers() | st.none() | st.text(max_size=2),
-        lambda inner: (
-            st.lists(inner, max_size=3)
-            | st.tuples(inner, inner)
-            | st.dictionaries(st.integers() | st.text(max_size=2), inner, max_size=3)
-        ),
-        max_leaves=12,
+    @given(
+        st.recursive(
+            st.floats() | st.complex_numbers() | st.integers() | st.none() | st.text(max_size=2),
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.tuples(inner, inner)
+                | st.dictionaries(st.integers() | st.text(max_size=2), inner, max_size=3)
+            ),
+            max_leaves=12,
+        )
     )
-)
-def test_H_080_any_tree_is_judged_by_its_leaves(tree):
-    """A tree is finite exactly if all its leaves are, and the path found leads to a leaf that is not."""
+    def test_random_tree(self, tree):
+        """The path of a value that is not finite is found exactly if there is one (H-080)."""
 
-    def leaves(node):
-        if isinstance(node, dict):
-            node = list(node.values())
-        if isinstance(node, (list, tuple)):
-            return [leaf for child in node for leaf in leaves(child)]
-        return [node]
+        def leaves(node):
+            if isinstance(node, dict):
+                node = list(node.values())
+            if isinstance(node, (list, tuple)):
+                return [leaf for child in node for leaf in leaves(child)]
+            return [node]
 
-    def bad(leaf):
-        return isinstance(leaf, (float, complex)) and not (
-            math.isfinite(leaf.real) and math.isfinite(leaf.imag)
+        def bad(leaf):
+            return isinstance(leaf, (float, complex)) and not (
+                math.isfinite(leaf.real) and math.isfinite(leaf.imag)
+            )
+
+        found = find_non_finite(tree)
+        assert (found is not None) == any(map(bad, leaves(tree)))
+        if found is not None:
+            path, value = found
+            for step in path:
+                tree = tree[step]
+            assert tree is value
+            assert bad(value)
+
+    def test_iterator(self):
+        """An iterator in the output is not consumed (H-082)."""
+        items = iter([NAN, 1.0])
+        assert not fire({"items": items}).terminated
+        assert len(list(items)) == 2
+
+    def test_cycle_and_depth(self):
+        """An output that contains itself or is very deeply nested is checked completely (H-082)."""
+        cycle = [1.0]
+        cycle.append(cycle)
+        assert not fire(cycle).terminated
+        deep = NAN
+        for _ in range(3 * sys.getrecursionlimit()):
+            deep = [deep]
+        assert fire(deep).terminated
+
+    def test_unset_field(self):
+        """A dataclass field without a value is ignored (H-082)."""
+        result = Result(1.0)
+        del result.loss
+        assert not fire(result).terminated
+
+
+class TestOutputTransform:
+    def test_selects_values(self):
+        """Only the values that output_transform returns are checked (H-080)."""
+        output = {"loss": 1.0, "debug": NAN}
+        assert not fire(output, output_transform=lambda output: output["loss"]).terminated
+        assert fire(output, output_transform=lambda output: output["debug"]).terminated
+
+    def test_not_callable(self):
+        """An output_transform that is not callable is refused with its value (H-080)."""
+        with pytest.raises(
+            TypeError, match="output_transform must be a function of the engine's output, got 'loss'"
+        ):
+            TerminateOnNan(output_transform="loss")
+
+
+class TestCost:
+    def test_tensors_are_read_together(self):
+        """No operation reads a single value, however many tensors there are (H-083)."""
+        from torch.utils._python_dispatch import TorchDispatchMode
+
+        class Recorder(TorchDispatchMode):
+            def __init__(self):
+                super().__init__()
+                self.names = []
+
+            def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+                self.names.append(function.overloadpacket._qualified_op_name)
+                return function(*args, **(kwargs or {}))
+
+        with Recorder() as recorder:
+            assert find_non_finite([torch.ones(3, dtype=torch.bfloat16) for _ in range(5)]) is None
+        assert recorder.names.count("aten::sum") == 5
+        assert recorder.names.count("aten::stack") == 1
+        assert not {"aten::_local_scalar_dense", "aten::item", "aten::is_nonzero", "aten::equal"} & set(
+            recorder.names
         )
 
-    found = find_non_finite(tree)
-    assert (found is not None) == any(map(bad, leaves(tree)))
-    if found is not None:
-        path, value = found
-        for step in path:
-            tree = tree[step]
-        assert tree is value
-        assert bad(value)
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="counts how often a real device is waited for")
+    def test_one_synchronization(self):
+        """On a GPU a check of many finite tensors synchronizes once (H-083)."""
+        import warnings
+
+        output = {
+            "loss": torch.ones((), device="cuda"),
+            "y": [torch.ones(8, device="cuda") for _ in range(5)],
+        }
+        find_non_finite(output)
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                assert find_non_finite(output) is None
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        assert len([one for one in caught if "synchroniz" in str(one.message)]) == 1
+        output["y"][3][2] = NAN
+        path, value = find_non_finite(output)
+        assert path == ("y", 3)
+        assert math.isnan(value[2].item())
+
+    def test_imports(self):
+        """A run over plain numbers imports neither torch nor numpy."""
+        script = (
+            "import sys; from glowplug import Engine; from glowplug_terminate_on_nan import TerminateOnNan;"
+            "engine = Engine(lambda engine, batch: batch); engine.attach(TerminateOnNan());"
+            "print(engine.run([1.0, float('nan'), 1.0]).iteration, 'torch' in sys.modules, 'numpy' in sys.modules)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+        )
+        assert done.stdout.split() == ["2", "False", "False"]
+        assert "iteration 2: output is nan" in done.stderr
 
 
-def test_H_082_iterators_are_not_consumed():
-    """An iterator in the output still has all its items afterwards."""
-    items = iter([NAN, 1.0])
-    assert not fire({"items": items}).terminated
-    assert len(list(items)) == 2
+class TestRun:
+    def test_events(self):
+        """attach() checks each iteration by default, accepts other events, and returns a handle."""
+        fake = FakeEngine()
+        handler = TerminateOnNan()
+        handle = handler.attach(fake, Events.ITERATION_COMPLETED(every=2))
+        fake.fire(Events.ITERATION_COMPLETED, iteration=1, output=NAN)
+        assert not fake.terminated
+        handle.remove()
+        assert not fake.has_event_handler(handler)
+        handler.attach(fake)
+        assert fake.has_event_handler(handler, Events.ITERATION_COMPLETED)
+        assert fake.fire(Events.ITERATION_COMPLETED, iteration=3, output=NAN).terminated
 
+    @pytest.mark.parametrize("register", ["attach", "add_event_handler"])
+    def test_diverging_loss(self, register):
+        """A run ends at the iteration of the first loss that is not finite (H-080)."""
+        weight = torch.ones(1, requires_grad=True)
+        losses = []
 
-def test_H_082_cycles_and_depth_end():
-    """An output that holds itself, or is nested deeper than Python recurses, is looked at to its end."""
-    cycle = [1.0]
-    cycle.append(cycle)
-    assert not fire(cycle).terminated
-    deep = NAN
-    for _ in range(3 * sys.getrecursionlimit()):
-        deep = [deep]
-    assert fire(deep).terminated
+        def step(engine, batch):
+            loss = (weight**4).sum()
+            loss.backward()
+            with torch.no_grad():
+                weight.sub_(10.0 * weight.grad)
+                weight.grad = None
+            losses.append(loss.item())
+            return {"loss": loss, "note": None}
 
+        engine = Engine(step)
+        if register == "attach":
+            engine.attach(TerminateOnNan())
+        else:
+            engine.add_event_handler(Events.ITERATION_COMPLETED, TerminateOnNan())
+        state = engine.run(range(100), max_epochs=2)
+        assert state.outcome is RunOutcome.TERMINATED
+        assert state.iteration == len(losses) < 100
+        assert not math.isfinite(losses[-1])
+        assert all(map(math.isfinite, losses[:-1]))
 
-def test_H_082_a_dataclass_with_an_unset_field_is_passed():
-    """A field that was never given a value is no reason to fail."""
-    result = Result(1.0)
-    del result.loss
-    assert not fire(result).terminated
+    def test_both_ranks_stop(self, run_ranks):
+        """Both ranks stop at the same iteration if one of them has a NaN (H-084)."""
 
+        def scenario(rank):
+            import logging
 
-def test_H_080_output_transform_chooses_what_is_looked_at():
-    """Only what the transform returns is looked at."""
-    output = {"loss": 1.0, "debug": NAN}
-    assert not fire(output, output_transform=lambda output: output["loss"]).terminated
-    assert fire(output, output_transform=lambda output: output["debug"]).terminated
+            from glowplug import Engine
+            from glowplug_terminate_on_nan import TerminateOnNan
 
+            messages = []
+            logger = logging.getLogger("glowplug_terminate_on_nan")
+            logger.addFilter(lambda record: messages.append(record.getMessage()))
+            engine = Engine(lambda engine, batch: float("nan") if rank == 1 and batch == 4 else 1.0)
+            engine.attach(TerminateOnNan())
+            state = engine.run(range(1, 11))
+            return state.iteration, state.outcome.name, messages
 
-def test_H_080_output_transform_must_be_callable():
-    """A transform that cannot be called is refused at once, with its value."""
-    with pytest.raises(
-        TypeError, match="output_transform must be a function of the engine's output, got 'loss'"
-    ):
-        TerminateOnNan(output_transform="loss")
+        assert run_ranks(scenario) == [
+            [
+                4,
+                "TERMINATED",
+                ["iteration 4: the output of another rank is not finite; the run is terminated"],
+            ],
+            [4, "TERMINATED", ["iteration 4: output is nan; the run is terminated"]],
+        ]
 
-
-def test_H_083_tensors_are_read_once_for_all():
-    """However many tensors there are, no operation reads a single value from the device."""
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    class Recorder(TorchDispatchMode):
-        def __init__(self):
-            super().__init__()
-            self.names = []
-
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            self.names.append(function.overloadpacket._qualified_op_name)
-            return function(*args, **(kwargs or {}))
-
-    with Recorder() as recorder:
-        assert find_non_finite([torch.ones(3, dtype=torch.bfloat16) for _ in range(5)]) is None
-    assert recorder.names.count("aten::sum") == 5
-    assert recorder.names.count("aten::stack") == 1
-    assert not {"aten::_local_scalar_dense", "aten::item", "aten::is_nonzero", "aten::equal"} & set(
-        recorder.names
-    )
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="counts how often a real device is waited for")
-def test_H_083_one_wait_for_the_device_per_call():
-    """On a GPU a call with many finite tensors waits exactly once."""
-    import warnings
-
-    output = {"loss": torch.ones((), device="cuda"), "y": [torch.ones(8, device="cuda") for _ in range(5)]}
-    find_non_finite(output)
-    torch.cuda.set_sync_debug_mode("warn")
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            assert find_non_finite(output) is None
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    assert len([one for one in caught if "synchroniz" in str(one.message)]) == 1
-    output["y"][3][2] = NAN
-    path, value = find_non_finite(output)
-    assert path == ("y", 3)
-    assert math.isnan(value[2].item())
-
-
-def test_H_083_logging_is_left_as_it_is():
-    """No handler is added to any logger, so that nobody's lines come twice."""
-    before = [*logging.getLogger().handlers]
-    fire(NAN)
-    assert logging.getLogger().handlers == before
-    assert logging.getLogger(LOGGER).handlers == []
-
-
-def test_attach_defaults_to_iterations_and_takes_other_events():
-    """The default is each iteration; any event can be given; the handle takes exactly that back."""
-    fake = FakeEngine()
-    handler = TerminateOnNan()
-    handle = handler.attach(fake, Events.ITERATION_COMPLETED(every=2))
-    fake.fire(Events.ITERATION_COMPLETED, iteration=1, output=NAN)
-    assert not fake.terminated
-    handle.remove()
-    assert not fake.has_event_handler(handler)
-    handler.attach(fake)
-    assert fake.has_event_handler(handler, Events.ITERATION_COMPLETED)
-    assert fake.fire(Events.ITERATION_COMPLETED, iteration=3, output=NAN).terminated
-
-
-@pytest.mark.parametrize("register", ["attach", "add_event_handler"])
-def test_H_080_a_real_run_ends_at_the_iteration(register):
-    """A diverging gradient descent ends right at the iteration whose loss is not finite any more."""
-    weight = torch.ones(1, requires_grad=True)
-    losses = []
-
-    def step(engine, batch):
-        loss = (weight**4).sum()
-        loss.backward()
-        with torch.no_grad():
-            weight.sub_(10.0 * weight.grad)
-            weight.grad = None
-        losses.append(loss.item())
-        return {"loss": loss, "note": None}
-
-    engine = Engine(step)
-    if register == "attach":
-        engine.attach(TerminateOnNan())
-    else:
-        engine.add_event_handler(Events.ITERATION_COMPLETED, TerminateOnNan())
-    state = engine.run(range(100), max_epochs=2)
-    assert state.outcome is RunOutcome.TERMINATED
-    assert state.iteration == len(losses) < 100
-    assert not math.isfinite(losses[-1])
-    assert all(map(math.isfinite, losses[:-1]))
-
-
-def test_H_084_both_ranks_stop_when_one_has_a_nan(run_ranks):
-    """The rank without the NaN stops at the same iteration, and says that it was another rank's."""
-
-    def scenario(rank):
-        import logging
-
-        from glowplug import Engine
-        from glowplug_terminate_on_nan import TerminateOnNan
-
-        messages = []
-        logger = logging.getLogger("glowplug_terminate_on_nan")
-        logger.addFilter(lambda record: messages.append(record.getMessage()))
-        engine = Engine(lambda engine, batch: float("nan") if rank == 1 and batch == 4 else 1.0)
-        engine.attach(TerminateOnNan())
-        state = engine.run(range(1, 11))
-        return state.iteration, state.outcome.name, messages
-
-    assert run_ranks(scenario) == [
-        [4, "TERMINATED", ["iteration 4: the output of another rank is not finite; the run is terminated"]],
-        [4, "TERMINATED", ["iteration 4: output is nan; the run is terminated"]],
-    ]
-
-
-def test_neither_torch_nor_numpy_is_imported():
-    """A run over plain numbers pays for no import of torch or numpy."""
-    script = (
-        "import sys; from glowplug import Engine; from glowplug_terminate_on_nan import TerminateOnNan;"
-        "engine = Engine(lambda engine, batch: batch); engine.attach(TerminateOnNan());"
-        "print(engine.run([1.0, float('nan'), 1.0]).iteration, 'torch' in sys.modules, 'numpy' in sys.modules)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
-    )
-    assert done.stdout.split() == ["2", "False", "False"]
-    assert "iteration 2: output is nan" in done.stderr
+    def test_logging_configuration(self):
+        """The handler does not configure logging (H-083)."""
+        before = [*logging.getLogger().handlers]
+        fire(NAN)
+        assert logging.getLogger().handlers == before
+        assert logging.getLogger(LOGGER).handlers == []

@@ -1,4 +1,4 @@
-"""Each wrong handler is caught by the check that is there for it, and the right one passes all checks."""
+"""Mutants of a handler: each fails its check, and the correct handler passes all checks."""
 
 import importlib.util
 
@@ -11,7 +11,7 @@ from glowplug_testing.contents import HANDLER_CHECKS
 from .mutants import handlers
 
 CHECKS = {check.name: check for check in HANDLER_CHECKS}
-NEED_TORCH = {"construction_waits_for_no_rank", "two_ranks_end_together"}
+NEED_TORCH = {"constructor_waits_for_no_rank", "two_ranks_end_together"}
 
 
 def case_of(kind):
@@ -22,56 +22,57 @@ def case_of(kind):
 class TestBest(HandlerContract):
     @pytest.fixture
     def case(self):
-        """Return the right one."""
+        """Return the case of the correct handler."""
         return case_of(handlers.Best)
 
 
 MUTANTS = {
     "ReturnsNothing": "can_be_attached_or_called",
-    "NamesItEvent": "can_be_attached_or_called",
+    "NamesItEvent": "attach_accepts_event_name",
+    "IgnoresTheEvent": "attach_accepts_event_name",
     "LeavesARegistration": "handle_removes_all",
     "LeavesItsState": "handle_removes_all",
     "RegistersInARun": "handle_removes_all",
-    "IsHalfAttached": "attached_twice_is_kept_apart",
+    "IsHalfAttached": "second_attach_is_independent",
     "IsAttachedOnce": "can_be_attached_again",
-    "RemovesFromAll": "two_engines_keep_apart",
-    "KeepsTheEngine": "removed_handler_lets_go",
+    "RemovesFromAll": "two_engines_are_independent",
+    "KeepsTheEngine": "removed_handler_releases_the_engine",
     "StopsAtAttach": "attach_fires_nothing",
     "NeedsAnEvent": "can_be_attached_or_called",
     "TakesTwoArguments": "can_be_attached_or_called",
     "IsNoHandler": "can_be_attached_or_called",
     "NeedsTheRealEngine": "works_on_fake_engine_and_engine",
     "NeedsTheFake": "works_on_fake_engine_and_engine",
-    "ReadsWhatIsPrivate": "works_on_fake_engine_and_engine",
-    "SwallowsExceptions": "exceptions_of_the_run_go_on",
-    "SwallowsCtrlC": "exceptions_of_the_run_go_on",
-    "MutatesTheOutput": "the_run_is_left_as_it_is",
-    "ReplacesTheOutput": "the_run_is_left_as_it_is",
-    "RoundsTheMetrics": "the_run_is_left_as_it_is",
-    "CountsForItself": "the_run_is_left_as_it_is",
-    "WorksOnce": "a_second_run_works",
-    "SaysItsPhaseInWords": "phase_is_a_phase",
-    "Sleeps": "events_cost_little",
-    "SaysTheKeyAlone": "missing_metrics_are_told",
-    "StateStaysBehind": "state_travels_with_the_engine",
+    "ReadsPrivateAttributes": "works_on_fake_engine_and_engine",
+    "SwallowsExceptions": "exceptions_reach_the_caller",
+    "SwallowsCtrlC": "exceptions_reach_the_caller",
+    "MutatesTheOutput": "run_state_is_unchanged",
+    "ReplacesTheOutput": "run_state_is_unchanged",
+    "RoundsTheMetrics": "run_state_is_unchanged",
+    "CountsForItself": "run_state_is_unchanged",
+    "WorksOnce": "second_run_works",
+    "PhaseIsAString": "phase_is_a_phase",
+    "Sleeps": "events_are_fast",
+    "RaisesKeyError": "missing_metrics_are_reported",
+    "StateIsNotRegistered": "state_travels_with_the_engine",
     "StateIsAnObject": "state_travels_with_the_engine",
     "StateIsNotLoaded": "state_travels_with_the_engine",
     "StateIsHalf": "state_travels_with_the_engine",
-    "StateIsAlive": "state_is_a_copy",
+    "StateSharesAList": "state_is_a_copy",
     "StateCanBeChanged": "state_is_a_copy",
-    "CannotBePickled": "can_be_pickled_or_says_why",
-    "WaitsForTheOthersWhenMade": "construction_waits_for_no_rank",
+    "CannotBePickled": "can_be_pickled_or_explains",
+    "WaitsInTheConstructor": "constructor_waits_for_no_rank",
     "StopsOneRank": "two_ranks_end_together",
     "WaitsOnOneRank": "two_ranks_end_together",
-    "Prints": "the_process_is_left_as_it_was",
-    "ConfiguresLogging": "the_process_is_left_as_it_was",
-    "Seeds": "the_process_is_left_as_it_was",
+    "Prints": "process_is_unchanged",
+    "ConfiguresLogging": "process_is_unchanged",
+    "Seeds": "process_is_unchanged",
 }
 
 
 @pytest.mark.parametrize(("mutant", "check"), MUTANTS.items())
 def test_mutants_are_caught(mutant, check):
-    """The check that is there for this fault fails."""
+    """A mutant fails the check of its fault, with a message from the check."""
     if check in NEED_TORCH and importlib.util.find_spec("torch") is None:
         pytest.skip("two ranks need torch")
     result = kit.run_check(CHECKS[check], case_of(getattr(handlers, mutant)))
@@ -80,8 +81,8 @@ def test_mutants_are_caught(mutant, check):
 
 
 def test_all_mutants_are_in_the_table():
-    """No wrong handler is forgotten."""
-    wrong = {
+    """Every mutant is in the table."""
+    mutants = {
         name for name, kind in vars(handlers).items() if getattr(kind, "__module__", "") == handlers.__name__
     }
-    assert wrong - {"Best", "History"} == set(MUTANTS)
+    assert mutants - {"Best", "History"} == set(MUTANTS)

@@ -1,6 +1,7 @@
-"""The kit itself: both ways to run it, expected failures, the guard, FlakyBackend, the fixtures, and what it tells."""
+"""glowplug-testing: check functions, contracts, expected failures, FlakyBackend and fixtures."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -40,14 +41,14 @@ CASE = HandlerCase(make=handlers.Best, metrics={"accuracy": 0.5})
 
 
 def test_check_handler_runs_all_checks():
-    """A right handler passes, given as a case, a class, or an object; each check has a result."""
+    """check_handler returns a result for each check, and a correct handler passes all."""
     results = check_handler(CASE)
     assert [result.name for result in results] == [check.name for check in kit_contents.HANDLER_CHECKS]
     assert {result.status for result in results} <= {"passed", "skipped"}
 
 
-def test_check_handler_takes_handlers_and_what_makes_them():
-    """A class, a function and an object are all checked; of the object, copies are."""
+def test_check_handler_accepts_classes_functions_and_objects():
+    """check_handler calls a class or function for each handler and copies an object."""
 
     class Counting:
         made = 0
@@ -74,35 +75,35 @@ def test_check_handler_takes_handlers_and_what_makes_them():
     assert Counting.made == before
 
 
-def test_check_handler_tells_all_failures():
-    """Each failed check is told with its name, in one error."""
-    case = HandlerCase(make=handlers.SaysItsPhaseInWords, attach=lambda handler, engine: None)
+def test_check_handler_reports_all_failures():
+    """CheckFailed lists all failed checks by name."""
+    case = HandlerCase(make=handlers.PhaseIsAString, attach=lambda handler, engine: None)
     with pytest.raises(
-        CheckFailed, match=r"(?s)\d+ of 21 checks failed:.*handle_removes_all.*phase_is_a_phase: failed"
+        CheckFailed, match=r"(?s)\d+ of 22 checks failed:.*handle_removes_all.*phase_is_a_phase: failed"
     ):
         check_handler(case)
 
 
 def test_expected_failures_of_check_handler():
-    """A failure that is expected is none, one that does not come is, and so is a reason that says nothing."""
-    case = HandlerCase(make=handlers.SaysItsPhaseInWords, metrics={"accuracy": 0.5})
+    """An expected failure passes; a passing check, an empty reason or an unknown name is an error."""
+    case = HandlerCase(make=handlers.PhaseIsAString, metrics={"accuracy": 0.5})
     results = check_handler(case, {"phase_is_a_phase": "it is historical"})
     (expected,) = [result for result in results if result.status == "failed as expected"]
-    assert expected.message.startswith("it is historical (phase is 'checkpoint'")
+    assert expected.message.startswith("it is historical (phase must be a member")
     with pytest.raises(
-        CheckFailed, match=r"phase_is_a_phase: .*\(it is historical\), and passes: take it out"
+        CheckFailed, match=r"phase_is_a_phase: .*expected to fail \(it is historical\); remove it"
     ):
         check_handler(CASE, {"phase_is_a_phase": "it is historical"})
-    with pytest.raises(ValueError, match=r"expected_failures\['phase_is_a_phase'\] must say why"):
+    with pytest.raises(ValueError, match=r"expected_failures\['phase_is_a_phase'\] must be the reason"):
         check_handler(CASE, {"phase_is_a_phase": " "})
     with pytest.raises(
-        ValueError, match=r"'test_phase_is_phase', which is no check; did you mean phase_is_a_phase"
+        ValueError, match=r"unknown check 'test_phase_is_phase'; did you mean phase_is_a_phase"
     ):
         check_handler(CASE, {"test_phase_is_phase": "it is historical"})
 
 
-def test_check_logger_runs_all_checks_on_one_place(tmp_path):
-    """All checks can write to the same file, one after the other: each looks at its own names."""
+def test_check_logger_runs_all_checks_on_one_file(tmp_path):
+    """All checks of a logger can write to the same file."""
     path = tmp_path / "run.jsonl"
 
     def read():
@@ -115,9 +116,11 @@ def test_check_logger_runs_all_checks_on_one_place(tmp_path):
 
 
 @pytest.mark.parametrize("check", [check_logger, check_metric, check_save_handler])
-def test_check_functions_ask_for_their_case(check):
-    """Something else than a case is refused, with what to give."""
-    with pytest.raises(TypeError, match=r"give a (Logger|Metric|SaveHandler)Case\(make=...\)"):
+def test_check_functions_require_their_case(check):
+    """An argument that is not a case is refused with the type of the case."""
+    with pytest.raises(
+        TypeError, match=r"must be a (Logger|Metric|SaveHandler)Case\(make=...\), got <object"
+    ):
         check(object())
 
 
@@ -157,8 +160,8 @@ def test_fixture(fake_engine):
 """
 
 
-def test_a_newcomers_project(tmp_path):
-    """In a project that knows nothing of ours, failures are told as text: what is wrong, and what to do."""
+def test_messages_in_a_project_of_a_plugin_author(tmp_path):
+    """Pytest reports failed checks as plain messages with problem and remedy."""
     (tmp_path / "test_shout.py").write_text(PROJECT)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path),
@@ -170,17 +173,31 @@ def test_a_newcomers_project(tmp_path):
     assert "PASSED test_shout.py::test_fixture" in out
     assert "XFAIL test_shout.py::TestShout::test_phase_is_a_phase - historical" in out
     assert "FAILED test_shout.py::TestShout::test_attach_fires_nothing" in out
-    assert "it is expected to fail (it might), and passes: take it out of expected_failures" in out
-    assert "it prints 'epoch 1\\nepoch 2'; use the logging module, or let the user say where to" in out
-    assert "TestNothing needs a fixture that says what to check" in out
+    assert "the check passes but is expected to fail (it might); remove it from expected_failures" in out
+    assert "it prints 'epoch 1\\nepoch 2'; use the logging module, or an option for the output file" in out
+    assert "TestNothing needs a fixture that returns the case to check" in out
     assert "return HandlerCase(make=...)" in out
     assert "the fixture case of TestSomethingElse must return a HandlerCase, got <class" in out
 
 
+@pytest.mark.parametrize("file", ["conftest.py", "test_shout.py"])
+def test_pytest_plugins_gives_no_warning(tmp_path, file):
+    """A project that names the plugin in ``pytest_plugins`` gets no PytestAssertRewriteWarning."""
+    (tmp_path / "test_shout.py").write_text("def test_fixture(fake_engine):\n    pass\n")
+    with (tmp_path / file).open("a") as source:
+        source.write('pytest_plugins = "glowplug.testing.pytest_plugin"\n')
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ".", "."],
+        capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1].startswith("1 passed in"), done.stdout
+
+
 def test_overriding_a_check_is_an_error():
-    """A test that replaces a check, or takes it away, is refused when the class is made; one's own tests are fine."""
+    """A subclass that replaces a check is refused; additional tests are accepted."""
     with pytest.raises(
-        TypeError, match=r"TestMine replaces test_phase_is_a_phase.*expected_failures = \{'phase_is_a_phase'"
+        TypeError,
+        match=r"TestMine must not replace test_phase_is_a_phase.*expected_failures = \{'phase_is_a_phase'",
     ):
 
         class TestMine(HandlerContract):
@@ -190,18 +207,20 @@ def test_overriding_a_check_is_an_error():
     class Mixin:
         test_phase_is_a_phase = None
 
-    with pytest.raises(TypeError, match="TestOther replaces test_phase_is_a_phase"):
+    with pytest.raises(TypeError, match="TestOther must not replace test_phase_is_a_phase"):
 
         class TestOther(Mixin, HandlerContract):
             pass
 
-    with pytest.raises(ValueError, match=r"TestThird: expected_failures\['phase_is_a_phase'\] must say why"):
+    with pytest.raises(
+        ValueError, match=r"TestThird: expected_failures\['phase_is_a_phase'\] must be the reason"
+    ):
 
         class TestThird(HandlerContract):
             expected_failures = {"phase_is_a_phase": ""}
 
     class TestFourth(HandlerContract):
-        def test_of_my_own(self):
+        def test_additional(self):
             """Pass."""
 
     assert not issubclass(TestFourth, LoggerContract)
@@ -209,18 +228,17 @@ def test_overriding_a_check_is_an_error():
 
 @pytest.mark.parametrize("name", ["HANDLER_CHECKS", "LOGGER_CHECKS", "METRIC_CHECKS", "SAVE_HANDLER_CHECKS"])
 def test_checks_have_names_and_purposes(name):
-    """Each check has a name of its own, and a sentence that says what holds where it passes."""
+    """Each check has a unique name and a purpose of one sentence."""
     checks = getattr(kit_contents, name)
     assert len({check.name for check in checks}) == len(checks)
     for check in checks:
-        assert check.purpose[0].isupper() or check.purpose.startswith(
-            ("close", "list", "load", "locate", "remove", "save")
-        )
+        # A purpose begins with a capital letter or a call, such as "close()".
+        assert check.purpose[0].isupper() or re.match(r"[\w.]+\(", check.purpose), check.name
         assert check.purpose.endswith(".")
 
 
-def test_run_check_tells_of_the_authors_error():
-    """What the author's code raises is told with its traceback; a skip is told with its reason."""
+def test_run_check_reports_errors_and_skips():
+    """run_check reports exceptions with their traceback and skips with their reason."""
 
     def fails(case):
         return case.missing
@@ -238,13 +256,13 @@ def test_run_check_tells_of_the_authors_error():
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there is no timer here")
-def test_time_limit_ends_a_wait_and_puts_timers_back():
-    """A wait for a lock is ended; a timer that was running goes on, and the former handler is back."""
+def test_time_limit_ends_a_wait_and_restores_timers():
+    """time_limit ends a wait for a lock, then restores the running timer and the signal handler."""
     rang = []
     former = signal.signal(signal.SIGALRM, lambda *_: rang.append(True))
     signal.setitimer(signal.ITIMER_REAL, 0.3)
     try:
-        with pytest.raises(TooSlowError, match=r"not done within 0\.05 s"), time_limit(0.05):
+        with pytest.raises(TooSlowError, match=r"exceeded its limit of 0\.05 s"), time_limit(0.05):
             threading.Event().wait(10)
         assert not rang
         time.sleep(0.5)
@@ -257,8 +275,8 @@ def test_time_limit_ends_a_wait_and_puts_timers_back():
 # FlakyBackend
 
 
-def test_flaky_backend_leaves_the_class_as_it_was(tmp_path):
-    """After the block the class has the methods that it had, and another logger of it was never touched."""
+def test_flaky_backend_restores_the_class(tmp_path):
+    """FlakyBackend restores the methods of the class and does not affect other loggers."""
     before = dict(vars(loggers.JsonLines))
     first, second = (loggers.JsonLines(tmp_path / name, timeout=5) for name in ("first", "second"))
     with FlakyBackend.refusing(first):
@@ -274,7 +292,7 @@ def test_flaky_backend_leaves_the_class_as_it_was(tmp_path):
 
 
 def test_flaky_backend_counts_calls_and_faults(tmp_path):
-    """It notes each call with its thread, strikes as often as it was told, and not at all once it is healed."""
+    """FlakyBackend records calls with their threads and injects ``times`` faults."""
     logger = loggers.JsonLines(tmp_path / "log", timeout=5)
     with FlakyBackend(
         logger, fault=lambda: (_ for _ in ()).throw(OSError("no")), every=2, times=1
@@ -290,7 +308,7 @@ def test_flaky_backend_counts_calls_and_faults(tmp_path):
 
 
 def test_flaky_backend_counts_nested_writes_once(tmp_path):
-    """A write method that calls another is one call."""
+    """A write method that calls another counts as one call."""
 
     class Batching(loggers.JsonLines):
         def write_scalars_batch(self, rows):
@@ -313,7 +331,7 @@ def test_flaky_backend_counts_nested_writes_once(tmp_path):
 
 
 def test_plugin_manager_refuses_discovery(plugin_manager, monkeypatch):
-    """Nothing that is installed is seen; what the test registers is, under its name, until the test ends."""
+    """The fixture plugin_manager contains only plugins that the test registers."""
     import types
 
     assert plugin_manager.names("handler") == []
@@ -331,19 +349,19 @@ def test_plugin_manager_refuses_discovery(plugin_manager, monkeypatch):
     assert plugin_manager.names("handler") == ["Best"]
 
 
-def test_plugin_manager_is_gone_afterwards(plugin_manager):
-    """A test sees nothing of what another one registered."""
+def test_plugin_manager_is_reset(plugin_manager):
+    """Plugins registered in one test do not exist in the next."""
     assert plugin_manager.names("handler") == []
     assert "acme_best._plugin" not in sys.modules
 
 
 def test_fake_engine_fixture(fake_engine):
-    """The fixture is a new fake."""
+    """The fixture fake_engine is a new FakeEngine."""
     assert fake_engine.fired == []
 
 
 def test_the_kit_needs_pytest_for_its_classes_only():
-    """Cases, check_* and FlakyBackend are there without pytest."""
+    """Cases, check functions and FlakyBackend can be imported without pytest."""
     script = textwrap.dedent("""
         import sys
         sys.modules["pytest"] = None
@@ -365,8 +383,8 @@ def test_the_kit_needs_pytest_for_its_classes_only():
     assert done.stdout.strip() == str(len(kit_contents.HANDLER_CHECKS)), done.stderr
 
 
-def test_engines_survive_what_the_kit_does_to_them():
-    """The play of a run on a fake fires what a run of an engine fires."""
+def test_play_fires_the_events_of_a_run():
+    """``play`` fires the same events on a fake as ``run`` on an engine."""
     from glowplug.testing import FakeEngine
     from glowplug_testing.engine_play import play
 

@@ -1,4 +1,4 @@
-"""Each wrong logger is caught by the check that is there for it, and the right ones pass all checks."""
+"""Mutants of a logger: each fails its check, and the correct loggers pass all checks."""
 
 import importlib.util
 import json
@@ -18,7 +18,7 @@ NEED_TORCH = {"only_rank_zero_writes"}
 
 
 def case_of(kind, folder, opened=()):
-    """Return the case of a logger that writes lines to a file; what it borrows goes to the list of what was opened."""
+    """Return the case of a logger that writes JSON lines; ``opened`` collects the borrowed files."""
     path, given = folder / "run.jsonl", folder / "given.jsonl"
 
     def read():
@@ -32,104 +32,104 @@ def case_of(kind, folder, opened=()):
     return LoggerCase(
         make=lambda **options: kind(path, **options),
         read=read,
-        borrowed=borrowed if issubclass(kind, loggers.HeldOpen) else None,
+        borrowed=borrowed if issubclass(kind, loggers.KeepsFileOpen) else None,
     )
 
 
 class TestJsonLines(LoggerContract):
     @pytest.fixture
     def case(self, tmp_path):
-        """Return the smallest logger."""
+        """Return the case of a minimal logger."""
         return case_of(loggers.JsonLines, tmp_path)
 
 
-class TestHeldOpen(LoggerContract):
+class TestKeepsFileOpen(LoggerContract):
     @pytest.fixture
     def case(self, tmp_path):
-        """Return the logger with everything, on a file of its own."""
+        """Return the case of a logger with all methods."""
         opened = []
-        yield case_of(loggers.HeldOpen, tmp_path, opened)
+        yield case_of(loggers.KeepsFileOpen, tmp_path, opened)
         for stream in opened:
             stream.close()
 
 
 MUTANTS = {
-    "LosesTheLastBatch": "scalars_arrive_whole_and_in_order",
+    "LosesTheLastBatch": "scalars_are_stored_in_order",
     "WritesAtCloseOnly": "scalars_are_stored_after_flush",
-    "SortsByStep": "scalars_arrive_whole_and_in_order",
-    "SharesItsFile": "two_loggers_keep_apart",
-    "DropsStepZero": "scalars_arrive_whole_and_in_order",
-    "DropsZeros": "scalars_arrive_whole_and_in_order",
-    "SkipsRepeats": "scalars_arrive_whole_and_in_order",
-    "KeepsTheFirst": "scalars_arrive_whole_and_in_order",
-    "Rounds": "scalars_arrive_whole_and_in_order",
-    "CountsItsOwnSteps": "scalars_arrive_whole_and_in_order",
+    "SortsByStep": "scalars_are_stored_in_order",
+    "SharesItsFile": "two_loggers_are_independent",
+    "DropsStepZero": "scalars_are_stored_in_order",
+    "DropsZeros": "scalars_are_stored_in_order",
+    "SkipsRepeats": "scalars_are_stored_in_order",
+    "KeepsTheFirst": "scalars_are_stored_in_order",
+    "Rounds": "scalars_are_stored_in_order",
+    "CountsItsOwnSteps": "scalars_are_stored_in_order",
     "WritesTwice": "scalars_are_stored_at_the_end_of_a_run",
-    "SmoothsNames": "odd_names_are_kept_apart",
-    "CutsNames": "odd_names_are_kept_apart",
+    "ReplacesCharacters": "odd_names_stay_distinct",
+    "CutsNames": "odd_names_stay_distinct",
     "DropsNaN": "non_finite_values_are_kept",
     "MakesNaNZero": "non_finite_values_are_kept",
-    "TakesFlatParamsOnly": "every_sink_takes_its_record",
-    "OpensInTheConstructor": "construction_reaches_nothing",
-    "WaitsInTheConstructor": "construction_reaches_nothing",
+    "AcceptsFlatParamsOnly": "every_write_method_works",
+    "OpensInTheConstructor": "constructor_opens_nothing",
+    "WaitsInTheConstructor": "constructor_opens_nothing",
     "NeedsItsBackendAtAttach": "backend_down_from_the_start",
-    "CatchesItsErrors": "full_disk_is_survived",
+    "CatchesItsErrors": "full_disk_does_not_end_the_run",
     "TruncatesWhenOpened": "connection_lost_in_a_write",
     "RewritesWhenOpened": "connection_lost_in_a_write",
-    "GivesUpAfterAnError": "full_disk_is_survived",
-    "ShrugsAtClose": "error_at_close",
-    "Blocks": "slow_backend_holds_nobody_up",
-    "SleepsALittle": "slow_backend_holds_nobody_up",
-    "HidesThatNothingOpens": "unreachable_world_is_survived",
-    "FailsToCloseAfterAFailure": "close_is_told_the_outcome",
-    "ClosesOnlyAfterRuns": "a_healthy_run_is_quiet",
-    "IgnoresFilters": "attach_takes_what_it_is_given",
-    "TakesNoFurtherArguments": "attach_takes_what_it_is_given",
-    "AttachesTheOutputTwice": "attach_takes_what_it_is_given",
-    "SwallowsInItsBlock": "exceptions_of_the_run_go_on",
-    "ClosesAfterAFailure": "exceptions_of_the_run_go_on",
-    "WritesDirectly": "slow_backend_holds_nobody_up",
-    "WaitsForEver": "hanging_backend_lets_go",
+    "GivesUpAfterAnError": "full_disk_does_not_end_the_run",
+    "RaisesAtClose": "error_at_close",
+    "Blocks": "slow_backend_does_not_block",
+    "SleepsALittle": "slow_backend_does_not_block",
+    "IgnoresOpenErrors": "no_files_or_connections_do_not_end_the_run",
+    "FailsToCloseAfterAFailure": "close_receives_the_outcome",
+    "ClosesOnlyAfterRuns": "healthy_run_is_quiet",
+    "IgnoresFilters": "attach_accepts_all_arguments",
+    "AcceptsNoFurtherArguments": "attach_accepts_all_arguments",
+    "AttachesTheOutputTwice": "attach_accepts_all_arguments",
+    "SwallowsInItsBlock": "exceptions_reach_the_caller",
+    "ClosesAfterAFailure": "exceptions_reach_the_caller",
+    "WritesDirectly": "slow_backend_does_not_block",
+    "FlushHasNoTimeout": "hanging_backend_times_out",
     "IgnoresOnError": "on_error_raise_raises",
-    "LiesAboutItsCounts": "errors_now_and_then",
-    "LogsTwiceOnResume": "a_resumed_run_logs_each_step_once",
+    "CountsLostAsSent": "occasional_errors_lose_one_record",
+    "LogsTwiceOnResume": "resumed_run_logs_each_step_once",
     "LogsTheLastAgain": "works_on_fake_engine_and_engine",
-    "LogsAnInterruptedStepAgain": "an_interrupted_run_logs_each_step_once",
+    "LogsAnInterruptedStepAgain": "interrupted_run_logs_each_step_once",
     "ClosesAfterTheRun": "one_logger_serves_several_engines",
-    "SwallowsExceptions": "exceptions_of_the_run_go_on",
+    "SwallowsExceptions": "exceptions_reach_the_caller",
     "LeavesARegistration": "handle_removes_all",
     "ReturnsNoHandle": "handle_removes_all",
     "IgnoresTheEngine": "one_logger_serves_several_engines",
     "NeedsTheRealEngine": "works_on_fake_engine_and_engine",
-    "TakesSwappedArguments": "swapped_attach_is_refused",
+    "AcceptsSwappedArguments": "old_argument_order_is_refused",
     "RunsTooEarly": "logs_after_the_other_handlers",
     "IsAPlainFunction": "logs_after_the_other_handlers",
-    "MutatesTheOutput": "the_run_is_left_as_it_is",
-    "ClearsTheMetrics": "the_run_is_left_as_it_is",
-    "StopsTheRun": "the_run_is_left_as_it_is",
-    "LogsAtItsOwnStep": "an_evaluator_logs_at_its_trainers_step",
-    "KeepsTheOutcomeToItself": "close_is_told_the_outcome",
-    "CloseTakesNoOutcome": "a_healthy_run_is_quiet",
-    "ClosesWhatItBorrowed": "what_was_not_opened_stays_open",
+    "MutatesTheOutput": "run_state_is_unchanged",
+    "ClearsTheMetrics": "run_state_is_unchanged",
+    "StopsTheRun": "run_state_is_unchanged",
+    "LogsAtItsOwnStep": "evaluator_logs_at_the_trainers_step",
+    "OmitsTheOutcome": "close_receives_the_outcome",
+    "CloseTakesNoOutcome": "healthy_run_is_quiet",
+    "ClosesWhatItBorrowed": "borrowed_run_stays_open",
     "LogsOnEveryRank": "only_rank_zero_writes",
-    "IgnoresItsOptions": "options_are_handed_on",
-    "TakesNoOptions": "options_are_handed_on",
-    "ForgetsItsBase": "options_are_handed_on",
-    "IsNoLogger": "options_are_handed_on",
-    "CannotBePickled": "a_pickled_logger_works",
-    "LosesItsPlaceInACopy": "a_pickled_logger_works",
-    "Prints": "the_process_is_left_as_it_was",
-    "ConfiguresLogging": "the_process_is_left_as_it_was",
-    "CatchesSignals": "the_process_is_left_as_it_was",
-    "DrawsNumbers": "the_process_is_left_as_it_was",
-    "ChangesTheFolder": "the_process_is_left_as_it_was",
-    "LeavesAThread": "the_process_is_left_as_it_was",
+    "IgnoresItsOptions": "options_are_passed_on",
+    "AcceptsNoOptions": "options_are_passed_on",
+    "OmitsSuperInit": "options_are_passed_on",
+    "IsNoLogger": "options_are_passed_on",
+    "CannotBePickled": "pickled_logger_works",
+    "LosesItsPathInACopy": "pickled_logger_works",
+    "Prints": "process_is_unchanged",
+    "ConfiguresLogging": "process_is_unchanged",
+    "CatchesSignals": "process_is_unchanged",
+    "DrawsNumbers": "process_is_unchanged",
+    "ChangesTheDirectory": "process_is_unchanged",
+    "LeavesAThread": "process_is_unchanged",
 }
 
 
 @pytest.mark.parametrize(("mutant", "check"), MUTANTS.items())
 def test_mutants_are_caught(mutant, check, tmp_path, monkeypatch):
-    """The check that is there for this fault fails, with a text that does not name an error of the kit."""
+    """A mutant fails the check of its fault, with a message from the check."""
     if check in NEED_TORCH and importlib.util.find_spec("torch") is None:
         pytest.skip("two ranks need torch")
     monkeypatch.setattr(kit, "SECONDS", 3.0)
@@ -142,15 +142,17 @@ def test_mutants_are_caught(mutant, check, tmp_path, monkeypatch):
 
 
 def test_all_mutants_are_in_the_table():
-    """No wrong logger is forgotten."""
-    wrong = {
+    """Every mutant is in the table."""
+    mutants = {
         name for name, kind in vars(loggers).items() if getattr(kind, "__module__", "") == loggers.__name__
     }
-    assert wrong - {"JsonLines", "HeldOpen"} == set(MUTANTS) | {n for n in wrong if n.startswith("_")}
+    assert mutants - {"JsonLines", "KeepsFileOpen"} == set(MUTANTS) | {
+        n for n in mutants if n.startswith("_")
+    }
 
 
 def test_heavy_plugin_module_is_caught(tmp_path, monkeypatch):
-    """A plugin module that imports a library is found out in a fresh interpreter, whatever is imported in this one."""
+    """A plugin module that imports a library fails, even if this process has imported the library."""
     package = tmp_path / "acme_heavy"
     package.mkdir()
     (tmp_path / "acme_sdk.py").write_text("")
@@ -173,7 +175,7 @@ def test_heavy_plugin_module_is_caught(tmp_path, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def threads_end():
-    """A mutant's thread has ended before the next test counts threads."""
+    """Wait for the threads of a mutant, because the next test counts threads."""
     yield
     limit = time.monotonic() + 5
     while any(t.name == "acme keep-alive" for t in threading.enumerate()) and time.monotonic() < limit:

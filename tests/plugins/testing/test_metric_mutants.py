@@ -1,4 +1,4 @@
-"""Each wrong metric is caught by the check that is there for it, and the right one passes all checks."""
+"""Mutants of a metric: each fails its check, and the correct metric passes all checks."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def case_of(kind):
 
 
 def reference(numbers):
-    """Return the mean as plain Python computes it."""
+    """Return the mean, computed in plain Python."""
     return sum(numbers.tolist()) / len(numbers)
 
 
@@ -34,7 +34,7 @@ def random_output(generator):
 class TestMean(MetricContract):
     @pytest.fixture
     def case(self):
-        """Return the right one."""
+        """Return the case of the correct metric."""
         return case_of(metrics.Mean)
 
 
@@ -43,28 +43,28 @@ MUTANTS = {
     "IsZeroWithoutData": "no_data_is_not_computable",
     "IgnoresTheSign": "random_data_gives_the_reference",
     "DividesByZero": "no_data_is_not_computable",
-    "KeepsItsCount": "reset_forgets_all",
+    "KeepsItsCount": "reset_clears_all_data",
     "RemembersItsValue": "compute_changes_nothing",
     "WeighsTheLast": "order_does_not_matter",
-    "MutatesItsInput": "update_leaves_its_input_alone",
+    "MutatesItsInput": "update_does_not_change_its_input",
     "KeepsTheBatches": "later_changes_do_not_matter",
     "KeepsTheGraph": "keeps_no_graph",
     "ComputesInPlace": "compute_changes_nothing",
-    "SeesItsOwnRank": "ranks_give_the_value_of_all",
-    "AddsUpTheRanksAgain": "ranks_give_the_value_of_all",
-    "HasNoState": "state_continues_in_another",
-    "HasHalfAState": "state_continues_in_another",
+    "ComputesOnOneRank": "ranks_agree_on_the_value",
+    "ReducesTwice": "ranks_agree_on_the_value",
+    "HasNoState": "state_restores_into_a_new_metric",
+    "HasHalfAState": "state_restores_into_a_new_metric",
     "SharesItsSum": "copies_are_independent",
     "PublishesElsewhere": "is_published_under_its_name",
     "LeavesARegistration": "detach_removes_all",
-    "ChangesTheDefaultType": "the_process_is_left_as_it_was",
-    "IsNoMetric": "value_is_that_of_all_data",
+    "ChangesTheDefaultType": "process_is_unchanged",
+    "IsNoMetric": "value_covers_all_data",
 }
 
 
 @pytest.mark.parametrize(("mutant", "check"), MUTANTS.items())
 def test_mutants_are_caught(mutant, check):
-    """The check that is there for this fault fails."""
+    """A mutant fails the check of its fault."""
     dtype = torch.get_default_dtype()
     result = kit.run_check(CHECKS[check], case_of(getattr(metrics, mutant)))
     torch.set_default_dtype(dtype)
@@ -72,15 +72,15 @@ def test_mutants_are_caught(mutant, check):
 
 
 def test_all_mutants_are_in_the_table():
-    """No wrong metric is forgotten."""
-    wrong = {
+    """Every mutant is in the table."""
+    mutants = {
         name for name, kind in vars(metrics).items() if getattr(kind, "__module__", "") == metrics.__name__
     }
-    assert wrong - {"Mean"} == set(MUTANTS)
+    assert mutants - {"Mean"} == set(MUTANTS)
 
 
 def test_reference_is_optional():
-    """Without a reference the check of random data is skipped, and says what to give."""
+    """Without a reference the check of random data is skipped with a reason."""
     case = MetricCase(make=metrics.Mean, outputs=case_of(metrics.Mean).outputs, expected=4.0)
     result = kit.run_check(CHECKS["random_data_gives_the_reference"], case)
     assert result.status == "skipped"
@@ -89,6 +89,6 @@ def test_reference_is_optional():
 
 @pytest.mark.parametrize("given", ["reference", "random_output"])
 def test_reference_needs_random_data(given):
-    """One of the two arguments alone is refused."""
+    """MetricCase requires both arguments or none."""
     with pytest.raises(TypeError, match="reference= and random_output="):
         MetricCase(make=metrics.Mean, outputs=[], expected=0, **{given: len})

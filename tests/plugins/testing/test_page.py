@@ -1,4 +1,4 @@
-"""The page about the kit says what the kit does: its tables are the checks, its code runs."""
+"""docs/testing-kit.md: its tables list all checks and its code runs."""
 
 import re
 import subprocess
@@ -16,7 +16,7 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
 
 @pytest.mark.parametrize("contract", ["Handler", "Logger", "Metric", "SaveHandler"])
 def test_tables_are_the_checks(contract):
-    """Each check stands in the table of its contract, with its purpose, and nothing else does."""
+    """The table of a contract lists its checks and their purposes."""
     checks = getattr(contents, f"{re.sub('(?<=e)H', '_H', contract).upper()}_CHECKS")
     section = re.search(rf"^### {contract}Contract\n(.*?)(?=^###|\Z)", TEXT, re.DOTALL | re.MULTILINE)[1]
     rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", section, re.MULTILINE)
@@ -24,7 +24,7 @@ def test_tables_are_the_checks(contract):
 
 
 def test_the_first_logger_passes(tmp_path):
-    """The file that the page begins with passes at once, where warnings are errors, too."""
+    """The first example of the page passes with warnings as errors."""
     (tmp_path / "test_acme_logger.py").write_text(BLOCKS[0])
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ".", "."],
@@ -36,5 +36,5 @@ def test_the_first_logger_passes(tmp_path):
 
 @pytest.mark.parametrize("block", BLOCKS[1:], ids=range(1, len(BLOCKS)))
 def test_code_runs(block):
-    """Each further block runs as it stands."""
+    """Each other example runs without changes."""
     exec(compile(block, str(PAGE), "exec"), {"__name__": "page"})

@@ -1,9 +1,9 @@
-"""Each wrong save handler is caught by the check that is there for it, and the right one passes all checks."""
+"""Mutants of a save handler: each fails its check, and the correct one passes all checks."""
 
 import pickle
 
 import pytest
-import torch  # noqa: F401 - where there is none, this file is left out
+import torch  # noqa: F401 - collection skips this file without torch
 
 from glowplug_testing import SaveHandlerCase, SaveHandlerContract
 from glowplug_testing import checks as kit
@@ -22,7 +22,7 @@ def case_of(kind, folder):
 class TestFolder(SaveHandlerContract):
     @pytest.fixture
     def case(self, tmp_path):
-        """Return the right one."""
+        """Return the case of the correct save handler."""
         return case_of(save_handlers.Folder, tmp_path)
 
 
@@ -51,50 +51,50 @@ class InMemory:
 class TestInMemory(SaveHandlerContract):
     @pytest.fixture
     def case(self):
-        """Return one without a folder."""
+        """Return the case of a save handler without a folder."""
         files = {}
         return SaveHandlerCase(make=lambda: InMemory(files))
 
-    expected_failures = {"one_rank_writes": "each process has a memory of its own"}
+    expected_failures = {"one_rank_writes": "processes do not share memory"}
 
 
 MUTANTS = {
     "LacksLoad": "save_and_load_are_inverse",
-    "ListsByName": "list_names_what_can_be_loaded",
-    "ListsOwnSaves": "list_names_what_can_be_loaded",
-    "LoadsNothing": "list_names_what_can_be_loaded",
-    "LocatesItself": "locate_names_each_checkpoint",
-    "WritesInPlace": "a_failing_save_leaves_the_former",
-    "RemovesTheFormerFirst": "a_killed_save_leaves_the_former",
+    "ListsByName": "list_returns_loadable_names",
+    "ListsOwnSaves": "list_returns_loadable_names",
+    "LoadsNothing": "list_returns_loadable_names",
+    "LocatesItself": "locate_returns_the_address",
+    "WritesInPlace": "failed_save_keeps_the_previous",
+    "RemovesThePreviousFirst": "killed_save_keeps_the_previous",
     "TakesTwoArguments": "save_and_load_are_inverse",
     "SavesTheModelOnly": "save_and_load_are_inverse",
     "Pickles": "save_and_load_are_inverse",
-    "KeepsTheFirst": "a_name_is_replaced",
-    "SavesLater": "a_save_is_complete_when_it_returns",
-    "CatchesItsErrors": "a_failing_save_leaves_the_former",
-    "CatchesFullDisks": "a_full_disk_leaves_the_former",
-    "LeavesItsTemporaries": "a_failing_save_leaves_the_former",
+    "KeepsTheFirst": "second_save_replaces_the_first",
+    "SavesLater": "save_is_complete_when_it_returns",
+    "CatchesItsErrors": "failed_save_keeps_the_previous",
+    "CatchesFullDisks": "full_disk_keeps_the_previous",
+    "LeavesItsTemporaries": "failed_save_keeps_the_previous",
     "HasOneTemporary": "several_threads_can_save",
-    "RemovesByPrefix": "remove_removes_one",
-    "RemovesOnce": "remove_removes_one",
-    "LeavesItsFolder": "names_stay_in_their_folder",
+    "RemovesByPrefix": "remove_affects_one_checkpoint",
+    "RemovesOnce": "remove_affects_one_checkpoint",
+    "LeavesItsFolder": "names_cannot_leave_the_folder",
     "WritesOnEachRank": "one_rank_writes",
-    "Prints": "the_process_is_left_as_it_was",
+    "Prints": "process_is_unchanged",
 }
 
 
 @pytest.mark.parametrize(("mutant", "check"), MUTANTS.items())
 def test_mutants_are_caught(mutant, check, tmp_path):
-    """The check that is there for this fault fails."""
+    """A mutant fails the check of its fault."""
     result = kit.run_check(CHECKS[check], case_of(getattr(save_handlers, mutant), tmp_path))
     assert result.status == "failed", result
 
 
 def test_all_mutants_are_in_the_table():
-    """No wrong save handler is forgotten."""
-    wrong = {
+    """Every mutant is in the table."""
+    mutants = {
         name
         for name, kind in vars(save_handlers).items()
         if getattr(kind, "__module__", "") == save_handlers.__name__
     }
-    assert wrong - {"Folder"} == set(MUTANTS)
+    assert mutants - {"Folder"} == set(MUTANTS)

@@ -1,4 +1,4 @@
-"""TorchMetric keeps the contract of metrics."""
+"""TorchMetric passes MetricContract."""
 
 import pytest
 import torch
@@ -13,14 +13,14 @@ BATCHES = [(torch.rand(n, 3, generator=random), torch.randint(3, (n,), generator
 
 
 def collection():
-    """Return a metric that counts, and one that keeps its examples."""
+    """Return a metric with counts and one that stores its examples."""
     return torchmetrics.MetricCollection({"f1": MulticlassF1Score(3), "auroc": MulticlassAUROC(3)})
 
 
 class TestTorchMetric(MetricContract):
     @pytest.fixture
     def case(self):
-        """A collection of both kinds, against torchmetrics alone with all data at once."""
+        """Return the case of a collection, compared with torchmetrics on all data at once."""
         y_pred, y = (torch.cat(parts) for parts in zip(*BATCHES, strict=True))
         return MetricCase(
             make=lambda: TorchMetric(collection()),

@@ -29,7 +29,7 @@ BATCHES = [(PREDS[:2], TARGET[:2]), (PREDS[2:4], TARGET[2:4]), (PREDS[4:], TARGE
 
 
 class Total(Metric):
-    """The sum of the targets: a metric of glowplug."""
+    """A glowplug metric: the sum of the targets."""
 
     _state_dict_all_req_keys = ("total",)
 
@@ -44,7 +44,7 @@ class Total(Metric):
 
 
 def collection(**options):
-    """Return a collection whose members share their states, but one."""
+    """Return a collection in which all metrics but one share their states."""
     parts = {"precision": BinaryPrecision(), "recall": BinaryRecall(), "auroc": BinaryAUROC()}
     return torchmetrics.MetricCollection(parts, **options)
 
@@ -57,20 +57,20 @@ def engine_with(metric, name="metric", usage=None):
 
 
 def by_hand(metric):
-    """Return what torchmetrics alone makes of all data at once."""
+    """Return the value of torchmetrics for all data at once."""
     return metric(PREDS, TARGET)
 
 
 @pytest.mark.parametrize("kind", [BinaryAccuracy, BinaryF1Score, BinaryAUROC])
-def test_attached_it_gives_what_torchmetrics_gives(kind):
-    """Over uneven batches, epoch after epoch, the value is that of all data at once, as a Python number (M-092)."""
+def test_attached_value_equals_torchmetrics(kind):
+    """The attached value equals torchmetrics with all data at once, at each epoch (M-092)."""
     metrics = engine_with(TorchMetric(kind())).run(BATCHES, max_epochs=2).metrics
     assert metrics == {"metric": pytest.approx(by_hand(kind()).item())}
     assert isinstance(metrics["metric"], float)
 
 
 def test_usages_and_detach():
-    """It follows the usage it is attached with, and leaves nothing behind."""
+    """The usage applies, and detach() removes all registrations."""
     metric = TorchMetric(torchmetrics.SumMetric())
     engine, values = engine_with(metric, usage=BatchWise()), []
     engine.add_event_handler(Events.ITERATION_COMPLETED, lambda e: values.append(e.state.metrics["metric"]))
@@ -83,8 +83,8 @@ def test_usages_and_detach():
     assert not engine.has_event_handler(metric.iteration_completed)
 
 
-def test_a_collection_is_a_mapping():
-    """Each of its values is published under its key, and all under the name, as Python numbers."""
+def test_collection_is_a_mapping():
+    """A collection publishes each value under its key, and all under its name."""
     metrics = engine_with(TorchMetric(collection(prefix="val_")), "scores").run(BATCHES).metrics
     expected = {
         name: pytest.approx(value.item()) for name, value in by_hand(collection(prefix="val_")).items()
@@ -96,7 +96,7 @@ def test_a_collection_is_a_mapping():
 
 
 def test_arithmetic_with_metrics_of_both_kinds():
-    """Formulas over metrics of torchmetrics and of glowplug, each updated once."""
+    """Formulas of torchmetrics and glowplug metrics update each metric once."""
     scores = TorchMetric(collection())
     engine = engine_with((scores["precision"] + TorchMetric(BinaryAccuracy())) / Total(), "formula")
     scores.attach(engine, "scores")
@@ -106,7 +106,7 @@ def test_arithmetic_with_metrics_of_both_kinds():
 
 
 def test_compositions_of_torchmetrics():
-    """What arithmetic of torchmetrics returns is a metric too."""
+    """Compositions of torchmetrics are accepted."""
     composed = BinaryPrecision() + BinaryRecall()
     expected = (by_hand(BinaryPrecision()) + by_hand(BinaryRecall())).item()
     assert engine_with(TorchMetric(composed)).run(BATCHES).metrics == {"metric": pytest.approx(expected)}
@@ -126,7 +126,7 @@ def test_compositions_of_torchmetrics():
     "make", [BinaryF1Score, lambda: torchmetrics.MetricCollection({"metric": BinaryF1Score()})]
 )
 def test_outputs(make, output):
-    """Tuples, lists, mappings by our names and by those of update(), and lists of samples."""
+    """Tuples, lists, both kinds of mappings and lists of samples are accepted."""
     engine = Engine(lambda engine, batch: output)
     TorchMetric(make(), metrics_result_mode="flatten").attach(
         engine, "metric" if make is BinaryF1Score else "all"
@@ -135,7 +135,7 @@ def test_outputs(make, output):
 
 
 def test_single_arguments_text_and_transforms():
-    """A number or tensor is the only argument; strings and further arguments by name reach the metric."""
+    """Single arguments, strings and keyword arguments are passed to the metric."""
     assert engine_with(TorchMetric(torchmetrics.MeanMetric())).run(
         [1.0, torch.tensor([2.0, 6.0])]
     ).metrics == {"metric": 3.0}
@@ -148,9 +148,9 @@ def test_single_arguments_text_and_transforms():
 
 
 def test_without_data():
-    """No data gives no value: an error by hand, one warning of glowplug's on an engine, and none of torchmetrics' (M-010)."""
+    """Without data compute() raises, and an engine gives a single warning (M-010)."""
     metric = TorchMetric(BinaryAccuracy())
-    with pytest.raises(NotComputableError, match=r"TorchMetric\(BinaryAccuracy\) has had no update"):
+    with pytest.raises(NotComputableError, match=r"TorchMetric\(BinaryAccuracy\) has no updates"):
         metric.compute()
     engine = Engine(lambda engine, batch: ([], []))
     metric.attach(engine, "accuracy")
@@ -159,11 +159,11 @@ def test_without_data():
     assert len(caught) == 1
 
 
-def test_what_is_no_metric():
-    """Classes, functions and metrics of glowplug are refused with what to give."""
+def test_invalid_metrics():
+    """Classes, functions and glowplug metrics are refused with a remedy."""
     for wrong in (BinaryAccuracy, Total(), print):
         with pytest.raises(
-            TypeError, match=r"a metric object of torchmetrics, such as torchmetrics\.MeanMetric\(\)"
+            TypeError, match=r"metric must be a metric of torchmetrics, such as torchmetrics\.MeanMetric\(\)"
         ):
             TorchMetric(wrong)
 
@@ -196,7 +196,7 @@ MADE_OF = {
         lambda: torchmetrics.wrappers.MultioutputWrapper(torchmetrics.MeanSquaredError(), 1),
         as_numbers,
     ),
-    # Its metrics share states, which are new objects after each update.
+    # Its metrics share states, which each update replaces.
     "shared": (
         lambda: torchmetrics.MetricCollection(
             [torchmetrics.PearsonCorrCoef(1), torchmetrics.ConcordanceCorrCoef(1)]
@@ -209,7 +209,7 @@ MADE_OF = {
 @pytest.mark.parametrize("name", MADE_OF)
 @pytest.mark.parametrize("stop", [1, 2, 4])
 def test_resumes_in_mid_epoch(name, stop):
-    """Stopped after any iteration, saved through a safe load and resumed, the values are those of a run in one go (C4)."""
+    """A run stopped at any iteration, saved and resumed has the values of an uninterrupted run (C4)."""
 
     def make():
         metric, transformed = MADE_OF[name]
@@ -226,8 +226,8 @@ def test_resumes_in_mid_epoch(name, stop):
     torch.testing.assert_close(fresh.run(BATCHES, max_epochs=2).metrics, expected)
 
 
-def test_later_updates_leave_a_state_alone():
-    """Neither the metric that was saved nor the one that loaded shares memory with the state; sums go on by count (M-070)."""
+def test_updates_do_not_change_a_saved_state():
+    """Neither the saved nor the loaded metric shares memory with the state (M-070)."""
     metric, fresh = TorchMetric(collection()), TorchMetric(collection())
     metric.update(BATCHES[0])
     metric.update(BATCHES[1])
@@ -244,19 +244,19 @@ def test_later_updates_leave_a_state_alone():
     assert again.compute() == metric.compute()
     for other in (BinaryAccuracy(), BinaryAUROC(thresholds=5)):
         with pytest.raises(
-            ValueError, match=rf"this {type(other).__name__} has the states .* cannot take {{'auroc'"
+            ValueError, match=rf"{type(other).__name__} has the states .* cannot load {{'auroc'"
         ):
             TorchMetric(other).load_state_dict(state)
 
 
 def by_hand_numbers(metric):
-    """Return what torchmetrics alone makes of all data, as Python numbers."""
+    """Return the values of torchmetrics for all data as Python numbers."""
     return {name: value.item() for name, value in by_hand(metric).items()}
 
 
 @pytest.mark.parametrize("make", [BinaryAUROC, collection])
 def test_pickled_and_copied(make):
-    """A copy has the data, goes on by itself, and belongs to no engine (M-012)."""
+    """A copy has the data, is independent, and is attached to no engine (M-012)."""
     metric = TorchMetric(make())
     engine_with(metric).run(BATCHES[:2])
     expected = metric.compute()
@@ -266,8 +266,8 @@ def test_pickled_and_copied(make):
     assert metric.compute() == expected
 
 
-def test_no_graph_no_value_and_no_output_is_kept():
-    """Metrics that keep examples keep no graph of them, and nothing of an epoch lives longer than its reset."""
+def test_metric_keeps_no_graph_value_or_output():
+    """Metrics that store examples keep no gradients, and nothing after a reset."""
 
     class Mark:
         def __call__(self, gradient):
@@ -277,7 +277,7 @@ def test_no_graph_no_value_and_no_output_is_kept():
 
     def step(engine, batch):
         preds = (weight * batch[0]).sigmoid()
-        preds.register_hook(mark := Mark())  # the graph keeps it
+        preds.register_hook(mark := Mark())  # kept alive by the graph
         graphs.append(weakref.ref(mark))
         return preds, batch[1]
 
@@ -299,7 +299,7 @@ def test_no_graph_no_value_and_no_output_is_kept():
 
 @pytest.mark.parametrize("make", [lambda: MulticlassF1Score(3, validate_args=False), lambda: collection()])
 def test_follows_the_data_to_its_device(make):
-    """States go where the data is ("meta" stands for an accelerator), unless a device was given."""
+    """States move to the device of the data ("meta" replaces an accelerator) unless a device is set."""
     metric, stays = (
         TorchMetric(make()),
         TorchMetric(torchmetrics.SumMetric(), device="meta"),
@@ -313,15 +313,15 @@ def test_follows_the_data_to_its_device(make):
     assert stays.device == torch.device("meta")
 
 
-def test_its_own_way_to_gather_is_kept():
-    """A metric that brings its states together in its own way goes on doing so."""
+def test_dist_sync_fn_is_kept():
+    """A metric with a dist_sync_fn keeps it."""
     own = torchmetrics.SumMetric(dist_sync_fn=torchmetrics.utilities.distributed.gather_all_tensors)
     assert TorchMetric(own).metric.dist_sync_fn is torchmetrics.utilities.distributed.gather_all_tensors
     assert TorchMetric(torchmetrics.SumMetric()).metric.dist_sync_fn is gather
 
 
 def test_two_ranks(run_ranks):
-    """Uneven data, a rank without any, and one that updates between two computes: exact, reduced once, no hang (D2, M-092)."""
+    """Two ranks with uneven or missing data return exact values without a hang (D2, M-092)."""
 
     def check(rank):
         import warnings
@@ -350,7 +350,7 @@ def test_two_ranks(run_ranks):
         batches = [(preds[own][:3], target[own][:3]), (preds[own][3:], target[own][3:])]
         first = engine.run(batches if rank == 0 else batches[:1], max_epochs=2).metrics
 
-        curve = TorchMetric(MulticlassAUROC(3))  # keeps scores (N, 3) and labels of another type
+        curve = TorchMetric(MulticlassAUROC(3))  # stores scores (N, 3) and labels of another type
         scores = torch.eye(3).repeat(2, 1)
         if rank == 1:
             curve.update((scores, torch.tensor([0, 1, 2, 0, 1, 1])))
@@ -386,7 +386,7 @@ def test_two_ranks(run_ranks):
         assert result["mean"] == [
             0.5,
             pytest.approx(8 / 3),
-            "TorchMetric(MeanMetric) has had no update since it was reset",
+            "TorchMetric(MeanMetric) has no updates since its last reset",
         ]
-        # Its own sum is there for later updates, and was not added up twice.
+        # The local sum is kept for later updates and was reduced once.
         assert result["own"] == [3.0, 1.0][rank]

@@ -1,4 +1,4 @@
-"""Calls of handlers, prepared from their signatures."""
+"""Calls of handlers, compiled from their signatures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Delegate:
 
 
 def unwrap(handler: Any) -> Any:
-    """Return the function inside of ``functools.partial``."""
+    """Return the function that ``functools.partial`` wraps."""
     while isinstance(handler, functools.partial):
         handler = handler.func
     return handler
@@ -45,7 +45,7 @@ def owner_of(handler: Any) -> Any:
 
 
 def describe_handler(handler: Any) -> str:
-    """Return the name of a handler; for a method, with the class of its object.
+    """Return the name of a handler, including the class for a method.
 
     Example:
         >>> class Stopping:
@@ -70,14 +70,14 @@ def _qualified_name(value: Any) -> str:
 def compile_call(  # noqa: C901, PLR0911 - one branch and one return per form of call
     handler: Callable[..., Any], key: Key, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Call:
-    """Return ``call(engine, *payload)`` for a handler, decided once from its signature.
+    """Return ``call(engine, *payload)`` for a handler, chosen by its signature.
 
     Raises:
-        TypeError: not callable, or ``async``.
-        ValueError: the handler cannot take what it would be given.
+        TypeError: If the handler is not callable, or is an ``async`` function.
+        ValueError: If the handler cannot be called with its arguments.
     """
     if positional_arity(handler) == 1 and not args and not kwargs and key not in _WITH_PAYLOAD:
-        # The common case, without the cost of inspect.
+        # Skip the slow inspection for a plain function of one argument.
         return handler
     signature = _signature(handler, key)
 
@@ -110,11 +110,11 @@ def compile_call(  # noqa: C901, PLR0911 - one branch and one return per form of
 
 
 def check_process_function(process_function: object) -> None:
-    """Refuse a process function that cannot be called with an engine and a batch."""
+    """Check that a process function can be called with an engine and a batch."""
     if process_function is None:
         raise ValueError("Engine needs a process_function, called as f(engine, batch); got None")
     if not callable(process_function):
-        raise ValueError(  # noqa: TRY004 - ignite's type for all misfits
+        raise ValueError(  # noqa: TRY004 - ignite raises ValueError here
             f"Engine needs a function, called as f(engine, batch); got {process_function!r}"
         )
     if positional_arity(process_function) == 2:  # noqa: PLR2004 - engine and batch
@@ -128,10 +128,10 @@ def check_process_function(process_function: object) -> None:
 
 
 def check_attachable(handler: Any) -> None:
-    """Refuse what cannot be attached by ``handler.attach(engine)``.
+    """Check that a handler can be attached by ``handler.attach(engine)``.
 
     Args:
-        handler: What was given to ``engine.attach``.
+        handler: The object given to ``engine.attach``.
 
     Raises:
         TypeError: If it has no ``attach``, or one that needs more than the engine.
@@ -145,7 +145,7 @@ def check_attachable(handler: Any) -> None:
     try:
         parameters = list(inspect.signature(attach).parameters.values())
     except (TypeError, ValueError):
-        # Some callables have no signature; calling them shows what they need.
+        # Some callables have no signature; the call itself will show what they need.
         return
     needed = [
         parameter.name
@@ -156,13 +156,13 @@ def check_attachable(handler: Any) -> None:
     if needed:
         name = type(handler).__name__
         raise TypeError(
-            f"engine.attach() gives {name} the engine alone, and its attach needs {', '.join(needed)} too; call "
+            f"engine.attach() passes only the engine, but {name}.attach also needs {', '.join(needed)}; call "
             f"{name}(...).attach(engine, {', '.join(needed)})"
         )
 
 
 def positional_arity(function: object) -> int | None:
-    """Return how many arguments a plain function or method takes; ``None`` for all that needs a closer look."""
+    """Return the number of arguments of a plain function or method, or ``None`` for other callables."""
     bound = isinstance(function, MethodType)
     function = function.__func__ if isinstance(function, MethodType) else function
     if not isinstance(function, FunctionType):

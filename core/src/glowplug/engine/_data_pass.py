@@ -1,8 +1,8 @@
 """Data pass: one iteration over the data, and how to resume it in another process.
 
-A pass over the data is one iterator. A later process makes the same pass again by putting the random number generators
-back to where they were when the pass began, taking a new iterator, and skipping what had been used of it. Data that keeps
-its own position (``state_dict`` and ``load_state_dict``, as torchdata's StatefulDataLoader) is asked instead.
+A pass over the data is one iterator. A later process repeats the pass by resetting the random number generators
+to their states at the beginning of the pass, taking a new iterator, and skipping the batches that were used. Data with
+``state_dict`` and ``load_state_dict``, such as torchdata's StatefulDataLoader, restores its position itself.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from glowplug.engine import _rng
 
 FORMAT = 1
 
-# Iterating over one of these draws no random numbers, so there is nothing to put back.
+# Iterating over these types draws no random numbers.
 _NOT_RANDOM = (list, tuple, range, str)
 
 
 class DataPass:
-    """One pass over the data, without its iterator, which may own processes.
+    """One pass over the data, without its iterator, which may own worker processes.
 
     Args:
-        data: what to iterate over.
-        iteration: the engine's iteration before the first batch of this pass; ``None`` if it is not known yet.
+        data: The data.
+        iteration: The engine's iteration before the first batch of the pass; ``None`` if it is not known yet.
     """
 
     def __init__(self, data: Iterable[Any], iteration: int | None) -> None:
@@ -43,19 +43,19 @@ class DataPass:
                 "epochs": _epochs(data),
             }
         iterator = iter(data)
-        # An iterator that is not iterable itself breaks the protocol, but next() takes it, and so do we.
+        # Some iterators lack __iter__, which breaks the protocol; next() accepts them.
         return iterator if hasattr(iterator, "__iter__") else iter(iterator.__next__, object())
 
     def begin_at(self, iteration: int) -> None:
-        """Note that the next batch is taken after this iteration, and the first one of this pass if none was."""
+        """Record the iteration before the first batch of the pass, if it is not known yet."""
         if self.first_iteration is None:
             self.first_iteration = iteration
 
     def position(self, iteration: int) -> dict[str, Any]:
-        """Return how to get to the batch after this iteration, in plain values and tensors."""
+        """Return the position after this iteration as plain values and tensors."""
         used = 0 if self.first_iteration is None else iteration - self.first_iteration
         if is_stateful(self.data):
-            return {"used": used, "data": self.data.state_dict()}  # type: ignore[attr-defined]  # that was the question
+            return {"used": used, "data": self.data.state_dict()}  # type: ignore[attr-defined]  # checked by is_stateful
         return {
             "used": used,
             "length": length_of(self.data),
@@ -67,42 +67,48 @@ class DataPass:
 def resumed(
     data: Iterable[Any], iteration: int, position: Mapping[str, Any]
 ) -> tuple[DataPass, Iterator[Any]]:
-    """Return the pass that :meth:`DataPass.position` described, and its iterator at the batch after ``iteration``.
+    """Restore a pass and return it with its iterator, positioned at the batch after ``iteration``.
 
-    The random number generators are left where they were.
+    The random number generators keep their states.
+
+    Args:
+        data: The data of the pass.
+        iteration: The engine's iteration.
+        position: The result of :meth:`DataPass.position`.
 
     Raises:
-        ValueError: the data cannot be brought to that batch.
+        ValueError: If the data cannot be positioned at that batch.
     """
     used = position["used"]
     if "data" in position:
         if not is_stateful(data):
             raise ValueError(
-                f"the saved run read its data through its state_dict(), and {type(data).__name__} has none: give run() "
-                "the same kind of loader, such as torchdata's StatefulDataLoader"
+                f"the saved run used data with state_dict(), but {type(data).__name__} has none; give run() the same "
+                "kind of loader, such as torchdata's StatefulDataLoader"
             )
-        data.load_state_dict(position["data"])  # type: ignore[attr-defined]  # that was the question
+        data.load_state_dict(position["data"])  # type: ignore[attr-defined]  # checked by is_stateful
         current, data_pass = _rng.capture(), DataPass(data, iteration - used)
         iterator = data_pass.begin()
         _rng.restore(current)
         return data_pass, iterator
     length = length_of(data)
-    # A sampler with a generator draws from it once more when its pass ends, so such a pass is made to the end.
+    # A sampler draws from its generator once more at the end of a pass, so such a pass is repeated to its end.
     if not used or (used == position["length"] == length and not position["generators"]):
         _set_generators(data, position["generators"])
         data_pass = DataPass(data, iteration)
         return data_pass, data_pass.begin()
     if length != position["length"]:
         raise ValueError(
-            f"the saved run stopped after {used} of {position['length']} batches, and this data has {length}: it is not "
-            "the same data. Give run() the data of the saved run, or start at an epoch of your choice with "
+            f"the saved run stopped after {used} of {position['length']} batches, but this data has {length}. Give "
+            "run() the data of the saved run, or start at the beginning of an epoch with "
             "load_state_dict({'epoch': ..., 'epoch_length': ..., 'max_epochs': ...})"
         )
-    if isinstance(data, Iterator):  # not iter(data): that may draw random numbers
-        raise ValueError(  # noqa: TRY004 - the data fits, its place does not
-            f"the saved run stopped after {used} batches, and a {type(data).__name__} can be iterated only once, so "
-            "nobody knows where it stands. Give run() something that can be iterated anew (a list, a DataLoader), or "
-            "that has state_dict() and load_state_dict() (torchdata's StatefulDataLoader)"
+    # Calling iter(data) could draw random numbers.
+    if isinstance(data, Iterator):
+        raise ValueError(  # noqa: TRY004 - its type is right, its position is not
+            f"the saved run stopped after {used} batches, and the position of a {type(data).__name__} is unknown, since it "
+            "can be iterated only once. Give run() data that can be iterated again (a list, a DataLoader), or that has "
+            "state_dict() and load_state_dict() (torchdata's StatefulDataLoader)"
         )
     return _replayed(data, iteration, position)
 
@@ -126,15 +132,15 @@ def _replayed(
 
 
 def check_format(place: Mapping[str, Any]) -> None:
-    """Refuse a format of a later version.
+    """Check the format of a saved position.
 
     Raises:
-        ValueError: another format than this version's.
+        ValueError: If another version of glowplug wrote it.
     """
     if place.get("format") != FORMAT:
         raise ValueError(
-            f"this engine's state is of format {place.get('format')!r}, and this version of glowplug knows format "
-            f"{FORMAT}; load it with the version that wrote it"
+            f"the saved state has format {place.get('format')!r}, but this version of glowplug reads format {FORMAT}; "
+            "load it with the version that wrote it"
         )
 
 
@@ -144,15 +150,16 @@ def is_stateful(data: object) -> bool:
 
 
 def length_of(data: object) -> int | None:
-    """Return the number of batches, where it is known."""
+    """Return the number of batches, if it is known."""
     try:
-        return len(data)  # type: ignore[arg-type]  # whether it has a length is the question
-    except TypeError:  # also that of a DataLoader over an IterableDataset
+        return len(data)  # type: ignore[arg-type]  # it may have no length
+    except TypeError:
+        # A DataLoader over an IterableDataset raises it as well.
         return None
 
 
 def _generators(data: object) -> dict[str, Any]:
-    """Return the states of the generators that a loader has for itself."""
+    """Return the states of a loader's generators."""
     return {path: part.get_state() for path, part in _parts(data) if hasattr(part, "get_state")}
 
 
@@ -163,7 +170,7 @@ def _set_generators(data: object, states: Mapping[str, Any]) -> None:
 
 
 def _epochs(data: object) -> dict[str, int]:
-    """Return the epochs that samplers were given with set_epoch()."""
+    """Return the epochs that were set with ``set_epoch``, by sampler."""
     return {
         path: part.epoch
         for path, part in _parts(data)
@@ -178,7 +185,7 @@ def _set_epochs(data: object, epochs: Mapping[str, int]) -> None:
 
 
 def _parts(data: object) -> Iterator[tuple[str, Any]]:
-    """Yield the samplers and generators of a DataLoader, by their path from it."""
+    """Yield the samplers and generators of a DataLoader with their attribute paths."""
     for path in ("generator", "sampler", "sampler.generator", "batch_sampler", "batch_sampler.sampler",
                  "batch_sampler.sampler.generator"):  # fmt: skip
         part: Any = data

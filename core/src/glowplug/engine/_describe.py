@@ -19,7 +19,7 @@ from glowplug.plugins import Registry, get_registry
 
 EMPTY = "Nothing is attached to this engine."
 WIDTH = 10_000
-"""Columns of the page that the table is set on: more than any table takes, so that nothing is wrapped or cut."""
+"""Width of the console, more than any table needs, so that nothing is wrapped or cut."""
 
 
 class Row(NamedTuple):
@@ -36,13 +36,10 @@ COLUMNS = ("event", "phase", "filter", "handler", "from")
 
 
 def rows_of(channels: Iterable[Channel]) -> list[Row]:
-    """Return a row for each registration, in the order in which a firing runs them.
+    """Return a row for each registration in calling order, and load the plugins if there is one.
 
     Args:
-        channels: the events of an engine, in the order in which they are to be shown.
-
-    Returns:
-        The rows. The plugins are loaded only where there are any.
+        channels: The events of an engine in the order to show.
     """
     found = [each for channel in channels for each in channel.registrations]
     if not found:
@@ -52,7 +49,7 @@ def rows_of(channels: Iterable[Channel]) -> list[Row]:
 
 
 def as_text(rows: Sequence[Row]) -> str:
-    """Return rows as aligned columns, without colours.
+    """Return rows as aligned columns without colours.
 
     Example:
         >>> print(as_text([Row("Events.STARTED", "user", "", "greet", "__main__")]))
@@ -65,14 +62,15 @@ def as_text(rows: Sequence[Row]) -> str:
     for column in COLUMNS:
         table.add_column(column)
     for row in rows:
-        table.add_row(*map(Text, row))  # a plain string would be read as markup
+        # Plain strings would be parsed as markup.
+        table.add_row(*map(Text, row))
     page = StringIO()
     Console(file=page, width=WIDTH, color_system=None, force_terminal=False).print(table)
     return "\n".join(line.rstrip() for line in page.getvalue().splitlines())
 
 
 def as_html(rows: Sequence[Row]) -> str:
-    """Return rows as an HTML table, whatever their texts hold.
+    """Return rows as an HTML table with escaped texts.
 
     Example:
         >>> as_html([])

@@ -1,4 +1,4 @@
-"""The engine: a process function, the run over its data, and its state."""
+"""Engine: a process function, its state, and its runs."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _running: ContextVar[Engine | None] = ContextVar("glowplug_running_engine", defa
 
 
 class Engine(HandlerTable):
-    """Calls ``process_function(engine, batch)`` for each batch of data, epoch after epoch, and fires events on the way.
+    """Runs a process function over data, epoch after epoch, and fires events.
 
     Args:
-        process_function: the step, called as ``f(engine, batch)``; what it returns becomes ``state.output``.
+        process_function: The step, called as ``f(engine, batch)``. Its return value becomes ``state.output``.
 
     Raises:
-        ValueError: ``None``, or something that cannot be called with these two arguments.
+        ValueError: If it cannot be called with these two arguments.
 
     Example:
         >>> from glowplug import Engine, Events
@@ -62,7 +62,7 @@ class Engine(HandlerTable):
 
     @property
     def parent(self) -> Engine | None:
-        """The engine in one of whose handlers this one runs; ``None`` outside of such a run."""
+        """The engine whose handler is running this engine; ``None`` if there is none."""
         return self._parent
 
     def run(
@@ -72,21 +72,20 @@ class Engine(HandlerTable):
         max_iters: int | None = None,
         epoch_length: int | None = None,
     ) -> State:
-        """Run over the data, or continue a run that has not reached its end.
+        """Start a run, or continue one that has not reached its limit.
 
         Args:
-            data: batches; ``None`` runs the step ``epoch_length`` times an epoch with ``batch=None``.
-            max_epochs: where to end, counted from the very first epoch; 1 for a new run that says neither.
-            max_iters: the same in iterations; only one of the two can be given.
-            epoch_length: iterations per epoch; ``len(data)`` by default, or found out during the first epoch.
+            data: The batches. ``None`` calls the step ``epoch_length`` times per epoch with ``batch=None``.
+            max_epochs: The epoch after which the run ends, counted from its first epoch. A new run without limits has one.
+            max_iters: The iteration after which the run ends. Give either ``max_epochs`` or ``max_iters``.
+            epoch_length: Iterations per epoch. Defaults to ``len(data)``, or to what the first epoch counts.
 
         Returns:
-            ``engine.state``, the same object each time; ``state.outcome`` tells how the run ended.
+            ``engine.state``, always the same object; its ``outcome`` says how the run ended.
 
         Raises:
-            TypeError: ``data`` is not iterable.
-            ValueError: limits that contradict each other or the state, empty data, or a call from one of the engine's
-                own handlers.
+            TypeError: If ``data`` is not iterable.
+            ValueError: If limits contradict each other or the state, if the data is empty, or if the engine is running.
 
         Example:
             >>> from glowplug import Engine
@@ -95,8 +94,8 @@ class Engine(HandlerTable):
         """
         if self._is_running:
             raise ValueError(
-                "this engine is already running: run() was called from one of its own handlers. "
-                "Use another engine there, or engine.terminate() here and run() again afterwards"
+                "this engine is already running: a handler of it called run(). Use another engine there, or call "
+                "engine.terminate() and then run() after the current run has returned"
             )
         loop = self._prepare(data, max_epochs, max_iters, epoch_length)
         self._is_running = True
@@ -105,7 +104,7 @@ class Engine(HandlerTable):
         problem: BaseException | None = None
         try:
             self.state.outcome = _advance(loop)
-        except BaseException as error:  # noqa: BLE001 - the handlers get it, and it is raised again below
+        except BaseException as error:  # noqa: BLE001 - passed to the handlers and raised below
             self.state.outcome = RunOutcome.FAILED
             problem = self._handle_exception(error)
         finally:
@@ -120,24 +119,24 @@ class Engine(HandlerTable):
             try:
                 raise problem
             finally:
-                # Otherwise the traceback holds this frame, the frame the exception, and both the data's workers.
+                # Otherwise traceback, frame and exception refer to each other and keep the data's workers alive.
                 del problem
         return self.state
 
     def set_data(self, data: Iterable[Any]) -> None:
-        """Take the next batches from other data; the length of an epoch stays.
+        """Take the next batches from other data; ``epoch_length`` does not change.
 
         Raises:
-            TypeError: ``data`` is not iterable.
+            TypeError: If ``data`` is not iterable.
         """
         check_data(data)
         if data is None:
-            raise TypeError("set_data() needs data to iterate over, got None")
+            raise TypeError("set_data() needs an iterable, got None")
         self.state.dataloader = data
-        # Otherwise run() says what the data is.
+        # Before a run, run() decides about the data.
         if self._loop is not None:
             self._position.replace_data(self.state)
-            self._watch.is_on = True
+            self._stop.note_new_data()
 
     # Stopping
 
@@ -145,7 +144,7 @@ class Engine(HandlerTable):
         """Request the end of the run, after the handlers of the current event.
 
         Args:
-            skip_completed: Do not fire ``COMPLETED``; ``TERMINATE`` and ``TEARDOWN`` fire all the same.
+            skip_completed: Whether to omit ``COMPLETED``; ``TERMINATE`` and ``TEARDOWN`` fire in any case.
         """
         self._stop.run = "skip_completed" if skip_completed else True
 
@@ -153,17 +152,17 @@ class Engine(HandlerTable):
         """Request the end of the current epoch, after the handlers of the current event.
 
         Args:
-            skip_epoch_completed: Do not fire ``EPOCH_COMPLETED``.
+            skip_epoch_completed: Whether to omit ``EPOCH_COMPLETED``.
         """
         self._stop.epoch = "skip_epoch_completed" if skip_epoch_completed else True
 
     def interrupt(self) -> None:
-        """Request that run() returns after the handlers of the current event; the next run() continues there."""
+        """Request that ``run()`` returns after the handlers of the current event; the next call continues there."""
         self._stop.interrupt = True
 
     @property
     def should_terminate(self) -> RunEnd:
-        """Whether the end of the run is requested; setting it requests it."""
+        """Whether the end of the run is requested. Assign ``True`` to request it."""
         return self._stop.run
 
     @should_terminate.setter
@@ -172,7 +171,7 @@ class Engine(HandlerTable):
 
     @property
     def should_terminate_single_epoch(self) -> EpochEnd:
-        """Whether the end of the epoch is requested; setting it requests it."""
+        """Whether the end of the epoch is requested. Assign ``True`` to request it."""
         return self._stop.epoch
 
     @should_terminate_single_epoch.setter
@@ -181,7 +180,7 @@ class Engine(HandlerTable):
 
     @property
     def should_interrupt(self) -> bool:
-        """Whether an interruption is requested; setting it requests it."""
+        """Whether an interruption is requested. Assign ``True`` to request it."""
         return self._stop.interrupt
 
     @should_interrupt.setter
@@ -191,11 +190,11 @@ class Engine(HandlerTable):
     # Saving and loading
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a later run needs to continue with the very next batch.
+        """Return the state from which a later run continues with the next batch.
 
-        It holds counters, limits, ``state_dict_user_keys``, the state of stateful handlers, and the position in the data and
-        in the random numbers, and loads with ``torch.load(weights_only=True)``. Called from the step, or from a handler
-        before it, it is the state before that iteration.
+        It contains counters, limits, the values of ``state_dict_user_keys``, the state of stateful handlers, the position in
+        the data, and the states of the random number generators. ``torch.load(weights_only=True)`` can load it. If the
+        current step is not completed, it describes the state before this iteration.
 
         Example:
             >>> from glowplug import Engine
@@ -211,7 +210,7 @@ class Engine(HandlerTable):
         iteration = self._position.saved_iteration(state)
         has_begun = iteration or state.epoch
         return {
-            # Data without a batch leaves nothing to continue.
+            # An epoch without batches cannot be continued.
             "epoch_length": state.epoch_length or None,
             "iteration": iteration,
             limit: getattr(state, limit),
@@ -221,22 +220,22 @@ class Engine(HandlerTable):
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Load a state that :meth:`state_dict` returned; the next run() continues from there.
+        """Load a state that :meth:`state_dict` returned, so that the next run continues from it.
 
         Args:
-            state_dict: Needs ``epoch_length``, one of ``iteration`` and ``epoch``, one of ``max_epochs`` and
-                ``max_iters``, and each of ``state_dict_user_keys``; further keys are ignored.
+            state_dict: A mapping with ``epoch_length``, one of ``iteration`` and ``epoch``, one of ``max_epochs`` and
+                ``max_iters``, and each of ``state_dict_user_keys``. Other keys are ignored.
 
         Raises:
             TypeError: If it is not a mapping.
-            ValueError: If a key is missing, the numbers contradict each other, or the state was written in a format that
-                this version does not know. Nothing has been loaded then.
-            RuntimeError: If the engine is running: it was called from the step or from a handler.
+            ValueError: If a key is missing, the numbers contradict each other, or a later version of glowplug wrote the
+                state. The engine is unchanged then.
+            RuntimeError: If the engine is running.
         """
         if self._is_running:
             raise RuntimeError(
-                "load_state_dict() was called while this engine is running, which would leave its data where it is; call "
-                "it before run(), or call engine.terminate() here, load after run() has returned, and run() again"
+                "load_state_dict() was called while this engine is running, which cannot change its position in the data; "
+                "call it before run(), or call engine.terminate() and load after run() has returned"
             )
         check_state_dict(state_dict, self.state_dict_user_keys)
         iteration, epoch = position_of(state_dict)
@@ -260,7 +259,7 @@ class Engine(HandlerTable):
         max_iters: int | None,
         epoch_length: int | None,
     ) -> SuspendedLoop:
-        """Check the arguments, and return the loop to run: a new one, or the suspended one."""
+        """Check the arguments and return a new loop or the suspended one."""
         state, position = self.state, self._position
         plan = plan_run(
             state,
@@ -315,24 +314,28 @@ class Engine(HandlerTable):
         ).run()
 
     def _handle_exception(self, error: BaseException) -> BaseException | None:
-        """Call each EXCEPTION_RAISED handler once, and return what run() has to raise."""
+        """Call each EXCEPTION_RAISED handler once and return the exception that run() raises."""
         suppressed, other = False, None
         with self._firing(self._channels[Events.EXCEPTION_RAISED]) as calls:
             for call in calls:
                 try:
                     suppressed |= call(self, error) is True
-                except BaseException as raised:  # noqa: BLE001 - the other handlers are called too, then it is raised
+                except BaseException as raised:  # noqa: BLE001 - raised after the other handlers have run
                     if raised is not error:
                         other = other or raised
         return other or (None if suppressed else error)
 
     def _tear_down(self, problem: BaseException | None) -> BaseException | None:
-        """Run all TEARDOWN handlers, and return what run() has to raise: the first problem there was."""
-        with self._firing(self._channels[Events.TEARDOWN]) as calls:
+        """Run all TEARDOWN handlers and return the exception that run() raises, which is the first one."""
+        channel = self._channels[Events.TEARDOWN]
+        if not channel.has_handlers:
+            self._fire(channel)
+            return problem
+        with self._firing(channel) as calls:
             for call in calls:
                 try:
                     call(self)
-                except BaseException as error:  # the other handlers must run too, then it is raised
+                except BaseException as error:
                     self.state.outcome = RunOutcome.FAILED
                     if problem is None:
                         problem = error
@@ -344,7 +347,7 @@ class Engine(HandlerTable):
 
     @property
     def logger(self) -> logging.Logger:
-        """The engine's logger, named after its class unless another one is set."""
+        """The engine's logger. Defaults to one that is named after the class."""
         return self._logger or logging.getLogger(f"{type(self).__module__}.{type(self).__qualname__}")
 
     @logger.setter
@@ -354,14 +357,14 @@ class Engine(HandlerTable):
     def __getstate__(self) -> dict[str, Any]:
         if self._loop is not None:
             raise TypeError(
-                "a running or interrupted engine cannot be pickled or copied: its loop is suspended in the "
-                "middle; save engine.state_dict() and load it into a new engine"
+                "a running or interrupted engine cannot be pickled or copied, because its loop is suspended; save "
+                "engine.state_dict() and load it into a new engine"
             )
         return self.__dict__
 
 
 def _advance(loop: SuspendedLoop) -> RunOutcome:
-    """Run the loop to its end, or to the next interrupt()."""
+    """Run the loop until it ends or is interrupted."""
     try:
         next(loop)
     except StopIteration as end:

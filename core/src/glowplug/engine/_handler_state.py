@@ -24,7 +24,7 @@ class StatefulHandlers:
         self._waiting: dict[str, Any] = {}
 
     def add(self, key: Any, handler: Any, guard: Guard | None = None) -> RemovableEventHandle:
-        """Add a handler, and load the state that was kept for it."""
+        """Add a handler and load the state that is kept for its key."""
         if not isinstance(key, str) or not key:
             raise ValueError(
                 f"the state key of {type(handler).__name__} must be a non-empty string, got {key!r}"
@@ -32,13 +32,13 @@ class StatefulHandlers:
         key = self._free_key(key)
         if key in self._waiting:
             handler.load_state_dict(self._waiting[key])
-            # Not before: a handler that refuses its state leaves it here.
+            # A handler that refuses its state leaves it here.
             del self._waiting[key]
         self._entries[key] = _Entry(handler, guard)
         return RemovableEventHandle(functools.partial(self._entries.pop, key, None))
 
     def _free_key(self, key: str) -> str:
-        """Return the key, with a number behind it if it is taken."""
+        """Return the key, followed by a number if it is taken."""
         free, number = key, 1
         while free in self._entries:
             number += 1
@@ -62,7 +62,8 @@ class StatefulHandlers:
         for key, entry in tuple(self._entries.items()):
             if entry.guard is guard:
                 del self._entries[key]
-                with suppress(Exception):  # it may be broken in this as well
+                # Its state_dict() may fail as well.
+                with suppress(Exception):
                     self._waiting[key] = entry.handler.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Handler table: the handlers of each event, and the firing of events.
 
-What a handler takes and which filter applies is decided at registration, so that a firing runs a tuple of prepared calls.
+Signatures and filters are examined at registration, so that a firing only runs a tuple of prepared calls.
 """
 
 from __future__ import annotations
@@ -37,26 +37,28 @@ class Channel:
     """One event of one engine: its registrations and prepared calls.
 
     Args:
-        key: the event.
-        counter: the state attribute that counts it; ``None``: its firings are counted here.
+        key: The event.
+        counter: The state attribute that counts the event. ``None`` counts its firings in ``firings``.
+        watch: Switched on when the event gets a handler.
     """
 
     registrations: tuple[Registration, ...] = ()
     calls: tuple[tuple[Call, int | EventFilter | None], ...] = ()
-    unfiltered: tuple[Call, ...] = ()  # the same calls, if none of them has a filter
+    # The same calls, if none of them has a filter.
+    unfiltered: tuple[Call, ...] = ()
     firings = 0
-    seen = due = -1  # the counter of the last firing, and the next one at which a filter lets a handler run
+    # The counter of the last firing, and the next counter that passes a filter.
+    seen = due = -1
 
     def __init__(self, key: Key, counter: str | None = None, watch: Watch | None = None) -> None:
         self.key = key
         self.counter = counter
         self.watch = watch
-        # Whether there are any calls: for an event that nobody listens to, all that the loop reads. Of what an object
-        # holds, Python finds its own attributes fastest, and tests True and False fastest.
+        # All that the loop reads for an event without handlers; instance attributes and booleans are fastest.
         self.has_handlers = False
 
     def change(self, registrations: tuple[Registration, ...]) -> None:
-        """Replace the registrations; a firing in progress continues with those that it began with."""
+        """Replace the registrations; a firing in progress keeps the old ones."""
         self.registrations = tuple(sorted(registrations, key=lambda r: (r.phase, r.order)))
         self.calls = tuple((r.call, r.only) for r in self.registrations)
         filtered = any(only is not None for _, only in self.calls)
@@ -67,7 +69,7 @@ class Channel:
         self.seen = self.due = -1
 
     def next_due(self, counter: int) -> int:
-        """Return the next counter at which a handler may have to run."""
+        """Return the next counter at which a filter may let a handler run."""
         steps = [only for _, only in self.calls if only.__class__ is int]
         if len(steps) < len(self.calls):
             return counter + 1
@@ -82,9 +84,9 @@ class Channel:
 
 
 class HandlerTable:
-    """Registrations and events of an engine without its loop.
+    """Events and registrations of an engine, without a loop.
 
-    ``Engine`` adds the loop to it, ``glowplug.testing.FakeEngine`` a way to fire by hand.
+    ``Engine`` adds the loop; ``glowplug.testing.FakeEngine`` fires events by hand.
     """
 
     def __init__(self) -> None:
@@ -107,13 +109,13 @@ class HandlerTable:
         """Register custom events.
 
         Args:
-            *event_names: members of an :class:`EventEnum`, or strings.
-            event_to_attr: the state attribute that counts each event; created with 0 where absent. Filters on an
-                event without one count its firings. The engine does not change these counters, you do.
+            *event_names: Members of an :class:`EventEnum`, or strings.
+            event_to_attr: The state attribute that counts each event, created with 0 if absent. You update these
+                counters; the engine does not. Filters on an event without a counter count its firings.
 
         Raises:
-            TypeError: a name that is neither.
-            ValueError: ``event_to_attr`` is no dict.
+            TypeError: If a name is neither.
+            ValueError: If ``event_to_attr`` is not a dict.
 
         Example:
             >>> from glowplug import Engine, EventEnum
@@ -147,19 +149,19 @@ class HandlerTable:
     def add_event_handler(
         self, event_name: AnyEvent, handler: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> RemovableEventHandle:
-        """Register a handler, and return the handle that removes this registration.
+        """Register a handler.
 
         Args:
-            event_name: the event, plain or filtered, a list of them, or the name of a custom one.
-            handler: any callable; called with the engine first if it can take it. Handlers of
-                ``EXCEPTION_RAISED`` also get the exception, and the exception goes on unless one of them returns
-                ``True``; handlers of ``TERMINATE_SINGLE_EPOCH`` get ``iter_counter=`` if they take it.
-            *args: further arguments for the handler.
-            **kwargs: further keyword arguments for the handler.
+            event_name: The event, plain or filtered, a list of them, or the name of a custom one.
+            handler: Any callable. It receives the engine as its first argument if its signature allows. Handlers of
+                ``EXCEPTION_RAISED`` also receive the exception, which is raised again unless one of them returns ``True``;
+                handlers of ``TERMINATE_SINGLE_EPOCH`` receive ``iter_counter=`` if they accept it.
+            *args: Further arguments for the handler.
+            **kwargs: Further keyword arguments for the handler.
 
         Raises:
-            ValueError: an event that the engine does not know, or a handler that cannot take its arguments.
-            TypeError: the handler is not callable, or is an ``async`` function.
+            ValueError: If the event is not registered or the handler cannot be called with its arguments.
+            TypeError: If the handler is not callable, or is an ``async`` function.
 
         Example:
             >>> from glowplug import Engine, Events
@@ -181,12 +183,12 @@ class HandlerTable:
         )
 
     def on(self, event_name: AnyEvent, *args: Any, **kwargs: Any) -> Callable[[Handler], Handler]:
-        """Decorate a function to register it; the function itself is returned unchanged.
+        """Register the decorated function, which is returned unchanged.
 
         Args:
-            event_name: as for :meth:`add_event_handler`, and so are the others.
-            *args: further arguments for the handler.
-            **kwargs: further keyword arguments for the handler.
+            event_name: The event, as for :meth:`add_event_handler`.
+            *args: Further arguments for the handler.
+            **kwargs: Further keyword arguments for the handler.
 
         Example:
             >>> from glowplug import Engine, Events
@@ -206,7 +208,7 @@ class HandlerTable:
         return decorator
 
     def has_event_handler(self, handler: Callable[..., Any], event_name: AnyEvent | None = None) -> bool:
-        """Return whether the handler is registered, at this event or (``None``) at any."""
+        """Return whether a handler is registered at an event, or at any event by default."""
         if isinstance(event_name, EventsList):
             return any(self.has_event_handler(handler, event) for event in event_name)
         channels = self._channels.values() if event_name is None else (self._channel(event_name),)
@@ -215,10 +217,12 @@ class HandlerTable:
         )
 
     def remove_event_handler(self, handler: Callable[..., Any], event_name: AnyEvent) -> None:
-        """Remove all registrations of a handler at an event; a handle removes a single one.
+        """Remove all registrations of a handler at an event.
+
+        A :class:`RemovableEventHandle` removes a single registration.
 
         Raises:
-            ValueError: an unknown event, or the handler is not registered there.
+            ValueError: If the event is unknown or the handler is not registered at it.
         """
         if isinstance(event_name, EventsList):
             for event in event_name:
@@ -227,24 +231,22 @@ class HandlerTable:
         channel = self._channel(event_name)
         left = tuple(r for r in channel.registrations if not r.runs(handler))
         if len(left) == len(channel.registrations):
-            raise ValueError(
-                f"{handler!r} is not registered at {channel.key}, so it cannot be removed from there"
-            )
+            raise ValueError(f"{handler!r} cannot be removed from {channel.key}: it is not registered there")
         channel.change(left)
 
     def attach(self, *handlers: Any, on_error: Literal["raise", "disable"] = "raise") -> RemovableEventHandle:
-        """Attach several handlers, each to its own default event; one handle removes all.
+        """Attach handlers, each to its default events.
 
         Args:
-            *handlers: objects with ``attach(engine)``. If one of them cannot be attached, none is.
-            on_error: ``"disable"`` detaches a handler that raises an `Exception`, with everything that its ``attach``
-                added: a warning names it, ``faults`` records it, and its last state stays in ``state_dict()``. Defaults to
-                ``"raise"``: the run ends.
+            *handlers: Objects with ``attach(engine)``. If attaching one of them fails, none is attached.
+            on_error: ``"raise"`` ends the run when a handler raises. ``"disable"`` detaches the handler instead, with
+                everything that its ``attach`` added; a warning names it, ``faults`` records it, and ``state_dict()`` keeps its
+                last state. Defaults to ``"raise"``.
 
         Raises:
-            TypeError: an object without ``attach``, or one whose ``attach`` needs more than the engine, such as a metric or
-                a logger.
-            ValueError: another ``on_error``.
+            TypeError: If an object has no ``attach``, or its ``attach`` needs more than the engine, as for a metric or a
+                logger.
+            ValueError: If ``on_error`` is unknown.
 
         Example:
             >>> from glowplug import Engine, Events
@@ -282,13 +284,13 @@ class HandlerTable:
         self._stateful.retire(guard)
 
     def register_state(self, key: str, handler: Any) -> RemovableEventHandle:
-        """Add a handler's state to ``state_dict()``; handlers call this from their ``attach``.
+        """Add the state of a handler to ``state_dict()``; handlers call this in ``attach``.
 
         Args:
-            key: The key to store it under; the class name, unless the user gave another. A key that is taken gets ``#2``,
-                ``#3`` and so on.
-            handler: An object with ``state_dict()`` and ``load_state_dict(state)``. State that was loaded under this key
-                before is loaded into it at once.
+            key: The key to store it under, by convention the class name. ``#2``, ``#3`` and so on is appended to a key that
+                is taken.
+            handler: An object with ``state_dict()`` and ``load_state_dict(state)``. A state that was loaded for this key
+                before is passed to it at once.
 
         Raises:
             ValueError: If the key is not a non-empty string.
@@ -308,10 +310,10 @@ class HandlerTable:
     # Showing
 
     def registrations(self) -> tuple[Registration, ...]:
-        """Return what is registered, event by event, in the order in which a firing calls it.
+        """Return all registrations, event by event, in calling order.
 
         Returns:
-            Registrations with the attributes ``event``, ``handler``, ``filter`` and ``phase``.
+            Registrations with ``event``, ``handler``, ``filter`` and ``phase``.
 
         Example:
             >>> from glowplug import Engine, Events
@@ -323,12 +325,12 @@ class HandlerTable:
         return tuple(each for channel in self._channels.values() for each in channel.registrations)
 
     def describe(self) -> str:
-        """Return a table of what is attached, in calling order; notebooks show it for the engine.
+        """Return a table of the attached handlers in calling order.
 
-        It loads the installed plugins, to say which of them a handler comes from.
+        Notebooks show it for the engine. The installed plugins are loaded to find out which one a handler comes from.
 
         Returns:
-            Lines of text: event, phase, filter, handler, and the plugin or module that the handler is from.
+            Lines of text with event, phase, filter, handler, and the plugin or module that the handler comes from.
 
         Example:
             >>> from glowplug import Engine, Events
@@ -353,10 +355,10 @@ class HandlerTable:
     # Firing
 
     def fire_event(self, event_name: AnyEvent) -> None:
-        """Run the handlers of an event; pass further values through ``state``.
+        """Run the handlers of an event; pass values to them through ``state``.
 
         Raises:
-            ValueError: an event that the engine does not know, or one whose handlers are given what only the engine has.
+            ValueError: If the event is unknown, or only the engine can fire it.
 
         Example:
             >>> from glowplug import Engine
@@ -369,8 +371,8 @@ class HandlerTable:
         channel = self._channel(event_name)
         if channel.key in (Events.EXCEPTION_RAISED, Events.TERMINATE_SINGLE_EPOCH):
             raise ValueError(
-                f"{channel.key} is fired by the engine alone, which has what its handlers are given; raise an exception, "
-                "or call terminate_epoch(), instead"
+                f"only the engine can fire {channel.key}, because it has the arguments of the handlers; raise an exception or call "
+                "terminate_epoch() instead"
             )
         try:
             self._fire(channel)
@@ -382,11 +384,12 @@ class HandlerTable:
         """Run the handlers of one event."""
         if channel.counter is None:
             channel.firings += 1
-        outer = self.current_event
-        if channel.unfiltered:
+        calls = channel.unfiltered
+        if calls:
+            outer = self.current_event
             self.current_event = self.last_event_name = channel.key
             try:
-                for call in channel.unfiltered:
+                for call in calls:
                     call(self)
             finally:
                 self.current_event = outer
@@ -394,13 +397,18 @@ class HandlerTable:
                     self.last_event_name = outer
             return
         counter = channel.firings if channel.counter is None else getattr(self.state, channel.counter)
-        if counter == channel.seen + 1 and counter < channel.due:  # as expected, and nobody's turn
+        if counter == channel.seen + 1 and counter < channel.due:
+            # No filter lets a handler run at this counter.
             channel.seen = counter
+            return
+        outer = self.current_event
+        if not channel.has_handlers:
+            self.last_event_name = outer or channel.key
             return
         self.current_event = self.last_event_name = channel.key
         try:
             for call, only in channel.calls:
-                if only is None or (counter % only == 0 if only.__class__ is int else only(self, counter)):  # type: ignore[operator]  # the class was looked at
+                if only is None or (counter % only == 0 if only.__class__ is int else only(self, counter)):  # type: ignore[operator]  # the class was checked
                     call(self)
         finally:
             self.current_event = outer
@@ -410,7 +418,7 @@ class HandlerTable:
 
     @contextlib.contextmanager
     def _firing(self, channel: Channel) -> Iterator[list[Call]]:
-        """Yield the calls of one firing, for events that do more than call one after the other."""
+        """Yield the calls of one firing, for events that handle each call themselves."""
         outer, self.current_event = self.current_event, channel.key
         self.last_event_name = channel.key
         if channel.counter is None:
@@ -424,7 +432,7 @@ class HandlerTable:
                 self.last_event_name = outer
 
     def _fire_with(self, channel: Channel, *payload: Any) -> None:
-        """Run the handlers of an event that get more than the engine."""
+        """Run the handlers of an event that passes more than the engine."""
         with self._firing(channel) as calls:
             for call in calls:
                 call(self, *payload)
@@ -441,8 +449,8 @@ class HandlerTable:
         channel = None if isinstance(event_name, EventsList) else self._find(event_name)
         if channel is None:
             raise ValueError(
-                f"{event_name!r} is not an event of this engine; known are {', '.join(map(str, self._channels))}. "
-                "A custom event must first be made known with engine.register_events(...)"
+                f"{event_name!r} is not an event of this engine, which has {', '.join(map(str, self._channels))}. "
+                "Register custom events first: engine.register_events(...)"
             )
         return channel
 

@@ -1,4 +1,4 @@
-"""The loop: epochs and iterations of one run.
+"""Loop: the epochs and iterations of one run.
 
 The order of events::
 
@@ -6,14 +6,14 @@ The order of events::
       EPOCH_STARTED
         GET_BATCH_STARTED, GET_BATCH_COMPLETED, ITERATION_STARTED, <step>, ITERATION_COMPLETED
         ...
-        DATALOADER_STOP_ITERATION (the data ended inside the epoch: the next pass begins)
+        DATALOADER_STOP_ITERATION (the data ended within the epoch: the next pass begins)
         TERMINATE_SINGLE_EPOCH (terminate_epoch() was called)
       EPOCH_COMPLETED
       ...
-    TERMINATE (terminate() was called, or max_iters was reached inside an epoch)
+    TERMINATE (terminate() was called, or max_iters was reached within an epoch)
     COMPLETED
 
-INTERRUPT fires where ``interrupt()`` was called; EXCEPTION_RAISED and TEARDOWN are fired by ``Engine.run``.
+INTERRUPT fires where ``interrupt()`` was called. ``Engine.run`` fires EXCEPTION_RAISED and TEARDOWN.
 """
 
 from __future__ import annotations
@@ -57,17 +57,17 @@ class _EndEpoch(Exception):  # noqa: N818 - the same
 
 
 class Loop:
-    """Runs the epochs of one engine.
+    """Run the epochs of one engine.
 
     Args:
-        engine: The engine, which handlers and the step get.
+        engine: The engine that handlers and the step receive.
         step: The engine's process function.
-        fire: Runs the handlers of an event, by its channel.
-        fire_with: The same for handlers that get more than the engine.
+        fire: Runs the handlers of a channel.
+        fire_with: The same for events whose handlers receive more than the engine.
         channels: The events of the engine.
-        position: Where the run is; kept up to date.
-        stop: What handlers request.
-        watch: Whether an iteration has more to do than to call the step.
+        position: The position of the run, updated by the loop.
+        stop: The requests of handlers.
+        watch: Whether an iteration does more than call the step.
     """
 
     def __init__(
@@ -89,9 +89,10 @@ class Loop:
         self._position = position
         self._stop = stop
         self._watch = watch
+        self._iteration_channels = tuple(channels[event] for event in ITERATION_EVENTS)
 
     def run(self) -> Generator[None, None, RunOutcome]:
-        """Run the epochs: yield at each interrupt(), and return how the run ended."""
+        """Run the epochs, yield at each interruption, and return how the run ended."""
         state, position, begin = self._engine.state, self._position, perf_counter()
         outcome, done = RunOutcome.COMPLETED, position.done(state)
         try:
@@ -102,7 +103,7 @@ class Loop:
                 yield from self._epoch(state, done)
                 done = 0
         except _EndRun:
-            # The other reason is that max_iters was reached.
+            # Otherwise max_iters was reached.
             if self._stop.run:
                 outcome = RunOutcome.TERMINATED
             self._fire_alone(self._channels[Events.TERMINATE])
@@ -113,7 +114,7 @@ class Loop:
         return outcome
 
     def _epoch(self, state: State, done: int) -> Generator[None, None, None]:
-        """Run one epoch, or what is left of it after ``done`` iterations."""
+        """Run one epoch, of which ``done`` iterations are done already."""
         state.epoch += 1
         self._position.in_epoch = True
         begin, ended_early, skip_completed = perf_counter(), False, False
@@ -134,8 +135,8 @@ class Loop:
             state.times["EPOCH_COMPLETED"] = perf_counter() - begin
 
     def _iterations(self, state: State) -> Generator[None, None, None]:  # noqa: C901, PLR0912, PLR0915 - the loop stands in one place
-        """Run one epoch's iterations; one that nothing watches is little more than the call of the step."""
-        engine, step, fire = self._engine, self._step, self._fire
+        """Run the iterations of one epoch; without listeners, each does little more than call the step."""
+        engine, step = self._engine, self._step
         position, stop, watch = self._position, self._stop, self._watch
         started, completed = (
             self._channels[Events.ITERATION_STARTED],
@@ -145,7 +146,7 @@ class Loop:
         end, restarted_at = self._end(), None
         position.restore_random_state()
         if state.iteration >= end:
-            # The loaded state is at the end of its epoch.
+            # The loaded epoch is complete.
             return
         if position.iterator is None:
             position.begin_pass(state)
@@ -155,42 +156,46 @@ class Loop:
             if stop.is_pending:
                 end = yield from self._handle_stop(get_started)
         while True:
-            data_pass = position.data_pass
-            if data_pass is not None:
-                data_pass.begin_at(state.iteration)
+            stop.has_new_data = False
+            if position.data_pass is not None:
+                position.data_pass.begin_at(state.iteration)
             watch.is_on = self._has_iteration_handlers() or stop.is_pending
             try:
                 for state.batch in position.iterator:  # type: ignore[union-attr]  # there is a pass
                     state.output = None
-                    if watch.is_on and get_completed.has_handlers:
-                        fire(get_completed)
-                        if stop.is_pending:
-                            end = yield from self._handle_stop(get_completed)
-                    state.iteration = iteration = state.iteration + 1
-                    if watch.is_on and started.has_handlers:
-                        fire(started)
-                        if stop.is_pending:
-                            end = yield from self._handle_stop(started)
+                    if watch.is_on:
+                        if get_completed.has_handlers:
+                            engine._fire(get_completed)
+                            if stop.is_pending:
+                                end = yield from self._handle_stop(get_completed)
+                        state.iteration = iteration = state.iteration + 1
+                        if started.has_handlers:
+                            engine._fire(started)
+                            if stop.is_pending:
+                                end = yield from self._handle_stop(started)
+                    else:
+                        state.iteration = iteration = state.iteration + 1
                     state.output = step(engine, state.batch)
                     position.stepped = iteration
-                    if watch.is_on:
+                    is_watched = watch.is_on
+                    if is_watched:
                         if completed.has_handlers:
-                            fire(completed)
+                            engine._fire(completed)
                         if stop.is_pending:
                             end = yield from self._handle_stop(completed)
                     if state.iteration >= end:
                         if position.is_cut_short(state):
                             raise _EndRun
                         return
-                    # The batch is not kept alive while the next one is fetched.
+                    # Release the batch before the next one is fetched.
                     state.batch = None  # noqa: PLW2901
-                    if watch.is_on:
+                    if is_watched:
                         if get_started.has_handlers:
-                            fire(get_started)
-                            if stop.is_pending:
-                                end = yield from self._handle_stop(get_started)
-                        if position.data_pass is not data_pass:
-                            break
+                            engine._fire(get_started)
+                        if stop.is_pending:
+                            end = yield from self._handle_stop(get_started)
+                            if stop.has_new_data:
+                                break
                 else:
                     if not (yield from self._refill(state, dry=restarted_at == state.iteration)):
                         return
@@ -198,29 +203,35 @@ class Loop:
                     continue
             except StopIteration as error:
                 raise _misplaced() from error
-            # set_data() was called, perhaps by a run that had no data before.
+            # set_data() was called, perhaps in a run without data.
             if get_started is not self._channels[Events.GET_BATCH_STARTED]:
                 yield from self._event(Events.GET_BATCH_STARTED)
                 end = self._end()
             get_started, get_completed = self._batch_channels()
 
     def _has_iteration_handlers(self) -> bool:
-        return any(self._channels[event].has_handlers for event in ITERATION_EVENTS)
+        get_started, get_completed, started, completed = self._iteration_channels
+        return (
+            get_started.has_handlers
+            or get_completed.has_handlers
+            or started.has_handlers
+            or completed.has_handlers
+        )
 
     def _batch_channels(self) -> tuple[Channel, Channel]:
-        """Return what fires when a batch is fetched: nothing where there is no data."""
+        """Return the channels of the batch events, which do not fire in a run without data."""
         if self._engine.state.dataloader is None:
             return Channel("no data"), Channel("no data")
         return self._channels[Events.GET_BATCH_STARTED], self._channels[Events.GET_BATCH_COMPLETED]
 
     def _end(self) -> float:
-        """Return the iteration after which this epoch, or the run, ends."""
+        """Return the iteration after which this epoch or the run ends."""
         state = self._engine.state
         end = math.inf if state.epoch_length is None else self._position.epoch_start + state.epoch_length
         return end if state.max_iters is None else min(end, state.max_iters)
 
     def _refill(self, state: State, *, dry: bool) -> Generator[None, None, bool]:
-        """Handle the end of the data, and return whether there is a new pass to continue with."""
+        """Handle the end of the data and return whether a new pass began."""
         done = self._position.done(state)
         if state.epoch_length is None:
             state.epoch_length = done
@@ -246,14 +257,14 @@ class Loop:
         return True
 
     def _event(self, event: Events, *payload: Any) -> Generator[None, None, None]:
-        """Fire an event, and do what its handlers requested."""
+        """Fire an event and handle the requests of its handlers."""
         channel = self._channels[event]
         self._fire_alone(channel, *payload)
         if self._stop.is_pending:
             yield from self._handle_stop(channel)
 
     def _fire_alone(self, channel: Channel, *payload: Any) -> None:
-        """Fire an event outside of the iterations, where time matters less."""
+        """Fire an event that does not occur in each iteration."""
         try:
             if payload:
                 self._fire_with(channel, *payload)
@@ -263,12 +274,13 @@ class Loop:
             raise _misplaced() from error
 
     def _handle_stop(self, channel: Channel) -> Generator[None, None, float]:
-        """Do what terminate(), terminate_epoch() or interrupt() requested, in this order.
+        """Handle requests: terminate() first, then terminate_epoch(), then interrupt().
 
-        Returns where the epoch ends now: after an interruption the run may have another limit.
+        Returns:
+            The iteration after which the epoch ends; an interrupted run may continue with another limit.
         """
         stop = self._stop
-        while stop.is_pending:
+        while True:
             if stop.run:
                 raise _EndRun
             if stop.epoch:
@@ -281,20 +293,21 @@ class Loop:
                     stop.epoch = False
                 elif channel.key is not Events.TERMINATE_SINGLE_EPOCH:
                     raise _EndEpoch
-            stop.is_pending = False
-            if stop.interrupt:
-                self._fire_alone(self._channels[Events.INTERRUPT])
-                stop.interrupt = False
-                yield
-        # The run may continue with a lower limit.
+            stop.is_pending = stop.has_new_data
+            if not stop.interrupt:
+                break
+            self._fire_alone(self._channels[Events.INTERRUPT])
+            stop.interrupt = False
+            yield
+        # An interrupted run may continue with a lower limit.
         if channel.key in _BEFORE_A_STEP and self._position.is_cut_short(self._engine.state):
             raise _EndRun
         return self._end()
 
 
 def _misplaced() -> RuntimeError:
-    """Return what to raise instead: out of a generator, StopIteration becomes an error that names neither."""
+    """Return the error to raise instead, since Python's own message for a generator names neither step nor handler."""
     return RuntimeError(
-        "StopIteration was raised by the step or by a handler, where it does not end the data; catch it there, or call "
+        "the step or a handler raised StopIteration, which does not end the data; catch it there, or call "
         "engine.terminate_epoch()"
     )

@@ -21,16 +21,16 @@ _attaching: ContextVar[Guard | None] = ContextVar("glowplug_attaching", default=
 
 @dataclass(frozen=True)
 class Fault:
-    """A failure of an optional handler, which detached it.
+    """Failure of an optional handler, which was detached.
 
     Args:
-        handler: the name of its class.
-        event: where it failed.
-        exception: what it raised, without its traceback, which would keep the batch of that iteration alive.
-        origin: the plugin, distribution and version that it comes from, or its module.
-        epoch: the epoch in which it failed.
-        iteration: the same for the iteration.
-        traceback: where in the handler it was, as text.
+        handler: The class name of the handler.
+        event: The event at which it failed.
+        exception: The exception without its traceback, which would keep the batch alive.
+        origin: The plugin, distribution and version of the handler, or its module.
+        epoch: The epoch in which it failed.
+        iteration: The iteration in which it failed.
+        traceback: The formatted traceback.
 
     Example:
         >>> from glowplug import Events
@@ -52,8 +52,8 @@ class Guard:
     """Guard of the calls of one optional handler.
 
     Args:
-        handler: the object that is attached.
-        drop: ``f(engine, guard)``, takes the registrations of a guard out of an engine.
+        handler: The attached object.
+        drop: Removes the registrations of a guard from an engine; called as ``f(engine, guard)``.
     """
 
     def __init__(self, handler: Any, drop: Callable[[Any, Guard], None]) -> None:
@@ -63,10 +63,10 @@ class Guard:
         self.is_off = False
 
     def around(self, call: Callable[..., Any], event: Key) -> Callable[..., Any]:
-        """Return a call that detaches the handler instead of raising, and does nothing from then on."""
+        """Return a call that detaches the handler instead of raising, and then does nothing."""
 
         def guarded(engine: Any, *payload: Any) -> Any:
-            # The current firing continues with the calls that it began with.
+            # A firing in progress still has the calls of a detached handler.
             if self.is_off:
                 return None
             try:
@@ -81,9 +81,8 @@ class Guard:
     def _detach(self, engine: Any, event: Key, error: Exception) -> None:
         self.is_off = True
         self.drop(engine, self)
-        with suppress(
-            Exception
-        ):  # what it cannot clean up either must not end the run that its fault did not
+        # A second failure must not end the run either.
+        with suppress(Exception):
             self.handle.remove()
         state = engine.state
         fault = Fault(
@@ -100,12 +99,12 @@ class Guard:
         error.__traceback__ = error.__context__ = error.__cause__ = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # A handle belongs to the engine that gave it; a copy of that engine finds the registrations by their guard.
+        # The handle belongs to the original engine; a copied engine finds the registrations by their guard.
         return {**vars(self), "handle": RemovableEventHandle()}
 
 
 def attach_optional(engine: Any, handler: Any, drop: Callable[[Any, Guard], None]) -> RemovableEventHandle:
-    """Attach a handler, and guard everything that its ``attach`` registers."""
+    """Attach a handler and guard everything that its ``attach`` registers."""
     guard = Guard(handler, drop)
     token = _attaching.set(guard)
     try:
@@ -116,17 +115,17 @@ def attach_optional(engine: Any, handler: Any, drop: Callable[[Any, Guard], None
 
 
 def guard_of_attach() -> Guard | None:
-    """Return the guard of the optional handler that is being attached, if one is."""
+    """Return the guard of the optional handler that is being attached, if any."""
     return _attaching.get()
 
 
 def mark_as_foreign(error: BaseException) -> None:
-    """Mark an exception that leaves an engine, or an event: whoever ran or fired it is not at fault."""
+    """Mark an exception that leaves an engine or a fired event: the handler that ran it is not at fault."""
     error.__glowplug_foreign__ = True  # type: ignore[attr-defined]  # exceptions take attributes
 
 
 def _origin(module: str) -> str:
-    """Name the plugin that a module belongs to; asked of the metadata, since this is no time to import plugins."""
+    """Return the plugin that a module belongs to, from metadata alone, without importing plugins."""
     from glowplug.plugins import installed_plugins, is_beside
 
     for plugin in installed_plugins():

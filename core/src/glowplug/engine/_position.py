@@ -1,4 +1,4 @@
-"""Position of a run: in its epoch, in its data, and in the random numbers."""
+"""Position of a run in its epoch, in its data, and in the random numbers."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from glowplug.state import State
 
 
 class RunPosition:
-    """Where an engine is in its run, and how it gets back there after a load."""
+    """Position of an engine in its run, which can be saved and restored."""
 
     def __init__(self) -> None:
-        # The iterator of the data pass in progress; the pass itself outlives it until the next one begins.
+        # The data pass and its iterator. The pass is kept after its iterator has been released.
         self.iterator: Iterator[Any] | None = None
         self.data_pass: _data_pass.DataPass | None = None
         # Between EPOCH_STARTED and EPOCH_COMPLETED.
         self.in_epoch = False
-        # The iteration before the first one of the epoch, and the last iteration whose step was completed.
+        # The iteration before the epoch's first one, and the last iteration with a completed step.
         self.epoch_start = 0
         self.stepped = 0
-        # What a loaded state says, until the run has arrived there.
+        # A loaded state, until the run has restored it.
         self.was_loaded = False
         self._pending: Mapping[str, Any] | None = None
         self._random_state: Mapping[str, Any] | None = None
@@ -31,17 +31,17 @@ class RunPosition:
     # Starting
 
     def start_new(self) -> None:
-        """Go to the start of a new run."""
+        """Reset to the start of a new run."""
         self.iterator = self.data_pass = self._pending = None
         self.in_epoch = False
         self.epoch_start = self.stepped = 0
 
     def start_again(self, state: State, *, within_epoch: bool) -> None:
-        """Go to where the last run, or a loaded state, stopped.
+        """Continue where the last run or the loaded state ended.
 
         Args:
             state: The state of the engine.
-            within_epoch: Whether the epoch that the last run left is continued, rather than a new one begun.
+            within_epoch: Whether to continue the epoch of the last run instead of starting a new one.
         """
         done = 0
         if self._pending is not None:
@@ -56,12 +56,12 @@ class RunPosition:
     # During the run
 
     def begin_epoch(self, state: State, done: int) -> None:
-        """Count the epoch's iterations from here, less those done before: a handler may have set the counters."""
+        """Count the epoch's iterations from the current one, since a handler may have changed the counters."""
         self.epoch_start = state.iteration - done
         self.stepped = state.iteration
 
     def end_epoch(self, state: State, *, early: bool) -> int:
-        """Leave the epoch, and return how many iterations it had."""
+        """End the epoch and return its number of iterations."""
         done = self.done(state)
         self.in_epoch = False
         self.epoch_start = self.stepped = state.iteration
@@ -72,11 +72,11 @@ class RunPosition:
         return done
 
     def done(self, state: State) -> int:
-        """Return how many iterations of the epoch are done."""
+        """Return the number of completed iterations of the epoch."""
         return state.iteration - self.epoch_start
 
     def begin_pass(self, state: State) -> None:
-        """Get an iterator over the data: a new one, or after a load the one that the saved run was using."""
+        """Begin a pass over the data, or restore the pass of a loaded run."""
         pending, self._pending = self._pending, None
         if state.dataloader is None:
             self.data_pass, self.iterator = None, repeat(None)
@@ -89,24 +89,24 @@ class RunPosition:
             self.iterator = self.data_pass.begin()
 
     def replace_data(self, state: State) -> None:
-        """Begin a pass over other data; its first iteration is not known yet unless a loaded state says it."""
+        """Begin a pass over other data, whose first iteration is known only from a loaded state."""
         offset_known = self._pending is not None
         self.begin_pass(state)
         if not offset_known and self.data_pass is not None:
             self.data_pass.first_iteration = None
 
     def restore_random_state(self) -> None:
-        """After a load, continue the random numbers where they were, past the handlers that ran again on the way."""
+        """Restore the loaded random states, after the handlers that ran again."""
         states, self._random_state = self._random_state, None
         if states is not None:
             _rng.restore(states)
 
     def is_within_loaded_epoch(self) -> bool:
-        """Return whether a loaded state stands within an epoch that has not been continued yet."""
+        """Return whether a loaded state is within an epoch that has not been continued yet."""
         return self._pending is not None and self._pending["epoch_iterations"] is not None
 
     def has_epoch_to_do(self, state: State) -> bool:
-        """Return whether another epoch follows; a loaded one may have no more to do than to be completed."""
+        """Return whether another epoch follows; a loaded epoch may only have to be completed."""
         if self.is_within_loaded_epoch():
             return not self.is_cut_short(state) and (
                 state.max_epochs is None or state.epoch < state.max_epochs
@@ -114,21 +114,21 @@ class RunPosition:
         return not is_done(state, state.max_epochs, state.max_iters)
 
     def is_cut_short(self, state: State) -> bool:
-        """Return whether max_iters ends the run inside an epoch."""
+        """Return whether ``max_iters`` ends the run within an epoch."""
         return state.iteration == state.max_iters and self.done(state) != state.epoch_length
 
     # Saving and loading
 
     def saved_iteration(self, state: State) -> int:
-        """Return the last iteration that counts: one whose step is not completed is repeated after a load."""
+        """Return the last completed iteration; an incomplete one is repeated after a load."""
         return self.stepped if self.stepped == state.iteration - 1 else state.iteration
 
     def state_dict(self, state: State) -> dict[str, Any]:
-        """Return the position after the last completed iteration, in plain values and tensors."""
+        """Return the position after the last completed iteration as plain values and tensors."""
         iteration = self.saved_iteration(state)
         epoch_iterations, data = None, None
         if self._pending is not None:
-            # What has not been continued yet is saved as it was loaded.
+            # A position that has not been restored yet is saved as it was loaded.
             epoch_iterations, data = self._pending["epoch_iterations"], self._pending["data"]
         elif self.data_pass is not None:
             data = self.data_pass.position(iteration)
@@ -145,10 +145,10 @@ class RunPosition:
     def load_state_dict(
         self, saved: Mapping[str, Any] | None, iteration: int, epoch_length: int | None
     ) -> None:
-        """Take a saved position.
+        """Load a saved position.
 
         Args:
-            saved: What :meth:`state_dict` returned; ``None`` for a state that was written by hand, whose data begins anew.
+            saved: The position from :meth:`state_dict`. ``None`` begins a new pass over the data.
             iteration: The iteration of the saved state.
             epoch_length: Its number of iterations per epoch.
         """

@@ -1,4 +1,4 @@
-"""One handler registered at one event."""
+"""Registration: one handler at one event."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from glowplug.phase import Phase
 
 
 class Registration:
-    """One handler at one event, with an identity that a handle can remove."""
+    """One handler at one event."""
 
     _order = itertools.count()
 
@@ -53,16 +53,16 @@ class Registration:
 
     @property
     def only(self) -> int | EventFilter | None:
-        """What decides on the call: nothing, the divisor of a plain ``every``, or a function."""
+        """The divisor of a plain ``every`` filter, another filter, or ``None``."""
         return self.filter.every if isinstance(self.filter, Every) else self.test
 
     def runs(self, handler: object) -> bool:
-        """Whether this is a registration of that handler."""
+        """Return whether this registers the given handler."""
         return self.handler is handler or (isinstance(handler, MethodType) and self.handler == handler)
 
 
 def _phase_of(handler: Any) -> Phase:
-    """Return the phase that a handler, or the object whose method it is, asks for."""
+    """Return the phase of a handler, or of the object that a method belongs to."""
     handler = unwrap(handler)
     for candidate in (handler, getattr(handler, "__self__", None)):
         phase = getattr(candidate, "phase", None)

@@ -1,4 +1,4 @@
-"""Run plan: what a call of run() has to do, from its arguments and the state."""
+"""Run plan: what a call of run() does, decided from its arguments and the state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from glowplug.state import State
 
 
 class RunKind(Enum):
-    """What run() does: start, continue a run that ended or was loaded, or continue an interrupted one."""
+    """Kinds of run: a new one, one that continues an earlier or loaded run, or an interrupted one."""
 
     NEW = "new"
     CONTINUED = "continued"
@@ -22,7 +22,7 @@ class RunKind(Enum):
 
 @dataclass(frozen=True)
 class RunPlan:
-    """A run, before anything was changed for it."""
+    """Plan of a run, made before the engine changes."""
 
     kind: RunKind
     max_epochs: int | None
@@ -44,7 +44,7 @@ def plan_run(
 
     Args:
         state: The state of the engine.
-        data: As given to run(), and so are the limits.
+        data: The data given to ``run()``.
         max_epochs: Epochs after which the run ends.
         max_iters: Iterations after which the run ends.
         epoch_length: Iterations per epoch.
@@ -58,7 +58,7 @@ def plan_run(
     check_data(data)
     limits = limits_of(state, max_epochs, max_iters)
     has_limit = state.max_epochs is not None or state.max_iters is not None
-    # A state without a limit is how a user forces a new run; a loaded one is continued even if nothing is left to do.
+    # Users remove the limits to force a new run. A loaded run continues even if nothing is left to do.
     if not has_limit or (not (is_suspended or was_loaded) and is_done(state, *limits)):
         length = epoch_length_of(data, epoch_length)
         if length is None and data is None:
@@ -82,7 +82,7 @@ def plan_run(
 
 
 def is_done(state: State, max_epochs: int | None, max_iters: int | None) -> bool:
-    """Return whether a run with these limits has nothing left to do ."""
+    """Return whether a run with these limits has nothing left to do."""
     if state.epoch_length == 0 or (max_iters is not None and state.iteration >= max_iters):
         return True
     if max_epochs is None:
@@ -111,13 +111,13 @@ def limits_of(state: State, max_epochs: Any, max_iters: Any) -> tuple[int | None
             mode = "max_epochs"
         if mode not in (None, name):
             raise ValueError(
-                f"this engine's run is limited by {mode}={getattr(state, mode)}; to limit it by {name}, start anew: set "
+                f"this engine's run is limited by {mode}={getattr(state, mode)}; to limit it by {name}, start a new run: set "
                 f"engine.state.{mode} = None before run()"
             )
         if mode and limit < reached:
             raise ValueError(
-                f"{name}={limit} is below what the state has reached already, {reached}; give more, or set "
-                f"engine.state.{name} = None before run() to start anew"
+                f"{name}={limit} is less than the {reached} that the run has reached; give a higher limit, or set "
+                f"engine.state.{name} = None before run() to start a new run"
             )
     if max_epochs is None and max_iters is None:
         return state.max_epochs, state.max_iters
@@ -125,7 +125,7 @@ def limits_of(state: State, max_epochs: Any, max_iters: Any) -> tuple[int | None
 
 
 def check_state_dict(state_dict: Mapping[str, Any], user_keys: Iterable[str]) -> None:
-    """Refuse what cannot be the state of an engine.
+    """Check that a mapping is the state of an engine.
 
     Args:
         state_dict: The state to check.
@@ -161,7 +161,8 @@ def position_of(state_dict: Mapping[str, Any]) -> tuple[int, int]:
     least = {"epoch_length": 1, "iteration": 0, "epoch": 0, "max_epochs": 1, "max_iters": 1}
     for name in state_dict.keys() & least.keys():
         value = state_dict[name]
-        if value is None and least[name]:  # lengths and limits may be unknown, counters not
+        # Lengths and limits may be unknown, counters may not.
+        if value is None and least[name]:
             continue
         if not isinstance(value, Integral) or value < least[name]:
             raise ValueError(
@@ -172,7 +173,8 @@ def position_of(state_dict: Mapping[str, Any]) -> tuple[int, int]:
     value = state_dict[counter]
     iteration: int
     epoch: int
-    if "resume" in state_dict:  # it says more than the counter does
+    if "resume" in state_dict:
+        # The position is more precise than the counter.
         iteration, epoch = value, state_dict["resume"]["epoch"]
     elif length is None:
         if value != 0:
@@ -190,12 +192,12 @@ def position_of(state_dict: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def epoch_length_of(data: Iterable[Any] | None, epoch_length: int | None) -> int | None:
-    """Return the length that was given, or that of the data where it is known."""
+    """Return the given length, or the length of the data if it is known."""
     return length_of(data) if epoch_length is None else epoch_length
 
 
 def check_length(data: Iterable[Any] | None, length: object) -> None:
-    """Refuse epochs of no iteration, and of an unknown number where there is no data to end them."""
+    """Check that an epoch has at least one iteration and a known end."""
     if length is None and data is None:
         raise ValueError("run() without data needs epoch_length=, the number of iterations of an epoch")
     if length is not None and (not isinstance(length, Integral) or length < 1):

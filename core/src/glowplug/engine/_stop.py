@@ -9,10 +9,10 @@ EpochEnd: TypeAlias = "bool | Literal['skip_epoch_completed']"
 
 
 class Watch:
-    """Whether an iteration has more to do than to call the step.
+    """Whether an iteration does more than call the step.
 
-    It is on where an iteration event has handlers, something was requested, or the data was replaced. The loop looks at
-    ``is_on`` alone, and switches it off when an epoch begins without handlers at these events.
+    It is on if an iteration event has handlers, a stop was requested, or the data was replaced. The loop reads ``is_on``
+    alone, and switches it off at the start of an epoch whose iteration events have no handlers.
     """
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class Watch:
 
 
 class StopRequests:
-    """What handlers, or another thread, request from a running engine.
+    """Requests of handlers or of another thread to a running engine.
 
     Args:
         watch: Switched on by each request.
@@ -31,11 +31,13 @@ class StopRequests:
         self._run: RunEnd = False
         self._epoch: EpochEnd = False
         self._interrupt = False
+        # Whether the loop has to look at the requests, or at new data.
         self.is_pending = False
+        self.has_new_data = False
 
     @property
     def run(self) -> RunEnd:
-        """Whether the end of the run is requested; assigning a true value requests it."""
+        """Whether the end of the run is requested. Assign a true value to request it."""
         return self._run
 
     @run.setter
@@ -45,7 +47,7 @@ class StopRequests:
 
     @property
     def epoch(self) -> EpochEnd:
-        """Whether the end of the epoch is requested; assigning a true value requests it."""
+        """Whether the end of the epoch is requested. Assign a true value to request it."""
         return self._epoch
 
     @epoch.setter
@@ -55,7 +57,7 @@ class StopRequests:
 
     @property
     def interrupt(self) -> bool:
-        """Whether an interruption is requested; assigning a true value requests it."""
+        """Whether an interruption is requested. Assign a true value to request it."""
         return self._interrupt
 
     @interrupt.setter
@@ -63,9 +65,14 @@ class StopRequests:
         self._interrupt = value
         self._note(value)
 
+    def note_new_data(self) -> None:
+        """Let the loop continue with other data."""
+        self.has_new_data = True
+        self._note(True)
+
     def clear(self) -> None:
         """Withdraw all requests."""
-        self._run = self._epoch = self._interrupt = self.is_pending = False
+        self._run = self._epoch = self._interrupt = self.is_pending = self.has_new_data = False
 
     def _note(self, value: object) -> None:
         if value:

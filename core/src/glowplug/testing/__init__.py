@@ -1,6 +1,6 @@
-"""Tools for testing handlers: an engine without a loop, and fixtures for pytest.
+"""Tools for testing handlers: a fake engine and pytest fixtures.
 
-The contracts are in a separate distribution, ``glowplug-testing``; their names resolve here too where it is installed.
+The contracts are in the distribution ``glowplug-testing``; if it is installed, their names can be imported from here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def __getattr__(name: str) -> Any:
         if error.name != "glowplug_testing":
             raise
         raise ImportError(
-            f"glowplug.testing has no {name!r}; contracts and checks are in glowplug-testing: pip install glowplug-testing"
+            f"{name!r} is not part of the core; install contracts and checks with: pip install glowplug-testing"
         ) from None
     if name not in glowplug_testing.__all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,12 +12,12 @@ from glowplug.typing import EngineProtocol
 
 
 class FakeEngine(HandlerTable):
-    """Registers handlers as an engine does, fires what the test says, and records what handlers did.
+    """Engine for tests: registers handlers, fires events on request and records calls.
 
-    It is a verified fake: one contract runs against it and against ``Engine``.
+    It is a verified fake: ``EngineContract`` runs against it and against ``Engine``.
 
     Args:
-        parent: the engine in one of whose handlers this one is to be running.
+        parent: The engine in whose handler this one runs.
 
     Example:
         >>> from glowplug import Events
@@ -48,17 +48,17 @@ class FakeEngine(HandlerTable):
         """Set attributes of the state, then run the event's handlers.
 
         Args:
-            event_name: the event to fire.
-            error: the exception that handlers of ``EXCEPTION_RAISED`` are given.
-            **state: attributes of ``state``, such as ``epoch=3`` or ``metrics={...}``, which stay set. ``STARTED`` sets
-                ``run_start`` unless it is given: LOADED after :meth:`load_state_dict`, CONTINUED if ``iteration`` is above
+            event_name: The event to fire.
+            error: The exception passed to handlers of ``EXCEPTION_RAISED``.
+            **state: Attributes of ``state`` to set, such as ``epoch=3`` or ``metrics={...}``. ``STARTED`` also sets
+                ``run_start`` if it is missing: LOADED after :meth:`load_state_dict`, CONTINUED if ``iteration`` is above
                 0, else NEW.
 
         Returns:
             The engine itself, so that calls can be chained.
 
         Raises:
-            ValueError: an unknown event, or ``EXCEPTION_RAISED`` without an ``error``.
+            ValueError: If the event is unknown, or is ``EXCEPTION_RAISED`` and ``error`` is missing.
         """
         for name, value in state.items():
             setattr(self.state, name, value)
@@ -82,14 +82,14 @@ class FakeEngine(HandlerTable):
         return RunStart.CONTINUED if self.state.iteration else RunStart.NEW
 
     def end_run(self, outcome: RunOutcome = RunOutcome.COMPLETED) -> FakeEngine:
-        """Fire what ends a run: ``COMPLETED`` if it was, then ``TEARDOWN``."""
+        """End a run: fire ``COMPLETED`` if that is the outcome, then ``TEARDOWN``."""
         self.state.outcome = outcome
         if outcome is RunOutcome.COMPLETED:
             self.fire(Events.COMPLETED)
         return self.fire(Events.TEARDOWN)
 
     def attach(self, *handlers: Any, on_error: Literal["raise", "disable"] = "raise") -> RemovableEventHandle:
-        """Attach handlers as an engine does, and record them in ``attached``."""
+        """Attach handlers and record them in ``attached``."""
         handle = super().attach(*handlers, on_error=on_error)
         self.attached.extend(handlers)
         return handle
@@ -111,7 +111,7 @@ class FakeEngine(HandlerTable):
         self.should_interrupt = True
 
     def handlers_at(self, event_name: AnyEvent) -> list[Any]:
-        """Return the handlers registered at an event, in the order in which they run."""
+        """Return the handlers registered at an event, in calling order."""
         return [registration.handler for registration in self._channel(event_name).registrations]
 
     def state_dict(self) -> dict[str, Any]:
@@ -119,6 +119,6 @@ class FakeEngine(HandlerTable):
         return {"handlers": self._stateful.state_dict(self)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Hand the state of stateful handlers over."""
+        """Load the state of stateful handlers."""
         self._stateful.load_state_dict(state_dict["handlers"])
         self._was_loaded = True

@@ -1,4 +1,7 @@
-"""Fixtures for tests of handlers and plugins: ``pytest_plugins = "glowplug.testing.pytest_plugin"``."""
+"""Fixtures for tests of handlers and plugins.
+
+Installing ``glowplug-testing`` activates them; otherwise set ``pytest_plugins = "glowplug.testing.pytest_plugin"``.
+"""
 
 from __future__ import annotations
 
@@ -37,11 +40,11 @@ class LocalRegistry(Registry):
         super().__init__([], strict=True)
 
     def register(self, module: ModuleType, name: str | None = None) -> Plugin:
-        """Load a plugin from its module, as discovery would.
+        """Load a plugin from its module.
 
         Args:
-            module: The plugin module; a ``types.ModuleType`` made by the test is enough.
-            name: Name of the plugin. Default: the package's name with hyphens.
+            module: The plugin module, or a ``types.ModuleType`` that the test creates.
+            name: Name of the plugin. Defaults to the name of the package, with hyphens.
 
         Returns:
             The plugin with its offers.
@@ -60,7 +63,7 @@ class LocalRegistry(Registry):
         return next(plugin for plugin in self.plugins if plugin.key == installed.key)
 
     def forget(self) -> None:
-        """Remove the modules that the test made from ``sys.modules``."""
+        """Remove the modules created by the test from ``sys.modules``."""
         for name in self._added:
             sys.modules.pop(name, None)
 
@@ -73,7 +76,7 @@ def fake_engine() -> FakeEngine:
 
 @pytest.fixture
 def plugin_manager() -> Iterator[LocalRegistry]:
-    """Return the registry of this process while the test runs: empty until ``plugin_manager.register(module)``."""
+    """Return an empty registry that replaces the registry of the process during the test."""
     registry = LocalRegistry()
     with use_registry(registry):
         yield registry

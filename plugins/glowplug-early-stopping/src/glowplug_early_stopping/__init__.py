@@ -1,4 +1,4 @@
-"""EarlyStopping for glowplug: stop an engine when a score no longer improves."""
+"""Early stopping for glowplug engines."""
 
 from typing import TYPE_CHECKING
 
@@ -9,5 +9,5 @@ if TYPE_CHECKING:
 
 __all__ = ["EarlyStopping"]
 
-# Discovery imports this package; its modules are imported when their names are used.
+# Discovery imports this package, so its modules are imported only when one of their names is used.
 __getattr__, __dir__ = lazy_exports(__name__, {"glowplug_early_stopping.early_stopping": ("EarlyStopping",)})

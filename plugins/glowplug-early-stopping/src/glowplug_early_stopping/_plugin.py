@@ -1,4 +1,4 @@
-"""Offers of this distribution; imports nothing but the hooks."""
+"""Offers of this distribution; imports only the hooks."""
 
 from glowplug.hookspecs import Offer, hookimpl
 
@@ -7,7 +7,7 @@ GLOWPLUG_API = 1
 
 @hookimpl
 def glowplug_offers() -> list[Offer]:
-    """Offer the names of this distribution."""
+    """Return the handlers of this distribution."""
     return [
         Offer(
             "EarlyStopping",

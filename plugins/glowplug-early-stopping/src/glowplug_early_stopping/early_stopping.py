@@ -1,4 +1,4 @@
-"""The handler that stops a run whose score no longer improves."""
+"""The handler that stops a run when a score no longer improves."""
 
 from __future__ import annotations
 
@@ -22,35 +22,36 @@ def _checked_patience(value: object) -> int:
 
 
 class EarlyStopping:
-    """Stops a trainer when a score has not improved ``patience`` times in a row.
+    """Stops a trainer after ``patience`` evaluations in a row without an improvement.
 
-    Attach it to the engine that computes the score, usually the evaluator. A score that is NaN, or infinite in the
-    wrong direction, is never an improvement. A new run of the trainer resets the count; a run that continues from a
-    loaded state keeps it. The state is part of the trainer's ``state_dict()``.
+    Attach the handler to the engine that computes the score, usually the evaluator. NaN, or an infinity in the wrong
+    direction, is never an improvement. A new run of the trainer resets the handler; a run that continues from a loaded
+    state keeps the count. The state is part of the trainer's ``state_dict()``.
 
     Under ``torch.distributed`` each call is a collective; all ranks follow the score of rank 0.
 
     Args:
-        patience: after how many scores in a row without an improvement the run ends; at least 1.
+        patience: Number of evaluations without an improvement after which the run ends; at least 1.
         score_function: ``f(engine) -> number``, or the name of a metric in ``engine.state.metrics``. The number may be
             a numpy scalar or a tensor with one element.
-        trainer: the engine to stop. Default: the engine in whose run the attached one runs, or else the attached one.
-        threshold: by how much a score must be better than the best one; equal is not better.
-        cumulative: ``False``: the best score follows each better one, so that slow gains below the threshold do not add
-            up. ``True``: it moves with improvements only, so that they do.
-        threshold_mode: ``"abs"``: the threshold itself; ``"rel"``: that share of the best score's size.
-        mode: ``"max"`` where a larger score is better, ``"min"`` for a smaller one.
-        state_key: Key of this handler's state in the trainer's ``state_dict()``. Defaults to the class name.
+        trainer: The engine to stop. Defaults to the engine whose handler runs the attached engine; otherwise to the
+            attached engine.
+        threshold: Minimum improvement over the best score; a score must exceed it. Defaults to 0.
+        cumulative: Whether gains below the threshold add up. With ``False`` every gain becomes the new best score; with
+            ``True`` only an improvement does.
+        threshold_mode: ``"abs"`` for an absolute threshold, ``"rel"`` for a fraction of the best score's absolute value.
+        mode: ``"max"`` if a larger score is better, ``"min"`` if a smaller one is.
+        state_key: Key of the handler's state in the trainer's ``state_dict()``. Defaults to the class name.
 
     Attributes:
-        best_score: the best score so far, ``None`` before the first.
-        counter: how many scores in a row were no improvement.
-        stopped_epoch: the trainer's epoch in which it was stopped, ``None`` if it was not.
-        stop_reason: a sentence on that, ``None`` if it was not.
+        best_score: Best score of the run, ``None`` before the first.
+        counter: Number of evaluations since the last improvement.
+        stopped_epoch: Epoch of the trainer in which it was stopped, ``None`` otherwise.
+        stop_reason: Why the trainer was stopped, ``None`` otherwise.
 
     Raises:
-        ValueError: a patience below 1, a negative threshold, or an unknown mode.
-        TypeError: a ``score_function`` that is neither callable nor a name, or a ``trainer`` that is no engine.
+        ValueError: If the patience is below 1, the threshold is negative, or a mode is unknown.
+        TypeError: If ``score_function`` is neither callable nor a name, or ``trainer`` is not an engine.
 
     Example:
         >>> from glowplug import Engine
@@ -83,8 +84,7 @@ class EarlyStopping:
     ) -> None:
         if not callable(score_function) and not isinstance(score_function, str):
             raise TypeError(
-                "EarlyStopping: score_function must be a function of the engine, or the name of a metric; got "
-                f"{score_function!r}"
+                f"EarlyStopping: score_function must be a function of the engine or a metric name, got {score_function!r}"
             )
         if trainer is not None and not (hasattr(trainer, "terminate") and hasattr(trainer, "register_state")):
             raise TypeError(f"EarlyStopping: trainer must be a glowplug engine, got {trainer!r}")
@@ -97,22 +97,22 @@ class EarlyStopping:
         self.reset()
         self._was_loaded = False
         self._attachments = 0
-        # The engine whose new runs reset the count and whose state includes this handler's.
+        # The trainer that resets this handler at new runs and stores its state.
         self._home: EngineProtocol | None = None
         self._home_handle = RemovableEventHandle()
 
     def attach(self, engine: EngineProtocol, event_name: AnyEvent = Events.COMPLETED) -> RemovableEventHandle:
-        """Check the score whenever an event fires.
+        """Check the score at an event.
 
         Args:
             engine: The engine passed to ``score_function``: the evaluator, or the trainer itself.
             event_name: When the score is available.
 
         Returns:
-            A handle that removes everything that was added, including on the trainer.
+            A handle that removes the handler from this engine and from the trainer.
 
         Raises:
-            ValueError: The event fires when the trainer's run is already over.
+            ValueError: If the event is the trainer's own ``COMPLETED``, when its run is already over.
 
         Example:
             >>> from glowplug.testing import FakeEngine
@@ -126,10 +126,10 @@ class EarlyStopping:
         """
         if engine is self.trainer and event_name == Events.COMPLETED:
             raise ValueError(
-                "EarlyStopping: the trainer's run is over at its COMPLETED and cannot be stopped; "
-                "attach it to the evaluator, or use attach(trainer, Events.EPOCH_COMPLETED)"
+                "EarlyStopping cannot stop the trainer at its own COMPLETED, when the run is over; attach the handler to "
+                "the evaluator, or use attach(trainer, Events.EPOCH_COMPLETED)"
             )
-        # A handler that was registered with add_event_handler listens already, but has not registered its state.
+        # A handler added with add_event_handler already follows a trainer, but has not registered its state there.
         if not self._attachments:
             self._leave()
         self._attachments += 1
@@ -142,20 +142,20 @@ class EarlyStopping:
         return RemovableEventHandle.join(RemovableEventHandle(self._detach), scoring)
 
     def __call__(self, engine: EngineProtocol) -> None:
-        """Take the engine's score and stop the trainer if it has not improved for too long.
+        """Read the score and stop the trainer when the patience is exhausted.
 
         Args:
-            engine: the engine that ``score_function`` gets.
+            engine: The engine passed to ``score_function``.
 
         Raises:
-            ValueError: there is no metric of that name.
-            TypeError: the score is no single number.
+            ValueError: If the engine has no metric of that name.
+            TypeError: If the score is not a single number.
         """
         trainer = self.trainer or engine.parent or self._home or engine
         self._settle(trainer)
         self._was_loaded = False
-        self._take(self._score(engine))
-        # The score may differ between ranks: all of them follow rank 0.
+        self._update(self._score(engine))
+        # Scores may differ between ranks; rank 0 decides.
         self.best_score, self.counter = broadcast((self.best_score, self.counter))
         if self.counter >= self.patience:
             self.stopped_epoch = trainer.state.epoch
@@ -165,12 +165,12 @@ class EarlyStopping:
             trainer.terminate()
 
     def reset(self) -> None:
-        """Forget all scores, as a new run of the trainer does."""
+        """Reset the count and the best score, as at the start of a new run."""
         self.best_score = None
-        self._begin_count()
+        self._reset_count()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the counter, best score and threshold mode.
+        """Return the counter, the best score and the threshold mode.
 
         Example:
             >>> EarlyStopping(patience=3, score_function="accuracy").state_dict()
@@ -183,22 +183,21 @@ class EarlyStopping:
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take what :meth:`state_dict` returned; the next run continues with it.
+        """Load the counter and best score for the next run.
 
         Args:
-            state_dict: ``counter``, ``best_score``, and perhaps ``threshold_mode``, which then replaces the present one.
+            state_dict: A value of :meth:`state_dict`. Without ``threshold_mode``, the current mode is kept.
 
         Raises:
-            ValueError: a key is missing, or the mode is unknown. Nothing has been loaded then.
+            ValueError: If a key is missing or the mode is unknown; nothing is loaded.
         """
-        missing = [key for key in ("counter", "best_score") if key not in state_dict]
-        if missing:
+        if not {"counter", "best_score"} <= state_dict.keys():
             raise ValueError(
-                f"the state of an EarlyStopping must have {' and '.join(missing)}; got the keys {list(state_dict)}"
+                f"EarlyStopping: the state must have the keys 'counter' and 'best_score', got {list(state_dict)}"
             )
         mode = checked_threshold_mode(state_dict.get("threshold_mode", self.improvement.threshold_mode))
         self.improvement.threshold_mode = mode
-        self._begin_count()
+        self._reset_count()
         self.counter, self.best_score = state_dict["counter"], state_dict["best_score"]
         self._was_loaded = True
 
@@ -207,9 +206,8 @@ class EarlyStopping:
             metrics = engine.state.metrics
             if self.score_function not in metrics:
                 raise ValueError(
-                    f"EarlyStopping: the engine has no metric {self.score_function!r} at {engine.current_event}; "
-                    f"there {'is' if len(metrics) == 1 else 'are'} {', '.join(map(repr, metrics)) or 'none at all'}. "
-                    "Attach the metric to this engine, or give another name as score_function"
+                    f"EarlyStopping: the engine has no metric {self.score_function!r} at {engine.current_event}, only "
+                    f"{list(metrics)}; attach the metric to this engine or change score_function"
                 )
             score = metrics[self.score_function]
         else:
@@ -218,16 +216,16 @@ class EarlyStopping:
             return float(score)
         except (TypeError, ValueError, RuntimeError) as error:
             raise TypeError(
-                f"EarlyStopping: a score is a single number, but {self._score_name()} gave {score!r}"
+                f"EarlyStopping: the score must be a single number, but {self._score_name()} returned {score!r}"
             ) from error
 
     def _score_name(self) -> str:
         if isinstance(self.score_function, str):
-            return f"the metric {self.score_function!r}"
+            return f"metric {self.score_function!r}"
         return f"score_function {getattr(self.score_function, '__qualname__', self.score_function)}"
 
-    def _take(self, score: float) -> None:
-        """Count a score, or make it the best one."""
+    def _update(self, score: float) -> None:
+        """Update the counter and the best score."""
         if self.improvement.is_worthless(score):
             self.counter += 1
         elif self.best_score is None or self.improvement.is_better(score, self.best_score):
@@ -240,29 +238,29 @@ class EarlyStopping:
 
     def _reason(self) -> str:
         if self.best_score is None:
-            return f"no score that is a number in {self.counter} evaluations"
+            return f"no finite score in {self.counter} evaluations"
         return f"no improvement on {self.best_score:g} in the last {self.counter} evaluations"
 
-    def _begin_count(self) -> None:
+    def _reset_count(self) -> None:
         self.counter = 0
         self.stopped_epoch = self.stop_reason = None
 
     def _on_started(self, trainer: EngineProtocol) -> None:
-        """Reset for a new run; keep the count for one that continues or was loaded."""
+        """Reset the handler at the start of a new run."""
         if self._was_loaded:
             self._was_loaded = False
         elif trainer.state.run_start is RunStart.NEW:
             self.reset()
         elif self.stop_reason is not None:
-            # A run that was stopped and continues gets its full patience again.
-            self._begin_count()
+            # A stopped run that continues has its full patience again.
+            self._reset_count()
 
     def _settle(self, trainer: EngineProtocol) -> None:
-        """Listen for new runs of a trainer, and register the state there if attached."""
+        """Follow the runs of a trainer, and register the state there if attached."""
         if trainer is self._home:
             return
         if self._home is not None and not self._was_loaded:
-            # The scores so far are from another trainer's run.
+            # The previous scores belong to another trainer's run.
             self.reset()
         self._leave()
         if self._attachments:

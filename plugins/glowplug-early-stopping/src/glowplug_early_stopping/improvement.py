@@ -1,4 +1,4 @@
-"""When a score counts as better than the best one."""
+"""The rule for when a score is an improvement."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ ThresholdMode = Literal["abs", "rel"]
 
 
 def checked_threshold_mode(value: object) -> ThresholdMode:
-    """Return a threshold mode as it is.
+    """Return a valid threshold mode.
 
     Raises:
-        ValueError: neither ``"abs"`` nor ``"rel"``.
+        ValueError: If the mode is neither ``"abs"`` nor ``"rel"``.
     """
     if value not in ("abs", "rel"):
         raise ValueError(f"EarlyStopping: threshold_mode must be 'abs' or 'rel', got {value!r}")
@@ -23,15 +23,15 @@ def checked_threshold_mode(value: object) -> ThresholdMode:
 
 @dataclass
 class Improvement:
-    """What a score has to beat.
+    """Rule for improvements.
 
     Args:
-        threshold: by how much a score has to be better than the best one; equal is not better.
-        threshold_mode: ``"abs"``: by the threshold itself; ``"rel"``: by that share of the best score's size.
-        mode: whether the larger or the smaller score is the better one.
+        threshold: Minimum improvement over the best score; a score must exceed it.
+        threshold_mode: ``"abs"`` for an absolute threshold, ``"rel"`` for a fraction of the best score's absolute value.
+        mode: ``"max"`` if a larger score is better, ``"min"`` if a smaller one is.
 
     Raises:
-        ValueError: a threshold that is negative or not finite, or another mode.
+        ValueError: If the threshold is negative or not finite, or a mode is unknown.
 
     Example:
         >>> smaller_by_a_tenth = Improvement(0.1, "rel", "min")
@@ -46,21 +46,21 @@ class Improvement:
     def __post_init__(self) -> None:
         if not 0 <= self.threshold < math.inf:
             raise ValueError(
-                f"EarlyStopping: threshold must be a number of at least 0, got {self.threshold!r}"
+                f"EarlyStopping: threshold must be finite and at least 0, got {self.threshold!r}"
             )
         checked_threshold_mode(self.threshold_mode)
         if self.mode not in ("max", "min"):
             raise ValueError(f"EarlyStopping: mode must be 'max' or 'min', got {self.mode!r}")
 
     def is_worthless(self, score: float) -> bool:
-        """Return whether a score can never be the best: NaN, or the worst infinity."""
+        """Return whether a score is NaN or the worst infinity."""
         return math.isnan(score) or score == (-math.inf if self.mode == "max" else math.inf)
 
     def is_better(self, score: float, best: float) -> bool:
-        """Return whether a score beats the best one by more than the threshold."""
+        """Return whether a score exceeds the best one by more than the threshold."""
         margin = self.threshold * (abs(best) if self.threshold_mode == "rel" else 1.0)
         return score > best + margin if self.mode == "max" else score < best - margin
 
     def better(self, score: float, best: float) -> float:
-        """Return the better one of two scores, whatever the threshold."""
+        """Return the better of two scores, without the threshold."""
         return max(score, best) if self.mode == "max" else min(score, best)

@@ -1,4 +1,4 @@
-"""The named metrics for glowplug engines."""
+"""Metrics for glowplug engines."""
 
 from typing import TYPE_CHECKING
 

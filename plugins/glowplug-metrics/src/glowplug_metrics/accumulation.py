@@ -1,4 +1,4 @@
-"""Accumulations of numbers and tensors over examples."""
+"""Average and other accumulations of numbers and tensors."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import torch
 
 from glowplug import Metric, identity, sync_all_reduce
 from glowplug.exceptions import NotComputableError
-from glowplug_metrics.accumulator import follow
+from glowplug_metrics.summation import follow
 
 __all__ = ["Average", "GeometricAverage", "VariableAccumulation", "add_examples", "add_logarithms"]
 
 
 def add_examples(total: torch.Tensor, output: torch.Tensor | float) -> torch.Tensor:
-    """Return the total plus an output; one with two or more dimensions is a batch, summed over its first.
+    """Add an output to a total; a tensor with two or more dimensions is summed over the first.
 
     Example:
         >>> add_examples(torch.tensor([1.0, 1.0]), torch.ones(3, 2))
@@ -27,7 +27,7 @@ def add_examples(total: torch.Tensor, output: torch.Tensor | float) -> torch.Ten
 
 
 def add_logarithms(total: torch.Tensor, output: torch.Tensor | float) -> torch.Tensor:
-    """Return the total plus the logarithm of an output; see :func:`add_examples`.
+    """Add the logarithm of an output to a total; see :func:`add_examples`.
 
     Example:
         >>> add_logarithms(torch.tensor(1.0), 1)
@@ -39,18 +39,18 @@ def add_logarithms(total: torch.Tensor, output: torch.Tensor | float) -> torch.T
 class VariableAccumulation(Metric):
     """Accumulate outputs with any operation and count the examples.
 
-    A number, or a tensor of less than two dimensions, is one example; a tensor with more is a batch of as many as its first
-    dimension says.
+    A number or a tensor with less than two dimensions is one example. The first dimension of any other tensor is the number of
+    examples.
 
     Args:
-        op: ``op(accumulator, output)`` returns the new accumulator. It starts as 0.0 (a tensor); outputs that are tensors
-            come in 64 bits (32 on MPS).
+        op: ``op(accumulator, output)`` returns the new accumulator. It starts as a tensor 0.0; tensor outputs are converted
+            to 64 bits (32 on MPS).
         output_transform: Turns the engine's output into a number or tensor.
         device: Where the accumulator starts; it follows the outputs to their device.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        TypeError: If ``op`` cannot be called; at an update: an output that is neither a number nor a tensor.
+        TypeError: If ``op`` is not callable, or an output is neither a number nor a tensor.
 
     Example:
         >>> largest = VariableAccumulation(torch.maximum)
@@ -71,12 +71,12 @@ class VariableAccumulation(Metric):
         skip_unrolling: bool = False,
     ) -> None:
         if not callable(op):
-            raise TypeError(f"op must be a function of the accumulator and an output, got {op!r}")
+            raise TypeError(f"op must be a function op(accumulator, output), got {op!r}")
         self._op = op
         super().__init__(output_transform, device, skip_unrolling)
 
     def reset(self) -> None:
-        """Set the accumulator to 0.0, and the count to 0."""
+        """Set the accumulator and the count to 0."""
         self.accumulator = torch.zeros((), dtype=self._double_dtype, device=self._device)
         self.num_examples = 0
 
@@ -91,7 +91,7 @@ class VariableAccumulation(Metric):
             output = output.detach().to(self.accumulator.dtype)
         elif not isinstance(output, (int, float)):
             raise TypeError(
-                f"{type(self).__name__} takes numbers and tensors, got a {type(output).__name__}; pick one with "
+                f"{type(self).__name__} accepts numbers and tensors, got a {type(output).__name__}; select one with "
                 "output_transform"
             )
         self.accumulator = self._op(self.accumulator, output)
@@ -99,22 +99,22 @@ class VariableAccumulation(Metric):
 
     @sync_all_reduce("accumulator", "num_examples")
     def compute(self) -> Any:
-        """Return the accumulator and the number of examples; over several processes the sum of each."""
+        """Return the accumulator and the number of examples, each summed over all processes."""
         return self.accumulator, self.num_examples
 
     def _mean(self) -> torch.Tensor:
-        """Return what was accumulated per example, for subclasses whose operation is a sum."""
+        """Return the accumulator divided by the number of examples."""
         if self.num_examples == 0:
-            raise NotComputableError(f"{type(self).__name__} has seen no example since it was reset")
+            raise NotComputableError(f"{type(self).__name__} has no examples since its last reset")
         return self.accumulator / self.num_examples
 
 
 class Average(VariableAccumulation):
-    """The mean of a number or tensor over the examples.
+    """Mean of a number or tensor over the examples.
 
     Args:
-        output_transform: Turns the engine's output into a number or tensor. A tensor with two or more dimensions is a batch,
-            whose first dimension is averaged over.
+        output_transform: Turns the engine's output into a number or tensor. The first dimension of a tensor with two or
+            more dimensions is the batch.
         device: Where the sum starts; it follows the outputs to their device.
         skip_unrolling: See ``glowplug.Metric``.
 
@@ -139,17 +139,17 @@ class Average(VariableAccumulation):
         """Return the mean, a float64 tensor.
 
         Raises:
-            NotComputableError: If there has been no example.
+            NotComputableError: If there are no examples.
         """
         return self._mean()
 
 
 class GeometricAverage(VariableAccumulation):
-    """The geometric mean of a positive number or tensor over the examples: the n-th root of their product.
+    """Geometric mean of a positive number or tensor over the examples.
 
     Args:
-        output_transform: Turns the engine's output into a number or tensor. A tensor with two or more dimensions is a batch,
-            whose first dimension is averaged over. A value of 0 makes the mean 0, a negative one NaN.
+        output_transform: Turns the engine's output into a number or tensor. The first dimension of a tensor with two or
+            more dimensions is the batch. A value of 0 makes the mean 0, a negative value makes it NaN.
         device: Where the sum of logarithms starts; it follows the outputs to their device.
         skip_unrolling: See ``glowplug.Metric``.
 
@@ -174,6 +174,6 @@ class GeometricAverage(VariableAccumulation):
         """Return the mean, a float64 tensor.
 
         Raises:
-            NotComputableError: If there has been no example.
+            NotComputableError: If there are no examples.
         """
         return self._mean().exp()

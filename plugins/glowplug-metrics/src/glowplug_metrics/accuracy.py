@@ -6,20 +6,20 @@ import torch
 
 from glowplug import sync_all_reduce
 from glowplug.exceptions import NotComputableError
-from glowplug_metrics.accumulator import summand
 from glowplug_metrics.batch import Batch
-from glowplug_metrics.task_metric import TaskMetric, fetched
+from glowplug_metrics.summation import summand
+from glowplug_metrics.task_metric import TaskMetric, fetch
 
 __all__ = ["Accuracy", "matches"]
 
 
 def matches(y_pred: torch.Tensor, y: torch.Tensor, is_multilabel: bool = False) -> torch.Tensor:
-    """Return for each example whether its prediction is right.
+    """Return whether the prediction of each example is correct.
 
     Args:
-        y_pred: Scores of shape (N, C, ...) for multiclass, else values 0 and 1; see :func:`task_of`.
+        y_pred: Scores of shape (N, C, ...) for multiclass, otherwise values 0 and 1; see :func:`task_of`.
         y: Targets.
-        is_multilabel: Whether an example is a row of C labels, which all have to be right.
+        is_multilabel: Whether an example is a row of C labels, which must all be correct.
 
     Returns:
         A bool tensor of shape (N, ...).
@@ -37,23 +37,23 @@ def matches(y_pred: torch.Tensor, y: torch.Tensor, is_multilabel: bool = False) 
 
 
 class Accuracy(TaskMetric):
-    """The fraction of correct predictions: binary, multiclass or multilabel.
+    """Fraction of correct predictions: binary, multiclass or multilabel.
 
-    The output is ``(y_pred, y)``, or a mapping with these keys. Their shapes decide: y_pred (N, C, ...) and y (N, ...) is
-    multiclass, with scores; the same shape, or (N, 1, ...) for y_pred, is binary, with values 0 and 1;
-    ``is_multilabel=True`` takes (N, C, ...) for both, with values 0 and 1, and counts examples whose labels are all right.
+    The output is ``(y_pred, y)``, or a mapping with these keys. The shapes determine the kind of data: multiclass for scores
+    y_pred (N, C, ...) and classes y (N, ...); binary for values 0 and 1 of the same shape, or y_pred (N, 1, ...). With
+    ``is_multilabel=True`` both are values 0 and 1 of shape (N, C, ...), and an example is correct if all its labels are.
 
     Args:
         output_transform: Turns the engine's output into ``(y_pred, y)``, for example with probabilities rounded to 0 and 1.
         is_multilabel: Whether each example has C labels.
-        device: See ``glowplug.Metric``. The counts stay on the device of the data, so no update waits for it.
+        device: See ``glowplug.Metric``. The counts stay on the device of the data, so that no update waits for it.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        TypeError: At an update: not tensors.
-        ValueError: At an update: mismatched shapes, a changed number of classes, or binary values
-            other than 0 and 1 (of data on an accelerator at ``compute``, since looking at each batch would wait for it).
-        RuntimeError: At an update: a changed kind of data.
+        TypeError: If an output contains no tensors.
+        ValueError: If shapes do not match, the number of classes changes, or binary values are not 0 or 1. Values on an
+            accelerator are checked in ``compute``, because checking each batch would wait for the device.
+        RuntimeError: If the kind of data changes.
 
     Example:
         >>> accuracy = Accuracy()
@@ -78,22 +78,22 @@ class Accuracy(TaskMetric):
         kind = self._kind_of(batch)
         if kind != "multiclass":
             self._num_invalid += batch.num_not_binary
-        right = _matches(kind, batch)
-        self._num_correct += summand(right.count_nonzero())
-        self._num_examples += right.numel()
+        correct = _matches(kind, batch)
+        self._num_correct += summand(correct.count_nonzero())
+        self._num_examples += correct.numel()
 
     @sync_all_reduce("_num_correct", "_num_examples", "_num_invalid")
     def compute(self) -> float:
         """Return the fraction of correct predictions, from 0 to 1, over all processes.
 
         Raises:
-            NotComputableError: If there has been no example.
-            ValueError: Binary values other than 0 and 1 among data on an accelerator.
+            NotComputableError: If there are no examples.
+            ValueError: If binary values on an accelerator are not 0 or 1.
         """
         if self._num_examples == 0:
-            raise NotComputableError("Accuracy has seen no example since it was reset")
-        correct, num_invalid = fetched(torch.as_tensor(self._num_correct), self._num_invalid)
-        self._refuse_invalid(num_invalid)
+            raise NotComputableError("Accuracy has no examples since its last reset")
+        correct, num_invalid = fetch(torch.as_tensor(self._num_correct), self._num_invalid)
+        self._check_invalid(num_invalid)
         return int(correct) / self._num_examples
 
 

@@ -13,13 +13,13 @@ from glowplug_metrics.counting import Labels
 __all__ = ["FEW_CLASSES", "Batch"]
 
 FEW_CLASSES = 64
-"""The largest number of classes for which counts are taken from a shared confusion matrix."""
+"""Largest number of classes for which metrics share a confusion matrix."""
 
 
 class Batch:
     """Predictions and targets of one batch, with cached statistics.
 
-    A batch lives for one update of one or several metrics. Its tensors have no gradients and must not be changed.
+    A batch is used for one update of one or several metrics. Its tensors have no gradients and must not be changed.
 
     Args:
         y_pred: Predictions.
@@ -81,5 +81,5 @@ class Batch:
 
     @cached_property
     def num_not_binary(self) -> torch.Tensor | int:
-        """How many values are neither 0 nor 1; see :func:`num_not_binary`."""
+        """Number of values that are neither 0 nor 1; see :func:`num_not_binary`."""
         return counting.num_not_binary(self.y_pred, self.y)

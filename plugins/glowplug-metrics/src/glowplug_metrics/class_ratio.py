@@ -1,4 +1,4 @@
-"""Precision and recall as one ratio of counts."""
+"""Common base class of Precision and Recall."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import torch
 
 from glowplug import identity, sync_all_reduce
 from glowplug.exceptions import NotComputableError
-from glowplug_metrics.accumulator import added_up
 from glowplug_metrics.batch import FEW_CLASSES, Batch
-from glowplug_metrics.counting import ACTUAL, RIGHT, matrix_counts, summed_ratios
-from glowplug_metrics.task_metric import TaskMetric, fetched
+from glowplug_metrics.counting import ACTUAL, CORRECT, matrix_counts, summed_ratios
+from glowplug_metrics.summation import add_in_place
+from glowplug_metrics.task_metric import TaskMetric, fetch
 
 __all__ = ["Averaging", "ClassRatio", "averaged_ratio"]
 
 Averaging: TypeAlias = bool | Literal["macro", "micro", "weighted", "samples"] | None
-"""How the values of the classes are averaged."""
+"""Type of the option ``average``."""
 
 _NAMES = ("macro", "micro", "weighted", "samples")
 
@@ -26,10 +26,10 @@ def averaged_ratio(counts: torch.Tensor, row: int, average: Averaging) -> torch.
     """Return the ratio of each class, or their average.
 
     Args:
-        counts: Shape (3, C), as of :func:`class_counts`.
-        row: The row to divide by. A class that has none there gets 0.
-        average: ``False`` and ``None``: none; ``True`` and ``"macro"``: the mean over the classes; ``"weighted"``: that
-            weighted by how often each class is there; ``"micro"``: the share over all classes together.
+        counts: Shape (3, C), as returned by :func:`class_counts`.
+        row: The row to divide by. A class with a count of 0 there has the ratio 0.
+        average: ``False`` or ``None``: no average. ``True`` or ``"macro"``: mean over the classes. ``"weighted"``: mean
+            weighted by the number of examples of each class. ``"micro"``: ratio of the counts of all classes together.
 
     Returns:
         A float64 tensor of shape (C,), or without dimensions.
@@ -41,14 +41,14 @@ def averaged_ratio(counts: torch.Tensor, row: int, average: Averaging) -> torch.
     """
     if average == "micro":
         counts = counts.sum(1, keepdim=True)
-    ratios = counts[RIGHT].double() / counts[row].clamp(min=1)
+    ratios = counts[CORRECT].double() / counts[row].clamp(min=1)
     if average == "weighted":
         return (ratios * counts[ACTUAL]).sum() / counts[ACTUAL].sum().clamp(min=1)
     return ratios.mean() if average else ratios
 
 
 class ClassRatio(TaskMetric):
-    """Base class of Precision and Recall, which differ in the denominator.
+    """Base class of Precision and Recall, which have different denominators.
 
     Args:
         output_transform: Turns the engine's output into ``(y_pred, y)``.
@@ -87,7 +87,7 @@ class ClassRatio(TaskMetric):
 
     @property
     def average(self) -> Averaging:
-        """How the values of the classes are averaged."""
+        """The option ``average``."""
         return self._average
 
     def reset(self) -> None:
@@ -109,17 +109,17 @@ class ClassRatio(TaskMetric):
                 raise _not_classes_error(batch.y, self._num_classes)
         else:
             num_invalid, added = batch.num_not_binary, self._counts_of(batch, kind)
-        self._total = added_up(self._total, added)
+        self._total = add_in_place(self._total, added)
         self._num_invalid += num_invalid
         self._num_examples += batch.y.numel() // (self._num_classes if kind == "multilabel" else 1)
 
     def compute(self) -> torch.Tensor | float:
-        """Return the value of each class, a float64 tensor of shape (C,), or their average, a number; over all processes.
+        """Return a float64 tensor with the value of each class, or the average, over all processes.
 
         Raises:
-            NotComputableError: If there has been no example.
-            ValueError: Invalid values among data on an accelerator.
-            RuntimeError: Ranks have data of different kinds.
+            NotComputableError: If there are no examples.
+            ValueError: If data on an accelerator has invalid values.
+            RuntimeError: If ranks have data of different kinds.
         """
         self._agree_on_task()
         return self._computed()
@@ -132,8 +132,8 @@ class ClassRatio(TaskMetric):
     def _begin(self, task: Any) -> None:
         if self._average == "samples" and task[0] != "multilabel":
             raise ValueError(
-                f"{type(self).__name__} averages over the labels of each example with average='samples', which {task[0]} data "
-                "does not have; for rows of labels give is_multilabel=True, for others another average"
+                f"average='samples' of {type(self).__name__} needs multilabel data, got {task[0]} data; set is_multilabel=True or "
+                "another average"
             )
         super()._begin(task)
         kind, classes = task
@@ -141,7 +141,7 @@ class ClassRatio(TaskMetric):
         self._total = self._zeros((rows, classes))
 
     def _zeros(self, shape: tuple[int, ...]) -> torch.Tensor:
-        """Return the total of nothing: counts of the classes; for "samples" the sum over the examples."""
+        """Return an initial total: class counts, or a sum over examples for ``"samples"``."""
         if self._average == "samples":
             return torch.zeros((), dtype=self._double_dtype, device=self._device)
         return torch.zeros(shape, dtype=torch.int64, device=self._device)
@@ -149,9 +149,9 @@ class ClassRatio(TaskMetric):
     @sync_all_reduce("_total", "_num_examples", "_num_invalid")
     def _computed(self) -> torch.Tensor | float:
         if self._num_examples == 0:
-            raise NotComputableError(f"{type(self).__name__} has seen no example since it was reset")
-        total, num_invalid = fetched(self._total, self._num_invalid)
-        self._refuse_invalid(num_invalid)
+            raise NotComputableError(f"{type(self).__name__} has no examples since its last reset")
+        total, num_invalid = fetch(self._total, self._num_invalid)
+        self._check_invalid(num_invalid)
         if self._average == "samples":
             return total.item() / self._num_examples
         if self._kind == "multiclass" and self._num_classes <= FEW_CLASSES:
@@ -166,15 +166,15 @@ class ClassRatio(TaskMetric):
 
 
 def _both_classes(counts: torch.Tensor, examples: int) -> torch.Tensor:
-    """Return the counts of class 0 and class 1, given those of class 1 and the number of examples."""
-    right, predicted, actual = counts
-    absent = torch.stack((examples - predicted - actual + right, examples - predicted, examples - actual))
+    """Return the counts of classes 0 and 1, computed from the counts of class 1."""
+    correct, predicted, actual = counts
+    absent = torch.stack((examples - predicted - actual + correct, examples - predicted, examples - actual))
     return torch.cat((absent, counts), dim=1)
 
 
 def _not_classes_error(y: torch.Tensor, classes: int) -> ValueError:
     others = y[(y < 0) | (y >= classes) | (y != y.long())]
     return ValueError(
-        f"targets must be classes from 0 to {classes - 1}, as y_pred has scores of {classes}, but y has "
+        f"targets must be classes from 0 to {classes - 1}, the classes of y_pred, but y has "
         f"{others.flatten()[:3].tolist()}; remove ignored targets with output_transform"
     )

@@ -9,16 +9,16 @@ import torch
 __all__ = ["Task", "count_not_binary", "not_binary_error", "task_of"]
 
 Task: TypeAlias = tuple[Literal["binary", "multiclass", "multilabel"], int]
-"""The kind of a classification, and its number of classes (1 for binary)."""
+"""Kind of a classification and its number of classes (1 for binary)."""
 
 
 def task_of(y_pred: torch.Tensor, y: torch.Tensor, is_multilabel: bool = False) -> Task:
-    """Return the kind of classification and the number of classes, by shape.
+    """Determine the kind of classification and the number of classes from the shapes.
 
     Args:
         y_pred: Shape (N, C, ...) of scores for multiclass; the shape of ``y``, or (N, 1, ...), for binary; (N, C, ...)
             with C > 1 for multilabel.
-        y: Shape (N, ...) for binary and multiclass, that of ``y_pred`` for multilabel.
+        y: Shape (N, ...) for binary and multiclass, the shape of ``y_pred`` for multilabel.
         is_multilabel: Whether equal shapes mean multilabel rather than binary.
 
     Raises:
@@ -30,9 +30,9 @@ def task_of(y_pred: torch.Tensor, y: torch.Tensor, is_multilabel: bool = False) 
     """
     predicted, target = y_pred.shape, y.shape
     if is_multilabel:
-        if predicted != target or len(target) < 2 or target[1] < 2:  # noqa: PLR2004 - labels are dimension 1, and several
+        if predicted != target or len(target) < 2 or target[1] < 2:  # noqa: PLR2004 - two or more labels in dimension 1
             raise ValueError(
-                f"multilabel predictions and targets both have the shape (N, C, ...) with C > 1; got y_pred "
+                f"multilabel predictions and targets must both have the shape (N, C, ...) with C > 1, got y_pred "
                 f"{tuple(predicted)} and y {tuple(target)}"
             )
         return "multilabel", target[1]
@@ -41,13 +41,13 @@ def task_of(y_pred: torch.Tensor, y: torch.Tensor, is_multilabel: bool = False) 
     if len(predicted) == len(target) + 1 and predicted[:1] + predicted[2:] == target:
         return ("multiclass", predicted[1]) if predicted[1] > 1 else ("binary", 1)
     raise ValueError(
-        f"y_pred {tuple(predicted)} and y {tuple(target)} do not match: for multiclass they have the shapes (N, C, ...) "
-        "and (N, ...), for binary the same shape"
+        f"y_pred {tuple(predicted)} and y {tuple(target)} do not match; use the shapes (N, C, ...) and (N, ...) for "
+        "multiclass, or equal shapes for binary"
     )
 
 
 def count_not_binary(values: torch.Tensor) -> torch.Tensor:
-    """Return how many values are neither 0 nor 1, on their device.
+    """Count the values that are neither 0 nor 1, on their device.
 
     Example:
         >>> count_not_binary(torch.tensor([0.0, 0.7, 1.0]))
@@ -55,12 +55,12 @@ def count_not_binary(values: torch.Tensor) -> torch.Tensor:
     """
     if values.dtype is torch.bool:
         return values.new_zeros((), dtype=torch.int64)
-    # x - x * x is 0 for 0 and 1 only (NaN for NaN and infinities), and one call.
+    # x - x * x is 0 for 0 and 1 only, NaN for NaN and infinities, and needs a single call.
     return torch.addcmul(values, values, values, value=-1).count_nonzero()
 
 
 def not_binary_error(name: str, values: torch.Tensor) -> ValueError:
-    """Return the error that shows the first values that are neither 0 nor 1.
+    """Return an error that lists the first values that are neither 0 nor 1.
 
     Example:
         >>> str(not_binary_error("y", torch.tensor([0, 5]))).partition(";")[0]

@@ -1,4 +1,4 @@
-"""Metrics of predictions and targets that share the work on a batch."""
+"""Classification metrics that share the statistics of a batch."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["ClassificationMetric", "SharedUpdate", "by_input", "update_together"
 
 
 class ClassificationMetric(Metric):
-    """A metric that counts batches of tensors ``(y_pred, y)``.
+    """Metric of tensors ``(y_pred, y)`` that shares statistics with others.
 
-    Metrics at one engine with the same usage and ``output_transform`` are updated together: the function is called once,
-    and the batch caches what they compute. A subclass that overrides :meth:`update` is updated separately.
+    Metrics of an engine with the same usage and ``output_transform`` are updated together: the function is called once, and
+    the batch caches statistics. A subclass that overrides :meth:`update` is updated separately.
 
     Example:
         >>> class Sizes(ClassificationMetric):
@@ -39,7 +39,7 @@ class ClassificationMetric(Metric):
 
     @abstractmethod
     def count(self, batch: Batch) -> None:
-        """Count one batch, which other metrics may share."""
+        """Count one batch, which may be shared with other metrics."""
 
     def update(self, output: Any) -> None:
         """Count one batch.
@@ -50,15 +50,15 @@ class ClassificationMetric(Metric):
         self.count(self.batch_of(output))
 
     def batch_of(self, output: Any) -> Batch:
-        """Return an output as a batch.
+        """Convert an output to a batch.
 
         Raises:
-            TypeError: If it is not a pair of tensors.
+            TypeError: If the output is not a pair of tensors.
         """
         y_pred, y = output
         if not (isinstance(y_pred, torch.Tensor) and isinstance(y, torch.Tensor)):
             raise TypeError(
-                f"{type(self).__name__} takes tensors y_pred and y, got {type(y_pred).__name__} and {type(y).__name__}; convert "
+                f"{type(self).__name__} needs tensors y_pred and y, got {type(y_pred).__name__} and {type(y).__name__}; convert "
                 "them with output_transform, or use skip_unrolling=False for lists with one tensor per sample"
             )
         return Batch(y_pred, y)
@@ -72,7 +72,7 @@ class ClassificationMetric(Metric):
 
     @property
     def input_key(self) -> tuple[Any, ...] | None:
-        """What turns an engine's output into batches; ``None`` if the class overrides its update."""
+        """Key of metrics that are updated together; ``None`` if the class overrides its update."""
         kind = type(self)
         if (
             kind.update is not ClassificationMetric.update
@@ -93,30 +93,30 @@ class ClassificationMetric(Metric):
 
 
 def by_input(metrics: Iterable[Metric]) -> list[list[Any]]:
-    """Group metrics by the batches that they take.
+    """Group metrics that can be updated with the same batch.
 
     Example:
         >>> from glowplug_metrics import Loss, Precision, Recall
-        >>> lists = by_input([Precision(), Loss(torch.nn.functional.cross_entropy), Recall()])
-        >>> [[type(metric).__name__ for metric in metrics] for metrics in lists]
+        >>> groups = by_input([Precision(), Loss(torch.nn.functional.cross_entropy), Recall()])
+        >>> [[type(metric).__name__ for metric in group] for group in groups]
         [['Precision', 'Recall'], ['Loss']]
     """
-    lists: list[tuple[tuple[Any, ...] | None, list[Any]]] = []
+    groups: list[tuple[tuple[Any, ...] | None, list[Any]]] = []
     for metric in metrics:
         key = metric.input_key if isinstance(metric, ClassificationMetric) else None
-        alike = [those for other, those in lists if key is not None and other == key]
-        if alike:
-            alike[0].append(metric)
+        matching = [group for other, group in groups if key is not None and other == key]
+        if matching:
+            matching[0].append(metric)
         else:
-            lists.append((key, [metric]))
-    return [those for _, those in lists]
+            groups.append((key, [metric]))
+    return [group for _, group in groups]
 
 
 def update_together(metrics: Sequence[Any], output: Any) -> None:
-    """Update metrics that take the same batches.
+    """Update metrics with the same batch.
 
     Args:
-        metrics: One of the lists of :func:`by_input`.
+        metrics: A group returned by :func:`by_input`.
         output: The argument of their ``update``.
 
     Example:
@@ -157,27 +157,27 @@ class SharedUpdate:
     def add(
         self, metric: ClassificationMetric, engine: EngineProtocol, usage: MetricUsage
     ) -> RemovableEventHandle:
-        """Update one more metric; the handle removes it, and with the last metric this handler."""
+        """Add a metric; the returned handle removes it, and the handler with its last metric."""
         if not self.metrics:
             self._handle = engine.add_event_handler(usage.ITERATION_COMPLETED, self)
-        self._take([*self.metrics, metric])
+        self._set_metrics([*self.metrics, metric])
         return RemovableEventHandle(lambda: self._remove(metric))
 
     def _remove(self, metric: ClassificationMetric) -> None:
-        self._take([other for other in self.metrics if other is not metric])
+        self._set_metrics([other for other in self.metrics if other is not metric])
         if not self.metrics:
             self._handle.remove()
 
-    def _take(self, metrics: list[ClassificationMetric]) -> None:
+    def _set_metrics(self, metrics: list[ClassificationMetric]) -> None:
         self.metrics = metrics
-        self._lists = by_input(metrics)
+        self._groups = by_input(metrics)
 
     def __call__(self, engine: EngineProtocol) -> None:
         """Update all metrics with the engine's output."""
-        for those in self._lists:
-            metrics = [metric for metric in those if metric.takes_output(engine)]
+        for group in self._groups:
+            metrics = [metric for metric in group if metric.takes_output(engine)]
             if metrics:
-                _take_output(metrics, engine.state.output)
+                _update_from_output(metrics, engine.state.output)
 
     def __getstate__(self) -> dict[str, Any]:
         # A copied engine has its own handles.
@@ -187,7 +187,7 @@ class SharedUpdate:
         return f"updates of {', '.join(type(metric).__name__ for metric in self.metrics)}"
 
 
-def _take_output(metrics: list[ClassificationMetric], output: Any) -> None:
+def _update_from_output(metrics: list[ClassificationMetric], output: Any) -> None:
     first = metrics[0]
     output = first.transformed_without_gradients(output)
     if isinstance(output, (tuple, list)) and output and isinstance(output[0], torch.Tensor):
@@ -195,11 +195,11 @@ def _take_output(metrics: list[ClassificationMetric], output: Any) -> None:
         for metric in metrics:
             metric.count(batch)
         return
-    # Lists of samples: each metric unrolls them, or not.
+    # The option skip_unrolling of each metric applies to lists of samples.
     for metric in metrics:
         for part in metric.parts(output):
             metric.update(part)
 
 
 SHARED_UPDATES = StashKey[dict[MetricUsage, SharedUpdate]]()
-"""The shared update of each usage at one engine."""
+"""Shared updates of an engine, by usage."""

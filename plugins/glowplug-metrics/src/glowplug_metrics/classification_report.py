@@ -1,4 +1,4 @@
-"""ClassificationReport: precision, recall and F-score of each class, by its name."""
+"""ClassificationReport: precision, recall and F-score of each class."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ Report: TypeAlias = dict[str, dict[str, float]]
 def report_of(
     precision: torch.Tensor, recall: torch.Tensor, beta: float = 1.0, labels: Sequence[str] | None = None
 ) -> Report:
-    """Return the figures of each class by name, and their means as ``"macro avg"``.
+    """Return the scores of each class, and their means as ``"macro avg"``.
 
     Args:
         precision: Shape (C,).
         recall: Shape (C,).
         beta: See :func:`f_score`.
-        labels: The names of the classes; by default their numbers.
+        labels: Names of the classes. Defaults to their numbers.
 
     Raises:
-        ValueError: If there are more or less labels than classes, or two are the same.
+        ValueError: If the number of labels is not the number of classes, or labels are not unique.
 
     Example:
         >>> report_of(torch.tensor([1.0, 0.0]), torch.tensor([0.5, 0.0]), labels=["cat", "dog"])["cat"]
@@ -39,7 +39,7 @@ def report_of(
     names = [str(number) for number in range(len(precision))] if labels is None else list(labels)
     if len(names) != len(precision) or len({*names, "macro avg"}) <= len(names):
         raise ValueError(
-            f"labels must be one name for each of the {len(precision)} classes, all different and none 'macro avg', got {names}"
+            f"labels must be {len(precision)} unique names, one per class and none 'macro avg', got {names}"
         )
     columns = {"precision": precision, "recall": recall, f"f{beta:g}-score": f_score(precision, recall, beta)}
     report = {
@@ -53,18 +53,18 @@ class ClassificationReport(MetricsLambda):
     """Precision, recall and F-score of each class, and their means over the classes.
 
     Args:
-        beta: How many times as much recall counts in the F-score; above 0.
-        output_dict: Whether the value is a dict, ``{"cat": {"precision": ..., "recall": ..., "f1-score": ...}, ...,
-            "macro avg": {...}}``, rather than the same as JSON text.
+        beta: Weight of recall relative to precision in the F-score; above 0.
+        output_dict: Whether to return a dict, ``{"cat": {"precision": ..., "recall": ..., "f1-score": ...}, ...,
+            "macro avg": {...}}``. By default the value is the same as JSON text.
         output_transform: Turns the engine's output into ``(y_pred, y)``, as for
             :class:`~glowplug_metrics.precision.Precision`.
         device: See ``glowplug.Metric``.
         is_multilabel: Whether each example has C labels.
-        labels: The names of the classes; by default their numbers. Binary data has two classes.
-        metrics_result_mode: How the dict is published; see ``glowplug.Metric``.
+        labels: Names of the classes. Defaults to their numbers. Binary data has two classes.
+        metrics_result_mode: See ``glowplug.Metric``.
 
     Raises:
-        ValueError: If ``beta`` is not above 0; at compute: there are more or less labels than classes.
+        ValueError: If ``beta`` is not above 0, or (in ``compute``) the number of labels is not the number of classes.
 
     Example:
         >>> report = ClassificationReport(output_dict=True, labels=["cat", "dog"])
@@ -92,7 +92,7 @@ class ClassificationReport(MetricsLambda):
 
 
 class _Reporter:
-    """The function of a report; a class so that it can be pickled."""
+    """Function of a report, as a class because it must be picklable."""
 
     def __init__(self, beta: float, output_dict: bool, labels: Sequence[str] | None) -> None:
         self.beta = beta

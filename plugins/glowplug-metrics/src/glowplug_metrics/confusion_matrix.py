@@ -1,4 +1,4 @@
-"""ConfusionMatrix, and the metrics that are made of one: IoU, mIoU, DiceCoefficient, cmAccuracy and others."""
+"""ConfusionMatrix and metrics computed from it, such as IoU and DiceCoefficient."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from glowplug import MetricsLambda, identity, sync_all_reduce
 from glowplug.exceptions import NotComputableError
 from glowplug_metrics import matrix_figures
-from glowplug_metrics.accumulator import added_up
 from glowplug_metrics.batch import FEW_CLASSES, Batch
 from glowplug_metrics.classification_metric import ClassificationMetric
 from glowplug_metrics.confusion_table import ConfusionTable
 from glowplug_metrics.counting import add_confusions
+from glowplug_metrics.summation import add_in_place
 
 __all__ = [
     "ConfusionMatrix",
@@ -29,25 +29,25 @@ __all__ = [
 
 
 class ConfusionMatrix(ClassificationMetric):
-    """How often each class was predicted as each: actual classes in rows, predicted ones in columns.
+    """Counts of actual classes (rows) and predicted classes (columns).
 
-    The output is ``(y_pred, y)``, or a mapping with these keys: scores of shape (N, C, ...) and classes of shape (N, ...), the
-    pixels of a segmentation for example. Targets that are no class from 0 to C - 1, such as -1 or 255, are ignored.
+    The output is ``(y_pred, y)``, or a mapping with these keys: scores of shape (N, C, ...) and classes of shape (N, ...), such
+    as the pixels of a segmentation. Targets outside 0 to C - 1, such as -1 or 255, are ignored.
 
-    Attached beside Precision, Recall and others to one engine, or in one group, it shares their work.
+    Classification metrics of one engine or group share their statistics.
 
     Args:
-        num_classes: C, at least 2. For binary data make two scores:
+        num_classes: C, at least 2. Convert binary data to two scores:
             ``output_transform=lambda out: (torch.nn.functional.one_hot(out[0], 2), out[1])``.
-        average: ``None``: counts. ``"samples"``: divided by the number of examples (N over all batches). ``"recall"``: each
-            row divided by its sum. ``"precision"``: each column divided by its sum.
+        average: ``None``: counts. ``"samples"``: counts divided by the number of examples (N over all batches).
+            ``"recall"``: each row divided by its sum. ``"precision"``: each column divided by its sum.
         output_transform: Turns the engine's output into ``(y_pred, y)``.
-        device: See ``glowplug.Metric``. The counts stay on the device of the data, so no update waits for it.
+        device: See ``glowplug.Metric``. The counts stay on the device of the data, so that no update waits for it.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        TypeError: At an update: not tensors.
-        ValueError: Less than 2 classes, or another ``average``; at an update: mismatched shapes.
+        TypeError: If an output contains no tensors.
+        ValueError: If ``num_classes`` is below 2, ``average`` is unknown, or shapes do not match.
 
     Example:
         >>> cm = ConfusionMatrix(num_classes=2)
@@ -71,7 +71,7 @@ class ConfusionMatrix(ClassificationMetric):
         skip_unrolling: bool = True,
     ) -> None:
         if num_classes <= 1:
-            raise ValueError(f"a confusion matrix is of at least 2 classes, got num_classes={num_classes!r}")
+            raise ValueError(f"num_classes must be at least 2, got {num_classes!r}")
         if average not in {None, "samples", "recall", "precision"}:
             raise ValueError(f"average must be None, 'samples', 'recall' or 'precision', got {average!r}")
         self.num_classes = num_classes
@@ -88,16 +88,16 @@ class ConfusionMatrix(ClassificationMetric):
         """Count one batch.
 
         Args:
-            batch: The batch, which other metrics may share.
+            batch: The batch, which may be shared with other metrics.
         """
         if batch.task != ("multiclass", self.num_classes):
             classes, shape = self.num_classes, tuple(batch.y_pred.shape)
             raise ValueError(
-                f"y_pred has scores of {classes} classes and the shape (N, {classes}, ...), got {shape}; of predicted labels, "
-                f"torch.nn.functional.one_hot(labels, {classes}) makes scores, with the classes as the last dimension"
+                f"y_pred must have the shape (N, {classes}, ...) with a score per class, got {shape}; convert predicted labels with "
+                f"torch.nn.functional.one_hot(labels, {classes}), which adds the classes as the last dimension"
             )
         if self.num_classes <= FEW_CLASSES:
-            self.confusion_matrix = added_up(self.confusion_matrix, batch.matrix)
+            self.confusion_matrix = add_in_place(self.confusion_matrix, batch.matrix)
         else:
             self.confusion_matrix = add_confusions(
                 self.confusion_matrix.to(batch.y_pred.device), batch.labels
@@ -106,10 +106,10 @@ class ConfusionMatrix(ClassificationMetric):
 
     @sync_all_reduce("confusion_matrix", "_num_examples")
     def compute(self) -> torch.Tensor:
-        """Return the matrix over all processes: shape (C, C), int64, and with an average float64.
+        """Return the matrix over all processes: shape (C, C), int64, or float64 with an average.
 
         Raises:
-            NotComputableError: If there has been no example.
+            NotComputableError: If there are no examples.
         """
         counts = self._counts()
         if self.average is None:
@@ -120,11 +120,11 @@ class ConfusionMatrix(ClassificationMetric):
 
     @staticmethod
     def normalize(matrix: torch.Tensor, average: Literal["recall", "precision"]) -> torch.Tensor:
-        """Return a matrix of shares, float64.
+        """Normalize the rows or columns of a matrix, as float64.
 
         Args:
             matrix: Counts of shape (C, C).
-            average: ``"recall"``: each row is divided by its sum. ``"precision"``: each column. Empty ones stay 0.
+            average: ``"recall"`` divides each row by its sum, ``"precision"`` each column. Rows and columns of zeros stay 0.
 
         Raises:
             ValueError: If ``average`` is unknown.
@@ -135,25 +135,23 @@ class ConfusionMatrix(ClassificationMetric):
                     [0.0000, 0.0000]], dtype=torch.float64)
         """
         if average not in {"recall", "precision"}:
-            raise ValueError(
-                f"a matrix is normalized for 'recall', by rows, or for 'precision', by columns, got {average!r}"
-            )
+            raise ValueError(f"average must be 'recall' (rows) or 'precision' (columns), got {average!r}")
         matrix = matrix.double()
         return matrix_figures.ratio(matrix, matrix.sum(1 if average == "recall" else 0, keepdim=True))
 
     @sync_all_reduce("confusion_matrix", "_num_examples")
     def table(self, class_names: Sequence[str] | None = None) -> ConfusionTable:
-        """Return the counts with the names of the classes, and the figures of each class; a collective, as ``compute``.
+        """Return the counts with class names and the scores of each class; a collective, like ``compute``.
 
         Args:
-            class_names: One for each class; by default their numbers.
+            class_names: Names of the classes. Defaults to their numbers.
 
         Returns:
-            What ``print`` shows as text, and pandas as a DataFrame.
+            A table to print or to convert to a DataFrame.
 
         Raises:
-            NotComputableError: If there has been no example.
-            ValueError: Names that do not fit.
+            NotComputableError: If there are no examples.
+            ValueError: If the number of names is not the number of classes, or names are not unique.
 
         Example:
             >>> cm = ConfusionMatrix(num_classes=2)
@@ -165,23 +163,24 @@ class ConfusionMatrix(ClassificationMetric):
 
     def _counts(self) -> torch.Tensor:
         if self._num_examples == 0:
-            raise NotComputableError("ConfusionMatrix has seen no example since it was reset")
-        return self.confusion_matrix.to("cpu", copy=True)  # later updates change it in place
+            raise NotComputableError("ConfusionMatrix has no examples since its last reset")
+        # Later updates change it in place.
+        return self.confusion_matrix.to("cpu", copy=True)
 
 
-def IoU(cm: ConfusionMatrix, ignore_index: int | None = None) -> MetricsLambda:  # noqa: N802 - the name that people know
-    """Return a metric: the intersection over the union of predicted and actual ones, for each class.
+def IoU(cm: ConfusionMatrix, ignore_index: int | None = None) -> MetricsLambda:  # noqa: N802 - the usual name
+    """Return a metric of the intersection over union of each class.
 
     Args:
-        cm: The confusion matrix, of counts or divided by the number of examples. One can serve many metrics.
-        ignore_index: A class that is left out of the value.
+        cm: The confusion matrix, with ``average=None`` or ``"samples"``. Several metrics can use the same one.
+        ignore_index: A class to omit.
 
     Returns:
-        A metric whose value has the shape (C,), or (C - 1,); float64. A class that is neither there nor predicted has 0.
+        A metric whose value has the shape (C,), or (C - 1,); float64. A class that neither occurs nor is predicted has 0.
 
     Raises:
-        TypeError: If ``cm`` is no :class:`ConfusionMatrix`.
-        ValueError: Its rows or columns are normalized; ``ignore_index`` is none of its classes.
+        TypeError: If ``cm`` is not a :class:`ConfusionMatrix`.
+        ValueError: If rows or columns of ``cm`` are normalized, or ``ignore_index`` is not one of its classes.
 
     Example:
         >>> cm = ConfusionMatrix(num_classes=2)
@@ -193,15 +192,15 @@ def IoU(cm: ConfusionMatrix, ignore_index: int | None = None) -> MetricsLambda: 
     return _of_classes(cm, matrix_figures.iou, ignore_index)
 
 
-def mIoU(cm: ConfusionMatrix, ignore_index: int | None = None) -> MetricsLambda:  # noqa: N802 - the name that people know
-    """Return a metric: the mean of :func:`IoU` over the classes.
+def mIoU(cm: ConfusionMatrix, ignore_index: int | None = None) -> MetricsLambda:  # noqa: N802 - the usual name
+    """Return a metric of the mean of :func:`IoU` over the classes.
 
     Args:
         cm: See :func:`IoU`.
         ignore_index: See :func:`IoU`.
 
     Returns:
-        A metric whose value has no dimensions.
+        A metric whose value is a scalar.
 
     Raises:
         TypeError: See :func:`IoU`.
@@ -217,7 +216,7 @@ def mIoU(cm: ConfusionMatrix, ignore_index: int | None = None) -> MetricsLambda:
 
 
 def JaccardIndex(cm: ConfusionMatrix, ignore_index: int | None = None) -> MetricsLambda:  # noqa: N802 - its name in ignite
-    """Return :func:`IoU`, by its other name.
+    """Return :func:`IoU`, of which this is an alias.
 
     Args:
         cm: See :func:`IoU`.
@@ -237,14 +236,14 @@ def JaccardIndex(cm: ConfusionMatrix, ignore_index: int | None = None) -> Metric
 
 
 def DiceCoefficient(cm: ConfusionMatrix, ignore_index: int | None = None) -> MetricsLambda:  # noqa: N802 - its name in ignite
-    """Return a metric: twice the intersection over the sum of predicted and actual ones, for each class.
+    """Return a metric of the Dice coefficient of each class.
 
     Args:
         cm: See :func:`IoU`.
         ignore_index: See :func:`IoU`.
 
     Returns:
-        A metric whose value has the shape (C,), or (C - 1,); float64. A class that is neither there nor predicted has 0.
+        A metric whose value has the shape (C,), or (C - 1,); float64. A class that neither occurs nor is predicted has 0.
 
     Raises:
         TypeError: See :func:`IoU`.
@@ -260,13 +259,13 @@ def DiceCoefficient(cm: ConfusionMatrix, ignore_index: int | None = None) -> Met
 
 
 def cmAccuracy(cm: ConfusionMatrix) -> MetricsLambda:  # noqa: N802 - its name in ignite
-    """Return a metric: the fraction of correct predictions.
+    """Return a metric of the fraction of correct predictions.
 
     Args:
         cm: See :func:`IoU`.
 
     Returns:
-        A metric whose value has no dimensions, float64.
+        A metric whose value is a float64 scalar.
 
     Raises:
         TypeError: See :func:`IoU`.
@@ -282,11 +281,11 @@ def cmAccuracy(cm: ConfusionMatrix) -> MetricsLambda:  # noqa: N802 - its name i
 
 
 def cmPrecision(cm: ConfusionMatrix, average: bool = True) -> MetricsLambda:  # noqa: N802 - its name in ignite
-    """Return a metric: the precision of each class, or their mean.
+    """Return a metric of the precision of each class, or their mean.
 
     Args:
         cm: See :func:`IoU`.
-        average: ``True``: the mean over the classes; ``False``: a tensor of shape (C,). Float64.
+        average: Whether to return the mean over the classes instead of a tensor of shape (C,).
 
     Raises:
         TypeError: See :func:`IoU`.
@@ -302,11 +301,11 @@ def cmPrecision(cm: ConfusionMatrix, average: bool = True) -> MetricsLambda:  # 
 
 
 def cmRecall(cm: ConfusionMatrix, average: bool = True) -> MetricsLambda:  # noqa: N802 - its name in ignite
-    """Return a metric: the recall of each class, or their mean.
+    """Return a metric of the recall of each class, or their mean.
 
     Args:
         cm: See :func:`IoU`.
-        average: ``True``: the mean over the classes; ``False``: a tensor of shape (C,). Float64.
+        average: Whether to return the mean over the classes instead of a tensor of shape (C,).
 
     Raises:
         TypeError: See :func:`IoU`.
@@ -333,8 +332,7 @@ def _not_normalized(cm: ConfusionMatrix) -> ConfusionMatrix:
         raise TypeError(f"cm must be a ConfusionMatrix, got {cm!r}")
     if cm.average not in {None, "samples"}:
         raise ValueError(
-            f"this is worked out of counts, which a ConfusionMatrix with average={cm.average!r} has divided; give one with "
-            "average=None"
+            f"cm must have counts, got a ConfusionMatrix with average={cm.average!r}; use average=None or 'samples'"
         )
     return cm
 
@@ -342,7 +340,7 @@ def _not_normalized(cm: ConfusionMatrix) -> ConfusionMatrix:
 def _of_classes(
     cm: ConfusionMatrix, figure: Callable[[torch.Tensor], torch.Tensor], ignore_index: int | None
 ) -> MetricsLambda:
-    """Return the metric of a figure that each class has."""
+    """Return a metric of a score per class, without the ignored class."""
     each = _not_normalized(cm).map(figure)
     if ignore_index is None:
         return each

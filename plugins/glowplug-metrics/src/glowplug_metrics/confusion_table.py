@@ -1,4 +1,4 @@
-"""ConfusionTable: a confusion matrix with the names of its classes, to read, to print and to work on."""
+"""ConfusionTable: a confusion matrix with class names."""
 
 from __future__ import annotations
 
@@ -24,15 +24,14 @@ _FIGURES = {
 
 
 class ConfusionTable:
-    r"""A confusion matrix with the names of its classes: as text, as rows, and as DataFrames where pandas is installed.
+    r"""Confusion matrix with class names, as text, rows or DataFrames.
 
     Args:
-        matrix: Counts of shape (C, C), actual classes in rows, as ``ConfusionMatrix.compute()`` and
-            ``engine.state.metrics`` have them.
-        class_names: One for each class, all different; by default their numbers.
+        matrix: Counts of shape (C, C) with actual classes in rows, as returned by ``ConfusionMatrix.compute()``.
+        class_names: Unique names of the classes. Defaults to their numbers.
 
     Raises:
-        ValueError: If the matrix is not square or has other values than counts; names that do not fit.
+        ValueError: If the matrix is not square or not of integers, or the names are not unique or not one per class.
 
     Example:
         >>> table = ConfusionTable(torch.tensor([[5, 2], [1, 7]]), ["cat", "dog"])
@@ -52,13 +51,13 @@ class ConfusionTable:
     def __init__(self, matrix: torch.Tensor, class_names: Sequence[str] | None = None) -> None:
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.is_floating_point():  # noqa: PLR2004 - a matrix
             raise ValueError(
-                f"a ConfusionTable is made of counts of shape (C, C), got {matrix.dtype} of shape {tuple(matrix.shape)}; a "
-                "ConfusionMatrix with an average has them in its table()"
+                f"matrix must be integer counts of shape (C, C), got {matrix.dtype} of shape {tuple(matrix.shape)}; for a "
+                "ConfusionMatrix with an average, use its table()"
             )
         names = tuple(map(str, range(len(matrix)) if class_names is None else class_names))
         if len(names) != len(matrix) or len(set(names)) != len(names):
             raise ValueError(
-                f"class_names must be one name for each of the {len(matrix)} classes, all different, got {list(names)}"
+                f"class_names must be {len(matrix)} unique names, one per class, got {list(names)}"
             )
         self.matrix = matrix.detach().cpu()
         self.class_names = names
@@ -67,32 +66,32 @@ class ConfusionTable:
         """Return one row for each class.
 
         Returns:
-            Dicts with the keys ``class``, ``precision``, ``recall``, ``f1``, ``iou``, ``accuracy`` (of telling the class
-            from all others) and ``support`` (how many examples are of the class). A figure that would be divided by zero is 0.
+            Dicts with the keys ``class``, ``precision``, ``recall``, ``f1``, ``iou``, ``accuracy`` (of this class against
+            the rest) and ``support`` (number of examples of the class). A score with a zero denominator is 0.
         """
         figures = {name: figure(self.matrix).tolist() for name, figure in _FIGURES.items()}
         columns = {"class": self.class_names, **figures, "support": self.matrix.sum(1).tolist()}
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def mean(self) -> dict[str, Any]:
-        """Return the means of the figures over the classes, and the number of all examples as ``support``."""
+        """Return the mean scores over the classes, and the total number of examples as ``support``."""
         means = {name: figure(self.matrix).mean().item() for name, figure in _FIGURES.items()}
         return {**means, "support": int(self.matrix.sum())}
 
     def to_pandas(self) -> DataFrame:
-        """Return the rows of :meth:`per_class`, and a last one, ``mean``, as a DataFrame with the names as its index.
+        """Return the rows of :meth:`per_class` and their mean as a DataFrame, indexed by class.
 
         Raises:
-            ImportError: Pandas is not installed.
+            ImportError: If pandas is not installed.
         """
         rows = [*self.per_class(), {"class": "mean", **self.mean()}]
         return _pandas().DataFrame(rows).set_index("class")
 
     def matrix_to_pandas(self) -> DataFrame:
-        """Return the matrix as a DataFrame with the names as its index, ``actual``, and its columns, ``predicted``.
+        """Return the matrix as a DataFrame with the index ``actual`` and the columns ``predicted``.
 
         Raises:
-            ImportError: Pandas is not installed.
+            ImportError: If pandas is not installed.
         """
         pd = _pandas()
         index = pd.Index(self.class_names, name="actual")
@@ -114,7 +113,7 @@ def _as_text(value: object) -> str:
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:
-    """Return lines with the first column to the left, and the others to the right."""
+    """Format rows with the first column left-aligned and the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
@@ -130,7 +129,6 @@ def _pandas() -> Any:
         import pandas as pd
     except ImportError as error:
         raise ImportError(
-            "a DataFrame needs pandas, which is not installed: pip install 'glowplug-metrics[pandas]'. The same rows are in per_class() and mean(), "
-            "and print(table) shows them"
+            "DataFrames need pandas: pip install 'glowplug-metrics[pandas]'; per_class() and mean() return the same rows without it"
         ) from error
     return pd

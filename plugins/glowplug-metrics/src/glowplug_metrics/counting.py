@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 import torch
 
-from glowplug_metrics.accumulator import summand, wide_dtype
 from glowplug_metrics.classification import count_not_binary, not_binary_error
+from glowplug_metrics.summation import summand, wide_dtype
 
 __all__ = [
     "ACTUAL",
+    "CORRECT",
     "PREDICTED",
-    "RIGHT",
     "Labels",
     "add_confusions",
     "binary_counts",
@@ -26,12 +26,12 @@ __all__ = [
     "summed_ratios",
 ]
 
-RIGHT, PREDICTED, ACTUAL = range(3)
-"""The rows of counts: how often each class was predicted correctly, how often predicted, and how often it is there."""
+CORRECT, PREDICTED, ACTUAL = range(3)
+"""Rows of the counts of each class: correct predictions, all predictions, targets."""
 
 
 class Labels(NamedTuple):
-    """Predicted and true classes of all elements of a batch, flat.
+    """Flat predicted and actual classes of a batch.
 
     Example:
         >>> labels = labels_of(torch.tensor([0, 1]), torch.tensor([0, 255]), classes=2)
@@ -41,20 +41,20 @@ class Labels(NamedTuple):
 
     predicted: torch.Tensor
     target: torch.Tensor
-    """0 where the target is no class."""
+    """Target classes; 0 for invalid targets."""
     weight: torch.Tensor | None
-    """1, and 0 where the target is no class; ``None``: all are known to be."""
+    """1 for valid targets and 0 for invalid ones; ``None`` if all are valid."""
     num_invalid: torch.Tensor | int
-    """How many targets are no class: a number on the CPU, a tensor elsewhere."""
+    """Number of invalid targets: an integer on the CPU, otherwise a tensor."""
 
 
 def labels_of(predicted: torch.Tensor, y: torch.Tensor, classes: int) -> Labels:
-    """Return predicted and true classes.
+    """Flatten predicted and actual classes and mark invalid targets.
 
     Args:
         predicted: Classes of shape (N, ...).
-        y: Of the same shape; whatever is no class from 0 to ``classes`` - 1 gets the weight 0.
-        classes: How many there are.
+        y: Targets of the same shape; values outside 0 to ``classes`` - 1 get the weight 0.
+        classes: Number of classes.
 
     Example:
         >>> labels_of(torch.tensor([[0, 1]]), torch.tensor([[0, 0]]), classes=2).predicted
@@ -72,12 +72,12 @@ def labels_of(predicted: torch.Tensor, y: torch.Tensor, classes: int) -> Labels:
 
 
 def histogram(values: torch.Tensor, weight: torch.Tensor | None, size: int) -> torch.Tensor:
-    """Count how often each number from 0 to ``size`` - 1 is there.
+    """Count the occurrences of each number from 0 to ``size`` - 1.
 
     Args:
-        values: Such numbers, flat.
-        weight: How often each of them counts; ``None``: once, and they are on the CPU.
-        size: How many counts.
+        values: A flat tensor of these numbers.
+        weight: Weight of each value. ``None`` for weights of 1 on the CPU.
+        size: Number of counts.
 
     Returns:
         Counts of shape (size,), int64.
@@ -86,16 +86,17 @@ def histogram(values: torch.Tensor, weight: torch.Tensor | None, size: int) -> t
         >>> histogram(torch.tensor([0, 2, 2]), None, size=4)
         tensor([1, 0, 2, 0])
     """
-    if weight is None:  # fastest on the CPU
+    if weight is None:
+        # The fastest function on the CPU.
         return torch.bincount(values, minlength=size)
     return weight.new_zeros(size).index_add_(0, values, weight)
 
 
 def confusions(labels: Labels, classes: int) -> torch.Tensor:
-    """Count how often each class was predicted as each.
+    """Return the confusion matrix of a batch.
 
     Returns:
-        Counts of shape (C, C), int64: actual classes in rows, predicted ones in columns.
+        Counts of shape (C, C), int64, with actual classes in rows and predicted classes in columns.
 
     Example:
         >>> confusions(labels_of(torch.tensor([0, 1]), torch.tensor([0, 0]), classes=2), classes=2)
@@ -107,11 +108,11 @@ def confusions(labels: Labels, classes: int) -> torch.Tensor:
 
 
 def add_confusions(matrix: torch.Tensor, labels: Labels) -> torch.Tensor:
-    """Add :func:`confusions` to a matrix with many classes, most of whose cells a batch leaves alone.
+    """Add :func:`confusions` in place to a matrix with many classes, touching few of its cells.
 
     Args:
-        matrix: Counts of shape (C, C), int64: actual classes in rows, predicted ones in columns. It is changed.
-        labels: What to add.
+        matrix: Counts of shape (C, C), int64, with actual classes in rows and predicted classes in columns.
+        labels: The batch to add.
 
     Returns:
         The matrix.
@@ -129,7 +130,7 @@ def add_confusions(matrix: torch.Tensor, labels: Labels) -> torch.Tensor:
 
 
 def class_counts(labels: Labels, classes: int) -> torch.Tensor:
-    """Count for each class how often it was predicted correctly, how often predicted, and how often present.
+    """Count correct predictions, all predictions and targets of each class.
 
     Returns:
         Counts of shape (3, C), int64.
@@ -140,9 +141,9 @@ def class_counts(labels: Labels, classes: int) -> torch.Tensor:
                 [1, 1],
                 [2, 0]])
     """
-    hit = (labels.predicted == labels.target).long()
-    right = hit if labels.weight is None else hit * labels.weight
-    rows = ((labels.target, right), (labels.predicted, labels.weight), (labels.target, labels.weight))
+    matching = (labels.predicted == labels.target).long()
+    correct = matching if labels.weight is None else matching * labels.weight
+    rows = ((labels.target, correct), (labels.predicted, labels.weight), (labels.target, labels.weight))
     return torch.stack([histogram(values, weight, classes) for values, weight in rows])
 
 
@@ -159,11 +160,11 @@ def matrix_counts(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def binary_counts(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Count how often class 1 was predicted correctly, how often predicted, and how often present.
+    """Count correct predictions, all predictions and targets of class 1.
 
     Args:
         y_pred: Values 0 and 1.
-        y: As many.
+        y: Values 0 and 1, as many.
 
     Returns:
         Counts of shape (3, 1), int64.
@@ -178,11 +179,11 @@ def binary_counts(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 def label_counts(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Count for each label how often it was predicted correctly, how often predicted, and how often present.
+    """Count correct predictions, all predictions and targets of each label.
 
     Args:
         y_pred: Values 0 and 1 of shape (N, C, ...).
-        y: The same.
+        y: Values 0 and 1 of the same shape.
 
     Returns:
         Counts of shape (3, C), int64.
@@ -199,15 +200,15 @@ def label_counts(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 def summed_ratios(y_pred: torch.Tensor, y: torch.Tensor, row: int) -> torch.Tensor:
-    """Sum over the examples of multilabel data the share of right labels among the predicted, or the actual, ones.
+    """Sum the fraction of correct labels of each example of multilabel data.
 
     Args:
         y_pred: Values 0 and 1 of shape (N, C, ...).
-        y: The same.
-        row: ``PREDICTED`` or ``ACTUAL``. An example without any such label adds 0.
+        y: Values 0 and 1 of the same shape.
+        row: Denominator: ``PREDICTED`` or ``ACTUAL`` labels. An example without such labels adds 0.
 
     Returns:
-        The sum, in the wide float type, without dimensions.
+        The sum, a scalar of the wide float type.
 
     Example:
         >>> summed_ratios(torch.tensor([[1, 1], [0, 1]]), torch.tensor([[1, 0], [0, 1]]), PREDICTED)
@@ -219,10 +220,10 @@ def summed_ratios(y_pred: torch.Tensor, y: torch.Tensor, row: int) -> torch.Tens
 
 
 def num_not_binary(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor | int:
-    """Return how many values are neither 0 nor 1, a tensor on an accelerator; on the CPU there are none.
+    """Count values that are neither 0 nor 1: a tensor on an accelerator, 0 on the CPU.
 
     Raises:
-        ValueError: If there are, on the CPU. Elsewhere, looking would wait.
+        ValueError: If a CPU tensor has such values. Checking an accelerator would wait for it.
 
     Example:
         >>> num_not_binary(torch.tensor([0, 1]), torch.tensor([1, 1]))
@@ -238,7 +239,7 @@ def num_not_binary(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor | int:
 
 
 def _are_classes(target: torch.Tensor, classes: int) -> bool:
-    """Return whether all targets of a CPU tensor are classes."""
+    """Return whether all targets of a CPU tensor are valid classes."""
     if not target.numel():
         return True
     low, high = torch.aminmax(target)

@@ -1,4 +1,4 @@
-"""ROC_AUC, AveragePrecision and their curves, as scikit-learn computes them."""
+"""ROC_AUC, AveragePrecision and their curves, computed by scikit-learn."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["ROC_AUC", "AveragePrecision", "PrecisionRecallCurve", "RocCurve"]
 
 
 class _Curve(EpochMetric):
-    """A function of scikit-learn on scores and labels."""
+    """Function of scikit-learn of scores and labels."""
 
     _function: str
-    """The name of the function in ``sklearn.metrics``."""
+    """Name of the function in ``sklearn.metrics``."""
 
     def __init__(
         self,
@@ -33,26 +33,28 @@ class _Curve(EpochMetric):
     @classmethod
     def _computed(cls, y_pred: torch.Tensor, y: torch.Tensor) -> Any:
         function = _function_of_sklearn(cls.__name__, cls._function)
-        values = function(y.cpu().numpy(), y_pred.cpu().double().numpy())  # numpy has no bfloat16
+        # NumPy has no bfloat16.
+        values = function(y.cpu().numpy(), y_pred.cpu().double().numpy())
         if isinstance(values, tuple):
-            return tuple(torch.from_numpy(value.copy()) for value in values)  # some run backwards
+            # Copy, because torch does not accept arrays with negative strides.
+            return tuple(torch.from_numpy(value.copy()) for value in values)
         return float(values)
 
 
 class ROC_AUC(_Curve):  # noqa: N801 - ignite's name
-    """The area under the receiver operating characteristic curve, by ``sklearn.metrics.roc_auc_score``.
+    """Area under the receiver operating characteristic curve (``sklearn.metrics.roc_auc_score``).
 
     The output is ``(y_pred, y)``, or a mapping with these keys: scores, and labels 0 and 1, both of shape (N,), or (N, C) for
-    the mean over C labels. All scores of the epoch are kept; see :class:`EpochMetric`.
+    the mean over C labels. All scores of the epoch are stored; see :class:`EpochMetric`.
 
     Args:
         output_transform: Turns the engine's output into ``(y_pred, y)``, for example probabilities of logits.
-        check_compute_fn: Try it on the first batch, and warn if it fails there.
-        device: Where the outputs are kept.
+        check_compute_fn: Whether to call the function on the first batch, and warn if it fails.
+        device: Device of the stored outputs.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        ModuleNotFoundError: Scikit-learn is not installed; ``glowplug-metrics[sklearn]`` brings it.
+        ModuleNotFoundError: If scikit-learn is not installed; ``glowplug-metrics[sklearn]`` requires it.
 
     Example:
         >>> metric = ROC_AUC()
@@ -65,9 +67,9 @@ class ROC_AUC(_Curve):  # noqa: N801 - ignite's name
 
 
 class AveragePrecision(_Curve):
-    """The average precision: a summary of the precision-recall curve, by ``sklearn.metrics.average_precision_score``.
+    """Average precision (``sklearn.metrics.average_precision_score``).
 
-    Outputs, arguments and errors are those of :class:`ROC_AUC`.
+    Outputs, arguments and errors are the same as for :class:`ROC_AUC`.
 
     Example:
         >>> metric = AveragePrecision()
@@ -80,10 +82,10 @@ class AveragePrecision(_Curve):
 
 
 class RocCurve(_Curve):
-    """The receiver operating characteristic curve, by ``sklearn.metrics.roc_curve``.
+    """Receiver operating characteristic curve (``sklearn.metrics.roc_curve``).
 
-    Its value is a tuple of three tensors: the rates of false positives and of true positives, and the thresholds, of which
-    the first is infinite. Outputs, arguments and errors are those of :class:`ROC_AUC`, with one label an example.
+    Its value is a tuple of three tensors: false positive rates, true positive rates, and thresholds, the first of which is
+    infinite. Outputs, arguments and errors are the same as for :class:`ROC_AUC`, with one label per example.
 
     Example:
         >>> metric = RocCurve()
@@ -97,10 +99,10 @@ class RocCurve(_Curve):
 
 
 class PrecisionRecallCurve(_Curve):
-    """The precision-recall curve, by ``sklearn.metrics.precision_recall_curve``.
+    """Precision-recall curve (``sklearn.metrics.precision_recall_curve``).
 
-    Its value is a tuple of three tensors: precisions, recalls, and the thresholds, which are one fewer. Outputs, arguments and
-    errors are those of :class:`ROC_AUC`, with one label an example.
+    Its value is a tuple of three tensors: precisions, recalls, and one threshold less. Outputs, arguments and errors are the
+    same as for :class:`ROC_AUC`, with one label per example.
 
     Example:
         >>> metric = PrecisionRecallCurve()
@@ -118,8 +120,7 @@ def _function_of_sklearn(metric: str, name: str) -> Callable[..., Any]:
         function: Callable[..., Any] = getattr(importlib.import_module("sklearn.metrics"), name)
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"{metric} computes its value with scikit-learn, which is not installed: "
-            "pip install 'glowplug-metrics[sklearn]'",
+            f"{metric} needs scikit-learn: pip install 'glowplug-metrics[sklearn]'",
             name=error.name,
         ) from error
     return function

@@ -1,4 +1,4 @@
-"""Fbeta and F1: precision and recall in one number."""
+"""Fbeta and F1: weighted harmonic means of precision and recall."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def f_score(precision: torch.Tensor, recall: torch.Tensor, beta: float = 1.0) ->
     """Return ``(1 + beta**2) * precision * recall / (beta**2 * precision + recall)``, and 0 where both are 0.
 
     Args:
-        precision: Of any shape.
-        recall: Of the same shape.
-        beta: How many times as much the recall counts.
+        precision: Any shape.
+        recall: The same shape.
+        beta: Weight of recall relative to precision.
 
     Example:
         >>> f_score(torch.tensor([1.0, 0.0]), torch.tensor([0.5, 0.0]))
@@ -33,36 +33,36 @@ def f_score(precision: torch.Tensor, recall: torch.Tensor, beta: float = 1.0) ->
 
 
 def checked_beta(beta: float) -> float:
-    """Return it.
+    """Return ``beta`` if it is valid.
 
     Raises:
-        ValueError: If it is not above 0, or not finite.
+        ValueError: If it is not above 0 or not finite.
 
     Example:
         >>> checked_beta(2)
         2
     """
     if not (beta > 0 and math.isfinite(beta)):
-        raise ValueError(f"beta says how many times as much recall counts, and must be above 0, got {beta!r}")
+        raise ValueError(f"beta must be a finite number above 0, got {beta!r}")
     return beta
 
 
 class Fbeta(MetricsLambda):
-    """The harmonic mean of precision and recall, with the recall counted ``beta`` times as much.
+    """Harmonic mean of precision and recall, with recall weighted by ``beta``.
 
     Args:
         beta: Above 0; 1 is F1.
-        average: ``True``: the mean over the classes. ``False``: the value of each class, a tensor of shape (C,).
-        precision: A Precision with ``average=False`` (or ``None``, which for binary data means both classes), to be used
-            with its own ``output_transform``; one is made by default.
-        recall: A Recall, the same way.
-        output_transform: Turns the engine's output into ``(y_pred, y)``, for those that are made here.
-        device: See ``glowplug.Metric``, for those that are made here.
+        average: Whether to return the mean over the classes instead of a tensor of shape (C,).
+        precision: A Precision with ``average=False``, or ``None`` for both classes of binary data; its ``output_transform``
+            is used. Defaults to a new one.
+        recall: A Recall, with the same rules.
+        output_transform: Turns the engine's output into ``(y_pred, y)``, for a new precision and recall.
+        device: See ``glowplug.Metric``, for a new precision and recall.
 
     Raises:
-        ValueError: If ``beta`` is not above 0; a precision or recall that averages; an ``output_transform`` or ``device`` of
-            which none of the two would hear.
-        TypeError: A precision or recall that is none.
+        ValueError: If ``beta`` is not above 0, ``precision`` or ``recall`` has an average, or ``output_transform`` or
+            ``device`` is combined with an existing precision or recall.
+        TypeError: If ``precision`` or ``recall`` has the wrong type.
 
     Example:
         >>> f2 = Fbeta(beta=2.0)
@@ -86,22 +86,22 @@ class Fbeta(MetricsLambda):
         for name, given in (("output_transform", output_transform), ("device", device)):
             if given is not None and (precision is not None or recall is not None):
                 raise ValueError(
-                    f"{name} is for the precision and recall that Fbeta makes; give it to those that you make yourself"
+                    f"{name} applies to new metrics only; pass it to your Precision and Recall instead"
                 )
         transform = output_transform or identity
-        place = "cpu" if device is None else device
+        initial_device = "cpu" if device is None else device
         super().__init__(
             _Score(beta, average),
-            precision if precision is not None else Precision(transform, device=place),
-            recall if recall is not None else Recall(transform, device=place),
+            precision if precision is not None else Precision(transform, device=initial_device),
+            recall if recall is not None else Recall(transform, device=initial_device),
         )
 
 
 class F1(Fbeta):
-    """The harmonic mean of precision and recall: :class:`Fbeta` with ``beta=1``.
+    """Harmonic mean of precision and recall: :class:`Fbeta` with ``beta=1``.
 
     Args:
-        average: ``True``: the mean over the classes. ``False``: the value of each class, a tensor of shape (C,).
+        average: See :class:`Fbeta`.
         precision: See :class:`Fbeta`.
         recall: See :class:`Fbeta`.
         output_transform: See :class:`Fbeta`.
@@ -126,7 +126,7 @@ class F1(Fbeta):
 
 
 class _Score:
-    """The function of a Fbeta; a class so that it can be pickled."""
+    """Function of an Fbeta, as a class because it must be picklable."""
 
     def __init__(self, beta: float, average: bool) -> None:
         self.beta = beta
@@ -143,6 +143,4 @@ def _check_part(name: str, part: object, kind: type[Precision | Recall]) -> None
     if not isinstance(part, kind):
         raise TypeError(f"{name} must be a {kind.__name__}, got {part!r}")
     if part.average not in {False, None}:
-        raise ValueError(
-            f"{name} must have average=False, so that there is a value for each class; it has average={part.average!r}"
-        )
+        raise ValueError(f"{name} must have average=False or None, got average={part.average!r}")

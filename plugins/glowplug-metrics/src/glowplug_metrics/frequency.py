@@ -1,4 +1,4 @@
-"""Frequency: how many items a run gets done in a second."""
+"""Frequency: items per second."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ["Frequency"]
 class Frequency(Metric):
     """Items per second since the epoch began, such as examples or tokens.
 
-    Over several processes the items of all of them count. Work that an accelerator has not done yet is not waited for.
+    Items of all processes are added up. The metric does not wait for work queued on an accelerator.
 
     Args:
-        output_transform: Makes the number of items of the engine's output.
-        device: See ``glowplug.Metric``; not used.
+        output_transform: Turns the engine's output into the number of items.
+        device: Unused.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        TypeError: At an update: no number.
+        TypeError: If an output is not a number.
 
     Example:
         >>> import time
@@ -39,7 +39,7 @@ class Frequency(Metric):
     required_output_keys = None
 
     def reset(self) -> None:
-        """Begin anew, now."""
+        """Restart the clock and discard all items."""
         self._items = 0.0
         self._seconds = 0.0
         self._begin = perf_counter()
@@ -48,14 +48,14 @@ class Frequency(Metric):
         """Count items.
 
         Args:
-            output: How many: a number, or a tensor without dimensions, whose value is waited for.
+            output: Number of items, or a scalar tensor, which is read at once.
         """
         if not isinstance(output, (int, float)) and not (
             isinstance(output, torch.Tensor) and output.ndim == 0
         ):
             raise TypeError(
-                f"Frequency takes the number of items, got a {type(output).__name__}; make it so with output_transform, for "
-                "example lambda output: len(output['y'])"
+                f"Frequency needs the number of items, got a {type(output).__name__}; compute it with output_transform, such as "
+                "lambda output: len(output['y'])"
             )
         self._items += float(output)
         self._seconds = perf_counter() - self._begin
@@ -65,42 +65,42 @@ class Frequency(Metric):
         """Return the items of all processes per second.
 
         Raises:
-            NotComputableError: If there has been no update.
+            NotComputableError: If there are no updates.
         """
         if self._seconds == 0:
-            raise NotComputableError("Frequency has counted nothing since it was reset")
+            raise NotComputableError("Frequency has no items since its last reset")
         return self._items / self._seconds
 
-    def attach(  # type: ignore[override]  # what a user chooses here is the event, as in ignite
+    def attach(  # type: ignore[override]  # takes an event, as in ignite
         self, engine: EngineProtocol, name: str, event_name: AnyEvent = Events.ITERATION_COMPLETED
     ) -> RemovableEventHandle:
-        """Let an engine count from the start of each epoch, and publish whole items per second in ``state.metrics[name]``.
+        """Count from the start of each epoch and publish items per second, rounded down.
 
         Args:
             engine: The engine.
             name: The key in ``engine.state.metrics``.
-            event_name: Where the value is published: at each iteration by default.
+            event_name: When to publish the value. Defaults to each iteration.
 
         Returns:
-            A handle that takes back what this call added.
+            A handle that detaches the metric.
         """
         return super().attach(engine, name, _since_epoch_started(event_name))
 
-    def detach(self, engine: EngineProtocol, event_name: AnyEvent = Events.ITERATION_COMPLETED) -> None:  # type: ignore[override]  # as attach
-        """Take back what :meth:`attach` added for this event.
+    def detach(self, engine: EngineProtocol, event_name: AnyEvent = Events.ITERATION_COMPLETED) -> None:  # type: ignore[override]  # same as attach
+        """Detach the metric from an engine and event.
 
         Args:
             engine: The engine.
-            event_name: As given to :meth:`attach`.
+            event_name: The argument of :meth:`attach`.
         """
         super().detach(engine, _since_epoch_started(event_name))
 
-    def is_attached(self, engine: EngineProtocol, event_name: AnyEvent = Events.ITERATION_COMPLETED) -> bool:  # type: ignore[override]  # as attach
-        """Return whether the metric is attached to that engine for that event."""
+    def is_attached(self, engine: EngineProtocol, event_name: AnyEvent = Events.ITERATION_COMPLETED) -> bool:  # type: ignore[override]  # same as attach
+        """Return whether the metric is attached to this engine and event."""
         return super().is_attached(engine, _since_epoch_started(event_name))
 
     def publishable(self, value: Any) -> Any:
-        """Return whole items."""
+        """Round down to an integer."""
         return int(value)
 
 

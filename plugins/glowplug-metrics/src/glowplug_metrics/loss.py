@@ -9,27 +9,27 @@ import torch
 
 from glowplug import Metric, identity, sync_all_reduce
 from glowplug.exceptions import NotComputableError
-from glowplug_metrics.accumulator import summand
+from glowplug_metrics.summation import summand
 
 __all__ = ["Loss"]
 
 
 class Loss(Metric):
-    """The mean of a loss function over all examples, batches of any size counted by their examples.
+    """Mean of a loss function over all examples, weighted by the size of each batch.
 
     The output is ``(y_pred, y)`` or ``(y_pred, y, criterion_kwargs)``, or a mapping with the three keys ``y_pred``, ``y``
     and ``criterion_kwargs``.
 
     Args:
-        loss_fn: ``loss_fn(y_pred, y, **criterion_kwargs)`` returns the mean over the batch, a tensor without dimensions.
+        loss_fn: ``loss_fn(y_pred, y, **criterion_kwargs)`` returns the mean over the batch, a scalar tensor.
         output_transform: Turns the engine's output into these arguments.
-        batch_size: ``batch_size(y)`` returns how many examples a batch has.
-        device: See ``glowplug.Metric``. The sum stays on the device of the loss, and no update waits for it.
+        batch_size: ``batch_size(y)`` returns the number of examples.
+        device: See ``glowplug.Metric``. The sum stays on the device of the loss, so that no update waits for it.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        TypeError: ``loss_fn`` or ``batch_size`` cannot be called.
-        ValueError: At an update: ``loss_fn`` does not return a mean.
+        TypeError: If ``loss_fn`` or ``batch_size`` is not callable.
+        ValueError: If ``loss_fn`` does not return a scalar tensor.
 
     Example:
         >>> loss = Loss(torch.nn.functional.mse_loss)
@@ -63,7 +63,7 @@ class Loss(Metric):
         self._num_examples = 0
 
     def update(self, output: Any) -> None:
-        """Add the loss of one batch; a batch without examples adds nothing.
+        """Add the loss of one batch; a batch without examples is ignored.
 
         Args:
             output: ``(y_pred, y)`` or ``(y_pred, y, criterion_kwargs)``.
@@ -76,8 +76,8 @@ class Loss(Metric):
         if not isinstance(mean, torch.Tensor) or mean.ndim:
             shape = f" of shape {tuple(mean.shape)}" if isinstance(mean, torch.Tensor) else ""
             raise ValueError(
-                "loss_fn must return the mean over the batch, a tensor without dimensions, got a "
-                f"{type(mean).__name__}{shape}; with a loss of torch, reduction='mean' does that"
+                "loss_fn must return the mean over the batch as a scalar tensor, got a "
+                f"{type(mean).__name__}{shape}; use reduction='mean' with a loss of torch"
             )
         self._sum += summand(mean) * size
         self._num_examples += size
@@ -87,8 +87,8 @@ class Loss(Metric):
         """Return the mean over all examples of all processes.
 
         Raises:
-            NotComputableError: If there has been no example.
+            NotComputableError: If there are no examples.
         """
         if self._num_examples == 0:
-            raise NotComputableError("Loss has seen no example since it was reset")
+            raise NotComputableError("Loss has no examples since its last reset")
         return float(self._sum) / self._num_examples

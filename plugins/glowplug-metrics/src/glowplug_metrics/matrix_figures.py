@@ -1,7 +1,7 @@
-"""Figures of a confusion matrix, for each class: pure functions of counts with actual classes in rows.
+"""Scores of each class of a confusion matrix, as pure functions.
 
-They take a matrix of any number type, of shape (C, C), and return float64 tensors of shape (C,). What would be divided by
-zero, for a class that is not there, is 0.
+The matrix has the shape (C, C), any number type, and actual classes in rows. The results are float64 tensors of shape (C,). A
+score with a zero denominator is 0.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ __all__ = ["accuracy", "dice", "iou", "one_against_rest", "precision", "ratio", 
 
 
 def ratio(numerator: torch.Tensor, denominator: torch.Tensor) -> torch.Tensor:
-    """Return the quotient, and 0 where the denominator is 0 (as the numerator then is).
+    """Return the quotient, or 0 where numerator and denominator are 0.
 
     Example:
         >>> ratio(torch.tensor([1, 0]), torch.tensor([4, 0]))
@@ -22,7 +22,7 @@ def ratio(numerator: torch.Tensor, denominator: torch.Tensor) -> torch.Tensor:
 
 
 def precision(matrix: torch.Tensor) -> torch.Tensor:
-    """Return which share of the predictions of each class is right.
+    """Return the fraction of predictions of each class that are correct.
 
     Example:
         >>> precision(torch.tensor([[3, 1], [1, 3]]))
@@ -33,7 +33,7 @@ def precision(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def recall(matrix: torch.Tensor) -> torch.Tensor:
-    """Return which share of the examples of each class is found.
+    """Return the fraction of examples of each class that are predicted.
 
     Example:
         >>> recall(torch.tensor([[4, 0], [1, 3]]))
@@ -44,19 +44,19 @@ def recall(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def iou(matrix: torch.Tensor) -> torch.Tensor:
-    """Return the intersection over the union of predicted and actual ones of each class.
+    """Return the intersection over union of each class.
 
     Example:
         >>> iou(torch.tensor([[3, 1], [1, 3]]))
         tensor([0.6000, 0.6000], dtype=torch.float64)
     """
     matrix = matrix.double()
-    both = matrix.diagonal()
-    return ratio(both, matrix.sum(0) + matrix.sum(1) - both)
+    intersection = matrix.diagonal()
+    return ratio(intersection, matrix.sum(0) + matrix.sum(1) - intersection)
 
 
 def dice(matrix: torch.Tensor) -> torch.Tensor:
-    """Return twice the intersection over the sum of predicted and actual ones of each class, which is its F1 score too.
+    """Return the Dice coefficient of each class, which equals its F1 score.
 
     Example:
         >>> dice(torch.tensor([[3, 1], [1, 3]]))
@@ -67,7 +67,7 @@ def dice(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def one_against_rest(matrix: torch.Tensor) -> torch.Tensor:
-    """Return for each class which share of all examples is rightly told to be of it, or not of it.
+    """Return the accuracy of each class against the rest.
 
     Example:
         >>> one_against_rest(torch.tensor([[2, 0, 0], [0, 1, 1], [0, 0, 0]]))
@@ -79,7 +79,7 @@ def one_against_rest(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def accuracy(matrix: torch.Tensor) -> torch.Tensor:
-    """Return which share of all examples is right, without dimensions.
+    """Return the fraction of correct predictions, a scalar.
 
     Example:
         >>> accuracy(torch.tensor([[3, 1], [1, 3]]))

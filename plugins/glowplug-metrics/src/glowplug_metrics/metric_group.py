@@ -14,20 +14,20 @@ __all__ = ["MetricGroup"]
 
 
 class MetricGroup(Metric):
-    """Several metrics that share the preparation of the engine's output.
+    """Several metrics that share one ``output_transform``.
 
-    Attached, it publishes the value of each metric under that metric's name, and a dictionary of all under its own.
+    An attached group publishes the value of each metric under its name, and a dictionary of all values under the group's name.
 
     Args:
-        metrics: The metrics by name; arithmetic on metrics may be among them, and its parts too: each metric takes each
-            output once. They belong to the group, and cannot be attached beside it.
-        output_transform: Makes of the engine's output what each metric's own ``output_transform`` gets. A mapping that it
-            returns is reduced to ``(y_pred, y)``.
-        skip_unrolling: See ``glowplug.Metric``; it is the group that takes lists of samples apart, not its metrics.
+        metrics: The metrics by name. Arithmetic on metrics may share operands; each metric is updated once per output.
+            Metrics of a group cannot be attached separately.
+        output_transform: Turns the engine's output into the argument of each metric's ``output_transform``. A returned
+            mapping is reduced to ``(y_pred, y)``.
+        skip_unrolling: See ``glowplug.Metric``; the group unrolls lists of samples, not its metrics.
 
     Raises:
         TypeError: If ``metrics`` is not a mapping of names to metrics.
-        ValueError: At ``attach``: one of the metrics is in use by itself or in another group.
+        ValueError: If one of the metrics is attached separately or in another group (in ``attach``).
 
     Example:
         >>> from glowplug import Engine
@@ -51,17 +51,14 @@ class MetricGroup(Metric):
         skip_unrolling: bool = False,
     ) -> None:
         if not isinstance(metrics, Mapping):
-            raise TypeError(
-                f"metrics must be a dictionary of name: metric, got a {type(metrics).__name__}; with names for its "
-                "metrics the group can publish each value"
-            )
+            raise TypeError(f"metrics must be a dictionary of name: metric, got a {type(metrics).__name__}")
         for name, metric in metrics.items():
             if not isinstance(metric, Metric):
                 raise TypeError(
-                    f"the metric {name!r} of the group is a {type(metric).__name__}, not a Metric"
+                    f"metric {name!r} of the group must be a Metric, got a {type(metric).__name__}"
                 )
         self.metrics = dict(metrics)
-        # What a combination is made of, in the place of the combination.
+        # Arithmetic on metrics is replaced by its operands.
         self._members = MetricsLambda(dict, *self.metrics.values()).leaves
         self._by_input = by_input(self._members)
         super().__init__(output_transform, skip_unrolling=skip_unrolling)
@@ -75,7 +72,7 @@ class MetricGroup(Metric):
         """Update all metrics.
 
         Args:
-            output: What the metrics' own ``output_transform`` takes.
+            output: Argument of each metric's ``output_transform``.
         """
         for members in self._by_input:
             update_together(members, members[0].transformed(output))
@@ -84,12 +81,12 @@ class MetricGroup(Metric):
         """Return the value of each metric by its name.
 
         Raises:
-            NotComputableError: If one of them has had no data.
+            NotComputableError: If one of them has no data.
         """
         return {name: metric.compute() for name, metric in self.metrics.items()}
 
     def feed(self, engine: EngineProtocol, usage: str | MetricUsage | None = None) -> RemovableEventHandle:
-        """Let an engine reset and update the group, and nobody else its metrics; see ``glowplug.Metric.feed``."""
+        """Reset and update the group and its metrics; see ``glowplug.Metric.feed``."""
         usage = self.usage_or_default(usage)
         with ExitStack() as fed:
             for member in self._members:
@@ -99,7 +96,7 @@ class MetricGroup(Metric):
 
 
 class _MemberOfGroup(MetricUsage):
-    """How a group uses its metrics: it resets and updates them itself, at no event of their own."""
+    """Usage of the metrics of a group, which resets and updates them itself."""
 
     def __init__(self, usage: MetricUsage, group: MetricGroup) -> None:
         self._group = group

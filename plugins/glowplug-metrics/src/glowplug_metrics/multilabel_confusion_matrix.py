@@ -1,4 +1,4 @@
-"""MultiLabelConfusionMatrix: for each label, how often it was predicted and how often there."""
+"""MultiLabelConfusionMatrix: a confusion matrix of each label."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import torch
 
 from glowplug import identity, sync_all_reduce
 from glowplug.exceptions import NotComputableError
-from glowplug_metrics.accumulator import added_up
 from glowplug_metrics.batch import Batch
-from glowplug_metrics.task_metric import TaskMetric, fetched
+from glowplug_metrics.summation import add_in_place
+from glowplug_metrics.task_metric import TaskMetric, fetch
 
 __all__ = ["MultiLabelConfusionMatrix", "label_matrices"]
 
 
 def label_matrices(counts: torch.Tensor, examples: int) -> torch.Tensor:
-    """Return one matrix for each label: ``[[absent and not predicted, absent and predicted], [missed, found]]``.
+    """Return ``[[true negatives, false positives], [false negatives, true positives]]`` of each label.
 
     Args:
-        counts: Shape (3, C), as of :func:`class_counts`.
-        examples: How many there are.
+        counts: Shape (3, C), as returned by :func:`class_counts`.
+        examples: Number of examples.
 
     Returns:
         Counts of shape (C, 2, 2).
@@ -31,27 +31,27 @@ def label_matrices(counts: torch.Tensor, examples: int) -> torch.Tensor:
         tensor([[[3, 1],
                  [2, 3]]])
     """
-    right, predicted, actual = counts
-    cells = (examples - predicted - actual + right, predicted - right, actual - right, right)
+    correct, predicted, actual = counts
+    cells = (examples - predicted - actual + correct, predicted - correct, actual - correct, correct)
     return torch.stack(cells, dim=1).view(-1, 2, 2)
 
 
 class MultiLabelConfusionMatrix(TaskMetric):
-    """For each label a confusion matrix of its own, with ``[1, 1]`` the number of those found.
+    """Confusion matrix of each label, with true positives at ``[1, 1]``.
 
     The output is ``(y_pred, y)``, or a mapping with these keys: values 0 and 1 of shape (N, C, ...).
 
     Args:
         num_classes: C, at least 2.
         output_transform: Turns the engine's output into ``(y_pred, y)``, for example with probabilities rounded to 0 and 1.
-        device: See ``glowplug.Metric``. The counts stay on the device of the data, so no update waits for it.
-        normalized: Whether the four values of each label are shares of its examples.
+        device: See ``glowplug.Metric``. The counts stay on the device of the data, so that no update waits for it.
+        normalized: Whether to divide the counts by the number of examples.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        TypeError: At an update: not tensors.
-        ValueError: Less than 2 classes; at an update: mismatched shapes, or values other than 0 and 1 (of data
-            on an accelerator at ``compute``).
+        TypeError: If an output contains no tensors.
+        ValueError: If ``num_classes`` is below 2, shapes do not match, or values are not 0 or 1. Values on an accelerator
+            are checked in ``compute``.
 
     Example:
         >>> cm = MultiLabelConfusionMatrix(num_classes=2)
@@ -75,7 +75,7 @@ class MultiLabelConfusionMatrix(TaskMetric):
         skip_unrolling: bool = False,
     ) -> None:
         if num_classes <= 1:
-            raise ValueError(f"a confusion matrix is of at least 2 classes, got num_classes={num_classes!r}")
+            raise ValueError(f"num_classes must be at least 2, got {num_classes!r}")
         self.num_classes = num_classes
         self.normalized = normalized
         super().__init__(output_transform, is_multilabel=True, device=device, skip_unrolling=skip_unrolling)
@@ -90,29 +90,29 @@ class MultiLabelConfusionMatrix(TaskMetric):
         """Count one batch.
 
         Args:
-            batch: The batch, which other metrics may share.
+            batch: The batch, which may be shared with other metrics.
         """
         self._kind_of(batch)
         self._num_invalid += batch.num_not_binary
-        self._counts = added_up(self._counts, batch.label_counts)
+        self._counts = add_in_place(self._counts, batch.label_counts)
         self._num_examples += batch.y.numel() // self.num_classes
 
     @sync_all_reduce("_counts", "_num_examples", "_num_invalid")
     def compute(self) -> torch.Tensor:
-        """Return the matrices over all processes: shape (C, 2, 2), int64, and normalized float64.
+        """Return the matrices over all processes: shape (C, 2, 2), int64, or float64 if normalized.
 
         Raises:
-            NotComputableError: If there has been no example.
-            ValueError: Values other than 0 and 1 among data on an accelerator.
+            NotComputableError: If there are no examples.
+            ValueError: If values on an accelerator are not 0 or 1.
         """
         if self._num_examples == 0:
-            raise NotComputableError("MultiLabelConfusionMatrix has seen no example since it was reset")
-        counts, num_invalid = fetched(self._counts, self._num_invalid)
-        self._refuse_invalid(num_invalid)
+            raise NotComputableError("MultiLabelConfusionMatrix has no examples since its last reset")
+        counts, num_invalid = fetch(self._counts, self._num_invalid)
+        self._check_invalid(num_invalid)
         matrices = label_matrices(counts, self._num_examples)
         return matrices.double() / self._num_examples if self.normalized else matrices
 
     def _begin(self, task: Any) -> None:
         raise ValueError(
-            f"this MultiLabelConfusionMatrix is of {self.num_classes} classes, and gets data of {task[1]}"
+            f"MultiLabelConfusionMatrix has num_classes={self.num_classes}, got data with {task[1]} classes"
         )

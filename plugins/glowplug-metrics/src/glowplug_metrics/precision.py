@@ -9,31 +9,30 @@ __all__ = ["Precision"]
 
 
 class Precision(ClassRatio):
-    """The fraction of correct predictions per class: binary, multiclass or multilabel.
+    """Fraction of predictions of each class that are correct: binary, multiclass or multilabel.
 
-    The output is ``(y_pred, y)``, or a mapping with these keys. Their shapes decide: y_pred (N, C, ...) and y (N, ...) is
-    multiclass, with scores; the same shape, or (N, 1, ...) for y_pred, is binary, with values 0 and 1;
-    ``is_multilabel=True`` takes (N, C, ...) for both, with values 0 and 1. A class that was never
-    predicted has precision 0.
+    The output is ``(y_pred, y)``, or a mapping with these keys. The shapes determine the kind of data: multiclass for scores
+    y_pred (N, C, ...) and classes y (N, ...); binary for values 0 and 1 of the same shape, or y_pred (N, 1, ...). With
+    ``is_multilabel=True`` both are values 0 and 1 of shape (N, C, ...). A class that is never predicted has precision 0.
 
-    At one engine or in one group, it shares its counts with Recall, Fbeta and others.
+    Classification metrics of one engine or group share their statistics.
 
     Args:
         output_transform: Turns the engine's output into ``(y_pred, y)``, for example with probabilities rounded to 0 and 1.
-        average: ``False``: none, a tensor of shape (C,), for binary data the number of class 1. ``None``: none, for binary
-            data both classes. ``True`` or ``"macro"``: the mean over the classes. ``"weighted"``: the same, weighted by how
-            often each class is there. ``"micro"``: the share over all classes together. ``"samples"``: the mean over the
-            examples of multilabel data.
+        average: ``False``: a tensor of shape (C,), or the value of class 1 for binary data. ``None``: the same, but both
+            classes of binary data. ``True`` or ``"macro"``: mean over the classes. ``"weighted"``: mean weighted by the
+            number of examples of each class. ``"micro"``: ratio of the counts of all classes together. ``"samples"``: mean
+            over the examples of multilabel data.
         is_multilabel: Whether each example has C labels.
-        device: See ``glowplug.Metric``. The counts stay on the device of the data, so no update waits for it.
+        device: See ``glowplug.Metric``. The counts stay on the device of the data, so that no update waits for it.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        TypeError: At an update: not tensors.
-        ValueError: If ``average`` is unknown. At an update: mismatched shapes, a changed number of classes,
-            binary values other than 0 and 1, targets that are no class (such values of data on an accelerator at
-            ``compute``, since looking at each batch would wait for it), or ``"samples"`` without multilabel data.
-        RuntimeError: At an update: a changed kind of data.
+        TypeError: If an output contains no tensors.
+        ValueError: If ``average`` is unknown, ``"samples"`` is used without multilabel data, shapes do not match, the number
+            of classes changes, binary values are not 0 or 1, or targets are not classes. Values on an accelerator are
+            checked in ``compute``, because checking each batch would wait for the device.
+        RuntimeError: If the kind of data changes.
 
     Example:
         >>> import torch

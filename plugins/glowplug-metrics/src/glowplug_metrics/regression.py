@@ -1,4 +1,4 @@
-"""The mean errors of predicted numbers: absolute, squared, and the root of the squared."""
+"""Mean absolute, mean squared and root mean squared error."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import torch
 
 from glowplug import Metric, sync_all_reduce
 from glowplug.exceptions import NotComputableError
-from glowplug_metrics.accumulator import summand, wide_dtype
+from glowplug_metrics.summation import summand, wide_dtype
 
 __all__ = ["MeanAbsoluteError", "MeanSquaredError", "RootMeanSquaredError", "difference"]
 
 
 def difference(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Return ``y_pred - y``, exact for integers and in no less than 32 bits.
+    """Return ``y_pred - y``, exact for integers and with at least 32 bits.
 
     Args:
         y_pred: Shape (N, ...).
-        y: The same shape; dimensions of size 1 behind the first may be missing, or be more.
+        y: The same shape, except for dimensions of size 1 after the first.
 
     Returns:
-        A tensor of the shape of ``y_pred``, without a graph.
+        A tensor of the shape of ``y_pred``, without gradients.
 
     Raises:
         ValueError: If the shapes do not match.
@@ -33,11 +33,11 @@ def difference(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         tensor([[-1.],
                 [ 3.]])
     """
-    shapes = [[n for place, n in enumerate(x.shape) if place == 0 or n != 1] for x in (y_pred, y)]
+    shapes = [[n for axis, n in enumerate(x.shape) if axis == 0 or n != 1] for x in (y_pred, y)]
     if shapes[0] != shapes[1] or not shapes[0]:
         raise ValueError(
-            f"y_pred {tuple(y_pred.shape)} and y {tuple(y.shape)} must have one shape, (N, ...) for N examples; bring them "
-            "to it with output_transform"
+            f"y_pred {tuple(y_pred.shape)} and y {tuple(y.shape)} must have the same shape (N, ...); reshape them with "
+            "output_transform"
         )
     wide = wide_dtype(y.device)
     predicted, target = (
@@ -48,7 +48,7 @@ def difference(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 class _MeanError(Metric):
-    """The sum of a kind of error over all numbers, divided by the number of examples."""
+    """Base class: sum of the errors of all numbers, divided by the number of examples."""
 
     _state_dict_all_req_keys = ("_sum", "_num_examples")
 
@@ -66,8 +66,8 @@ class _MeanError(Metric):
         y_pred, y = output
         if not (isinstance(y_pred, torch.Tensor) and isinstance(y, torch.Tensor)):
             raise TypeError(
-                f"{type(self).__name__} takes tensors y_pred and y, got {type(y_pred).__name__} and {type(y).__name__}; "
-                "make them so with output_transform"
+                f"{type(self).__name__} needs tensors y_pred and y, got {type(y_pred).__name__} and {type(y).__name__}; "
+                "convert them with output_transform"
             )
         errors = self._errors(difference(y_pred, y))
         self._sum += summand(errors.sum(dtype=wide_dtype(errors.device)))
@@ -78,10 +78,10 @@ class _MeanError(Metric):
         """Return the mean over all examples of all processes.
 
         Raises:
-            NotComputableError: If there has been no example.
+            NotComputableError: If there are no examples.
         """
         if self._num_examples == 0:
-            raise NotComputableError(f"{type(self).__name__} has seen no example since it was reset")
+            raise NotComputableError(f"{type(self).__name__} has no examples since its last reset")
         return float(self._sum) / self._num_examples
 
     @staticmethod
@@ -91,16 +91,16 @@ class _MeanError(Metric):
 
 
 class MeanAbsoluteError(_MeanError):
-    """The mean absolute error: the sum of ``|y_pred - y|`` divided by the number of examples.
+    """Mean absolute error: the sum of ``|y_pred - y|`` divided by the number of examples.
 
-    The output is ``(y_pred, y)``, both of shape (N, ...), or a mapping with these keys. Of several numbers an example, the
-    errors are added up; for the mean over all numbers flatten both with ``output_transform``.
+    The output is ``(y_pred, y)``, both of shape (N, ...), or a mapping with these keys. The errors of an example are summed; for
+    the mean over all numbers, flatten both with ``output_transform``.
 
-    The arguments are those of ``glowplug.Metric``. The sum stays on the device of the data, and no update waits for it.
+    The arguments are the same as for ``glowplug.Metric``. The sum stays on the device of the data, so that no update waits for it.
 
     Raises:
-        TypeError: At an update: not tensors.
-        ValueError: At an update: mismatched shapes.
+        TypeError: If an output contains no tensors.
+        ValueError: If shapes do not match.
 
     Example:
         >>> error = MeanAbsoluteError()
@@ -115,9 +115,9 @@ class MeanAbsoluteError(_MeanError):
 
 
 class MeanSquaredError(_MeanError):
-    """The mean squared error: the sum of ``(y_pred - y)**2`` divided by the number of examples.
+    """Mean squared error: the sum of ``(y_pred - y)**2`` divided by the number of examples.
 
-    Outputs, arguments and errors are those of :class:`MeanAbsoluteError`.
+    Outputs, arguments and errors are the same as for :class:`MeanAbsoluteError`.
 
     Example:
         >>> error = MeanSquaredError()
@@ -132,9 +132,9 @@ class MeanSquaredError(_MeanError):
 
 
 class RootMeanSquaredError(MeanSquaredError):
-    """The square root of the mean squared error.
+    """Square root of the mean squared error.
 
-    Outputs, arguments and errors are those of :class:`MeanAbsoluteError`.
+    Outputs, arguments and errors are the same as for :class:`MeanAbsoluteError`.
 
     Example:
         >>> error = RootMeanSquaredError()
@@ -147,6 +147,6 @@ class RootMeanSquaredError(MeanSquaredError):
         """Return the root of the mean over all examples of all processes.
 
         Raises:
-            NotComputableError: If there has been no example.
+            NotComputableError: If there are no examples.
         """
         return math.sqrt(super().compute())

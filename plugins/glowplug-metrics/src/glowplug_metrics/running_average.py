@@ -1,4 +1,4 @@
-"""RunningAverage: an exponential moving average of a metric, or of the output."""
+"""RunningAverage: an exponential moving average of a metric or of the output."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from glowplug import (
 from glowplug.distributed import all_reduce, world_size
 from glowplug.exceptions import GlowplugWarning, NotComputableError
 from glowplug.typing import EngineProtocol
-from glowplug_metrics.accumulator import wide_dtype
+from glowplug_metrics.summation import wide_dtype
 
 __all__ = ["RunningAverage", "moved_average"]
 
@@ -29,9 +29,9 @@ Value: TypeAlias = "float | torch.Tensor"
 
 
 def moved_average(average: Value | None, value: Value, alpha: float) -> Value:
-    """Return ``alpha * average + (1 - alpha) * value``; the value itself as the first average.
+    """Return ``alpha * average + (1 - alpha) * value``, or the value if there is no average yet.
 
-    Tensors stay on their device, and the average has 64 bits (32 on MPS).
+    Tensors stay on their device; the average has 64 bits (32 on MPS).
 
     Example:
         >>> moved_average(1.0, 2.0, alpha=0.75)
@@ -44,24 +44,25 @@ def moved_average(average: Value | None, value: Value, alpha: float) -> Value:
 
 
 class RunningAverage(Metric):
-    """An exponential moving average of a metric's values, or of the output's.
+    """Exponential moving average of a metric or of the output.
 
-    The average starts as the first value ``x``, and each further one makes it ``alpha * average + (1 - alpha) * x``. By
-    default there is a value at each iteration, and a new run starts anew: :class:`RunningBatchWise`.
+    The average is the first value ``x``, then ``alpha * average + (1 - alpha) * x`` for each further value. By default it has a
+    value at each iteration and is reset at each run: :class:`RunningBatchWise`.
 
-    With several processes it is the average over them.
+    With several processes the value is the mean of their averages.
 
     Args:
-        src: The metric, which is updated at each iteration, averaged and reset. It belongs to this average alone.
-        alpha: Above 0, and at most 1: how much of the former average stays.
-        output_transform: Without ``src``: turns the engine's output into a number or tensor.
-        epoch_bound: Deprecated: whether each epoch starts anew where :meth:`attach` is given no usage.
-        device: Without ``src``: see ``glowplug.Metric``. Tensors stay where they are.
+        src: The metric to average, which is updated and reset at each iteration. Do not attach it separately.
+        alpha: Weight of the previous average, above 0 and at most 1.
+        output_transform: Turns the engine's output into a number or tensor. Not together with ``src``.
+        epoch_bound: Deprecated. Whether to reset at each epoch if :meth:`attach` gets no usage.
+        device: See ``glowplug.Metric``. Not together with ``src``. Tensors stay on their device.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        TypeError: If ``src`` is not a metric; at an update: an output that is neither a number nor a tensor.
-        ValueError: If ``alpha`` is out of range; both or none of ``src`` and ``output_transform``; a device with ``src``.
+        TypeError: If ``src`` is not a metric, or an output is neither a number nor a tensor.
+        ValueError: If ``alpha`` is out of range, both or none of ``src`` and ``output_transform`` are given, or ``device`` is
+            given with ``src``.
 
     Example:
         >>> from glowplug import Engine
@@ -102,31 +103,31 @@ class RunningAverage(Metric):
         )
 
     def reset(self) -> None:
-        """Discard the average and the data of the source."""
+        """Discard the average and the data of ``src``."""
         self._average: Value | None = None
         if self.src is not None:
             self.src.reset()
 
     def update(self, output: Any) -> None:
-        """Move the average.
+        """Update the average.
 
         Args:
-            output: A number or a tensor; with ``src``, what that metric takes.
+            output: A number or a tensor; with ``src``, the argument of its ``update``.
         """
         if self.src is not None:
             self.src.update(output)
-            self._take_from_source()
+            self._add_from_source()
         else:
-            self._take(output)
+            self._add(output)
 
     def compute(self) -> Value:
-        """Return the average; over several processes, the mean of theirs.
+        """Return the average, or the mean of the averages of all processes.
 
         Raises:
-            NotComputableError: If there has been no value.
+            NotComputableError: If there are no values.
         """
         if self._average is None:
-            raise NotComputableError("RunningAverage has seen no value since it was reset")
+            raise NotComputableError("RunningAverage has no values since its last reset")
         if self.src is not None or world_size() == 1:
             return self._average
         return all_reduce(self._average) / world_size()
@@ -138,15 +139,15 @@ class RunningAverage(Metric):
         return super().usage_or_default(usage)
 
     def iteration_completed(self, engine: EngineProtocol) -> None:
-        """Move the average by the engine's output, or by the updated source."""
+        """Update the average with the engine's output or the value of ``src``."""
         if self.src is None:
             super().iteration_completed(engine)
         else:
             with torch.no_grad():
-                self._take_from_source()
+                self._add_from_source()
 
     def feed(self, engine: EngineProtocol, usage: str | MetricUsage | None = None) -> RemovableEventHandle:
-        """Update the average, and its source before it; see ``glowplug.Metric.feed``."""
+        """Reset and update ``src`` and the average; see ``glowplug.Metric.feed``."""
         usage = self.usage_or_default(usage)
         if self.src is None:
             return super().feed(engine, usage)
@@ -156,12 +157,12 @@ class RunningAverage(Metric):
             return RemovableEventHandle(fed.pop_all().close)
 
     def publishable(self, value: Any) -> Any:
-        """Return an accelerator tensor unchanged, so no iteration waits for it."""
+        """Return an accelerator tensor unchanged, so that no iteration waits for it."""
         if isinstance(value, torch.Tensor) and not value.is_cpu:
             return value
         return super().publishable(value)
 
-    def _take_from_source(self) -> None:
+    def _add_from_source(self) -> None:
         if self.src is None:
             return
         try:
@@ -170,12 +171,12 @@ class RunningAverage(Metric):
             # An epoch without data has no value.
             return
         self.src.reset()
-        self._take(value)
+        self._add(value)
 
-    def _take(self, value: Any) -> None:
+    def _add(self, value: Any) -> None:
         if not isinstance(value, (int, float, torch.Tensor)):
             raise TypeError(
-                f"RunningAverage takes numbers and tensors, got a {type(value).__name__}; pick one with output_transform"
+                f"RunningAverage accepts numbers and tensors, got a {type(value).__name__}; select one with output_transform"
             )
         self._average = moved_average(self._average, value, self.alpha)
 
@@ -185,7 +186,7 @@ class _SourceOfAverage(MetricUsage):
 
     def __init__(self, usage: MetricUsage, average: RunningAverage) -> None:
         self._average = average
-        # In a MetricGroup this is no event at all: the group updates the average by hand, and that its metric.
+        # Empty in a MetricGroup, which updates the average directly, and the average its source.
         updated = usage.ITERATION_COMPLETED and Events.ITERATION_COMPLETED
         super().__init__(usage.STARTED, usage.COMPLETED, updated)
 
@@ -199,13 +200,13 @@ class _SourceOfAverage(MetricUsage):
 def _check_arguments(src: object, alpha: float, output_transform: object, device: object) -> None:
     if src is not None and not isinstance(src, Metric):
         raise TypeError(
-            f"src must be a metric, got {src!r}; for a function of the output give output_transform="
+            f"src must be a metric, got {src!r}; use output_transform= for a function of the output"
         )
     if (src is None) == (output_transform is None):
         raise ValueError(
-            "give RunningAverage a metric (src) or a function of the output (output_transform), and not both"
+            "RunningAverage needs either a metric (src) or a function of the output (output_transform)"
         )
     if src is not None and device is not None:
-        raise ValueError(f"with src the device is that metric's own; got device={device!r}")
+        raise ValueError(f"device={device!r} cannot be combined with src; set the device of that metric")
     if not 0 < alpha <= 1:
         raise ValueError(f"alpha must be above 0 and at most 1, got {alpha!r}")

@@ -1,4 +1,4 @@
-"""What the metrics of binary, multiclass and multilabel data have in common: one kind of data between two resets."""
+"""Base class of metrics of binary, multiclass and multilabel data."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from glowplug_metrics.batch import Batch
 from glowplug_metrics.classification import Task
 from glowplug_metrics.classification_metric import ClassificationMetric
 
-__all__ = ["TaskMetric", "fetched"]
+__all__ = ["TaskMetric", "fetch"]
 
 
-def fetched(total: torch.Tensor, num_invalid: torch.Tensor | int) -> tuple[torch.Tensor, int]:
-    """Return sums on the CPU, and the number of invalid values that was counted beside them: one transfer for both.
+def fetch(total: torch.Tensor, num_invalid: torch.Tensor | int) -> tuple[torch.Tensor, int]:
+    """Copy a total and the number of invalid values to the CPU in one transfer.
 
     Example:
-        >>> fetched(torch.ones(2), torch.tensor(3))
+        >>> fetch(torch.ones(2), torch.tensor(3))
         (tensor([1., 1.]), 3)
     """
     if isinstance(num_invalid, int):
         return total.cpu(), num_invalid
-    together = torch.cat((total.flatten(), num_invalid.reshape(1))).cpu()
-    return together[:-1].view(total.shape), int(together[-1])
+    joined = torch.cat((total.flatten(), num_invalid.reshape(1))).cpu()
+    return joined[:-1].view(total.shape), int(joined[-1])
 
 
 class TaskMetric(ClassificationMetric):
-    """A metric of binary, multiclass or multilabel data, of which the first batch decides.
+    """Metric of binary, multiclass or multilabel data; the first batch determines the kind.
 
     Args:
         output_transform: Turns the engine's output into ``(y_pred, y)``.
@@ -67,14 +67,14 @@ class TaskMetric(ClassificationMetric):
         ignore_index: int | Iterable[int] | None = None,
         output_transform: Callable[[Any], Any] = identity,
     ) -> Callable[[Any], tuple[torch.Tensor, torch.Tensor]]:
-        """Return an ``output_transform`` that makes one example of each element of sequences.
+        """Return an ``output_transform`` that treats each element of a sequence as an example.
 
         Args:
-            ignore_index: The label, or labels, whose elements are left out, such as padding.
-            output_transform: What comes before: makes (y_pred, y) of shapes (N, S, C) and (N, S) of the engine's output.
+            ignore_index: The label, or labels, of elements to omit, such as padding.
+            output_transform: Called first; turns the engine's output into (y_pred, y) of shapes (N, S, C) and (N, S).
 
         Returns:
-            A function that returns y_pred of shape (M, C) and y of shape (M,), M elements being left.
+            A function that returns y_pred of shape (M, C) and y of shape (M,), for M remaining elements.
 
         Example:
             >>> from glowplug_metrics import Accuracy
@@ -87,11 +87,11 @@ class TaskMetric(ClassificationMetric):
         return functools.partial(_flatten_sequences, ignored, output_transform)
 
     def _kind_of(self, batch: Batch) -> str:
-        """Return the kind of a batch, which is that of all batches.
+        """Return the kind of a batch, which must not change.
 
         Raises:
-            ValueError: Shapes that do not go together, or a changed number of classes.
-            RuntimeError: Another kind than before.
+            ValueError: If shapes do not match or the number of classes changes.
+            RuntimeError: If the kind changes.
         """
         kind, classes = batch.multilabel_task if self._is_multilabel else batch.task
         if kind != self._kind or classes != self._num_classes:
@@ -99,7 +99,7 @@ class TaskMetric(ClassificationMetric):
         return kind
 
     def _begin(self, task: Task) -> None:
-        """Take the kind of the first batch, which all others must have."""
+        """Set the kind at the first batch; raise if it changes later."""
         kind, classes = task
         if self._kind is None:
             self._kind, self._num_classes = kind, classes
@@ -107,19 +107,21 @@ class TaskMetric(ClassificationMetric):
         name = type(self).__name__
         if kind != self._kind:
             raise RuntimeError(
-                f"{name} had {self._kind} data since it was reset, and now gets {kind} data; use two metrics, or reset()"
+                f"the data of {name} changed from {self._kind} to {kind} since its last reset; use two metrics, or reset()"
             )
-        raise ValueError(f"{name} had {self._num_classes} classes since it was reset, and now gets {classes}")
+        raise ValueError(
+            f"the number of classes of {name} changed from {self._num_classes} to {classes} since its last reset"
+        )
 
     def _agree_on_task(self) -> None:
-        """Let a rank without data take the kind of data that the others have; a collective."""
+        """Set the kind on ranks without data to the kind of the other ranks; a collective."""
         if world_size() == 1:
             return
         gathered: list[tuple[Any, int]] = all_gather((self._kind, self._num_classes))
         tasks = sorted({(kind, classes) for kind, classes in gathered if kind is not None})
         if len(tasks) > 1:
             raise RuntimeError(
-                f"the ranks have different data for {type(self).__name__}: "
+                f"{type(self).__name__} needs one kind of data on all ranks, got "
                 + " and ".join(
                     kind if kind == "binary" else f"{kind} of {classes} classes" for kind, classes in tasks
                 )
@@ -127,8 +129,8 @@ class TaskMetric(ClassificationMetric):
         if tasks and self._kind is None:
             self._begin(tasks[0])
 
-    def _refuse_invalid(self, count: int) -> None:
-        """Tell of values that were only counted, since looking at them would have made each update wait."""
+    def _check_invalid(self, count: int) -> None:
+        """Raise if there are invalid values, which an update on an accelerator only counts."""
         if not count:
             return
         if self._kind == "multiclass":
@@ -137,8 +139,8 @@ class TaskMetric(ClassificationMetric):
                 "not; remove ignored targets with output_transform"
             )
         raise ValueError(
-            f"binary and multilabel values must be 0 or 1, but {count} values since the last reset are not; make them so "
-            "with output_transform, for example lambda out: ((out[0] > 0.5).int(), out[1])"
+            f"binary and multilabel values must be 0 or 1, but {count} values since the last reset are not; convert them "
+            "with output_transform, such as lambda out: ((out[0] > 0.5).int(), out[1])"
         )
 
 
@@ -149,7 +151,7 @@ def _flatten_sequences(
     y_pred, y = (output["y_pred"], output["y"]) if isinstance(output, Mapping) else output
     if y_pred.ndim != y.ndim + 1 or y.shape != y_pred.shape[:2]:
         raise ValueError(
-            f"sequences have the shapes (N, S, C) for y_pred and (N, S) for y, got {tuple(y_pred.shape)} and "
+            f"y_pred and y must have the shapes (N, S, C) and (N, S), got {tuple(y_pred.shape)} and "
             f"{tuple(y.shape)}"
         )
     y_pred, y = y_pred.flatten(0, 1), y.flatten()

@@ -1,4 +1,4 @@
-"""TopKCategoricalAccuracy: how often the right class is among the k with the highest scores."""
+"""TopKCategoricalAccuracy: how often the class is among the k highest scores."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import torch
 
 from glowplug import identity, sync_all_reduce
 from glowplug.exceptions import NotComputableError
-from glowplug_metrics.accumulator import summand
 from glowplug_metrics.batch import Batch
 from glowplug_metrics.classification_metric import ClassificationMetric
+from glowplug_metrics.summation import summand
 
 __all__ = ["TopKCategoricalAccuracy", "among_top_k"]
 
 
 def among_top_k(y_pred: torch.Tensor, y: torch.Tensor, k: int) -> torch.Tensor:
-    """Return for each example whether its class is among the k with the highest scores.
+    """Return whether the class of each example is among the k highest scores.
 
     Args:
         y_pred: Scores of shape (N, C, ...).
@@ -28,7 +28,7 @@ def among_top_k(y_pred: torch.Tensor, y: torch.Tensor, k: int) -> torch.Tensor:
         A bool tensor of shape (N, ...).
 
     Raises:
-        ValueError: Shapes that do not go together, or less than k classes.
+        ValueError: If shapes do not match, or there are less than k classes.
 
     Example:
         >>> among_top_k(torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]]), torch.tensor([1, 0]), k=2)
@@ -36,26 +36,26 @@ def among_top_k(y_pred: torch.Tensor, y: torch.Tensor, k: int) -> torch.Tensor:
     """
     if y_pred.ndim != y.ndim + 1 or y_pred.shape[:1] + y_pred.shape[2:] != y.shape:
         raise ValueError(
-            f"y_pred has the shape (N, C, ...), with a score for each class, and y (N, ...); got {tuple(y_pred.shape)} and "
+            f"y_pred and y must have the shapes (N, C, ...) and (N, ...), got {tuple(y_pred.shape)} and "
             f"{tuple(y.shape)}"
         )
     if y_pred.shape[1] < k:
-        raise ValueError(f"y_pred has scores of {y_pred.shape[1]} classes, which is less than k={k}")
+        raise ValueError(f"y_pred must have scores of at least k={k} classes, got {y_pred.shape[1]}")
     return (y_pred.topk(k, dim=1).indices == y.unsqueeze(1)).any(1)
 
 
 class TopKCategoricalAccuracy(ClassificationMetric):
-    """The share of examples whose class is among the k with the highest scores.
+    """Fraction of examples whose class is among the k highest scores.
 
     Args:
         k: How many; at least 1.
         output_transform: Turns the engine's output into ``(y_pred, y)``: scores (N, C, ...) and classes (N, ...).
-        device: See ``glowplug.Metric``. The count stays on the device of the data, and no update waits for it.
+        device: See ``glowplug.Metric``. The count stays on the device of the data, so that no update waits for it.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        ValueError: If ``k`` is below 1; at an update: mismatched shapes, or less than k classes.
-        TypeError: At an update: not tensors.
+        ValueError: If ``k`` is below 1, shapes do not match, or there are less than k classes.
+        TypeError: If an output contains no tensors.
 
     Example:
         >>> top2 = TopKCategoricalAccuracy(k=2)
@@ -74,7 +74,7 @@ class TopKCategoricalAccuracy(ClassificationMetric):
         skip_unrolling: bool = False,
     ) -> None:
         if k < 1:
-            raise ValueError(f"k is how many classes count as found, and at least 1, got {k!r}")
+            raise ValueError(f"k must be at least 1, got {k!r}")
         self._k = k
         super().__init__(output_transform, device, skip_unrolling)
 
@@ -87,7 +87,7 @@ class TopKCategoricalAccuracy(ClassificationMetric):
         """Count one batch.
 
         Args:
-            batch: The batch, which other metrics may share.
+            batch: The batch, which may be shared with other metrics.
         """
         found = among_top_k(batch.y_pred, batch.y, self._k)
         self._num_correct += summand(found.count_nonzero())
@@ -95,11 +95,11 @@ class TopKCategoricalAccuracy(ClassificationMetric):
 
     @sync_all_reduce("_num_correct", "_num_examples")
     def compute(self) -> float:
-        """Return the share of examples, from 0 to 1, over all processes.
+        """Return the fraction of examples, from 0 to 1, over all processes.
 
         Raises:
-            NotComputableError: If there has been no example.
+            NotComputableError: If there are no examples.
         """
         if self._num_examples == 0:
-            raise NotComputableError("TopKCategoricalAccuracy has seen no example since it was reset")
+            raise NotComputableError("TopKCategoricalAccuracy has no examples since its last reset")
         return int(self._num_correct) / self._num_examples

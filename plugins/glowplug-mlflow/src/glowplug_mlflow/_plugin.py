@@ -1,4 +1,4 @@
-"""Offers of this distribution; imports nothing but the hooks."""
+"""Plugin hooks of this distribution; imports nothing heavy."""
 
 from glowplug.hookspecs import Finding, Offer, hookimpl
 
@@ -13,14 +13,14 @@ def glowplug_offers() -> list[Offer]:
             "MLflowLogger",
             "glowplug_mlflow.logger:MLflowLogger",
             kind="logger",
-            summary="Logs metrics, parameters and artifacts to an MLflow server or folder.",
+            summary="Logs metrics, parameters and artifacts to an MLflow server or database.",
         ),
     ]
 
 
 @hookimpl
 def glowplug_doctor() -> list[Finding]:
-    """Look whether the tracking server answers."""
+    """Check that the tracking server responds."""
     from glowplug_mlflow.doctor import check_tracking_server
 
     return [check_tracking_server()]

@@ -1,4 +1,7 @@
-"""What ``glowplug doctor`` can say about MLflow without importing it, which takes seconds."""
+"""Finding of ``glowplug doctor``.
+
+It does not import MLflow, which takes seconds.
+"""
 
 from __future__ import annotations
 
@@ -17,38 +20,41 @@ from glowplug_mlflow.failures import redact
 __all__ = ["check_tracking_server"]
 
 VARIABLE = "MLFLOW_TRACKING_URI"
-SECONDS = 3.0
-"""How long the server may take to answer."""
+
+# Time limit in seconds for the response of the server.
+TIMEOUT = 3.0
 
 
 def check_tracking_server() -> Finding:
-    """Look whether the tracking server of the environment answers; no password is shown.
+    """Check that the tracking server in ``MLFLOW_TRACKING_URI`` responds.
+
+    The finding contains no passwords.
 
     Example:
         >>> os.environ.pop("MLFLOW_TRACKING_URI", None) and None
         >>> print(check_tracking_server().message)
-        MLFLOW_TRACKING_URI is not set, so runs go where MLflow keeps them by default
+        MLFLOW_TRACKING_URI is not set; MLflow uses its default store
     """
     uri = os.environ.get(VARIABLE, "")
     if not uri:
-        return _check("ok", f"{VARIABLE} is not set, so runs go where MLflow keeps them by default")
+        return _check("ok", f"{VARIABLE} is not set; MLflow uses its default store")
     if not uri.startswith(("http://", "https://")):
-        return _check("ok", f"{redact(uri)} is no server")
+        return _check("ok", f"{redact(uri)} is a local store and needs no server")
     try:
         shown = redact(uri, uri)
-        code = _answer(uri)
+        code = _status_of(uri)
     except (OSError, HTTPException, ValueError) as error:
         reason = redact(str(getattr(error, "reason", error)))
         return _check(
-            "error", f"no answer from {redact(uri)}: {reason}", f"start mlflow server, or set {VARIABLE}"
+            "error", f"no response from {redact(uri)}: {reason}", f"start mlflow server, or set {VARIABLE}"
         )
     return _judge(shown, code)
 
 
-def _answer(uri: str) -> int:
+def _status_of(uri: str) -> int:
     try:
-        with urllib.request.urlopen(_request(uri), timeout=SECONDS, context=_context()) as answer:  # noqa: S310 http, as was looked at
-            return int(answer.status)
+        with urllib.request.urlopen(_request(uri), timeout=TIMEOUT, context=_context()) as response:  # noqa: S310 - checked to be http
+            return int(response.status)
     except urllib.error.HTTPError as error:
         return error.code
 
@@ -56,12 +62,12 @@ def _answer(uri: str) -> int:
 def _judge(shown: str, code: int) -> Finding:
     if code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         remedy = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
-        return _check("error", f"{shown} refuses these credentials ({code})", remedy)
+        return _check("error", f"{shown} refuses the credentials ({code})", remedy)
     if code == HTTPStatus.NOT_FOUND:
-        return _check("warning", f"{shown} answers, but not as an MLflow server does", f"check {VARIABLE}")
+        return _check("warning", f"{shown} responds, but is not an MLflow server", f"check {VARIABLE}")
     if code != HTTPStatus.OK:
-        return _check("error", f"{shown} answers with {code}", "look at the server's log")
-    return _check("ok", f"{shown} answers")
+        return _check("error", f"{shown} responds with status {code}", "check the server's log")
+    return _check("ok", f"{shown} responds")
 
 
 def _check(status: FindingStatus, message: str, remedy: str = "") -> Finding:
@@ -71,7 +77,7 @@ def _check(status: FindingStatus, message: str, remedy: str = "") -> Finding:
 def _request(uri: str) -> urllib.request.Request:
     parts = urlsplit(uri)
     host = parts.netloc.rpartition("@")[2]
-    request = urllib.request.Request(f"{parts.scheme}://{host}{parts.path.rstrip('/')}/health")  # noqa: S310 the same
+    request = urllib.request.Request(f"{parts.scheme}://{host}{parts.path.rstrip('/')}/health")  # noqa: S310 - checked to be http
     user = unquote(parts.username or "") or os.environ.get("MLFLOW_TRACKING_USERNAME")
     password = unquote(parts.password or "") or os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
     token = os.environ.get("MLFLOW_TRACKING_TOKEN")
@@ -84,6 +90,7 @@ def _request(uri: str) -> urllib.request.Request:
 
 
 def _context() -> ssl.SSLContext | None:
-    if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS") == "true":  # as MLflow itself reads it
-        return ssl._create_unverified_context()  # noqa: S323, SLF001 the user has asked for it
+    # MLflow accepts only this spelling.
+    if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS") == "true":
+        return ssl._create_unverified_context()  # noqa: S323, SLF001 - requested by the user
     return None

@@ -1,4 +1,7 @@
-"""What MLflow raises, made fit to be reported: without secrets, and told apart by whether trying again can help."""
+"""Translation of MLflow's exceptions.
+
+The translated exceptions contain no secrets; their type says whether a retry can help.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 CREDENTIALS = re.compile(r"(?<=://)[^/\s'\"]+@")
 SECRET_VARIABLES = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 
-# The server, or the way to it, is at fault for now; all other codes are the request's own fault.
-PASSING = {
+# Codes of temporary failures of the server or network. All other codes mean that the request is wrong.
+TEMPORARY = {
     "INTERNAL_ERROR",
     "TEMPORARILY_UNAVAILABLE",
     "REQUEST_LIMIT_EXCEEDED",
@@ -26,11 +29,11 @@ PASSING = {
 
 
 def redact(text: str, tracking_uri: str | None = None) -> str:
-    """Return a text without ``user:password@`` in its URIs, and without the passwords that are known.
+    """Replace the credentials in a text with ``***``.
 
     Args:
-        text: any text.
-        tracking_uri: whose password is known.
+        text: Text that may contain URIs with ``user:password@``, or passwords and tokens of the environment.
+        tracking_uri: URI whose password is replaced as well.
 
     Example:
         >>> redact("no answer from https://me:secret@mlflow.example")
@@ -45,9 +48,10 @@ def redact(text: str, tracking_uri: str | None = None) -> str:
 
 
 def reported(method: Method) -> Method:
-    """Decorate a method of a logger: what it raises has no secrets, and is a ConnectionError if it may pass.
+    """Decorate a logger method so that its exceptions contain no secrets.
 
-    The original exception is left behind: its text, and those of its causes, hold the tracking URI.
+    Temporary failures become a ConnectionError, all others a RuntimeError. The original exception is not attached, because
+    its text and causes contain the tracking URI.
 
     Example:
         >>> class Example:
@@ -62,19 +66,20 @@ def reported(method: Method) -> Method:
     """
 
     @functools.wraps(method)
-    def guarded(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def translated(self: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return method(self, *args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - MLflow raises what its transports raise
+        except Exception as error:  # noqa: BLE001 - MLflow raises the exceptions of its transports
             failure = _translated(error, self.tracking_uri)
-        raise failure  # out here, so that the original is not attached to it
+        # Raised outside the except block, so that the original is not attached as context.
+        raise failure
 
-    return guarded  # type: ignore[return-value]  # takes and returns what the method does
+    return translated  # type: ignore[return-value]
 
 
 def _translated(error: Exception, tracking_uri: str | None) -> Exception:
     code = getattr(error, "error_code", None)
     name = type(error).__name__ if code is None else f"{type(error).__name__} {code}"
     text = redact(f"{name}: {error}", tracking_uri)
-    passes = isinstance(error, OSError) if code is None else code in PASSING
-    return ConnectionError(text) if passes else RuntimeError(text)
+    is_temporary = isinstance(error, OSError) if code is None else code in TEMPORARY
+    return ConnectionError(text) if is_temporary else RuntimeError(text)

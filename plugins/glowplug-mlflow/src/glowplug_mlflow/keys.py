@@ -1,4 +1,4 @@
-"""Names that MLflow takes: what its rules forbid is escaped, and can be read back."""
+"""Reversible escaping of names that MLflow refuses."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import re
 
 MAX_LENGTH = 250
 
-# MLflow's rule for the names of metrics, parameters and tags; it also wants them to be tidy relative paths.
+# Characters that MLflow allows in the names of metrics, parameters and tags, which must also be normalized relative paths.
 ALLOWED = re.compile(r"[\w/.\- :]")
 ALLOWED_IN_FILES = re.compile(r"[A-Za-z0-9_/.\- ]")
 
-_UNTIDY = re.compile(r"^/|(?<=/)/|/$|^\.(?=\.)|(?:^|(?<=/))\.{1,2}(?=/|$)")
+_NOT_NORMALIZED = re.compile(r"^/|(?<=/)/|/$|^\.(?=\.)|(?:^|(?<=/))\.{1,2}(?=/|$)")
 _ESCAPE = re.compile(r"_x([0-9A-F]{0,6})_")
 
 
 def escape(name: str, allowed: re.Pattern[str] = ALLOWED) -> str:
-    """Return a name that MLflow takes; different names stay different.
+    """Return a name that MLflow accepts; different names remain different.
 
-    A character that is not allowed becomes ``_x<HEX>_``, its code point between ``_x`` and ``_``. So do the slashes and dots
-    that make a name an untidy path (``/a``, ``a//b``, ``a/``, ``./a``), the underscore of a name that looks escaped already,
-    and the empty name, which becomes ``_x_``.
+    A forbidden character becomes ``_x<HEX>_``, where ``<HEX>`` is its code point. The same applies to slashes and dots that
+    make a path not normalized (``/a``, ``a//b``, ``a/``, ``./a``), and to underscores that look like the start of an escape.
+    An empty name becomes ``_x_``.
 
     Args:
-        name: any text.
-        allowed: what one allowed character looks like.
+        name: Any text.
+        allowed: Pattern of an allowed character.
 
     Example:
         >>> escape("f1@0.5=max"), escape("training/loss"), escape("a//b")
@@ -32,11 +32,11 @@ def escape(name: str, allowed: re.Pattern[str] = ALLOWED) -> str:
     """
     if not name:
         return "_x_"
-    untidy = {place for match in _UNTIDY.finditer(name) for place in range(*match.span())}
+    forbidden = {index for match in _NOT_NORMALIZED.finditer(name) for index in range(*match.span())}
     parts: list[str] = []
-    for place in reversed(range(len(name))):
-        character = name[place]
-        is_plain = allowed.fullmatch(character) and place not in untidy
+    for index in reversed(range(len(name))):
+        character = name[index]
+        is_plain = allowed.fullmatch(character) and index not in forbidden
         if character == "_" and _ESCAPE.match("_" + "".join(reversed(parts[-8:]))):
             is_plain = False
         parts.append(character if is_plain else f"_x{ord(character):X}_")
@@ -44,7 +44,7 @@ def escape(name: str, allowed: re.Pattern[str] = ALLOWED) -> str:
 
 
 def unescape(name: str) -> str:
-    """Return the name from which :func:`escape` made this one.
+    """Return the original of a name escaped by :func:`escape`.
 
     Example:
         >>> unescape("f1_x40_0.5_x3D_max")
@@ -54,7 +54,9 @@ def unescape(name: str) -> str:
 
 
 def shorten(name: str) -> str:
-    """Return a name of at most 250 characters: a longer one is cut, and ends with a hash of the whole.
+    """Return a name of at most 250 characters.
+
+    A longer name is cut and ends with a hash of the full name.
 
     Example:
         >>> len(shorten("x" * 300)), shorten("short")
@@ -67,7 +69,7 @@ def shorten(name: str) -> str:
 
 
 def file_name(name: str) -> str:
-    """Return a name for an artifact: escaped down to ASCII, and at most 250 characters.
+    """Return an ASCII file name for an artifact, with at most 250 characters.
 
     Example:
         >>> file_name("notes/façade")

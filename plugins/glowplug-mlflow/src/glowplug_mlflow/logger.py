@@ -1,4 +1,4 @@
-"""The MLflow logger."""
+"""MLflow logger."""
 
 from __future__ import annotations
 
@@ -33,47 +33,47 @@ STATUS = {
     RunOutcome.COMPLETED: "FINISHED",
     RunOutcome.TERMINATED: "FINISHED",
     RunOutcome.FAILED: "FAILED",
-    # Whoever closes the logger of a paused run will not go on with it here, and nobody would ever end a RUNNING one. A
-    # later MLflowLogger(run_id=...) makes it RUNNING again.
+    # Nothing else would end this run if it stayed RUNNING. A later MLflowLogger(run_id=...) can continue it.
     RunOutcome.INTERRUPTED: "KILLED",
 }
-OPENED_BY = (
-    "glowplug.logger"  # tag of the runs that a logger has opened, so that it may end them after a crash, too
-)
+# Tag of the runs that a logger has opened. After a crash, a later logger may end such a run.
+OPENED_BY = "glowplug.logger"
 LONG_NAMES = "glowplug/long_names.json"
 
 
 class MLflowLogger(Logger):
-    """Logs to an MLflow server, database or folder: metrics, parameters, tags, texts, images, figures and artifacts.
+    """Logs metrics, parameters, tags, texts, images, figures and artifacts to MLflow.
 
-    The run is opened when there is something to log, on rank 0 only, and ends with the status of the engine's run: ``FINISHED``
-    when it completed or was terminated, ``FAILED`` after an exception, ``KILLED`` when it was interrupted and not gone on with.
-    While the server is away, records wait and training goes on. MLflow's limits are kept for you: requests are cut to size;
-    names it refuses are escaped (see :func:`glowplug_mlflow.keys.escape`); names of more than 250 characters are cut, and parameters
-    and tags that are too long are stored whole as artifacts, both with a warning in the log.
+    The run starts at the first record and ends with the status of the engine's run: ``FINISHED`` if it completed or was
+    terminated, ``FAILED`` after an exception, ``KILLED`` if it was interrupted and not continued. While the server is
+    unavailable, training continues and records wait.
 
-    Which run it is:
+    The logger keeps MLflow's limits. It splits large requests and escapes names that MLflow refuses
+    (:func:`glowplug_mlflow.keys.escape`). It shortens names, parameters and tags that are too long, stores their full text
+    as artifacts, and reports this in the log.
 
-    - your active run (``mlflow.start_run()`` before), if you give none of the arguments below; it stays open;
-    - the run ``run_id``, which is made ``RUNNING`` and ended, unless it is somebody else's that is still ``RUNNING``;
-    - a new one. The global tracking URI and the active run are never changed.
+    The logger uses one of three runs:
+
+    - your active run (``mlflow.start_run()``) if you pass no argument that selects another run; this run stays open;
+    - the run ``run_id``, which becomes ``RUNNING`` and is ended, unless another program has it open;
+    - otherwise a new run. MLflow's global tracking URI and active run never change.
 
     Args:
-        tracking_uri: where the runs are; by default what ``mlflow.set_tracking_uri`` or ``MLFLOW_TRACKING_URI`` say, or else
-            MLflow's own default. A password in it is shown nowhere.
-        experiment_name: made if there is none; by default what ``mlflow.set_experiment``, ``MLFLOW_EXPERIMENT_NAME`` or
-            ``MLFLOW_EXPERIMENT_ID`` say, or else MLflow's default experiment.
-        run_name: of a new run; MLflow makes one up by default.
-        run_id: of a run to go on with.
-        tags: of the run; values become text.
-        nested: make the new run a child of your active run.
-        on_error: ``"warn"``: report what cannot be logged and go on; ``"raise"``: raise at the next call.
-        capacity: how many records may wait before further ones are dropped (and counted).
-        timeout: seconds that ``flush`` and ``close`` wait at most.
-        all_ranks: log on every rank of ``torch.distributed`` instead of rank 0 only, each to a run of its own.
+        tracking_uri: Server or database. Defaults to ``mlflow.set_tracking_uri``, ``MLFLOW_TRACKING_URI`` or MLflow's
+            default, in this order. A password in it is never shown.
+        experiment_name: Experiment, created if necessary. Defaults to ``mlflow.set_experiment``,
+            ``MLFLOW_EXPERIMENT_NAME``, ``MLFLOW_EXPERIMENT_ID`` or MLflow's default experiment, in this order.
+        run_name: Name of a new run. By default MLflow chooses one.
+        run_id: Id of a run to continue.
+        tags: Tags of the run; values become strings.
+        nested: Make the new run a child of your active run.
+        on_error: ``"warn"`` reports errors in the log; ``"raise"`` raises them at the next call.
+        capacity: Number of records that can wait; further ones are dropped and counted.
+        timeout: Maximum time in seconds that ``flush`` and ``close`` wait.
+        all_ranks: Log on every rank of ``torch.distributed``, each to a separate run, instead of rank 0 only.
 
     Raises:
-        ValueError: ``nested`` without an active run, or ``run_id`` together with what describes a new run.
+        ValueError: If ``nested`` is set without an active run, or ``run_id`` with arguments of a new run.
 
     Example:
         >>> import tempfile
@@ -112,13 +112,13 @@ class MLflowLogger(Logger):
         super().__init__(on_error=on_error, capacity=capacity, timeout=timeout, all_ranks=all_ranks)
         if run_id is not None and (experiment_name is not None or run_name is not None or nested):
             raise ValueError(
-                f"MLflowLogger: run_id={run_id!r} is a run that exists; leave out experiment_name, run_name and nested, which "
-                "are for a new one"
+                f"MLflowLogger: run_id={run_id!r} continues an existing run; remove experiment_name, run_name and nested, "
+                "which create a new one"
             )
         active, active_uri = _active_run()
         if nested and active is None:
             raise ValueError(
-                "MLflowLogger: nested=True needs an active run to be nested in; call mlflow.start_run() before"
+                "MLflowLogger: nested=True requires an active run; call mlflow.start_run() first"
             )
         is_new = experiment_name is not None or run_name is not None or nested
         shares = not is_new and tracking_uri in (None, active_uri) and run_id in (None, active)
@@ -135,11 +135,11 @@ class MLflowLogger(Logger):
 
     @property
     def run_id(self) -> str:
-        """The id of the run; opens it if it is not open yet.
+        """The id of the run, which is opened if necessary.
 
         Raises:
-            ConnectionError: it could not be opened; the cause says why.
-            RuntimeError: the logger was closed before it was opened, or does not log on this rank.
+            ConnectionError: If the run cannot be opened; the cause is attached.
+            RuntimeError: If the logger was closed before it opened a run, or does not log on this rank.
         """
         if self._run_id is None:
             self.ensure_open()
@@ -149,12 +149,13 @@ class MLflowLogger(Logger):
 
     @reported
     def open_backend(self) -> None:
-        """Import MLflow, which takes seconds, and open the run."""
+        """Import MLflow and open the run."""
         self._bounded = self._bounded or bound_requests()
         from mlflow import MlflowClient
 
         if self._client is not None and self._run_id is not None:
-            self._client.get_run(self._run_id)  # it was opened, and is it there again?
+            # The run was opened earlier; check that the server is available again.
+            self._client.get_run(self._run_id)
             return
         client = MlflowClient(self.tracking_uri)
         if self._run_id is None:
@@ -183,7 +184,8 @@ class MLflowLogger(Logger):
 
         name = self.experiment_name or os.environ.get("MLFLOW_EXPERIMENT_NAME")
         if name is None:
-            is_global = self.tracking_uri in (None, get_tracking_uri())  # an id belongs to one store
+            # An experiment id is only valid in the store that it belongs to.
+            is_global = self.tracking_uri in (None, get_tracking_uri())
             return os.environ.get("MLFLOW_EXPERIMENT_ID", "0") if is_global else "0"
         for _ in range(2):
             experiment = client.get_experiment_by_name(name)
@@ -192,17 +194,18 @@ class MLflowLogger(Logger):
             try:
                 return str(client.create_experiment(name))
             except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
+                # Another process may create the experiment at the same time.
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
         raise RuntimeError(
-            f"experiment {name!r} is there and is not; was it deleted? Restore it, or choose another name"
+            f"experiment {name!r} exists but cannot be used, probably because it was deleted; restore it or choose another name"
         )
 
     @reported
     def write_scalars_batch(self, rows: Sequence[tuple[Mapping[str, float], int, float]]) -> None:
-        """Write the metrics of many records in as few requests as MLflow allows.
+        """Write the metrics of several records in as few requests as possible.
 
-        NaN stays NaN; an infinity becomes the largest float where a database has no infinity.
+        MLflow's databases store NaN as it is and infinities as the largest float.
         """
         from mlflow.entities import Metric
 
@@ -217,10 +220,10 @@ class MLflowLogger(Logger):
 
     @reported
     def write_params(self, params: Mapping[str, Any]) -> None:
-        """Write parameters; nested ones as ``optimizer/lr``.
+        """Write parameters; nested names are joined as ``optimizer/lr``.
 
         Raises:
-            RuntimeError: MLflow refused some of them, such as one whose value was another before; all others are written.
+            RuntimeError: If MLflow refuses some parameters, such as a changed value. The others are written.
         """
         from mlflow.entities import Param
 
@@ -233,14 +236,14 @@ class MLflowLogger(Logger):
             except Exception as error:
                 if getattr(error, "error_code", None) != "INVALID_PARAMETER_VALUE":
                     raise
-                refused += [each for each in part if not self._takes_param(client, run_id, each)]
+                refused += [each for each in part if not self._accepts_param(client, run_id, each)]
         if refused:
             raise RuntimeError(
                 f"MLflow refused {', '.join(f'{param.key}={param.value}' for param in refused)}: a parameter of a run "
-                "keeps its first value; give other names, or start another run"
+                "keeps its first value; use other names or a new run"
             )
 
-    def _takes_param(self, client: MlflowClient, run_id: str, param: Any) -> bool:
+    def _accepts_param(self, client: MlflowClient, run_id: str, param: Any) -> bool:
         from mlflow.exceptions import MlflowException
 
         try:
@@ -259,15 +262,15 @@ class MLflowLogger(Logger):
 
     @reported
     def write_image(self, name: str, image: Any, step: int, timestamp: float) -> None:
-        """Write an image: ``(height, width)``, or with 1, 3 or 4 channels first or last.
+        """Write an image of shape ``(height, width)``, or with 1, 3 or 4 channels first or last.
 
-        Floats are in 0 to 1, integers in 0 to 255.
+        Floats are between 0 and 1, integers between 0 and 255.
         """
         self._log_pixels(name, image, step, timestamp)
 
     @reported
     def write_figure(self, name: str, figure: Any, step: int, timestamp: float) -> None:
-        """Write a matplotlib figure as an image, a plotly figure as the artifact ``figures/<name>/<step>.html``."""
+        """Write a matplotlib figure as an image, or a plotly figure as ``figures/<name>/<step>.html``."""
         if hasattr(figure, "ndim"):
             self._log_pixels(name, figure, step, timestamp)
         else:
@@ -276,7 +279,7 @@ class MLflowLogger(Logger):
 
     def _log_pixels(self, name: str, image: Any, step: int, timestamp: float) -> None:
         channels = (1, 3, 4)
-        if image.ndim == 3 and image.shape[0] in channels and image.shape[2] not in channels:  # noqa: PLR2004 - and two sides
+        if image.ndim == 3 and image.shape[0] in channels and image.shape[2] not in channels:  # noqa: PLR2004 - with channels
             image = image.transpose(1, 2, 0)
         client, run_id = self._connected()
         client.log_image(
@@ -289,11 +292,11 @@ class MLflowLogger(Logger):
 
     @reported
     def write_artifact(self, path: str, name: str | None) -> None:
-        """Upload a file, or a folder with all it holds.
+        """Upload a file or a folder.
 
         Args:
-            path: Path on this machine.
-            name: Folder among the artifacts; ``None`` for the top.
+            path: Local path.
+            name: Artifact folder; ``None`` for the root.
         """
         client, run_id = self._connected()
         upload = client.log_artifacts if Path(path).is_dir() else client.log_artifact
@@ -301,7 +304,7 @@ class MLflowLogger(Logger):
 
     @reported
     def close_backend(self, outcome: RunOutcome | None) -> None:
-        """End the run, if this logger has opened it."""
+        """End the run if this logger opened it."""
         client, run_id = self._connected()
         try:
             if self._is_mine:
@@ -309,7 +312,7 @@ class MLflowLogger(Logger):
         finally:
             unbound_requests(self._bounded)
 
-    # What MLflow's limits ask for
+    # MLflow's limits
 
     def _connected(self) -> tuple[MlflowClient, str]:
         if self._client is None or self._run_id is None:
@@ -324,8 +327,8 @@ class MLflowLogger(Logger):
             client, run_id = self._connected()
             client.log_dict(run_id, self._long_names, LONG_NAMES)
             log.warning(
-                "MLflowLogger: %s... has %d characters, more than MLflow takes; its name is cut and ends with %s, the "
-                "whole one is in the artifact %s",
+                "MLflowLogger: the name %s... has %d characters, more than MLflow accepts; it was cut and ends with %s. The "
+                "artifact %s has the full name",
                 name[:50],
                 len(key),
                 short[-17:],
@@ -334,7 +337,7 @@ class MLflowLogger(Logger):
         return short
 
     def _fitting(self, kind: str, values: Mapping[str, Any], longest: int) -> Iterable[tuple[str, str]]:
-        """Return keys and texts that MLflow takes; store what is too long as artifacts."""
+        """Yield keys and texts that MLflow accepts; store longer texts as artifacts."""
         client, run_id = self._connected()
         for name, value in values.items():
             key, text = self._key(name), str(value)
@@ -364,7 +367,8 @@ class MLflowLogger(Logger):
 
 
 def _active_run() -> tuple[str | None, str | None]:
-    """Return the id of the active run of the user's thread, and its tracking URI."""
-    mlflow: Any = sys.modules.get("mlflow")  # who has an active run has imported it
+    """Return the id and tracking URI of the active run of the calling thread."""
+    # An active run implies that MLflow has been imported.
+    mlflow: Any = sys.modules.get("mlflow")
     run = mlflow.active_run() if hasattr(mlflow, "active_run") else None
     return (run.info.run_id, mlflow.get_tracking_uri()) if run is not None else (None, None)

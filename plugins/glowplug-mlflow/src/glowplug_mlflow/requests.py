@@ -1,4 +1,4 @@
-"""The limits of one request to MLflow: how much it holds, and how long it may take."""
+"""Size and time limits of requests to MLflow."""
 
 from __future__ import annotations
 
@@ -10,27 +10,31 @@ from typing import TypeVar
 T = TypeVar("T")
 
 MAX_METRICS = 1000
-MAX_PARAMS = 100  # and tags
-MAX_BYTES = 900_000  # MLflow refuses more than 1,000,000, names of fields and the run's id included
+# This limit also applies to tags.
+MAX_PARAMS = 100
+# MLflow refuses requests above 1,000,000 bytes, field names and run id included.
+MAX_BYTES = 900_000
 MAX_PARAM_LENGTH = 6000
 MAX_TAG_LENGTH = 8000
-OVERHEAD = 150  # of one metric, parameter or tag as JSON: names of fields, numbers, punctuation
+# Bytes of field names, numbers and punctuation in the JSON of one metric, parameter or tag.
+OVERHEAD = 150
 
-# MLflow's own are 120 s, seven times, with pauses of up to 64 s. Trying again later is glowplug's business.
+# MLflow's defaults are a timeout of 120 s and seven retries, with pauses of up to 64 s. The logger retries later itself.
 BOUNDS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # a library does not print, least of all a password
+    # The URL may contain a password.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
 
 def slices(items: Iterable[tuple[str, str, T]], most: int) -> Iterator[list[T]]:
-    """Cut what is to be sent into requests that MLflow takes.
+    """Split items into requests of the size that MLflow accepts.
 
     Args:
-        items: name, further text (or ``""``), and what is sent for them.
-        most: how many of these one request may hold.
+        items: Tuples of name, text (or ``""``) and the item to send.
+        most: Maximum number of items in a request.
 
     Example:
         >>> [len(part) for part in slices([("a", "", 1), ("b", "", 2), ("c", "", 3)], most=2)]
@@ -50,7 +54,10 @@ def slices(items: Iterable[tuple[str, str, T]], most: int) -> Iterator[list[T]]:
 
 
 def bound_requests() -> list[str]:
-    """Bound MLflow's requests, where the user has not done so, and return the names of the variables that were set.
+    """Limit timeouts and retries of MLflow's requests, except for limits that the user has set.
+
+    Returns:
+        The names of the environment variables that this function set.
 
     Example:
         >>> names = bound_requests()
@@ -62,10 +69,10 @@ def bound_requests() -> list[str]:
 
 
 def unbound_requests(names: Iterable[str]) -> None:
-    """Take back what :func:`bound_requests` did.
+    """Remove the limits of :func:`bound_requests`.
 
     Args:
-        names: what it returned.
+        names: Result of that function.
     """
     for name in names:
         os.environ.pop(name, None)

@@ -1,4 +1,4 @@
-"""Checkpoints for glowplug: models, optimizers and engines, published atomically."""
+"""Atomic checkpoints of models, optimizers and engines."""
 
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BaseSaveHandler", "Checkpoint", "CheckpointEvents", "DiskSaver", "ModelCheckpoint"]
 
-# Discovery imports this package; its modules are imported when their names are used.
+# Discovery imports this package, so its modules are imported only when their names are used.
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {

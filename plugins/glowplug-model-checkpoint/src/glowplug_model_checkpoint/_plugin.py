@@ -1,4 +1,4 @@
-"""Offers of this distribution; imports nothing but the hooks."""
+"""Plugin hooks of this distribution; imports nothing heavy."""
 
 from glowplug.hookspecs import Offer, hookimpl
 
@@ -13,24 +13,24 @@ def glowplug_offers() -> list[Offer]:
             "Checkpoint",
             "glowplug_model_checkpoint.checkpoint:Checkpoint",
             kind="handler",
-            summary="Saves whatever has a state_dict, and keeps the best or the latest.",
+            summary="Saves objects that have a state_dict() and keeps the best or latest checkpoints.",
         ),
         Offer(
             "ModelCheckpoint",
             "glowplug_model_checkpoint.model_checkpoint:ModelCheckpoint",
             kind="handler",
-            summary="Checkpoint that writes into a folder: the usual choice.",
+            summary="Saves checkpoints to a folder.",
         ),
         Offer(
             "DiskSaver",
             "glowplug_model_checkpoint.disk_saver:DiskSaver",
             kind="save_handler",
-            summary="Publishes each checkpoint on disk atomically.",
+            summary="Writes checkpoints to disk atomically.",
         ),
         Offer(
             "CheckpointEvents",
             "glowplug_model_checkpoint.checkpoint:CheckpointEvents",
             kind="event",
-            summary="SAVED_CHECKPOINT: fired after each save.",
+            summary="Defines SAVED_CHECKPOINT, which fires after each save.",
         ),
     ]

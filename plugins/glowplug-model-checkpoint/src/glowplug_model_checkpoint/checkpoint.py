@@ -1,4 +1,4 @@
-"""Checkpoint: saves whatever has a state, and keeps the best or the latest."""
+"""Checkpoint handler."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from glowplug.distributed import rank
 from glowplug.exceptions import GlowplugWarning
 from glowplug.typing import EngineProtocol, SaveHandler
 from glowplug_model_checkpoint import filenames
-from glowplug_model_checkpoint.disk_saver import DiskSaver
+from glowplug_model_checkpoint.disk_saver import DiskSaver, save_method
 from glowplug_model_checkpoint.objects import check_objects, load_states, read, states
 from glowplug_model_checkpoint.ranks import alone, check_rank, together
 from glowplug_model_checkpoint.retention import Item, Retention, item_from, plain_number, without
@@ -28,13 +28,13 @@ ScoreFunction: TypeAlias = Callable[[Any], Any]
 
 
 class CheckpointEvents(EventEnum):
-    """Events that a checkpoint fires on its engine."""
+    """Events that a checkpoint fires on the engine."""
 
     SAVED_CHECKPOINT = "saved_checkpoint"
 
 
 class _Plan(NamedTuple):
-    """One save, decided on rank 0."""
+    """A save that rank 0 has decided on."""
 
     item: Item
     name: str
@@ -43,44 +43,43 @@ class _Plan(NamedTuple):
 
 
 class Checkpoint:
-    """Saves the states of objects and keeps the ``n_saved`` best or latest checkpoints.
+    """Saves the states of objects and keeps the best or latest checkpoints.
 
-    What is ranked is the score; without one the global step; without ``global_step_transform`` the engine's iteration.
-    A save is recorded when it is on the disk, and only then are older ones removed: whatever fails or is killed in
-    between, what was kept before is still there. Scores that are not finite are never saved.
+    Checkpoints are ranked by score, or by step if there is no score. An older checkpoint is removed only after the new one
+    is on disk, so a failure at any time leaves the older ones intact. Scores that are not finite are not saved.
 
-    With several ranks, every rank calls it: rank 0 decides, ``save_on_rank`` writes, and no rank continues before the
-    checkpoint can be read. A failure on one rank is raised on all.
+    With several ranks, all ranks call the handler: rank 0 decides, ``save_on_rank`` writes, and no rank continues before
+    the checkpoint can be read. A failure on one rank is raised on all ranks.
 
-    On ``EXCEPTION_RAISED`` it saves, and the exception propagates. With several ranks only ``save_on_rank`` saves
-    then, if it is the one that fails, and without a word to the others, who may never come there: objects whose
-    ``state_dict()`` is put together from all ranks cannot be saved on that event.
+    At ``EXCEPTION_RAISED`` the handler saves, and the exception is still raised. With several ranks, only ``save_on_rank``
+    saves, and only if the exception happens on that rank. The other ranks do not take part, so objects that gather their
+    ``state_dict()`` from all ranks cannot be saved at that event.
 
     Args:
-        to_save: names and objects with ``state_dict()``; values may be mappings, lists and tuples of such objects. One
-            object is saved as its bare state, several as a dict of states. The engine can be one of them.
-        save_handler: a folder, for a :class:`DiskSaver`; an address such as ``"s3://bucket/run"``, for what an installed
-            plugin has for it; a :class:`glowplug.typing.SaveHandler`; or a function ``(checkpoint, filename,
-            metadata)`` or ``(checkpoint, filename)``, whose files are never removed or loaded.
-        filename_prefix: first part of each file name.
+        to_save: Mapping of names to objects with ``state_dict()``, or to nested mappings, lists and tuples of such objects.
+            The engine can be one of them. A single object is saved as its bare state, several as a dict of states.
+        save_handler: Folder (for a :class:`DiskSaver`), address such as ``"s3://bucket/run"`` that a plugin handles,
+            :class:`glowplug.typing.SaveHandler`, or function ``(checkpoint, filename, metadata)`` or ``(checkpoint,
+            filename)``. The files of a function are never removed or loaded.
+        filename_prefix: First part of each file name.
         score_function: ``f(engine) -> number``; higher is better.
-        score_name: stands before the score in the file name. Without a ``score_function``, the metric of this name in
-            ``engine.state.metrics`` is the score.
-        n_saved: how many are kept; ``None``: all.
-        global_step_transform: ``f(engine, event) -> int``, for the file name, and the rank if there is no score.
-        filename_pattern: of the fields ``filename_prefix``, ``name``, ``global_step``, ``score_name``, ``score``,
-            ``ext``; ``{global_step:05d}`` and ``{score:.3f}`` take a format. By default
+        score_name: Name of the score in file names. Without ``score_function``, the score is the metric of this name in
+            ``engine.state.metrics``.
+        n_saved: Number of checkpoints to keep; ``None`` keeps all.
+        global_step_transform: ``f(engine, event) -> int``; the step in file names. Defaults to the engine's iteration.
+        filename_pattern: Pattern with the fields ``filename_prefix``, ``name``, ``global_step``, ``score_name``, ``score``
+            and ``ext``; ``{global_step:05d}`` and ``{score:.3f}`` accept a format. Defaults to
             ``[prefix_]name[_step][_scorename=score].pt``.
-        include_self: put the state of this handler into the checkpoint too, as ``"checkpointer"``.
-        greater_or_equal: of equal scores keep the latest instead of the first.
-        save_on_rank: the rank that writes.
+        include_self: Save the state of this handler in the checkpoint, as ``"checkpointer"``.
+        greater_or_equal: Of equal scores, keep the latest instead of the first.
+        save_on_rank: Rank that writes.
         state_key: Key of this handler's state in ``engine.state_dict()``. Defaults to the class name with the prefix or
             the name of the score, such as ``"Checkpoint:best"``.
 
     Raises:
-        TypeError: an argument of the wrong type, such as an object without ``state_dict``.
-        ValueError: a name that leads out of the folder, ``n_saved`` below 1, a pattern with unknown fields.
-        ImportError: an address that no installed plugin knows.
+        TypeError: If an argument has the wrong type, such as an object without ``state_dict()``.
+        ValueError: If a name has a path, ``n_saved`` is below 1, or the pattern has unknown fields.
+        ImportError: If no installed plugin handles the address.
 
     Example:
         >>> import tempfile
@@ -101,9 +100,9 @@ class Checkpoint:
         ['checkpoint_6.pt', 'checkpoint_9.pt']
         >>> folder.cleanup()
 
-        ``attach`` makes ``SAVED_CHECKPOINT`` known to the engine. A checkpoint that is registered with
-        ``add_event_handler`` does so at its first call; handlers of the event that are registered earlier need
-        ``engine.register_events(*CheckpointEvents)`` before.
+        ``attach`` registers the event ``SAVED_CHECKPOINT`` with the engine. A checkpoint that is added with
+        ``add_event_handler`` registers the event at its first call; to add handlers for it earlier, call
+        ``engine.register_events(*CheckpointEvents)``.
     """
 
     SAVED_CHECKPOINT: ClassVar[CheckpointEvents] = CheckpointEvents.SAVED_CHECKPOINT
@@ -127,12 +126,12 @@ class Checkpoint:
         state_key: str | None = None,
     ) -> None:
         self._kept = Retention(n_saved, greater_or_equal)
-        for what, function in (
+        for name, function in (
             ("score_function", score_function),
             ("global_step_transform", global_step_transform),
         ):
             if function is not None and not callable(function):
-                raise TypeError(f"{what} must be a function, got {function!r}")
+                raise TypeError(f"{name} must be callable; got {function!r}")
         self.filename_prefix = filenames.check_part("filename_prefix", filename_prefix)
         self.score_name = None if score_name is None else filenames.check_part("score_name", score_name)
         self.filename_pattern = (
@@ -148,56 +147,59 @@ class Checkpoint:
         self.to_save = self._checked(to_save)
         self.save_handler = self._handler(save_handler)
         self._store = _store(self.save_handler)
-        self._coming: tuple[Item, ...] = ()  # what is being saved
+        # Items that are being saved but not yet recorded.
+        self._pending: tuple[Item, ...] = ()
         self._has_warned = False
 
     def _default_state_key(self) -> str:
         distinguishing = self.filename_prefix or self.score_name
         return f"{type(self).__name__}:{distinguishing}" if distinguishing else type(self).__name__
 
-    # What is kept
+    # Retained checkpoints
 
     @property
     def saved(self) -> tuple[Item, ...]:
-        """What is kept, in the order of the saves."""
+        """The retained checkpoints, ordered by time of save."""
         return self._kept.items
 
     @property
     def last_checkpoint(self) -> Path | str | None:
-        """The most recent save: a path in a folder, a bare name elsewhere, ``None`` before the first."""
+        """The location of the most recent checkpoint; ``None`` before the first save.
+
+        It is a path in a folder, an address, or the bare name if the save handler is a function.
+        """
         return self._locate(self._kept.last)
 
     @property
     def best_checkpoint(self) -> Path | str | None:
-        """The kept one with the highest priority; of equal ones the one that ``greater_or_equal`` prefers."""
+        """The location of the checkpoint with the highest score or, without a score, the highest step."""
         return self._locate(self._kept.best)
 
     def reset(self) -> None:
-        """Forget what is kept; the files stay."""
+        """Forget the retained checkpoints without removing their files."""
         self._kept.items = ()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what is kept, as pairs of priority and file name in the order of the saves.
+        """Return the retained checkpoints as pairs of priority and file name.
 
-        Inside of a checkpoint, the state lists that checkpoint as well: who can read it knows that it was saved.
+        The state inside a checkpoint includes that checkpoint, because a file that can be read has been saved.
         """
-        return {"_saved": self._kept.state(*self._coming)}
+        return {"_saved": self._kept.state(*self._pending)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over what an earlier run kept, as far as it is still there.
+        """Adopt the checkpoints of an earlier run that still exist.
 
         Args:
-            state_dict: as :meth:`state_dict` returned it.
+            state_dict: Result of :meth:`state_dict`.
 
         Raises:
-            ValueError: it is something else; names that lead out of the folder are refused. Nothing is loaded then.
+            ValueError: If the state is malformed or has an unsafe file name. This handler is then unchanged.
         """
         try:
             items = [item_from(*pair) for pair in state_dict["_saved"]]
         except (TypeError, ValueError, KeyError) as error:
             raise ValueError(
-                f"{type(self).__name__} cannot take this state: {error}; what is expected is "
-                "{'_saved': [(priority, filename), ...]}"
+                f"{type(self).__name__} cannot load this state: {error}; expected {{'_saved': [(priority, filename), ...]}}"
             ) from error
         if not isinstance(self._store, FunctionSaver):
             stored = set(self._store.list())
@@ -212,11 +214,11 @@ class Checkpoint:
         """Save at an event, after metrics, other handlers and loggers.
 
         Args:
-            engine: its counters and metrics decide; ``SAVED_CHECKPOINT`` is fired on it.
+            engine: Engine whose step and metrics are used and on which ``SAVED_CHECKPOINT`` fires.
             event_name: When to save; join several events with ``|``.
 
         Returns:
-            A handle that detaches it.
+            A handle that detaches this handler.
         """
         return self._attach(engine, event_name)
 
@@ -232,20 +234,20 @@ class Checkpoint:
     # Saving
 
     def __call__(self, engine: EngineProtocol, exception: BaseException | None = None, /) -> None:
-        """Save, if it is one of the best, and remove what is not any more.
+        """Save a checkpoint if it ranks high enough, then remove the surplus ones.
 
         Args:
-            engine: the engine at whose event this is.
-            exception: what was raised, on ``EXCEPTION_RAISED``.
+            engine: Engine that fires the event.
+            exception: Exception of the run, at ``EXCEPTION_RAISED``.
 
         Raises:
-            ValueError: the score is no number, or there is no rank ``save_on_rank``.
-            RuntimeError: ``to_save`` is empty, or another rank failed to save.
-            OSError: the disk is full...; what was kept before is still kept.
+            ValueError: If the score is not a number, or the rank ``save_on_rank`` does not exist.
+            RuntimeError: If ``to_save`` is empty, or another rank failed to save.
+            OSError: If the checkpoint cannot be written. The retained checkpoints are unchanged.
         """
         if not self.to_save:
             raise RuntimeError(
-                f"{type(self).__name__} has nothing to save: to_save is empty; give it {{'model': model}}"
+                f"{type(self).__name__} has nothing to save: to_save is empty; pass {{'model': model}}"
             )
         check_rank(self.save_on_rank)
         engine.register_events(*CheckpointEvents)
@@ -283,21 +285,21 @@ class Checkpoint:
             return engine.state.iteration
         step = self.global_step_transform(engine, engine.current_event)
         if not isinstance(step, Integral):
-            raise ValueError(f"global_step_transform must return an integer, got {step!r}")  # noqa: TRY004 - as for a score
+            raise ValueError(f"global_step_transform must return an integer; got {step!r}")  # noqa: TRY004 - as for a score
         return int(step)
 
     def _carry_out(self, plan: _Plan, is_alone: bool) -> None:
-        """Save, record, and only then remove: in this order there is always one that can be loaded."""
-        self._coming = (plan.item,)
+        """Save and record the new checkpoint before removing others, so that one can always be loaded."""
+        self._pending = (plan.item,)
         try:
             content = self._content(is_alone)
         finally:
-            self._coming = ()
+            self._pending = ()
         if rank() != self.save_on_rank:
             return
         basename = f"{self.filename_prefix}_{plan.name}" if self.filename_prefix else plan.name
         metadata = {"basename": basename, "score_name": self.score_name, "priority": plan.item.priority}
-        self._store.save(content, plan.item.filename, metadata)
+        save_method(self._store)(content, plan.item.filename, metadata)
         self._kept.items = (*without(self._kept.items, plan.item), plan.item)
         for item in plan.evicted:
             self._store.remove(item.filename)
@@ -313,8 +315,8 @@ class Checkpoint:
         if not self._has_warned and rank() == 0:
             self._has_warned = True
             warnings.warn(
-                f"{type(self).__name__} does not save a checkpoint whose score is {score}: it could not be ranked. This "
-                "is said once; look at score_function, or whether the training has diverged (TerminateOnNan stops it)",
+                f"{type(self).__name__} skipped a checkpoint because its score is {score}; check score_function, or whether "
+                "the training diverged (TerminateOnNan stops it). Further skips are not reported",
                 GlowplugWarning,
                 stacklevel=2,
             )
@@ -354,12 +356,14 @@ class Checkpoint:
     def get_default_score_fn(metric_name: str, score_sign: float = 1.0) -> ScoreFunction:
         """Return a score function that reads a metric.
 
+        The function raises a KeyError if the engine does not have the metric.
+
         Args:
-            metric_name: a key of ``engine.state.metrics``.
-            score_sign: 1.0, or -1.0 for a metric of which less is better.
+            metric_name: Key of ``engine.state.metrics``.
+            score_sign: 1.0, or -1.0 if lower values of the metric are better.
 
         Raises:
-            ValueError: another ``score_sign``. The function raises a KeyError where there is no such metric.
+            ValueError: If ``score_sign`` is neither 1.0 nor -1.0.
 
         Example:
             >>> from glowplug.testing import FakeEngine
@@ -370,9 +374,8 @@ class Checkpoint:
         """
         if score_sign not in {1.0, -1.0}:
             raise ValueError(
-                f"score_sign must be 1.0 (more is better) or -1.0 (less is better), got {score_sign!r}"
+                f"score_sign must be 1.0 (higher is better) or -1.0 (lower is better); got {score_sign!r}"
             )
-
         return partial(_score_of, metric_name, score_sign)
 
     # Loading
@@ -381,17 +384,17 @@ class Checkpoint:
     def load_objects(
         to_load: Mapping[str, Any], checkpoint: str | Path | Mapping[str, Any], **kwargs: Any
     ) -> None:
-        """Load a checkpoint into objects; no code in the file can run.
+        """Load a checkpoint into objects without running code from the file.
 
         Args:
-            to_load: the objects, named as they were in ``to_save``; what else is in the checkpoint is ignored. For a
+            to_load: Objects under the names they have in ``to_save``; other keys of the checkpoint are ignored. For a
                 single object, the checkpoint may be its bare state.
-            checkpoint: a file, an address such as ``"s3://bucket/run/model_1.pt"``, or what was loaded from one.
-            **kwargs: for ``torch.nn.Module.load_state_dict``, such as ``strict=False``.
+            checkpoint: File, address such as ``"s3://bucket/run/model_1.pt"``, or loaded content.
+            **kwargs: Arguments of ``torch.nn.Module.load_state_dict``, such as ``strict=False``.
 
         Raises:
-            TypeError: an object without ``load_state_dict``, or a checkpoint that is neither file nor mapping.
-            ValueError: the checkpoint lacks one of the objects; none has been loaded then.
+            TypeError: If an object has no ``load_state_dict()``, or the checkpoint is neither a file nor a mapping.
+            ValueError: If the checkpoint lacks one of the objects. No object is loaded then.
 
         Example:
             >>> from torch import nn
@@ -403,7 +406,7 @@ class Checkpoint:
         content = _content_of(checkpoint)
         if not isinstance(content, Mapping):
             raise TypeError(
-                f"a checkpoint is a file or a mapping of names to states, got {type(content).__name__} "
+                f"checkpoint must be a file or a mapping of names to states; got {type(content).__name__} "
                 f"({checkpoint!r})"
             )
         load_states(to_load, content, kwargs)
@@ -417,18 +420,18 @@ class Checkpoint:
         score: float | None = None,
         global_step: int | None = None,
     ) -> None:
-        """Load one of this handler's checkpoints, named by the parts of its file name.
+        """Load a checkpoint of this handler by the parts of its file name.
 
         Args:
-            to_load: as for :meth:`load_objects`.
-            load_kwargs: for ``torch.nn.Module.load_state_dict``.
-            name: what was saved; by default as it follows from ``to_load``.
-            score: its score; only as many digits matter as the file name shows.
-            global_step: its step.
+            to_load: Objects, as for :meth:`load_objects`.
+            load_kwargs: Arguments of ``torch.nn.Module.load_state_dict``.
+            name: Name in the file name. Defaults to the key of a single object, or else ``"checkpoint"``.
+            score: Score, with at least the digits that the file name shows.
+            global_step: Step.
 
         Raises:
-            TypeError: The save handler is a plain function, which cannot load.
-            FileNotFoundError: There is no such file; other save handlers raise their own exception.
+            TypeError: If the save handler is a function, which cannot load.
+            FileNotFoundError: If a DiskSaver does not find the file. Other save handlers raise their own exception.
         """
         name = self._name(to_load) if name is None else name
         filename = self._filename(name, score, global_step, with_step=global_step is not None)
@@ -440,7 +443,7 @@ class Checkpoint:
         objects = check_objects(to_save)
         if self.include_self and "checkpointer" in objects:
             raise ValueError(
-                "with include_self=True the key 'checkpointer' is this handler's own; rename that of to_save"
+                "the key 'checkpointer' of to_save is reserved because of include_self=True; rename it"
             )
         return objects
 
@@ -453,8 +456,8 @@ class Checkpoint:
             )
         if isinstance(save_handler, DiskSaver) and save_handler.save_on_rank != self.save_on_rank:
             raise ValueError(
-                f"the DiskSaver writes on rank {save_handler.save_on_rank}, the checkpoint on rank {self.save_on_rank}, so "
-                "nothing would be written; give both the same save_on_rank"
+                f"save_on_rank is {save_handler.save_on_rank} for the DiskSaver but {self.save_on_rank} for the checkpoint, so "
+                "nothing would be written; pass the same value to both"
             )
         return save_handler
 
@@ -463,7 +466,7 @@ class Checkpoint:
 
 
 def _store(save_handler: Any) -> SaveHandler:
-    """Return a save handler as one that has the whole protocol."""
+    """Return a save handler that implements the protocol."""
     return save_handler if isinstance(save_handler, SaveHandler) else FunctionSaver(save_handler)
 
 
@@ -477,7 +480,7 @@ def _score_of(metric_name: str, score_sign: float, engine: EngineProtocol) -> An
     metrics = engine.state.metrics
     if metric_name not in metrics:
         raise KeyError(
-            f"the checkpoint's score is the metric {metric_name!r}, but the engine that it is attached to has "
-            f"{list(metrics)}; attach it to the evaluator that computes the metric, or give a score_function"
+            f"the score is the metric {metric_name!r}, but the engine has the metrics {list(metrics)}; attach the checkpoint "
+            "to the evaluator that computes the metric, or pass score_function"
         )
     return score_sign * metrics[metric_name]

@@ -1,4 +1,4 @@
-"""DiskSaver: checkpoints as files of one folder."""
+"""Save handler that writes to a folder."""
 
 from __future__ import annotations
 
@@ -12,33 +12,39 @@ from typing import Any, BinaryIO
 import torch
 
 from glowplug.distributed import rank
+from glowplug.typing import SaveHandler
 from glowplug_model_checkpoint.filenames import check_filename, has_prefix
 from glowplug_model_checkpoint.objects import read
 from glowplug_model_checkpoint.options import check_options
-from glowplug_model_checkpoint.save_handler import BaseSaveHandler
+from glowplug_model_checkpoint.save_handler import BaseSaveHandler, SaveFunction
 from glowplug_model_checkpoint.temporaries import create, is_temporary, publish, sweep, sync_directory
 
-__all__ = ["DiskSaver"]
+__all__ = ["DiskSaver", "save_method"]
+
+# How many of the checkpoints in the folder an error lists.
+MAX_SHOWN = 3
 
 
 class DiskSaver(BaseSaveHandler):
-    """Writes checkpoints into a folder, each complete or not there at all.
+    """Writes checkpoints to a folder atomically.
 
-    A file is written under a temporary name in the same folder, brought to the disk, given its name in one step, and the
-    name brought to the disk, before the call returns. What a killed process left under such names is swept when the next
-    DiskSaver of the folder is made; files that another process is writing at that time are left alone.
+    A checkpoint is written to a temporary file in the same folder, synced to disk and renamed; then the folder is synced.
+    A new DiskSaver removes the temporary files that killed processes left in its folder, but not those in use.
+
+    A subclass overrides ``save`` or, as in ignite, ``__call__``; :class:`Checkpoint` calls the overridden method.
 
     Args:
-        dirname: the folder; ``~`` is expanded.
-        atomic: write as described; ``False`` writes under the final name at once, so that a crash leaves a torn file.
-        create_dir: create the folder, and those above it.
-        require_empty: refuse a folder that holds checkpoints already (``*.pt``), so that two runs do not mix.
-        save_on_rank: the rank that writes and removes; on others nothing happens.
-        filename_prefix: ``require_empty`` looks only at checkpoints with this prefix.
-        **kwargs: for ``torch.save``.
+        dirname: Folder of the checkpoints; ``~`` is expanded.
+        atomic: Write as described. ``False`` writes to the final file directly, so a crash may leave it incomplete.
+        create_dir: Create the folder and its parents.
+        require_empty: Refuse a folder that already contains checkpoints (``*.pt``), so that two runs do not mix.
+        save_on_rank: Rank that writes and removes; other ranks do nothing.
+        filename_prefix: Prefix of the checkpoints that ``require_empty`` looks for.
+        **kwargs: Arguments of ``torch.save``.
 
     Raises:
-        ValueError: the folder does not exist, or is not empty.
+        TypeError: If ``torch.save`` does not have an argument in ``kwargs``.
+        ValueError: If the folder does not exist or contains checkpoints.
 
     Example:
         >>> import tempfile, torch
@@ -71,16 +77,16 @@ class DiskSaver(BaseSaveHandler):
             self._prepare(create_dir, filename_prefix if require_empty else None)
 
     def save(self, checkpoint: Any, filename: str, metadata: Mapping[str, Any] | None = None) -> None:
-        """Write a checkpoint and return when it would survive a power failure.
+        """Write a checkpoint and sync it to disk.
 
         Args:
-            checkpoint: anything that ``torch.load(weights_only=True)`` loads.
-            filename: a plain name; a file that has it is replaced.
-            metadata: not used.
+            checkpoint: Anything that ``torch.load(weights_only=True)`` loads.
+            filename: File name without a path; an existing file is replaced.
+            metadata: Not used.
 
         Raises:
-            ValueError: ``filename`` leads out of the folder, or the checkpoint could not be loaded again.
-            OSError: no space, no permission...; all other files are as they were.
+            ValueError: If ``filename`` has a path, or ``torch.load(weights_only=True)`` refuses the content.
+            OSError: If the file cannot be written. All other files are unchanged.
         """
         path = self.locate(filename)
         if rank() != self.save_on_rank:
@@ -102,29 +108,29 @@ class DiskSaver(BaseSaveHandler):
             raise
 
     def remove(self, filename: str) -> None:
-        """Remove a checkpoint; one that is gone already is no error."""
+        """Remove a checkpoint; do nothing if it does not exist."""
         path = self.locate(filename)
         if rank() == self.save_on_rank:
             path.unlink(missing_ok=True)
 
     def __call__(self, checkpoint: Any, filename: str, metadata: Mapping[str, Any] | None = None) -> None:
-        """Write a checkpoint, as :meth:`save` does; ignite's name for it."""
+        """Call :meth:`save`, for compatibility with ignite."""
         self.save(checkpoint, filename, metadata)
 
     def load(self, filename: str) -> Any:
-        """Return the content of a checkpoint, on the CPU; no code in the file can run.
+        """Load a checkpoint to the CPU without running code from the file.
 
         Args:
-            filename: The name it was saved under.
+            filename: Name passed to :meth:`save`.
 
         Raises:
-            FileNotFoundError: There is no such checkpoint.
-            pickle.UnpicklingError: The file holds more than tensors and plain values.
+            FileNotFoundError: If the checkpoint does not exist.
+            pickle.UnpicklingError: If the file contains more than tensors and plain values.
         """
         return read(self.locate(filename))
 
     def list(self) -> Sequence[str]:
-        """Return the names of the files in the folder, oldest first, without incomplete ones."""
+        """Return the names of all complete files, oldest first."""
         written = []
         with suppress(FileNotFoundError):
             for path in self.dirname.iterdir():
@@ -138,32 +144,33 @@ class DiskSaver(BaseSaveHandler):
         """Return the path of a checkpoint.
 
         Raises:
-            ValueError: the name leads out of the folder, or is one of the temporary names.
+            ValueError: If the name has a path or is reserved for temporary files.
         """
         if is_temporary(check_filename(filename)):
-            raise ValueError(f"{filename!r} is a name for files that are being written; choose another one")
+            raise ValueError(f"{filename!r} is reserved for temporary files; choose another name")
         return self.dirname / filename
 
     def _prepare(self, create_dir: bool, empty_of: str | None) -> None:
         if create_dir:
             self.dirname.mkdir(parents=True, exist_ok=True)
         if not self.dirname.is_dir():
-            raise ValueError(f"there is no folder {str(self.dirname)!r}; create it, or set create_dir=True")
+            raise ValueError(f"folder {str(self.dirname)!r} does not exist; create it or set create_dir=True")
         sweep(self.dirname)
         if empty_of is None:
             return
         found = sorted(path.name for path in self.dirname.iterdir() if has_prefix(path.name, empty_of))
         if found:
+            shown = ", ".join(found[:MAX_SHOWN]) + (", ..." if len(found) > MAX_SHOWN else "")
             raise ValueError(
-                f"{str(self.dirname)!r} holds checkpoints already: {', '.join(found[:3])}"
-                f"{', ...' if len(found) > 3 else ''}. Give another folder or filename_prefix, or set "  # noqa: PLR2004 - as many as are shown
-                "require_empty=False to add to them, as a run that resumes does"
+                f"folder {str(self.dirname)!r} already contains checkpoints: {shown}. Choose another folder or "
+                "filename_prefix, or set require_empty=False to resume"
             )
 
     def _write(self, checkpoint: Any, file: BinaryIO, filename: str) -> None:
         try:
             torch.save(checkpoint, file, **self.kwargs)
-        except RuntimeError as error:  # how torch reports a write that failed, without the reason
+        except RuntimeError as error:
+            # torch reports a failed write without its reason.
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise
@@ -172,14 +179,27 @@ class DiskSaver(BaseSaveHandler):
         _check_loadable(file.name, filename)
 
 
+def save_method(store: SaveHandler) -> SaveFunction:
+    """Return the method that saves: usually ``save``.
+
+    A subclass of DiskSaver that is written for ignite may override ``__call__`` instead.
+    """
+    if isinstance(store, DiskSaver):
+        names = (name for cls in type(store).__mro__ for name in ("save", "__call__") if name in vars(cls))
+        if next(names) == "__call__":
+            return store
+    return store.save
+
+
 def _check_loadable(path: str, filename: str) -> None:
-    """Refuse what would only be noticed at resume: a file that loading refuses because it could run code."""
-    if not zipfile.is_zipfile(path):  # torch's older format, which cannot be looked into
+    """Refuse a file that ``torch.load(weights_only=True)`` would refuse when a run resumes."""
+    # The older format of torch cannot be inspected.
+    if not zipfile.is_zipfile(path):
         return
     refused = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     if refused:
         raise ValueError(
-            f"{filename!r} could not be loaded again: torch.load(weights_only=True) refuses {', '.join(sorted(refused))}. "
-            "Make state_dict() return tensors and plain Python values (numpy scalars: value.item()), or allow the types "
-            "with torch.serialization.add_safe_globals([...])"
+            f"{filename!r} contains types that torch.load(weights_only=True) refuses: {', '.join(sorted(refused))}. Return "
+            "tensors and plain Python values from state_dict(), or allow the types with "
+            "torch.serialization.add_safe_globals([...])"
         )

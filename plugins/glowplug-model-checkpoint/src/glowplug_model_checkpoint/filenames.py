@@ -1,4 +1,4 @@
-"""File names of checkpoints: patterns that can only reach what they are given, names that cannot leave their folder."""
+"""Safe file names and file name patterns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = [
 
 EXTENSION = "pt"
 
-# The format specifications that a field may have; none of them can ask for a name of unbounded length.
+# The format specifications that each field accepts. Their widths are limited so that names cannot become huge.
 _FIELDS = {
     "filename_prefix": "",
     "name": "",
@@ -31,15 +31,15 @@ _FIELDS = {
 
 
 def check_part(what: str, value: object) -> str:
-    r"""Return a part of a file name, if no file name that has it can lead out of its folder.
+    r"""Return a value that is safe as part of a file name.
 
     Args:
-        what: what the value is to the user, for the error.
-        value: a prefix, the name of a score, a key of ``to_save``; may be empty.
+        what: Name of the value in error messages.
+        value: A prefix, a score name or a key of ``to_save``; may be empty.
 
     Raises:
-        TypeError: no string.
-        ValueError: it has a path separator, ``..``, a drive or unprintable characters.
+        TypeError: If the value is not a string.
+        ValueError: If it has a path separator, ``..``, a drive or unprintable characters.
 
     Example:
         >>> check_part("filename_prefix", "best")
@@ -47,46 +47,45 @@ def check_part(what: str, value: object) -> str:
         >>> check_part("filename_prefix", "../best")
         Traceback (most recent call last):
         ...
-        ValueError: filename_prefix becomes part of a file name, so it must not have '/', '\', '..', a drive or unprintable characters; got '../best'
+        ValueError: filename_prefix becomes part of a file name, so it must not contain '/', '\', '..', a drive or unprintable characters; got '../best'
     """
     if not isinstance(value, str):
         raise TypeError(f"{what} becomes part of a file name, so it must be a string; got {value!r}")
-    is_plain = ntpath.basename(value) == value != "."  # Windows has all of the separators
+    # The separators of Windows include those of all other systems.
+    is_plain = ntpath.basename(value) == value != "."
     if not is_plain or ".." in value or not value.isprintable():
         raise ValueError(
-            f"{what} becomes part of a file name, so it must not have '/', '\\', '..', a drive or unprintable "
-            f"characters; got {value!r}"
+            f"{what} becomes part of a file name, so it must not contain '/', '\\', '..', a drive or "
+            f"unprintable characters; got {value!r}"
         )
     return value
 
 
 def check_filename(value: object) -> str:
-    """Return the name of a file, if it is one and does not lead out of its folder.
+    """Return a value that is a safe file name without a path.
 
     Raises:
-        TypeError: no string.
-        ValueError: empty, or as for :func:`check_part`.
+        TypeError: If the value is not a string.
+        ValueError: If it is empty or :func:`check_part` refuses it.
 
     Example:
         >>> check_filename("model_3.pt")
         'model_3.pt'
     """
     if value == "":
-        raise ValueError(
-            "the name of a checkpoint file must not be empty; does filename_pattern have any field?"
-        )
+        raise ValueError("the name of a checkpoint file must not be empty; check filename_pattern")
     return check_part("the name of a checkpoint file", value)
 
 
 def check_pattern(pattern: object) -> str:
-    """Return a file name pattern, if all it can reach are the known fields.
+    """Return a file name pattern that has known fields only.
 
-    Fields are ``filename_prefix``, ``name``, ``global_step``, ``score_name``, ``score`` and ``ext``. Only two take a
-    format: ``{global_step:05d}`` and ``{score:.3f}`` (or ``e``, ``g``). Attributes, indexes and conversions are refused.
+    The fields are ``filename_prefix``, ``name``, ``global_step``, ``score_name``, ``score`` and ``ext``. Two of them accept
+    a format: ``{global_step:05d}`` and ``{score:.3f}`` (or ``e``, ``g``). Attributes, indexes and conversions are refused.
 
     Raises:
-        TypeError: no string.
-        ValueError: anything else than text and these fields.
+        TypeError: If the pattern is not a string.
+        ValueError: If it has anything but text and these fields.
 
     Example:
         >>> check_pattern("{name}_{global_step:05d}.{ext}")
@@ -94,10 +93,10 @@ def check_pattern(pattern: object) -> str:
         >>> check_pattern("{name.__class__}.pt")
         Traceback (most recent call last):
         ...
-        ValueError: filename_pattern '{name.__class__}.pt': there is no field 'name.__class__'; the fields are filename_prefix, name, score_name, ext, global_step, score
+        ValueError: filename_pattern '{name.__class__}.pt': unknown field 'name.__class__'; the fields are filename_prefix, name, score_name, ext, global_step, score
     """
     if not isinstance(pattern, str):
-        raise TypeError(f"filename_pattern must be a string such as '{{name}}.{{ext}}', got {pattern!r}")
+        raise TypeError(f"filename_pattern must be a string such as '{{name}}.{{ext}}'; got {pattern!r}")
     try:
         pieces = list(Formatter().parse(pattern))
     except ValueError as error:
@@ -108,12 +107,12 @@ def check_pattern(pattern: object) -> str:
             continue
         if field not in _FIELDS:
             raise ValueError(
-                f"filename_pattern {pattern!r}: there is no field {field!r}; the fields are {', '.join(_FIELDS)}"
+                f"filename_pattern {pattern!r}: unknown field {field!r}; the fields are {', '.join(_FIELDS)}"
             )
         if conversion or not re.fullmatch(_FIELDS[field], spec or ""):
             raise ValueError(
-                f"filename_pattern {pattern!r}: the field {field} cannot be written like this; only {{global_step:05d}} "
-                "and {score:.3f} (also e, g) take a format"
+                f"filename_pattern {pattern!r}: the format or conversion of the field {field} is not supported; only "
+                "{global_step:05d} and {score:.3f} (or e, g) accept a format"
             )
     return pattern
 
@@ -124,10 +123,16 @@ def setup_filename_pattern(
     with_score_name: bool = True,
     with_global_step: bool = True,
 ) -> str:
-    """Return the default file name pattern with these parts.
+    """Return the default file name pattern with the given parts.
+
+    Args:
+        with_prefix: Start with the prefix.
+        with_score: Include the score.
+        with_score_name: Include the name of the score.
+        with_global_step: Include the step.
 
     Raises:
-        ValueError: neither score nor step, or a score name without a score.
+        ValueError: If neither score nor step is included, or a score name without a score.
 
     Example:
         >>> setup_filename_pattern(with_prefix=False)
@@ -135,10 +140,10 @@ def setup_filename_pattern(
     """
     if not (with_score or with_global_step):
         raise ValueError(
-            "with_score and with_global_step are both False: each file would overwrite the one before"
+            "with_score and with_global_step are both False; enable one, or every file has the same name"
         )
     if with_score_name and not with_score:
-        raise ValueError("with_score_name=True needs with_score=True: the name stands before the score")
+        raise ValueError("with_score_name=True requires with_score=True")
     parts = ["{filename_prefix}"] * with_prefix + ["{name}"] + ["{global_step}"] * with_global_step
     if with_score:
         parts.append("{score_name}={score}" if with_score_name else "{score}")
@@ -155,19 +160,19 @@ def render(
     global_step: int | None,
     ext: str = EXTENSION,
 ) -> str:
-    """Return the file name that a pattern makes of these values.
+    """Return a file name: a pattern with its fields replaced by values.
 
     Args:
-        pattern: as :func:`check_pattern` returned it.
-        filename_prefix: may be empty.
-        name: what is saved.
-        score_name: ``None`` is written "None", here and below.
-        score: integers are written as they are, others with 4 decimals unless the pattern says how.
-        global_step: the number of the save.
-        ext: the extension, without its dot.
+        pattern: Result of :func:`check_pattern`.
+        filename_prefix: May be empty.
+        name: Name of the saved objects.
+        score_name: Name of the score. ``None`` becomes "None", as for all fields.
+        score: Integers are unchanged; other numbers get 4 decimals unless the pattern has a format.
+        global_step: Number of the step.
+        ext: Extension without its dot.
 
     Raises:
-        ValueError: the name would lead out of its folder, or is empty.
+        ValueError: If the file name is empty or not safe.
 
     Example:
         >>> values = dict(filename_prefix="", name="model", score_name="acc", score=0.5, global_step=12)
@@ -191,7 +196,12 @@ def render(
 
 
 def has_prefix(filename: str, prefix: str, ext: str = EXTENSION) -> bool:
-    """Return whether a file is a checkpoint with this prefix; with the empty one, whether it is a checkpoint at all.
+    """Return whether a file name is that of a checkpoint with a prefix.
+
+    Args:
+        filename: File name without a path.
+        prefix: An empty prefix matches all checkpoints.
+        ext: Extension without its dot.
 
     Example:
         >>> has_prefix("best_model_1.pt", "best"), has_prefix("best2_model_1.pt", "best")

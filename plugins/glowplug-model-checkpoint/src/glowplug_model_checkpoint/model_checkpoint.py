@@ -1,4 +1,4 @@
-"""ModelCheckpoint: the checkpoint that writes into a folder."""
+"""Checkpoint handler that writes to a folder."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ __all__ = ["ModelCheckpoint"]
 
 
 class ModelCheckpoint(Checkpoint):
-    """Saves objects into a folder, and keeps the ``n_saved`` best or latest.
+    """Saves objects to a folder and keeps the best or latest checkpoints.
 
-    The objects are given here, or where it is attached; in all else it is a :class:`Checkpoint`.
+    This is a :class:`Checkpoint` that writes to a folder. The objects are passed here or to ``attach``.
 
     Args:
-        dirname: the folder, in which ``~`` is expanded; or an address such as ``"s3://bucket/run"``, for what an
-            installed plugin has for it, to which ``atomic``, ``require_empty`` and ``create_dir`` do not apply.
-        filename_prefix: as for :class:`Checkpoint`, like all arguments that are not explained here.
+        dirname: Folder (``~`` is expanded), or address such as ``"s3://bucket/run"`` that a plugin handles. ``atomic``,
+            ``require_empty`` and ``create_dir`` do not apply to an address.
+        filename_prefix: First part of each file name.
         score_function: ``f(engine) -> number``; higher is better.
-        score_name: a name for the score; alone, the metric that is the score.
-        n_saved: how many are kept; ``None``: all.
-        atomic: as for :class:`DiskSaver`, like the next two.
-        require_empty: refuse a folder that holds checkpoints with this prefix already. A run that resumes sets it to
-            ``False``, and takes over what the earlier run kept with ``trainer.load_state_dict``.
-        create_dir: create the folder.
-        global_step_transform: ``f(engine, event) -> int``.
-        filename_pattern: other file names.
-        include_self: put the state of this handler into the checkpoint too.
-        greater_or_equal: of equal scores keep the latest.
-        save_on_rank: the rank that writes.
-        to_save: names and objects with ``state_dict()``.
+        score_name: Name of the score in file names. Without ``score_function``, the score is the metric of this name.
+        n_saved: Number of checkpoints to keep; ``None`` keeps all.
+        atomic: Write to a temporary file and rename it. ``False`` writes in place; a crash may leave an incomplete file.
+        require_empty: Refuse a folder that contains checkpoints with this prefix. A run that resumes passes ``False`` and
+            adopts the earlier checkpoints with ``trainer.load_state_dict``.
+        create_dir: Create the folder and its parents.
+        global_step_transform: ``f(engine, event) -> int``; the step in file names. Defaults to the engine's iteration.
+        filename_pattern: Pattern of file names, as for :class:`Checkpoint`.
+        include_self: Save the state of this handler in the checkpoint, as ``"checkpointer"``.
+        greater_or_equal: Of equal scores, keep the latest instead of the first.
+        save_on_rank: Rank that writes.
+        to_save: Mapping of names to objects with ``state_dict()``.
         state_key: Key of this handler's state in ``engine.state_dict()``. Defaults to the class name with the prefix or
             the name of the score, such as ``"ModelCheckpoint:best"``.
-        **kwargs: for ``torch.save``.
+        **kwargs: Arguments of ``torch.save``.
 
     Raises:
-        TypeError: as for :class:`Checkpoint`; and arguments for ``torch.save`` with an address.
-        ValueError: as for :class:`Checkpoint`, and as for :class:`DiskSaver`.
-        ImportError: an address that no installed plugin knows.
+        TypeError: If an argument has the wrong type, or arguments of ``torch.save`` are combined with an address.
+        ValueError: If :class:`Checkpoint` or :class:`DiskSaver` refuses an argument.
+        ImportError: If no installed plugin handles the address.
 
     Example:
         >>> import tempfile
@@ -66,7 +66,7 @@ class ModelCheckpoint(Checkpoint):
         >>> latest.last_checkpoint.name, best.best_checkpoint.name
         ('latest_checkpoint_9.pt', 'best_model_-1.pt')
 
-        A script that goes on where it was stopped:
+        Resume a script from the newest checkpoint:
 
         >>> newest = ModelCheckpoint.latest(folder.name, "latest")
         >>> ModelCheckpoint.load_objects({"model": model, "trainer": trainer}, newest)
@@ -94,28 +94,20 @@ class ModelCheckpoint(Checkpoint):
         **kwargs: Any,
     ) -> None:
         check_options(type(self), kwargs)
-        leads = filename_pattern is None or filename_pattern.startswith("{filename_prefix}_")
-        if is_address(dirname) and kwargs:
-            raise TypeError(
-                f"{', '.join(kwargs)} would be given to torch.save, which writes into a folder; the plugin that answers "
-                f"for {dirname!r} writes in its own way. Leave it out"
-            )
-        folder = (
-            None
-            if is_address(dirname)
-            else DiskSaver(
-                dirname,
-                atomic=atomic,
-                create_dir=create_dir,
-                require_empty=require_empty,
-                save_on_rank=save_on_rank,
-                filename_prefix=check_part("filename_prefix", filename_prefix) if leads else "",
-                **kwargs,
-            )
+        check_part("filename_prefix", filename_prefix)
+        is_prefix_first = filename_pattern is None or filename_pattern.startswith("{filename_prefix}_")
+        save_handler = _save_handler(
+            dirname,
+            kwargs,
+            atomic=atomic,
+            create_dir=create_dir,
+            require_empty=require_empty,
+            save_on_rank=save_on_rank,
+            filename_prefix=filename_prefix if is_prefix_first else "",
         )
         super().__init__(
             {} if to_save is None else to_save,
-            folder or dirname,
+            save_handler,
             filename_prefix=filename_prefix,
             score_function=score_function,
             score_name=score_name,
@@ -128,25 +120,24 @@ class ModelCheckpoint(Checkpoint):
             state_key=state_key,
         )
         if to_save is None:
-            # An engine reads it, and so refuses to register this handler without the objects.
+            # The engine checks this signature, so it refuses to register the handler without objects.
             self.__signature__ = inspect.signature(_with_objects)
 
     def __call__(self, engine: EngineProtocol, *given: Any, to_save: Mapping[str, Any] | None = None) -> None:
-        """Save, if it is one of the best, and remove what is not any more.
+        """Save a checkpoint if it ranks high enough, then remove the surplus ones.
 
         Args:
-            engine: the engine at whose event this is.
-            *given: the exception on ``EXCEPTION_RAISED``, and the objects, which replace those of before.
-            to_save: the objects by keyword.
+            engine: Engine that fires the event.
+            *given: Exception of the run at ``EXCEPTION_RAISED``, and objects that replace the earlier ones.
+            to_save: Objects by keyword.
 
         Raises:
-            TypeError: objects of the wrong kind, or given by keyword on ``EXCEPTION_RAISED``, where no engine comes with
-                them.
-            RuntimeError: no objects; and as for :class:`Checkpoint`.
+            TypeError: If an object has no ``state_dict()``, or ``to_save`` is a keyword argument at ``EXCEPTION_RAISED``.
+            RuntimeError: If there are no objects, or another rank failed to save.
         """
         if isinstance(engine, BaseException):
             raise TypeError(
-                f"on EXCEPTION_RAISED give the objects of {type(self).__name__} as a plain argument, not by keyword: "
+                f"{type(self).__name__}: at EXCEPTION_RAISED pass to_save as a positional argument, not by keyword: "
                 "add_event_handler(event, handler, {'model': model})"
             )
         exception = None
@@ -166,19 +157,19 @@ class ModelCheckpoint(Checkpoint):
         """Save at an event, after metrics, other handlers and loggers.
 
         Args:
-            engine: its counters and metrics decide; ``SAVED_CHECKPOINT`` is fired on it.
+            engine: Engine whose step and metrics are used and on which ``SAVED_CHECKPOINT`` fires.
             event_name: When to save; join several events with ``|``.
-            to_save: the objects, unless they were given before.
+            to_save: Objects, unless they were passed to the constructor.
 
         Returns:
-            A handle that detaches it.
+            A handle that detaches this handler.
 
         Raises:
-            ValueError: There are no objects to save.
+            ValueError: If there are no objects to save.
         """
         if to_save is None and not self.to_save:
             raise ValueError(
-                f"{type(self).__name__} has nothing to save: give to_save={{'model': model}} here or where it is made"
+                f"{type(self).__name__} has nothing to save; pass to_save={{'model': model}} to attach() or the constructor"
             )
         return self._attach(engine, event_name, *(() if to_save is None else (self._checked(to_save),)))
 
@@ -186,20 +177,19 @@ class ModelCheckpoint(Checkpoint):
     def latest(
         dirname: str | Path | SaveHandler, prefix: str = "", ext: str = EXTENSION
     ) -> Path | str | None:
-        """Return the newest checkpoint that can be loaded, or ``None``; for scripts that resume.
+        """Return the location of the newest checkpoint that can be loaded.
 
-        Newest is what was written last. A file that cannot be loaded is passed over with a warning. A ``trainer`` inside
-        of the checkpoint also carries what the earlier run kept, once its ModelCheckpoint (with
-        ``require_empty=False``) is attached again.
+        The newest checkpoint is the one written last. Files that cannot be loaded are skipped with a warning. If the
+        checkpoint contains the trainer, loading it also restores the list of retained checkpoints, provided that a
+        ModelCheckpoint with ``require_empty=False`` is attached.
 
         Args:
-            dirname: A folder, in which ``~`` is expanded, an address, or a save handler. A folder that does not exist
-                has no checkpoints.
-            prefix: look only at checkpoints with this ``filename_prefix``.
-            ext: the extension of the files.
+            dirname: Folder (``~`` is expanded), address, or save handler. The folder need not exist.
+            prefix: Consider only checkpoints with this ``filename_prefix``.
+            ext: Extension of the files.
 
         Returns:
-            What the save handler's ``locate`` returns: a path, or an address. :meth:`load_objects` takes either.
+            A path or an address for :meth:`load_objects`, or ``None`` if there is no checkpoint.
 
         Example:
             >>> ModelCheckpoint.latest("no/such/folder") is None
@@ -214,7 +204,7 @@ class ModelCheckpoint(Checkpoint):
             location = store.locate(name)
             try:
                 store.load(name)
-            except Exception as error:  # noqa: BLE001 - whatever is wrong with the newest, the next one may do
+            except Exception as error:  # noqa: BLE001 - an older checkpoint may still load
                 warnings.warn(
                     f"skipping the checkpoint {str(location)!r}, which cannot be loaded: {error}",
                     GlowplugWarning,
@@ -225,8 +215,22 @@ class ModelCheckpoint(Checkpoint):
         return None
 
 
+def _save_handler(
+    dirname: str | Path, torch_options: Mapping[str, Any], **options: Any
+) -> DiskSaver | str | Path:
+    """Return a DiskSaver for a folder; leave an address as it is."""
+    if not is_address(dirname):
+        return DiskSaver(dirname, **options, **torch_options)
+    if torch_options:
+        raise TypeError(
+            f"{', '.join(torch_options)}: options of torch.save are only supported for folders; remove them for the "
+            f"address {dirname!r}"
+        )
+    return dirname
+
+
 def _store_at(location: Any) -> SaveHandler | None:
-    """Return the save handler of a folder, address or handler; ``None`` for a folder that does not exist."""
+    """Return the save handler for a location, or ``None`` if the folder does not exist."""
     if isinstance(location, SaveHandler):
         return location
     if is_address(location):
@@ -236,4 +240,7 @@ def _store_at(location: Any) -> SaveHandler | None:
 
 
 def _with_objects(engine: Any, to_save: Any, more: Any = None) -> None:
-    """What the engine has to give a ModelCheckpoint without objects; ``more`` where an exception comes first."""
+    """Define the signature of a ModelCheckpoint without objects.
+
+    At ``EXCEPTION_RAISED`` the exception precedes the objects, which are then in ``more``.
+    """

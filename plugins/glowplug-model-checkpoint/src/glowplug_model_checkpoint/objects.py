@@ -1,4 +1,4 @@
-"""The objects of a checkpoint: a tree whose leaves have a state."""
+"""Trees of objects with a ``state_dict()``."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["check_objects", "load_states", "read", "states"]
 
 
 def check_objects(to_save: object) -> Mapping[str, Any]:
-    """Return ``to_save``, if it is a mapping of names to objects with a state.
+    """Return a valid mapping of names to objects with a ``state_dict()``.
 
     Args:
-        to_save: its values may be mappings, lists and tuples of such objects, to any depth.
+        to_save: Its values may be nested mappings, lists and tuples of such objects.
 
     Raises:
-        TypeError: no mapping, a name that is no string, or an object without ``state_dict``.
-        ValueError: a name that cannot be part of a file name.
+        TypeError: If it is not a mapping, a name is not a string, or an object has no ``state_dict()``.
+        ValueError: If a name cannot be part of a file name.
 
     Example:
         >>> check_objects({"model": 3})
@@ -31,7 +31,7 @@ def check_objects(to_save: object) -> Mapping[str, Any]:
         TypeError: to_save['model'] has no state_dict(): 3
     """
     if not isinstance(to_save, Mapping):
-        raise TypeError(f"to_save must be a mapping such as {{'model': model}}, got {to_save!r}")
+        raise TypeError(f"to_save must be a mapping such as {{'model': model}}; got {to_save!r}")
     for name in to_save:
         check_part("a key of to_save", name)
     for path, leaf in _leaves(to_save, "to_save"):
@@ -41,17 +41,17 @@ def check_objects(to_save: object) -> Mapping[str, Any]:
 
 
 def states(tree: Any, save_on_rank: int, is_alone: bool = False) -> Any:
-    """Return the states of a tree of objects: dicts and lists in the places of mappings and sequences.
+    """Return the states of a tree of objects as nested dicts and lists.
 
-    Every rank has to call it, unless ``is_alone``, since some objects gather their state from all of them.
+    Unless ``is_alone``, all ranks must call this function because some objects gather their state from all ranks.
 
     Args:
-        tree: what :func:`check_objects` returned, or a part of it.
-        save_on_rank: where an optimizer that is spread over the ranks is put together.
-        is_alone: the other ranks do not take part.
+        tree: Result of :func:`check_objects`, or a part of it.
+        save_on_rank: Rank that receives the full state of a sharded optimizer.
+        is_alone: Whether the other ranks do not take part.
 
     Raises:
-        RuntimeError: an object needs the other ranks, which do not take part.
+        RuntimeError: If an object needs the other ranks, but they do not take part.
 
     Example:
         >>> from torch import nn
@@ -62,11 +62,12 @@ def states(tree: Any, save_on_rank: int, is_alone: bool = False) -> Any:
     if children is not None:
         values = {key: states(value, save_on_rank, is_alone) for key, value in children}
         return values if isinstance(tree, Mapping) else list(values.values())
-    if hasattr(tree, "consolidate_state_dict"):  # ZeroRedundancyOptimizer
+    # ZeroRedundancyOptimizer shards its state.
+    if hasattr(tree, "consolidate_state_dict"):
         if is_alone and world_size() > 1:
             raise RuntimeError(
-                f"the state of {type(tree).__name__} is put together from all ranks, which cannot be done when one of them "
-                "fails; leave it out of what is saved on EXCEPTION_RAISED"
+                f"{type(tree).__name__} gathers its state from all ranks, which is impossible after an exception on one "
+                "rank; do not save it at EXCEPTION_RAISED"
             )
         tree.consolidate_state_dict(to=save_on_rank)
         return tree.state_dict() if rank() == save_on_rank else {}
@@ -76,16 +77,18 @@ def states(tree: Any, save_on_rank: int, is_alone: bool = False) -> Any:
 def load_states(
     to_load: Mapping[str, Any], checkpoint: Mapping[str, Any], module_kwargs: Mapping[str, Any]
 ) -> None:
-    """Load the states of a checkpoint into objects: all of them, or none if one is missing.
+    """Load the states of a checkpoint into objects.
+
+    No object is loaded if the state of any of them is missing.
 
     Args:
-        to_load: the objects, in the same tree as they were saved in; keys of the checkpoint that it lacks are ignored.
-        checkpoint: the states; for a single object also its bare state.
-        module_kwargs: for ``nn.Module.load_state_dict``, such as ``strict=False``.
+        to_load: Objects in the same tree as when they were saved. Other keys of the checkpoint are ignored.
+        checkpoint: States of the objects, or the bare state of a single object.
+        module_kwargs: Arguments of ``nn.Module.load_state_dict``, such as ``strict=False``.
 
     Raises:
-        TypeError: an object without ``load_state_dict``.
-        ValueError: the checkpoint lacks the state of an object.
+        TypeError: If an object has no ``load_state_dict()``.
+        ValueError: If the checkpoint lacks the state of an object.
 
     Example:
         >>> from torch import nn
@@ -103,16 +106,14 @@ def load_states(
 
 
 def read(path: str | Path) -> Any:
-    """Return the content of a checkpoint file, on the CPU; nothing in it can run.
+    """Load a checkpoint file to the CPU without running code from it.
 
     Raises:
-        RuntimeError: a torch whose ``weights_only`` loading is known to be unsafe.
-        pickle.UnpicklingError: the file holds more than tensors and plain values.
+        RuntimeError: If ``weights_only`` loading of the installed torch is known to be unsafe.
+        pickle.UnpicklingError: If the file contains more than tensors and plain values.
     """
     if torch.__version__ < "2.10":
-        raise RuntimeError(
-            f"loading checkpoints safely needs torch 2.10 or later, this is {torch.__version__}"
-        )
+        raise RuntimeError(f"loading checkpoints safely requires torch>=2.10; found {torch.__version__}")
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
@@ -125,9 +126,7 @@ def _matched(tree: Any, state: Any, path: str) -> Iterator[tuple[Any, Any]]:
     known = dict(_children(state) or ())
     for key, value in children:
         if key not in known:
-            raise ValueError(
-                f"there is no {path}[{key!r}]; what is there: {list(known) or type(state).__name__}"
-            )
+            raise ValueError(f"{path}[{key!r}] is missing; found {list(known) or type(state).__name__}")
         yield from _matched(value, known[key], f"{path}[{key!r}]")
 
 
@@ -141,7 +140,7 @@ def _leaves(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def _children(tree: Any) -> list[tuple[Any, Any]] | None:
-    """Return the keys and values of a mapping or a sequence; ``None`` for a leaf."""
+    """Return the items of a mapping or sequence, or ``None`` for a leaf."""
     if hasattr(tree, "state_dict"):
         return None
     if isinstance(tree, Mapping):
@@ -152,6 +151,6 @@ def _children(tree: Any) -> list[tuple[Any, Any]] | None:
 
 
 def _unwrapped(leaf: Any) -> Any:
-    """Return the model inside of a parallel wrapper, so that its state fits a model without one."""
+    """Return the model inside a parallel wrapper, so that its state fits the bare model."""
     wrappers = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
     return leaf.module if isinstance(leaf, wrappers) else leaf

@@ -1,4 +1,4 @@
-"""Options of torch.save: check their names when they are given."""
+"""Validation of options for ``torch.save``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 __all__ = ["check_options"]
 
-# Arguments of other checkpoint classes, and how to get the same here.
+# Remedies for arguments of checkpoint classes in other libraries.
 _REMEDIES = {
     "mode": 'for a metric that should decrease, use score_function=get_default_score_fn("loss", -1.0)',
     "monitor": "the metric that ranks checkpoints is score_name",
@@ -25,14 +25,14 @@ _REMEDIES = {
 
 
 def check_options(owner: type, options: Mapping[str, Any]) -> None:
-    """Refuse options that neither the class nor ``torch.save`` has.
+    """Refuse options that ``torch.save`` does not have.
 
     Args:
-        owner: The class that was given the options.
-        options: Its extra keyword arguments.
+        owner: Class that accepts the options.
+        options: Extra keyword arguments of its constructor.
 
     Raises:
-        TypeError: An option is unknown; the message names the closest one or a remedy.
+        TypeError: If an option is unknown. The message suggests the closest option or a remedy.
 
     Example:
         >>> class Saver:

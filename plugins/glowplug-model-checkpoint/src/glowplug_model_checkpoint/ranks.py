@@ -1,4 +1,7 @@
-"""Steps that all ranks take together: if one of them fails, all of them know."""
+"""Functions that all ranks run together.
+
+A failure on one rank is raised on all ranks.
+"""
 
 from __future__ import annotations
 
@@ -13,46 +16,48 @@ T = TypeVar("T")
 
 
 def check_rank(save_on_rank: int) -> None:
-    """Refuse a rank that does not exist, on which nothing would ever be written.
+    """Refuse a rank that does not exist, since nothing would be saved.
 
     Raises:
-        ValueError: there is no such rank.
+        ValueError: If the rank does not exist.
 
     Example:
         >>> check_rank(0)
     """
     if not 0 <= save_on_rank < world_size():
         raise ValueError(
-            f"save_on_rank={save_on_rank!r}, but the ranks go from 0 to {world_size() - 1}: nobody would save"
+            f"save_on_rank must be a rank of this run, from 0 to {world_size() - 1}; got {save_on_rank!r}"
         )
 
 
-def alone(step: Callable[[], T]) -> T:
-    """Take a step without the other ranks, as :func:`together` does where there are none.
+def alone(function: Callable[[], T]) -> T:
+    """Call a function on this rank only.
 
     Example:
         >>> alone(lambda: "saved")
         'saved'
     """
-    return step()
+    return function()
 
 
-def together(step: Callable[[], T]) -> T:
-    """Take a step on every rank, and return what it returned on rank 0; no rank returns before all have taken it.
+def together(function: Callable[[], T]) -> T:
+    """Call a function on all ranks and return the result of rank 0.
+
+    No rank returns before all ranks have called the function.
 
     Raises:
-        RuntimeError: the step failed on another rank. Where it failed, its own exception is raised.
+        RuntimeError: If the function failed on another rank. The rank that failed raises its own exception.
 
     Example:
         >>> together(lambda: "saved")
         'saved'
     """
     if world_size() == 1:
-        return alone(step)
+        return alone(function)
     result, problem = None, None
     try:
-        result = step()
-    except Exception as error:  # noqa: BLE001 - raised again below, once the others know
+        result = function()
+    except Exception as error:  # noqa: BLE001 - raised below, after all ranks have been informed
         problem = error
     outcomes = all_gather((result, problem and f"{type(problem).__name__}: {problem}"))
     if problem is not None:
@@ -60,4 +65,5 @@ def together(step: Callable[[], T]) -> T:
     for other, (_, failure) in enumerate(outcomes):
         if failure is not None:
             raise RuntimeError(f"rank {rank()} stops because rank {other} failed: {failure}")
-    return outcomes[0][0]  # type: ignore[return-value]  # None only where the step failed
+    # The result of rank 0 is None only if the function failed or returned None.
+    return outcomes[0][0]  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""Retention: which checkpoints are kept, and which has to go for a better one."""
+"""Retention of the best or latest checkpoints."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ __all__ = ["Item", "Retention", "item_from", "plain_number", "without"]
 
 
 class Item(NamedTuple):
-    """One kept checkpoint: what it is ranked by, and its file name."""
+    """A retained checkpoint: its priority and its file name."""
 
     priority: float
     filename: str
 
 
 class Retention:
-    """Keeps the ``n_saved`` items of the highest priority.
+    """Keeps the ``n_saved`` items with the highest priority.
 
     Args:
-        n_saved: how many; ``None``: all.
-        greater_or_equal: of equal priorities prefer the latest instead of the first.
+        n_saved: Number of items to keep; ``None`` keeps all.
+        greater_or_equal: Of equal priorities, prefer the latest instead of the first.
 
     Raises:
-        TypeError: ``n_saved`` is no integer.
-        ValueError: ``n_saved`` is below 1.
+        TypeError: If ``n_saved`` is not an integer.
+        ValueError: If ``n_saved`` is below 1.
 
     Example:
         >>> best = Retention(n_saved=2)
@@ -42,33 +42,33 @@ class Retention:
 
     def __init__(self, n_saved: int | None = 1, greater_or_equal: bool = False) -> None:
         if n_saved is not None and index(n_saved) < 1:
-            raise ValueError(
-                f"n_saved is how many checkpoints are kept: at least 1, or None for all; got {n_saved!r}"
-            )
+            raise ValueError(f"n_saved must be at least 1, or None to keep all checkpoints; got {n_saved!r}")
         self.n_saved = n_saved
         self.greater_or_equal = greater_or_equal
-        self.items: tuple[Item, ...] = ()  # in the order of their saves
+        # Ordered by time of save.
+        self.items: tuple[Item, ...] = ()
 
     @property
     def last(self) -> Item | None:
-        """The most recent one."""
+        """The most recent item."""
         return self.items[-1] if self.items else None
 
     @property
     def best(self) -> Item | None:
-        """The one with the highest priority; of equal ones the preferred."""
+        """The item with the highest priority; ``greater_or_equal`` decides between equal ones."""
         items = self.items[::-1] if self.greater_or_equal else self.items
         return max(items, key=_priority, default=None)
 
     def admits(self, priority: float) -> bool:
-        """Return whether an item of this priority is to be kept."""
+        """Return whether to keep a new item of this priority."""
         if self.n_saved is None or len(self.items) < self.n_saved:
             return True
-        lowest = sorted(map(_priority, self.items))[-self.n_saved]  # a crash can leave more than n_saved
+        # A crash can leave more than n_saved items; compare with the lowest that remains.
+        lowest = sorted(map(_priority, self.items))[-self.n_saved]
         return priority > lowest or (self.greater_or_equal and priority == lowest)
 
     def keep_with(self, item: Item) -> tuple[Item, ...]:
-        """Return what is kept once an item is saved: it, and the best of the others; one of its name is replaced."""
+        """Return the items to keep after saving one, which replaces an item of the same name."""
         others = without(self.items, item)
         if self.n_saved is not None:
             surplus = max(0, len(others) + 1 - self.n_saved)
@@ -76,21 +76,27 @@ class Retention:
         return (*others, item)
 
     def state(self, *more: Item) -> list[tuple[float, str]]:
-        """Return the items, and further ones, as plain pairs."""
+        """Return these and further items as pairs of priority and file name."""
         return [(item.priority, item.filename) for item in (*without(self.items, *more), *more)]
 
 
 def without(items: Iterable[Item], *others: Item) -> tuple[Item, ...]:
-    """Return the items under other file names, in their order."""
+    """Return the items whose file names differ from those of the others."""
     names = {other.filename for other in others}
     return tuple(item for item in items if item.filename not in names)
 
 
 def plain_number(what: str, value: object) -> Any:
-    """Return a number as a plain Python one, which any loader of checkpoints takes.
+    """Return a number as a Python int or float.
+
+    Any loader of checkpoints accepts these, but not numpy scalars.
+
+    Args:
+        what: Name of the value in error messages.
+        value: A real number.
 
     Raises:
-        ValueError: not a number.
+        ValueError: If the value is not a real number.
 
     Example:
         >>> plain_number("the score", 3)
@@ -98,16 +104,17 @@ def plain_number(what: str, value: object) -> Any:
     """
     if not isinstance(value, Real):
         raise ValueError(  # noqa: TRY004 - the type that ignite raises
-            f"{what} must be a number, got {value!r} of type {type(value).__name__}; take .item() of a tensor"
+            f"{what} must be a number, got {value!r} of type {type(value).__name__}; convert a tensor with .item()"
         )
     return int(value) if isinstance(value, Integral) else float(value)
 
 
 def item_from(priority: object, filename: object) -> Item:
-    """Return a saved pair as an item.
+    """Return an item from a saved priority and file name.
 
     Raises:
-        TypeError, ValueError: the priority is no finite number, or the name leads out of its folder.
+        TypeError: If the file name is not a string.
+        ValueError: If the priority is not a finite number, or the file name is not safe.
 
     Example:
         >>> item_from(3, "model_3.pt")
@@ -115,7 +122,7 @@ def item_from(priority: object, filename: object) -> Item:
     """
     number = plain_number("a priority", priority)
     if not math.isfinite(number):
-        raise ValueError(f"the priority of {filename!r} is {number}")
+        raise ValueError(f"the priority of {filename!r} must be finite; got {number}")
     return Item(number, check_filename(filename))
 
 

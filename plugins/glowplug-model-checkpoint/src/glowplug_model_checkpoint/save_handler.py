@@ -12,7 +12,14 @@ from typing import Any, NoReturn, TypeAlias
 from glowplug.plugins import save_handler as handler_of_address
 from glowplug.typing import SaveHandler
 
-__all__ = ["BaseSaveHandler", "FunctionSaver", "handler_at", "is_address", "load_from_address"]
+__all__ = [
+    "BaseSaveHandler",
+    "FunctionSaver",
+    "SaveFunction",
+    "handler_at",
+    "is_address",
+    "load_from_address",
+]
 
 SaveFunction: TypeAlias = Callable[[Any, str, Mapping[str, Any]], object]
 
@@ -65,7 +72,7 @@ class FunctionSaver:
             otherwise nothing is ever removed.
 
     Raises:
-        TypeError: ``function`` takes neither, or is not callable.
+        TypeError: If ``function`` is not callable or takes other arguments.
 
     Example:
         >>> saver = FunctionSaver(lambda checkpoint, filename: print(filename))
@@ -132,8 +139,8 @@ def handler_at(address: str) -> SaveHandler:
         address: Such as ``"s3://bucket/run"``.
 
     Raises:
-        PluginNotFoundError: No plugin stores files under such an address.
-        TypeError: The plugin's handler lacks methods of the protocol.
+        PluginNotFoundError: If no plugin handles the address.
+        TypeError: If the plugin's handler lacks methods of the protocol.
     """
     handler: object = handler_of_address(address)
     if not isinstance(handler, SaveHandler):
@@ -150,10 +157,10 @@ def load_from_address(address: str) -> Any:
     """Load the checkpoint at an address with the save handler of its parent address.
 
     Args:
-        address: As returned by ``locate``, such as ``"s3://bucket/run/model_1.pt"``.
+        address: Result of ``locate``, such as ``"s3://bucket/run/model_1.pt"``.
 
     Raises:
-        PluginNotFoundError: No plugin stores files under such an address.
+        PluginNotFoundError: If no plugin handles the address.
     """
     location, _, filename = address.rpartition("/")
     return handler_at(location).load(filename)

@@ -1,145 +1,95 @@
-"""What a bar counts: iterations of an epoch or of the run, or epochs."""
+"""What a bar counts: epochs, iterations of the run, or iterations of one epoch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Protocol
+from enum import Enum
 
 from glowplug import Events, State
 
 
-class Counting(Protocol):
-    """How far a run is, in the units of one bar; made from the state when the bar begins."""
+class Unit(Enum):
+    """Unit of a bar; the value is the default title."""
 
-    exact_at_close: bool  # whether done() is right at the closing event, too
+    START = "Start"
+    EPOCH = "Epoch"
+    ITERATION = "Iteration"
+    ITERATION_OF_EPOCH = "Iteration of the epoch"
 
-    def done(self, state: State) -> int:
-        """Return how many units are done."""
+    @classmethod
+    def of(cls, event: Events, closing: Events) -> Unit:
+        """Return the unit of a bar that advances at one event and closes at another.
 
-    def total(self, state: State) -> int | None:
-        """Return how many there will be, ``None`` while nobody knows."""
-
-    def title(self, state: State, name: str | None) -> str:
-        """Return what to call the bar, for which the user may have given a name."""
-
-
-class Epochs:
-    """Counts the epochs of the run."""
-
-    exact_at_close = False  # a run may end in the middle of one
-
-    def __init__(self, state: State) -> None:
-        pass
-
-    def done(self, state: State) -> int:
-        """Return the number of the epoch."""
-        return state.epoch
-
-    def total(self, state: State) -> int | None:
-        """Return the limit, derived from that of the iterations where need be."""
-        if state.max_iters is not None:
-            return math.ceil(state.max_iters / state.epoch_length) if state.epoch_length else None
-        return state.max_epochs
-
-    def title(self, state: State, name: str | None) -> str:
-        """Return the name, or that it is epochs."""
-        return name or "Epoch"
+        Example:
+            >>> Unit.of(Events.ITERATION_COMPLETED, Events.EPOCH_COMPLETED)
+            <Unit.ITERATION_OF_EPOCH: 'Iteration of the epoch'>
+        """
+        if event in (Events.ITERATION_STARTED, Events.ITERATION_COMPLETED):
+            return cls.ITERATION if closing is Events.COMPLETED else cls.ITERATION_OF_EPOCH
+        return cls.START if event is Events.STARTED else cls.EPOCH
 
 
-class RunIterations:
-    """Counts the iterations of the run."""
+class Counter:
+    """Counts the units of one bar.
 
-    exact_at_close = True
-
-    def __init__(self, state: State) -> None:
-        pass
-
-    def done(self, state: State) -> int:
-        """Return the number of the iteration."""
-        return state.iteration
-
-    def total(self, state: State) -> int | None:
-        """Return the limit, derived from that of the epochs where need be."""
-        if state.max_iters is not None or not state.epoch_length or state.max_epochs is None:
-            return state.max_iters
-        return state.epoch_length * state.max_epochs
-
-    def title(self, state: State, name: str | None) -> str:
-        """Return the name, or that it is iterations."""
-        return name or "Iteration"
-
-
-class EpochIterations:
-    """Counts the iterations of one epoch."""
-
-    exact_at_close = True
-
-    def __init__(self, state: State) -> None:
-        # A resumed run may begin in the middle of an epoch; one that was cut short leaves fewer iterations behind.
-        length = state.epoch_length or 0
-        regular = (state.epoch - 1) * length
-        self._before = regular if 0 <= state.iteration - regular <= length else state.iteration
-
-    def done(self, state: State) -> int:
-        """Return the number of the iteration within the epoch."""
-        return state.iteration - self._before
-
-    def total(self, state: State) -> int | None:
-        """Return the length of the epoch, less what ``max_iters`` cuts off."""
-        if state.epoch_length is None or state.max_iters is None:
-            return state.epoch_length
-        return min(state.epoch_length, state.max_iters - self._before)
-
-    def title(self, state: State, name: str | None) -> str:
-        """Return the name with the epoch, where there is more than one."""
-        epochs = Epochs(state).total(state)
-        if epochs == 1:
-            return name or "Iteration"
-        return f"{name or 'Epoch'} [{state.epoch}{'' if epochs is None else f'/{epochs}'}]"
-
-
-class Start:
-    """Counts to one: the run has started."""
-
-    exact_at_close = True
-
-    def __init__(self, state: State) -> None:
-        pass
-
-    def done(self, state: State) -> int:
-        """Return one: it is made when the run starts."""
-        return 1
-
-    def total(self, state: State) -> int | None:
-        """Return one."""
-        return 1
-
-    def title(self, state: State, name: str | None) -> str:
-        """Return the name, or that it is the start."""
-        return name or "Start"
-
-
-def counting_of(event: Events, closing: Events) -> Callable[[State], Counting]:
-    """Return what a bar counts that moves at one event and closes at another, to be made when it begins.
+    Args:
+        unit: What to count.
+        state: State of the engine when the bar opens.
 
     Example:
         >>> state = State(epoch=2, max_epochs=5, iteration=7, epoch_length=4)
-        >>> counting = counting_of(Events.ITERATION_COMPLETED, Events.EPOCH_COMPLETED)(state)
-        >>> counting.done(state), counting.total(state), counting.title(state, None)
+        >>> counter = Counter(Unit.ITERATION_OF_EPOCH, state)
+        >>> counter.done(state), counter.total(state), counter.title(state, None)
         (3, 4, 'Epoch [2/5]')
     """
-    if event in (Events.ITERATION_STARTED, Events.ITERATION_COMPLETED):
-        return RunIterations if closing is Events.COMPLETED else EpochIterations
-    return Start if event is Events.STARTED else Epochs
+
+    def __init__(self, unit: Unit, state: State) -> None:
+        self.unit = unit
+        self._offset = _iterations_before_epoch(state) if unit is Unit.ITERATION_OF_EPOCH else 0
+
+    def done(self, state: State) -> int:
+        """Return how many units are done."""
+        if self.unit is Unit.START:
+            return 1
+        return state.epoch if self.unit is Unit.EPOCH else state.iteration - self._offset
+
+    def total(self, state: State) -> int | None:
+        """Return how many units there are, ``None`` if unknown."""
+        if self.unit is Unit.START:
+            return 1
+        if self.unit is Unit.EPOCH:
+            return _epochs(state)
+        if self.unit is Unit.ITERATION:
+            return _iterations(state)
+        if state.epoch_length is None or state.max_iters is None:
+            return state.epoch_length
+        return min(state.epoch_length, state.max_iters - self._offset)
+
+    def title(self, state: State, name: str | None) -> str:
+        """Return the title of the bar, which starts with the user's name for it if there is one."""
+        epochs = _epochs(state)
+        if self.unit is not Unit.ITERATION_OF_EPOCH:
+            return name or self.unit.value
+        if epochs == 1:
+            return name or Unit.ITERATION.value
+        return f"{name or Unit.EPOCH.value} [{state.epoch}{'' if epochs is None else f'/{epochs}'}]"
 
 
-def opening_of(event: Events, closing: Events) -> Events:
-    """Return the event at which such a bar is to appear, so that it shows the time from the beginning.
+def _epochs(state: State) -> int | None:
+    if state.max_iters is None:
+        return state.max_epochs
+    return math.ceil(state.max_iters / state.epoch_length) if state.epoch_length else None
 
-    Example:
-        >>> opening_of(Events.EPOCH_COMPLETED, Events.COMPLETED)
-        Events.STARTED
-    """
-    whole_run = closing is Events.COMPLETED or event is Events.STARTED
-    return Events.STARTED if whole_run else Events.EPOCH_STARTED
+
+def _iterations(state: State) -> int | None:
+    if state.max_iters is None and state.epoch_length and state.max_epochs is not None:
+        return state.epoch_length * state.max_epochs
+    return state.max_iters
+
+
+def _iterations_before_epoch(state: State) -> int:
+    # A resumed run may start in the middle of an epoch, where only the length tells the offset. If an earlier epoch ended
+    # early, that offset exceeds the iteration; the bar then opens at the epoch's first iteration.
+    length = state.epoch_length or 0
+    offset = (state.epoch - 1) * length
+    return offset if 0 <= state.iteration - offset <= length else state.iteration

@@ -1,49 +1,118 @@
-"""One bar at one engine: when it appears, moves and goes."""
+"""The tqdm bar of one engine: when it opens, advances and closes."""
 
 from __future__ import annotations
 
+import threading
 import warnings
+from collections.abc import Callable
 from typing import Any
+
+from tqdm.auto import tqdm
 
 from glowplug import Events, Phase, RemovableEventHandle, RunOutcome
 from glowplug.distributed import rank
 from glowplug.exceptions import GlowplugWarning
 from glowplug.typing import AnyEvent, EngineProtocol
-from glowplug_progress.bar import LazyBar
-from glowplug_progress.counting import Counting, counting_of, opening_of
+from glowplug_progress.counting import Counter, Unit
 from glowplug_progress.postfix import Postfix
+
+KNOWN_TOTAL = "{desc}[{n_fmt}/{total_fmt}] {percentage:3.0f}%|{bar}{postfix} [{elapsed}<{remaining}]"
+UNKNOWN_TOTAL = "{desc}[{n_fmt}/?]{postfix} [{elapsed}, {rate_fmt}]"
+
+
+class LazyBar(tqdm):  # type: ignore[misc]  # tqdm has no type annotations
+    r"""tqdm bar that computes its postfix only when it redraws, about ten times a second.
+
+    Args:
+        text: Function that returns the postfix, such as ``"loss=0.5"``. Only the thread that created the bar calls it;
+            when tqdm's monitor thread redraws the bar, the last text is shown again.
+        **settings: Options of tqdm. Without ``bar_format`` the format depends on whether the total is known.
+
+    Example:
+        >>> import io
+        >>> screen = io.StringIO()
+        >>> with LazyBar(lambda: "loss=0.5", total=4, ncols=60, file=screen, leave=True) as bar:
+        ...     _ = bar.update(2)
+        >>> screen.getvalue().split("\r")[-1].strip()[:8]
+        '[2/4]  5'
+    """
+
+    leave: bool | None  # set by tqdm
+
+    def __init__(self, text: Callable[[], str], **settings: Any) -> None:
+        self._text = text
+        self._shown = ""
+        self._owner = threading.get_ident()
+        super().__init__(**settings)
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        """Fields that tqdm draws, with the current postfix."""
+        if threading.get_ident() == self._owner:
+            self._shown = self._text()
+        fields: dict[str, Any] = super().format_dict
+        fields["postfix"] = self._shown
+        fields["bar_format"] = fields["bar_format"] or (UNKNOWN_TOTAL if self.total is None else KNOWN_TOTAL)
+        return fields
+
+    def close(self) -> None:
+        """Close the bar; with ``leave=True``, print its last state above the open bars."""
+        # A notebook's bar is a widget that has a container instead of a line.
+        if getattr(self, "disable", True) or hasattr(self, "container"):
+            super().close()
+            return
+        leave, self.leave, last = self.leave, False, ""
+        try:
+            last = str(self) if leave else ""
+        finally:
+            super().close()
+            # tqdm leaves the cursor at the end of the line if other bars were above.
+            self.fp.write("\r")
+        if leave:
+            self.write(last, file=self.fp)
 
 
 class Display:
-    """Shows how far one engine is.
+    """Bar of one engine.
 
     Args:
-        event: the plain event at which the bar moves.
-        closing: the event at which it closes.
-        postfix: makes the text behind it.
-        settings: what tqdm takes.
+        event: Event at which the bar advances, without its filter.
+        closing: Event at which the bar closes.
+        postfix: Returns the text behind the bar.
+        settings: Options of tqdm.
     """
 
     phase = Phase.LOGGING
 
     def __init__(self, event: Events, closing: Events, postfix: Postfix, settings: dict[str, Any]) -> None:
-        self._opening, self._closing = opening_of(event, closing), closing
-        self._kind = counting_of(event, closing)
+        self._unit = Unit.of(event, closing)
+        self._closing = closing
+        # The bar opens before the first unit, so that the elapsed time includes that unit.
+        whole_run = closing is Events.COMPLETED or event is Events.STARTED
+        self._opening = Events.STARTED if whole_run else Events.EPOCH_STARTED
         self._postfix = postfix
         self._settings = settings
-        self._counting: Counting | None = None
+        self._counter: Counter | None = None
         self._bar: LazyBar | None = None
 
     def attach(self, engine: EngineProtocol, event: AnyEvent) -> RemovableEventHandle:
-        """Open, move and close the bar with the engine's events; ``event`` may be filtered."""
+        """Open, advance and close the bar at the engine's events.
+
+        Args:
+            engine: The engine to show.
+            event: When the bar advances; may be filtered.
+
+        Returns:
+            A handle that closes and removes the bar.
+        """
         return RemovableEventHandle.join(
-            self.close_with(engine),
+            self.attach_closing(engine),
             engine.add_event_handler(self._opening, self._begin),
             engine.add_event_handler(event, self.show),
         )
 
-    def close_with(self, engine: EngineProtocol) -> RemovableEventHandle:
-        """Only close with the engine's events, where somebody else calls :meth:`show`, which opens the bar."""
+    def attach_closing(self, engine: EngineProtocol) -> RemovableEventHandle:
+        """Close the bar at the engine's events; the caller opens it with :meth:`show`."""
         return RemovableEventHandle.join(
             RemovableEventHandle(self._close),
             engine.add_event_handler(self._closing, self._complete),
@@ -52,14 +121,15 @@ class Display:
         )
 
     def show(self, engine: EngineProtocol) -> None:
-        """Move the bar to where the engine is; it redraws itself when it is time to."""
-        bar, counting = self._bar, self._counting
-        if bar is None or counting is None:
-            bar, counting = self._open(engine)
+        """Advance the bar to the engine's position, and open it first if necessary."""
+        bar, counter = self._bar, self._counter
+        if bar is None or counter is None:
+            bar, counter = self._open(engine)
         if bar.total is None:
-            bar.total = counting.total(engine.state)
-        bar.update(counting.done(engine.state) - bar.n)
-        if bar.n == bar.total:  # it may stand there for long, while others run
+            bar.total = counter.total(engine.state)
+        bar.update(counter.done(engine.state) - bar.n)
+        if bar.n == bar.total:
+            # No update follows; handlers such as an evaluation may now run for a long time.
             bar.refresh()
 
     def _begin(self, engine: EngineProtocol) -> None:
@@ -68,27 +138,28 @@ class Display:
 
     def _end(self) -> None:
         self._close()
-        self._counting = None
+        self._counter = None
 
     def _close(self) -> None:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
-    def _open(self, engine: EngineProtocol) -> tuple[LazyBar, Counting]:
+    def _open(self, engine: EngineProtocol) -> tuple[LazyBar, Counter]:
         state = engine.state
-        # What interrupt() closed goes on with the same count.
-        counting = self._counting = self._counting or self._kind(state)
-        settings = {"total": counting.total(state), "initial": counting.done(state), **self._settings}
-        settings["desc"] = f"{counting.title(state, self._settings.get('desc'))}: "
+        # After interrupt() the bar was closed, but the counter is still valid.
+        counter = self._counter = self._counter or Counter(self._unit, state)
+        settings = {"total": counter.total(state), "initial": counter.done(state), **self._settings}
+        settings["desc"] = f"{counter.title(state, self._settings.get('desc'))}: "
         if rank() != 0:
             settings["disable"] = True
         bar = self._bar = LazyBar(lambda: self._postfix(state), **settings)
-        return bar, counting
+        return bar, counter
 
     def _complete(self, engine: EngineProtocol) -> None:
-        if self._bar is not None and self._counting is not None and self._counting.exact_at_close:
-            self._bar.update(self._counting.done(engine.state) - self._bar.n)
+        # A run may end in the middle of an epoch: state.epoch then counts an epoch that is not done.
+        if self._bar is not None and self._counter is not None and self._unit is not Unit.EPOCH:
+            self._bar.update(self._counter.done(engine.state) - self._bar.n)
         self._end()
 
     def _tear_down(self, engine: EngineProtocol) -> None:
@@ -96,8 +167,8 @@ class Display:
         missing = self._postfix.missing(engine.state)
         if missing and rank() == 0 and engine.state.outcome is RunOutcome.COMPLETED:
             warnings.warn(
-                f"ProgressBar was to show {', '.join(map(repr, missing))}, but the run ended without; there are the "
-                f"metrics {list(engine.state.metrics)}",
+                f"ProgressBar: the engine's state has no {', '.join(map(repr, missing))}; check metric_names and "
+                f"state_attributes (metrics: {list(engine.state.metrics)})",
                 GlowplugWarning,
                 stacklevel=2,
             )

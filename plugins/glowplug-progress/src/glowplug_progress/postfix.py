@@ -1,48 +1,27 @@
-"""The text behind a bar: metrics, outputs and attributes of the state, flat and short."""
+"""The text behind a bar: metrics, outputs and attributes of the state."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from numbers import Number
+from numbers import Number, Rational
 from typing import Any
 
 from glowplug import State
 from glowplug.exceptions import GlowplugWarning
-
-
-def flatten(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the numbers and texts of a nested value, with names joined by ``_``.
-
-    Mappings, lists and tuples are opened, and so are tensors and arrays of at most one dimension. What is left is
-    yielded as it is.
-
-    Example:
-        >>> list(flatten("f1", {"train": [0.25, 0.75]}))
-        [('f1_train_0', 0.25), ('f1_train_1', 0.75)]
-    """
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from flatten(f"{name}_{key}", item)
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            yield from flatten(f"{name}_{index}", item)
-    elif hasattr(value, "tolist") and getattr(value, "ndim", 2) <= 1:
-        yield from flatten(name, value.tolist())
-    else:
-        yield name, value
+from glowplug.loggers import flatten
 
 
 class Postfix:
-    """Turns a state into such a text as ``loss=0.5, accuracy=0.91``; called when a bar is redrawn.
+    """Formats values of a state as text, such as ``accuracy=0.91, loss=0.5``.
 
     Args:
-        metric_names: which metrics, or ``"all"``.
-        output_transform: takes ``state.output``, returns a value, or a mapping of names to values.
-        state_attributes: further attributes of the state.
+        metric_names: Names of metrics, or ``"all"``.
+        output_transform: Function from ``state.output`` to a value, or to a mapping of names to values.
+        state_attributes: Names of further attributes of the state.
 
     Raises:
-        TypeError: arguments of another kind.
+        TypeError: If an argument has the wrong type.
 
     Example:
         >>> from glowplug import State
@@ -72,20 +51,19 @@ class Postfix:
         self._metric_names = metric_names or ()
         self._output_transform = output_transform
         self._attributes = state_attributes or ()
-        self._output: Any = {}
+        self._output: Mapping[str, Any] = {}
         self._warned: set[str] = set()
 
     def __call__(self, state: State) -> str:
-        """Return the text."""
+        """Return the text for a state."""
         names = state.metrics if self._metric_names == "all" else self._metric_names
         values = {name: state.metrics[name] for name in names if name in state.metrics}
         values.update(self._of_output(state.output))
         values.update({name: getattr(state, name) for name in self._attributes if hasattr(state, name)})
-        items = (item for name, value in values.items() for item in flatten(name, value))
-        return ", ".join(f"{name}={_short(value)}" for name, value in items if self._is_shown(name, value))
+        return ", ".join(text for name, value in values.items() for text in self._texts(name, value))
 
     def missing(self, state: State) -> list[str]:
-        """Return the names of metrics and attributes that the state does not have."""
+        """Return the requested names that the state does not have."""
         metrics = () if self._metric_names == "all" else self._metric_names
         return [
             *(name for name in metrics if name not in state.metrics),
@@ -93,25 +71,40 @@ class Postfix:
         ]
 
     def _of_output(self, output: Any) -> Mapping[str, Any]:
-        # A bar may be drawn between two steps, where there is no output: it shows the last one again.
+        # Before the first step and after a failed one there is no output; the last one is shown again.
         if self._output_transform is not None and output is not None:
             shown = self._output_transform(output)
             self._output = shown if isinstance(shown, Mapping) else {"output": shown}
-        return self._output  # type: ignore[no-any-return]  # a mapping, as the line above says
+        return self._output
 
-    def _is_shown(self, name: str, value: Any) -> bool:
-        if isinstance(value, (Number, str)):
-            return True
-        if name not in self._warned:
-            self._warned.add(name)
-            warnings.warn(
-                f"ProgressBar cannot show {name!r}, which is of type {type(value).__name__}: give numbers, texts, "
-                "tensors of at most one dimension, or lists and mappings of them",
-                GlowplugWarning,
-                stacklevel=2,
-            )
-        return False
+    def _texts(self, name: str, value: Any) -> Iterator[str]:
+        """Yield a text for each leaf of a value."""
+        # The flattener makes every number a float; a single integer or bool is shown as it is.
+        leaves = [(name, value)] if isinstance(value, Rational) else flatten(name, value, separator="_")
+        for leaf, item in leaves:
+            text = _short(item)
+            if text is not None:
+                yield f"{leaf}={text}"
+            elif leaf not in self._warned:
+                self._warned.add(leaf)
+                warnings.warn(
+                    f"ProgressBar cannot show {leaf!r} of type {type(item).__name__}; use numbers, strings, tensors of at "
+                    "most one dimension, or lists and mappings of them",
+                    GlowplugWarning,
+                    stacklevel=2,
+                )
 
 
-def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, (float, complex)) else str(value)
+def _short(value: Any) -> str | None:
+    """Return a short text for a leaf, ``None`` if it is neither a number nor a string."""
+    if isinstance(value, (str, Rational)):
+        return str(value)
+    if not isinstance(value, Number):
+        # The flattener yields an object with __float__ for an element of a tensor on a device.
+        try:
+            value = float(value)
+        except (TypeError, ValueError, RuntimeError):
+            return None
+    # Counts in a list or tensor have become floats; they are shown with all digits.
+    is_whole = isinstance(value, float) and value.is_integer()
+    return f"{value:.15g}" if is_whole else f"{value:.4g}"

@@ -1,4 +1,4 @@
-"""The handler that shows how far a run is."""
+"""The handler that shows progress bars."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ ORDER = (
 
 
 class ProgressBar:
-    r"""Shows tqdm bars of iterations or epochs, with values behind them.
+    r"""Shows tqdm bars of iterations or epochs, followed by metrics and other values.
 
-    One object can be attached any number of times, to one engine or several; each time makes a bar of its own. A bar
-    closes at its closing event, and whenever the run ends or is interrupted. The values are read only when tqdm
-    redraws, about ten times a second, so that a step does not wait for tensors on a device. Only rank 0 shows bars.
+    One object can be attached any number of times, to one engine or several; each call of :meth:`attach` adds a bar. A
+    bar closes at its closing event, and when the run ends or is interrupted. Values are read only when tqdm redraws,
+    about ten times a second, so most steps do not wait for tensors on a device. Only rank 0 shows bars.
 
     Args:
-        persist: whether a bar stays on the screen when it has closed.
-        bar_format: tqdm's format. Default: ``Epoch [2/5]: [30/100]  30%|███       , loss=0.5 [00:03<00:07]``;
-            ``"{l_bar}{bar}{r_bar}"`` is tqdm's own.
+        persist: Whether closed bars stay on the screen. Defaults to ``False``.
+        bar_format: Format string for tqdm; ``"{l_bar}{bar}{r_bar}"`` is tqdm's default. Without it a bar looks like
+            ``Epoch [2/5]: [30/100]  30%|███       , loss=0.5 [00:03<00:07]``.
         **tqdm_kwargs: Further options of tqdm, such as ``desc``, ``ncols``, ``mininterval``, ``file``, ``disable``.
 
     Raises:
-        TypeError: An option is unknown, or belongs to :meth:`attach`.
+        TypeError: If an option is unknown or belongs to :meth:`attach`.
 
     Example:
         >>> import io
@@ -71,21 +71,21 @@ class ProgressBar:
         """Show a bar for an engine.
 
         Args:
-            engine: the engine to show.
-            metric_names: which of ``engine.state.metrics`` to show, or ``"all"``. One that is missing when the run has
-                completed gives a warning.
-            output_transform: takes ``engine.state.output``, returns a value to show, or a mapping of names to values.
-            event_name: when the bar moves; may be filtered.
-            closing_event_name: when it closes. ``EPOCH_COMPLETED`` makes one bar per epoch, ``COMPLETED`` one for the
-                run.
-            state_attributes: further attributes of ``engine.state`` to show.
+            engine: The engine to show.
+            metric_names: Names in ``engine.state.metrics``, or ``"all"``. Names that are missing at the end of a
+                completed run are reported in a warning.
+            output_transform: Function from ``engine.state.output`` to a value, or to a mapping of names to values.
+            event_name: When the bar advances; may be filtered.
+            closing_event_name: When the bar closes: ``EPOCH_COMPLETED`` for one bar per epoch, ``COMPLETED`` for one bar
+                per run.
+            state_attributes: Names of further attributes of ``engine.state``.
 
         Returns:
             A handle that removes the bar.
 
         Raises:
-            ValueError: events without a place in the order of a run, or in the wrong order; a filtered closing event.
-            TypeError: names that are no list, or an ``output_transform`` that cannot be called.
+            ValueError: If the events are not loop events in their order, or ``closing_event_name`` is filtered.
+            TypeError: If the names are not a list, or ``output_transform`` is not callable.
 
         Example:
             >>> from glowplug.testing import FakeEngine
@@ -99,20 +99,20 @@ class ProgressBar:
         return self._display(event, closing, postfix).attach(engine, event_name)
 
     def __call__(self, engine: EngineProtocol) -> None:
-        """Show a bar without values, moving at the event that is firing.
+        """Show a bar without values that advances at the current event.
 
-        This is for ``engine.add_event_handler(event, ProgressBar())``; :meth:`attach` has more options.
+        Used by ``engine.add_event_handler(event, ProgressBar())``; :meth:`attach` has more options.
 
         Args:
             engine: The engine to show.
 
         Raises:
-            ValueError: A bar cannot move at this event.
+            ValueError: If a bar cannot advance at this event.
         """
         event = engine.current_event
         if not isinstance(event, Events) or event not in ORDER[:-1]:
             raise ValueError(
-                f"ProgressBar cannot move at {event!r}; use ProgressBar().attach(engine, event_name=..., "
+                f"ProgressBar cannot advance at {event!r}; use ProgressBar().attach(engine, event_name=..., "
                 f"closing_event_name=...) with events of {_names()}"
             )
         displays = engine.stash.setdefault(self._displays_key, {})
@@ -121,25 +121,25 @@ class ProgressBar:
             per_epoch = event in (Events.ITERATION_STARTED, Events.ITERATION_COMPLETED)
             closing = Events.EPOCH_COMPLETED if per_epoch else Events.COMPLETED
             display = displays[event] = self._display(event, closing, Postfix())
-            display.close_with(engine)
+            display.attach_closing(engine)
         display.show(engine)
 
     def log_message(self, message: str) -> None:
-        """Print a line above the bars, without tearing them.
+        """Print a line above the open bars.
 
         Args:
-            message: the line.
+            message: The line.
 
         Example:
             >>> ProgressBar().log_message("learning rate halved")
             learning rate halved
         """
-        from glowplug_progress.bar import LazyBar
+        from glowplug_progress.display import LazyBar
 
         LazyBar.write(message, file=self._settings.get("file"))
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy is attached to no engine.
+        # A copy is not attached to any engine.
         return {"_settings": self._settings}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -156,13 +156,13 @@ def _check_options(options: dict[str, Any]) -> None:
     """Refuse options that tqdm does not have."""
     from tqdm.std import tqdm
 
-    # The text behind the bar is made of metrics and outputs, and the bar iterates over nothing.
+    # attach() provides the postfix, and the bar does not iterate over data.
     known = set(inspect.signature(tqdm.__init__).parameters) - {"self", "iterable", "postfix", "kwargs"}
     of_attach = set(inspect.signature(ProgressBar.attach).parameters) - {"self", "engine"}
     for name in options:
         if name in of_attach:
             raise TypeError(
-                f"ProgressBar has no option {name!r}, but attach() has: ProgressBar().attach(engine, {name}=...)"
+                f"ProgressBar has no option {name!r}; pass it to attach(): ProgressBar().attach(engine, {name}=...)"
             )
         if name not in known | {"display"}:
             close = get_close_matches(name, sorted({"persist", *known}), n=1)
@@ -171,7 +171,7 @@ def _check_options(options: dict[str, Any]) -> None:
 
 
 def _checked(event_name: object, closing_event_name: object) -> tuple[Events, Events]:
-    """Return the plain events."""
+    """Return both events without filters, in a valid order."""
     if isinstance(closing_event_name, CallableEventWithFilter) and closing_event_name.filter is not None:
         raise ValueError(f"ProgressBar: closing_event_name cannot be filtered, got {closing_event_name!r}")
     event = _plain("event_name", event_name)

@@ -1,4 +1,4 @@
-"""Offers of this distribution; imports nothing but the hooks."""
+"""Plugin hooks of this distribution; imports nothing heavy."""
 
 from glowplug.hookspecs import Finding, Offer, hookimpl
 
@@ -13,19 +13,19 @@ def glowplug_offers() -> list[Offer]:
             "TensorboardLogger",
             "glowplug_tensorboard.logger:TensorboardLogger",
             kind="logger",
-            summary="Writes scalars, histograms and images as TensorBoard event files.",
+            summary="Writes scalars, histograms and images to TensorBoard event files.",
         ),
     ]
 
 
 @hookimpl
 def glowplug_doctor() -> list[Finding]:
-    """Look whether TensorBoard's event files can be written: with a protobuf that does not fit they cannot."""
+    """Check that TensorBoard can write event files, which needs a compatible protobuf."""
     try:
         from tensorboard import version
         from tensorboard.compat.proto import event_pb2
-    except Exception as error:  # noqa: BLE001 protobuf raises errors of its own
+    except Exception as error:  # noqa: BLE001 - protobuf raises various exceptions
         message, remedy = f"{type(error).__name__}: {error}", "pip install --upgrade tensorboard protobuf"
         return [Finding(name="event files", status="error", message=message, remedy=remedy)]
     event_pb2.Event(step=1).SerializeToString()
-    return [Finding(name="event files", status="ok", message=f"tensorboard {version.VERSION} writes them")]
+    return [Finding(name="event files", status="ok", message=f"tensorboard {version.VERSION} can write them")]

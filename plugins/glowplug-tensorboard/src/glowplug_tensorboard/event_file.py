@@ -1,7 +1,8 @@
-"""Event files that are written where the call is made, with checksums computed in C.
+"""Fast event files for TensorBoard.
 
-TensorBoard's own writer hands each event to another thread, and computes its checksum in Python, byte by byte. A logger
-has a thread of its own, and holds the lock that the training thread needs too for as long as that takes.
+They are written on the calling thread, with checksums computed in C. TensorBoard's writer passes each event to another
+thread and computes checksums in Python. A logger already has a worker thread, and Python code there holds the GIL that
+the training thread needs.
 """
 
 from __future__ import annotations
@@ -26,24 +27,25 @@ _numbers = count()
 
 
 class EventFile:
-    """One event file, which is there, with its first event, as soon as it is made.
+    """An event file; the constructor creates it and writes its first event.
 
     Args:
-        logdir: its folder, made if it is missing; an address such as ``s3://bucket/run`` where TensorBoard knows it.
-        filename_suffix: what its name ends with.
+        logdir: Folder, created if necessary, or an address that TensorBoard supports, such as ``s3://bucket/run``.
+        filename_suffix: End of the file name.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: If the file cannot be created.
     """
 
     def __init__(self, logdir: str, filename_suffix: str = "") -> None:
         tf.io.gfile.makedirs(logdir)
-        # TensorBoard reads the files of a folder in the order of these names.
+        # TensorBoard reads the files of a folder in the order of their names.
         name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_numbers)}"
         self._logdir = logdir
-        path = os.path.join(logdir, name + filename_suffix)  # noqa: PTH118 - it may be an address
+        path = os.path.join(logdir, name + filename_suffix)  # noqa: PTH118 - logdir may be an address
         self._file = tf.io.gfile.GFile(path, "wb")
-        self._lock = threading.Lock()  # logger.writer is used on the user's threads
+        # Users call logger.writer on their own threads.
+        self._lock = threading.Lock()
         self._is_closed = False
         source = SourceMetadata(writer="glowplug_tensorboard.event_file")
         self.add_event(Event(wall_time=time.time(), file_version=_VERSION, source_metadata=source))
@@ -56,7 +58,7 @@ class EventFile:
         """Write one event.
 
         Raises:
-            OSError: it cannot be written, or the file is closed.
+            OSError: If the event cannot be written or the file is closed.
         """
         record = _record(event.SerializeToString())
         with self._lock:
@@ -65,30 +67,34 @@ class EventFile:
             self._file.write(record)
 
     def flush(self) -> None:
-        """Bring what was written to where it belongs, for folders that are elsewhere."""
+        """Flush the file, or upload it if the folder is an address."""
         with self._lock:
             self._file.flush()
 
     def close(self) -> None:
-        """Write no more."""
+        """Close the file."""
         with self._lock:
             self._is_closed = True
             self._file.close()
 
 
 class Writer(SummaryWriter):
-    """A ``SummaryWriter`` over an :class:`EventFile`; the arguments are those of ``SummaryWriter``."""
+    """A ``SummaryWriter`` that writes to an :class:`EventFile`."""
 
-    file_writer: FileWriter | None  # type: ignore[assignment] # annotated by its first value, None
-    all_writers: dict[str, FileWriter] | None  # type: ignore[assignment] # the same
+    # The base class assigns None to these attributes, so type checkers infer None as their type.
+    file_writer: FileWriter | None  # type: ignore[assignment]
+    all_writers: dict[str, FileWriter] | None  # type: ignore[assignment]
 
     @property
     def summaries(self) -> FileWriter:
-        """What takes whole summaries, as tools do that make their own, TensorFlow's included."""
+        """The file writer, which accepts summaries created by other tools, such as TensorFlow."""
         return self._get_file_writer()
 
     def _get_file_writer(self) -> FileWriter:
-        """Return the file's writer, anew after ``close()``: where SummaryWriter makes its file."""
+        """Return the file writer and create it if necessary.
+
+        Overrides the method in which SummaryWriter creates its file. After ``close()``, a new file is created.
+        """
         if self.file_writer is None:
             self.file_writer = _Summaries(self.log_dir, self.filename_suffix)
             self.all_writers = {self.log_dir: self.file_writer}
@@ -101,14 +107,14 @@ class Writer(SummaryWriter):
 
 
 class _Summaries(FileWriter):
-    """Makes events of summaries, as FileWriter does, and writes them to an EventFile."""
+    """A FileWriter that writes its events to an EventFile."""
 
     def __init__(self, log_dir: str, filename_suffix: str) -> None:
         self.event_writer = EventFile(log_dir, filename_suffix)
 
 
 def _record(data: bytes) -> bytes:
-    """Frame one serialized event as a TFRecord: its length and its bytes, each with a checksum."""
+    """Return a serialized event as a TFRecord: length and bytes, each followed by a checksum."""
     length = struct.pack("<Q", len(data))
     return b"".join((length, _masked_crc(length), data, _masked_crc(data)))
 

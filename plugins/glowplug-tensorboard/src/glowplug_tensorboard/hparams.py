@@ -1,4 +1,4 @@
-"""The summaries that TensorBoard's HPARAMS page reads: how a session began, and how it ended."""
+"""Session summaries for TensorBoard's HPARAMS page."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from glowplug import RunOutcome
 
 
 def session_start(params: Mapping[str, Any]) -> Any:
-    """Return the ``Summary`` with the hyper-parameters of a session.
+    """Return a ``Summary`` with the hyperparameters of a session.
 
     Args:
-        params: flat; booleans, numbers and texts keep their type, all others become text.
+        params: Flat mapping. Values that are not booleans, numbers or strings become strings.
 
     Example:
         >>> session_start({"lr": 0.1}).value[0].tag
@@ -33,7 +33,10 @@ def session_start(params: Mapping[str, Any]) -> Any:
 
 
 def session_end(outcome: RunOutcome | None) -> Any:
-    """Return the ``Summary`` that ends a session: as failed, if it failed or was interrupted.
+    """Return a ``Summary`` with the status of a finished session.
+
+    Args:
+        outcome: Outcome of the run. FAILED and INTERRUPTED become a failure, all others a success.
 
     Example:
         >>> session_end(RunOutcome.COMPLETED).value[0].tag

@@ -1,4 +1,4 @@
-"""The TensorBoard logger."""
+"""TensorBoard logger."""
 
 from __future__ import annotations
 
@@ -19,24 +19,23 @@ CHANNELS = (1, 3, 4)
 
 
 class TensorboardLogger(Logger):
-    """Writes TensorBoard event files: scalars, histograms, texts, images, figures and hyperparameters.
+    """Writes scalars, histograms, texts, images, figures and hyperparameters to TensorBoard event files.
 
-    Files are made when there is something to write, on rank 0 only, by ``torch.utils.tensorboard``. If they cannot be
-    written (no space, no permission), records wait, a new file is tried, and training goes on. Each name is a tag of
-    its own; steps and wall times are those of the call. ``log_params`` shows on the HPARAMS page (the first call only) and on
-    the TEXT page (each call, under ``params``).
+    The event file is created at the first record. If it cannot be written, because the disk is full for example, training
+    continues, records wait and the logger tries a new file. Each name becomes a tag; steps and wall times are those of the
+    call. The HPARAMS page shows the first call of ``log_params``; the TEXT page shows all calls under ``params``.
 
     Args:
-        log_dir: where the files go; ``runs/<date>_<host>`` by default.
-        comment: what the default ``log_dir`` ends with.
-        purge_step: hide what earlier files in ``log_dir`` hold from this step on.
-        max_queue: taken as by ``SummaryWriter``; no event waits in a second queue here.
-        flush_secs: the same; each event is written when its turn comes.
-        filename_suffix: what file names end with.
-        on_error: ``"warn"``: report what cannot be written and go on; ``"raise"``: raise at the next call.
-        capacity: how many records may wait before further ones are dropped (and counted).
-        timeout: seconds that ``flush`` and ``close`` wait at most.
-        all_ranks: write on every rank of ``torch.distributed`` instead of rank 0 only.
+        log_dir: Folder of the event files. Defaults to ``runs/<date>_<host>``.
+        comment: Suffix of the default ``log_dir``.
+        purge_step: Hide the records of earlier files in ``log_dir`` from this step on.
+        max_queue: Accepted for compatibility with ``SummaryWriter``; events are written at once.
+        flush_secs: Accepted for compatibility with ``SummaryWriter``; events are written at once.
+        filename_suffix: Suffix of the file names.
+        on_error: ``"warn"`` reports errors in the log; ``"raise"`` raises them at the next call.
+        capacity: Number of records that can wait; further ones are dropped and counted.
+        timeout: Maximum time in seconds that ``flush`` and ``close`` wait.
+        all_ranks: Write on every rank of ``torch.distributed`` instead of rank 0 only.
 
     Example:
         >>> import tempfile
@@ -81,33 +80,34 @@ class TensorboardLogger(Logger):
 
     @property
     def writer(self) -> Writer:
-        """The ``SummaryWriter``, for what a logger does not offer, such as ``writer.add_graph(model)``.
+        """The ``SummaryWriter``, for methods that the logger lacks, such as ``writer.add_graph(model)``.
 
         Raises:
-            ConnectionError: its file could not be made; the cause says why.
-            RuntimeError: the logger is closed, or does not log on this rank.
+            ConnectionError: If the event file cannot be created; the cause is attached.
+            RuntimeError: If the logger is closed or does not log on this rank.
         """
         self.ensure_open()
         return self._opened()
 
     def open_backend(self) -> None:
-        """Make the event file."""
+        """Create the event file."""
         from glowplug_tensorboard.event_file import Writer
 
         self._writer = Writer(
             self.log_dir, self.comment, self.purge_step, self.max_queue, self.flush_secs, self.filename_suffix
         )
-        self.log_dir = self._writer.log_dir  # a second file, after a failure, goes to the same place
+        # If this file fails, the next one is created in the same folder and hides nothing.
+        self.log_dir = self._writer.log_dir
         self.purge_step = None
 
     def _opened(self) -> Writer:
         if self._writer is None:
-            raise ConnectionError(f"there is no event file in {self.log_dir} yet")
+            raise ConnectionError(f"the event file in {self.log_dir} is not open")
         return self._writer
 
     @contextmanager
     def _writing(self) -> Iterator[Writer]:
-        """Give the writer; if its file cannot be written any more, ask for a new one."""
+        """Yield the writer; turn an OSError into a ConnectionError, so that the logger opens a new file."""
         try:
             yield self._opened()
         except OSError as error:
@@ -118,20 +118,20 @@ class TensorboardLogger(Logger):
             writer.summaries.add_summary(summary, step, timestamp)
 
     def write_scalars(self, scalars: Mapping[str, float], step: int, timestamp: float) -> None:
-        """Write numbers, each under its name as the tag."""
+        """Write numbers; each name is a tag."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        # One event for all: SummaryWriter.add_scalar makes one each, at ten times the cost.
+        # One event for all scalars costs a tenth of the separate events of SummaryWriter.add_scalar.
         summary = Summary()
         for name, value in scalars.items():
             summary.value.add(tag=name, simple_value=value)
         self._add(summary, step, timestamp)
 
     def write_histogram(self, name: str, values: Any, step: int, timestamp: float) -> None:
-        """Write the distribution of the finite values of a tensor or array of any shape.
+        """Write the distribution of the finite values of an array of any shape.
 
         Raises:
-            ValueError: none of the values is finite.
+            ValueError: If no value is finite.
         """
         import numpy as np
 
@@ -143,32 +143,20 @@ class TensorboardLogger(Logger):
             writer.add_histogram(name, finite, step, walltime=timestamp)
 
     def write_text(self, name: str, text: str, step: int, timestamp: float) -> None:
-        """Write a text, which TensorBoard shows as Markdown."""
+        """Write a text; TensorBoard renders it as Markdown."""
         with self._writing() as writer:
             writer.add_text(name, text, step, walltime=timestamp)
 
     def write_image(self, name: str, image: Any, step: int, timestamp: float) -> None:
-        """Write an image: ``(height, width)``, channels first or last, or many as ``(n, channels, height, width)``.
+        """Write an image or a batch of images.
 
-        Floats are in 0 to 1, ``uint8`` in 0 to 255.
+        The shape is ``(height, width)``, with 1, 3 or 4 channels first or last, or ``(n, channels, height, width)``. Floats
+        are between 0 and 1, ``uint8`` values between 0 and 255.
 
         Raises:
-            ValueError: another shape.
+            ValueError: If the image has another shape.
         """
-        shape = image.shape
-        if len(shape) == 2:  # noqa: PLR2004 - height and width
-            layout = "HW"
-        elif len(shape) == 3 and shape[0] in CHANNELS:  # noqa: PLR2004 - and channels
-            layout = "CHW"
-        elif len(shape) == 3 and shape[2] in CHANNELS:  # noqa: PLR2004
-            layout = "HWC"
-        elif len(shape) == 4:  # noqa: PLR2004 - and a batch of them
-            layout = "NCHW"
-        else:
-            raise ValueError(
-                f"image {name!r} has the shape {tuple(shape)}; give (height, width), one with 1, 3 or 4 channels first or last, "
-                "or (n, channels, height, width)"
-            )
+        layout = _layout(name, tuple(image.shape))
         with self._writing() as writer:
             writer.add_image(name, image, step, walltime=timestamp, dataformats=layout)
 
@@ -177,7 +165,7 @@ class TensorboardLogger(Logger):
         self.write_image(name, figure, step, timestamp)
 
     def write_params(self, params: Mapping[str, Any]) -> None:
-        """Write hyperparameters; nested ones as ``optimizer/lr``."""
+        """Write hyperparameters; nested names are joined as ``optimizer/lr``."""
         flat = flatten_params(params)
         rows = "".join(f"| {name} | {value} |\n" for name, value in flat.items())
         with self._writing() as writer:
@@ -191,7 +179,7 @@ class TensorboardLogger(Logger):
             writer.flush()
 
     def close_backend(self, outcome: RunOutcome | None) -> None:
-        """Close the file; with hyperparameters in it, write first how the run ended."""
+        """Write the status of a session with hyperparameters and close the event file."""
         if self._params_logged:
             self._add(session_end(outcome))
         with self._writing() as writer:
@@ -199,3 +187,19 @@ class TensorboardLogger(Logger):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_writer": None}
+
+
+def _layout(name: str, shape: tuple[int, ...]) -> str:
+    match shape:
+        case (_, _):
+            return "HW"
+        case (channels, _, _) if channels in CHANNELS:
+            return "CHW"
+        case (_, _, channels) if channels in CHANNELS:
+            return "HWC"
+        case (_, _, _, _):
+            return "NCHW"
+    raise ValueError(
+        f"image {name!r} has shape {shape}; expected (height, width), 1, 3 or 4 channels first or last, or (n, channels, "
+        "height, width)"
+    )

@@ -1,4 +1,4 @@
-"""TerminateOnNan for glowplug: stop an engine when its output is not finite."""
+"""Checks of glowplug engines for NaN and infinity."""
 
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TerminateOnNan"]
 
-# Discovery imports this package; its modules are imported when their names are used.
+# Discovery imports this package, so its modules are imported only when one of their names is used.
 __getattr__, __dir__ = lazy_exports(
     __name__, {"glowplug_terminate_on_nan.terminate_on_nan": ("TerminateOnNan",)}
 )

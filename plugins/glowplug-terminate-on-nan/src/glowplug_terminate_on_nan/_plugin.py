@@ -1,4 +1,4 @@
-"""Offers of this distribution; imports nothing but the hooks."""
+"""Offers of this distribution; imports only the hooks."""
 
 from glowplug.hookspecs import Offer, hookimpl
 
@@ -7,12 +7,12 @@ GLOWPLUG_API = 1
 
 @hookimpl
 def glowplug_offers() -> list[Offer]:
-    """Offer the names of this distribution."""
+    """Return the handlers of this distribution."""
     return [
         Offer(
             "TerminateOnNan",
             "glowplug_terminate_on_nan.terminate_on_nan:TerminateOnNan",
             kind="handler",
-            summary="Stops the engine when its output holds a NaN or an infinity.",
+            summary="Stops the engine when its output contains NaN or infinity.",
         ),
     ]

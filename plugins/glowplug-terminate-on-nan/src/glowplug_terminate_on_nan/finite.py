@@ -1,4 +1,4 @@
-"""Which leaves of a nested output are not finite numbers."""
+"""Search for values that are not finite in a nested output."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-# The most frequent leaves, and the sequences that hold no measured number.
+# The most frequent leaf types, and sequences whose elements are never NaN or infinite.
 _LEAVES = (float, int, type(None), str, bytes, bytearray, memoryview, range)
 
-_SINGLE = 4  # bytes of a float32; sums of smaller formats would overflow early
+# Bytes of a float32. Smaller formats are summed as float32, because their own sums overflow early.
+_SINGLE = 4
 
 
 class Attribute(str):
-    """A step of a path that is an attribute's name; every other step is a key or an index."""
+    """Path step that names an attribute; other steps are keys or indices."""
 
     __slots__ = ()
 
@@ -32,17 +33,17 @@ Path = tuple[object, ...]
 
 
 def find_non_finite(output: object) -> tuple[Path, Any] | None:
-    """Return the path and the value of a leaf that is NaN or infinite, ``None`` where all are finite.
+    """Return the path and value of the first leaf that is NaN or infinite.
 
-    Looked at are numbers, numpy scalars and arrays, and dense tensors, in mappings, sequences, sets, named tuples and
-    dataclasses. Anything else is taken as finite. The results of all tensors are read at once: one wait per device.
+    Checks numbers, numpy scalars and arrays, and dense tensors in mappings, sequences, sets, named tuples and
+    dataclasses. Other leaves are ignored. The results of all tensors are read together: one synchronization per device.
 
     Args:
-        output: the tree, or a single leaf.
+        output: A nested value, or a single leaf.
 
     Returns:
-        The first such leaf in the order of the tree, those that are no tensors first; a path is a tuple of keys,
-        indices and attributes.
+        A path, which is a tuple of keys, indices and attributes, and the leaf; ``None`` if all leaves are finite. Leaves
+        are checked in order, tensors last.
 
     Example:
         >>> find_non_finite({"loss": [0.5, float("nan")]})
@@ -66,7 +67,7 @@ def find_non_finite(output: object) -> tuple[Path, Any] | None:
 
 
 def describe(path: Path, value: Any) -> str:
-    """Return a sentence part that says where a leaf is, and what is wrong with it.
+    """Return text such as ``output['loss'] is nan`` for a leaf.
 
     Example:
         >>> describe(("loss", 1), float("nan"))
@@ -83,8 +84,9 @@ def describe(path: Path, value: Any) -> str:
 
 
 def _leaves(output: object) -> Iterator[tuple[Path, Any]]:
-    """Yield what is no container, in order; each container once, so that cycles end."""
-    seen: dict[int, object] = {}  # keeps the containers, for an id is unique only while its object lives
+    """Yield the leaves in order, and visit each container only once, so that cycles end."""
+    # The dict also keeps the containers alive: an id is unique only during the lifetime of its object.
+    seen: dict[int, object] = {}
     waiting: list[tuple[Path, object]] = [((), output)]
     while waiting:
         path, value = waiting.pop()
@@ -98,7 +100,7 @@ def _leaves(output: object) -> Iterator[tuple[Path, Any]]:
 
 
 def _children(value: Any) -> Iterable[tuple[Path, object]] | None:
-    """Return steps and values of a container's elements, ``None`` for a leaf."""
+    """Return the path steps and values of a container's elements, ``None`` for a leaf."""
     children: Iterable[tuple[Path, object]] | None = None
     if isinstance(value, _LEAVES):
         pass
@@ -116,7 +118,7 @@ def _children(value: Any) -> Iterable[tuple[Path, object]] | None:
 
 
 def _field_names(value: Any) -> Sequence[str]:
-    """Return the names of the fields of a dataclass or a named tuple."""
+    """Return the field names of a dataclass or named tuple, empty for other values."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return [field.name for field in dataclasses.fields(value)]
     names: Sequence[str] = getattr(value, "_fields", ()) if isinstance(value, tuple) else ()
@@ -128,29 +130,33 @@ def _is_finite(leaf: Any) -> bool:
         return _is_finite_array(leaf)
     if isinstance(leaf, Decimal):
         return leaf.is_finite()
-    if isinstance(leaf, Rational) or not isinstance(leaf, Number):  # an integer may be too large for a float
+    # Integers and fractions are always finite, and may be too large for isfinite().
+    if isinstance(leaf, Rational) or not isinstance(leaf, Number):
         return True
     try:
-        return cmath.isfinite(leaf)  # type: ignore[arg-type]  # what is no such number is the case below
+        return cmath.isfinite(leaf)  # type: ignore[arg-type]  # a Number may be of an unknown type
     except (TypeError, ValueError, OverflowError):
         return True
 
 
 def _is_finite_array(array: Any) -> bool:
-    if array.dtype.kind in "mM":  # NaT is a missing date, not a number
+    # NaT is a missing date, not a number.
+    if array.dtype.kind in "mM":
         return True
     try:
         finite = sys.modules["numpy"].isfinite(array)
-    except TypeError:  # text, records
+    except TypeError:
+        # The array contains text or records.
         return True
     return not (~finite).any()
 
 
 def _checkable(tensor: torch.Tensor) -> torch.Tensor | None:
-    """Return the part of a tensor that this process holds, if it can have elements that are not finite."""
+    """Return this process's part of a tensor, ``None`` if the tensor cannot be checked or is always finite."""
     import torch
 
-    local: torch.Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor  # a shard of a DTensor
+    # A DTensor has to_local(), which returns the shard of this process.
+    local: torch.Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
     inexact = local.is_floating_point() or local.is_complex()
     if not inexact or local.is_meta or local.layout is not torch.strided:
         return None
@@ -158,28 +164,30 @@ def _checkable(tensor: torch.Tensor) -> torch.Tensor | None:
 
 
 def _first_non_finite_tensor(tensors: list[tuple[Path, torch.Tensor]]) -> tuple[Path, torch.Tensor] | None:
-    """Return the first tensor of one device with an element that is not finite; waits for the device once."""
+    """Return the first tensor with an element that is not finite, with one synchronization of their device."""
     import torch
 
-    # A NaN or an infinity shows in the sum, which is faster than a look at each element, and takes no memory.
+    # NaN and infinity propagate to the sum, which is faster than isfinite() and needs no memory for a mask.
     checked: list[tuple[Path, torch.Tensor]] = []
     sums: list[torch.Tensor] = []
     for path, tensor in tensors:
         try:
             sums.append(tensor.sum(dtype=torch.float32 if tensor.itemsize < _SINGLE else None))
-        except NotImplementedError:  # the device has no arithmetic for this format
+        except NotImplementedError:
+            # The device has no arithmetic for this format.
             continue
         checked.append((path, tensor))
     totals = torch.stack(sums).tolist() if sums else []
     for (path, tensor), total in zip(checked, totals, strict=True):
         if not cmath.isfinite(total):
             exact = tensor.float() if tensor.itemsize < _SINGLE else tensor
-            if not torch.isfinite(exact).all():  # else large elements made the sum overflow
+            # The sum of large finite elements may overflow.
+            if not torch.isfinite(exact).all():
                 return path, exact
     return None
 
 
 def _is_a(value: object, module: str, name: str) -> bool:
-    # A value of a library that was never imported cannot exist, so looking costs no import.
+    # A library that was never imported has no instances, so it need not be imported here.
     library = sys.modules.get(module)
     return library is not None and isinstance(value, getattr(library, name))

@@ -1,4 +1,4 @@
-"""The handler that stops a run whose output is not finite."""
+"""The handler that stops a run when its output is not finite."""
 
 from __future__ import annotations
 
@@ -19,20 +19,19 @@ def _identity(output: Any) -> Any:
 
 
 class TerminateOnNan:
-    """Stops an engine when its output holds a NaN or an infinity.
+    """Stops an engine when its output contains NaN or infinity.
 
-    Numbers, numpy scalars and arrays, and tensors are checked, in mappings, sequences, sets, named tuples and
-    dataclasses; everything else (``None``, text, sparse tensors, unknown objects) is ignored. The logger
-    ``glowplug_terminate_on_nan`` warns with the position of the value and the iteration.
+    Checks numbers, numpy scalars and arrays, and dense tensors in mappings, sequences, sets, named tuples and
+    dataclasses; ``None``, text, sparse tensors and unknown objects are ignored. The logger
+    ``glowplug_terminate_on_nan`` emits a warning with the iteration and the position of the value.
 
-    Under ``torch.distributed`` each call is a collective: all ranks stop at the same iteration, whichever rank has the
-    value.
+    Under ``torch.distributed`` each call is a collective: all ranks stop at the same iteration.
 
     Args:
-        output_transform: takes ``engine.state.output``, returns what to check. Default: the output itself.
+        output_transform: Function from ``engine.state.output`` to the values to check. Defaults to the whole output.
 
     Raises:
-        TypeError: ``output_transform`` cannot be called.
+        TypeError: If ``output_transform`` is not callable.
 
     Example:
         >>> from glowplug import Engine
@@ -53,15 +52,14 @@ class TerminateOnNan:
     def attach(
         self, engine: EngineProtocol, event_name: AnyEvent = Events.ITERATION_COMPLETED
     ) -> RemovableEventHandle:
-        """Check the output whenever an event fires.
+        """Check the output at an event.
 
         Args:
-            engine: The engine whose output is checked and which is stopped.
-            event_name: When to check. ``Events.ITERATION_COMPLETED(every=10)`` waits for the device ten times less
-                often.
+            engine: The engine to check and stop.
+            event_name: When to check. ``Events.ITERATION_COMPLETED(every=10)`` synchronizes with the device less often.
 
         Returns:
-            A handle that detaches it.
+            A handle that detaches the handler.
 
         Example:
             >>> from glowplug.testing import FakeEngine
@@ -73,7 +71,7 @@ class TerminateOnNan:
         return engine.add_event_handler(event_name, self)
 
     def __call__(self, engine: EngineProtocol) -> None:
-        """Terminate the run if the output is not finite here, or on another rank.
+        """Terminate the run if the output is not finite on any rank.
 
         Args:
             engine: The engine to check.

@@ -8,7 +8,6 @@ from glowplug.plugins import lazy_exports
 
 if TYPE_CHECKING:
     from glowplug_testing.cases import HandlerCase, LoggerCase, MetricCase, SaveHandlerCase
-    from glowplug_testing.checking import check_handler, check_logger, check_metric, check_save_handler
     from glowplug_testing.checks import CheckFailed
     from glowplug_testing.contracts import (
         HandlerContract,
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     )
     from glowplug_testing.engine_contract import EngineContract
     from glowplug_testing.flaky_backend import FlakyBackend
+    from glowplug_testing.standalone import check_handler, check_logger, check_metric, check_save_handler
 
 __all__ = [
     "CheckFailed",
@@ -47,7 +47,7 @@ __getattr__, __dir__ = lazy_exports(
             "MetricCase",
             "SaveHandlerCase",
         ),
-        "glowplug_testing.checking": (
+        "glowplug_testing.standalone": (
             "check_handler",
             "check_logger",
             "check_metric",

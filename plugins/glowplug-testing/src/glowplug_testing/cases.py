@@ -1,4 +1,4 @@
-"""What a contract is told about the thing that it checks: how one is made, and how its doings are seen."""
+"""Descriptions of the objects that the contracts check."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ def _attach(handler: Any, engine: Any) -> Any:
 
 @dataclass(frozen=True)
 class HandlerCase:
-    """A handler to be checked.
+    """A handler to check.
 
     Args:
-        make: returns a new handler each time.
-        attach: ``f(handler, engine) -> handle``; ``handler.attach(engine)`` by default, with the handler's own event.
-        output: what the step of the engine returns; something that the handler can work with.
-        metrics: what there is in ``engine.state.metrics`` at the end of each iteration and epoch.
-        seconds_per_event: how long the handler may take at an event; 0.05 by default, more for one that writes files.
-        plugin: the plugin module, as in ``"acme_shout._plugin"``: it is imported in a fresh interpreter.
-        heavy: modules that this import must not bring along; all that is not of Python, glowplug or the plugin itself by
-            default.
+        make: Returns a new handler on each call.
+        attach: ``f(handler, engine) -> handle``. Defaults to ``handler.attach(engine)``, with the handler's default event.
+        output: Output of the engine's step that the handler can process.
+        metrics: Content of ``engine.state.metrics`` at the end of each iteration and epoch.
+        seconds_per_event: Time limit of the handler per event, in seconds. Raise it for a handler that writes files.
+        plugin: The plugin module, as in ``"acme_shout._plugin"``; it is imported in a fresh interpreter.
+        heavy: Modules that this import must not load. Defaults to everything but Python, glowplug and the plugin.
 
     Example:
         >>> class Shout:
@@ -47,18 +46,17 @@ class HandlerCase:
 
 @dataclass(frozen=True)
 class LoggerCase:
-    """A logger to be checked.
+    """A logger to check.
 
     Args:
-        make: ``f(**options)``, returns a new logger that writes to the *same* place each time; the options are those of
-            ``glowplug.loggers.Logger``.
-        read: returns every scalar that is stored in that place as ``(name, step, value)``; those of one name in the order
-            in which they were stored.
-        borrowed: for a logger that can write to a run (file, connection...) that somebody else has opened: returns
-            such a logger, and a function that tells whether what it was given is still open.
-        plugin: the plugin module, as in ``"acme_glowplug_logger._plugin"``: it is imported in a fresh interpreter.
-        heavy: modules that this import must not bring along; all that is not of Python, glowplug or the plugin itself by
-            default.
+        make: ``f(**options)``, returns a new logger on each call, which always writes to the *same* file or run. Passes the
+            options on to ``glowplug.loggers.Logger``.
+        read: Returns every stored scalar as ``(name, step, value)``; scalars of the same name in the order in which they
+            were stored.
+        borrowed: For a logger that can write to a run, file or connection that the user has opened: returns such a logger
+            and a function that tells whether the run is still open.
+        plugin: The plugin module, as in ``"acme_glowplug_logger._plugin"``; it is imported in a fresh interpreter.
+        heavy: Modules that this import must not load. Defaults to everything but Python, glowplug and the plugin.
 
     Example:
         >>> from glowplug.loggers import Logger
@@ -145,14 +143,13 @@ class MetricCase:
 
 @dataclass(frozen=True)
 class SaveHandlerCase:
-    """Describe a save handler to check.
+    """A save handler to check.
 
     Args:
-        make: returns a new save handler of the *same* location each time.
-        folder: where the files are, for one that writes files; its ``dirname`` by default.
-        plugin: the plugin module, as in ``"acme_s3._plugin"``: it is imported in a fresh interpreter.
-        heavy: modules that this import must not bring along; all that is not of Python, glowplug or the plugin itself by
-            default.
+        make: Returns a new save handler on each call, always of the *same* location.
+        folder: Folder of the files, if it writes files. Defaults to its ``dirname``.
+        plugin: The plugin module, as in ``"acme_s3._plugin"``; it is imported in a fresh interpreter.
+        heavy: Modules that this import must not load. Defaults to everything but Python, glowplug and the plugin.
 
     Example:
         >>> SaveHandlerCase(make=lambda: AcmeSaver("acme://run")).folder is None

@@ -1,4 +1,4 @@
-"""What a check is: a plain function with a name and a purpose, which pytest classes and ``check_*`` run alike."""
+"""Checks: functions with a name and a purpose, which the pytest classes and ``check_*`` run."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ __all__ = [
 ]
 
 SECONDS = 60.0
-"""How long a check may take before what it checks is said to hang."""
+"""Time limit of a check, after which the object under test is reported to hang."""
 
 
-class CheckFailed(AssertionError):  # noqa: N818 - it is what a test's failure is, not an error of the kit
-    """What was checked is wrong; the text says what, and what to do about it."""
+class CheckFailed(AssertionError):  # noqa: N818 - a test failure, not an error of the kit
+    """The object under test is wrong; the message says why and how to fix it."""
 
 
 class CheckSkipped(Exception):  # noqa: N818 - not an error
-    """The check cannot be made here; the text says why."""
+    """The check cannot run here; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Check:
     """One check of a contract.
 
     Args:
-        name: by which a failure is expected; the name of the test has ``test_`` before it.
-        purpose: one sentence: what holds where the check passes.
-        function: takes the case; raises :class:`CheckFailed` or :class:`CheckSkipped`.
+        name: Key in ``expected_failures``; the test is called ``test_<name>``.
+        purpose: One sentence that states what holds if the check passes.
+        function: Takes the case and raises :class:`CheckFailed` or :class:`CheckSkipped`.
     """
 
     name: str
@@ -50,12 +50,12 @@ class Check:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a check.
+    """Result of a check.
 
     Args:
-        name: the check's name.
-        status: what became of it.
-        message: why it failed, or was skipped.
+        name: Name of the check.
+        status: Whether it passed.
+        message: Why it failed or was skipped.
     """
 
     name: str
@@ -73,7 +73,7 @@ def require(condition: object, message: str) -> None:
 
 
 def checks_of(*functions: Callable[[Any], None]) -> tuple[Check, ...]:
-    """Make checks of functions: the name is the function's, the purpose the first line of its docstring."""
+    """Make checks from functions, with their names and the first lines of their docstrings."""
     return tuple(
         Check(function.__name__, (function.__doc__ or "").strip().splitlines()[0], function)
         for function in functions
@@ -83,51 +83,51 @@ def checks_of(*functions: Callable[[Any], None]) -> tuple[Check, ...]:
 def known_failures(
     checks: Iterable[Check], expected_failures: Mapping[str, str] | None, owner: str
 ) -> Mapping[str, str]:
-    """Return the reasons by name of check, if each is a reason and each name that of a check.
+    """Return the expected failures after checking their names and reasons.
 
     Raises:
-        ValueError: an empty reason, or a name that no check has.
+        ValueError: If a reason is empty or a name is unknown.
     """
     names = [check.name for check in checks]
     for name, reason in (expected_failures or {}).items():
         if name not in names:
             close = difflib.get_close_matches(name.removeprefix("test_"), names, n=3) or names
             raise ValueError(
-                f"{owner}: expected_failures names {name!r}, which is no check; did you mean {', '.join(close)}?"
+                f"{owner}: expected_failures names an unknown check {name!r}; did you mean {', '.join(close)}?"
             )
         if not str(reason or "").strip():
             raise ValueError(
-                f"{owner}: expected_failures[{name!r}] must say why the check fails, for whoever reads it later; got {reason!r}"
+                f"{owner}: expected_failures[{name!r}] must be the reason why the check fails, got {reason!r}"
             )
     return expected_failures or {}
 
 
 def run_check(check: Check, case: Any, reason: str | None = None) -> Result:
-    """Run a check, within :data:`SECONDS`, and tell what came of it.
+    """Run a check within :data:`SECONDS` and return its result.
 
     Args:
-        check: the check.
-        case: what it is given.
-        reason: why it is expected to fail; ``None``: it is not.
+        check: The check.
+        case: The case to check.
+        reason: Why it is expected to fail. ``None`` expects it to pass.
     """
     try:
         with time_limit(SECONDS):
             check.function(case)
     except CheckSkipped as skipped:
         return Result(check.name, "skipped", str(skipped))
-    except Exception as error:  # noqa: BLE001 - whatever it raises, the thing under check did not pass
-        message = _told(error)
+    except Exception as error:  # noqa: BLE001 - an error of the object under test is a failure
+        message = _describe(error)
         if reason is not None:
             return Result(check.name, "failed as expected", f"{reason} ({message})")
         return Result(check.name, "failed", message)
     if reason is not None:
-        told = f"it is expected to fail ({reason}), and passes: take it out of expected_failures"
-        return Result(check.name, "failed", told)
+        message = f"the check passes but is expected to fail ({reason}); remove it from expected_failures"
+        return Result(check.name, "failed", message)
     return Result(check.name, "passed")
 
 
-def _told(error: Exception) -> str:
-    """Return a failure as text; with the traceback of what the author's own code raised."""
-    told = str(error) if isinstance(error, CheckFailed) else f"it raised {type(error).__name__}: {error}"
+def _describe(error: Exception) -> str:
+    """Return a failure as text, with the traceback of an exception of the author's code."""
+    message = str(error) if isinstance(error, CheckFailed) else f"it raised {type(error).__name__}: {error}"
     cause = error.__cause__ if isinstance(error, CheckFailed) else error
-    return told if cause is None else f"{told}\n\n{''.join(traceback.format_exception(cause))}"
+    return message if cause is None else f"{message}\n\n{''.join(traceback.format_exception(cause))}"

@@ -1,4 +1,4 @@
-"""What each contract checks."""
+"""The checks of each contract."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contracts as pytest classes: subclass one, say with the fixture ``case`` what to check, and run pytest."""
+"""Contracts as pytest classes: subclass one and define the fixture ``case``."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ __all__ = ["HandlerContract", "LoggerContract", "MetricContract", "SaveHandlerCo
 
 
 class Contract:
-    """What the contracts have in common: their checks as test methods, and a guard against silently losing one."""
+    """Base class: turns checks into test methods, none of which a subclass can replace."""
 
     checks: ClassVar[tuple[Check, ...]] = ()
-    """The checks, each of which is a test."""
+    """The checks; each becomes a test."""
 
     case_type: ClassVar[type] = object
 
     expected_failures: ClassVar[Mapping[str, str]] = {}
-    """Name of a check to the reason why it fails; one that passes is an error."""
+    """Reasons of expected failures, by name of the check. A check that passes although it is listed fails."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -34,18 +34,18 @@ class Contract:
             name = f"test_{check.name}"
             if getattr(getattr(cls, name), "check", None) is not check:
                 raise TypeError(
-                    f"{cls.__name__} replaces {name}, so that nobody would notice what it no longer checks. Give your own test "
-                    f"another name; if the check cannot pass, state why: expected_failures = {{{check.name!r}: 'the reason'}}"
+                    f"{cls.__name__} must not replace {name}. Rename your test; if the check cannot pass, state why: "
+                    f"expected_failures = {{{check.name!r}: 'the reason'}}"
                 )
         known_failures(cls.checks, cls.expected_failures, cls.__name__)
 
     @pytest.fixture
     def case(self) -> Any:
-        """Return what is checked; a subclass overrides this."""
+        """Return the case to check; override this in the subclass."""
         kind, name = self.case_type.__name__, type(self).__name__
         raise NotImplementedError(
-            f"{name} needs a fixture that says what to check:\n\n    @pytest.fixture\n    def case(self, tmp_path):\n"
-            f"        return {kind}(make=...)\n\nSee help(glowplug.testing.{kind})."
+            f"{name} needs a fixture that returns the case to check:\n\n    @pytest.fixture\n    def case(self, tmp_path):\n"
+            f"        return {kind}(make=...)\n\nSee help(glowplug_testing.{kind})."
         )
 
 
@@ -62,16 +62,17 @@ def _test_of(check: Check) -> Callable[[Any, Any], None]:
         if result.status == "failed as expected":
             pytest.xfail(result.message)
         if result.status == "failed":
-            pytest.fail(f"{check.purpose}\nThis does not hold: {result.message}", pytrace=False)
+            pytest.fail(f"Expected: {check.purpose}\nFound: {result.message}", pytrace=False)
 
     test.__name__ = test.__qualname__ = f"test_{check.name}"
     test.__doc__ = check.purpose
-    test.check = check  # type: ignore[attr-defined]  # by which the guard knows it
+    # The guard in __init_subclass__ recognizes the test by this attribute.
+    test.check = check  # type: ignore[attr-defined]
     return test
 
 
 class HandlerContract(Contract):
-    """Checks of a handler: subclass it, and say with the fixture ``case`` how one is made.
+    """Checks of a handler: subclass it and return a :class:`HandlerCase` from the fixture ``case``.
 
     Example:
         >>> import pytest
@@ -92,7 +93,7 @@ class HandlerContract(Contract):
 
 
 class LoggerContract(Contract):
-    """Checks of a logger: subclass it, and say with the fixture ``case`` how one is made and how its place is read.
+    """Checks of a logger: subclass it and return a :class:`LoggerCase` from the fixture ``case``.
 
     Example:
         >>> import json, pytest
@@ -121,7 +122,7 @@ class LoggerContract(Contract):
 
 
 class MetricContract(Contract):
-    """Checks of a metric: subclass it, and say with the fixture ``case`` how one is made, and what its value is.
+    """Checks of a metric: subclass it and return a :class:`MetricCase` from the fixture ``case``.
 
     Example:
         >>> import torch
@@ -151,7 +152,7 @@ class MetricContract(Contract):
 
 
 class SaveHandlerContract(Contract):
-    """Checks of a save handler: subclass it, and say with the fixture ``case`` how one is made.
+    """Checks of a save handler: subclass it and return a :class:`SaveHandlerCase` from the fixture ``case``.
 
     Example:
         >>> import pytest

@@ -1,4 +1,4 @@
-"""What all checks of an engine use: how it is made, how it fires, and the handlers it is tried with."""
+"""Base class and handlers for the checks of an engine."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class EngineChecks:
 
     @pytest.fixture
     def make_engine(self) -> MakeEngine:
-        """Return a function without arguments that makes an engine; a subclass overrides this."""
+        """Return a function that makes an engine; override this in the subclass."""
         raise NotImplementedError(
             f"{type(self).__name__} needs a fixture make_engine that returns a function () -> engine"
         )
 
     def fire(self, engine: Any, event: Any, *, error: Exception | None = None, **state: Any) -> None:
-        """Fire an event by hand: with ``fire()`` of a fake, else with what an engine has for it."""
+        """Fire an event, on a fake or on a real engine."""
         if isinstance(engine, FakeEngine):
             engine.fire(event, error=error, **state)
             return
@@ -45,7 +45,7 @@ class EngineChecks:
             engine.fire_event(event)
 
     def counters(self, engine: Any, event: Any, numbers: range) -> list[int]:
-        """Return those of the numbers at which a handler of a filtered iteration event runs."""
+        """Return the iterations at which a handler of a filtered event runs."""
         ran: list[int] = []
         engine.add_event_handler(event, lambda e: ran.append(e.state.iteration))
         for number in numbers:
@@ -53,14 +53,14 @@ class EngineChecks:
         return ran
 
 
-class OwnEvents(EventEnum):
+class CustomEvents(EventEnum):
     """An event with the name and the value of a built-in one."""
 
     STARTED = "started"
 
 
 class Recorder:
-    """Records what its methods are called with."""
+    """Records the calls of its methods."""
 
     def __init__(self, got: list[Any]) -> None:
         self.got = got
@@ -72,12 +72,12 @@ class Recorder:
     def method(self, engine: Any) -> None:
         self.got.append(("method", engine))
 
-    def tell_phase(self) -> None:
+    def record_phase(self) -> None:
         self.got.append(self.phase)
 
 
 class OneEvent:
-    """A handler that knows its own event."""
+    """A handler with a default event."""
 
     def __init__(self, got: list[str], name: str) -> None:
         self.got = got
@@ -93,7 +93,7 @@ class OneEvent:
 
 
 class Failing:
-    """A handler that counts its calls, and fails in each."""
+    """A handler that fails at each call and counts the calls."""
 
     calls = 0
 
@@ -107,7 +107,7 @@ class Failing:
 
 
 class Stateful:
-    """A handler whose whole state is a number."""
+    """A handler whose state is a number."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -120,9 +120,9 @@ class Stateful:
 
 
 def nothing() -> None:
-    """Do nothing, as a handler without arguments."""
+    """Do nothing."""
 
 
 def fail_with(_: Any, error: Exception) -> None:
-    """Raise the error that was given at registration."""
+    """Raise an error."""
     raise error

@@ -1,4 +1,4 @@
-"""What a handler may rely on, whichever engine it is attached to."""
+"""Contract of an engine: firing, filters, events, handlers, state, stop requests."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 from glowplug import EventEnum, Events
 from glowplug.exceptions import GlowplugWarning
 from glowplug_testing.engine_checks import (
+    CustomEvents,
     Failing,
     MakeEngine,
     OneEvent,
-    OwnEvents,
     Stateful,
     fail_with,
     nothing,
@@ -21,9 +21,9 @@ from glowplug_testing.registration_contract import RegistrationContract
 
 
 class EngineContract(RegistrationContract):
-    """Checks of an engine: subclass it, and say with the fixture ``make_engine`` how one is made.
+    """Checks of an engine: subclass it and return a factory from the fixture ``make_engine``.
 
-    ``FakeEngine`` and ``Engine`` both pass it, so a handler that works with the one works with the other.
+    ``FakeEngine`` and ``Engine`` both pass it, so a handler tested with one works with the other.
 
     Example:
         >>> import pytest
@@ -40,14 +40,13 @@ class EngineContract(RegistrationContract):
         replaced = [name for name in checks if getattr(cls, name) is not getattr(EngineContract, name)]
         if replaced:
             raise TypeError(
-                f"{cls.__name__} replaces {', '.join(replaced)}, so that nobody would notice what it no longer checks; an engine "
-                "passes all of them. Give your own test another name"
+                f"{cls.__name__} must not replace {', '.join(replaced)}; an engine passes all of these tests. Rename your test"
             )
 
     # Firing
 
-    def test_E_037_a_firing_keeps_its_handlers(self, make_engine: MakeEngine) -> None:
-        """Handlers added or removed while an event fires take effect at its next firing."""
+    def test_changes_take_effect_at_the_next_firing(self, make_engine: MakeEngine) -> None:
+        """Handlers added or removed while an event fires take effect at its next firing (E-037)."""
         engine = make_engine()
         got: list[Any] = []
 
@@ -63,8 +62,8 @@ class EngineContract(RegistrationContract):
         self.fire(engine, Events.STARTED)
         assert got == ["change", "late", "change", "new"]
 
-    def test_E_038_return_values_are_ignored(self, make_engine: MakeEngine) -> None:
-        """What a handler returns changes nothing for those after it."""
+    def test_return_values_are_ignored(self, make_engine: MakeEngine) -> None:
+        """The return value of a handler has no effect on later handlers (E-038)."""
         engine = make_engine()
         got: list[Any] = []
 
@@ -77,8 +76,8 @@ class EngineContract(RegistrationContract):
         self.fire(engine, Events.STARTED)
         assert got == [True, False, StopIteration]
 
-    def test_E_039_exception_handlers(self, make_engine: MakeEngine) -> None:
-        """Handlers of EXCEPTION_RAISED get the exception, after the engine if they take both."""
+    def test_exception_handlers(self, make_engine: MakeEngine) -> None:
+        """Handlers of EXCEPTION_RAISED get the exception, after the engine if they accept both (E-039)."""
         engine, error = make_engine(), KeyError("broken")
         got: list[Any] = []
         engine.add_event_handler(Events.EXCEPTION_RAISED, got.append)
@@ -89,8 +88,8 @@ class EngineContract(RegistrationContract):
         with pytest.raises(ValueError, match=r"EXCEPTION_RAISED cannot be called with \(engine, exception\)"):
             engine.add_event_handler(Events.EXCEPTION_RAISED, lambda: None)
 
-    def test_E_039_terminate_single_epoch_handlers(self, make_engine: MakeEngine) -> None:
-        """Handlers of TERMINATE_SINGLE_EPOCH get the number of iterations if they have an ``iter_counter``."""
+    def test_terminate_single_epoch_handlers(self, make_engine: MakeEngine) -> None:
+        """Handlers of TERMINATE_SINGLE_EPOCH get the iteration if they have a parameter ``iter_counter`` (E-039)."""
         engine = make_engine()
         got: list[Any] = []
         event = Events.TERMINATE_SINGLE_EPOCH
@@ -102,8 +101,8 @@ class EngineContract(RegistrationContract):
         self.fire(engine, event, iteration=1)
         assert got == ["bare", engine, (1,), (engine, 1), (engine, "x", 1)]
 
-    def test_E_040_nothing_leaks_between_firings(self, make_engine: MakeEngine) -> None:
-        """The arguments of one firing are not seen by the next, nor by the caller's own dict."""
+    def test_arguments_do_not_leak(self, make_engine: MakeEngine) -> None:
+        """Arguments of one firing do not leak into the next or into the caller's dict (E-040)."""
         engine, options = make_engine(), {"mine": 1}
         got: list[Any] = []
 
@@ -118,8 +117,8 @@ class EngineContract(RegistrationContract):
         assert options == {"mine": 1}
         assert got == [{"mine": 1, "iter_counter": 1}, {"mine": 1, "iter_counter": 1}, {"mine": 1}]
 
-    def test_E_041_handlers_fire_events(self, make_engine: MakeEngine) -> None:
-        """A handler can fire a further event, whose handlers run before it goes on."""
+    def test_handlers_fire_events(self, make_engine: MakeEngine) -> None:
+        """A handler can fire another event, whose handlers run before the first handler continues (E-041)."""
         engine = make_engine()
         got: list[Any] = []
         engine.register_events("inner")
@@ -135,15 +134,15 @@ class EngineContract(RegistrationContract):
         with pytest.raises(TypeError):
             engine.fire_event("inner", "payload")
 
-    def test_E_041_events_with_an_argument_are_the_engines(self, make_engine: MakeEngine) -> None:
-        """``fire_event`` refuses the events whose handlers expect an argument that only the engine has."""
+    def test_fire_event_refuses_events_with_an_argument(self, make_engine: MakeEngine) -> None:
+        """``fire_event`` refuses events that only the engine can fire, because they pass an argument (E-041)."""
         engine = make_engine()
         for event in (Events.EXCEPTION_RAISED, Events.TERMINATE_SINGLE_EPOCH):
             with pytest.raises(ValueError, match=rf"{event} is fired by the engine alone"):
                 engine.fire_event(event)
 
     def test_handlers_see_the_event_and_the_state(self, make_engine: MakeEngine) -> None:
-        """While handlers run, ``last_event_name`` is the plain event, and the state is the engine's."""
+        """While handlers run, ``last_event_name`` is the plain event and ``state`` is up to date."""
         engine = make_engine()
         got: list[Any] = []
         engine.add_event_handler(
@@ -154,8 +153,8 @@ class EngineContract(RegistrationContract):
         assert got == [(Events.EPOCH_COMPLETED, 3, 0.5)]
         assert isinstance(got[0][0], EventEnum)
 
-    def test_errors_of_handlers_go_on(self, make_engine: MakeEngine) -> None:
-        """What a handler raises reaches whoever fired the event, and later handlers do not run."""
+    def test_errors_of_handlers_reach_the_caller(self, make_engine: MakeEngine) -> None:
+        """An exception of a handler reaches the caller, and later handlers do not run."""
         engine = make_engine()
         got: list[Any] = []
         engine.add_event_handler(Events.STARTED, fail_with, ZeroDivisionError("mine"))
@@ -166,8 +165,8 @@ class EngineContract(RegistrationContract):
 
     # Filters
 
-    def test_E_061_E_068_event_filter(self, make_engine: MakeEngine) -> None:
-        """A filter function is asked with the engine and the counter, and decides."""
+    def test_event_filter(self, make_engine: MakeEngine) -> None:
+        """A filter function gets the engine and the counter and decides on the call (E-061, E-068)."""
         engine = make_engine()
         asked: list[Any] = []
 
@@ -179,35 +178,35 @@ class EngineContract(RegistrationContract):
         assert ran == [1, 3]
         assert asked == [(engine, counter) for counter in range(1, 5)]
 
-    def test_E_062_every(self, make_engine: MakeEngine) -> None:
-        """``every=n`` runs at each n-th, counted from the first of the run."""
+    def test_every(self, make_engine: MakeEngine) -> None:
+        """``every=n`` runs at each n-th firing, counted from the start of the run (E-062)."""
         assert self.counters(make_engine(), Events.ITERATION_COMPLETED(every=3), range(2, 8)) == [3, 6]
 
-    def test_E_063_once(self, make_engine: MakeEngine) -> None:
-        """``once=`` runs at one number, or at each of several."""
+    def test_once(self, make_engine: MakeEngine) -> None:
+        """``once`` runs at one count, or at several (E-063)."""
         assert self.counters(make_engine(), Events.ITERATION_COMPLETED(once=2), range(1, 5)) == [2]
         assert self.counters(make_engine(), Events.ITERATION_COMPLETED(once=[4, 1]), range(1, 6)) == [1, 4]
 
-    def test_E_064_before_and_after(self, make_engine: MakeEngine) -> None:
-        """``before`` and ``after`` are both exclusive."""
+    def test_before_and_after(self, make_engine: MakeEngine) -> None:
+        """``before`` and ``after`` are exclusive (E-064)."""
         event = Events.ITERATION_COMPLETED
         assert self.counters(make_engine(), event(before=3), range(6)) == [0, 1, 2]
         assert self.counters(make_engine(), event(after=3), range(1, 6)) == [4, 5]
         assert self.counters(make_engine(), event(before=5, after=2), range(1, 9)) == [3, 4]
 
-    def test_E_065_every_after(self, make_engine: MakeEngine) -> None:
-        """``every`` is counted from ``after`` on."""
+    def test_every_after(self, make_engine: MakeEngine) -> None:
+        """``every`` counts from ``after`` (E-065)."""
         event = Events.ITERATION_COMPLETED
         assert self.counters(make_engine(), event(every=2, before=10, after=3), range(1, 13)) == [4, 6, 8]
         assert self.counters(make_engine(), event(every=3, after=1), range(1, 10)) == [2, 5, 8]
 
-    def test_E_066_a_filter_replaces_the_one_before(self, make_engine: MakeEngine) -> None:
-        """Calling a filtered event gives it another filter instead."""
+    def test_second_filter_replaces_the_first(self, make_engine: MakeEngine) -> None:
+        """Calling a filtered event replaces its filter (E-066)."""
         event = Events.ITERATION_COMPLETED(every=2)(every=3)
         assert self.counters(make_engine(), event, range(1, 8)) == [3, 6]
 
-    def test_E_067_firings_are_counted_where_nothing_else_counts(self, make_engine: MakeEngine) -> None:
-        """A filter on an event without a counter in the state counts the event's firings."""
+    def test_events_without_counter_count_firings(self, make_engine: MakeEngine) -> None:
+        """A filter on an event without a counter counts the firings of the event (E-067)."""
         engine = make_engine()
         got: list[Any] = []
         engine.register_events("custom")
@@ -219,10 +218,10 @@ class EngineContract(RegistrationContract):
             self.fire(engine, "custom")
         assert got == ["all", "all", "all", "second", "all"] * 2
 
-    # Lists of events, and events of one's own
+    # Lists of events and custom events
 
-    def test_E_070_E_071_E_072_lists(self, make_engine: MakeEngine) -> None:
-        """``|`` joins events and lists in any order into a new list."""
+    def test_event_lists(self, make_engine: MakeEngine) -> None:
+        """``|`` joins events and lists in any order into a new list (E-070, E-071, E-072)."""
         engine = make_engine()
         got: list[Any] = []
         pair = Events.STARTED | Events.COMPLETED
@@ -236,16 +235,16 @@ class EngineContract(RegistrationContract):
             self.fire(engine, event)
         assert got == [Events.EPOCH_STARTED, Events.STARTED, Events.COMPLETED]
 
-    def test_E_080_custom_events(self, make_engine: MakeEngine) -> None:
-        """Strings and members of an EventEnum become events by registering them, twice if need be."""
+    def test_custom_events(self, make_engine: MakeEngine) -> None:
+        """Strings and members of an EventEnum can be registered as events, also repeatedly (E-080)."""
         engine = make_engine()
         got: list[Any] = []
-        engine.register_events("begin", OwnEvents.STARTED)
+        engine.register_events("begin", CustomEvents.STARTED)
         engine.add_event_handler("begin", lambda: got.append("begin"))
-        engine.add_event_handler(OwnEvents.STARTED, lambda: got.append("own"))
+        engine.add_event_handler(CustomEvents.STARTED, lambda: got.append("own"))
         engine.add_event_handler(Events.STARTED, lambda: got.append("started"))
-        engine.register_events("begin", OwnEvents.STARTED)
-        for event in (OwnEvents.STARTED, "begin", Events.STARTED):
+        engine.register_events("begin", CustomEvents.STARTED)
+        for event in (CustomEvents.STARTED, "begin", Events.STARTED):
             self.fire(engine, event)
         assert got == ["own", "begin", "started"]
         with pytest.raises(TypeError, match="an event is a member of an EventEnum or a string, got 5"):
@@ -253,35 +252,35 @@ class EngineContract(RegistrationContract):
         with pytest.raises(ValueError, match="event_to_attr must be a dict"):
             engine.register_events("other", event_to_attr=["attribute"])
 
-    def test_E_081_counters_belong_to_one_engine(self, make_engine: MakeEngine) -> None:
-        """A counter of a custom event starts at 0, is kept if it is there, and is unknown to other engines."""
+    def test_custom_counters_belong_to_one_engine(self, make_engine: MakeEngine) -> None:
+        """A counter of a custom event starts at 0 or keeps its value, and other engines do not have it (E-081)."""
         engine, other = make_engine(), make_engine()
         engine.state.kept = 4
         engine.register_events(
-            OwnEvents.STARTED, "b", event_to_attr={OwnEvents.STARTED: "owned", "b": "kept"}
+            CustomEvents.STARTED, "b", event_to_attr={CustomEvents.STARTED: "owned", "b": "kept"}
         )
         assert (engine.state.owned, engine.state.kept) == (0, 4)
-        assert engine.state.get_event_attrib_value(OwnEvents.STARTED(every=2)) == 0
+        assert engine.state.get_event_attrib_value(CustomEvents.STARTED(every=2)) == 0
         assert not hasattr(other.state, "owned")
-        assert not other.has_registered_events(OwnEvents.STARTED)
+        assert not other.has_registered_events(CustomEvents.STARTED)
         with pytest.raises(RuntimeError, match="STARTED has no counter"):
-            other.state.get_event_attrib_value(OwnEvents.STARTED)
+            other.state.get_event_attrib_value(CustomEvents.STARTED)
 
-    def test_E_082_custom_counters_are_the_users(self, make_engine: MakeEngine) -> None:
-        """Firing a custom event does not change its counter, and filters see what the user made of it."""
+    def test_custom_counters_belong_to_the_user(self, make_engine: MakeEngine) -> None:
+        """Firing a custom event does not change its counter; filters use the value set by the user (E-082)."""
         engine = make_engine()
         got: list[Any] = []
-        engine.register_events(OwnEvents.STARTED, event_to_attr={OwnEvents.STARTED: "owned"})
-        engine.add_event_handler(OwnEvents.STARTED(once=3), lambda e: got.append(e.state.owned))
-        self.fire(engine, OwnEvents.STARTED)
+        engine.register_events(CustomEvents.STARTED, event_to_attr={CustomEvents.STARTED: "owned"})
+        engine.add_event_handler(CustomEvents.STARTED(once=3), lambda e: got.append(e.state.owned))
+        self.fire(engine, CustomEvents.STARTED)
         assert engine.state.owned == 0
-        self.fire(engine, OwnEvents.STARTED, owned=3)
+        self.fire(engine, CustomEvents.STARTED, owned=3)
         assert got == [3]
 
     # Handler objects
 
-    def test_attach_and_one_handle(self, make_engine: MakeEngine) -> None:
-        """``attach`` attaches several handlers to their own events; its handle removes them all."""
+    def test_attach_returns_one_handle(self, make_engine: MakeEngine) -> None:
+        """``attach`` attaches several handlers to their default events and returns one handle for all."""
         engine = make_engine()
         got: list[Any] = []
         with engine.attach(OneEvent(got, "a"), OneEvent(got, "b")):
@@ -301,8 +300,8 @@ class EngineContract(RegistrationContract):
         self.fire(engine, Events.STARTED)
         assert got == []
 
-    def test_P3_optional_handler_that_fails_is_taken_off(self, make_engine: MakeEngine) -> None:
-        """With ``on_error="disable"`` a handler that raises is off, told of and counted; the others run on."""
+    def test_failing_optional_handler_is_detached(self, make_engine: MakeEngine) -> None:
+        """A failing handler attached with ``on_error="disable"`` is detached and reported; others continue (P3)."""
         engine = make_engine()
         got: list[Any] = []
         failing, healthy = Failing(), OneEvent(got, "healthy")
@@ -317,8 +316,8 @@ class EngineContract(RegistrationContract):
         assert not engine.has_event_handler(failing.look)
         assert [(fault.handler, fault.event) for fault in engine.faults] == [("Failing", Events.STARTED)]
 
-    def test_P3_other_errors_are_raised(self, make_engine: MakeEngine) -> None:
-        """A handler attached in the usual way raises, and so does a function beside an optional handler."""
+    def test_other_errors_are_raised(self, make_engine: MakeEngine) -> None:
+        """Errors of handlers attached without ``on_error="disable"`` are raised (P3)."""
         engine = make_engine()
         with pytest.raises(LookupError), engine.attach(Failing()):
             self.fire(engine, Events.STARTED)
@@ -330,16 +329,16 @@ class EngineContract(RegistrationContract):
             engine.attach(on_error="ignore")
         assert engine.faults == ()
 
-    def test_state_of_handlers_travels(self, make_engine: MakeEngine) -> None:
-        """The state of a handler is part of the engine's, and goes to the handler of that key in another one."""
+    def test_state_of_handlers_is_saved(self, make_engine: MakeEngine) -> None:
+        """The state of a handler is part of the engine's state and is loaded by the same key."""
         engine, other, handler = make_engine(), make_engine(), Stateful(0)
         engine.register_state("mine", Stateful(5))
         other.register_state("mine", handler)
         other.load_state_dict(engine.state_dict())
         assert handler.number == 5
 
-    def test_state_waits_for_its_handler(self, make_engine: MakeEngine) -> None:
-        """State that no handler asks for yet is saved on, and handed over when one does."""
+    def test_state_waits_for_a_later_handler(self, make_engine: MakeEngine) -> None:
+        """State without a handler is saved again, and loaded when a handler with its key is attached."""
         engine, other = make_engine(), make_engine()
         engine.register_state("mine", Stateful(5))
         other.load_state_dict(engine.state_dict())
@@ -349,7 +348,7 @@ class EngineContract(RegistrationContract):
         assert late.number == 5
 
     def test_state_keys_are_unique(self, make_engine: MakeEngine) -> None:
-        """A second handler with the same key gets ``#2``; its key is free again when it is removed."""
+        """A second handler with the same key gets ``#2``; removing a handler frees its key."""
         engine = make_engine()
         handle = engine.register_state("mine", Stateful(1))
         second = engine.register_state("mine", Stateful(2))
@@ -361,10 +360,10 @@ class EngineContract(RegistrationContract):
         with pytest.raises(ValueError, match="non-empty string"):
             engine.register_state("", Stateful(4))
 
-    # What handlers ask for
+    # Stop requests
 
-    def test_requests_to_stop_are_recorded(self, make_engine: MakeEngine) -> None:
-        """A request of a handler can be read from the engine; the handlers after it still run (E-130)."""
+    def test_stop_requests_are_recorded(self, make_engine: MakeEngine) -> None:
+        """A stop request can be read from the engine, and later handlers still run (E-130)."""
         engine = make_engine()
         got: list[Any] = []
         assert (engine.should_terminate, engine.should_terminate_single_epoch, engine.should_interrupt) == (
@@ -388,6 +387,6 @@ class EngineContract(RegistrationContract):
         self.fire(engine, Events.ITERATION_COMPLETED)
         assert got == [True, "skip_completed", True, "skip_epoch_completed", True]
 
-    def test_no_parent_outside_of_a_run(self, make_engine: MakeEngine) -> None:
-        """An engine that no other engine's handler runs has no parent."""
+    def test_parent_defaults_to_none(self, make_engine: MakeEngine) -> None:
+        """An engine outside of another engine's handler has no parent."""
         assert make_engine().parent is None

@@ -1,4 +1,4 @@
-"""What checks do with an engine: play a run on a fake, look at what is registered, keep an eye on its state."""
+"""Helpers for checks on engines: simulate a run, list registrations, compare states."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from glowplug_testing.checks import require
 def play(
     fake: FakeEngine, outputs: list[Any], metrics: Mapping[str, Any], *, epochs: int = 2, stop: bool = True
 ) -> FakeEngine:
-    """Fire on a fake what an engine fires in a run.
+    """Fire the events of a run on a fake.
 
     Args:
-        fake: the fake.
-        outputs: what the step returns, one after the other, in each epoch.
-        metrics: what there is at the end of each iteration and epoch.
-        epochs: how many.
-        stop: end the run where a handler asks for it.
+        fake: The fake.
+        outputs: Outputs of the iterations of each epoch.
+        metrics: Metrics at the end of each iteration and epoch.
+        epochs: Number of epochs.
+        stop: Whether to end the run when a handler calls ``terminate()``.
     """
     state = fake.state
     state.max_epochs, state.epoch_length, state.dataloader = epochs, len(outputs), outputs
@@ -33,7 +33,8 @@ def play(
         fake.fire(Events.EPOCH_STARTED, epoch=epoch)
         for number, output in enumerate(outputs):
             fake.fire(Events.GET_BATCH_STARTED)
-            if epoch > 1 and number == 0:  # an engine finds out here that its data has come to an end
+            # An engine reaches the end of its data at the first batch of the next epoch.
+            if epoch > 1 and number == 0:
                 fake.fire(Events.DATALOADER_STOP_ITERATION)
             fake.fire(Events.GET_BATCH_COMPLETED, batch=output)
             fake.fire(Events.ITERATION_STARTED, iteration=state.iteration + 1)
@@ -47,18 +48,14 @@ def play(
 
 
 def registered(engine: Any) -> list[str]:
-    """Return what is registered at an engine, as text: handlers by event, and keys of states."""
-    found = [
-        f"{registration.handler!r} at {channel.key}"
-        for channel in engine._channels.values()  # noqa: SLF001 - the kit is part of the core
-        for registration in channel.registrations
-    ]
+    """Return the handlers and states that are registered at an engine, as text."""
+    found = [f"{each.handler!r} at {each.event}" for each in engine.registrations()]
     return found + [f"a state under {key!r}" for key in engine.state_dict().get("handlers", ())]
 
 
 @contextmanager
-def left_alone(engine: Any, *names: str) -> Iterator[None]:
-    """Require that the block does not change attributes of an engine's state, neither the objects nor what is in them."""
+def unchanged_state(engine: Any, *names: str) -> Iterator[None]:
+    """Require that the block does not change attributes of an engine's state or their content."""
     before = {name: getattr(engine.state, name) for name in names}
     copies = copy.deepcopy(before)
     yield
@@ -66,13 +63,12 @@ def left_alone(engine: Any, *names: str) -> Iterator[None]:
         now = getattr(engine.state, name)
         require(
             now is value and equal(now, copies[name]),
-            f"engine.state.{name} was {copies[name]!r} before, and is {now!r}; it belongs to the user and to the handlers that "
-            "come afterwards. Work on a copy",
+            f"engine.state.{name} changed from {copies[name]!r} to {now!r}; other handlers read it, so change a copy instead",
         )
 
 
 def equal(first: Any, second: Any) -> bool:
-    """Return whether two values are equal, tensors and arrays in them included."""
+    """Return whether two values are equal, including tensors and arrays in them."""
     if isinstance(first, Mapping) and isinstance(second, Mapping):
         return list(first) == list(second) and all(equal(first[key], second[key]) for key in first)
     if isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)):

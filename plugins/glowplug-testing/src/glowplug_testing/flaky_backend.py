@@ -1,4 +1,4 @@
-"""Faults between a logger and its backend."""
+"""Fault injection between a logger and its backend."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class FlakyBackend:
         self._methods = methods
         self._every = every
         self._times = times
-        # The number of calls of the methods that fail.
+        # Number of calls of the methods that fail.
         self._due = 0
         self._healed = threading.Event()
         # A write method that calls another counts as one call.

@@ -1,4 +1,4 @@
-"""Checks of a handler's state, and of what it does to the process and to other ranks."""
+"""Checks of a handler's state and its effect on the process and other ranks."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ from glowplug_testing.checks import CheckFailed, CheckSkipped, require
 from glowplug_testing.engine_play import equal
 from glowplug_testing.handler_checks import engine_for, play_case, run
 from glowplug_testing.ranks import on_two_ranks
-from glowplug_testing.surroundings import left_as_it_was
+from glowplug_testing.surroundings import unchanged_process
 
 
 def state_travels_with_the_engine(case: HandlerCase) -> None:
-    """The state of a handler is part of engine.state_dict(), can be stored safely, and comes back to a new handler."""
+    """engine.state_dict() contains the handler's state, which can be stored safely and loaded into a new handler."""
     handler, fake = _stateful(case), FakeEngine()
     case.attach(handler, fake)
     play_case(case, fake)
     states = fake.state_dict()["handlers"]
     require(
         states,
-        f"{type(handler).__name__} has a state_dict(), and it is not part of engine.state_dict(); let attach register it: "
-        "engine.register_state(self.state_key, self), joined to the handle that it returns",
+        f"{type(handler).__name__}.state_dict() is not part of engine.state_dict(); call engine.register_state(self.state_key, "
+        "self) in attach() and join its handle to the returned one",
     )
     expected = copy.deepcopy(handler.state_dict())
     stored = through_file(states)
-    for late in (False, True):  # the state is loaded before the handler is attached, or after
+    # The state is loaded after the handler is attached, or before.
+    for late in (False, True):
         other, resumed = case.make(), FakeEngine()
         if not late:
             case.attach(other, resumed)
@@ -43,12 +44,13 @@ def state_travels_with_the_engine(case: HandlerCase) -> None:
             case.attach(other, resumed)
         require(
             equal(_plain(other.state_dict()), _plain(expected)),
-            f"a handler with the state {expected!r} was saved, and a new one that it was loaded into has {other.state_dict()!r}",
+            f"the saved state was {expected!r}, but a new handler that loaded it has {other.state_dict()!r}; restore it in "
+            "load_state_dict()",
         )
 
 
 def state_is_a_copy(case: HandlerCase) -> None:
-    """What state_dict() returned stays as it was while the run goes on, and so does the handler when that is changed."""
+    """The result of state_dict() and the handler do not share data: neither changes with the other."""
     handler, fake = _stateful(case), FakeEngine()
     case.attach(handler, fake)
     play_case(case, fake)
@@ -56,18 +58,18 @@ def state_is_a_copy(case: HandlerCase) -> None:
     kept = copy.deepcopy(state)
     require(
         equal(handler.state_dict(), kept),
-        "state_dict() gave something else the second time; it must change nothing",
+        "state_dict() returned a different state when called again; it must not change the handler",
     )
     play_case(case, fake)
     require(
         equal(state, kept),
-        f"state_dict() returned {kept!r}, which became {state!r} as the run went on; return copies (list(...), tensor.clone())",
+        f"state_dict() returned {kept!r}, which changed to {state!r} during the run; return copies (list(...), tensor.clone())",
     )
     now = copy.deepcopy(handler.state_dict())
-    _spoil(state)
+    _overwrite(state)
     require(
         equal(handler.state_dict(), now),
-        "a change of what state_dict() had returned changed the handler; return copies",
+        "changing the result of state_dict() changed the handler; return copies (list(...), tensor.clone())",
     )
 
 
@@ -78,24 +80,24 @@ def _stateful(case: HandlerCase) -> Any:
         raise CheckSkipped("the handler has no state_dict")
     require(
         len(has) == len(("save", "load")),
-        f"it has {has[0]}, and not the other one of state_dict and load_state_dict",
+        f"the handler has {has[0]}() only; define both state_dict() and load_state_dict()",
     )
     return handler
 
 
-def _spoil(state: Any) -> None:
+def _overwrite(state: Any) -> None:
     for key, value in list(state.items()) if isinstance(state, dict) else ():
         if isinstance(value, list):
-            value.append("spoilt")
+            value.append("overwritten")
         elif isinstance(value, dict):
-            value["spoilt"] = True
+            value["overwritten"] = True
         elif hasattr(value, "fill_"):
             value.fill_(77)
-        state[key] = "spoilt"
+        state[key] = "overwritten"
 
 
 def through_file(state: Any) -> Any:
-    """Return a state as it comes back from ``torch.load(weights_only=True)``; without torch, plain values as they are."""
+    """Save a state and load it with ``torch.load(weights_only=True)``, or pickle it where torch is missing."""
     if importlib.util.find_spec("torch") is None:
         _require_plain(state)
         return pickle.loads(pickle.dumps(state))  # noqa: S301 - our own
@@ -108,8 +110,8 @@ def through_file(state: Any) -> Any:
         return torch.load(file, weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckFailed(
-            f"the state {state!r} cannot be loaded with torch.load(weights_only=True), which keeps files from running code. "
-            "Return numbers, strings, tensors, None, and lists and dicts of these (a numpy scalar: value.item())"
+            f"torch.load(weights_only=True) cannot load the state {state!r}; return numbers, strings, tensors, None, and lists "
+            "and dicts of these (a numpy scalar: value.item())"
         ) from error
 
 
@@ -124,13 +126,13 @@ def _require_plain(value: Any) -> None:
     else:
         require(
             type(value) in {int, float, bool, str, bytes, type(None), complex},
-            f"the state holds {value!r}, which a checkpoint that is loaded safely cannot; return numbers, strings, tensors, None, "
-            "and lists and dicts of these",
+            f"the state contains {value!r}, which torch.load(weights_only=True) cannot load; return numbers, strings, tensors, "
+            "None, and lists and dicts of these",
         )
 
 
 def _plain(value: Any) -> Any:
-    """Return a value with tuples as lists, as which they may come back."""
+    """Return a value with tuples as lists, because some formats load them as lists."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -138,24 +140,24 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def can_be_pickled_or_says_why(case: HandlerCase) -> None:
-    """A handler can be pickled and the copy works, or the error names the handler and the reason."""
+def can_be_pickled_or_explains(case: HandlerCase) -> None:
+    """The handler can be pickled and its copy works, or the error names the handler and the reason."""
     handler = case.make()
     name = type(handler).__name__
     if "<locals>" in type(handler).__qualname__:
-        raise CheckSkipped(f"{name} is defined in a function, from where nothing can be pickled")
+        raise CheckSkipped(f"{name} is a local class, which cannot be pickled")
     try:
         made = pickle.loads(pickle.dumps(handler))  # noqa: S301 - our own
-    except Exception as error:  # noqa: BLE001 - it is looked at
-        told = str(error)
-        if _is_of_the_case(told, case, handler):
+    except Exception as error:  # noqa: BLE001 - the error itself is checked
+        message = str(error)
+        if _is_of_the_case(message, case, handler):
             raise CheckSkipped(
-                f"the case gives the handler a function that cannot be pickled: {told}"
+                f"the case passes a function to the handler that cannot be pickled: {message}"
             ) from None
         require(
-            name in told,
-            f"pickling failed with {error!r}, which names neither the handler nor a way out. Leave out what cannot be pickled "
-            f"(__getstate__), or raise TypeError('{name} cannot be pickled, because ...') there",
+            name in message,
+            f"pickling failed with {error!r}, which does not name the handler; omit the attribute in __getstate__(), or raise "
+            f"TypeError('{name} cannot be pickled because ...') there",
         )
         return
     fake = FakeEngine()
@@ -163,18 +165,18 @@ def can_be_pickled_or_says_why(case: HandlerCase) -> None:
     play_case(case, fake)
 
 
-def _is_of_the_case(told: str, case: HandlerCase, handler: Any) -> bool:
-    """Whether a function that cannot be pickled was given to the handler by whoever wrote the case."""
+def _is_of_the_case(message: str, case: HandlerCase, handler: Any) -> bool:
+    """Whether the object that cannot be pickled is a function of the module that defines the case."""
     where = getattr(case.make, "__module__", "")
-    local = re.search(r"local object '?(?:<function )?(\w+)\.", told)
+    local = re.search(r"local object '?(?:<function )?(\w+)\.", message)
     if local is None:
-        return "<lambda>" in told and where in told
+        return "<lambda>" in message and where in message
     owners = {kind.__name__ for kind in type(handler).__mro__}
     return local[1] in vars(sys.modules.get(where, object)) and local[1] not in owners
 
 
-def construction_waits_for_no_rank(case: HandlerCase) -> None:
-    """One rank alone can make a handler: the constructor calls nothing that waits for the others."""
+def constructor_waits_for_no_rank(case: HandlerCase) -> None:
+    """The constructor calls no collective: one rank alone can create the handler."""
 
     def make_on(rank: int) -> None:
         if rank == 0:
@@ -186,13 +188,13 @@ def construction_waits_for_no_rank(case: HandlerCase) -> None:
         on_two_ranks(make_on, 10.0)
     except CheckFailed as error:
         raise CheckFailed(
-            f"of two ranks one made the handler, and failed. A constructor must not call collectives: do so in the handler of "
-            f"Events.STARTED, where all ranks come by. {error}"
+            f"the constructor failed on one of two ranks; call collectives in a handler of Events.STARTED instead, which all ranks "
+            f"reach. {error}"
         ) from None
 
 
 def two_ranks_end_together(case: HandlerCase) -> None:
-    """Two ranks with the handler come to the end of a run, at the same iteration."""
+    """Two ranks with the handler end a run at the same iteration."""
 
     def run_on(_: int) -> tuple[int, int, str]:
         engine = engine_for(case)
@@ -203,14 +205,14 @@ def two_ranks_end_together(case: HandlerCase) -> None:
     first, second = on_two_ranks(run_on)
     require(
         first == second,
-        f"(iteration, epoch, outcome) at the end are {first} on rank 0 and {second} on rank 1; let glowplug.distributed.agree_any "
-        "or broadcast decide for all ranks",
+        f"the run ended at (iteration, epoch, outcome) {first} on rank 0 and {second} on rank 1; decide for all ranks with "
+        "glowplug.distributed.agree_any or broadcast",
     )
 
 
-def the_process_is_left_as_it_was(case: HandlerCase) -> None:
-    """Making and using a handler leaves signals, logging, random numbers, output and threads as they were."""
-    with left_as_it_was():
+def process_is_unchanged(case: HandlerCase) -> None:
+    """The handler does not change signals, logging, random numbers, output or threads of the process."""
+    with unchanged_process():
         engine = engine_for(case)
         handle = case.attach(case.make(), engine)
         run(engine)
@@ -220,8 +222,8 @@ def the_process_is_left_as_it_was(case: HandlerCase) -> None:
 STATE_CHECKS = (
     state_travels_with_the_engine,
     state_is_a_copy,
-    can_be_pickled_or_says_why,
-    construction_waits_for_no_rank,
+    can_be_pickled_or_explains,
+    constructor_waits_for_no_rank,
     two_ranks_end_together,
-    the_process_is_left_as_it_was,
+    process_is_unchanged,
 )

@@ -1,4 +1,4 @@
-"""Checks of a logger: that what is logged is stored, whole, once, in order, and under its name."""
+"""Checks of a logger: everything logged is stored once, in order and under its name."""
 
 from __future__ import annotations
 
@@ -21,25 +21,24 @@ ODD_NAMES = (
 )  # fmt: skip
 
 
-def options_are_handed_on(case: LoggerCase) -> None:
-    """A logger takes the options of Logger, and they are in effect."""
+def options_are_passed_on(case: LoggerCase) -> None:
+    """The logger accepts the options of Logger and passes them on."""
     options: dict[str, Any] = {"timeout": 1.5, "capacity": 7, "on_error": "raise", "all_ranks": True}
     with Trial(case) as trial:
         logger = trial.make(**options)
         found = {name: getattr(logger, name) for name in options}
         require(
             found == options,
-            f"the logger was made with {options}, and has {found}; hand the options on: super().__init__(**options)",
+            f"the logger was created with {options} but has {found}; pass the options on: super().__init__(**options)",
         )
 
 
-def scalars_arrive_whole_and_in_order(case: LoggerCase) -> None:
+def scalars_are_stored_in_order(case: LoggerCase) -> None:
     """After close() every scalar is stored once, with its step and value, in the order of logging."""
     with Trial(case) as trial:
         logger = trial.make()
-        rows = [
-            ("loss", step, 1.5 / (step + 1)) for step in range(703)
-        ]  # no multiple of what a buffer may hold
+        # 703 is not a multiple of a usual buffer size.
+        rows = [("loss", step, 1.5 / (step + 1)) for step in range(703)]
         rows += [("constant", step, 0.25) for step in (3, 4, 5)]
         rows += [
             ("zero", 0, 0.0),
@@ -55,7 +54,7 @@ def scalars_arrive_whole_and_in_order(case: LoggerCase) -> None:
         trial.require_stored(
             logged,
             "after close()",
-            "Write each record that write_scalars is given; write what you buffer in close_backend(outcome)",
+            "Write each record passed to write_scalars(), and buffered records in close_backend(outcome)",
         )
 
 
@@ -64,16 +63,16 @@ def scalars_are_stored_after_flush(case: LoggerCase) -> None:
     with Trial(case) as trial:
         logger = trial.make()
         logged = trial.log(logger, [("loss", step, 0.5 * step) for step in range(5)])
-        require(logger.flush(), f"flush() could not deliver 5 records{trial.told()}")
-        advice = "Define flush_backend(self), which writes down what the logger or its backend holds back"
+        require(logger.flush(), f"flush() did not deliver 5 records{trial.report()}")
+        advice = "Define flush_backend(self) and write buffered records there"
         trial.require_stored(logged, "after flush()", advice)
         logged += trial.log(logger, [("loss", 5, 2.5)])
         logger.flush()
         trial.require_stored(logged, "after a second flush()", advice)
 
 
-def odd_names_are_kept_apart(case: LoggerCase) -> None:
-    """Scalars of any name are stored or counted as lost; no two names become one."""
+def odd_names_stay_distinct(case: LoggerCase) -> None:
+    """Scalars of any name are stored or counted as lost; different names stay different."""
     step = 900_001
     with Trial(case) as trial:
         before = _at(case, step)
@@ -85,9 +84,9 @@ def odd_names_are_kept_apart(case: LoggerCase) -> None:
         lost = logger.counts.dropped
         require(
             len(new) + lost == len(ODD_NAMES) and new.total() == len(new),
-            f"of scalars with {len(ODD_NAMES)} different names {len(new)} can be told apart afterwards, and {lost} are counted as "
-            f"lost: {', '.join(map(repr, sorted(new)))}. Escape what the backend does not take in a way that keeps names "
-            f"different, or raise ValueError for it{trial.told()}",
+            f"{len(ODD_NAMES)} scalars with different names were logged; {len(new)} names are stored and {lost} records are counted "
+            f"as lost: {', '.join(map(repr, sorted(new)))}. Escape names that the backend refuses without making two equal, or "
+            f"raise ValueError{trial.report()}",
         )
 
 
@@ -99,7 +98,7 @@ def _at(case: LoggerCase, step: int) -> Counter[str]:
 
 
 def non_finite_values_are_kept(case: LoggerCase) -> None:
-    """NaN and infinities are stored as what they are, or counted as lost; what comes with them is stored."""
+    """NaN and infinities are stored as such or counted as lost; finite values are stored."""
     values = {"nan": math.nan, "inf": math.inf, "minus_inf": -math.inf}
     with Trial(case) as trial:
         logger = trial.make()
@@ -110,37 +109,36 @@ def non_finite_values_are_kept(case: LoggerCase) -> None:
         stored = {str(name).partition("/")[2]: value for name, _, value in trial.stored()}
         require(
             same(0.5, stored.pop("finite", None)),
-            f"a finite value that was logged after NaN and infinities is not stored{trial.told()}",
+            f"a finite value logged after NaN and infinities is not stored{trial.report()}",
         )
         for name, value in stored.items():
             require(
-                _stands_for(values[name], value),
-                f"{values[name]} is stored as {value!r}, which looks like a result; store NaN or null, or raise ValueError",
+                _represents(values[name], value),
+                f"{values[name]} is stored as the finite value {value!r}; store NaN or null, or raise ValueError",
             )
         trial.require_counted(logger, 4, len(stored) + 1)
 
 
-def _stands_for(logged: float, stored: Any) -> bool:
+def _represents(logged: float, stored: Any) -> bool:
     if stored is None or isinstance(stored, str):
         return True
     value = float(stored)
     if math.isnan(logged) or math.isnan(value):
         return math.isnan(value)
-    return abs(value) > 1e37 and (value > 0) == (
-        logged > 0
-    )  # the largest float there is, where there is no infinity
+    # A backend without infinities may store its largest float.
+    return abs(value) > 1e37 and (value > 0) == (logged > 0)
 
 
-def a_healthy_run_is_quiet(case: LoggerCase) -> None:
-    """With a backend that works nothing is reported, and all records are counted as sent."""
+def healthy_run_is_quiet(case: LoggerCase) -> None:
+    """With a working backend the logger reports no fault and counts all records as sent."""
     with Trial(case) as trial:
         logger = trial.make()
         run_logging(trial, logger, [0.5, 0.25, 0.125])
         logger.close()
         require(
             not trial.warnings,
-            "a run with a backend that works gave warnings; what a write method or close_backend(outcome) raises ends there. Look at "
-            f"their arguments: write_scalars(scalars, step, timestamp), close_backend(outcome){trial.told()}",
+            "a run with a working backend gave warnings; check the signatures write_scalars(scalars, step, timestamp) and "
+            f"close_backend(outcome){trial.report()}",
         )
         trial.require_counted(logger, 3, 3)
         without_a_run = trial.make()
@@ -148,12 +146,12 @@ def a_healthy_run_is_quiet(case: LoggerCase) -> None:
         without_a_run.close()
         require(
             not trial.warnings,
-            f"closed without a run, where close_backend(outcome) is given None, it failed{trial.told()}",
+            f"close() without a run failed; close_backend(outcome) must accept None{trial.report()}",
         )
 
 
-def two_loggers_keep_apart(case: LoggerCase) -> None:
-    """Two loggers at the same time store what each was given, once."""
+def two_loggers_are_independent(case: LoggerCase) -> None:
+    """Two loggers at the same time store their records once."""
     with Trial(case) as trial:
         first, second = trial.make(), trial.make()
         logged = []
@@ -167,13 +165,13 @@ def two_loggers_keep_apart(case: LoggerCase) -> None:
         second.close()
         trial.require_stored(
             logged,
-            "with two loggers that write to one place",
-            "Keep what belongs to a logger in attributes of the object (self.rows = [] in __init__), not in the class or module",
+            "with two loggers of the same file or run",
+            "Store data of a logger in instance attributes (self.rows = [] in __init__), not in the class or module",
         )
 
 
-def records_of_several_threads_arrive(case: LoggerCase) -> None:
-    """What several threads log at the same time is all stored, once."""
+def records_of_several_threads_are_stored(case: LoggerCase) -> None:
+    """Records that several threads log at the same time are stored once."""
     with Trial(case) as trial:
         logger = trial.make()
         each = [[(f"thread{number}", step, float(step)) for step in range(25)] for number in range(4)]
@@ -186,13 +184,13 @@ def records_of_several_threads_arrive(case: LoggerCase) -> None:
         logged = [(trial.name(name), step, value) for rows in each for name, step, value in rows]
         trial.require_stored(
             logged,
-            "after four threads had logged",
-            "Leave the queueing to Logger: implement write methods only",
+            "after four threads logged",
+            "Implement write methods only; Logger provides the queue",
         )
 
 
-def values_are_those_of_the_moment(case: LoggerCase) -> None:
-    """What is stored is what was logged, whatever became of the objects afterwards."""
+def values_are_captured_when_logged(case: LoggerCase) -> None:
+    """Changing an object after it was logged does not change the stored value."""
     with Trial(case) as trial:
         logger = trial.make()
         scalars = {trial.name("loss"): 1.0}
@@ -204,24 +202,24 @@ def values_are_those_of_the_moment(case: LoggerCase) -> None:
             logger.flush()
         logged = [(trial.name("loss"), 1, 1.0), (trial.name("loss"), 2, 2.0)]
         trial.require_stored(
-            logged, "after the dict that was logged had changed", "Do not keep what you are given; write it"
+            logged, "after the logged dict was changed", "Write the values that the write method receives"
         )
 
 
 def logging_after_close_is_harmless(case: LoggerCase) -> None:
-    """A second close() does nothing, and what is logged afterwards is counted as lost and raises nothing."""
+    """A second close() does nothing; records logged afterwards are counted as lost without an error."""
     with Trial(case) as trial:
         logger = trial.make()
         logged = trial.log(logger, [("loss", 1, 0.5)])
         logger.close()
         logger.close()
         trial.log(logger, [("loss", 2, 0.5)])
-        trial.require_stored(logged, "after close()", "Write what you buffer in close_backend(outcome)")
+        trial.require_stored(logged, "after close()", "Write buffered records in close_backend(outcome)")
         trial.require_counted(logger, 2, 1)
 
 
-def every_sink_takes_its_record(case: LoggerCase) -> None:
-    """Each further write method of the logger takes its record."""
+def every_write_method_works(case: LoggerCase) -> None:
+    """Each write method of the logger accepts its record."""
     with Trial(case) as trial, tempfile.TemporaryDirectory() as folder:
         logger = trial.make()
         records = [call for call in _records(trial, Path(folder)) if logger.takes(call[0])]
@@ -232,8 +230,8 @@ def every_sink_takes_its_record(case: LoggerCase) -> None:
             logger.flush()
             require(
                 not logger.counts.dropped and not trial.warnings,
-                f"{method}{tuple(args)} could not be written. The arguments of its write method are in "
-                f"help(glowplug.loggers.Writer); omit the method if the backend has nothing of the kind{trial.told()}",
+                f"{method}{tuple(args)} was not written; see help(glowplug.loggers.Writer) for the signature, or omit the write method "
+                f"if the backend cannot store this kind of record{trial.report()}",
             )
         logger.close()
         trial.require_counted(logger, len(records), len(records))
@@ -263,17 +261,17 @@ def _records(trial: Trial, folder: Path) -> list[tuple[Any, ...]]:
 
 
 DELIVERY_CHECKS = (
-    options_are_handed_on,
-    scalars_arrive_whole_and_in_order,
+    options_are_passed_on,
+    scalars_are_stored_in_order,
     scalars_are_stored_after_flush,
-    odd_names_are_kept_apart,
+    odd_names_stay_distinct,
     non_finite_values_are_kept,
-    a_healthy_run_is_quiet,
-    two_loggers_keep_apart,
-    records_of_several_threads_arrive,
-    values_are_those_of_the_moment,
+    healthy_run_is_quiet,
+    two_loggers_are_independent,
+    records_of_several_threads_are_stored,
+    values_are_captured_when_logged,
     logging_after_close_is_harmless,
-    every_sink_takes_its_record,
+    every_write_method_works,
 )
 
 __all__ = ["DELIVERY_CHECKS"]

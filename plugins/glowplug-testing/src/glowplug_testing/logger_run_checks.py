@@ -1,4 +1,4 @@
-"""Checks of a logger in a run: it writes what the run says, when it should, and leaves run and process as they are."""
+"""Checks of a logger in a run: what it writes, when, and its effect on run and process."""
 
 from __future__ import annotations
 
@@ -12,19 +12,17 @@ from glowplug.loggers import OutputHandler
 from glowplug.testing import FakeEngine
 from glowplug_testing.cases import LoggerCase
 from glowplug_testing.checks import CheckFailed, CheckSkipped, require
-from glowplug_testing.engine_play import left_alone, play, registered
+from glowplug_testing.engine_play import play, registered, unchanged_state
 from glowplug_testing.flaky_backend import FlakyBackend
 from glowplug_testing.logger_trial import Row, Trial, attach, run_logging
 from glowplug_testing.ranks import on_two_ranks
-from glowplug_testing.surroundings import left_as_it_was
+from glowplug_testing.surroundings import unchanged_process
 
-ATTACH = (
-    "Leave attach to Logger, or give super().attach(engine, event_name, log_handler, ...) what it asks for"
-)
+ATTACH = "Do not override attach(), or call super().attach(engine, event_name, log_handler, ...)"
 
 
 def works_on_fake_engine_and_engine(case: LoggerCase) -> None:
-    """The same is stored from a FakeEngine as from an Engine: the logger depends on EngineProtocol only."""
+    """The logger stores the same from a FakeEngine and an Engine: it uses members of EngineProtocol only."""
     outputs = [0.5, 0.25, 0.125]
     for fake in (True, False):
         with Trial(case) as trial:
@@ -40,8 +38,8 @@ def works_on_fake_engine_and_engine(case: LoggerCase) -> None:
             trial.require_stored(logged, f"after a run of {type(engine).__name__}", ATTACH)
 
 
-def attach_takes_what_it_is_given(case: LoggerCase) -> None:
-    """Filtered events, lists of events, further arguments, and the handlers that are made on the way all work."""
+def attach_accepts_all_arguments(case: LoggerCase) -> None:
+    """attach() accepts filtered events, lists of events and further arguments."""
     with Trial(case) as trial:
         logger = trial.make()
         engine = Engine(lambda _, batch: batch)
@@ -68,7 +66,7 @@ def attach_takes_what_it_is_given(case: LoggerCase) -> None:
             (trial.name("number"), 1, 3.0),
         ]
         trial.require_stored(
-            logged, "attached at a filtered event, at a list of events, and with further arguments", ATTACH
+            logged, "attached at a filtered event and a list of events, and with further arguments", ATTACH
         )
 
 
@@ -81,7 +79,7 @@ class _Optimizer:
 
 
 def scalars_are_stored_at_the_end_of_a_run(case: LoggerCase) -> None:
-    """When run() returns everything that was logged in it can be read, without close()."""
+    """Everything logged in a run can be read when run() returns, before close()."""
     with Trial(case) as trial:
         logger = trial.make()
         outputs = [0.5, 0.25, 0.125, 0.0625, 0.5]
@@ -90,12 +88,12 @@ def scalars_are_stored_at_the_end_of_a_run(case: LoggerCase) -> None:
         trial.require_stored(
             logged,
             "after run()",
-            "Define flush_backend(self), which writes down what is held back; and leave attach to Logger",
+            "Define flush_backend(self) and write buffered records there; do not override attach()",
         )
 
 
-def exceptions_of_the_run_go_on(case: LoggerCase) -> None:
-    """An exception in a run reaches the caller as it is; what was logged until then is stored, with outcome FAILED."""
+def exceptions_reach_the_caller(case: LoggerCase) -> None:
+    """Exceptions in a run reach the caller unchanged; records up to then are stored, with outcome FAILED."""
     with Trial(case) as trial:
         logger, error = trial.make(), ZeroDivisionError("in the step")
 
@@ -109,14 +107,14 @@ def exceptions_of_the_run_go_on(case: LoggerCase) -> None:
         try:
             engine.run([0.5, 0.25, -1.0, 0.125])
         except ZeroDivisionError as raised:
-            require(raised is error, f"the step raised {error!r}, and run() another one: {raised!r}")
+            require(raised is error, f"the step raised {error!r} but run() raised {raised!r}")
         else:
             raise CheckFailed(
-                "the step raised, and run() did not: no handler of EXCEPTION_RAISED may return True"
+                "the step raised but run() did not; a handler of EXCEPTION_RAISED must not return True"
             )
         require(
             engine.state.outcome is RunOutcome.FAILED,
-            f"the outcome of a failed run is {engine.state.outcome}",
+            f"the outcome of a failed run must be FAILED, got {engine.state.outcome}",
         )
         logged = [(trial.name("loss"), 1, 0.5), (trial.name("loss"), 2, 0.25)]
         trial.require_stored(logged, "after an exception in the run", "Define flush_backend(self)")
@@ -126,19 +124,19 @@ def exceptions_of_the_run_go_on(case: LoggerCase) -> None:
                 raise error
         except ZeroDivisionError as raised:
             require(
-                raised is error, f"with logger: raised {raised!r} instead of what was raised in the block"
+                raised is error, f"`with logger:` raised {raised!r} instead of the exception of its block"
             )
         else:
             raise CheckFailed(
-                "an exception in a block `with logger:` did not come out of it; leave __exit__ to Logger"
+                "`with logger:` suppressed an exception of its block; do not override __exit__()"
             )
         trial.require_stored(
             logged, "after an exception in a block `with logger:`", "Keep the logger open after a run"
         )
 
 
-def close_is_told_the_outcome(case: LoggerCase) -> None:
-    """The method close_backend(outcome) is called once, with the outcome of the run."""
+def close_receives_the_outcome(case: LoggerCase) -> None:
+    """close_backend(outcome) is called once, with the outcome of the run."""
 
     def fail(_: Any) -> None:
         raise ZeroDivisionError
@@ -159,18 +157,18 @@ def close_is_told_the_outcome(case: LoggerCase) -> None:
                 try:
                     engine.run([0.5, 0.25, 0.125])
                 except ZeroDivisionError:
-                    require(outcome is RunOutcome.FAILED, "run() raised though nothing failed")
+                    require(outcome is RunOutcome.FAILED, f"a run that ends as {outcome} raised")
                 logger.close()
-                told = [(*call.args, *call.kwargs.values()) for call in backend.calls_of("close_backend")]
-            require(not trial.warnings, f"close_backend({outcome}) failed{trial.told()}")
+                received = [(*call.args, *call.kwargs.values()) for call in backend.calls_of("close_backend")]
+            require(not trial.warnings, f"close_backend({outcome}) failed{trial.report()}")
             require(
-                told == [(outcome,)],
-                f"a run ended as {outcome}, and close_backend was called with {told}. {ATTACH}",
+                received == [(outcome,)],
+                f"a run ended as {outcome} but close_backend was called with {received}. {ATTACH}",
             )
 
 
 def handle_removes_all(case: LoggerCase) -> None:
-    """After remove() of the handle that attach returns nothing is registered, and nothing more is logged."""
+    """After remove() of the returned handle nothing is registered or logged."""
     for engine in (FakeEngine(), Engine(lambda _, batch: batch)):
         with Trial(case) as trial:
             logger = trial.make()
@@ -184,14 +182,14 @@ def handle_removes_all(case: LoggerCase) -> None:
             for handle in handles:
                 require(
                     isinstance(handle, RemovableEventHandle),
-                    f"attach returned {handle!r}; it must return the handle that takes back what it added",
+                    f"attach() must return a RemovableEventHandle for everything that it added, got {handle!r}",
                 )
                 handle.remove()
                 handle.remove()
             left = [each for each in registered(engine) if each not in before]
             require(
                 not left,
-                f"after remove() there is still registered: {', '.join(left)}. Return one handle for all that attach adds: "
+                f"after remove(), {', '.join(left)} is still registered; return one handle for everything that attach() adds: "
                 "RemovableEventHandle.join(super().attach(...), engine.add_event_handler(...))",
             )
             engine.state.output = 0.5
@@ -200,32 +198,32 @@ def handle_removes_all(case: LoggerCase) -> None:
             trial.require_stored([], "after remove()", ATTACH)
 
 
-def swapped_attach_is_refused(case: LoggerCase) -> None:
-    """A call of attach(engine, log_handler, event), the order of old, raises a TypeError."""
+def old_argument_order_is_refused(case: LoggerCase) -> None:
+    """attach(engine, log_handler, event), the order of old ignite versions, raises a TypeError."""
     with Trial(case) as trial:
         logger, fake = trial.make(), FakeEngine()
         handler = OutputHandler(trial.tag, output_transform=float)
         try:
             logger.attach(fake, handler, Events.ITERATION_COMPLETED)
         except TypeError:
-            require(
-                not registered(fake), "attach with swapped arguments raised, and left something registered"
-            )
+            require(not registered(fake), "attach() with swapped arguments raised but left a registration")
             return
         except Exception as error:
             raise CheckFailed(
-                f"attach with swapped arguments raised {type(error).__name__} instead of TypeError. {ATTACH}"
+                f"attach() with swapped arguments raised {type(error).__name__} instead of TypeError. {ATTACH}"
             ) from error
-        raise CheckFailed(f"attach(engine, log_handler, event) was taken, though these are swapped. {ATTACH}")
+        raise CheckFailed(
+            f"attach(engine, log_handler, event) must raise a TypeError because its arguments are swapped. {ATTACH}"
+        )
 
 
 def logs_after_the_other_handlers(case: LoggerCase) -> None:
-    """The phase is LOGGING: at one event a logger sees what the other handlers have made, whichever was attached first."""
+    """At each event the logger runs after other handlers, whatever the order of attaching: its phase is LOGGING."""
     with Trial(case) as trial:
         logger = trial.make()
         phase = getattr(logger, "phase", None)
         require(
-            phase is Phase.LOGGING, f"phase is {phase!r}; leave it as Logger has it: glowplug.Phase.LOGGING"
+            phase is Phase.LOGGING, f"phase must be glowplug.Phase.LOGGING, got {phase!r}; do not override it"
         )
 
         def overwrite(engine: Any) -> None:
@@ -239,11 +237,11 @@ def logs_after_the_other_handlers(case: LoggerCase) -> None:
         )
         logger.close()
         logged = [(trial.name("loss"), 1, 0.75)]
-        trial.require_stored(logged, "where a handler that was attached later changed the output", ATTACH)
+        trial.require_stored(logged, "after a handler that was attached later changed the output", ATTACH)
 
 
-def the_run_is_left_as_it_is(case: LoggerCase) -> None:
-    """Output, batch and metrics are the same objects with the same content after logging, tensors included."""
+def run_state_is_unchanged(case: LoggerCase) -> None:
+    """The logger does not change output, batch or metrics, tensors included."""
     values: dict[str, Any] = {"loss": 0.5, "parts": [1.0, 2.0], "deep": {"a": 1.5}}
     if "torch" in sys.modules:
         torch = sys.modules["torch"]
@@ -256,18 +254,18 @@ def the_run_is_left_as_it_is(case: LoggerCase) -> None:
         state = fake.state
         state.output, state.batch = values, [1.0, [2.0]]
         state.metrics, state.iteration, state.epoch = {"accuracy": 0.5, "per_class": [0.25, 0.75]}, 1, 1
-        with left_alone(fake, "output", "batch", "metrics", "iteration", "epoch"):
+        with unchanged_state(fake, "output", "batch", "metrics", "iteration", "epoch"):
             fake.fire(Events.ITERATION_COMPLETED)
             logger.flush()
         logger.close()
         require(
             not (fake.terminated or fake.should_interrupt or fake.should_terminate_single_epoch),
-            "the logger asked the engine to stop, which is not a logger's business",
+            "the logger stopped the run; remove the call of terminate(), terminate_epoch() or interrupt()",
         )
 
 
 def one_logger_serves_several_engines(case: LoggerCase) -> None:
-    """Attached to two engines that run one after the other, a logger stores what each of them logs."""
+    """A logger attached to two engines stores the records of both."""
     with Trial(case) as trial:
         logger = trial.make()
         logged = []
@@ -283,13 +281,13 @@ def one_logger_serves_several_engines(case: LoggerCase) -> None:
         logger.close()
         trial.require_stored(
             logged,
-            "after two engines had run",
-            "Do not close, or forget, anything at the end of a run: the user closes a logger",
+            "after two engines ran",
+            "Do not close anything at the end of a run: the user closes the logger",
         )
 
 
-def an_evaluator_logs_at_its_trainers_step(case: LoggerCase) -> None:
-    """What an evaluator logs that runs in a trainer's handler is stored at the trainer's epoch."""
+def evaluator_logs_at_the_trainers_step(case: LoggerCase) -> None:
+    """Records of an evaluator that runs in a trainer's handler have the trainer's epoch as step."""
     with Trial(case) as trial:
         logger = trial.make()
         trainer, evaluator = Engine(lambda _, batch: batch), Engine(lambda _, batch: batch)
@@ -306,20 +304,20 @@ def an_evaluator_logs_at_its_trainers_step(case: LoggerCase) -> None:
         logged = [(trial.name("loss"), epoch, 1.0 / epoch) for epoch in (1, 2, 3)]
         trial.require_stored(
             logged,
-            "after an evaluator had run in each of three epochs",
-            "Store the step that write_scalars is given",
+            "after an evaluator ran in each of three epochs",
+            "Store the step passed to write_scalars()",
         )
 
 
-def a_resumed_run_logs_each_step_once(case: LoggerCase) -> None:
-    """A run that was stopped and goes on in another process, from engine.state_dict(), logs each step once."""
+def resumed_run_logs_each_step_once(case: LoggerCase) -> None:
+    """A run that is resumed from engine.state_dict() with a new logger logs each step once."""
     outputs = [0.5, 0.25, 0.125, 1.0, 2.0, 4.0]
     with Trial(case) as trial:
         saved: list[dict[str, Any]] = []
 
         def stop(engine: Engine) -> None:
             engine.terminate()
-            saved.append(pickle.loads(pickle.dumps(engine.state_dict())))  # noqa: S301 - our own, as through a file
+            saved.append(pickle.loads(pickle.dumps(engine.state_dict())))  # noqa: S301 - data of this test
 
         first = trial.make()
         run_logging(
@@ -334,18 +332,18 @@ def a_resumed_run_logs_each_step_once(case: LoggerCase) -> None:
         second.close()
         require(
             engine.state.iteration == len(outputs),
-            f"the resumed run ended at iteration {engine.state.iteration}",
+            f"the resumed run ended at iteration {engine.state.iteration} instead of {len(outputs)}",
         )
         logged = [(trial.name("loss"), step, value) for step, value in enumerate(outputs, 1)]
         trial.require_stored(
             logged,
-            "after a run was stopped at step 3 and resumed with a second logger for the same place",
-            "Append to what is there; write nothing in open_backend() or load_state_dict() that was written before",
+            "after a run was stopped at step 3 and resumed with a second logger",
+            "Append to existing records; write none again in open_backend() or load_state_dict()",
         )
 
 
-def an_interrupted_run_logs_each_step_once(case: LoggerCase) -> None:
-    """A run that is interrupted and gone on with logs each step once."""
+def interrupted_run_logs_each_step_once(case: LoggerCase) -> None:
+    """A run that is interrupted and continued logs each step once."""
     outputs = [0.5, 0.25, 0.125, 1.0]
     with Trial(case) as trial:
         logger = trial.make()
@@ -359,12 +357,14 @@ def an_interrupted_run_logs_each_step_once(case: LoggerCase) -> None:
         logger.close()
         logged = [(trial.name("loss"), step, value) for step, value in enumerate(outputs, 1)]
         trial.require_stored(
-            logged, "after an interrupted run had gone on", "Write each record when it comes, and once"
+            logged,
+            "after an interrupted run was continued",
+            "Write each record once, when the write method receives it",
         )
 
 
 def only_rank_zero_writes(case: LoggerCase) -> None:
-    """Of two ranks that log, the first alone writes."""
+    """Only rank 0 of two ranks writes."""
     with Trial(case) as trial:
 
         def log_on(rank: int) -> None:
@@ -377,19 +377,17 @@ def only_rank_zero_writes(case: LoggerCase) -> None:
         logged = [(trial.name("loss"), 1, 0.0), (trial.name("loss"), 2, 0.0), (trial.name("direct"), 9, 0.0)]
         trial.require_stored(
             logged,
-            "after two ranks had logged, rank 0 zeros and rank 1 ones",
-            "Write in the write methods only, which are called on rank 0; do not set all_ranks yourself",
+            "after rank 0 logged zeros and rank 1 ones",
+            "Write in the write methods only, which are called on rank 0; do not set all_ranks",
         )
 
 
-def a_pickled_logger_works(case: LoggerCase) -> None:
-    """A logger can be pickled, before its first record and after; the copy writes to the same place."""
+def pickled_logger_works(case: LoggerCase) -> None:
+    """The logger can be pickled before and after its first record; the copy writes to the same file or run."""
     with Trial(case) as trial:
         logger = trial.make()
         if "<locals>" in type(logger).__qualname__:
-            raise CheckSkipped(
-                f"{type(logger).__name__} is defined in a function, from where nothing can be pickled"
-            )
+            raise CheckSkipped(f"{type(logger).__name__} is a local class, which cannot be pickled")
         logged: list[Row] = []
         for when in ("before its first record", "while it is in use"):
             copy = _pickled(logger, when)
@@ -399,65 +397,62 @@ def a_pickled_logger_works(case: LoggerCase) -> None:
             logger.flush()
         logger.close()
         trial.require_stored(
-            logged, "after a logger and two copies of it had logged", "Let the copy write to the same place"
+            logged, "after a logger and two copies of it logged", "Let the copy write to the same file or run"
         )
 
 
 def _pickled(logger: Any, when: str) -> Any:
     try:
-        return pickle.loads(pickle.dumps(logger))  # noqa: S301 - our own
+        return pickle.loads(pickle.dumps(logger))  # noqa: S301 - data of this test
     except Exception as error:
         raise CheckFailed(
-            f"{type(logger).__name__} cannot be pickled {when}, as it must be for processes that are spawned. Open files and "
-            "connections in open_backend(), which is called again in the copy: what it sets and cannot be pickled is omitted. Or "
-            "omit it yourself: def __getstate__(self): return {**super().__getstate__(), '_file': None}"
+            f"{type(logger).__name__} cannot be pickled {when}; open files and connections in open_backend(), which also runs in "
+            "the copy, or omit them: def __getstate__(self): return {**super().__getstate__(), '_file': None}"
         ) from error
 
 
-def the_process_is_left_as_it_was(case: LoggerCase) -> None:
-    """Making, using and closing a logger leaves signals, logging, random numbers, output and threads as they were."""
-    with Trial(case) as trial, left_as_it_was():
+def process_is_unchanged(case: LoggerCase) -> None:
+    """The logger does not change signals, logging, random numbers, output or threads of the process."""
+    with Trial(case) as trial, unchanged_process():
         logger = trial.make()
         run_logging(trial, logger, [0.5, 0.25])
         logger.close()
 
 
-def what_was_not_opened_stays_open(case: LoggerCase) -> None:
-    """A run, file or connection that the logger was given is still open after close()."""
+def borrowed_run_stays_open(case: LoggerCase) -> None:
+    """close() does not close a run, file or connection that was passed to the logger."""
     if case.borrowed is None:
-        raise CheckSkipped(
-            "LoggerCase(borrowed=...) would have it checked, for a logger that can be given an open run or file"
-        )
+        raise CheckSkipped("needs LoggerCase(borrowed=...), for a logger that accepts an open run or file")
     with Trial(case) as trial:
         logger, is_open = case.borrowed()
         require(
             is_open(),
-            "LoggerCase.borrowed must return a logger on something that is open, and a function that says so",
+            "LoggerCase.borrowed must return a logger with an open run or file, and a function that returns whether it is open",
         )
         run_logging(trial, logger, [0.5])
         logger.close()
         require(
             is_open(),
-            "close() has closed what the logger was given; it may end only what it has opened itself",
+            "close() closed the run or file passed to the logger; close only what the logger has opened",
         )
 
 
 RUN_CHECKS = (
     works_on_fake_engine_and_engine,
-    attach_takes_what_it_is_given,
+    attach_accepts_all_arguments,
     scalars_are_stored_at_the_end_of_a_run,
-    exceptions_of_the_run_go_on,
-    close_is_told_the_outcome,
+    exceptions_reach_the_caller,
+    close_receives_the_outcome,
     handle_removes_all,
-    swapped_attach_is_refused,
+    old_argument_order_is_refused,
     logs_after_the_other_handlers,
-    the_run_is_left_as_it_is,
+    run_state_is_unchanged,
     one_logger_serves_several_engines,
-    an_evaluator_logs_at_its_trainers_step,
-    a_resumed_run_logs_each_step_once,
-    an_interrupted_run_logs_each_step_once,
+    evaluator_logs_at_the_trainers_step,
+    resumed_run_logs_each_step_once,
+    interrupted_run_logs_each_step_once,
     only_rank_zero_writes,
-    a_pickled_logger_works,
-    the_process_is_left_as_it_was,
-    what_was_not_opened_stays_open,
+    pickled_logger_works,
+    process_is_unchanged,
+    borrowed_run_stays_open,
 )

@@ -1,4 +1,4 @@
-"""What all checks of a logger use: how one is made, what is stored under names of this check, and what the log said."""
+"""Helpers for the checks of a logger: create loggers, read stored scalars, capture warnings."""
 
 from __future__ import annotations
 
@@ -24,114 +24,114 @@ Row: TypeAlias = tuple[str, int, Any]
 FIELDS = 3
 
 LONG = 60.0
-"""Seconds that a healthy backend is given: some take long to import."""
+"""Timeout of a working backend in seconds; some take long to import."""
 
 _numbers = itertools.count(1)
 _log = logging.getLogger("glowplug.loggers")
 
 
-class Ear(logging.Handler):
-    """Keeps the warnings that a log is given."""
+class WarningCapture(logging.Handler):
+    """Collects the warnings of a log."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.heard: list[str] = []
+        self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a warning."""
-        self.heard.append(record.getMessage())
+        """Store a warning."""
+        self.messages.append(record.getMessage())
 
 
 class Trial:
-    """One check of a logger, as a ``with`` block, after which all that was made is closed.
+    """One check of a logger, as a ``with`` block at whose end all its loggers are closed.
 
-    Its names begin with a tag of their own, so that it can be told from what other checks stored in the same place.
+    All names begin with a tag, because several checks may write to the same file.
 
     Args:
-        case: the case.
+        case: The case.
     """
 
     def __init__(self, case: LoggerCase) -> None:
         self.case = case
         self.tag = f"check{next(_numbers)}"
-        self._ear = Ear()
-        self.warnings = self._ear.heard
+        self._capture = WarningCapture()
+        self.warnings = self._capture.messages
         self._made: list[Logger] = []
 
     def make(self, **options: Any) -> Any:
-        """Return a new logger; it has time enough for a healthy backend unless the options say otherwise."""
+        """Return a new logger; its timeout defaults to :data:`LONG`."""
         options.setdefault("timeout", LONG)
         try:
             logger = self.case.make(**options)
         except TypeError as error:
             raise CheckFailed(
-                f"LoggerCase.make({', '.join(f'{name}={value!r}' for name, value in options.items())}) raised {error}. A logger "
-                "takes the options of glowplug.loggers.Logger and hands them on: def __init__(self, path, **options): "
-                "super().__init__(**options); and the case does so too: make=lambda **options: AcmeLogger(path, **options)"
+                f"LoggerCase.make({', '.join(f'{name}={value!r}' for name, value in options.items())}) raised {error}; the case and "
+                "the logger must pass the options on: make=lambda **options: AcmeLogger(path, **options), "
+                "super().__init__(**options)"
             ) from error
         require(
             isinstance(logger, Logger),
-            f"LoggerCase.make() returned {logger!r}, which is no glowplug.loggers.Logger; derive your class from it",
+            f"LoggerCase.make() must return a glowplug.loggers.Logger, got {logger!r}; derive your class from it",
         )
         require(
             hasattr(logger, "on_error"),
-            f"{type(logger).__name__}.__init__ does not call super().__init__(**options), without which nothing is delivered",
+            f"{type(logger).__name__}.__init__() must call super().__init__(**options)",
         )
         self._made.append(logger)
         return logger
 
     def name(self, name: str) -> str:
-        """Return a name of this check."""
+        """Return a name with the tag of this check."""
         return f"{self.tag}/{name}"
 
     def log(self, logger: Any, rows: Iterable[tuple[str, int, float]]) -> list[Row]:
-        """Log each row as a record of its own, and return them as a list, with this check's names."""
+        """Log each row as a separate record and return the rows with tagged names."""
         logged = [(self.name(name), step, value) for name, step, value in rows]
         for name, step, value in logged:
             logger.log_scalars({name: value}, step)
         return logged
 
     def stored(self) -> list[Row]:
-        """Return what is stored under this check's names."""
+        """Return the stored scalars of this check."""
         try:
             rows: list[Any] = list(self.case.read())
-        except FileNotFoundError:  # nothing was ever written
+        # Nothing was written yet.
+        except FileNotFoundError:
             return []
         except Exception as error:
             raise CheckFailed(
-                f"LoggerCase.read() raised {type(error).__name__}; it returns every scalar that is stored, as "
-                f"(name, step, value){self.told()}"
+                f"LoggerCase.read() raised {type(error).__name__}; it must return every stored scalar as "
+                f"(name, step, value){self.report()}"
             ) from error
         for row in rows:
             require(
                 isinstance(row, Sequence) and len(row) == FIELDS,
-                f"LoggerCase.read() must return (name, step, value) for every scalar that is stored, got {row!r}",
+                f"LoggerCase.read() must return every stored scalar as (name, step, value), got {row!r}",
             )
         return [(name, step, value) for name, step, value in rows if str(name).startswith(f"{self.tag}/")]
 
     def require_stored(self, logged: Iterable[Row], when: str, advice: str) -> None:
-        """Require that exactly these rows are stored, those of one name in this order."""
+        """Require that exactly these rows are stored, and rows of one name in this order."""
         expected, stored = list(logged), self.stored()
         problem = _difference(expected, stored)
-        require(not problem, f"{when}, {problem}. {advice}{self.told()}")
+        require(not problem, f"{when}, {problem}. {advice}{self.report()}")
 
     def require_counted(self, logger: Any, logged: int, stored: int) -> None:
-        """Require that what was logged is counted, and that what is counted as sent is stored."""
+        """Require that all records are counted, and those counted as sent are stored."""
         counts = logger.counts
         require(
             sum(counts) == logged and counts.sent == stored,
-            f"{logged} records were logged and {stored} of them are stored, but the counts are {counts}: some went missing in "
-            "silence. A write method must raise what it cannot write: it is then counted as lost, and reported once. Do not "
-            f"catch errors of the backend in the logger{self.told()}",
+            f"{logged} records were logged and {stored} are stored, but the counts are {counts}; do not catch errors of the "
+            f"backend, so that Logger can count and report lost records{self.report()}",
         )
 
-    def told(self) -> str:
-        """Return what the logger reported, to be added to a message."""
-        return f"\nThe log says: {'; '.join(self.warnings)}" if self.warnings else ""
+    def report(self) -> str:
+        """Return the warnings of the logger as the end of a message."""
+        return f"\nWarnings of the logger: {'; '.join(self.warnings)}" if self.warnings else ""
 
     def __enter__(self) -> Trial:  # noqa: PYI034 - Self needs Python 3.11
         self._workers = _workers()
-        _log.addHandler(self._ear)
+        _log.addHandler(self._capture)
         self._propagate, _log.propagate = _log.propagate, False
         return self
 
@@ -141,24 +141,25 @@ class Trial:
         try:
             for logger in self._made:
                 logger.timeout = min(logger.timeout, 5.0)
-                with suppress(Exception):  # the check has had its say about closing
+                # The checks of close() have run already.
+                with suppress(Exception):
                     logger.close()
             wait_for(lambda: _workers() <= self._workers, 5.0)
         finally:
-            _log.removeHandler(self._ear)
+            _log.removeHandler(self._capture)
             _log.propagate = self._propagate
 
 
 def run_logging(
     trial: Trial, logger: Any, batches: Iterable[float], prepare: Callable[[Engine], object] | None = None
 ) -> Engine:
-    """Run an engine whose outputs are logged at each iteration under the name ``loss``; return the engine.
+    """Run an engine, log its outputs at each iteration as ``loss``, and return the engine.
 
     Args:
-        trial: the check.
-        logger: the logger.
-        batches: the data, which are the outputs too.
-        prepare: called with the engine before it runs.
+        trial: The check.
+        logger: The logger.
+        batches: The data, which are also the outputs.
+        prepare: Called with the engine before the run.
     """
     engine = Engine(lambda _, batch: batch)
     attach(trial, logger, engine)
@@ -169,14 +170,14 @@ def run_logging(
 
 
 def attach(trial: Trial, logger: Any, engine: Any, event: Any = Events.ITERATION_COMPLETED) -> Any:
-    """Log the engine's output at an event, under the check's name ``loss``."""
+    """Log the engine's output at an event as ``loss``, with the tag of the check."""
     return logger.attach(
         engine, event, OutputHandler(trial.tag, output_transform=lambda value: {"loss": value})
     )
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
-    """Wait until a condition holds, and return whether it came to."""
+    """Wait for a condition and return whether it holds."""
     limit = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > limit:
@@ -186,7 +187,7 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def same(expected: Any, value: Any) -> bool:
-    """Return whether a stored value is what was logged, as precisely as 32 bits tell."""
+    """Return whether a stored value equals the logged one in float32 precision."""
     if isinstance(value, (str, bytes, type(None))):
         return False
     return math.isclose(float(expected), float(value), rel_tol=1e-6, abs_tol=1e-30)
@@ -197,22 +198,22 @@ def _workers() -> set[threading.Thread]:
 
 
 def _difference(expected: list[Row], stored: list[Row]) -> str:
-    """Return in words how what is stored differs from what was logged; the empty string if it does not."""
+    """Describe how the stored rows differ from the logged ones; empty if they are equal."""
     wanted = Counter((name, step) for name, step, _ in expected)
     found = Counter((str(name), step) for name, step, _ in stored)
     for what, difference in (
         ("missing", wanted - found),
-        ("stored too often, or never logged", found - wanted),
+        ("stored too often or never logged", found - wanted),
     ):
         if difference:
             shown = ", ".join(f"{name} at step {step!r}" for name, step in list(difference)[:3])
-            return f"of {len(expected)} scalars {difference.total()} are {what}, such as {shown}"
+            return f"{difference.total()} of {len(expected)} scalars are {what}, such as {shown}"
     for name in {name for name, _, _ in expected}:
         of_name = [(step, value) for other, step, value in expected if other == name]
         rows = [(step, value) for other, step, value in stored if other == name]
         if [step for step, _ in of_name] != [step for step, _ in rows]:
-            return f"{name} was logged at the steps {of_name[:8]} and is stored in another order: {rows[:8]}"
+            return f"{name} was logged as {of_name[:8]} but is stored in another order: {rows[:8]}"
         for (step, value), (_, other_value) in zip(of_name, rows, strict=True):
             if not same(value, other_value):
-                return f"{name} at step {step} was logged as {value!r} and is stored as {other_value!r}"
+                return f"{name} at step {step} was logged as {value!r} but is stored as {other_value!r}"
     return ""

@@ -1,4 +1,4 @@
-"""Checks of a metric: the value is that of the data since the last reset, however the data came."""
+"""Checks of a metric: its value depends on the data since the last reset only."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from glowplug_testing.checks import CheckFailed, CheckSkipped, require
 from glowplug_testing.engine_play import equal, play, registered
 from glowplug_testing.handler_state_checks import through_file
 from glowplug_testing.ranks import on_two_ranks
-from glowplug_testing.surroundings import left_as_it_was
+from glowplug_testing.surroundings import unchanged_process
 
 RANDOM_TRIALS = 20
-"""How many random data sets are compared with the reference."""
+"""Number of random data sets that are compared with the reference."""
 
 
 def make(case: MetricCase) -> Any:
-    """Return a new metric, if it is one."""
+    """Return a new metric."""
     if importlib.util.find_spec("torch") is None:
         raise CheckSkipped("metrics need torch")
     from glowplug import Metric
@@ -30,13 +30,13 @@ def make(case: MetricCase) -> Any:
     metric = case.make()
     require(
         isinstance(metric, Metric),
-        f"MetricCase.make() returned {metric!r}, which is no glowplug.Metric; derive from it",
+        f"MetricCase.make() must return a glowplug.Metric, got {metric!r}; derive your class from it",
     )
     return metric
 
 
 def updated(case: MetricCase, outputs: Sequence[Any], metric: Any = None) -> Any:
-    """Return a metric that has seen copies of these outputs."""
+    """Update a metric with copies of these outputs."""
     metric = make(case) if metric is None else metric
     for output in outputs:
         metric.update(copy.deepcopy(output))
@@ -44,7 +44,7 @@ def updated(case: MetricCase, outputs: Sequence[Any], metric: Any = None) -> Any
 
 
 def require_value(case: MetricCase, value: Any, when: str, advice: str = "") -> None:
-    """Require that this is the case's value."""
+    """Require that the value is the expected one."""
     require(
         close(value, case.expected, case.tolerance),
         f"{when}, the value is {value!r} instead of {case.expected!r}. {advice}",
@@ -68,17 +68,17 @@ def close(first: Any, second: Any, tolerance: float) -> bool:
     return a.shape == b.shape and torch.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
-def value_is_that_of_all_data(case: MetricCase) -> None:
-    """After an update with each output the value is the expected one."""
-    require(len(case.outputs) >= 3, "give MetricCase three outputs or more, of different sizes")
+def value_covers_all_data(case: MetricCase) -> None:
+    """The value after an update with each output is the expected one."""
+    require(len(case.outputs) >= 3, "MetricCase(outputs=...) needs at least three outputs of different sizes")
     require_value(case, updated(case, case.outputs).compute(), "after an update with each output")
 
 
 def random_data_gives_the_reference(case: MetricCase) -> None:
-    """On random data the value is that of the reference implementation."""
+    """The value on random data equals that of the reference implementation."""
     metric = make(case)
     if case.reference is None or case.random_output is None:
-        raise CheckSkipped("MetricCase(reference=..., random_output=...) would check random data")
+        raise CheckSkipped("needs MetricCase(reference=..., random_output=...)")
     import torch
 
     for seed in range(RANDOM_TRIALS):
@@ -94,7 +94,7 @@ def random_data_gives_the_reference(case: MetricCase) -> None:
 
 
 def no_data_is_not_computable(case: MetricCase) -> None:
-    """Without data, new or after reset(), compute() raises NotComputableError."""
+    """compute() without data, of a new metric or after reset(), raises NotComputableError."""
     for when, metric in (("new", make(case)), ("after reset()", updated(case, case.outputs))):
         metric.reset()
         try:
@@ -103,16 +103,16 @@ def no_data_is_not_computable(case: MetricCase) -> None:
             continue
         except Exception as error:
             raise CheckFailed(
-                f"{when}, without data, compute() raised {error!r}; raise glowplug.exceptions.NotComputableError, for which the "
-                "value is left out with a warning"
+                f"compute() without data ({when}) raised {error!r}; raise glowplug.exceptions.NotComputableError, which omits the "
+                "value with a warning"
             ) from error
         raise CheckFailed(
-            f"{when}, without data, compute() gives {value!r}; raise glowplug.exceptions.NotComputableError"
+            f"compute() without data ({when}) returned {value!r}; raise glowplug.exceptions.NotComputableError"
         )
 
 
-def reset_forgets_all(case: MetricCase) -> None:
-    """After reset() the value is that of the data which comes then, also if compute() was called before."""
+def reset_clears_all_data(case: MetricCase) -> None:
+    """The value after reset() depends on later data only, even if compute() was called before."""
     metric = updated(case, case.outputs[::-1])
     metric.compute()
     metric.reset()
@@ -121,7 +121,7 @@ def reset_forgets_all(case: MetricCase) -> None:
         case,
         metric.compute(),
         "after data, compute() and reset()",
-        "Set all that update() changes in reset()",
+        "Reset all attributes that update() changes",
     )
 
 
@@ -132,19 +132,19 @@ def order_does_not_matter(case: MetricCase) -> None:
         case,
         value,
         "with the outputs in reverse order",
-        'If the order matters: expected_failures = {"order_does_not_matter": "..."}',
+        'If the order matters, set expected_failures = {"order_does_not_matter": "the reason"}',
     )
 
 
 def batches_do_not_matter(case: MetricCase) -> None:
-    """The value does not depend on how the data was split into batches."""
+    """The value does not depend on how the data is split into batches."""
     joined = _joined(case.outputs) if case.joined is None else case.joined
     for when, outputs in (("in one batch", [joined]), (f"in {len(case.outputs)} batches", case.outputs)):
         require_value(
             case,
             updated(case, outputs).compute(),
             f"with the data {when}",
-            "Add up sums and counts and divide in compute(): the mean of the batches' means weighs a small last batch too much",
+            "Accumulate sums and counts and divide in compute(); a mean of batch means gives small batches too much weight",
         )
 
 
@@ -160,23 +160,23 @@ def _joined(outputs: Sequence[Any]) -> Any:
         return tuple(_joined(parts) for parts in zip(*outputs, strict=True))
     if isinstance(first, list):
         return [item for output in outputs for item in output]
-    raise CheckSkipped("MetricCase(joined=...) would have it checked; these outputs cannot be joined")
+    raise CheckSkipped("needs MetricCase(joined=...), because these outputs cannot be joined")
 
 
-def update_leaves_its_input_alone(case: MetricCase) -> None:
-    """An update does not change what it is given."""
+def update_does_not_change_its_input(case: MetricCase) -> None:
+    """update() does not change its argument."""
     metric = make(case)
     for output in case.outputs:
         given = copy.deepcopy(output)
         metric.update(given)
         require(
             equal(given, output),
-            f"update() changed {output!r} to {given!r}; work on a copy, without methods that end in _",
+            f"update() changed its argument from {output!r} to {given!r}; avoid in-place methods such as mul_()",
         )
 
 
 def later_changes_do_not_matter(case: MetricCase) -> None:
-    """The value stays as it is when a batch is overwritten after its update, as buffers are."""
+    """Overwriting a batch after its update does not change the value."""
     metric, given = make(case), copy.deepcopy(list(case.outputs))
     for output in given:
         metric.update(output)
@@ -185,7 +185,7 @@ def later_changes_do_not_matter(case: MetricCase) -> None:
         case,
         metric.compute(),
         "with batches that were overwritten after their update",
-        "Keep clones, not the batches",
+        "Store clones, not the batches",
     )
 
 
@@ -200,7 +200,7 @@ def _overwrite(value: Any) -> None:
 
 
 def compute_changes_nothing(case: MetricCase) -> None:
-    """A second compute() gives the same value, and one between two updates changes nothing."""
+    """compute() can be repeated, also between updates, without changing the value."""
     metric = make(case)
     for output in case.outputs:
         updated(case, [output], metric)
@@ -210,15 +210,16 @@ def compute_changes_nothing(case: MetricCase) -> None:
         case,
         first,
         "with a compute() after each update",
-        "Do not change the sums in compute(); drop a kept value in update()",
+        "Do not change the sums in compute(); clear a cached value in update()",
     )
     require(
-        close(first, second, case.tolerance), f"compute() gave {first!r}, and {second!r} when called again"
+        close(first, second, case.tolerance),
+        f"compute() returned {first!r}, then {second!r} when called again",
     )
 
 
 def keeps_no_graph(case: MetricCase) -> None:
-    """What a metric keeps of an output with gradients is detached, or memory grows with each batch."""
+    """The metric detaches outputs with gradients, so that memory does not grow with each batch."""
     import torch
 
     metric = make(case)
@@ -237,7 +238,7 @@ def keeps_no_graph(case: MetricCase) -> None:
     ]
     require(
         not kept,
-        f"{', '.join(kept)} holds tensors with a graph, which keeps every batch in memory; detach() them in update()",
+        f"{', '.join(kept)} holds tensors that require gradients, which keeps each batch in memory; detach() them in update()",
     )
 
 
@@ -253,8 +254,8 @@ def _with_gradient(value: Any) -> Any:
     return value
 
 
-def ranks_give_the_value_of_all(case: MetricCase) -> None:
-    """Two ranks with a different number of batches both get the value of all data, and keep their own afterwards."""
+def ranks_agree_on_the_value(case: MetricCase) -> None:
+    """Two ranks with different numbers of batches both return the value of all data, also when repeated."""
     _skip_without_torch(case)
 
     def compute_on(rank: int) -> list[Any]:
@@ -267,53 +268,56 @@ def ranks_give_the_value_of_all(case: MetricCase) -> None:
             require_value(
                 case,
                 value,
-                f"on rank {rank} of two, of which rank 0 has one batch and rank 1 the others",
+                f"on rank {rank} of two, where rank 0 has one batch and rank 1 the others",
                 "Decorate compute with @sync_all_reduce('_sum', '_count'), or use glowplug.distributed.all_gather on a copy",
             )
 
 
-def state_continues_in_another(case: MetricCase) -> None:
-    """Saved in the middle of an epoch and loaded into a new metric, the value comes out as if nothing had happened."""
+def state_restores_into_a_new_metric(case: MetricCase) -> None:
+    """State saved in the middle of an epoch can be loaded into a new metric, which then returns the same value."""
     half = len(case.outputs) // 2
     metric = updated(case, case.outputs[:half])
     try:
         state = through_file(metric.state_dict())
     except NotImplementedError as error:
-        raise CheckFailed(f"without a state a resumed epoch begins anew: {error}") from None
-    updated(case, case.outputs[half:], metric)  # what was saved must not change with it
+        raise CheckFailed(
+            f"the metric has no state to resume from: {error}; name its attributes in _state_dict_all_req_keys"
+        ) from None
+    # The saved state must not change with the metric.
+    updated(case, case.outputs[half:], metric)
     other = make(case)
     other.load_state_dict(state)
     updated(case, case.outputs[half:], other)
     require_value(
         case,
         other.compute(),
-        "saved after half of the outputs, loaded into a new metric, and updated with the others",
-        "Name all that update() changes: _state_dict_all_req_keys = ('_sum', '_count')",
+        "after loading the state of the first outputs and updating with the others",
+        "Name all attributes that update() changes: _state_dict_all_req_keys = ('_sum', '_count')",
     )
 
 
 def copies_are_independent(case: MetricCase) -> None:
-    """A deep copy and a pickled copy go their own way."""
+    """A deep copy and a pickled copy are independent of the original."""
     ways: list[Callable[[Any], Any]] = [copy.deepcopy]
     metric = make(case)
     if "<locals>" not in type(metric).__qualname__:
-        ways.append(lambda value: pickle.loads(pickle.dumps(value)))  # noqa: S301 - our own
+        ways.append(lambda value: pickle.loads(pickle.dumps(value)))  # noqa: S301 - data of this test
     for way in ways:
         metric = updated(case, case.outputs[:1])
         other = way(metric)
         updated(case, case.outputs[1:], other)
-        require_value(case, other.compute(), "of a copy that saw the other outputs")
+        require_value(case, other.compute(), "after a copy was updated with the other outputs")
         updated(case, case.outputs[1:], metric)
         require_value(
             case,
             metric.compute(),
-            "of a metric whose copy saw further outputs",
-            "Make tensors and lists in reset()",
+            "after the metric and its copy were updated with the other outputs",
+            "Create tensors and lists in reset()",
         )
 
 
 def is_published_under_its_name(case: MetricCase) -> None:
-    """Attached to an engine, the value of each epoch is in engine.state.metrics under the metric's name."""
+    """An attached metric writes its value to engine.state.metrics under its name at each epoch."""
     from glowplug import Engine
 
     metric = make(case)
@@ -329,22 +333,22 @@ def is_published_under_its_name(case: MetricCase) -> None:
         value = metrics.get("checked", metrics if isinstance(case.expected, Mapping) else None)
         require(
             value is not None,
-            f"after two epochs of {type(each).__name__} there is no metric 'checked', but {list(metrics)}",
+            f"after two epochs of {type(each).__name__}, engine.state.metrics has {list(metrics)} but not 'checked'",
         )
         require_value(
             case,
             value,
             f"after two epochs of {type(each).__name__}",
-            "Give update() what the engine's step returns",
+            "Pass the output of the engine's step to update()",
         )
 
 
 def detach_removes_all(case: MetricCase) -> None:
-    """After detach(), and after remove() of the handle, nothing is registered."""
+    """After detach(), or remove() of the handle, nothing is registered."""
     for by_handle in (True, False):
         metric, fake = make(case), FakeEngine()
         handle = metric.attach(fake, "checked")
-        require(metric.is_attached(fake), "after attach() is_attached() says no; leave both to Metric")
+        require(metric.is_attached(fake), "is_attached() must be True after attach(); do not override them")
         play(fake, list(case.outputs), {})
         if by_handle:
             handle.remove()
@@ -353,22 +357,22 @@ def detach_removes_all(case: MetricCase) -> None:
         left = registered(fake)
         require(
             not left,
-            f"after {'remove()' if by_handle else 'detach()'} there is still registered: {', '.join(left)}",
+            f"after {'remove()' if by_handle else 'detach()'}, {', '.join(left)} is still registered; do not override attach()",
         )
         require(
             not metric.is_attached(fake),
-            "after it was taken off is_attached() says yes; leave both to Metric",
+            "is_attached() must be False after detach(); do not override them",
         )
 
 
-def accelerator_gives_the_same(case: MetricCase) -> None:
-    """With data on an accelerator the value is the same."""
+def accelerator_gives_the_same_value(case: MetricCase) -> None:
+    """The value is the same with data on an accelerator."""
     _skip_without_torch(case)
     import torch
 
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     if accelerator is None:
-        raise CheckSkipped("there is no accelerator here")
+        raise CheckSkipped("no accelerator is available")
     metric = make(case)
     for output in case.outputs:
         metric.update(_moved(output, accelerator))
@@ -376,7 +380,7 @@ def accelerator_gives_the_same(case: MetricCase) -> None:
         case,
         metric.compute(),
         f"with data on {accelerator}",
-        "Bring sums to the device of the data, or the other way round",
+        "Move the sums to the device of the data, or the data to the device of the sums",
     )
 
 
@@ -390,9 +394,9 @@ def _moved(value: Any, device: Any) -> Any:
     return value
 
 
-def the_process_is_left_as_it_was(case: MetricCase) -> None:
-    """Updates and compute() leave random numbers, torch's defaults, logging and output as they were."""
-    with left_as_it_was():
+def process_is_unchanged(case: MetricCase) -> None:
+    """update() and compute() do not change random numbers, torch's defaults, logging or output."""
+    with unchanged_process():
         updated(case, case.outputs).compute()
 
 
@@ -401,21 +405,21 @@ def _skip_without_torch(case: MetricCase) -> None:
 
 
 METRIC_CHECK_FUNCTIONS = (
-    value_is_that_of_all_data,
+    value_covers_all_data,
     random_data_gives_the_reference,
     no_data_is_not_computable,
-    reset_forgets_all,
+    reset_clears_all_data,
     order_does_not_matter,
     batches_do_not_matter,
-    update_leaves_its_input_alone,
+    update_does_not_change_its_input,
     later_changes_do_not_matter,
     compute_changes_nothing,
     keeps_no_graph,
-    ranks_give_the_value_of_all,
-    state_continues_in_another,
+    ranks_agree_on_the_value,
+    state_restores_into_a_new_metric,
     copies_are_independent,
     is_published_under_its_name,
     detach_removes_all,
-    accelerator_gives_the_same,
-    the_process_is_left_as_it_was,
+    accelerator_gives_the_same_value,
+    process_is_unchanged,
 )

@@ -1,4 +1,4 @@
-"""The check of a plugin module that all contracts share: that discovery does not have to wait for it."""
+"""The check of a plugin module, which is part of all contracts."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ import glowplug.hookspecs
 before = set(sys.modules)
 module = importlib.import_module(sys.argv[1])
 heavy = json.loads(sys.argv[2])
-own = {"glowplug", "pluggy", "packaging", sys.argv[1].partition(".")[0]} | set(sys.stdlib_module_names)
-brought = {name.partition(".")[0] for name in set(sys.modules) - before} - own
+allowed = {"glowplug", "pluggy", "packaging", sys.argv[1].partition(".")[0]} | set(sys.stdlib_module_names)
+brought = {name.partition(".")[0] for name in set(sys.modules) - before} - allowed
 brought |= {name for name in heavy if name in sys.modules}
 print("RESULT " + json.dumps([sorted(brought), getattr(module, "GLOWPLUG_API", None)]))
 """
 
 
 def plugin_module_is_light(case: Any) -> None:
-    """An import of the plugin module, in a fresh interpreter, brings no library along."""
+    """The plugin module imports no library, so that discovery is fast."""
     plugin = case.plugin or _plugin_of(case)
     if plugin is None:
         raise CheckSkipped(
-            f'{type(case).__name__}(plugin="acme_shout._plugin") would have the plugin module looked at; there is none to be found'
+            f'no plugin module found; name it with {type(case).__name__}(plugin="acme_shout._plugin")'
         )
     arguments = [plugin, json.dumps(list(case.heavy)), json.dumps(sys.path)]
-    done = subprocess.run(  # noqa: S603 - it is this interpreter
+    done = subprocess.run(  # noqa: S603 - runs this interpreter
         [sys.executable, "-c", _SCRIPT, *arguments], capture_output=True, text=True, timeout=60, check=False
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
@@ -43,18 +43,17 @@ def plugin_module_is_light(case: Any) -> None:
     brought, api = json.loads(lines[-1].removeprefix("RESULT "))
     require(
         not brought,
-        f"import {plugin} imports {', '.join(brought)}, and everybody who has the plugin installed waits for that, whether it is "
-        f"used or not. Import it where it is used (in open(), or in the module of the class), and let {plugin} and the "
-        "package's __init__.py import nothing but glowplug.hookspecs",
+        f"{plugin} imports {', '.join(brought)}, which delays every script where the plugin is installed; import only "
+        "glowplug.hookspecs there and in the package's __init__.py",
     )
     require(
         api == 1,
-        f"{plugin} must state the version of the hooks that it is written for: GLOWPLUG_API = 1; it says {api!r}",
+        f"{plugin} must define GLOWPLUG_API = 1, the version of the hooks, got {api!r}",
     )
 
 
 def _plugin_of(case: Any) -> str | None:
-    """Return the plugin module that stands beside what the case makes, if there is one."""
+    """Return the module ``_plugin`` of the package that defines the object, if it exists."""
     made = case.make()
     package = type(made).__module__.partition(".")[0]
     if package in {"glowplug", "__main__"}:

@@ -1,11 +1,12 @@
-"""pytest plugin: the fixtures of ``glowplug.testing``, and readable assertions in the contracts."""
+"""pytest plugin: fixtures of ``glowplug.testing`` and assertion rewriting of the contracts."""
 
 from __future__ import annotations
 
 import pytest
 
-from glowplug.testing.pytest_plugin import fake_engine, plugin_manager
+# Register before the import: pytest warns if a conftest.py requests a module that was imported without rewriting.
+pytest.register_assert_rewrite("glowplug_testing", "glowplug.testing.pytest_plugin")
+
+from glowplug.testing.pytest_plugin import fake_engine, plugin_manager  # noqa: E402
 
 __all__ = ["fake_engine", "plugin_manager"]
-
-pytest.register_assert_rewrite("glowplug_testing")

@@ -1,4 +1,4 @@
-"""Two ranks: a function in two processes that are joined by gloo, whatever it closes over."""
+"""Calls of a function on two ranks of a gloo process group."""
 
 from __future__ import annotations
 
@@ -29,23 +29,24 @@ class _Child(NamedTuple):
 
 
 def on_two_ranks(function: Callable[[int], Any], seconds: float = SECONDS) -> list[Any]:
-    """Call ``function(rank)`` on two ranks of a real process group, and return what each returned.
+    """Call ``function(rank)`` on two ranks of a real process group and return both results.
 
-    The two are forks of this process, so that the function may use whatever is there, fixtures of a test included.
+    The ranks are forks of this process, so the function can use all of its objects, such as fixtures.
 
     Args:
-        function: what each rank does; returns something that can be pickled.
-        seconds: how long it may take.
+        function: Function to call; its result must be picklable.
+        seconds: Time limit.
 
     Raises:
-        CheckSkipped: there is no torch here, no fork, or this process is a rank itself.
-        CheckFailed: it raised on a rank, or did not end in time, as when one rank waits for the other in vain.
+        CheckSkipped: If torch or fork is missing, or this process is a rank itself.
+        CheckFailed: If the function raises on a rank or exceeds the time limit.
     """
     if importlib.util.find_spec("torch") is None:
         raise CheckSkipped("two ranks need torch")
     if not hasattr(os, "fork") or distributed.is_initialized():
-        raise CheckSkipped("two ranks are made by fork, in a process that is none")
-    import torch.distributed  # noqa: F401 - before the fork, so that it is imported once
+        raise CheckSkipped("two ranks need fork and a process that is not a rank itself")
+    # Import it once, before the fork.
+    import torch.distributed  # noqa: F401
 
     with tempfile.TemporaryDirectory() as folder:
         children = [_fork(function, rank, Path(folder) / "store", seconds) for rank in range(2)]
@@ -54,42 +55,44 @@ def on_two_ranks(function: Callable[[int], Any], seconds: float = SECONDS) -> li
         finally:
             for child in children:
                 os.close(child.pipe)
-                os.kill(
-                    child.pid, signal.SIGKILL
-                )  # one that has ended waits to be asked for, so the id is still its own
+                # The id of a process that has ended stays valid until waitpid().
+                os.kill(child.pid, signal.SIGKILL)
                 os.waitpid(child.pid, 0)
 
 
 def _fork(function: Callable[[int], Any], rank: int, store: Path, seconds: float) -> _Child:
     reading, writing = os.pipe()
     with warnings.catch_warnings():
-        # Python warns of threads that are not there in the child. The function starts its own.
+        # Python warns that threads do not exist in the child, which starts its own.
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if pid:
         os.close(writing)
         return _Child(pid, reading)
     os.close(reading)
-    answer: tuple[bool, Any] = (False, "it ended the process")
+    answer: tuple[bool, Any] = (False, "the function ended the process")
     try:
         answer = (True, _as_rank(function, rank, store, seconds))
-    except BaseException:  # noqa: BLE001 - the other process is told
+    except BaseException:  # noqa: BLE001 - reported to the parent process
         answer = (False, traceback.format_exc())
     finally:
         with os.fdopen(writing, "wb") as pipe:
             pickle.dump(answer, pipe)
-        os._exit(0)  # without what the parent has registered for its end
+        # Skip the exit handlers of the parent.
+        os._exit(0)
 
 
 def _as_rank(function: Callable[[int], Any], rank: int, store: Path, seconds: float) -> Any:
     import torch
 
-    torch.set_num_threads(1)  # the threads of the parent are not here
+    # The threads of the parent do not exist in a fork.
+    torch.set_num_threads(1)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{store}", rank=rank, world_size=2, timeout=timedelta(seconds=seconds)
     )
-    torch.distributed.barrier()  # a rank that ended before the other had connected to it would look like a crash
+    # A rank that ended before the other connected to it would look like a crash.
+    torch.distributed.barrier()
     return function(rank)
 
 
@@ -102,16 +105,19 @@ def _answers(children: list[_Child], seconds: float) -> list[Any]:
         if not ready:
             ranks = " and ".join(f"rank {rank}" for rank in waiting.values())
             raise CheckFailed(
-                f"{ranks} did not come to an end within {seconds:g} s. A collective (all_reduce, broadcast, barrier...) waits for "
-                "all ranks: each of them must come to it, equally often"
+                f"{ranks} did not end within {seconds:g} s; all ranks must call each collective (all_reduce, broadcast, barrier) "
+                "equally often"
             )
         for pipe in ready:
             data = os.read(pipe, 65536)
             received[waiting[pipe]] += data
             if not data:
                 del waiting[pipe]
-    answers = [pickle.loads(data) if data else (False, "it ended the process") for data in received]  # noqa: S301 - from our own fork
+    answers = [
+        pickle.loads(data) if data else (False, "the function ended the process")  # noqa: S301 - data of a fork
+        for data in received
+    ]
     for rank, (succeeded, answer) in enumerate(answers):
         if not succeeded:
-            raise CheckFailed(f"on rank {rank} of two it failed:\n{answer}")
+            raise CheckFailed(f"rank {rank} of two failed:\n{answer}")
     return [answer for _, answer in answers]

@@ -1,4 +1,4 @@
-"""What a handler may rely on when it is registered and removed."""
+"""Contract of an engine: registering and removing handlers."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class RegistrationContract(EngineChecks):
 
     # Registration
 
-    def test_E_005_all_events_are_registered(self, make_engine: MakeEngine) -> None:
-        """Each member of Events is known to a new engine, and nothing else is."""
+    def test_all_events_are_registered(self, make_engine: MakeEngine) -> None:
+        """A new engine knows all members of Events and no other event (E-005)."""
         engine = make_engine()
         assert all(engine.has_registered_events(event) for event in Events)
         assert engine.has_registered_events(EventsList(*Events))
         assert not engine.has_registered_events("no_such_event")
 
-    def test_E_030_add_event_handler_passes_arguments(self, make_engine: MakeEngine) -> None:
-        """A handler gets the engine, then the arguments given at registration."""
+    def test_add_event_handler_passes_arguments(self, make_engine: MakeEngine) -> None:
+        """A handler gets the engine, then the arguments given at registration (E-030)."""
         engine = make_engine()
         got: list[Any] = []
 
@@ -40,8 +40,8 @@ class RegistrationContract(EngineChecks):
         assert isinstance(handle, RemovableEventHandle)
         assert got == [((engine, 1), {"two": 2})]
 
-    def test_E_030_on_returns_the_function(self, make_engine: MakeEngine) -> None:
-        """``on`` registers a function with its arguments, and leaves it as it is."""
+    def test_on_returns_the_function(self, make_engine: MakeEngine) -> None:
+        """``on`` registers a function with arguments and returns it unchanged (E-030)."""
         engine = make_engine()
         got: list[Any] = []
 
@@ -52,8 +52,8 @@ class RegistrationContract(EngineChecks):
         self.fire(engine, Events.STARTED)
         assert got == [7]
 
-    def test_E_030_has_and_remove_event_handler(self, make_engine: MakeEngine) -> None:
-        """A registered handler can be found, at its event or at any, until it is removed."""
+    def test_has_and_remove_event_handler(self, make_engine: MakeEngine) -> None:
+        """A registered handler is found, with or without its event, until it is removed (E-030)."""
         engine = make_engine()
         engine.add_event_handler(Events.STARTED, nothing)
         assert engine.has_event_handler(nothing)
@@ -65,8 +65,8 @@ class RegistrationContract(EngineChecks):
         with pytest.raises(ValueError, match=r"nothing.* is not registered at Events.STARTED"):
             engine.remove_event_handler(nothing, Events.STARTED)
 
-    def test_E_031_unknown_event(self, make_engine: MakeEngine) -> None:
-        """An event that the engine does not know is refused by name, with what to do."""
+    def test_unknown_event_is_refused(self, make_engine: MakeEngine) -> None:
+        """An unknown event is refused with its name and the remedy (E-031)."""
         engine = make_engine()
         calls: tuple[Callable[[], Any], ...] = (
             lambda: engine.add_event_handler("epoch_end", nothing),
@@ -79,8 +79,8 @@ class RegistrationContract(EngineChecks):
             with pytest.raises(ValueError, match=r"'epoch_end' is not an event .*register_events"):
                 call()
 
-    def test_E_032_engine_is_passed_where_it_fits(self, make_engine: MakeEngine) -> None:
-        """A handler that can take the engine gets it first, any other is called without it."""
+    def test_engine_is_passed_if_accepted(self, make_engine: MakeEngine) -> None:
+        """A handler that accepts the engine gets it first; others are called without it (E-032)."""
         engine = make_engine()
         got: list[Any] = []
         forms: dict[str, Callable[..., Any]] = {
@@ -100,8 +100,8 @@ class RegistrationContract(EngineChecks):
         with_engine = [(name, engine) for name in ("one", "default", "star", "method", "method", "object")]
         assert got == ["bare", ("keyword only", 1), *with_engine, (engine, 1)]
 
-    def test_E_032_misfit_is_refused_at_registration(self, make_engine: MakeEngine) -> None:
-        """A handler that cannot be called so is refused when registered, and the message shows its signature."""
+    def test_wrong_signature_is_refused(self, make_engine: MakeEngine) -> None:
+        """A handler with a wrong signature is refused at registration, with the signature in the message (E-032)."""
         engine = make_engine()
 
         def handler(first: Any, second: Any) -> None: ...
@@ -112,8 +112,8 @@ class RegistrationContract(EngineChecks):
             engine.add_event_handler(Events.STARTED, handler)
         assert not engine.has_event_handler(handler)
 
-    def test_E_032_async_is_refused(self, make_engine: MakeEngine) -> None:
-        """An async handler would never be awaited, so it is refused: as function, method, object and partial."""
+    def test_async_is_refused(self, make_engine: MakeEngine) -> None:
+        """An async function, method, object or partial is refused as a handler (E-032)."""
         engine = make_engine()
 
         class Async:
@@ -126,15 +126,15 @@ class RegistrationContract(EngineChecks):
                 engine.add_event_handler(Events.STARTED, handler)
 
     def test_handler_must_be_callable(self, make_engine: MakeEngine) -> None:
-        """What cannot be called is refused; one that can be attached is told how."""
+        """A handler that is not callable is refused; the message names ``engine.attach`` if it has ``attach``."""
         engine = make_engine()
         with pytest.raises(TypeError, match=r"handler of Events.STARTED must be callable, got 5"):
             engine.add_event_handler(Events.STARTED, 5)
         with pytest.raises(TypeError, match=r"must be callable.*use engine.attach\(handler\)"):
             engine.add_event_handler(Events.STARTED, OneEvent([], "a"))
 
-    def test_E_034_handler_is_kept_alive(self, make_engine: MakeEngine) -> None:
-        """An engine keeps its handlers alive."""
+    def test_engine_keeps_handlers_alive(self, make_engine: MakeEngine) -> None:
+        """An engine keeps its handlers alive (E-034)."""
         engine = make_engine()
         got: list[Any] = []
         engine.add_event_handler(Events.STARTED, Recorder(got).method)
@@ -142,8 +142,8 @@ class RegistrationContract(EngineChecks):
         self.fire(engine, Events.STARTED)
         assert got == [("method", engine)]
 
-    def test_E_035_handle_removes_its_own_registration(self, make_engine: MakeEngine) -> None:
-        """A handler registered twice runs twice; each handle takes back one, remove_event_handler all."""
+    def test_handle_removes_one_registration(self, make_engine: MakeEngine) -> None:
+        """A handle removes one registration, ``remove_event_handler`` all of a handler (E-035)."""
         engine = make_engine()
         got: list[Any] = []
         handler = got.append
@@ -160,8 +160,8 @@ class RegistrationContract(EngineChecks):
         self.fire(engine, Events.STARTED)
         assert len(got) == 3
 
-    def test_E_036_order_of_registration(self, make_engine: MakeEngine) -> None:
-        """Handlers of one phase run in the order in which they were registered."""
+    def test_order_of_registration(self, make_engine: MakeEngine) -> None:
+        """Handlers of one phase run in the order of registration (E-036)."""
         engine = make_engine()
         got: list[Any] = []
         for name in "cab":
@@ -170,21 +170,21 @@ class RegistrationContract(EngineChecks):
         assert got == ["c", "a", "b"]
 
     def test_phases_order_handlers(self, make_engine: MakeEngine) -> None:
-        """Whatever the order of registration, metrics come first, then functions, loggers and checkpoints."""
+        """Metrics run first, then user functions, loggers and checkpoints, whatever the order of registration."""
         engine = make_engine()
         got: list[Any] = []
         for phase in (Phase.CHECKPOINT, Phase.LOGGING, Phase.METRICS, Phase.USER):
             handler = Recorder(got)
             handler.phase = phase
-            engine.add_event_handler(Events.STARTED, handler.tell_phase)
+            engine.add_event_handler(Events.STARTED, handler.record_phase)
         engine.add_event_handler(Events.STARTED, lambda: got.append("function"))
         self.fire(engine, Events.STARTED)
         assert got == [Phase.METRICS, Phase.USER, "function", Phase.LOGGING, Phase.CHECKPOINT]
 
     # Handles
 
-    def test_E_050_remove_twice(self, make_engine: MakeEngine) -> None:
-        """A second remove does nothing, also when the handler has been registered again or the engine is gone."""
+    def test_second_remove_does_nothing(self, make_engine: MakeEngine) -> None:
+        """A second ``remove()`` does nothing, even if the handler is registered again or the engine is gone (E-050)."""
         engine = make_engine()
         got: list[Any] = []
         handle = engine.add_event_handler(Events.STARTED, got.append)
@@ -198,8 +198,8 @@ class RegistrationContract(EngineChecks):
         gc.collect()
         other.remove()
 
-    def test_E_050_handle_keeps_nothing_alive(self, make_engine: MakeEngine) -> None:
-        """A handle that is kept keeps neither the engine nor the handler alive."""
+    def test_handle_keeps_nothing_alive(self, make_engine: MakeEngine) -> None:
+        """A handle keeps neither the engine nor the handler alive (E-050)."""
         engine, recorder = make_engine(), Recorder([])
         handle = engine.add_event_handler(Events.STARTED, recorder.method)
         gone = weakref.ref(engine), weakref.ref(recorder)
@@ -208,8 +208,8 @@ class RegistrationContract(EngineChecks):
         assert [ref() for ref in gone] == [None, None]
         handle.remove()
 
-    def test_E_051_handle_is_a_context_manager(self, make_engine: MakeEngine) -> None:
-        """``with`` gives the handle itself, and removes at its end, after an error too."""
+    def test_handle_is_a_context_manager(self, make_engine: MakeEngine) -> None:
+        """``with handle`` returns the handle and removes the handler at the end of the block, also after an error (E-051)."""
         engine = make_engine()
         got: list[Any] = []
         handle = engine.add_event_handler(Events.STARTED, got.append)
@@ -220,8 +220,8 @@ class RegistrationContract(EngineChecks):
         self.fire(engine, Events.STARTED)
         assert got == [engine]
 
-    def test_E_042_E_052_handle_covers_a_list(self, make_engine: MakeEngine) -> None:
-        """A list registers a handler at each event; one handle removes a method at filtered events from all."""
+    def test_handle_covers_a_list(self, make_engine: MakeEngine) -> None:
+        """One handle removes a handler from all events of a list (E-042, E-052)."""
         engine = make_engine()
         got: list[Any] = []
         handle = engine.add_event_handler(

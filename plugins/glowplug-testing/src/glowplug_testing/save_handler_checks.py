@@ -1,4 +1,4 @@
-"""Checks of save handlers: whatever was saved can be listed and loaded, and nothing else changes."""
+"""Checks of a save handler: saving, listing, loading, removing, failing."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from glowplug_testing.cases import SaveHandlerCase
 from glowplug_testing.checks import CheckFailed, CheckSkipped, require
 from glowplug_testing.engine_play import equal
 from glowplug_testing.ranks import on_two_ranks
-from glowplug_testing.surroundings import full_disk, left_as_it_was
+from glowplug_testing.surroundings import full_disk, unchanged_process
 
 METADATA = {"basename": "model", "score_name": "accuracy", "priority": 0.5}
 
 
 def content(number: float = 1.0) -> dict[str, Any]:
-    """Return what is saved: of all kinds that a checkpoint is made of."""
+    """Return a checkpoint with all types of values that a checkpoint may contain."""
     if importlib.util.find_spec("torch") is None:
         raise CheckSkipped("checkpoints need torch")
     import torch
@@ -41,14 +41,14 @@ METHODS = ("save", "load", "list", "remove", "locate")
 
 
 class Store:
-    """The location that a case's save handlers write to."""
+    """The location that the save handlers of a case write to."""
 
     def __init__(self, case: SaveHandlerCase) -> None:
         self.handler = case.make()
         missing = [name for name in METHODS if not callable(getattr(self.handler, name, None))]
         require(
             not missing,
-            f"{type(self.handler).__name__} has no {', '.join(missing)}; implement glowplug.typing.SaveHandler",
+            f"{type(self.handler).__name__} must implement glowplug.typing.SaveHandler; missing: {', '.join(missing)}",
         )
         folder = case.folder or getattr(self.handler, "dirname", None)
         self.folder = None if folder is None else Path(folder)
@@ -62,24 +62,21 @@ class Store:
         return True
 
     def require_stored(self, filename: str, expected: Any, when: str, advice: str = "") -> None:
-        """Require that this is what is stored under a name."""
+        """Require that the checkpoint of this name equals the expected one."""
         try:
             found = self.handler.load(filename)
         except Exception as error:
             raise CheckFailed(
-                f"{when}, {filename!r} cannot be loaded: {type(error).__name__}: {error}. {advice}"
+                f"{when}, loading {filename!r} raised {type(error).__name__}: {error}. {advice}"
             ) from error
-        require(equal(found, expected), f"{when}, {filename!r} holds something else. {advice}")
+        require(equal(found, expected), f"{when}, {filename!r} contains a different checkpoint. {advice}")
 
     def files(self) -> set[str]:
         """Return the files of the folder."""
         return set() if self.folder is None else {str(path) for path in self.folder.rglob("*")}
 
 
-ATOMIC = (
-    "Write to a temporary file in the same folder, bring it to the disk (os.fsync), and give it its name with os.replace; remove "
-    "it if anything fails"
-)
+ATOMIC = "Write to a temporary file in the same folder, call os.fsync and os.replace, and remove the file if anything fails"
 
 
 def save_and_load_are_inverse(case: SaveHandlerCase) -> None:
@@ -93,57 +90,57 @@ def save_and_load_are_inverse(case: SaveHandlerCase) -> None:
             f"save(checkpoint, filename, metadata) raised {error}; accept these three arguments"
         ) from error
     store.require_stored(
-        "first.pt", saved, "after a save", "Store the checkpoint whole, and only what load() reads back"
+        "first.pt", saved, "after save()", "Store all of the checkpoint in a format that load() can read"
     )
-    require(equal(saved, content()), "the save changed the checkpoint that it was given")
+    require(equal(saved, content()), "save() changed its argument; work on a copy")
 
 
-def a_name_is_replaced(case: SaveHandlerCase) -> None:
-    """A second save under a name replaces the first, and leaves other names alone; a new handler sees them all."""
+def second_save_replaces_the_first(case: SaveHandlerCase) -> None:
+    """A second save under a name replaces the first and does not affect other names."""
     store = Store(case)
     store.handler.save(content(1.0), "first.pt", METADATA)
     store.handler.save(content(2.0), "other.pt", METADATA)
     store.handler.save(content(3.0), "first.pt", METADATA)
-    store.require_stored("first.pt", content(3.0), "after a second save under the same name")
+    store.require_stored("first.pt", content(3.0), "after a second save under this name")
     store.require_stored("other.pt", content(2.0), "after a save under another name")
 
 
-def list_names_what_can_be_loaded(case: SaveHandlerCase) -> None:
+def list_returns_loadable_names(case: SaveHandlerCase) -> None:
     """list() returns the names of all checkpoints, oldest first, also from another handler of the location."""
     store = Store(case)
     found = list(store.handler.list())
-    require(not found, f"list() returned {found} before anything was saved")
+    require(not found, f"list() must be empty before the first save, got {found}")
     for name in ("second.pt", "first.pt", "third.pt"):
         store.handler.save(content(), name, METADATA)
-        # File systems date files to some milliseconds.
+        # The timestamps of some file systems have a resolution of milliseconds.
         time.sleep(0.02)
     store.handler.save(content(2.0), "second.pt", METADATA)
     expected = ["first.pt", "third.pt", "second.pt"]
     for handler, which in ((store.handler, "the handler"), (case.make(), "another handler of the location")):
         found = list(handler.list())
-        require(found == expected, f"{which} listed {found} instead of {expected}, in the order of the saves")
+        require(found == expected, f"{which} listed {found} instead of {expected}, the order of the saves")
         for name in found:
             handler.load(name)
     missing = "never.pt"
     require(
         not store.has(missing),
-        f"load({missing!r}) returned something, though it was never saved; raise instead",
+        f"load({missing!r}) must raise an error because this name was never saved",
     )
 
 
-def locate_names_each_checkpoint(case: SaveHandlerCase) -> None:
+def locate_returns_the_address(case: SaveHandlerCase) -> None:
     """locate(filename) returns a path or address that ends with the file name."""
     store = Store(case)
     store.handler.save(content(), "first.pt", METADATA)
     located = store.handler.locate("first.pt")
     require(
         isinstance(located, (str, os.PathLike)) and str(located).endswith("first.pt"),
-        f"locate('first.pt') returned {located!r}; return a path or address that ends with the file name",
+        f"locate('first.pt') must return a path or address that ends with the file name, got {located!r}",
     )
 
 
-def a_save_is_complete_when_it_returns(case: SaveHandlerCase) -> None:
-    """What was in the tensors when it was called is stored, though the next step overwrites them."""
+def save_is_complete_when_it_returns(case: SaveHandlerCase) -> None:
+    """save() stores the values at the time of the call, even if the next step overwrites the tensors."""
     store = Store(case)
     saved = content()
     store.handler.save(saved, "first.pt", METADATA)
@@ -152,20 +149,20 @@ def a_save_is_complete_when_it_returns(case: SaveHandlerCase) -> None:
     store.require_stored(
         "first.pt",
         content(),
-        "after the model had changed",
-        "Be done when the call returns, or copy the tensors in it",
+        "after the model changed",
+        "Finish the save before returning, or copy the tensors first",
     )
 
 
 class Refuses:
-    """Fails when it is pickled, in the middle of a save."""
+    """Raises an error when it is pickled."""
 
     def __reduce__(self) -> Any:
         raise RuntimeError("this cannot be saved")
 
 
-def a_failing_save_leaves_the_former(case: SaveHandlerCase) -> None:
-    """A checkpoint that cannot be saved raises, the former one of that name is whole, and nothing is left over."""
+def failed_save_keeps_the_previous(case: SaveHandlerCase) -> None:
+    """A failed save raises, keeps the previous checkpoint of that name and leaves no files."""
     store = Store(case)
     store.handler.save(content(1.0), "first.pt", METADATA)
     before = store.files()
@@ -176,76 +173,76 @@ def a_failing_save_leaves_the_former(case: SaveHandlerCase) -> None:
             continue
         except Exception as error:
             raise CheckFailed(
-                f"a save that failed with RuntimeError raised {error!r} instead; let it through"
+                f"save() raised {error!r} instead of the RuntimeError of its argument; do not replace exceptions"
             ) from error
         raise CheckFailed(
-            "a checkpoint that cannot be saved was taken without an error: older ones are removed after that"
+            "save() raised no error for a checkpoint that cannot be pickled; older checkpoints would be removed next"
         )
-    store.require_stored("first.pt", content(1.0), "after a save under this name had failed", ATOMIC)
+    store.require_stored("first.pt", content(1.0), "after a failed save under this name", ATOMIC)
     require(
-        not store.has("new.pt"), f"a save under a new name failed, and there is something under it. {ATOMIC}"
+        not store.has("new.pt"),
+        f"a failed save under a new name left a checkpoint that can be loaded. {ATOMIC}",
     )
-    require(store.files() == before, f"a save that failed left {sorted(store.files() - before)}. {ATOMIC}")
+    require(store.files() == before, f"a failed save left {sorted(store.files() - before)}. {ATOMIC}")
 
 
 class Kills:
-    """Ends its process when it is pickled, in the middle of a save."""
+    """Kills its process when it is pickled."""
 
     def __reduce__(self) -> Any:
         os.kill(os.getpid(), signal.SIGKILL)
         return (str, ())
 
 
-def a_killed_save_leaves_the_former(case: SaveHandlerCase) -> None:
-    """When the process is killed in a save, the former checkpoint of that name is whole."""
+def killed_save_keeps_the_previous(case: SaveHandlerCase) -> None:
+    """If the process is killed during a save, the previous checkpoint of that name is kept."""
     if not hasattr(os, "fork"):
         raise CheckSkipped("this system has no fork")
     store = Store(case)
     store.handler.save(content(1.0), "first.pt", METADATA)
     kills = {**content(2.0), "kills": Kills()}
-    with suppress(CheckFailed):  # rank 0 is killed, which is the point
+    # Rank 0 is killed by the save.
+    with suppress(CheckFailed):
         on_two_ranks(lambda rank: None if rank else store.handler.save(kills, "first.pt", METADATA), 10.0)
     store.require_stored(
-        "first.pt", content(1.0), "after the process was killed in a save under this name", ATOMIC
+        "first.pt", content(1.0), "after the process was killed during a save under this name", ATOMIC
     )
 
 
-def a_full_disk_leaves_the_former(case: SaveHandlerCase) -> None:
-    """When the disk is full a save raises, and the former checkpoint of that name is whole."""
+def full_disk_keeps_the_previous(case: SaveHandlerCase) -> None:
+    """If the disk is full, save() raises and keeps the previous checkpoint of that name."""
     store = Store(case)
     if store.folder is None:
-        raise CheckSkipped("SaveHandlerCase(folder=...) would have it checked, for one that writes files")
+        raise CheckSkipped("needs SaveHandlerCase(folder=...), for a save handler that writes files")
     store.handler.save(content(1.0), "first.pt", METADATA)
     before = store.files()
     raised = False
     with full_disk():
         try:
             store.handler.save(content(2.0), "first.pt", METADATA)
-        except Exception:  # noqa: BLE001 - any error says that it is not stored
+        except Exception:  # noqa: BLE001 - each backend has its own error for a full disk
             raised = True
-    require(
-        raised, "the disk was full, and the save raised nothing: older checkpoints are removed after that"
-    )
-    store.require_stored("first.pt", content(1.0), "after a save for which the disk had no room", ATOMIC)
-    require(store.files() == before, f"a save that failed left {sorted(store.files() - before)}. {ATOMIC}")
+    require(raised, "save() raised no error while the disk was full; older checkpoints would be removed next")
+    store.require_stored("first.pt", content(1.0), "after a save to a full disk", ATOMIC)
+    require(store.files() == before, f"a failed save left {sorted(store.files() - before)}. {ATOMIC}")
     store.handler.save(content(3.0), "first.pt", METADATA)
-    store.require_stored("first.pt", content(3.0), "after a save when there was room again")
+    store.require_stored("first.pt", content(3.0), "after a save when the disk had space again")
 
 
-def remove_removes_one(case: SaveHandlerCase) -> None:
-    """remove(filename) removes that checkpoint and no other; a missing one is not an error."""
+def remove_affects_one_checkpoint(case: SaveHandlerCase) -> None:
+    """remove(filename) removes that checkpoint only; a missing one is not an error."""
     store = Store(case)
     for name in ("first.pt", "first.pt.bak", "second.pt"):
         store.handler.save(content(), name, METADATA)
     store.handler.remove("first.pt")
-    require(not store.has("first.pt"), "after remove('first.pt') it is still there")
+    require(not store.has("first.pt"), "first.pt can still be loaded after remove('first.pt')")
     for name in ("first.pt.bak", "second.pt"):
-        store.require_stored(name, content(), "after another one was removed")
+        store.require_stored(name, content(), "after another checkpoint was removed")
     try:
         store.handler.remove("first.pt")
     except Exception as error:
         raise CheckFailed(
-            f"a second remove('first.pt') raised {error!r}; it is gone already, which is what was wanted"
+            f"a second remove('first.pt') raised {error!r}; ignore checkpoints that do not exist"
         ) from error
     listed = set(store.handler.list())
     require(
@@ -254,40 +251,39 @@ def remove_removes_one(case: SaveHandlerCase) -> None:
     )
 
 
-def names_stay_in_their_folder(case: SaveHandlerCase) -> None:
-    """No name leads out of the folder, neither to write nor to remove: such a name is refused."""
+def names_cannot_leave_the_folder(case: SaveHandlerCase) -> None:
+    """Names that lead out of the folder are refused by save() and remove()."""
     store = Store(case)
     if store.folder is None:
-        raise CheckSkipped("SaveHandlerCase(folder=...) would have it checked, for one that writes files")
+        raise CheckSkipped("needs SaveHandlerCase(folder=...), for a save handler that writes files")
     guarded = store.folder.parent / f"guarded-{secrets.token_hex(8)}.pt"
-    guarded.write_bytes(b"not yours")
-    out_and_away = f"../{guarded.name}"
+    guarded.write_bytes(b"guarded")
+    outside = f"../{guarded.name}"
     try:
-        for name in (out_and_away, f"folder/../{out_and_away}", str(guarded), "..", ".", ""):
+        for name in (outside, f"folder/../{outside}", str(guarded), "..", ".", ""):
             with suppress(Exception):
                 store.handler.save(content(), name, METADATA)
-        with suppress(
-            Exception
-        ):  # this name alone: what one that is faulty would do to ".." is not to be found out
-            store.handler.remove(out_and_away)
+        # Only this name: a faulty handler could remove the parent folder if it were given "..".
+        with suppress(Exception):
+            store.handler.remove(outside)
         require(
-            guarded.exists() and guarded.read_bytes() == b"not yours",
-            f"a file beside the folder was overwritten or removed with a name such as {out_and_away!r} or {str(guarded)!r}; refuse "
-            "names for which Path(name).name != name",
+            guarded.exists() and guarded.read_bytes() == b"guarded",
+            f"a name such as {outside!r} or {str(guarded)!r} overwrote or removed a file outside the folder; raise ValueError if "
+            "Path(name).name != name",
         )
     finally:
         guarded.unlink(missing_ok=True)
 
 
 def several_threads_can_save(case: SaveHandlerCase) -> None:
-    """Saves at the same time, under different names or the same, each leave a whole checkpoint."""
+    """Concurrent saves under different names or the same leave complete checkpoints."""
     store = Store(case)
     errors: list[BaseException] = []
 
     def save(number: int, name: str) -> None:
         try:
             store.handler.save(content(number), name, METADATA)
-        except Exception as error:  # noqa: BLE001 - told below
+        except Exception as error:  # noqa: BLE001 - reported below
             errors.append(error)
 
     jobs = [(number, f"model_{number}.pt") for number in range(4)] + [
@@ -300,19 +296,19 @@ def several_threads_can_save(case: SaveHandlerCase) -> None:
         thread.join()
     require(
         not errors,
-        f"of saves at the same time one raised {errors[:1]}; give temporary files names of their own",
+        f"a concurrent save raised {errors[:1]}; use a unique name for each temporary file",
     )
     for number in range(4):
-        store.require_stored(f"model_{number}.pt", content(number), "after saves at the same time")
+        store.require_stored(f"model_{number}.pt", content(number), "after concurrent saves")
     found = store.handler.load("same.pt")
     require(
         any(equal(found, content(number)) for number in range(4)),
-        "of saves under one name at the same time a mixture is left",
+        "concurrent saves under one name left a mixture of checkpoints; use a unique name for each temporary file",
     )
 
 
 def one_rank_writes(case: SaveHandlerCase) -> None:
-    """Of two ranks that save, rank 0 writes what it was given."""
+    """Only rank 0 of two ranks writes."""
     content()
 
     def save_on(rank: int) -> None:
@@ -322,30 +318,30 @@ def one_rank_writes(case: SaveHandlerCase) -> None:
     Store(case).require_stored(
         "first.pt",
         content(0.0),
-        "after two ranks had saved, each its own",
-        "Write where glowplug.distributed.rank() is 0",
+        "after two ranks saved different checkpoints",
+        "Write only if glowplug.distributed.rank() is 0",
     )
 
 
-def the_process_is_left_as_it_was(case: SaveHandlerCase) -> None:
-    """A save leaves signals, logging, random numbers, output and threads as they were."""
+def process_is_unchanged(case: SaveHandlerCase) -> None:
+    """save() does not change signals, logging, random numbers, output or threads of the process."""
     saved = content()
-    with left_as_it_was():
+    with unchanged_process():
         copy.copy(Store(case)).handler.save(saved, "first.pt", METADATA)
 
 
 SAVE_HANDLER_CHECK_FUNCTIONS = (
     save_and_load_are_inverse,
-    a_name_is_replaced,
-    list_names_what_can_be_loaded,
-    locate_names_each_checkpoint,
-    a_save_is_complete_when_it_returns,
-    a_failing_save_leaves_the_former,
-    a_killed_save_leaves_the_former,
-    a_full_disk_leaves_the_former,
-    remove_removes_one,
-    names_stay_in_their_folder,
+    second_save_replaces_the_first,
+    list_returns_loadable_names,
+    locate_returns_the_address,
+    save_is_complete_when_it_returns,
+    failed_save_keeps_the_previous,
+    killed_save_keeps_the_previous,
+    full_disk_keeps_the_previous,
+    remove_affects_one_checkpoint,
+    names_cannot_leave_the_folder,
     several_threads_can_save,
     one_rank_writes,
-    the_process_is_left_as_it_was,
+    process_is_unchanged,
 )

@@ -1,4 +1,4 @@
-"""What surrounds the thing under check: the process, which it must leave as it was, and the world, which may not be there."""
+"""Environment of the object under test: state of the process, and simulated I/O faults."""
 
 from __future__ import annotations
 
@@ -60,35 +60,43 @@ def _defaults() -> Any:
     return torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_num_threads()
 
 
-def _nothing(_: Any) -> None:
-    """Leave it: it cannot be put back, or need not be."""
+def _do_not_restore(_: Any) -> None:
+    """Restore nothing, for state that cannot or need not be restored."""
 
 
 _PROBES: tuple[_Probe, ...] = (
     (
-        "it installs a signal handler, which belongs to the user; restore it, or do so only when asked",
+        "it installs a signal handler; do so only if the user requests it, and restore the previous handler",
         _signals,
         _restore_signals,
     ),
     (
-        "it configures logging (the root logger's handlers or level), which is the user's; use logging.getLogger(__name__)",
+        "it configures the root logger, which belongs to the user; use logging.getLogger(__name__)",
         _root_logging,
         _restore_logging,
     ),
     (
-        "it draws from the global random generators, so that training differs with it; use random.Random()",
+        "it uses the global random generators, which changes the training; use random.Random()",
         _generators,
-        _nothing,
+        _do_not_restore,
     ),
-    ("it changes defaults of torch: dtype, grad mode or number of threads", _defaults, _nothing),
-    ("it changes the working folder", os.getcwd, os.chdir),
-    ("it replaces sys.excepthook", lambda: sys.excepthook, lambda hook: setattr(sys, "excepthook", hook)),
+    (
+        "it changes a default of torch (dtype, grad mode or number of threads); restore it",
+        _defaults,
+        _do_not_restore,
+    ),
+    ("it changes the working directory; use absolute paths", os.getcwd, os.chdir),
+    (
+        "it replaces sys.excepthook; restore it",
+        lambda: sys.excepthook,
+        lambda hook: setattr(sys, "excepthook", hook),
+    ),
 )
 
 
 @contextlib.contextmanager
-def left_as_it_was() -> Iterator[None]:
-    """Require that the block leaves the process as it was: signals, logging, random generators, folder, output, threads."""
+def unchanged_process() -> Iterator[None]:
+    """Require that the block does not change signals, logging, random generators, directory, output or threads."""
     before = [read() for _, read, _ in _PROBES]
     threads = set(threading.enumerate())
     printed = io.StringIO()
@@ -101,7 +109,7 @@ def left_as_it_was() -> Iterator[None]:
             restore(value)
     if printed.getvalue().strip():
         problems.append(
-            f"it prints {printed.getvalue().strip()[:200]!r}; use the logging module, or let the user say where to"
+            f"it prints {printed.getvalue().strip()[:200]!r}; use the logging module, or an option for the output file"
         )
     left = [
         thread.name
@@ -110,28 +118,29 @@ def left_as_it_was() -> Iterator[None]:
     ]
     if left:
         problems.append(
-            f"it leaves a thread that keeps the process from ending ({', '.join(left)}); make it a daemon, and end it"
+            f"it leaves the thread {', '.join(left)}, which keeps the process alive; make it a daemon and end it"
         )
     require(not problems, "; ".join(problems))
 
 
-_is_refused: Callable[[], bool] = bool  # whether the thread that asks can reach nothing now
+# Whether the current thread can open files and connections.
+_is_refused: Callable[[], bool] = bool
 _is_hooked = False
 
 
 @contextlib.contextmanager
-def unreachable_world(*, everywhere: bool = False) -> Iterator[None]:
-    """Let nothing be reached: opening a file to write, making a folder and connecting raise ``OSError``.
+def no_files_or_connections(*, on_all_threads: bool = False) -> Iterator[None]:
+    """Raise ``OSError`` when a file is opened to write, a directory created or a connection opened.
 
     Args:
-        everywhere: on all threads of the process, instead of this one alone.
+        on_all_threads: On all threads of the process. By default on the current thread only.
     """
-    global _is_refused, _is_hooked  # noqa: PLW0603 - an audit hook stays for good, so there is one
+    global _is_refused, _is_hooked  # noqa: PLW0603 - an audit hook cannot be removed, so there is only one
     if not _is_hooked:
         sys.addaudithook(_refuse)
         _is_hooked = True
-    own = threading.get_ident()
-    _is_refused = lambda: everywhere or threading.get_ident() == own  # noqa: E731 - it is taken back below
+    current = threading.get_ident()
+    _is_refused = lambda: on_all_threads or threading.get_ident() == current  # noqa: E731 - reset below
     try:
         yield
     finally:
@@ -145,27 +154,29 @@ def _refuse(event: str, args: tuple[Any, ...]) -> None:
         path, mode, flags = args
         writes = set(mode) & set("wax+") if isinstance(mode, str) else flags & (os.O_WRONLY | os.O_RDWR)
         if writes and "__pycache__" not in str(path) and not str(path).startswith("/dev/"):
-            raise OSError(errno.EROFS, "nothing can be written", str(path))
+            raise OSError(errno.EROFS, "read-only file system", str(path))
     elif event in {"os.mkdir", "socket.connect"} or (event == "sqlite3.connect" and args[0] != ":memory:"):
         where = args[-1] if event == "socket.connect" else args[0]
-        raise OSError(errno.ECONNREFUSED, "nothing can be reached", f"{event} {where}")
+        raise OSError(errno.ECONNREFUSED, "unreachable", f"{event} {where}")
 
 
 @contextlib.contextmanager
 def full_disk() -> Iterator[None]:
-    """Let no byte more be written to any file, by anybody in this process.
+    """Make all writes to files in this process fail.
 
-    A thread of the backend's own may die of it: that is not reported, what becomes of its records is looked at.
+    Exceptions in threads of the backend are not reported; the check compares the stored records instead.
 
     Raises:
-        CheckSkipped: the system cannot do this.
+        CheckSkipped: If the system cannot limit the size of files.
     """
     try:
         import resource
     except ImportError:
-        raise CheckSkipped("this system has no limit on the size of files to play a full disk with") from None
+        raise CheckSkipped(
+            "a simulated full disk needs the module resource, which this system lacks"
+        ) from None
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    hook, threading.excepthook = threading.excepthook, _nothing
+    hook, threading.excepthook = threading.excepthook, _do_not_restore
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
     try:
         yield

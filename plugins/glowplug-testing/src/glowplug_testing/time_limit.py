@@ -1,4 +1,4 @@
-"""A limit on how long something may take on the thread that waits for it."""
+"""Time limit of a block of code."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from contextlib import contextmanager
 
 
 class TooSlowError(Exception):
-    """It took longer than it may."""
+    """The block exceeded its time limit."""
 
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise :class:`TooSlowError` in the block after some seconds, also where it waits for a lock.
+    """Raise :class:`TooSlowError` in the block after some seconds, even if it waits for a lock.
 
-    It needs the main thread and a system with ``SIGALRM``; elsewhere there is no limit. A timer that is running, such as
-    that of pytest-timeout, is put aside and goes on afterwards.
+    The limit needs the main thread and a system with ``SIGALRM``; elsewhere it has no effect. A running timer, such as that of
+    pytest-timeout, is suspended and continues after the block.
 
     Args:
-        seconds: how long the block may take.
+        seconds: Time limit of the block.
     """
     if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         yield
@@ -29,7 +29,7 @@ def time_limit(seconds: float) -> Iterator[None]:
 
     def stop(*_: object) -> None:
         raise TooSlowError(
-            f"it was not done within {seconds:g} s: something waits on the caller's thread, which must never wait for a backend"
+            f"the check exceeded its limit of {seconds:g} s; the caller's thread must never wait for a backend"
         )
 
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""torchmetrics for glowplug: any of its metrics on an engine, as it is."""
+"""Metrics of torchmetrics for glowplug engines."""
 
 from typing import TYPE_CHECKING
 

@@ -13,6 +13,6 @@ def glowplug_offers() -> list[Offer]:
             "TorchMetric",
             "glowplug_torchmetrics.torch_metric:TorchMetric",
             kind="metric",
-            summary="Any metric or collection of torchmetrics, as it is.",
+            summary="Adapter for a metric or collection of torchmetrics.",
         ),
     ]

@@ -12,18 +12,18 @@ from glowplug.distributed import all_gather
 __all__ = ["gather"]
 
 
-def gather(state: torch.Tensor, group: Any = None) -> list[torch.Tensor]:  # noqa: ARG001 - torchmetrics gives it
-    """Return the state of each rank; ranks may have no examples.
+def gather(state: torch.Tensor, group: Any = None) -> list[torch.Tensor]:  # noqa: ARG001 - torchmetrics passes it
+    """Return the states of all ranks, some of which may have no examples.
 
-    It is a ``dist_sync_fn`` of torchmetrics, whose own fails, or waits for ever, where a rank without examples has an empty
-    state of another type or another number of dimensions than the others.
+    Use it as the ``dist_sync_fn`` of torchmetrics. The default function fails or hangs if the empty state of a rank without
+    examples has another type or number of dimensions.
 
     Args:
         state: The state of this rank.
         group: Unused; the default process group is gathered.
 
     Returns:
-        A tensor for each rank, in the order of the ranks, all of one type; that of a rank without examples is empty.
+        One tensor per rank, in order and of one type; empty for a rank without examples.
 
     Example:
         >>> gather(torch.tensor([1.0, 2.0]))

@@ -21,19 +21,20 @@ class TorchMetric(Metric):
     """Adapt a ``torchmetrics.Metric`` or ``MetricCollection`` to glowplug.
 
     Attach, save, resume and combine it like any other metric: ``TorchMetric(a) / Average()``,
-    ``TorchMetric(collection)["f1"]``. The value of a collection is a mapping, published as ``metrics_result_mode`` says.
+    ``TorchMetric(collection)["f1"]``. The value of a collection is a mapping; ``metrics_result_mode`` controls how it is
+    published.
 
-    Over several processes torchmetrics itself brings the states together, once, when the value is computed; it does so with
-    :func:`~glowplug_torchmetrics.gathering.gather`, for which ranks may have any number of examples, unless the metric has a
-    ``dist_sync_fn`` or ``process_group`` of its own.
+    With several processes the states are gathered when the value is computed, with
+    :func:`~glowplug_torchmetrics.gathering.gather` unless the metric has a ``dist_sync_fn`` or ``process_group``. Ranks may have
+    different numbers of examples.
 
-    The output is a tuple or list of the arguments of the metric's ``update``, such as ``(preds, target)``, or a single
-    argument. Of a mapping with the keys ``y_pred`` and ``y`` these two are taken; any other gives the arguments by name.
+    The output is a tuple or list of the arguments of the metric's ``update``, such as ``(preds, target)``, or a single argument.
+    A mapping with the keys ``y_pred`` and ``y`` is reduced to these two; any other mapping contains keyword arguments.
 
     Args:
-        metric: The metric; it belongs to this object and is reset.
+        metric: The metric, which is reset. Do not use it elsewhere.
         output_transform: Turns the engine's output into these arguments.
-        device: The device of the states; by default they follow the data.
+        device: Device of the states. Defaults to the device of the data.
         skip_unrolling: See ``glowplug.Metric``.
         metrics_result_mode: See ``glowplug.Metric``.
 
@@ -63,12 +64,12 @@ class TorchMetric(Metric):
     ) -> None:
         if not isinstance(metric, (torchmetrics.Metric, torchmetrics.MetricCollection)):
             raise TypeError(
-                f"TorchMetric takes a metric object of torchmetrics, such as torchmetrics.MeanMetric(), got {metric!r}; "
-                "metrics of glowplug are attached as they are"
+                f"metric must be a metric of torchmetrics, such as torchmetrics.MeanMetric(), got {metric!r}; attach metrics of "
+                "glowplug directly"
             )
         self.metric = metric
         for part in self._parts().values():
-            # A value that one rank has kept, and another has not, would leave that one waiting for the states.
+            # Ranks would wait for each other if only some of them had a cached value.
             part.compute_with_cache = False
             if part.dist_sync_fn is None and part.process_group is None:
                 part.dist_sync_fn = gather
@@ -89,9 +90,9 @@ class TorchMetric(Metric):
         """Update the metric.
 
         Args:
-            output: The arguments of its ``update``: a tuple or list of them, a mapping by name, or the only one.
+            output: The arguments of its ``update``: a tuple or list, a mapping of keyword arguments, or a single argument.
         """
-        output = _detached(output, copied=self._keeps_examples)
+        output = _detach(output, copied=self._keeps_examples)
         self._follow(output)
         if isinstance(output, Mapping):
             self.metric.update(**output)
@@ -102,17 +103,18 @@ class TorchMetric(Metric):
         self.num_updates += 1
 
     def compute(self) -> Any:
-        """Return the metric's value for the data of all processes; of a mapping the scalars as Python numbers.
+        """Return the value for the data of all processes; scalars in a mapping become Python numbers.
 
         Raises:
-            NotComputableError: If there has been no update on any of them.
+            NotComputableError: If no process has updates.
         """
         if all_reduce(self.num_updates) == 0:
             raise NotComputableError(
-                f"TorchMetric({type(self.metric).__name__}) has had no update since it was reset"
+                f"TorchMetric({type(self.metric).__name__}) has no updates since its last reset"
             )
         with warnings.catch_warnings():
-            if self.num_updates == 0:  # the other ranks have data
+            # Other ranks may have data if this one has none.
+            if self.num_updates == 0:
                 warnings.filterwarnings("ignore", "The ``compute`` method of metric .* was called before")
             value = self.metric.compute()
         if isinstance(value, Mapping):
@@ -120,12 +122,12 @@ class TorchMetric(Metric):
         return value
 
     def select(self, output: Mapping[Any, Any]) -> Any:
-        """Return ``(y_pred, y)`` of a mapping that has both, and any other as it is: the arguments by name."""
+        """Return ``(y_pred, y)`` of a mapping with both keys, or any other mapping unchanged."""
         return super().select(output) if {"y_pred", "y"} <= output.keys() else output
 
     @property
     def states(self) -> dict[str, Any]:
-        """The states of the metric, and of those it is made of, by their places in it."""
+        """States of the metric and its submetrics, by their names in the module."""
         return {
             name: {"updates": part.update_count, "values": part.metric_state}
             for name, part in self._parts().items()
@@ -134,18 +136,18 @@ class TorchMetric(Metric):
     @states.setter
     def states(self, states: Mapping[str, Any]) -> None:
         parts = self._parts()
-        own = {name: sorted(part.metric_state) for name, part in parts.items()}
+        expected = {name: sorted(part.metric_state) for name, part in parts.items()}
         given = {name: sorted(of_part["values"]) for name, of_part in states.items()}
-        if own != given:
+        if expected != given:
             raise ValueError(
-                f"this {type(self.metric).__name__} has the states {own}, by its parts ('' is the metric itself), and "
-                f"cannot take {given}; make it with the arguments of the metric that was saved"
+                f"{type(self.metric).__name__} has the states {expected} ('' is the metric itself) and cannot load {given}; create "
+                "it with the arguments of the saved metric"
             )
         self.metric.reset()
         for name, part in parts.items():
             for attribute, value in states[name]["values"].items():
                 setattr(part, attribute, value)
-            part._update_count = states[name]["updates"]  # noqa: SLF001 - torchmetrics loads states without it, and warns
+            part._update_count = states[name]["updates"]  # noqa: SLF001 - torchmetrics warns if it is missing
 
     def _parts(self) -> dict[str, torchmetrics.Metric]:
         modules = self.metric.named_modules()
@@ -159,14 +161,14 @@ class TorchMetric(Metric):
             self._device = device
 
 
-def _detached(value: Any, *, copied: bool) -> Any:
-    """Return the value with its tensors out of their graphs, and as copies where the next batch may be written into them."""
+def _detach(value: Any, *, copied: bool) -> Any:
+    """Detach all tensors of a value, and copy them if the metric stores examples."""
     if isinstance(value, torch.Tensor):
         return value.detach().clone() if copied else value.detach()
     if isinstance(value, Mapping):
-        return {key: _detached(item, copied=copied) for key, item in value.items()}
+        return {key: _detach(item, copied=copied) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
-        return [_detached(item, copied=copied) for item in value]
+        return [_detach(item, copied=copied) for item in value]
     return value
 
 

@@ -1,4 +1,4 @@
-"""A handler that is right, and many that are wrong in one way each."""
+"""A correct handler, and mutants with one fault each."""
 
 import logging
 import random
@@ -10,7 +10,7 @@ from glowplug.distributed import barrier, rank
 
 
 class Best:
-    """Keeps the best accuracy of a run, and its history: with a state, a phase and a default event."""
+    """Records the accuracy of each epoch and the best one."""
 
     phase = Phase.USER
 
@@ -26,7 +26,7 @@ class Best:
     def __call__(self, engine):
         metrics = engine.state.metrics
         if "accuracy" not in metrics:
-            raise ValueError(f"there is no metric 'accuracy' to keep the best of; there are {list(metrics)}")
+            raise ValueError(f"metric 'accuracy' is missing; engine.state.metrics has {list(metrics)}")
         self.history.append(metrics["accuracy"])
         self.best = max(self.history)
 
@@ -74,13 +74,18 @@ class NamesItEvent(Best):
         return super().attach(engine, event)
 
 
+class IgnoresTheEvent(Best):
+    def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
+        return super().attach(engine)
+
+
 class IsHalfAttached(Best):
     attached = False
 
     def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
         handle = super().attach(engine, event_name)
         if self.attached:
-            raise ValueError("IsHalfAttached is attached already; remove its handle first")
+            raise ValueError("IsHalfAttached is already attached; remove its handle first")
         self.attached = True
         return handle
 
@@ -153,7 +158,7 @@ class NeedsTheFake(Best):
         super().__call__(engine)
 
 
-class ReadsWhatIsPrivate(Best):
+class ReadsPrivateAttributes(Best):
     def __call__(self, engine):
         self.events = len(engine._channels)
         super().__call__(engine)
@@ -161,16 +166,16 @@ class ReadsWhatIsPrivate(Best):
 
 class SwallowsExceptions(Best):
     def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
-        told = engine.add_event_handler(Events.EXCEPTION_RAISED, lambda error: True)
-        return RemovableEventHandle.join(told, super().attach(engine, event_name))
+        handle = engine.add_event_handler(Events.EXCEPTION_RAISED, lambda error: True)
+        return RemovableEventHandle.join(handle, super().attach(engine, event_name))
 
 
 class SwallowsCtrlC(Best):
     def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
-        told = engine.add_event_handler(
+        handle = engine.add_event_handler(
             Events.EXCEPTION_RAISED, lambda error: isinstance(error, KeyboardInterrupt)
         )
-        return RemovableEventHandle.join(told, super().attach(engine, event_name))
+        return RemovableEventHandle.join(handle, super().attach(engine, event_name))
 
 
 class MutatesTheOutput(Best):
@@ -200,11 +205,11 @@ class CountsForItself(Best):
 class WorksOnce(Best):
     def __call__(self, engine):
         if engine.state.epoch <= len(self.history):
-            raise RuntimeError("this epoch was already seen")
+            raise RuntimeError("this epoch was already recorded")
         super().__call__(engine)
 
 
-class SaysItsPhaseInWords(Best):
+class PhaseIsAString(Best):
     phase = "checkpoint"
 
 
@@ -214,7 +219,7 @@ class Sleeps(Best):
         super().__call__(engine)
 
 
-class SaysTheKeyAlone(Best):
+class RaisesKeyError(Best):
     def __call__(self, engine):
         self.history.append(engine.state.metrics["accuracy"])
         self.best = max(self.history)
@@ -223,7 +228,7 @@ class SaysTheKeyAlone(Best):
 # State
 
 
-class StateStaysBehind(Best):
+class StateIsNotRegistered(Best):
     def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
         return engine.add_event_handler(event_name, self)
 
@@ -250,7 +255,7 @@ class StateIsHalf(Best):
     load_state_dict = None
 
 
-class StateIsAlive(Best):
+class StateSharesAList(Best):
     def state_dict(self):
         return {"best": self.best, "history": self.history}
 
@@ -276,7 +281,7 @@ class CannotBePickled(Best):
 # Processes
 
 
-class WaitsForTheOthersWhenMade(Best):
+class WaitsInTheConstructor(Best):
     def __init__(self):
         super().__init__()
         barrier()

@@ -1,4 +1,4 @@
-"""Two loggers that are right, and many that are wrong in one way each."""
+"""Two correct loggers, and mutants with one fault each."""
 
 import contextlib
 import json
@@ -15,7 +15,7 @@ from glowplug.loggers import Logger, OutputHandler
 
 
 class JsonLines(Logger):
-    """Appends a line for each scalar: as little as a logger can be."""
+    """Minimal logger: appends one line per scalar."""
 
     def __init__(self, path, **options):
         super().__init__(**options)
@@ -27,17 +27,17 @@ class JsonLines(Logger):
                 print(json.dumps([name, step, value]), file=file)
 
 
-class HeldOpen(Logger):
-    """Holds its file open, or is given an open one; has all that a logger can have without numpy."""
+class KeepsFileOpen(Logger):
+    """Logger with all methods that need no numpy; opens a file or borrows one."""
 
     def __init__(self, path, stream=None, **options):
         super().__init__(**options)
         self.path = path
         self.stream = stream
-        self.is_mine = stream is None
+        self.owns_stream = stream is None
 
     def open_backend(self):
-        if self.is_mine:
+        if self.owns_stream:
             self.close_backend(None)
             self.stream = self.path.open("a", encoding="utf-8")
 
@@ -55,7 +55,7 @@ class HeldOpen(Logger):
         self.stream.flush()
 
     def close_backend(self, outcome):
-        if self.is_mine and self.stream is not None:
+        if self.owns_stream and self.stream is not None:
             self.stream.close()
 
 
@@ -63,7 +63,7 @@ class HeldOpen(Logger):
 
 
 class LosesTheLastBatch(JsonLines):
-    """Writes ten records at a time, and never what is left."""
+    """Writes batches of ten records and never the rest."""
 
     def __init__(self, path, **options):
         super().__init__(path, **options)
@@ -81,14 +81,14 @@ class LosesTheLastBatch(JsonLines):
 
 
 class WritesAtCloseOnly(LosesTheLastBatch):
-    """Holds back what it has until close()."""
+    """Buffers records until close()."""
 
     def close_backend(self, outcome):
         self.write()
 
 
 class SortsByStep(WritesAtCloseOnly):
-    """Stores in the order of the steps."""
+    """Sorts records by step."""
 
     def flush_backend(self):
         self.rows.sort(key=lambda row: row[1])
@@ -96,7 +96,7 @@ class SortsByStep(WritesAtCloseOnly):
 
 
 class SharesItsFile(JsonLines):
-    """Keeps its open file in the class."""
+    """Stores its open file in the class."""
 
     file = None
 
@@ -114,7 +114,7 @@ class SharesItsFile(JsonLines):
 
 
 class DropsStepZero(JsonLines):
-    """Takes step 0 for no step."""
+    """Treats step 0 as missing."""
 
     def write_scalars(self, scalars, step, timestamp):
         if step:
@@ -122,14 +122,14 @@ class DropsStepZero(JsonLines):
 
 
 class DropsZeros(JsonLines):
-    """Takes the value 0.0 for no value."""
+    """Treats the value 0.0 as missing."""
 
     def write_scalars(self, scalars, step, timestamp):
         super().write_scalars({name: value for name, value in scalars.items() if value}, step, timestamp)
 
 
 class SkipsRepeats(JsonLines):
-    """Stores only what has changed."""
+    """Stores changed values only."""
 
     def __init__(self, path, **options):
         super().__init__(path, **options)
@@ -149,14 +149,14 @@ class KeepsTheFirst(JsonLines):
 
 
 class Rounds(JsonLines):
-    """Stores four digits."""
+    """Rounds to four digits."""
 
     def write_scalars(self, scalars, step, timestamp):
         super().write_scalars({name: round(value, 4) for name, value in scalars.items()}, step, timestamp)
 
 
 class CountsItsOwnSteps(JsonLines):
-    """Ignores the step that it is given."""
+    """Ignores the step of the record."""
 
     def __init__(self, path, **options):
         super().__init__(path, **options)
@@ -175,8 +175,8 @@ class WritesTwice(JsonLines):
         super().write_scalars(scalars, step, timestamp)
 
 
-class SmoothsNames(JsonLines):
-    """Makes an underscore of what it does not like in a name."""
+class ReplacesCharacters(JsonLines):
+    """Replaces special characters of names with underscores."""
 
     def write_scalars(self, scalars, step, timestamp):
         clean = {"".join(c if c.isalnum() or c in "/_" else "_" for c in n): v for n, v in scalars.items()}
@@ -184,14 +184,14 @@ class SmoothsNames(JsonLines):
 
 
 class CutsNames(JsonLines):
-    """Stores a hundred characters of a name."""
+    """Truncates names to a hundred characters."""
 
     def write_scalars(self, scalars, step, timestamp):
         super().write_scalars({name[:100]: value for name, value in scalars.items()}, step, timestamp)
 
 
 class DropsNaN(JsonLines):
-    """Leaves out what is not finite, in silence."""
+    """Omits non-finite values silently."""
 
     def write_scalars(self, scalars, step, timestamp):
         finite = {name: value for name, value in scalars.items() if abs(value) < float("inf")}
@@ -199,13 +199,13 @@ class DropsNaN(JsonLines):
 
 
 class MakesNaNZero(JsonLines):
-    """Stores 0.0 for what is not a number."""
+    """Stores NaN as 0.0."""
 
     def write_scalars(self, scalars, step, timestamp):
         super().write_scalars({n: 0.0 if math.isnan(v) else v for n, v in scalars.items()}, step, timestamp)
 
 
-class TakesFlatParamsOnly(JsonLines):
+class AcceptsFlatParamsOnly(JsonLines):
     """Raises for nested parameters."""
 
     def write_params(self, params):
@@ -216,7 +216,7 @@ class TakesFlatParamsOnly(JsonLines):
 
 
 class OpensInTheConstructor(JsonLines):
-    """Makes its file before there is anything to write."""
+    """Creates its file in the constructor."""
 
     def __init__(self, path, **options):
         super().__init__(path, **options)
@@ -224,7 +224,7 @@ class OpensInTheConstructor(JsonLines):
 
 
 class WaitsInTheConstructor(JsonLines):
-    """Waits for its backend before there is anything to write."""
+    """Waits for its backend in the constructor."""
 
     def __init__(self, path, **options):
         super().__init__(path, **options)
@@ -232,7 +232,7 @@ class WaitsInTheConstructor(JsonLines):
 
 
 class NeedsItsBackendAtAttach(JsonLines):
-    """Wants to know at attach whether the backend is there."""
+    """Opens the backend in attach()."""
 
     def attach(self, engine, event_name, log_handler, *args, **kwargs):
         self.ensure_open(timeout=1)
@@ -240,15 +240,15 @@ class NeedsItsBackendAtAttach(JsonLines):
 
 
 class CatchesItsErrors(JsonLines):
-    """Goes on in silence when it cannot write."""
+    """Catches errors of its writes."""
 
     def write_scalars(self, scalars, step, timestamp):
         with contextlib.suppress(OSError):
             super().write_scalars(scalars, step, timestamp)
 
 
-class TruncatesWhenOpened(HeldOpen):
-    """Begins a new file whenever it opens it."""
+class TruncatesWhenOpened(KeepsFileOpen):
+    """Truncates its file when opening it."""
 
     def open_backend(self):
         self.close_backend(None)
@@ -256,7 +256,7 @@ class TruncatesWhenOpened(HeldOpen):
 
 
 class RewritesWhenOpened(JsonLines):
-    """Writes again what it has written when it is opened anew."""
+    """Writes earlier records again when it is reopened."""
 
     def __init__(self, path, **options):
         super().__init__(path, **options)
@@ -272,7 +272,7 @@ class RewritesWhenOpened(JsonLines):
 
 
 class GivesUpAfterAnError(JsonLines):
-    """Writes nothing more once a write has failed."""
+    """Stops writing after a failed write."""
 
     failed = False
 
@@ -285,8 +285,8 @@ class GivesUpAfterAnError(JsonLines):
                 raise
 
 
-class ShrugsAtClose(JsonLines):
-    """Makes close() of the object raise what the backend raised."""
+class RaisesAtClose(JsonLines):
+    """Raises the backend's exception in close()."""
 
     def close(self, outcome=None):
         super().close(outcome)
@@ -295,7 +295,7 @@ class ShrugsAtClose(JsonLines):
 
 
 class Blocks(JsonLines):
-    """Writes on the thread that trains."""
+    """Flushes on the training thread."""
 
     def attach(self, engine, event_name, log_handler, *args, **kwargs):
         handle = super().attach(engine, event_name, log_handler, *args, **kwargs)
@@ -306,7 +306,7 @@ class Blocks(JsonLines):
 
 
 class SleepsALittle(JsonLines):
-    """Takes five milliseconds of each iteration."""
+    """Delays each iteration by five milliseconds."""
 
     def attach(self, engine, event_name, log_handler, *args, **kwargs):
         handle = super().attach(engine, event_name, log_handler, *args, **kwargs)
@@ -315,8 +315,8 @@ class SleepsALittle(JsonLines):
         )
 
 
-class HidesThatNothingOpens(JsonLines):
-    """Goes on in silence when its file cannot be opened."""
+class IgnoresOpenErrors(JsonLines):
+    """Ignores that its file cannot be opened."""
 
     def write_scalars(self, scalars, step, timestamp):
         try:
@@ -328,7 +328,7 @@ class HidesThatNothingOpens(JsonLines):
 
 
 class WritesDirectly(JsonLines):
-    """Calls its own sink from the handler, instead of queueing the record."""
+    """Calls its write method from the handler instead of queueing the record."""
 
     def attach(self, engine, event_name, log_handler, *args, **kwargs):
         direct = _Direct(self)
@@ -343,8 +343,8 @@ class _Direct:
         self.logger.write_scalars(scalars, step, 0.0)
 
 
-class WaitsForEver(JsonLines):
-    """Has no limit on how long a flush takes."""
+class FlushHasNoTimeout(JsonLines):
+    """Ignores the timeout in flush()."""
 
     def flush(self, timeout=None):
         return super().flush(1e6)
@@ -354,14 +354,14 @@ class WaitsForEver(JsonLines):
 
 
 class IgnoresOnError(JsonLines):
-    """Is never strict."""
+    """Ignores ``on_error``."""
 
     def __init__(self, path, *, on_error="warn", **options):
         super().__init__(path, **options)
 
 
-class LiesAboutItsCounts(JsonLines):
-    """Counts what is lost as sent."""
+class CountsLostAsSent(JsonLines):
+    """Counts lost records as sent."""
 
     @property
     def counts(self):
@@ -373,7 +373,7 @@ class LiesAboutItsCounts(JsonLines):
 
 
 class LogsTwiceOnResume(JsonLines):
-    """Its state holds what it wrote, which is written again when it is loaded."""
+    """Saves its records in its state and writes them again when it is loaded."""
 
     def __init__(self, path, **options):
         super().__init__(path, **options)
@@ -393,7 +393,7 @@ class LogsTwiceOnResume(JsonLines):
 
 
 class LogsTheLastAgain(JsonLines):
-    """Logs the output once more at the end of a run."""
+    """Logs the last output again at the end of a run."""
 
     def attach(self, engine, event_name, log_handler, *args, **kwargs):
         handle = super().attach(engine, event_name, log_handler, *args, **kwargs)
@@ -411,7 +411,7 @@ class _AtIteration:
 
 
 class LogsAnInterruptedStepAgain(JsonLines):
-    """Logs the output once more when a run is interrupted."""
+    """Logs the last output again when a run is interrupted."""
 
     def attach(self, engine, event_name, log_handler, *args, **kwargs):
         handle = super().attach(engine, event_name, log_handler, *args, **kwargs)
@@ -421,7 +421,7 @@ class LogsAnInterruptedStepAgain(JsonLines):
 
 
 class ClosesAfterTheRun(JsonLines):
-    """Is closed with the first run that ends."""
+    """Closes itself at the end of the first run."""
 
     def attach(self, engine, event_name, log_handler, *args, **kwargs):
         handle = super().attach(engine, event_name, log_handler, *args, **kwargs)
@@ -430,7 +430,7 @@ class ClosesAfterTheRun(JsonLines):
 
 
 class SwallowsExceptions(JsonLines):
-    """Notes that the run failed, and that it is fine."""
+    """Suppresses the exception of a failed run."""
 
     def attach(self, engine, event_name, log_handler, *args, **kwargs):
         handle = super().attach(engine, event_name, log_handler, *args, **kwargs)
@@ -440,7 +440,7 @@ class SwallowsExceptions(JsonLines):
 
 
 class LeavesARegistration(JsonLines):
-    """Attaches two things, and its handle removes one."""
+    """Registers two handlers and returns the handle of one."""
 
     def attach(self, engine, event_name, log_handler, *args, **kwargs):
         engine.add_event_handler(Events.COMPLETED, self.say)
@@ -451,14 +451,14 @@ class LeavesARegistration(JsonLines):
 
 
 class ReturnsNoHandle(JsonLines):
-    """Attaches, and returns nothing."""
+    """Returns no handle from attach()."""
 
     def attach(self, engine, event_name, log_handler, *args, **kwargs):
         super().attach(engine, event_name, log_handler, *args, **kwargs)
 
 
 class IgnoresTheEngine(JsonLines):
-    """Knows one engine only."""
+    """Attaches to its first engine only."""
 
     engine = None
 
@@ -468,15 +468,15 @@ class IgnoresTheEngine(JsonLines):
 
 
 class NeedsTheRealEngine(JsonLines):
-    """Uses what only Engine has."""
+    """Uses a method that only Engine has."""
 
     def attach(self, engine, event_name, log_handler, *args, **kwargs):
         engine.set_data([0])
         return super().attach(engine, event_name, log_handler, *args, **kwargs)
 
 
-class TakesSwappedArguments(JsonLines):
-    """Takes the order of old, too."""
+class AcceptsSwappedArguments(JsonLines):
+    """Also accepts the argument order of old ignite versions."""
 
     def attach(self, engine, event_name, log_handler, *args, **kwargs):
         if isinstance(event_name, OutputHandler):
@@ -485,20 +485,20 @@ class TakesSwappedArguments(JsonLines):
 
 
 class RunsTooEarly(JsonLines):
-    """Comes before the handlers whose values it logs."""
+    """Runs before the handlers whose values it logs."""
 
     phase = Phase.METRICS
 
 
 class IsAPlainFunction(JsonLines):
-    """Registers a function, which runs when it was attached."""
+    """Registers a function, which runs in the phase USER."""
 
     def attach(self, engine, event_name, log_handler, *args, **kwargs):
         return engine.add_event_handler(event_name, lambda e: log_handler(e, self, event_name))
 
 
 class MutatesTheOutput(JsonLines):
-    """Takes out what it has logged."""
+    """Removes logged values from the output."""
 
     def attach(self, engine, event_name, log_handler, *args, **kwargs):
         def clean(e, logger, name):
@@ -510,7 +510,7 @@ class MutatesTheOutput(JsonLines):
 
 
 class ClearsTheMetrics(JsonLines):
-    """Clears the metrics that it has logged."""
+    """Clears the metrics after logging them."""
 
     def attach(self, engine, event_name, log_handler, *args, **kwargs):
         def clean(e, logger, name):
@@ -521,7 +521,7 @@ class ClearsTheMetrics(JsonLines):
 
 
 class StopsTheRun(JsonLines):
-    """Has had enough after a record."""
+    """Terminates the run after a record."""
 
     def attach(self, engine, event_name, log_handler, *args, **kwargs):
         handle = super().attach(engine, event_name, log_handler, *args, **kwargs)
@@ -534,9 +534,9 @@ class LogsAtItsOwnStep(JsonLines):
     """Logs an evaluator at the evaluator's epoch, which is always 1."""
 
     def attach(self, engine, event_name, log_handler, *args, **kwargs):
-        own = _AtStepOf(engine)
+        stepped = _AtStepOf(engine)
         return super().attach(
-            engine, event_name, lambda e, logger, name: log_handler(e, own.of(logger), name)
+            engine, event_name, lambda e, logger, name: log_handler(e, stepped.of(logger), name)
         )
 
 
@@ -554,8 +554,8 @@ class _AtStepOf:
         self.logger.log_scalars(scalars, state.epoch if at_end else state.iteration)
 
 
-class KeepsTheOutcomeToItself(JsonLines):
-    """Does not tell close() how the run ended."""
+class OmitsTheOutcome(JsonLines):
+    """Does not pass the outcome to close_backend()."""
 
     def close(self, outcome=None):
         self._outcome = None
@@ -563,14 +563,14 @@ class KeepsTheOutcomeToItself(JsonLines):
 
 
 class CloseTakesNoOutcome(JsonLines):
-    """Cannot be called as it is called."""
+    """Has a close_backend() without a parameter."""
 
     def close_backend(self):
         pass
 
 
-class ClosesWhatItBorrowed(HeldOpen):
-    """Closes whatever it writes to."""
+class ClosesWhatItBorrowed(KeepsFileOpen):
+    """Closes a borrowed file."""
 
     def close_backend(self, outcome):
         if self.stream is not None:
@@ -578,35 +578,35 @@ class ClosesWhatItBorrowed(HeldOpen):
 
 
 class FailsToCloseAfterAFailure(JsonLines):
-    """Has a word for one outcome."""
+    """Knows the outcome COMPLETED only."""
 
     def close_backend(self, outcome):
-        self.word = {None: "finished", RunOutcome.COMPLETED: "finished"}[outcome]
+        self.status = {None: "finished", RunOutcome.COMPLETED: "finished"}[outcome]
 
 
 class ClosesOnlyAfterRuns(JsonLines):
-    """Needs an outcome."""
+    """Does not accept an outcome of None."""
 
     def close_backend(self, outcome):
-        self.word = outcome.value
+        self.status = outcome.value
 
 
 class IgnoresFilters(JsonLines):
-    """Logs at each firing of an event."""
+    """Ignores the filter of an event."""
 
     def attach(self, engine, event_name, log_handler, *args, **kwargs):
         return super().attach(engine, getattr(event_name, "event", event_name), log_handler, *args, **kwargs)
 
 
-class TakesNoFurtherArguments(JsonLines):
-    """Knows three arguments of attach."""
+class AcceptsNoFurtherArguments(JsonLines):
+    """Accepts only three arguments in attach()."""
 
     def attach(self, engine, event_name, log_handler):
         return super().attach(engine, event_name, log_handler)
 
 
 class AttachesTheOutputTwice(JsonLines):
-    """Adds an output handler of its own to the one that it is asked for."""
+    """Attaches each output handler twice."""
 
     def attach_output_handler(self, engine, event_name, *args, **kwargs):
         super().attach_output_handler(engine, event_name, *args, **kwargs)
@@ -614,7 +614,7 @@ class AttachesTheOutputTwice(JsonLines):
 
 
 class SwallowsInItsBlock(JsonLines):
-    """Its ``with`` block ends well whatever happened."""
+    """Suppresses exceptions of its ``with`` block."""
 
     def __exit__(self, *error):
         super().__exit__(*error)
@@ -622,7 +622,7 @@ class SwallowsInItsBlock(JsonLines):
 
 
 class ClosesAfterAFailure(JsonLines):
-    """Takes a failed run for the end."""
+    """Closes itself after a failed run."""
 
     def attach(self, engine, event_name, log_handler, *args, **kwargs):
         handle = super().attach(engine, event_name, log_handler, *args, **kwargs)
@@ -634,27 +634,27 @@ class ClosesAfterAFailure(JsonLines):
 
 
 class LogsOnEveryRank(JsonLines):
-    """Decides for the user that all ranks log."""
+    """Logs on all ranks, whatever the option says."""
 
     def __init__(self, path, *, all_ranks=False, **options):
         super().__init__(path, all_ranks=True, **options)
 
 
 class IgnoresItsOptions(JsonLines):
-    """Takes the options, and forgets them."""
+    """Accepts options but does not pass them on."""
 
     def __init__(self, path, **options):
         super().__init__(path)
 
 
-class TakesNoOptions(JsonLines):
-    """Has a constructor of its own."""
+class AcceptsNoOptions(JsonLines):
+    """Has a constructor without options."""
 
     def __init__(self, path):
         super().__init__(path)
 
 
-class ForgetsItsBase(JsonLines):
+class OmitsSuperInit(JsonLines):
     """Does not call the constructor of Logger."""
 
     def __init__(self, path, **options):
@@ -663,7 +663,7 @@ class ForgetsItsBase(JsonLines):
 
 
 class IsNoLogger:
-    """Has the methods of one, and is none."""
+    """Has the methods of a logger but another base class."""
 
     def __init__(self, path, **options):
         self.path = path
@@ -676,22 +676,22 @@ class IsNoLogger:
 
 
 class CannotBePickled(JsonLines):
-    """Holds a lock from the start."""
+    """Creates a lock in the constructor."""
 
     def __init__(self, path, **options):
         super().__init__(path, **options)
         self.lock = threading.Lock()
 
 
-class LosesItsPlaceInACopy(JsonLines):
-    """Its copy does not know where to write."""
+class LosesItsPathInACopy(JsonLines):
+    """Omits its path when it is pickled."""
 
     def __getstate__(self):
         return {**super().__getstate__(), "path": None}
 
 
 class Prints(JsonLines):
-    """Talks about what it does."""
+    """Prints each record."""
 
     def write_scalars(self, scalars, step, timestamp):
         print(step, scalars)
@@ -699,7 +699,7 @@ class Prints(JsonLines):
 
 
 class ConfiguresLogging(JsonLines):
-    """Wants to be heard."""
+    """Configures the root logger."""
 
     def __init__(self, path, **options):
         super().__init__(path, **options)
@@ -707,7 +707,7 @@ class ConfiguresLogging(JsonLines):
 
 
 class CatchesSignals(JsonLines):
-    """Wants to be told of the end."""
+    """Installs a signal handler."""
 
     def __init__(self, path, **options):
         super().__init__(path, **options)
@@ -715,21 +715,21 @@ class CatchesSignals(JsonLines):
 
 
 class DrawsNumbers(JsonLines):
-    """Names its run with the generator that the training uses."""
+    """Draws from the global random generator."""
 
     def open_backend(self):
         self.run = random.random()
 
 
-class ChangesTheFolder(JsonLines):
-    """Goes where its file is."""
+class ChangesTheDirectory(JsonLines):
+    """Changes the working directory."""
 
     def open_backend(self):
         os.chdir(self.path.parent)
 
 
 class LeavesAThread(JsonLines):
-    """Starts a thread that nobody ends, and that keeps the process alive."""
+    """Starts a thread that keeps the process alive."""
 
     def open_backend(self):
         threading.Thread(target=time.sleep, args=(1.0,), name="acme keep-alive", daemon=False).start()

@@ -1,4 +1,4 @@
-"""A metric that is right, and some that are wrong in one way each."""
+"""A correct metric, and mutants with one fault each."""
 
 import torch
 
@@ -113,14 +113,14 @@ class ComputesInPlace(Mean):
         return value
 
 
-class SeesItsOwnRank(Mean):
+class ComputesOnOneRank(Mean):
     def compute(self):
         if self._count == 0:
             raise NotComputableError("no data")
         return (self._sum / self._count).item()
 
 
-class AddsUpTheRanksAgain(Mean):
+class ReducesTwice(Mean):
     def compute(self):
         self._sum, self._count = all_reduce(self._sum), all_reduce(self._count)
         self._sum = self._sum * 1.5 if self._count > 6 else self._sum

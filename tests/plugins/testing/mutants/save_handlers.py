@@ -1,4 +1,4 @@
-"""A save handler that is right, and some that are wrong in one way each."""
+"""A correct save handler, and mutants with one fault each."""
 
 import os
 import secrets
@@ -13,7 +13,7 @@ from glowplug.distributed import rank
 
 
 class Folder:
-    """Writes files of a folder, each complete or not there at all."""
+    """Writes each checkpoint atomically to a folder."""
 
     def __init__(self, dirname):
         self.dirname = Path(dirname)
@@ -21,7 +21,7 @@ class Folder:
 
     def path(self, filename):
         if not filename or filename == ".." or Path(filename).name != filename:
-            raise ValueError(f"{filename!r} is not the name of a file")
+            raise ValueError(f"filename must not contain a folder, got {filename!r}")
         return self.dirname / filename
 
     def temporary(self):
@@ -96,7 +96,7 @@ class WritesInPlace(Folder):
             torch.save(checkpoint, self.path(filename))
 
 
-class RemovesTheFormerFirst(Folder):
+class RemovesThePreviousFirst(Folder):
     def save(self, checkpoint, filename, metadata=None):
         self.remove(filename)
         super().save(checkpoint, filename, metadata)

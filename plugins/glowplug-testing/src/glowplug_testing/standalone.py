@@ -1,4 +1,4 @@
-"""The contracts without pytest: one call that runs all checks and raises if one fails."""
+"""The checks of the contracts as functions, without pytest."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ def check_handler(obj: Any, expected_failures: Mapping[str, str] | None = None) 
     """Run the checks of ``HandlerContract``.
 
     Args:
-        obj: a :class:`HandlerCase`; or a class or function that makes a handler without arguments; or a handler, of which
-            copies are checked.
-        expected_failures: name of a check to the reason why it fails.
+        obj: A :class:`HandlerCase`; a class or function that makes a handler without arguments; or a handler, which is
+            copied for each check.
+        expected_failures: Reasons of expected failures, by name of the check.
 
     Returns:
-        What came of each check.
+        The result of each check.
 
     Raises:
-        CheckFailed: checks failed, or one passed that was expected to fail; the text tells all of them.
-        ValueError: an expected failure without a reason, or of a check that there is not.
+        CheckFailed: If a check fails, or passes although it is expected to fail; the message lists all of them.
+        ValueError: If an expected failure has no reason, or names no check.
 
     Example:
         >>> from glowplug import Events
@@ -47,29 +47,29 @@ def check_logger(case: LoggerCase, expected_failures: Mapping[str, str] | None =
     """Run the checks of ``LoggerContract``.
 
     Args:
-        case: how a logger is made, and how what it stores is read.
-        expected_failures: name of a check to the reason why it fails.
+        case: How to make a logger and how to read what it stores.
+        expected_failures: Reasons of expected failures, by name of the check.
 
     Returns:
-        What came of each check.
+        The result of each check.
 
     Raises:
-        CheckFailed: checks failed, or one passed that was expected to fail; the text tells all of them.
-        ValueError: an expected failure without a reason, or of a check that there is not.
-        TypeError: not a :class:`LoggerCase`.
+        CheckFailed: If a check fails, or passes although it is expected to fail; the message lists all of them.
+        ValueError: If an expected failure has no reason, or names no check.
+        TypeError: If ``case`` is not a :class:`LoggerCase`.
     """
     return _check(_of_type(LoggerCase, case), LOGGER_CHECKS, expected_failures)
 
 
 def check_metric(case: MetricCase, expected_failures: Mapping[str, str] | None = None) -> list[Result]:
-    """Run the checks of ``MetricContract``; arguments and errors are those of :func:`check_logger`."""
+    """Run the checks of ``MetricContract``, with the arguments and errors of :func:`check_logger`."""
     return _check(_of_type(MetricCase, case), METRIC_CHECKS, expected_failures)
 
 
 def check_save_handler(
     case: SaveHandlerCase, expected_failures: Mapping[str, str] | None = None
 ) -> list[Result]:
-    """Run the checks of ``SaveHandlerContract``; arguments and errors are those of :func:`check_logger`."""
+    """Run the checks of ``SaveHandlerContract``, with the arguments and errors of :func:`check_logger`."""
     return _check(_of_type(SaveHandlerCase, case), SAVE_HANDLER_CHECKS, expected_failures)
 
 
@@ -78,8 +78,8 @@ def _check(case: Any, checks: tuple[Check, ...], expected_failures: Mapping[str,
     results = [run_check(check, case, reasons.get(check.name)) for check in checks]
     failed = [result for result in results if result.status == "failed"]
     if failed:
-        told = "\n\n".join(map(str, failed))
-        raise CheckFailed(f"{len(failed)} of {len(results)} checks failed:\n\n{told}")
+        details = "\n\n".join(map(str, failed))
+        raise CheckFailed(f"{len(failed)} of {len(results)} checks failed:\n\n{details}")
     return results
 
 
@@ -93,7 +93,5 @@ def _handler_case(obj: Any) -> HandlerCase:
 
 def _of_type(kind: type, case: Any) -> Any:
     if not isinstance(case, kind):
-        raise TypeError(
-            f"give a {kind.__name__}(make=...), which says how to make what is checked; got {case!r}"
-        )
+        raise TypeError(f"the argument must be a {kind.__name__}(make=...), got {case!r}")
     return case

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-__all__ = ["added_up", "follow", "summand", "wide_dtype"]
+__all__ = ["add_in_place", "follow", "summand", "wide_dtype"]
 
 
 def wide_dtype(device: torch.device) -> torch.dtype:
-    """Return the float type to sum in: 64 bits, or 32 on MPS, which has no more.
+    """Return the float type for sums: 64 bits, or 32 on MPS.
 
     Example:
         >>> wide_dtype(torch.device("cpu"))
@@ -20,9 +20,9 @@ def wide_dtype(device: torch.device) -> torch.dtype:
 
 
 def summand(value: torch.Tensor) -> Any:
-    """Return a tensor without dimensions as something to add up: a Python number, or a wide tensor on an accelerator.
+    """Return a scalar tensor as a Python number, or as a wide tensor on an accelerator.
 
-    On the CPU its value is there, and Python's numbers are the fastest to add; an accelerator would have to be waited for.
+    Python numbers are the fastest to add. Reading them from an accelerator would wait for it.
 
     Example:
         >>> summand(torch.tensor(0.5))
@@ -34,20 +34,20 @@ def summand(value: torch.Tensor) -> Any:
     return value.to(wide_dtype(value.device)) if value.is_floating_point() else value
 
 
-def added_up(total: torch.Tensor, added: torch.Tensor) -> torch.Tensor:
-    """Add to a total, in place, on the device of what is added.
+def add_in_place(total: torch.Tensor, addend: torch.Tensor) -> torch.Tensor:
+    """Add a tensor to a total in place, on the device of the tensor.
 
     Example:
-        >>> added_up(torch.tensor([1, 2]), torch.tensor([1, 1]))
+        >>> add_in_place(torch.tensor([1, 2]), torch.tensor([1, 1]))
         tensor([2, 3])
     """
-    if total.device != added.device:
-        total = total.to(added.device)
-    return total.add_(added)
+    if total.device != addend.device:
+        total = total.to(addend.device)
+    return total.add_(addend)
 
 
 def follow(total: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Return the total on the device of a value, in the wide type there.
+    """Return the total on the device of a value, in its wide float type.
 
     Example:
         >>> follow(torch.zeros((), dtype=torch.float64), torch.ones((), device="meta")).device
