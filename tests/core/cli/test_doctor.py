@@ -93,7 +93,7 @@ class TestPlugins:
         assert [finding["message"] for finding in plugins["acme-mmm"]["findings"]] == ["valid"]
         assert plugins[name]["status"] == "ok"
         (finding,) = plugins[name]["findings"]
-        assert (finding["name"], finding["status"]) == ("its own checks", "error")
+        assert (finding["name"], finding["status"]) == ("glowplug_doctor", "error")
         assert found in finding["message"]
 
     def test_conflict_blocked_and_failed(self, site):
@@ -150,104 +150,6 @@ class TestMachine:
         core, _ = findings_of()
         assert core["spool folder"]["status"] == "warning"
 
-<<<<<<< HEAD
-@needs_torch
-def test_devices_are_those_of_torch():
-    """With --torch the devices are named, as torch in another process sees them; without it, how to have them."""
-    core, _ = told()
-    assert core["devices"]["message"].endswith("glowplug doctor --torch")
-    core, _ = told("--torch")
-    assert re.fullmatch(r"(cpu only|(cuda:\d+ .+|mps)); built with.*", core["devices"]["message"])
-
-
-def test_torch_that_is_broken(site, monkeypatch):
-    """A torch that cannot be imported is an error with its last words, and nothing of it reaches this process."""
-    (site.folder / "torch.py").write_text("raise OSError('libcudart.so is missing')")
-    monkeypatch.setenv("PYTHONPATH", str(site.folder))
-    monkeypatch.setattr(_doctor, "_version", lambda distribution: "2.13.0")
-    (finding,) = [finding for finding in _doctor.examine_core(torch=True) if finding.name == "devices"]
-    assert finding.status == "error"
-    assert finding.message == "importing torch failed (exit code 1): OSError: libcudart.so is missing"
-
-
-def test_requirements_that_are_not_met(site):
-    """A plugin whose own requirements are missing or too old is told of with what to install; a blocked one is not."""
-    site.add("acme-noise", requires=["glowplug", "acme-sdk>=2", "click>=999", "numpy>=1; extra == 'all'"])
-    _, plugins = told()
-    found = plugins["acme-noise"]["findings"]
-    assert [(finding["status"], finding["remedy"]) for finding in found] == [
-        ("error", 'pip install "acme-sdk>=2"'),
-        ("error", 'pip install "click>=999"'),
-    ]
-    assert found[0]["message"] == "acme-noise requires acme-sdk>=2, but acme-sdk is not installed"
-    assert examine().exit_code == 1
-    _, plugins = told(GLOWPLUG_DISABLED_PLUGINS="*")
-    assert plugins["acme-noise"]["findings"] == []
-
-
-@pytest.mark.parametrize(
-    ("body", "found"),
-    [
-        ("import time; time.sleep(60)", "it did not end within 1 s"),
-        ("import os; os._exit(7)", "it ended the interpreter that imported it (exit code 7)"),
-        ("raise OSError('no network')", "its hook glowplug_doctor() failed: OSError: no network"),
-        ("return 3", "its hook glowplug_doctor() failed: TypeError"),
-    ],
-)
-@pytest.mark.parametrize("name", ["acme-aaa", "acme-zzz"])
-def test_checks_that_fail_themselves(site, monkeypatch, name, body, found):
-    """Checks that hang, end the interpreter or raise are one error each; the plugin loads, and the others are asked (P1)."""
-    monkeypatch.setattr(_subprocess, "LOAD_SECONDS", 5.0)
-    site.add(name, CHECK + body)
-    site.add("acme-mmm", f"{CHECK}return [Finding('token', 'ok', 'valid')]\n")
-    _, plugins = told("--time-limit", "1")
-    assert [finding["message"] for finding in plugins["acme-mmm"]["findings"]] == ["valid"]
-    assert plugins[name]["status"] == "ok"
-    (finding,) = plugins[name]["findings"]
-    assert (finding["name"], finding["status"]) == ("glowplug_doctor", "error")
-    assert found in finding["message"]
-
-
-def test_conflict_blocked_and_failed_are_shown(site):
-    """Two plugins with one name, a blocked one and a broken one each have their line."""
-    site.add_handler("acme-one")
-    site.add_handler("acme-two")
-    site.add("acme-three")
-    site.add("acme-four", "import acme_nosuch")
-    lines = examine(GLOWPLUG_DISABLED_PLUGINS="glowplug-*,acme-three").stdout.splitlines()
-    found = {line.split()[0]: line for line in lines if "  ok  " not in line}
-    assert "set GLOWPLUG_DISABLED_PLUGINS=acme-one or acme-two" in found["acme-one"]
-    assert "Shout is also offered by acme-one 1.0" in found["acme-two"]
-    assert "GLOWPLUG_DISABLED_PLUGINS=glowplug-*,acme-three" in found["acme-three"]
-    assert "No module named 'acme_nosuch'" in found["acme-four"]
-
-
-def test_spool_folder_that_cannot_be_written(tmp_path, monkeypatch):
-    """A folder that cannot be made, and a disk that is full, are findings that say which variable to set."""
-    (tmp_path / "in the way").write_text("a file")
-    monkeypatch.setenv("GLOWPLUG_HOME", str(tmp_path / "in the way"))
-    core, _ = told()
-    assert core["spool folder"]["status"] == "error"
-    assert "set GLOWPLUG_HOME to a writable folder" in core["spool folder"]["remedy"]
-    monkeypatch.setenv("GLOWPLUG_HOME", str(tmp_path))
-    monkeypatch.setattr(_doctor, "_LOW_SPACE", 2**80)
-    core, _ = told()
-    assert core["spool folder"]["status"] == "warning"
-
-
-def test_state_folder(monkeypatch):
-    """The variable wins, then the platform's usual place."""
-    monkeypatch.setenv("GLOWPLUG_HOME", "~/glow")
-    assert spool_folder() == state_folder() / "spool"
-    assert state_folder().parts[-1] == "glow"
-    assert "~" not in str(state_folder())
-    monkeypatch.delenv("GLOWPLUG_HOME")
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setenv("XDG_STATE_HOME", "/state")
-    assert str(state_folder()) == "/state/glowplug"
-    monkeypatch.delenv("XDG_STATE_HOME")
-    assert state_folder().parts[-4:] == (*state_folder().parts[-4:-3], ".local", "state", "glowplug")
-=======
     def test_state_folder(self, monkeypatch):
         """The variable takes precedence over the platform's default folder."""
         monkeypatch.setenv("GLOWPLUG_HOME", "~/glow")
@@ -260,4 +162,3 @@ def test_state_folder(monkeypatch):
         assert str(state_folder()) == "/state/glowplug"
         monkeypatch.delenv("XDG_STATE_HOME")
         assert state_folder().parts[-4:] == (*state_folder().parts[-4:-3], ".local", "state", "glowplug")
->>>>>>> 1a86045

@@ -51,77 +51,6 @@ def reported(site):
     return {report.distribution: report for report in reports}
 
 
-<<<<<<< HEAD
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["plugins", "list"],
-        ["plugins", "list", "--json"],
-        ["plugins", "show", "shout"],
-        ["plugins", "check", "shout"],
-        ["doctor"],
-        ["doctor", "--json"],
-    ],
-)
-def test_command_imports_no_plugin_into_its_process(site, arguments):
-    """The plugin is loaded, and is shown with what it offers, yet neither it nor torch is imported in this process."""
-    site.add_handler("acme-noise", name="shout")
-    ended = site.run("-c", IN_PROCESS.format(arguments=arguments))
-    assert ended.returncode == 0, ended.stderr
-    assert "acme-noise" in ended.stdout
-    assert "IMPORTED []" in ended.stdout
-
-
-def test_list_shows_each_status_with_its_cause(site):
-    """A working, a failing, an incompatible and a blocked plugin are each one line with the reason."""
-    site.add_handler("acme-a")
-    site.add("acme-b", "import acme_nosuch")
-    site.add("acme-c", requires=["glowplug>=99"])
-    site.add("acme-d", "raise SystemExit", version="4.2")
-    ended = call("plugins", "list", GLOWPLUG_DISABLED_PLUGINS="glowplug-*,acme-d")
-    assert ended.exit_code == 0, ended.output
-    rows = [line.split(maxsplit=4) for line in ended.stdout.splitlines()]
-    assert " ".join(rows[0]).split() == ["NAME", "DISTRIBUTION", "VERSION", "STATUS", "OFFERS", "CAUSE"]
-    mine = {row[1]: row for row in rows if row[1].startswith("acme")}
-    assert mine["acme-a"][2:] == ["1.0", "ok", "Shout"]
-    assert mine["acme-b"][2:] == ["1.0", "failed", "ModuleNotFoundError: No module named 'acme_nosuch'"]
-    assert mine["acme-c"][3] == "incompatible"
-    assert mine["acme-c"][4].startswith("it requires glowplug>=99, and glowplug ")
-    assert mine["acme-d"][2:] == ["4.2", "blocked", "GLOWPLUG_DISABLED_PLUGINS=glowplug-*,acme-d"]
-
-
-def test_list_in_a_pipe_is_aligned_and_whole(site):
-    """A program that reads the list gets whole lines whatever the width of a terminal, each column at one place."""
-    site.add("acme-a", f"raise RuntimeError('{'long ' * 60}end')")
-    site.add_handler("acme-b-with-a-long-name")
-    ended = site.run("-m", "glowplug", "plugins", "list", COLUMNS="40")
-    header, *lines = ended.stdout.splitlines()
-    first, second = (line for line in lines if line.startswith("acme"))
-    assert first.endswith("long end")
-    assert header.index("STATUS") == first.index("failed") == second.index("ok")
-    assert header.index("CAUSE") == first.index("RuntimeError")
-
-
-def test_list_on_a_terminal(site):
-    """On a terminal there is a table that keeps to its width."""
-    pty = pytest.importorskip("pty", reason="a terminal is opened as on Unix")
-    site.add_handler("acme-noise")
-    controller, terminal = pty.openpty()
-    code = "import os, sys; os.dup2(int(sys.argv.pop()), 1); from glowplug.cli import main; main(['plugins', 'list'])"
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(site.folder),
-        "GLOWPLUG_PLUGINS": "acme-*",
-        "COLUMNS": "70",
-        "TERM": "xterm",
-    }
-    child = subprocess.run(
-        [sys.executable, "-c", code, str(terminal)],
-        env=environment,
-        pass_fds=[terminal],
-        timeout=60,
-        check=False,
-=======
 class TestList:
     @pytest.mark.parametrize(
         "arguments",
@@ -133,7 +62,6 @@ class TestList:
             ["doctor"],
             ["doctor", "--json"],
         ],
->>>>>>> 1a86045
     )
     def test_imports_no_plugin(self, site, arguments):
         """The offers of a plugin are shown, but neither the plugin nor torch is imported in this process."""
@@ -157,7 +85,7 @@ class TestList:
         assert mine["acme-a"][2:] == ["1.0", "ok", "Shout"]
         assert mine["acme-b"][2:] == ["1.0", "failed", "ModuleNotFoundError: No module named 'acme_nosuch'"]
         assert mine["acme-c"][3] == "incompatible"
-        assert mine["acme-c"][4].startswith("it needs glowplug>=99, and glowplug ")
+        assert mine["acme-c"][4].startswith("it requires glowplug>=99, and glowplug ")
         assert mine["acme-d"][2:] == ["4.2", "blocked", "GLOWPLUG_DISABLED_PLUGINS=glowplug-*,acme-d"]
 
     def test_pipe(self, site):

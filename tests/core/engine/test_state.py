@@ -103,25 +103,12 @@ class TestCounters:
         assert state.get_event_attrib_value(Events.ITERATION_COMPLETED(every=3)) == 9
         for unknown in (Events.TERMINATE, "custom", Events.STARTED | Events.COMPLETED):
             with pytest.raises(
-                RuntimeError, match=r"has no counter in the state; those that have one: .*STARTED"
+                RuntimeError, match=r"has no counter in the state; events with a counter: .*STARTED"
             ):
                 state.get_event_attrib_value(unknown)
 
-<<<<<<< HEAD
-def test_E_172_counter_of_an_event():
-    """The counter of an event is found for the plain and the filtered one; what has none says so."""
-    state = State(epoch=2, iteration=9)
-    assert state.get_event_attrib_value(Events.EPOCH_COMPLETED) == 2
-    assert state.get_event_attrib_value(Events.ITERATION_COMPLETED(every=3)) == 9
-    for unknown in (Events.TERMINATE, "custom", Events.STARTED | Events.COMPLETED):
-        with pytest.raises(
-            RuntimeError, match=r"has no counter in the state; events with a counter: .*STARTED"
-        ):
-            state.get_event_attrib_value(unknown)
-=======
     def test_custom_counter(self, identity):
         """Filters on a custom event use the counter that the user updates (E-082)."""
->>>>>>> 1a86045
 
         class Backprop(EventEnum):
             DONE = "done"

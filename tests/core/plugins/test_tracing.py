@@ -14,13 +14,8 @@ def steps(site, code=ASK, **settings):
     return [line.removeprefix(START) for line in lines]
 
 
-<<<<<<< HEAD
-def test_way_of_a_plugin(site):
-    """The trace has one line each for discovery, acceptance, import, hooks and the resolved name, in this order."""
-=======
 def test_steps_of_a_plugin(site):
     """Discovery, acceptance, import, hooks, offers and requested names are printed in order, one per line."""
->>>>>>> 1a86045
     site.add_handler("acme-noise", name="shout", version="4.2", requires=["glowplug>=0.1,<2"])
     told = [step for step in steps(site) if "shout" in step or "Shout" in step]
     expected = [
@@ -92,11 +87,7 @@ def test_import_that_ends_the_process(site):
 
 
 def test_entry_point_in_another_group(site):
-<<<<<<< HEAD
-    """A distribution that requires glowplug without an entry point in its group is traced with its own groups."""
-=======
     """A distribution that requires glowplug but has other entry-point groups is reported with them."""
->>>>>>> 1a86045
     info = site.add("acme-noise", requires=["glowplug>=0.1"])
     (info / "entry_points.txt").write_text("[glowplug.plugins]\nacme-noise = acme_noise._plugin\n")
     assert (
