@@ -108,7 +108,7 @@ __all__ = [
     "sync_all_reduce",
 ]
 
-# Most of these need torch, whose import takes seconds, so they are imported when first requested.
+# Most of these need torch, which takes seconds to import, so they are imported on first access.
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {

@@ -1,4 +1,4 @@
-"""``python -m glowplug`` is the command ``glowplug``."""
+"""Entry point of ``python -m glowplug``."""
 
 from glowplug.cli import main
 

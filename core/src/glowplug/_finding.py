@@ -1,4 +1,4 @@
-"""The result of one check, as ``glowplug doctor`` and ``glowplug plugins check`` report it."""
+"""Findings of ``glowplug doctor`` and ``glowplug plugins check``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Finding:
         name: What was checked, in a few words.
         status: ``"ok"``, ``"warning"`` or ``"error"``.
         message: What was found.
-        remedy: What to do about it. Default: nothing.
+        remedy: What to do about it. Default: empty.
 
     Raises:
         ValueError: If ``status`` is unknown or another field is not text.

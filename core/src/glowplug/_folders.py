@@ -8,7 +8,7 @@ from pathlib import Path
 __all__ = ["HOME_VARIABLE", "spool_folder", "state_folder"]
 
 HOME_VARIABLE = "GLOWPLUG_HOME"
-"""Environment variable that replaces the platform's folder for state."""
+"""Environment variable that overrides the state folder of the platform."""
 
 
 def state_folder() -> Path:
@@ -27,7 +27,7 @@ def state_folder() -> Path:
 
 
 def spool_folder() -> Path:
-    """Return the folder for records that wait for a backend, without creating it.
+    """Return the folder for undelivered records, without creating it.
 
     Example:
         >>> spool_folder().name

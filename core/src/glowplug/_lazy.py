@@ -1,4 +1,4 @@
-"""Lazy exports: names that a module imports when they are first requested (PEP 562)."""
+"""Lazy exports: names imported on first access (PEP 562)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ __all__ = ["lazy_exports"]
 def lazy_exports(
     package: str, homes: Mapping[str, tuple[str, ...]], submodules: Iterable[str] = ()
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return ``__getattr__`` and ``__dir__`` for a package whose names live in other modules.
+    """Return ``__getattr__`` and ``__dir__`` of a package that imports names lazily.
 
     Args:
         package: The ``__name__`` of the package.
-        homes: The names that each module holds.
-        submodules: Modules of the package that are imported when they are first accessed.
+        homes: Modules, and the names to import from each.
+        submodules: Submodules of the package to import on first access.
 
     Returns:
-        The two functions of PEP 562.
+        The functions ``__getattr__`` and ``__dir__``.
 
     Example:
         >>> __getattr__, __dir__ = lazy_exports(__name__, {"glowplug.handles": ("RemovableEventHandle",)})
@@ -40,7 +40,7 @@ def lazy_exports(
         setattr(sys.modules[package], name, value)
         return value
 
-    def __dir__() -> list[str]:  # noqa: N807 - the same
+    def __dir__() -> list[str]:  # noqa: N807 - the hook of PEP 562
         module = sys.modules[package]
         return sorted({*vars(module), *module.__all__, *modules})
 

@@ -1,9 +1,10 @@
-"""A thin layer over ``torch.distributed``: the same calls with one process, and with many.
+"""Thin layer over ``torch.distributed`` that also works with one process.
 
-With one process (no process group, or one of size 1) every function returns at once, without a collective. Nothing here
-starts a process group: call ``torch.distributed.init_process_group`` and launch with ``torchrun``.
-All but :func:`rank`, :func:`world_size`, :func:`is_initialized` and :func:`rank_zero_only` are collectives: every
-rank has to call them, in the same order.
+With one process (no process group, or a group of size 1) every function returns immediately, without a collective. This
+module does not create a process group: launch with ``torchrun`` and call ``torch.distributed.init_process_group``.
+
+All functions except :func:`rank`, :func:`world_size`, :func:`is_initialized` and :func:`rank_zero_only` are collectives:
+all ranks must call them in the same order.
 """
 
 from __future__ import annotations
@@ -35,20 +36,20 @@ _R = TypeVar("_R")
 
 
 def is_initialized() -> bool:
-    """Return whether there is a process group.
+    """Return whether a process group exists.
 
     Example:
         >>> is_initialized()
         False
     """
-    # A process group needs torch; where nobody has imported it, nobody should have to wait for it.
+    # Without torch there is no process group, so torch need not be imported here.
     torch = sys.modules.get("torch")
     distributed = getattr(torch, "distributed", None)
     return distributed is not None and distributed.is_available() and distributed.is_initialized()
 
 
 def rank() -> int:
-    """Return the number of this process, from 0.
+    """Return the rank of this process, counted from 0.
 
     Example:
         >>> rank()
@@ -62,7 +63,7 @@ def rank() -> int:
 
 
 def world_size() -> int:
-    """Return how many processes there are.
+    """Return the number of processes.
 
     Example:
         >>> world_size()
@@ -82,18 +83,18 @@ def all_reduce(value: int, op: str = "SUM") -> int: ...
 @overload
 def all_reduce(value: float, op: str = "SUM") -> float: ...
 def all_reduce(value: torch.Tensor | float, op: str = "SUM") -> torch.Tensor | float:
-    """Return the sum (product, smallest, largest) of the values of all ranks.
+    """Reduce a value over all ranks.
 
     Args:
-        value: a tensor of the same shape and dtype on every rank, or a number of the same type. It is not changed.
-        op: ``"SUM"``, ``"PRODUCT"``, ``"MIN"`` or ``"MAX"``, element by element.
+        value: A tensor of the same shape and dtype on all ranks, or a number of the same type. It is not modified.
+        op: Elementwise reduction: ``"SUM"``, ``"PRODUCT"``, ``"MIN"`` or ``"MAX"``.
 
     Returns:
-        A tensor on the device of ``value``; a number of its type: integers stay exact (64 bits), floats are 64 bits.
+        For a tensor, a tensor on the same device; for a number, a number of the same type with 64 bits.
 
     Raises:
-        ValueError: another ``op``.
-        TypeError: neither a tensor nor a number.
+        ValueError: If ``op`` is unknown.
+        TypeError: If ``value`` is neither a tensor nor a number.
 
     Example:
         >>> all_reduce(3)
@@ -121,19 +122,19 @@ def all_reduce(value: torch.Tensor | float, op: str = "SUM") -> torch.Tensor | f
 
 
 @overload
-def all_gather(value: torch.Tensor) -> torch.Tensor: ...  # type: ignore[overload-overlap]  # tensors go this way
+def all_gather(value: torch.Tensor) -> torch.Tensor: ...  # type: ignore[overload-overlap]  # tensors match this overload
 @overload
 def all_gather(value: _R) -> list[_R]: ...
 def all_gather(value: Any) -> Any:
-    """Return the values of all ranks, in the order of the ranks.
+    """Gather the values of all ranks, in rank order.
 
     Args:
-        value: a tensor of the same dtype and the same shape behind dimension 0 on every rank (dimension 0 may differ),
-            or anything that can be pickled.
+        value: A tensor, or an object that can be pickled. Tensors must have the same dtype and shape on all ranks; only
+            the size of dimension 0 may differ.
 
     Returns:
-        Tensors joined along dimension 0 (a tensor without dimensions counts as one of shape ``(1,)``); a list of the
-        values otherwise.
+        For tensors, their concatenation along dimension 0; a tensor without dimensions is treated as shape ``(1,)``. For
+        other values, a list.
 
     Example:
         >>> all_gather("a")
@@ -159,15 +160,14 @@ def broadcast(value: _R, src: int = 0) -> _R:
     """Return the value of one rank on all ranks.
 
     Args:
-        value: a tensor, or anything that can be pickled; only that of ``src`` is looked at, but for its device.
-        src: the rank whose value it is.
+        value: A tensor, or an object that can be pickled. On ranks other than ``src`` only its device is used.
+        src: The rank that sends its value.
 
     Returns:
-        The value of ``src``, of exactly its type (an ``int`` stays one). A tensor comes to the device of this rank's
-        own ``value``, where that is a tensor.
+        The value of ``src``, with its type. A tensor is placed on the device of the local ``value`` if that is a tensor.
 
     Raises:
-        ValueError: there is no rank ``src``.
+        ValueError: If the rank ``src`` does not exist.
 
     Example:
         >>> broadcast({"best": 0.5})
@@ -175,7 +175,7 @@ def broadcast(value: _R, src: int = 0) -> _R:
     """
     size = world_size()
     if not 0 <= src < size:
-        raise ValueError(f"there is no rank {src!r}: ranks go from 0 to {size - 1}")
+        raise ValueError(f"src must be a rank from 0 to {size - 1}, got {src!r}")
     if size == 1:
         return value
     import torch
@@ -197,7 +197,7 @@ def broadcast(value: _R, src: int = 0) -> _R:
 
 
 def barrier() -> None:
-    """Wait until every rank gets here.
+    """Wait until all ranks have called this function.
 
     Example:
         >>> barrier()
@@ -210,7 +210,7 @@ def barrier() -> None:
 
 
 def rank_zero_only(function: Callable[_P, _R]) -> Callable[_P, _R | None]:
-    """Decorate a function to run on rank 0 only; it returns ``None`` on all others, at once.
+    """Decorate a function to run on rank 0 only; other ranks return ``None`` immediately.
 
     Example:
         >>> @rank_zero_only
@@ -228,9 +228,9 @@ def rank_zero_only(function: Callable[_P, _R]) -> Callable[_P, _R | None]:
 
 
 def agree_any(flag: bool) -> bool:
-    """Return whether the flag is set on any rank: one answer for all of them.
+    """Return, on all ranks, whether the flag is set on any rank.
 
-    It is how a rank that wants to stop, or to save, takes the others along.
+    Use it for decisions that all ranks must take together, such as to stop or to save.
 
     Example:
         >>> agree_any(False)
@@ -256,7 +256,7 @@ def _all_gather_objects(value: Any) -> list[Any]:
 
 
 def _default_device() -> torch.device:
-    """The device for what has none of its own: the CPU, unless the backend only takes an accelerator's tensors."""
+    """Return the CPU if the backend accepts its tensors, otherwise the accelerator."""
     import torch
     import torch.distributed as dist
 
@@ -267,7 +267,7 @@ def _default_device() -> torch.device:
 
 
 def _device_for(tensor: torch.Tensor) -> torch.device:
-    """The tensor's own device, where the backend takes tensors from there."""
+    """Return the tensor's device if the backend accepts it, otherwise the default device."""
     import torch.distributed as dist
 
     return tensor.device if tensor.device.type in dist.get_backend_config() else _default_device()

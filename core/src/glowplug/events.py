@@ -13,21 +13,21 @@ EventFilter: TypeAlias = Callable[[Any, int], bool]
 
 
 class CallableEventWithFilter:
-    """One event, plain or filtered: call it to filter it, join it to others with ``|``.
+    """A plain or filtered event.
 
-    Members of an :class:`EventEnum` are the plain ones; calling a member gives a filtered one, equal to its
-    member. Calling a filtered event replaces its filter.
+    Call an event to filter it, and join events with ``|``. Members of an :class:`EventEnum` are plain events. Calling a
+    member returns a filtered event that equals the member; calling a filtered event replaces its filter.
 
     Args:
-        event_filter: ``f(engine, counter) -> bool``, asked at each firing.
-        every: run at counters divisible by it; with ``after``, counted from there.
-        once: run at this counter, or at each of these.
-        before: run only at counters below it.
-        after: run only at counters above it.
+        event_filter: Function ``f(engine, counter) -> bool``, called at each firing.
+        every: Run at counters divisible by this number. With ``after``, run at ``after + 1`` and every so many from there.
+        once: Run at this counter, or at each of these counters.
+        before: Run only at counters below this number.
+        after: Run only at counters above this number.
 
     Raises:
-        ValueError: no filter, two kinds of filter at once, or a number that can never fire.
-        TypeError: ``event_filter`` is not callable.
+        ValueError: If no filter is given, filters are given that exclude each other, or a number is out of range.
+        TypeError: If ``event_filter`` is not callable.
 
     Example:
         >>> from glowplug import Events
@@ -40,11 +40,11 @@ class CallableEventWithFilter:
     @property
     def event(self) -> EventEnum:
         """The plain event."""
-        raise NotImplementedError(f"{type(self).__name__} names no event")
+        raise NotImplementedError(f"{type(self).__name__} does not define the property event")
 
     @property
     def filter(self) -> EventFilter | None:
-        """What decides on each firing; ``None`` for a plain event."""
+        """The filter; ``None`` for a plain event."""
         return None
 
     def __call__(
@@ -55,13 +55,13 @@ class CallableEventWithFilter:
         before: int | None = None,
         after: int | None = None,
     ) -> CallableEventWithFilter:
-        """Return the event with this filter instead of the one it has; ``every=1`` is no filter."""
+        """Return the event with this filter; ``every=1`` removes the filter."""
         given = {"event_filter": event_filter, "once": once, "every": every, "before": before, "after": after}
         names = [name for name, value in given.items() if value is not None]
         alone = {"event_filter", "once"} & set(names)
         if not names or (alone and len(names) > 1):
             raise ValueError(
-                f"{self.event}: give one of event_filter=, once=, or any mix of every=, before=, after=; "
+                f"{self.event}: give one of event_filter=, once=, or any combination of every=, before=, after=; "
                 f"got {', '.join(names) or 'nothing'}"
             )
         if event_filter is not None:
@@ -80,9 +80,9 @@ class CallableEventWithFilter:
 
 
 class EventEnum(CallableEventWithFilter, Enum):
-    """Base class of events: subclass it to name your own.
+    """Base class of events; subclass it to define custom events.
 
-    Two members are equal only if they are the same member; ``MyEvents.STARTED`` is not ``Events.STARTED``.
+    Members of different classes are never equal: ``MyEvents.STARTED`` is not ``Events.STARTED``.
 
     Example:
         >>> class BackpropEvents(EventEnum):
@@ -96,7 +96,7 @@ class EventEnum(CallableEventWithFilter, Enum):
         """The event itself."""
         return self
 
-    # Members are singletons, and Enum's own hash is that of the name, in Python.
+    # Members are singletons, so the identity suffices; Enum.__hash__ is a slower Python function.
     __hash__ = object.__hash__
 
     def __repr__(self) -> str:
@@ -106,9 +106,9 @@ class EventEnum(CallableEventWithFilter, Enum):
 
 
 class Events(EventEnum):
-    """The events that an engine fires by itself, in the order of DESIGN's table.
+    """The events that every engine fires.
 
-    ``TEARDOWN`` is glowplug's own: it fires once at the end of each run, whatever ended it.
+    ``TEARDOWN`` does not exist in pytorch-ignite: it fires once at the end of each run, however the run ended.
     """
 
     STARTED = "started"
@@ -128,7 +128,7 @@ class Events(EventEnum):
 
 
 class FilteredEvent(CallableEventWithFilter):
-    """An event with a filter, as made by calling an event."""
+    """An event with a filter, as returned by calling an event."""
 
     def __init__(self, event: EventEnum, event_filter: EventFilter) -> None:
         self._event = event
@@ -141,7 +141,7 @@ class FilteredEvent(CallableEventWithFilter):
 
     @property
     def filter(self) -> EventFilter:
-        """What decides on each firing."""
+        """The filter."""
         return self._filter
 
     @property
@@ -166,9 +166,9 @@ class FilteredEvent(CallableEventWithFilter):
 
 
 class EventsList:
-    """Several events, joined with ``|``; a handler is registered once for each.
+    """Several events joined with ``|``; a handler is registered once for each.
 
-    ``|`` always makes a new list, and takes lists on either side.
+    ``|`` returns a new list; each operand is an event or a list.
 
     Example:
         >>> from glowplug import Events
@@ -182,8 +182,8 @@ class EventsList:
         for event in events:
             if not isinstance(event, CallableEventWithFilter):
                 raise TypeError(
-                    f"| joins events such as Events.STARTED | Events.COMPLETED(every=2), not {event!r}; "
-                    "give an event named by a string to add_event_handler on its own"
+                    f"| joins events such as Events.STARTED | Events.COMPLETED(every=2), got {event!r}; "
+                    "register a handler for an event that is a string in a separate call of add_event_handler"
                 )
         self._events = events
 
@@ -216,7 +216,7 @@ AnyEvent: TypeAlias = CallableEventWithFilter | EventsList | str
 
 @dataclass(frozen=True)
 class Every:
-    """Counters divisible by ``every``."""
+    """Filter for counters divisible by ``every``."""
 
     every: int
 
@@ -230,7 +230,7 @@ class Every:
 
 @dataclass(frozen=True)
 class Once:
-    """The named counters."""
+    """Filter for the given counters."""
 
     counters: tuple[int, ...]
 
@@ -244,7 +244,7 @@ class Once:
 
 @dataclass(frozen=True)
 class Between:
-    """``after < counter < before``; with ``every``, each so many from ``after`` on."""
+    """Filter for counters between ``after`` and ``before``, both exclusive; ``every`` counts from ``after + 1``."""
 
     every: int
     after: int | None
@@ -272,7 +272,7 @@ def _number(event: EventEnum, name: str, value: object, least: int) -> int:
 def _once(event: EventEnum, once: Any) -> Once:
     counters = once if isinstance(once, Sequence) and not isinstance(once, str) else (once,)
     if not counters:
-        raise ValueError(f"{event}: once= is empty; name at least one counter")
+        raise ValueError(f"{event}: once= is empty; give at least one counter")
     return Once(tuple(_number(event, "once", counter, 1) for counter in counters))
 
 

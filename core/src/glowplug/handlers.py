@@ -1,7 +1,7 @@
-"""Handlers of the installed plugins, by name: ``from glowplug.handlers import EarlyStopping``.
+"""Handlers of the installed plugins, as in ``from glowplug.handlers import EarlyStopping``.
 
-The core's log handlers are here too; they are defined in ``glowplug.loggers``. Type checkers read the names of this
-project's plugins from the stub beside this file.
+This module also re-exports the log handlers of ``glowplug.loggers``. Type checkers find the handlers of first-party plugins
+in ``handlers.pyi``.
 """
 
 # ruff: noqa: F822 - __getattr__ provides the names in __all__
@@ -25,7 +25,7 @@ __all__ = [
 
 
 def create(name: str, /, **options: Any) -> Any:
-    """Create a handler from its name and options, as in a configuration file.
+    """Create a handler from its name and options, for configuration files.
 
     Args:
         name: Name that a plugin offers, such as ``"EarlyStopping"``.

@@ -1,4 +1,4 @@
-"""Handle of a registration."""
+"""Handles that remove registrations."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from types import TracebackType
 class RemovableEventHandle:
     """Handle that removes what one call registered; also a context manager.
 
-    It keeps neither the engine nor the handler alive.
+    The handle does not keep the engine or the handler alive.
 
     Args:
-        *undo: functions without arguments; each is called once by :meth:`remove`, the last one first.
+        *undo: Functions without arguments; :meth:`remove` calls each of them once, in reverse order.
 
     Example:
         >>> from glowplug import Engine, Events
@@ -28,10 +28,10 @@ class RemovableEventHandle:
 
     @classmethod
     def join(cls, *handles: RemovableEventHandle) -> RemovableEventHandle:
-        """Return one handle that removes what all of these would.
+        """Join several handles into one that removes everything.
 
         Args:
-            *handles: the handles to join; each can still be used by itself.
+            *handles: The handles to join; each remains usable on its own.
 
         Example:
             >>> RemovableEventHandle.join(RemovableEventHandle(), RemovableEventHandle()).remove()

@@ -7,7 +7,7 @@ A plugin is a distribution with an entry point in the group ``glowplug``:
     [project.entry-points.glowplug]
     shout = "acme_shout._plugin"
 
-The entry point names a module that states ``GLOWPLUG_API``, imports nothing heavy and implements any of these hooks::
+The entry point names a module that sets ``GLOWPLUG_API``, imports no heavy library and implements any of these hooks::
 
     from glowplug.hookspecs import Offer, hookimpl
 
@@ -55,25 +55,25 @@ PROJECT = "glowplug"
 """Name of the pluggy project, of the entry-point group, and prefix of every hook."""
 
 API_VERSION = 1
-"""The value of ``GLOWPLUG_API`` in a plugin module; it grows when the hooks change incompatibly."""
+"""The required value of ``GLOWPLUG_API`` in plugin modules; incremented when hooks change incompatibly."""
 
 OfferKind = Literal["handler", "logger", "log_handler", "save_handler", "metric", "event"]
-"""What an offer is.
+"""Kind of an offer.
 
-A ``"handler"`` and a ``"logger"`` are attached to an engine, a ``"log_handler"`` is given to a logger and a
-``"save_handler"`` to a checkpoint; all four are importable from ``glowplug.handlers``. They are separate kinds because
-``glowplug plugins check`` verifies a different call for each. A ``"metric"`` is importable from ``glowplug.metrics``;
-an ``"event"`` is a subclass of ``EventEnum``.
+A ``"handler"`` or ``"logger"`` is attached to an engine, a ``"log_handler"`` to a logger, and a ``"save_handler"`` is given to
+a checkpoint. All four are importable from ``glowplug.handlers``; they are separate kinds because ``glowplug plugins check``
+verifies a different interface for each. A ``"metric"`` is importable from ``glowplug.metrics``. An ``"event"`` is a subclass of
+``EventEnum``.
 """
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 """Marks a specification in this file."""
 
 hookimpl = pluggy.HookimplMarker(PROJECT)
-"""Marks a function of a plugin module as the implementation of the hook of the same name.
+"""Marks a function of a plugin module as the implementation of the hook with the same name.
 
-The function takes the hook's arguments or fewer. ``@hookimpl(tryfirst=True)`` and ``trylast`` order the plugins that
-answer the same question. An undecorated function whose name begins with ``glowplug_`` counts as well.
+The function may omit arguments of the hook. ``@hookimpl(tryfirst=True)`` and ``@hookimpl(trylast=True)`` order the
+implementations of different plugins. An undecorated function with the name of a hook is an implementation too.
 """
 
 _IDENTIFIER = r"[^\W\d]\w*"
@@ -87,8 +87,8 @@ class Offer:
 
     Args:
         name: The name that users import, as in ``from glowplug.handlers import <name>``.
-        target: Where the object is, as ``"module:attribute"``; imported when the name is first used.
-        kind: What it is: see `OfferKind`. Default ``"handler"``.
+        target: Location of the object, as ``"module:attribute"``; imported when the name is first used.
+        kind: Kind of the object; see `OfferKind`. Default ``"handler"``.
         summary: One line for ``glowplug plugins show``.
 
     Raises:
@@ -105,7 +105,7 @@ class Offer:
     summary: str = ""
 
     def __post_init__(self) -> None:
-        # Authors who do not run a type checker may give anything.
+        # Authors who do not run a type checker may pass values of any type.
         name: object = self.name
         target: object = self.target
         if not isinstance(name, str) or not name.isidentifier() or name.startswith("_"):
@@ -135,9 +135,9 @@ def glowplug_offers() -> Iterable[Offer]:  # type: ignore[empty-body] # a specif
 
 @hookspec(firstresult=True)
 def glowplug_to_scalar(value: Any) -> float | None:
-    """Convert a value of a new type to a number for the loggers.
+    """Convert a value of a custom type to a number for loggers.
 
-    Called for a value that no logger can convert. The first plugin that returns a number wins.
+    Called for values that the loggers cannot convert. The first number that a plugin returns is used.
 
     Args:
         value: A leaf of an engine's output or metrics.
@@ -151,7 +151,7 @@ def glowplug_to_scalar(value: Any) -> float | None:
 def glowplug_save_handler(uri: str) -> SaveHandler | Callable[..., Any] | None:
     """Return the save handler for an address.
 
-    Called with the address that a user gives to ``ModelCheckpoint``. The first plugin that returns a handler wins.
+    Called with the address that a user gives to ``ModelCheckpoint``. The first handler that a plugin returns is used.
 
     Args:
         uri: An address with a scheme, as in ``"s3://bucket/run"``.
@@ -174,7 +174,7 @@ def glowplug_doctor() -> Iterable[Finding]:  # type: ignore[empty-body] # a spec
 
 
 def __getattr__(name: str) -> Any:
-    # A plain "cannot import name" would not tell the author of an older plugin what to write instead.
+    # The default "cannot import name" would not say what replaces the name.
     if name in _REPLACED:
         raise ImportError(f"{name} was replaced by Offer; return the offers from the hook glowplug_offers()")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

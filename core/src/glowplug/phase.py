@@ -1,4 +1,4 @@
-"""The phases of an event."""
+"""Phases: the order of handlers within an event."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from enum import IntEnum
 
 
 class Phase(IntEnum):
-    """When, within one event, a handler runs; within a phase the order is that of registration.
+    """Order of the handlers of an event.
 
-    A plain function runs in ``USER``. A handler class says its own with a class attribute:
+    Handlers of an event run phase by phase, and within a phase in the order of registration. A function runs in the phase
+    ``USER``; a handler class sets its phase with a class attribute.
 
     Example:
         >>> class MyCheckpoint:

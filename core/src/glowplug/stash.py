@@ -1,4 +1,4 @@
-"""Stash: typed storage for what a handler keeps per engine."""
+"""Stash: typed storage of handlers for values of one engine."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ class Stash:
 
         Args:
             key: The key.
-            default: What to return if there is no value. Defaults to ``None``.
+            default: Value to return if the key is missing. Defaults to ``None``.
         """
         return self._values.get(key, default)
 
     def setdefault(self, key: StashKey[T], default: T) -> T:
-        """Return the value of a key; store the default first if there is none.
+        """Return the value of a key, after storing the default if it is missing.
 
         Args:
             key: The key.

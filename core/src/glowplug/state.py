@@ -1,4 +1,4 @@
-"""State of an engine, and how its runs start and end."""
+"""State of an engine, outcomes and starts of runs."""
 
 from __future__ import annotations
 
@@ -40,15 +40,25 @@ class RunStart(Enum):
 
 
 class State:
-    """State of an engine's run; accepts further attributes.
-
-    ``iteration`` and ``epoch`` count from 1 while a run is on; ``output`` is what the step returned, ``batch`` what it
-    was given; ``metrics`` holds the values of attached metrics; ``times`` the seconds of the last epoch and of the run;
-    ``outcome`` how the last run ended (``None`` before, and while one is on); ``run_start`` whether the run is new,
-    continues the one before, or was loaded with ``load_state_dict``.
+    """State of an engine; user code may add attributes.
 
     Args:
-        **attributes: further attributes, or other values for those above.
+        **attributes: Initial values of the attributes below, and additional attributes.
+
+    Attributes:
+        iteration: Number of the current iteration, counted from 1 over all epochs; 0 before the first.
+        epoch: Number of the current epoch, counted from 1; 0 before the first.
+        epoch_length: Number of iterations in an epoch; ``None`` if unknown.
+        max_epochs: Number of epochs after which the run ends; ``None`` if not limited.
+        max_iters: Number of iterations after which the run ends; ``None`` if not limited.
+        output: The value that the step returned.
+        batch: The batch given to the step.
+        metrics: Values of the attached metrics, by name.
+        dataloader: The data of the run.
+        seed: Reserved for user code; the engine does not read it.
+        times: Durations in seconds of the last epoch (``"EPOCH_COMPLETED"``) and of the run (``"COMPLETED"``).
+        outcome: How the last run ended; ``None`` before the first run and during a run.
+        run_start: Whether the run is new, continues the previous run, or starts from a loaded state.
 
     Example:
         >>> State(best=0.5).best
@@ -85,10 +95,8 @@ class State:
         self.run_start = RunStart.NEW
         # Belongs to one engine: a custom counter of one engine is unknown to all others.
         self.event_to_attr: dict[CallableEventWithFilter | str, str] = COUNTERS.copy()
-        for (
-            name,
-            value,
-        ) in attributes.items():  # not through __dict__: once it exists, each access costs twice
+        # Access through __dict__ would double the cost of each later attribute access.
+        for name, value in attributes.items():
             setattr(self, name, value)
 
     if TYPE_CHECKING:
@@ -100,10 +108,10 @@ class State:
         """Return the counter that belongs to an event.
 
         Args:
-            event_name: an event, plain or filtered.
+            event_name: The event, plain or filtered.
 
         Raises:
-            RuntimeError: the event has no counter.
+            RuntimeError: If the event has no counter.
 
         Example:
             >>> State(epoch=3).get_event_attrib_value(Events.EPOCH_COMPLETED)
@@ -113,7 +121,7 @@ class State:
         attribute = None if isinstance(key, EventsList) else self.event_to_attr.get(key)
         if attribute is None:
             raise RuntimeError(
-                f"{event_name} has no counter in the state; those that have one: "
+                f"{event_name} has no counter in the state; events with a counter: "
                 f"{', '.join(map(str, self.event_to_attr))}"
             )
         value: int = getattr(self, attribute)

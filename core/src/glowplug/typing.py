@@ -32,7 +32,7 @@ class RegistrationProtocol(Protocol):
 
     @property
     def handler(self) -> Callable[..., Any]:
-        """The handler, as it was registered."""
+        """The registered handler."""
 
     @property
     def filter(self) -> EventFilter | None:
@@ -44,7 +44,7 @@ class RegistrationProtocol(Protocol):
 
 
 class EngineProtocol(Protocol):
-    """What a handler may use of an engine; ``Engine`` and ``glowplug.testing.FakeEngine`` both have it."""
+    """Engine interface for handlers; ``Engine`` and ``glowplug.testing.FakeEngine`` implement it."""
 
     state: State
     last_event_name: CallableEventWithFilter | str | None
@@ -55,11 +55,11 @@ class EngineProtocol(Protocol):
         """The event whose handlers are running; ``None`` outside of handlers."""
 
     def registrations(self) -> Sequence[RegistrationProtocol]:
-        """Return what is registered, event by event in calling order."""
+        """Return all registrations, grouped by event and in calling order."""
 
     @property
     def parent(self) -> EngineProtocol | None:
-        """The engine in one of whose handlers this one runs."""
+        """The engine whose handler runs this engine; ``None`` if there is none."""
 
     def add_event_handler(
         self, event_name: AnyEvent, handler: Callable[..., Any], *args: Any, **kwargs: Any
@@ -75,30 +75,30 @@ class EngineProtocol(Protocol):
     def register_events(
         self, *event_names: EventEnum | str, event_to_attr: dict[Any, str] | None = None
     ) -> None:
-        """Make custom events known."""
+        """Register custom events."""
 
     def has_registered_events(self, event_name: AnyEvent) -> bool:
-        """Return whether an event is known."""
+        """Return whether an event is registered."""
 
     def fire_event(self, event_name: AnyEvent) -> None:
         """Run the handlers of an event."""
 
     def register_state(self, key: str, handler: Stateful) -> RemovableEventHandle:
-        """Let a handler's state travel with the engine's."""
+        """Add a handler's state to the engine's ``state_dict()``."""
 
     def terminate(self, skip_completed: bool = False) -> None:
-        """Ask for the end of the run."""
+        """Request the end of the run."""
 
     def terminate_epoch(self, skip_epoch_completed: bool = False) -> None:
-        """Ask for the end of the epoch."""
+        """Request the end of the epoch."""
 
     def interrupt(self) -> None:
-        """Ask run() to return, and to go on when called again."""
+        """Request that ``run()`` returns; the next call continues the run."""
 
 
 @runtime_checkable
 class Attachable(Protocol):
-    """A handler that knows its own events."""
+    """A handler with default events."""
 
     def attach(self, engine: EngineProtocol, /) -> RemovableEventHandle:
         """Attach to the default events."""
@@ -106,30 +106,30 @@ class Attachable(Protocol):
 
 @runtime_checkable
 class Stateful(Protocol):
-    """A handler whose state travels with the engine's."""
+    """A handler with a state that engines save and load."""
 
     def state_dict(self) -> Mapping[str, Any]:
-        """Return the state: plain values and tensors."""
+        """Return the state as plain values and tensors."""
 
     def load_state_dict(self, state_dict: Mapping[str, Any], /) -> None:
-        """Take a state that :meth:`state_dict` returned."""
+        """Restore a state that :meth:`state_dict` returned."""
 
 
 class LogHandler(Protocol):
-    """Any callable that reads an engine and writes to a logger."""
+    """A callable that reads an engine and logs to a logger."""
 
     def __call__(
         self, engine: EngineProtocol, logger: Any, event_name: CallableEventWithFilter | str, /
     ) -> None:
-        """Make the records of one firing."""
+        """Log the records of one firing."""
 
 
 @runtime_checkable
 class SaveHandler(Protocol):
     """Storage for checkpoints, addressed by plain file names.
 
-    ``save`` returns once the checkpoint is durable and raises otherwise. Whatever it stored can be listed and loaded,
-    also by another handler of the same location in another process. No base class is needed.
+    ``save`` returns when the checkpoint is durable, and raises if it fails. Stored checkpoints can be listed and loaded,
+    also by another handler for the same location in another process. No base class is needed.
 
     Example:
         >>> class InMemory:
@@ -171,7 +171,7 @@ class SaveHandler(Protocol):
             filename: The name given to :meth:`save`.
 
         Raises:
-            Exception: The checkpoint does not exist or cannot be read.
+            Exception: If the checkpoint does not exist or cannot be read.
         """
 
     def list(self) -> Sequence[str]:

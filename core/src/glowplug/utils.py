@@ -1,4 +1,4 @@
-"""Utilities under the names that ignite uses: seeds, a logger, device transfer, one-hot vectors."""
+"""Utility functions with the names that ignite scripts import."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ def setup_logger(
     name: str | None = "glowplug",
     level: int = logging.INFO,
     stream: TextIO | None = None,
-    format: str = "%(asctime)s %(name)s %(levelname)s: %(message)s",  # noqa: A002 - ignite's name for it
+    format: str = "%(asctime)s %(name)s %(levelname)s: %(message)s",  # noqa: A002 - the name in ignite
     filepath: str | Path | None = None,
     distributed_rank: int | None = None,
     reset: bool = False,
     encoding: str | None = "utf-8",
 ) -> logging.Logger:
-    """Return a logger that writes to a stream and, optionally, to a file; for scripts.
+    """Return a logger for scripts that writes to a stream and optionally to a file.
 
     Args:
         name: Name of the logger; ``None`` is the root logger.
@@ -96,7 +96,7 @@ def setup_logger(
         logger.removeHandler(handler)
         handler.close()
     logger.setLevel(level)
-    # A root logger with a handler would write each line again.
+    # A handler of the root logger would write each line a second time.
     logger.propagate = False
     if (rank() if distributed_rank is None else distributed_rank) > 0:
         logger.addHandler(logging.NullHandler())
@@ -110,5 +110,5 @@ def setup_logger(
     return logger
 
 
-# Moving tensors needs torch.
+# convert_tensor needs torch.
 __getattr__, __dir__ = lazy_exports(__name__, {"glowplug.supervised": ("convert_tensor",)})

@@ -93,7 +93,7 @@ class TestPlugins:
         assert [finding["message"] for finding in plugins["acme-mmm"]["findings"]] == ["valid"]
         assert plugins[name]["status"] == "ok"
         (finding,) = plugins[name]["findings"]
-        assert (finding["name"], finding["status"]) == ("its own checks", "error")
+        assert (finding["name"], finding["status"]) == ("glowplug_doctor", "error")
         assert found in finding["message"]
 
     def test_conflict_blocked_and_failed(self, site):

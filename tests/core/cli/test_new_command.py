@@ -53,7 +53,7 @@ def test_existing_path(tmp_path, in_the_way):
     in_the_way(tmp_path / "acme-csv")
     ended = call("logger", "acme-csv", "--directory", tmp_path)
     assert ended.exit_code == 1
-    assert f"{tmp_path / 'acme-csv'} exists; choose another" in ended.output
+    assert f"{tmp_path / 'acme-csv'} already exists; choose another" in ended.output
     assert list(tmp_path.rglob("*")) == [tmp_path / "acme-csv"]
 
 

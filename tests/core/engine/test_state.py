@@ -103,7 +103,7 @@ class TestCounters:
         assert state.get_event_attrib_value(Events.ITERATION_COMPLETED(every=3)) == 9
         for unknown in (Events.TERMINATE, "custom", Events.STARTED | Events.COMPLETED):
             with pytest.raises(
-                RuntimeError, match=r"has no counter in the state; those that have one: .*STARTED"
+                RuntimeError, match=r"has no counter in the state; events with a counter: .*STARTED"
             ):
                 state.get_event_attrib_value(unknown)
 

@@ -400,7 +400,7 @@ class TestAttach:
     def test_failed_attach(self):
         """A failed attach() adds no handler."""
         engine, total = identity_engine(), Total()
-        with pytest.raises(ValueError, match="there is no usage 'weekly'; give one of epoch_wise"):
+        with pytest.raises(ValueError, match=r"usage must be one of epoch_wise.*, got 'weekly'"):
             total.attach(engine, "total", "weekly")
         assert not engine.has_event_handler(total.iteration_completed)
         total.attach(engine, "total", EpochWise())

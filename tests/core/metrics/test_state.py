@@ -80,11 +80,13 @@ def test_invalid_state():
     count = Count()
     with pytest.raises(TypeError, match="state of a Count must be a mapping, got list"):
         count.load_state_dict([])
-    with pytest.raises(ValueError, match=r"not the state of a metric: it has the keys \['count'\]"):
+    with pytest.raises(
+        ValueError, match=r"must have the key '__metric_state_per_rank', got the keys \['count'\]"
+    ):
         count.load_state_dict({"count": 1})
     with pytest.raises(ValueError, match="saved by 2 processes and cannot be loaded by 1"):
         count.load_state_dict({"__metric_state_per_rank": [{"count": 1}, {"count": 2}]})
-    with pytest.raises(ValueError, match="state of a Count has count; this one has total"):
+    with pytest.raises(ValueError, match="state of a Count must have count; got total"):
         count.load_state_dict({"__metric_state_per_rank": [{"total": 1}]})
     assert count.count == 0
 

@@ -44,7 +44,7 @@ class TestCustomUsages:
     def test_invalid_usage(self):
         """Unknown names and other types are refused (M-003)."""
         with pytest.raises(
-            ValueError, match="there is no usage 'daily'; give one of epoch_wise, running_epoch_wise"
+            ValueError, match=r"usage must be one of epoch_wise, running_epoch_wise.*, got 'daily'"
         ):
             as_usage("daily")
         with pytest.raises(TypeError, match=r"such as EpochWise\(\) or a name, got 3"):

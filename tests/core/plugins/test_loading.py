@@ -20,7 +20,7 @@ def load(site, source):
 
 FAULTS = {
     "no API version": ("", "add GLOWPLUG_API = 1"),
-    "another API version": ("GLOWPLUG_API = 2", "states GLOWPLUG_API = 2; this core has version 1"),
+    "another API version": ("GLOWPLUG_API = 2", "sets GLOWPLUG_API = 2; this core requires 1"),
     "missing dependency": (API + "import acme_nosuch", "ModuleNotFoundError: No module named 'acme_nosuch'"),
     "syntax error": (API + "def broken(:", "SyntaxError"),
     "exits": (API + "raise SystemExit(3)", "SystemExit: 3"),
@@ -106,7 +106,7 @@ FAULTS = {
     ),
     "asks for other plugins": (
         API + "from glowplug.handlers import Healthy",
-        "its module imports names of other plugins while it is loaded",
+        "its module uses names of other plugins during its import",
     ),
 }
 

@@ -20,7 +20,7 @@ def test_steps_of_a_plugin(site):
     told = [step for step in steps(site) if "shout" in step or "Shout" in step]
     expected = [
         f"found shout = 'acme_noise._plugin' of acme-noise 4.2 in {site.folder}",
-        "handshake with shout (acme-noise): it asks for glowplug>=0.1,<2, and glowplug 0.1.0 is running",
+        "accepted shout (acme-noise): it requires glowplug>=0.1,<2, and glowplug 0.1.0 is installed",
         "importing acme_noise._plugin of shout (acme-noise)",
         "registered shout (acme-noise): hooks glowplug_offers; offers Shout -> acme_noise.handler:Shout",
         "requested the handler Shout: offered by acme-noise 4.2",
@@ -65,7 +65,7 @@ def test_blocked(site, settings, variable):
         ),
         (
             {"requires": ["glowplug>=99"]},
-            "refused acme-noise (acme-noise): it needs glowplug>=99, and glowplug 0.1.0",
+            "refused acme-noise (acme-noise): it requires glowplug>=99, and glowplug 0.1.0",
         ),
         ({"value": "not a module"}, "refused acme-noise (acme-noise): its entry point must name a module"),
         (
@@ -103,7 +103,7 @@ def test_shadowed_copy(site, tmp_path):
     older.add_handler("acme-noise", version="1.0")
     code = f"import sys; sys.path.append({str(older.folder)!r})\n{ASK}"
     assert (
-        f"passed over acme-noise 1.0 in {older.folder}: acme-noise 2.0 in {site.folder} comes before it in sys.path"
+        f"ignored acme-noise 1.0 in {older.folder}: acme-noise 2.0 in {site.folder} precedes it in sys.path"
         in steps(site, code)
     )
 

@@ -1,4 +1,4 @@
-"""The command ``glowplug doctor``; nothing here imports torch or a plugin."""
+"""The command ``glowplug doctor``; this module imports neither torch nor plugins."""
 
 from __future__ import annotations
 
@@ -57,11 +57,12 @@ print(json.dumps([torch.version.cuda, found]))
     help="Time limit for the checks of each plugin, in seconds.",
 )
 def doctor(as_json: bool, torch: bool, time_limit: float) -> None:
-    """Check the core, its requirements and each plugin, including the plugins' own checks.
+    """Check the core, its requirements and all plugins.
 
-    Versions and requirements are read from metadata. Plugins are loaded in a subprocess; blocked plugins are never loaded.
+    Versions and requirements are read from metadata. Plugins are loaded and their own checks run in a subprocess; blocked
+    plugins are not loaded.
 
-    Exit code: 0, also with warnings and blocked plugins; 1 for errors; 2 for wrong usage.
+    Exit code: 0 if there are no errors, even with warnings or blocked plugins; 1 for errors; 2 for wrong usage.
     """
     core = examine_core(torch=torch)
     installed = installed_plugins()
@@ -107,7 +108,7 @@ def examine_core(*, torch: bool = False) -> list[Finding]:
 
 
 def examine_requirements(distribution: str) -> list[Finding]:
-    """Compare the requirements of a distribution with what is installed, as ``pip check`` does.
+    """Compare the requirements of a distribution with the installed versions.
 
     Args:
         distribution: Its name.

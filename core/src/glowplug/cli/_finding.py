@@ -1,4 +1,4 @@
-"""Findings as rows of a table, and the exit code that follows from them."""
+"""Output of findings, and the exit code."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Static checks of an imported offer.
 
-The contracts of ``glowplug-testing`` check the rest on an object.
+The contracts of ``glowplug-testing`` check the behaviour of objects.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def _check_metric(offer: Offer, target: type) -> Iterator[Finding]:
     if missing:
         yield _error(offer.name, f"{offer.target} has no method {', '.join(missing)}", remedy)
         return
-    # Metric needs torch, and so does whatever derives from it.
+    # Metric needs torch, so without torch in sys.modules no class derives from it.
     if "torch" in sys.modules:
         from glowplug.metrics import Metric
 
@@ -160,12 +160,12 @@ def _error(name: str, message: str, remedy: str) -> Finding:
 
 
 def _is_called(target: type) -> bool:
-    """Return whether objects of a class are callable; the class itself always is."""
+    """Return whether instances of a class are callable."""
     return any("__call__" in vars(each) for each in target.__mro__)
 
 
 def _misfit(target: type, method: str, arguments: tuple[str, ...]) -> str:
-    """Return why a method cannot be called with these arguments, or an empty text."""
+    """Return why a method does not accept the arguments, or an empty text."""
     function = getattr(target, method)
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         return f"{method} is async and would never be awaited"

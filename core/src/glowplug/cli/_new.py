@@ -15,7 +15,7 @@ from glowplug import __version__
 __all__ = ["KINDS", "create_project", "new"]
 
 KINDS = {
-    "logger": "Writes scalars and hyper-parameters to a CSV file.",
+    "logger": "Writes scalars and hyperparameters to a CSV file.",
     "handler": "Remembers the largest value of a metric.",
     "metric": "The mean absolute error.",
 }
@@ -37,9 +37,9 @@ _LONGEST_NAME = 50
 )
 @click.option("--author", help="Author in the metadata and the licence.")
 def new(kind: str, name: str, directory: Path, author: str | None) -> None:
-    """Create the project of a small working plugin.
+    """Create a project with a small working plugin.
 
-    NAME is the name of the distribution and of the folder, as in acme-csv. Needs copier: pip install "glowplug[new]".
+    NAME is the name of the distribution and of the folder, such as acme-csv. Needs copier: pip install "glowplug[new]".
 
     Exit code: 0; 1 if the project cannot be created, for example because the folder exists; 2 for wrong usage or an invalid
     NAME.
@@ -60,7 +60,7 @@ def new(kind: str, name: str, directory: Path, author: str | None) -> None:
 
 
 def create_project(kind: str, name: str, directory: Path, author: str | None = None) -> Path:
-    """Create the project of a plugin, with tests, README, licence, tox.ini and a CI workflow.
+    """Create a plugin project with tests, README, licence, tox.ini and a CI workflow.
 
     Args:
         kind: One of `KINDS`.
@@ -85,7 +85,7 @@ def create_project(kind: str, name: str, directory: Path, author: str | None = N
     answers = _answers(kind, name, author)
     folder = directory / name
     if folder.exists():
-        raise FileExistsError(f"{folder} exists; choose another name or directory")
+        raise FileExistsError(f"{folder} already exists; choose another name or directory")
     run_copy = _import_copier()
     for template in ("common", kind):
         run_copy(str(_TEMPLATES / template), folder, data=answers, defaults=True, quiet=True)
@@ -97,7 +97,7 @@ def _answers(kind: str, name: str, author: str | None) -> dict[str, Any]:
     from glowplug.hookspecs import API_VERSION
 
     if kind not in KINDS:
-        raise ValueError(f"there are templates for {', '.join(KINDS)}; got {kind!r}")
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}; got {kind!r}")
     _check_name(name)
     versions = f">={'.'.join(__version__.split('.')[:2])},<2"
     return {
@@ -124,8 +124,7 @@ def _check_name(name: str) -> None:
         )
     if name.startswith("glowplug-"):
         raise ValueError(
-            f"{name!r} is reserved: names that begin with glowplug- belong to this project; use a prefix of your own,"
-            f" as in acme-{name}"
+            f"{name!r} is reserved: the prefix glowplug- belongs to this project; use another prefix, as in acme-{name}"
         )
     if len(_words(name)) == 1:
         raise ValueError(f"{name!r} does not say what the plugin does; add a word, as in {name}-csv")

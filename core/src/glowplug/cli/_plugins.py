@@ -30,7 +30,7 @@ def plugins() -> None:
 
 
 @plugins.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print everything known about each plugin as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print all information as JSON.")
 def list_plugins(as_json: bool) -> None:
     """List the installed plugins, including faulty and blocked ones.
 
@@ -65,7 +65,9 @@ def list_plugins(as_json: bool) -> None:
 @plugins.command()
 @click.argument("name")
 def show(name: str) -> None:
-    """Show one plugin: NAME is its name, its distribution or one of its offers.
+    """Show one plugin.
+
+    NAME is the plugin's name, its distribution or one of its offers.
 
     Exit code: 0; 2 for wrong usage or a NAME that is not installed.
     """

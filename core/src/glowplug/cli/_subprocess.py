@@ -1,4 +1,4 @@
-"""Inspect plugins in a subprocess, to keep their faults and imports out of this one."""
+"""Inspection of plugins in a subprocess."""
 
 from __future__ import annotations
 
@@ -154,11 +154,11 @@ def _report(installed: Sequence[InstalledPlugin], task: str, seconds: float) -> 
 
 
 def _report_unfinished(plugin: InstalledPlugin, task: str, ending: str) -> PluginReport:
-    """Report on a plugin that did not finish a task; it may still load."""
+    """Report a plugin that did not finish a task; it may still load."""
     if task != "load":
         report = _report([plugin], "load", LOAD_SECONDS)[0]
         if report.status == "ok":
-            what = "its own checks" if task == "diagnose" else "what it offers"
+            what = "glowplug_doctor" if task == "diagnose" else "what it offers"
             finding = Finding(what, "error", ending, "report it to its author")
             return replace(report, findings=(*report.findings, finding))
     return _failed(plugin, PluginLoadError(ending))
@@ -167,7 +167,7 @@ def _report_unfinished(plugin: InstalledPlugin, task: str, ending: str) -> Plugi
 def _ask_child(
     plugins: Sequence[InstalledPlugin], task: str, seconds: float
 ) -> tuple[list[PluginReport], str, bool]:
-    """Return the reports of a new subprocess in order, how it ended, and whether it was too slow."""
+    """Return the reports of a new subprocess, how it ended, and whether it timed out."""
     fields = ("name", "distribution", "version", "module")
     questions = [{field: getattr(plugin, field) for field in fields} for plugin in plugins]
     with tempfile.TemporaryFile() as stderr:
@@ -185,7 +185,7 @@ def _ask_child(
             answers, hung = _answers(lines, len(plugins), seconds)
             returncode = 0 if hung or len(answers) == len(plugins) else child.wait()
         finally:
-            # A thread that a plugin started could keep the subprocess alive.
+            # A thread started by a plugin could keep the subprocess alive.
             child.kill()
             child.wait()
         stderr.seek(0)
@@ -204,7 +204,7 @@ def _read(child: subprocess.Popen[bytes], lines: queue.Queue[bytes]) -> None:
 
 
 def _answers(lines: queue.Queue[bytes], number: int, seconds: float) -> tuple[list[PluginReport], bool]:
-    """Return the reports that arrived, and whether the next one took too long."""
+    """Return the received reports, and whether waiting for the next one timed out."""
     answers: list[PluginReport] = []
     while len(answers) < number:
         try:
@@ -265,7 +265,8 @@ def _failed(plugin: InstalledPlugin, error: BaseException) -> PluginReport:
 
 
 def _serve() -> None:
-    """Answer the request on standard input, one line for each plugin; output of plugins goes to standard error."""
+    """Answer the request on standard input with one line per plugin."""
+    # The output of plugins goes to standard error, to keep standard output for the answers.
     request = json.load(sys.stdin)
     with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as answers:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

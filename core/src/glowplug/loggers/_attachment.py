@@ -42,7 +42,7 @@ def attach_log_handler(
 
 
 class _LogCall(Delegate):
-    """Handler of an engine that calls a log handler on the ranks that log."""
+    """Engine handler that calls a log handler on logging ranks."""
 
     phase = Phase.LOGGING
 
@@ -67,7 +67,7 @@ class _LogCall(Delegate):
 
 
 class _EngineLink:
-    """What a logger registers once at an engine, however many log handlers it has there."""
+    """Registrations that the log handlers of one logger share at an engine."""
 
     def __init__(self, logger: Logger, engine: EngineProtocol) -> None:
         self.uses = 0
@@ -79,7 +79,7 @@ class _EngineLink:
 
 
 def _join_engine(logger: Logger, engine: EngineProtocol) -> RemovableEventHandle:
-    """Link a logger with an engine on first use; the handle unlinks it with its last use."""
+    """Link a logger with an engine; removing the last handle removes the link."""
     key, stash = logger._stash_key, engine.stash  # noqa: SLF001 - part of the logger
     link = stash.get(key)
     if not isinstance(link, _EngineLink):

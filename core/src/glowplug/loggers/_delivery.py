@@ -116,7 +116,7 @@ class Delivery:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether a flush failed and nothing was sent since, so that another flush would wait in vain."""
+        """Whether a flush failed and nothing has been sent since; another flush would time out too."""
         return self._sent_when_stuck == self._sent
 
     @property
@@ -141,7 +141,7 @@ class Delivery:
                 self._wake.set()
 
     def flush(self, timeout: float) -> bool:
-        """Wait until the records queued so far are delivered; return whether they were, in time."""
+        """Wait for the delivery of all queued records; return False after the timeout."""
         if self._thread is None:
             return True
         self.refuse_worker("flush")
@@ -152,7 +152,7 @@ class Delivery:
         return marker.delivered
 
     def close(self, timeout: float) -> bool:
-        """Deliver the queue, disconnect and end the worker; return whether all records were delivered in time."""
+        """Deliver the queue, disconnect and stop the worker; return whether no record was lost."""
         self._ended = "after close(); close a logger after the last run"
         if self._thread is not None and not self._pass(_Marker(last=True), timeout).reached.is_set():
             log.warning(
@@ -183,19 +183,19 @@ class Delivery:
             self._start()
         self._pass(_Marker(last=False), timeout)
         if not self._is_open:
-            # The exception is raised here, and not again at the next call.
+            # The exception is raised here, so the next call must not raise it again.
             self._error = None
             raise ConnectionError(f"{self._name}: the backend could not be opened") from self._last_failure
 
     def abandon(self) -> None:
-        """Accept no more records and wait for nothing: a forked process has no worker thread."""
+        """Discard the queue in a forked process, which has no worker thread."""
         self._ended = "in a forked process; log in the process that made the logger"
         self._thread = None
         self._lock = threading.Lock()
         self._queue.clear()
 
     def refuse_worker(self, method: str) -> None:
-        """Raise an error if the caller runs on the worker thread, which must not wait for itself."""
+        """Raise if the caller is the worker thread, which must not wait for itself."""
         if self.is_worker:
             raise RuntimeError(
                 f"{self._name}: {method}() was called on the worker thread, which would wait for itself; use "
@@ -236,7 +236,7 @@ class Delivery:
                 return
 
     def _take(self) -> list[Record] | _Marker:
-        """Take a marker, a record, or the records of a batch from the queue."""
+        """Take a marker or a batch of records from the queue."""
         first = self._queue.popleft()
         if isinstance(first, _Marker):
             return first
@@ -277,7 +277,7 @@ class Delivery:
         self._report(f"{what} failed: {_describe(error)}; retrying while records wait", error)
 
     def _reach(self, marker: _Marker) -> bool:
-        """Flush for a marker, disconnect at the last one, and return whether the worker continues."""
+        """Flush for a marker; disconnect and return False at the last one."""
         error = self._attempt(self._backend.flush)
         if error is not None:
             self._report(f"flushing failed: {_describe(error)}", error)
@@ -288,7 +288,7 @@ class Delivery:
         return not marker.last
 
     def _release_waiting(self) -> bool:
-        """Release all waiting callers while the backend is closed, and return whether the worker continues."""
+        """Release callers that wait for a closed backend; return False after the last marker."""
         for marker in [item for item in self._queue.copy() if isinstance(item, _Marker)]:
             if marker.last:
                 lost = self.counts.pending

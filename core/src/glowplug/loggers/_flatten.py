@@ -18,8 +18,8 @@ def flatten(name: str, value: Any, separator: str = "/") -> Iterator[tuple[str, 
     """Yield the leaves of a nested value with their names.
 
     Mappings give ``name/key``; lists, tuples and tensors or arrays of one dimension give ``name/0``, ``name/1`` and so
-    on. A number becomes a ``float``, or an object with ``__float__`` while it is copied from a device. Texts and all
-    other leaves are yielded as they are.
+    on. A number becomes a ``float``; a number on a device becomes an object with ``__float__``, because it is still being
+    copied. All other leaves are unchanged.
 
     Args:
         name: Name of the value.
@@ -63,7 +63,7 @@ def _array(name: str, value: Any, separator: str) -> Iterator[tuple[str, Any]]:
 
 
 def _number(value: Any) -> Any:
-    """Return a float; the value itself if it is none, such as a complex number or an integer beyond all floats."""
+    """Convert a value to a float; return it unchanged if that fails."""
     try:
         return value if isinstance(value, str) else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -166,7 +166,7 @@ def flatten_params(params: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def shortened(value: Any) -> str:
-    """Return a short description of a value: its shape and type, or its ``repr``."""
+    """Return a short description of a value for messages."""
     shape = getattr(value, "shape", None)
     if shape is not None:
         return f"a {type(value).__name__} of shape {tuple(shape)}"

@@ -35,11 +35,11 @@ _open_loggers: weakref.WeakSet[Logger] = weakref.WeakSet()
 
 
 class Logger(Writer):
-    """Sends what engines report to a backend, without delaying or ending a run.
+    """Base class of loggers, which send values to a backend without delaying or ending a run.
 
-    Users call the ``log_*`` methods from any thread: each call is checked, copied and queued, and returns at once. Authors
-    of a logger implement the methods of :class:`Writer`: at least ``write_scalars`` or ``write_scalars_batch``. These
-    run in order on one worker thread.
+    Users call the ``log_*`` methods, from any thread. Each call checks, copies and queues its arguments and returns
+    immediately. Authors implement the methods of :class:`Writer`: at least ``write_scalars`` or ``write_scalars_batch``. One
+    worker thread calls these in order.
 
     Args:
         on_error: ``"warn"`` reports a failing backend in the log, at most once a minute; ``"raise"`` raises its
@@ -212,7 +212,7 @@ class Logger(Writer):
         self._put("figure", name, step, timestamp, snapshot(figure))
 
     def log_artifact(self, path: str | os.PathLike[str], name: str | None = None) -> None:
-        """Log a file or folder, which is read some time after the call.
+        """Log a file or folder, which the worker reads later.
 
         Args:
             path: Path on this machine.
@@ -232,7 +232,9 @@ class Logger(Writer):
         *args: Any,
         **kwargs: Any,
     ) -> RemovableEventHandle:
-        """Call ``log_handler(engine, logger, event_name)`` at an event, after all other handlers of that event.
+        """Call ``log_handler(engine, logger, event_name)`` at an event.
+
+        Log handlers run in the phase ``LOGGING``, after metrics and user handlers of the same event.
 
         Args:
             engine: The engine.
@@ -242,7 +244,7 @@ class Logger(Writer):
             **kwargs: Further keyword arguments of the log handler.
 
         Returns:
-            A handle that removes all that was attached.
+            A handle that removes everything this call attached.
 
         Raises:
             TypeError: If the arguments are swapped, the handler cannot be called with its arguments, or it logs
@@ -284,13 +286,13 @@ class Logger(Writer):
 
     @property
     def is_logging_rank(self) -> bool:
-        """Whether this logger logs in this process: on rank 0, or on every rank with ``all_ranks``."""
+        """Whether this logger logs on the current rank."""
         return self.all_ranks or distributed.rank() == 0
 
     def ensure_open(self, timeout: float = 60.0) -> None:
         """Open the backend and wait for it.
 
-        A logger calls it for what it offers beyond ``log_*``, such as the id of its run.
+        Loggers call it before they use the backend directly, for example to read the id of the run.
 
         Args:
             timeout: Seconds to wait at most. Defaults to 60.
@@ -318,7 +320,9 @@ class Logger(Writer):
         return self._delivery.flush(self.timeout if timeout is None else timeout)
 
     def close(self, outcome: RunOutcome | None = None) -> None:
-        """Deliver waiting records and disconnect from the backend; open loggers are closed at exit.
+        """Deliver waiting records and disconnect from the backend.
+
+        Open loggers are closed when the interpreter exits.
 
         Args:
             outcome: How the run ended. Defaults to the outcome of the last attached engine.
@@ -330,11 +334,11 @@ class Logger(Writer):
             self._delivery.close(self.timeout)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state that travels with an engine: the sequence number of the last record."""
+        """Return the sequence number of the last record."""
         return {"last_number": self._last_number}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Continue the sequence numbers of a former run.
+        """Continue the sequence numbers of a saved run.
 
         Args:
             state_dict: What :meth:`state_dict` returned.
@@ -423,7 +427,7 @@ class _Backend:
                 for name, value in attributes_of(self._logger).items()
                 if before.get(name) is not value
             }
-            # After a second open, a pickled copy still gets what was there before the first one.
+            # A pickled copy gets the values from before the first open, also after a second one.
             self._logger._before_open = changed | self._logger._before_open  # noqa: SLF001 - one class in two parts
         # The library that was just imported may register an exit hook; loggers must be closed before it runs.
         atexit.unregister(_close_open_loggers)

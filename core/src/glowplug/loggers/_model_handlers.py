@@ -73,7 +73,9 @@ class _Gradients(_ModelHandler):
 
 
 class WeightsScalarHandler(_ModelHandler):
-    """Log one number for each parameter of a model, its norm by default, as ``weights_norm/layer/weight``.
+    """Log one number for each parameter of a model, by default its norm.
+
+    Names have the form ``weights_norm/layer/weight``.
 
     Args:
         model: The model.
@@ -108,8 +110,8 @@ class WeightsScalarHandler(_ModelHandler):
         trial = self.reduction(torch.ones(4, 2))
         if isinstance(trial, torch.Tensor) and trial.numel() != 1:
             raise TypeError(
-                f"{type(self).__name__}: reduction= must turn a tensor into one number; {self._name} made "
-                f"{shortened(trial)} of one of shape (4, 2)"
+                f"{type(self).__name__}: reduction= must return one number; {self._name} returned {shortened(trial)} for a "
+                "tensor of shape (4, 2)"
             )
 
     def _write(self, logger: Any, tensors: Iterator[tuple[str, str, Tensor]], step: int) -> None:
@@ -121,9 +123,10 @@ class WeightsScalarHandler(_ModelHandler):
 
 
 class GradsScalarHandler(_Gradients, WeightsScalarHandler):
-    """Log one number for each gradient, its norm by default, as ``grads_norm/layer/weight``.
+    """Log one number for each gradient of a model, by default its norm.
 
-    Arguments and errors are those of :class:`WeightsScalarHandler`; parameters without a gradient are omitted.
+    Names have the form ``grads_norm/layer/weight``. Parameters without a gradient are omitted. The arguments and errors are
+    the same as for :class:`WeightsScalarHandler`.
     """
 
     _what = "grads"
@@ -156,7 +159,7 @@ class WeightsHistHandler(_ModelHandler):
 class GradsHistHandler(_Gradients, WeightsHistHandler):
     """Log the distribution of each gradient's values, as ``grads/layer/weight``.
 
-    Arguments and errors are those of :class:`WeightsHistHandler`; parameters without a gradient are omitted.
+    Parameters without a gradient are omitted. The arguments and errors are the same as for :class:`WeightsHistHandler`.
     """
 
     _what = "grads"

@@ -13,7 +13,9 @@ from glowplug.typing import EngineProtocol
 
 
 class OptimizerParamsHandler:
-    """Log a parameter of an optimizer, one number per parameter group, as ``[tag/]lr/group_0``.
+    """Log a parameter of an optimizer for each parameter group.
+
+    Names have the form ``lr/group_0``, with the tag as a prefix.
 
     Args:
         optimizer: Object with a list ``param_groups``.

@@ -19,10 +19,10 @@ class OutputHandler:
     Args:
         tag: Prefix of all names, as in ``training/loss``; ``""`` for none.
         metric_names: Names of ``engine.state.metrics`` to log, or ``"all"``.
-        output_transform: ``f(engine.state.output)``, which returns a dict of names and values, or one value that is
-            logged as ``output``.
-        global_step_transform: ``f(engine, event_name) -> int``. Defaults to the event's counter, or to that of the
-            trainer in whose handler an evaluator runs.
+        output_transform: ``f(engine.state.output)``, which returns a dict of names and values, or one value to log as
+            ``output``.
+        global_step_transform: ``f(engine, event_name) -> int``. Defaults to the event's counter. If the engine runs in a
+            handler of another engine, such as a trainer, defaults to the counter of that engine's event.
         state_attributes: Names of attributes of ``engine.state`` to log.
 
     Raises:
@@ -102,7 +102,7 @@ class OutputHandler:
                     values[name] = metrics[name]
                 else:
                     self._warn_once(
-                        name, f"there is no metric {name!r} to log; available: {', '.join(metrics) or 'none'}"
+                        name, f"metric {name!r} does not exist; available: {', '.join(metrics) or 'none'}"
                     )
         if self.output_transform is not None:
             output = self.output_transform(engine.state.output)

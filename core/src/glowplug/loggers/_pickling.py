@@ -7,7 +7,7 @@ from typing import Any
 
 
 def attributes_of(value: object) -> dict[str, Any]:
-    """Return the attributes of an object, those in ``__slots__`` included.
+    """Return the attributes of an object, including those in ``__slots__``.
 
     Args:
         value: Any object.

@@ -11,7 +11,9 @@ PLAIN = frozenset({float, int, bool, str, bytes, type(None)})
 
 
 class Deferred:
-    """Tensor being copied from a device; the worker thread waits for the copy.
+    """Asynchronous copy of a tensor to host memory.
+
+    The worker thread waits for the copy.
 
     Args:
         tensor: The tensor on the device.
@@ -20,8 +22,8 @@ class Deferred:
     def __init__(self, tensor: Any) -> None:
         import torch
 
-        # With pinned memory the copy is queued behind the step's kernels, and the training thread does not wait.
-        # Only CUDA offers an event that tells when the copy has arrived.
+        # A non-blocking copy is queued behind the step's kernels, so the training thread does not wait.
+        # Only CUDA has an event that signals the end of the copy.
         self._host = tensor.to("cpu", non_blocking=tensor.is_cuda)
         self._copied: Any = torch.cuda.Event() if tensor.is_cuda else None  # type: ignore[no-untyped-call]
         if self._copied is not None:
@@ -72,7 +74,8 @@ def snapshot(value: Any) -> Any:
 
 
 def _picture(value: Any) -> Any:
-    """Return the pixels of a figure or an image, which may be drawn on in the next step; other values as they are."""
+    """Return the pixels of a figure or image, and other values unchanged."""
+    # The user may draw on the same figure in the next step.
     if is_a(value, "matplotlib.figure", "Figure"):
         import numpy as np
 
@@ -91,10 +94,12 @@ def _picture(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Return hyperparameters as plain data: numbers, texts, ``None``, lists, tuples and dicts with text keys.
+    """Return hyperparameters as plain data.
+
+    Plain data are numbers, texts, ``None``, lists, tuples and dicts with text keys.
 
     Args:
-        value: Any value; an object of another type becomes its ``str()``.
+        value: Any value; objects of other types become their ``str()``.
 
     Example:
         >>> from pathlib import PurePosixPath
@@ -115,7 +120,7 @@ def plain(value: Any) -> Any:
 
 
 def resolve(value: Any) -> Any:
-    """Return a snapshot as a ``write_*`` method gets it, with tensors as numpy arrays. Runs on the worker thread."""
+    """Convert a snapshot to the argument of a ``write_*`` method, with tensors as numpy arrays."""
     if value.__class__ in PLAIN:
         return value
     if isinstance(value, dict):
@@ -133,13 +138,13 @@ def resolve(value: Any) -> Any:
 
 
 def is_a(value: Any, module: str, name: str) -> bool:
-    """Return whether a value is an instance of a class, without importing the module of the class."""
-    # A module that was never imported has no instances.
+    """Return whether a value is an instance of a class, without importing its module."""
+    # Classes of a module that was never imported have no instances.
     loaded = sys.modules.get(module)
     return loaded is not None and isinstance(value, getattr(loaded, name))
 
 
 def on_device(value: Any) -> bool:
-    """Return whether a tensor is in the memory of a device other than the CPU."""
+    """Return whether a tensor is on a device other than the CPU."""
     device = getattr(value, "device", None)
     return getattr(device, "type", "cpu") != "cpu"

@@ -1,4 +1,4 @@
-"""Steps: where on the x-axis a record belongs."""
+"""Steps: positions of records on the x-axis."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def global_step_from_engine(
     custom_event_name: CallableEventWithFilter | str | None = None,
     fallback_attr: str = "epoch",
 ) -> GlobalStep:
-    """Return a ``global_step_transform`` that reads the step from another engine, such as the trainer.
+    """Return a ``global_step_transform`` that reads the step from another engine.
 
     Args:
-        engine: The engine that counts.
+        engine: The engine whose counter is the step, usually the trainer.
         custom_event_name: Event whose counter to read. Defaults to the event that is logged.
         fallback_attr: State attribute to read for an event without a counter. Defaults to ``"epoch"``.
 
@@ -42,10 +42,11 @@ def global_step_from_engine(
 
 
 def default_step(engine: EngineProtocol, event_name: CallableEventWithFilter | str) -> int:
-    """Return the step of an event: its counter, or the counter of the engine in whose handler this engine runs.
+    """Return the step of an event.
 
-    An evaluator that runs in a trainer's handler is at its own epoch 1 each time, so the counter of the trainer's
-    current event is the step. The evaluator's iterations are its own, because the trainer does not advance during them.
+    The step is the counter of the event. For an evaluator that runs in a handler of a trainer it is the counter of the
+    trainer's current event, because the evaluator starts at epoch 1 in each run. Iteration events always use the
+    evaluator's own counter.
 
     Args:
         engine: The engine that fires the event.
@@ -54,7 +55,7 @@ def default_step(engine: EngineProtocol, event_name: CallableEventWithFilter | s
     counter = _counter(engine, event_name)
     while counter != "iteration":
         parent = engine.parent
-        # An engine that is a mock has endless parents, none of which is at an event.
+        # A mock engine has an endless chain of parents without a current event.
         if parent is None or not isinstance(parent.current_event, (CallableEventWithFilter, str)):
             break
         engine = parent
@@ -67,7 +68,7 @@ def checked_step(step: Any, source: str) -> int:
 
     Args:
         step: The step.
-        source: What the error names.
+        source: Where the step comes from, for the error.
 
     Raises:
         TypeError: If it is not an integer.

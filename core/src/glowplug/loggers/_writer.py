@@ -1,4 +1,4 @@
-"""Writers: the side of a logger that faces its backend."""
+"""Backend side of loggers."""
 
 from __future__ import annotations
 
@@ -20,24 +20,23 @@ Row: TypeAlias = tuple[Mapping[str, float], int, float]
 
 
 class Writer:
-    """Methods that the author of a logger implements; one worker thread calls them in order.
+    """Backend methods of a logger, implemented by its author.
 
-    Only :meth:`write_scalars` or :meth:`write_scalars_batch` is required. A user's call of ``log_text`` raises if
-    ``write_text`` is not implemented; the same holds for the other kinds.
+    One worker thread calls these methods in order. Only :meth:`write_scalars` or :meth:`write_scalars_batch` is required;
+    ``log_text`` raises if ``write_text`` is not implemented, and so on.
 
-    A ``ConnectionError`` or ``TimeoutError`` makes the record wait: :meth:`open_backend` is called until it succeeds,
-    with growing pauses, and the record is written again. Any other exception drops the record, which is counted and
-    reported.
+    After a ``ConnectionError`` or ``TimeoutError`` the worker calls :meth:`open_backend`, with growing pauses, until it
+    succeeds, and then writes the record again. After any other exception the record is dropped, counted and reported.
     """
 
     def open_backend(self) -> None:
         """Connect to the backend. Does nothing by default.
 
-        Called before the first record, and again after the connection was lost.
+        Called before the first record, and again after a lost connection.
         """
 
     def flush_backend(self) -> None:
-        """Make the backend store what it buffers. Does nothing by default.
+        """Flush buffers of the backend. Does nothing by default.
 
         Called at the end of each run and by ``flush()``.
         """
@@ -91,7 +90,10 @@ class Writer:
         raise self._unsupported("write_image")
 
     def write_figure(self, name: str, figure: Any, step: int, timestamp: float) -> None:
-        """Write a figure: pixels of shape ``(height, width, 4)`` from matplotlib; other figures as they are."""
+        """Write a figure.
+
+        A matplotlib figure is given as pixels of shape ``(height, width, 4)``, other figures as the user logged them.
+        """
         raise self._unsupported("write_figure")
 
     def write_artifact(self, path: str, name: str | None) -> None:

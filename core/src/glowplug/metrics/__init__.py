@@ -1,7 +1,7 @@
-"""Metrics: the base classes, and the metrics of the installed plugins by name.
+"""Base classes of metrics, and the metrics of the installed plugins.
 
-``from glowplug.metrics import Metric`` is a class of the core; ``from glowplug.metrics import Accuracy`` comes from a
-plugin. Type checkers read the names of this project's plugins from the stub beside this file.
+The core defines names such as ``Metric``; plugins provide names such as ``Accuracy``. Type checkers find the metrics of
+first-party plugins in ``__init__.pyi``.
 """
 
 from __future__ import annotations

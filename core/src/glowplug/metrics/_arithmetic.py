@@ -1,9 +1,8 @@
 """Arithmetic on metrics: each operator returns a :class:`~glowplug.metrics.MetricsLambda`.
 
-A fixed set of tensor methods does the same: those used in formulas over per-class values and confusion matrices.
-Everything else goes through ``map``. An unknown attribute is an AttributeError, so ``hasattr`` is right and a typo fails
-before the first compute. Methods with another meaning on an object that holds state (``to``, ``cpu``, ``float``) are
-omitted.
+So do the tensor methods that formulas over per-class values and confusion matrices need; use ``map`` for other functions.
+Other attributes raise an AttributeError, so ``hasattr`` is correct and a typo fails before the first compute. Methods that
+would suggest a change of the metric itself (``to``, ``cpu``, ``float``) are omitted.
 """
 
 from __future__ import annotations
@@ -152,11 +151,11 @@ class MetricArithmetic:
         return self.map(_Method("std"), *args, **kwargs)
 
     def clamp(self, *args: Any, **kwargs: Any) -> MetricsLambda:
-        """Return a metric: each element within bounds, as ``torch.Tensor.clamp`` with the same arguments."""
+        """Return a metric: each element clamped, as by ``torch.Tensor.clamp``."""
         return self.map(_Method("clamp"), *args, **kwargs)
 
     def diag(self, diagonal: int = 0) -> MetricsLambda:
-        """Return a metric: the diagonal of a matrix; the matrix that has a vector as its diagonal."""
+        """Return a metric: the diagonal of a matrix, or the diagonal matrix of a vector."""
         return self.map(_Method("diag"), diagonal)
 
     def trace(self) -> MetricsLambda:
@@ -202,9 +201,9 @@ class _reflected:  # noqa: N801 - used as a function; a class can be pickled
 
 
 class _Method:
-    """A method call on the value; unlike ``operator.methodcaller``, its arguments may be metrics.
+    """Call of a tensor method on the value, with arguments that may be metrics.
 
-    Numbers have none of these methods and are converted to tensors without dimensions.
+    Numbers are first converted to tensors without dimensions.
     """
 
     def __init__(self, name: str) -> None:

@@ -94,7 +94,7 @@ class Attachments:
         return previous
 
     def warn_once(self, metric: Metric, name: str, reason: NotComputableError) -> None:
-        """Report that a metric has no value, once per name."""
+        """Warn once per name that a metric has no value."""
         if name not in self._warned:
             self._warned.add(name)
             warnings.warn(
@@ -105,7 +105,7 @@ class Attachments:
 
 
 class _Feed:
-    """The resets and updates of a metric at one engine, shared by its users."""
+    """Resets and updates of a metric at one engine, shared by all users."""
 
     def __init__(self, engine: EngineProtocol, usage: MetricUsage, handle: RemovableEventHandle) -> None:
         self.engine = weakref.ref(engine)
@@ -124,7 +124,7 @@ class _Feed:
 
 
 class _Attachment:
-    """What one call of attach() added."""
+    """Registrations of one call of ``attach``."""
 
     def __init__(self, engine: EngineProtocol, usage: MetricUsage, handle: RemovableEventHandle) -> None:
         self.engine = weakref.ref(engine)

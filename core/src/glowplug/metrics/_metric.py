@@ -39,13 +39,13 @@ def identity(output: Any) -> Any:
 class Metric(MetricArithmetic, ABC):
     """Base class of metrics: implement :meth:`reset`, :meth:`update` and :meth:`compute`.
 
-    An engine resets an attached metric, updates it with ``engine.state.output`` and computes it as its usage says. The
+    An engine resets an attached metric, updates it with ``engine.state.output`` and computes it at the events of its usage. The
     value appears in ``engine.state.metrics`` under the name given to :meth:`attach`. Metrics run before the user's
     handlers, loggers and checkpoints of the same event, so these see the new value.
 
     A tensor without dimensions is published as a Python number, other tensors on the CPU, and a mapping according to
-    ``metrics_result_mode``. An epoch without data gives no value: the name is missing in ``state.metrics``, and one
-    warning says so.
+    ``metrics_result_mode``. After an epoch without data the name is missing in ``state.metrics``, and one warning
+    reports it.
 
     Metrics can be combined: ``2 * precision * recall / (precision + recall)``, ``confusion["tp"]``, ``f1.mean()`` and
     ``metric.map(function)`` are metrics too.
@@ -55,7 +55,7 @@ class Metric(MetricArithmetic, ABC):
             the values of ``required_output_keys``.
         device: Where accumulators are created.
         skip_unrolling: Pass lists of samples to :meth:`update` unchanged. By default an output of two lists of tensors
-            or numbers, as models with inputs of several sizes have, is passed sample by sample.
+            or numbers is passed sample by sample, for models with inputs of different sizes.
         metrics_result_mode: How a mapping is published: ``"flatten"`` publishes each key, ``"named"`` one value under the
             metric's name, ``"both"`` does both.
 
@@ -216,7 +216,7 @@ class Metric(MetricArithmetic, ABC):
         """Update with the engine's output; handles the usage's ``ITERATION_COMPLETED``.
 
         Raises:
-            TypeError: If the output is a mapping and this metric takes none.
+            TypeError: If the output is a mapping and this metric accepts none.
             ValueError: If a key is missing in a mapping, or lists of samples are not two of equal length.
         """
         if self.takes_output(engine):
@@ -237,7 +237,7 @@ class Metric(MetricArithmetic, ABC):
         return self._saved_after is None or not self._lacks_output(engine)
 
     def parts(self, output: Any) -> Iterable[Any]:
-        """Return the arguments of the calls of :meth:`update` for an output: the whole, or one per sample.
+        """Split an output into arguments of :meth:`update`: the whole output, or one per sample.
 
         Args:
             output: What :meth:`transformed` returned.
@@ -277,7 +277,7 @@ class Metric(MetricArithmetic, ABC):
         """Return the values of ``required_output_keys`` as a tuple.
 
         Raises:
-            TypeError: If this metric takes no mappings.
+            TypeError: If this metric accepts no mappings.
             ValueError: If a key is missing.
         """
         keys = self.required_output_keys
@@ -295,7 +295,7 @@ class Metric(MetricArithmetic, ABC):
         return tuple(output[key] for key in keys)
 
     def publishable(self, value: Any) -> Any:
-        """Return a number for a tensor without dimensions, and any other tensor on the CPU."""
+        """Convert a tensor without dimensions to a number, and move other tensors to the CPU."""
         if isinstance(value, torch.Tensor):
             return value.item() if value.ndim == 0 else value.cpu()
         return value
@@ -340,7 +340,7 @@ class Metric(MetricArithmetic, ABC):
         self.__dict__.update(state)
         self._attachments = Attachments()
 
-    # For a type checker this would make every attribute exist.
+    # With this method, type checkers would accept any attribute.
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> NoReturn:
@@ -367,7 +367,7 @@ class Metric(MetricArithmetic, ABC):
         return self._attachments.engines()
 
     def _lacks_output(self, engine: EngineProtocol) -> bool:
-        """Return whether the output was lost with the run that was saved; answers once after a load."""
+        """Return, once after a load, whether the output of the saved run is missing."""
         saved_after, self._saved_after = self._saved_after, None
         if engine.state.output is not None or engine.state.iteration != saved_after:
             return False
@@ -394,7 +394,7 @@ class Metric(MetricArithmetic, ABC):
 
 
 def _continues(engine: EngineProtocol, epoch: int) -> bool:
-    """Return whether the engine continues an earlier run (at STARTED) or this epoch (at EPOCH_STARTED)."""
+    """Return whether the engine continues a run at STARTED, or this epoch at EPOCH_STARTED."""
     if engine.state.run_start is RunStart.NEW:
         return False
     event = engine.current_event

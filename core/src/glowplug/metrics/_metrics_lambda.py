@@ -20,13 +20,13 @@ __all__ = ["MetricsLambda"]
 class MetricsLambda(Metric):
     """A function of other metrics, as returned by arithmetic on metrics.
 
-    When attached, its engine resets and updates the metrics it is made of and publishes its value only. To publish one of
-    these metrics too, attach it with the same usage.
+    An engine that it is attached to resets and updates its component metrics and publishes only its own value. To publish a
+    component too, attach the component with the same usage.
 
     Args:
         f: Called with the values at each compute; tensors are on the CPU.
-        *args: Metrics, which are replaced by their values, and constants.
-        skip_unrolling: See :class:`Metric`; each part uses its own setting.
+        *args: Component metrics, which are replaced by their values, and constants.
+        skip_unrolling: See :class:`Metric`; each component uses its own setting.
         metrics_result_mode: See :class:`Metric`.
         **kwargs: Keyword arguments of ``f``, likewise.
 
@@ -78,48 +78,48 @@ class MetricsLambda(Metric):
 
     @property
     def leaves(self) -> list[Metric]:
-        """The metrics that hold the data, each once."""
+        """The component metrics that hold data, each once."""
         given = (value for value in chain(self.args, self.kwargs.values()) if isinstance(value, Metric))
         leaves = chain.from_iterable(m.leaves if isinstance(m, MetricsLambda) else [m] for m in given)
         return list({id(leaf): leaf for leaf in leaves}.values())
 
     def reset(self) -> None:
-        """Reset the metrics this one is made of."""
+        """Reset the component metrics."""
         self._updated_by_hand = False
         for leaf in self.leaves:
             leaf.reset()
 
     def update(self, output: Any) -> None:
-        """Update the metrics this one is made of, each once.
+        """Update each component metric once.
 
         Args:
-            output: The argument of their ``update``; their ``output_transform`` is not applied.
+            output: Argument of their ``update``; their ``output_transform`` is not applied.
 
         Raises:
-            ValueError: If the metric is attached: its engine updates them.
+            ValueError: If the metric is attached, since its engine updates the components.
         """
         if self.attached_engines():
             raise ValueError(
-                "this MetricsLambda is attached, and its engine updates its metrics; detach it before calling update()"
+                "this MetricsLambda is attached to an engine, which updates its metrics; detach it before calling update()"
             )
         self._updated_by_hand = True
         for leaf in self.leaves:
             leaf.update(output)
 
     def compute(self) -> Any:
-        """Return the function of the current values."""
+        """Return ``f`` of the current values."""
         args = [_value(value) for value in self.args]
         return self.function(*args, **{name: _value(value) for name, value in self.kwargs.items()})
 
     def feed(self, engine: EngineProtocol, usage: str | MetricUsage | None = None) -> RemovableEventHandle:
-        """Reset and update the metrics this one is made of; see :meth:`Metric.feed`.
+        """Reset and update the component metrics; see :meth:`Metric.feed`.
 
         Raises:
-            ValueError: If :meth:`update` was called by hand since the last reset; see also :meth:`Metric.feed`.
+            ValueError: If :meth:`update` was called directly since the last reset; see also :meth:`Metric.feed`.
         """
         if self._updated_by_hand:
             raise ValueError(
-                "this MetricsLambda holds data from update(), which the engine's data would be added to; call reset() before attach()"
+                "this MetricsLambda holds data from direct calls of update(); call reset() before attach()"
             )
         usage = self.usage_or_default(usage)
         with ExitStack() as fed:

@@ -23,7 +23,8 @@ def sync_all_reduce(
 
     With one process the method is called directly. With several, each attribute is reduced over all ranks, the method
     runs, and the rank's own values are restored, so later updates stay correct. Ranks may have different numbers of
-    updates: on a rank without updates, a number or tensor without dimensions takes the shape and type of the others.
+    updates: on a rank without updates, a number or a tensor without dimensions is expanded to the shape and type of the
+    others.
 
     Args:
         *attributes: Names of attributes that hold a number or a tensor, each followed by a colon and the operation:
@@ -132,7 +133,7 @@ def _alike(metric: Any, own: dict[str, torch.Tensor | float]) -> dict[str, torch
 
 
 def _form(value: torch.Tensor | float) -> tuple[torch.dtype, tuple[int, ...], bool]:
-    """Return the type and shape of a value, and whether it is a tensor."""
+    """Return type and shape of a value, and whether it is a tensor."""
     if isinstance(value, torch.Tensor):
         return value.dtype, tuple(value.shape), True
     return torch.int64 if isinstance(value, int) else torch.float64, (), False

@@ -28,7 +28,7 @@ def restore_state(metric: Metric, state: Mapping[str, Any]) -> None:
     if not isinstance(state, Mapping):
         raise TypeError(f"the state of a {kind} must be a mapping, got {type(state).__name__}")
     if set(state) != {STATE_KEY}:
-        raise ValueError(f"not the state of a metric: it has the keys {list(state)} instead of {STATE_KEY!r}")
+        raise ValueError(f"the state of a {kind} must have the key {STATE_KEY!r}, got the keys {list(state)}")
     of_ranks = state[STATE_KEY]
     if len(of_ranks) != world_size():
         raise ValueError(
@@ -37,12 +37,12 @@ def restore_state(metric: Metric, state: Mapping[str, Any]) -> None:
         )
     own = of_ranks[rank()]
     if set(own) != set(names):
-        raise ValueError(f"the state of a {kind} has {', '.join(names)}; this one has {', '.join(own)}")
+        raise ValueError(f"the state of a {kind} must have {', '.join(names)}; got {', '.join(own)}")
     _restore_own(metric, own)
 
 
 def has_state(metric: Metric) -> bool:
-    """Return whether the class and all metrics that belong to it declare their state.
+    """Return whether the metric and all its component metrics declare their state.
 
     A partial state would resume to a wrong value.
     """
@@ -72,7 +72,8 @@ class RankState:
         return {"rank": rank(), "world_size": world_size(), **position, "state": own}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state of this rank; data of another rank would count twice."""
+        """Restore the state if it belongs to this rank."""
+        # The data of another rank would be counted twice.
         if (state["rank"], state["world_size"]) == (rank(), world_size()):
             _restore_own(self._metric, state["state"], state["epoch"], state["iteration"])
 
@@ -113,7 +114,7 @@ def _saved(where: str, value: Any) -> Any:
 
 
 def _restore_own(metric: Metric, own: Mapping[str, Any], *position: int) -> None:
-    """Restore a state; ``position`` is the epoch and iteration at which an engine saved it."""
+    """Restore a state saved at an epoch and iteration (``position``)."""
     for name in _state_names(metric):
         parts = _metrics_in(getattr(metric, name))
         for key, part in parts:
@@ -127,7 +128,7 @@ def _restore_own(metric: Metric, own: Mapping[str, Any], *position: int) -> None
 
 
 def _metrics_in(value: Any) -> list[tuple[Any, Metric]]:
-    """Return the metrics in a list or dict with their keys; the key of a metric itself is ``None``."""
+    """Return a metric, or the metrics in a list or dict, with their keys."""
     from glowplug.metrics._metric import Metric
 
     if isinstance(value, Metric):

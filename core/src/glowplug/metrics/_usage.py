@@ -20,7 +20,7 @@ __all__ = [
 class MetricUsage:
     """The three events at which an attached metric works.
 
-    Create one for a custom rhythm. Usages of one class with the same events and filters are equal.
+    Create an instance for a custom combination of events. Usages of one class with the same events and filters are equal.
 
     Args:
         started: The event at which the metric is reset.
@@ -39,7 +39,7 @@ class MetricUsage:
     """
 
     usage_name: ClassVar[str | None] = None
-    """Name of this usage in ``Metric.attach(..., usage="...")``, if it has one."""
+    """Name of this usage in ``Metric.attach(..., usage="...")``; ``None`` if it has none."""
 
     def __init__(self, started: AnyEvent, completed: AnyEvent, iteration_completed: AnyEvent) -> None:
         self.STARTED = started
@@ -61,7 +61,7 @@ class MetricUsage:
 
 
 class EpochWise(MetricUsage):
-    """One value per epoch, over the epoch's outputs; the default of most metrics.
+    """One value per epoch, over its outputs; the default of most metrics.
 
     Example:
         >>> EpochWise().COMPLETED
@@ -135,7 +135,7 @@ class BatchFiltered(MetricUsage):
 
     Args:
         *args: Arguments of ``Events.ITERATION_COMPLETED(...)``: ``event_filter``, ``every``, ``once``, ``before``, ``after``.
-        **kwargs: Keyword arguments of the same.
+        **kwargs: Keyword arguments, likewise.
 
     Example:
         >>> BatchFiltered(every=2).ITERATION_COMPLETED
@@ -164,7 +164,7 @@ _NAMED: dict[str, MetricUsage] = {
 
 
 def as_usage(usage: str | MetricUsage) -> MetricUsage:
-    """Return the usage with a name; return a usage unchanged.
+    """Return the usage with a name, or a usage unchanged.
 
     Raises:
         ValueError: If the name is unknown.
@@ -179,7 +179,7 @@ def as_usage(usage: str | MetricUsage) -> MetricUsage:
     if not isinstance(usage, str):
         raise TypeError(f"usage must be a MetricUsage such as EpochWise() or a name, got {usage!r}")
     if usage not in _NAMED:
-        raise ValueError(f"there is no usage {usage!r}; give one of {', '.join(_NAMED)} or a MetricUsage")
+        raise ValueError(f"usage must be one of {', '.join(_NAMED)} or a MetricUsage, got {usage!r}")
     return _NAMED[usage]
 
 

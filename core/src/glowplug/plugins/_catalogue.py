@@ -47,4 +47,4 @@ FIRST_PARTY = {
     "TorchMetric": "glowplug-torchmetrics",
     "VariableAccumulation": "glowplug-metrics",
 }
-"""The distribution of each name, for the message that says what to install."""
+"""The distribution of each name, for messages that say what to install."""

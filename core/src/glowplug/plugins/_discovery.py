@@ -62,12 +62,12 @@ class InstalledPlugin:
 
     @property
     def key(self) -> str:
-        """Its unique name; two distributions may use the same plugin name."""
+        """Name and distribution; two distributions may use the same plugin name."""
         return f"{self.name} ({self.distribution})"
 
     @property
     def loadable(self) -> bool:
-        """Whether it may be imported."""
+        """Whether the plugin may be imported."""
         return not self.blocked_by and self.problem is None
 
 
@@ -75,10 +75,10 @@ def installed_plugins(environ: Mapping[str, str] | None = None) -> list[Installe
     """List the plugins installed in this environment, sorted by name and distribution.
 
     Args:
-        environ: where the settings `ALLOW_VARIABLE` and `BLOCK_VARIABLE` are read. Default: ``os.environ``.
+        environ: Environment variables with the settings. Default: ``os.environ``.
 
     Returns:
-        One entry per plugin; blocked, incompatible and damaged ones are among them and say so.
+        One item per plugin, including those that are blocked, incompatible or damaged.
 
     Example:
         >>> [plugin.name for plugin in installed_plugins({"GLOWPLUG_PLUGINS": ""}) if plugin.loadable]
@@ -91,7 +91,7 @@ def installed_plugins(environ: Mapping[str, str] | None = None) -> list[Installe
     for distribution in _distributions():
         try:
             entry_points.extend(distribution.entry_points.select(group=GROUP))
-        except Exception as error:  # noqa: BLE001 one damaged file must not hide the plugins of the others
+        except Exception as error:  # noqa: BLE001 a damaged file must not hide other plugins
             name, version = _identity(distribution)
             blocked_by = rules.blocked_by(name, name)
             problem = None if blocked_by else PluginLoadError(f"its entry_points.txt is damaged: {error}")
@@ -103,14 +103,14 @@ def installed_plugins(environ: Mapping[str, str] | None = None) -> list[Installe
 def describe_entry_points(
     entry_points: Iterable[EntryPoint], environ: Mapping[str, str] | None = None
 ) -> list[InstalledPlugin]:
-    """Describe given entry points, as `installed_plugins` does for those of the environment.
+    """Describe the plugins of the given entry points.
 
     Args:
-        entry_points: entry points that know their distribution.
-        environ: where the settings are read. Default: ``os.environ``.
+        entry_points: Entry points with their ``dist`` attribute set.
+        environ: Environment variables with the settings. Default: ``os.environ``.
 
     Returns:
-        One entry per entry point, sorted by name and distribution.
+        One item per entry point, sorted by name and distribution.
 
     Example:
         >>> from importlib.metadata import EntryPoint
@@ -137,7 +137,7 @@ def _sorted(plugins: Iterable[InstalledPlugin]) -> list[InstalledPlugin]:
 
 
 def _distributions() -> Iterator[Distribution]:
-    """Yield the distributions that mention the group, the first of each name on the path as Python's imports do."""
+    """Yield the distributions with the entry-point group; of several with one name, the first in ``sys.path``."""
     seen: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
         try:
@@ -146,19 +146,21 @@ def _distributions() -> Iterator[Distribution]:
             mentions_group = any(_core_requirements(distribution))
         if not mentions_group:
             if is_tracing():
-                _trace_stranger(distribution)
+                _trace_without_group(distribution)
             continue
         name = _canonical(_identity(distribution)[0])
         if name not in seen:
             seen[name] = _place(distribution)
             yield distribution
-        elif _place(distribution) != seen[name]:  # the same folder may be in sys.path twice
-            trace(f"passed over {_place(distribution)}: {seen[name]} comes before it in sys.path")
+        # The same folder may be in sys.path twice.
+        elif _place(distribution) != seen[name]:
+            trace(f"ignored {_place(distribution)}: {seen[name]} precedes it in sys.path")
 
 
-def _trace_stranger(distribution: Distribution) -> None:
-    """Report a distribution that requires the core but is not a plugin: its group may be wrong."""
-    with suppress(Exception):  # whatever is the matter with it, it is not what anybody looks for
+def _trace_without_group(distribution: Distribution) -> None:
+    """Trace a distribution that requires the core without offering a plugin; its group may be misspelt."""
+    # Damaged metadata of a distribution that is not a plugin are not reported.
+    with suppress(Exception):
         name = _canonical(_identity(distribution)[0])
         if name != PROJECT and any(_core_requirements(distribution)):
             groups = sorted({entry_point.group for entry_point in distribution.entry_points})
@@ -182,7 +184,7 @@ def _trace_found(plugin: InstalledPlugin, distribution: Distribution | None) -> 
     else:
         needs = ", ".join(_core_requirements(distribution)) if distribution is not None else ""
         trace(
-            f"handshake with {plugin.key}: it asks for {needs or 'any core'}, and {PROJECT} {__version__} is running"
+            f"accepted {plugin.key}: it requires {needs or 'any core'}, and {PROJECT} {__version__} is installed"
         )
 
 
@@ -207,21 +209,23 @@ def _problem(plugin: InstalledPlugin, distribution: Distribution | None) -> Exce
         return None
     try:
         if not {"Name", "Version"} <= set(distribution.metadata):
-            return PluginLoadError("its METADATA file names no distribution or no version")
+            return PluginLoadError("its METADATA file lacks the field Name or Version")
         return _mismatch(distribution)
-    except Exception as error:  # noqa: BLE001 whatever the file holds, the other plugins load
+    except Exception as error:  # noqa: BLE001 a damaged file must not hide other plugins
         return PluginLoadError(f"its METADATA file is damaged: {type(error).__name__}: {error}")
 
 
 def _mismatch(distribution: Distribution) -> PluginIncompatibleError | None:
-    """Compare what the plugin asks of the core with the core that runs."""
+    """Return an error if the plugin requires another version of the core."""
     from packaging.requirements import Requirement
 
     for text in _core_requirements(distribution):
         requirement = Requirement(text)
         applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
         if applies and not requirement.specifier.contains(__version__, prereleases=True):
-            return PluginIncompatibleError(f"it needs {requirement}, and {PROJECT} {__version__} is running")
+            return PluginIncompatibleError(
+                f"it requires {requirement}, and {PROJECT} {__version__} is installed"
+            )
     return None
 
 
@@ -231,11 +235,11 @@ def _core_requirements(distribution: Distribution) -> list[str]:
 
 
 def _identity(distribution: Distribution) -> tuple[str, str]:
-    """Return name and version, from the RECORD where the METADATA file is damaged."""
+    """Return name and version, from RECORD if METADATA is damaged."""
     try:
         metadata = distribution.metadata
         name, version = ((metadata.get_all(field) or [None])[0] for field in ("Name", "Version"))
-    except Exception:  # noqa: BLE001 a missing, empty or undecodable file; what it raises depends on Python's version
+    except Exception:  # noqa: BLE001 the exception for a missing or damaged file depends on the Python version
         name = version = None
     if name is None or version is None:
         folder = re.search(
@@ -258,7 +262,7 @@ def _canonical(name: str) -> str:
 
 
 class _Rules:
-    """The two settings that block plugins."""
+    """Rules of the settings that block plugins."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._allowed = environ.get(ALLOW_VARIABLE)

@@ -1,4 +1,4 @@
-"""Load one plugin: import its module, check its hooks, collect its offers."""
+"""Loading of one plugin: import, hook checks and offers."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Plugin:
 
     @property
     def key(self) -> str:
-        """Its name among the registered plugins."""
+        """Name and distribution, as in the plugin manager."""
         return f"{self.name} ({self.distribution})"
 
     def __str__(self) -> str:
@@ -115,7 +115,7 @@ class PluginFailure:
 
     @property
     def remedy(self) -> str:
-        """What the user can do."""
+        """How the user can fix or disable the plugin."""
         both = "glowplug " if isinstance(self.exception, PluginIncompatibleError) else ""
         return (
             f"To fix it: pip install --upgrade {both}{self.distribution};"
@@ -123,7 +123,7 @@ class PluginFailure:
         )
 
     def error(self, message: str) -> PluginLoadError:
-        """Return an error about this plugin, to be raised from its exception."""
+        """Return an error with the names of this plugin, its distribution and its hook."""
         hook = getattr(self.exception, "hook", None)
         return PluginLoadError(message, plugin=self.name, distribution=self.distribution, hook=hook)
 
@@ -132,7 +132,9 @@ class PluginFailure:
 
 
 class PluginManager(pluggy.PluginManager):
-    """Plugin manager with glowplug's hooks; a function named like a hook needs no decorator.
+    """Plugin manager with glowplug's hooks.
+
+    A function with the name of a hook is an implementation even without the decorator.
 
     Example:
         >>> hasattr(PluginManager().hook, "glowplug_offers")
@@ -144,7 +146,7 @@ class PluginManager(pluggy.PluginManager):
         self.add_hookspecs(hookspecs)
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> HookimplOpts | None:
-        """Accept a decorated function, as pluggy does, and any function that is named like a hook."""
+        """Accept decorated functions, and functions with the name of a hook."""
         options = super().parse_hookimpl_opts(plugin, name)
         if options is not None or name not in HOOKS or not inspect.isroutine(getattr(plugin, name)):
             return options
@@ -159,9 +161,9 @@ class PluginManager(pluggy.PluginManager):
 
 
 def namespace_of(kind: str) -> str:
-    """Return the namespace in which a kind of offer is looked up: ``"handler"``, ``"metric"`` or ``"event"``.
+    """Return the namespace of a kind of offer.
 
-    Loggers, log handlers and save handlers share the names of the handlers.
+    It is ``"handler"``, ``"metric"`` or ``"event"``; loggers, log handlers and save handlers are in ``"handler"``.
 
     Raises:
         ValueError: If the kind is unknown.
@@ -220,7 +222,7 @@ def load_plugin(installed: InstalledPlugin, manager: PluginManager) -> Plugin:
     Raises:
         BaseException: Whatever the module raises while it is imported, including `SystemExit`.
         PluginLoadError: If a hook is unknown, has the wrong signature, raises or returns the wrong type.
-        PluginIncompatibleError: If the module states no ``GLOWPLUG_API`` or another version.
+        PluginIncompatibleError: If the module sets no ``GLOWPLUG_API`` or another version.
 
     Example:
         >>> from glowplug.plugins._discovery import InstalledPlugin
@@ -286,7 +288,7 @@ def import_target(plugin: Plugin, offer: Offer) -> Any:
         value = attrgetter(attribute)(import_module(module))
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # noqa: BLE001 whatever it raises, the plugin is at fault
+    except BaseException as error:  # noqa: BLE001 any exception is a fault of the plugin
         problem = error
     else:
         trace(f"imported {offer.target} in {1000 * (time.perf_counter() - started):.1f} ms")
@@ -319,7 +321,7 @@ def ask_plugin(manager: PluginManager, key: str, hook: str, **arguments: Any) ->
 
 
 def collect(manager: PluginManager, key: str, hook: str, item_type: type[_Item]) -> tuple[_Item, ...]:
-    """Call a hook of one plugin that returns several items, and check them.
+    """Call a hook that returns a list, and check the type of its items.
 
     Args:
         manager: Where the plugin's module is registered.
@@ -361,16 +363,16 @@ def _check_api(module: ModuleType) -> None:
     stated = getattr(module, "GLOWPLUG_API", None)
     if stated is None:
         raise PluginIncompatibleError(
-            f"its module {module.__name__} does not state the version of its hooks; add GLOWPLUG_API = {API_VERSION}"
+            f"its module {module.__name__} does not set GLOWPLUG_API; add GLOWPLUG_API = {API_VERSION}"
         )
     if stated != API_VERSION:
         raise PluginIncompatibleError(
-            f"its module {module.__name__} states GLOWPLUG_API = {stated!r}; this core has version {API_VERSION}"
+            f"its module {module.__name__} sets GLOWPLUG_API = {stated!r}; this core requires {API_VERSION}"
         )
 
 
 def _check_hook_names(manager: PluginManager, module: ModuleType) -> None:
-    """Refuse functions that look like hooks but would never be called."""
+    """Raise for functions that look like hooks but would never be called."""
     for name, value in sorted(vars(module).items()):
         options = manager.parse_hookimpl_opts(module, name)
         hook = (options and options.get("specname")) or name
@@ -395,7 +397,7 @@ def _register(manager: PluginManager, module: ModuleType, name: str) -> None:
     try:
         manager.register(module, name)
     except pluggy.PluginValidationError as error:
-        # Older versions of pluggy keep a part of the plugin.
+        # Older versions of pluggy leave the plugin partly registered.
         manager.unregister(name=name)
         signatures = ", ".join(_signature(hook) for hook in HOOKS if hook in str(error))
         cause = " ".join(str(error).splitlines()[-1:])

@@ -1,7 +1,7 @@
 """Registry of the plugins of this process.
 
-The plugins are loaded once, when ``glowplug.handlers``, ``glowplug.metrics`` or `to_scalar` first needs them. A fault of
-one plugin does not affect the others, and no offer is ever attached to an engine by itself.
+The plugins are loaded once, when ``glowplug.handlers``, ``glowplug.metrics`` or `to_scalar` first needs them. A faulty
+plugin does not affect the others. Offers are never attached to an engine automatically.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 __all__ = ["SLOW_IMPORT_SECONDS", "Registry", "get_registry", "save_handler", "to_scalar", "use_registry"]
 
 SLOW_IMPORT_SECONDS = 2.0
-"""A plugin module that takes longer to import causes a warning."""
+"""Import time of a plugin module above which a warning is issued."""
 
 
 class Registry:
@@ -100,14 +100,14 @@ class Registry:
     def from_entry_points(
         cls, entry_points: Iterable[EntryPoint], environ: Mapping[str, str] | None = None
     ) -> Registry:
-        """Build a registry of given entry points, separate from that of the process.
+        """Create a registry from entry points, independent of the registry of the process.
 
         Args:
-            entry_points: Entry points that know their distribution.
+            entry_points: Entry points with their ``dist`` attribute set.
             environ: Environment variables with the settings. Default: ``os.environ``.
 
         Returns:
-            The registry; no warning has been issued.
+            The registry. Call :meth:`warn` to report faulty plugins.
 
         Raises:
             PluginLoadError: If a plugin is faulty and ``GLOWPLUG_STRICT_PLUGINS`` is set.
@@ -225,7 +225,7 @@ class Registry:
         return None
 
     def to_scalar(self, value: Any) -> float | None:
-        """Convert a value of an unknown type to a number, through the plugins.
+        """Convert a value to a number with the plugins' hooks.
 
         Args:
             value: A leaf of an engine's output or metrics.
@@ -241,7 +241,7 @@ class Registry:
         return None if answer is None else float(answer)
 
     def save_handler(self, uri: str) -> SaveHandler | Callable[..., Any] | None:
-        """Return the save handler of the plugin that knows an address.
+        """Return the save handler for an address, from the plugins' hooks.
 
         Args:
             uri: An address with a scheme, as in ``"s3://bucket/run"``.
@@ -262,7 +262,7 @@ class Registry:
         """Run the ``glowplug_doctor`` hook of each plugin.
 
         Yields:
-            The plugin and a finding; a hook that fails is an error among the findings.
+            The plugin and a finding; a failing hook yields a finding with status ``"error"``.
 
         Example:
             >>> list(Registry([]).findings())
@@ -272,7 +272,7 @@ class Registry:
             try:
                 found = collect(self._manager, plugin.key, "glowplug_doctor", Finding)
             except PluginLoadError as error:
-                found = (Finding(name="its own checks", status="error", message=str(error)),)
+                found = (Finding(name="glowplug_doctor", status="error", message=str(error)),)
             for finding in found:
                 yield plugin, finding
 
@@ -282,7 +282,7 @@ class Registry:
             self._by_key[installed.key] = load_plugin(installed, self._manager)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # noqa: BLE001 a plugin may call sys.exit or pytest.skip while it is imported
+        except BaseException as error:  # noqa: BLE001 a plugin may call sys.exit or pytest.skip during its import
             if isinstance(error, PluginLoadError):
                 error.plugin, error.distribution = installed.name, installed.distribution
             self._record(PluginFailure(installed.name, installed.distribution, installed.version, error))
@@ -296,7 +296,7 @@ class Registry:
         trace(f"failed: {failure}")
 
     def _first_answer(self, hook: str, wanted: Any, description: str, **arguments: Any) -> Any:
-        """Return the first answer of a plugin; a plugin that fails is dropped and the next one is called."""
+        """Return the first answer of a plugin; drop plugins that fail."""
         implementations = getattr(self._manager.hook, hook).get_hookimpls()
         for key in dict.fromkeys(impl.plugin_name for impl in reversed(implementations)):
             try:
@@ -325,7 +325,7 @@ class Registry:
         problem.__cause__ = cause
         failure = PluginFailure(plugin.name, plugin.distribution, plugin.version, problem)
         self._record(failure)
-        warnings.warn(GlowplugPluginWarning(f"{failure}. Its hooks are not called again"), stacklevel=5)
+        warnings.warn(GlowplugPluginWarning(f"{failure}. Its hooks will not be called again"), stacklevel=5)
 
 
 _lock = threading.Lock()
@@ -343,7 +343,7 @@ def get_registry() -> Registry:
 
     Raises:
         PluginLoadError: If a plugin is faulty and ``GLOWPLUG_STRICT_PLUGINS=1``, or if a plugin module needs the registry
-            while it is being loaded.
+            during its import.
 
     Example:
         >>> get_registry() is get_registry()
@@ -351,7 +351,7 @@ def get_registry() -> Registry:
     """
     if getattr(_loading, "active", False):
         raise PluginLoadError(
-            "its module imports names of other plugins while it is loaded; import them in the function that needs them"
+            "its module uses names of other plugins during its import; import them in the function that needs them"
         )
     return _registry or _load_registry()
 
@@ -369,10 +369,12 @@ def _load_registry() -> Registry:
 
 @contextmanager
 def use_registry(registry: Registry) -> Iterator[Registry]:
-    """Replace the registry of the process, for tests and for applications that choose the plugins.
+    """Replace the registry of the process temporarily.
+
+    Intended for tests, and for applications that select plugins.
 
     Args:
-        registry: What `get_registry` returns inside the ``with`` block, in every thread.
+        registry: The registry that `get_registry` returns inside the ``with`` block, in all threads.
 
     Yields:
         The same registry.
@@ -393,7 +395,7 @@ def use_registry(registry: Registry) -> Iterator[Registry]:
 
 
 def to_scalar(value: Any) -> float | None:
-    """Convert a value of an unknown type to a number, through the installed plugins.
+    """Convert a value to a number with the hooks of the installed plugins.
 
     A plugin that raises or returns the wrong type is reported once and not called again.
 
@@ -412,7 +414,7 @@ def to_scalar(value: Any) -> float | None:
 
 
 def save_handler(uri: str) -> SaveHandler | Callable[..., Any]:
-    """Return the save handler of the installed plugin that knows an address.
+    """Return the save handler for an address, from the hooks of the installed plugins.
 
     A plugin that raises or returns the wrong type is reported once and not called again.
 

@@ -1,6 +1,6 @@
-"""Environment variables that control discovery, and its trace.
+"""Environment variables that control plugin discovery, and its trace.
 
-The trace goes to standard error, since a library configures no logging.
+The trace is printed to standard error, because a library must not configure logging.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ ALLOW_VARIABLE = "GLOWPLUG_PLUGINS"
 """Environment variable: plugins that may load, by name or distribution; empty allows none, unset allows all."""
 
 BLOCK_VARIABLE = "GLOWPLUG_DISABLED_PLUGINS"
-"""Environment variable: the plugins that may not load, by name or distribution; ``*`` and ``?`` match as in a shell."""
+"""Environment variable: plugins that may not load, by name or distribution; ``*`` and ``?`` match as in a shell."""
 
 STRICT_VARIABLE = "GLOWPLUG_STRICT_PLUGINS"
 """Environment variable: ``1`` makes the first faulty plugin an error instead of a warning."""
 
 TRACE_VARIABLE = "GLOWPLUG_TRACE_PLUGINS"
-"""Environment variable: ``1`` has each step of discovery printed to standard error."""
+"""Environment variable: ``1`` prints each step of discovery to standard error."""
 
 
 def is_on(value: str | None) -> bool:
-    """Return whether the value of an environment variable says yes.
+    """Return whether the value of an environment variable means true.
 
     Example:
         >>> [is_on(value) for value in ("1", "true", "0", "off", "", None)]
@@ -42,18 +42,18 @@ def is_on(value: str | None) -> bool:
 
 
 def is_tracing() -> bool:
-    """Return whether the steps are printed."""
+    """Return whether the trace is enabled."""
     return is_on(os.environ.get(TRACE_VARIABLE))
 
 
 def trace(step: str) -> None:
-    """Print one step, on one line, if the user wants to see them.
+    """Print one step of discovery if the trace is enabled.
 
     Args:
-        step: what was done, and to which plugin.
+        step: Description of the step; line breaks become spaces.
 
     Example:
-        >>> trace("nobody sees this")
+        >>> trace("found shout")
     """
     if is_tracing() and sys.stderr is not None:
-        print(f"glowplug plugins: {' '.join(step.split())}", file=sys.stderr, flush=True)  # noqa: T201 what it is for
+        print(f"glowplug plugins: {' '.join(step.split())}", file=sys.stderr, flush=True)  # noqa: T201 the trace is printed

@@ -1,4 +1,4 @@
-"""Engines that train and evaluate a model on pairs of inputs and targets."""
+"""Engines for supervised training and evaluation."""
 
 from __future__ import annotations
 
@@ -52,8 +52,7 @@ def create_supervised_trainer(
         model_transform: Turns the output of the model into the prediction for ``loss_fn``.
         output_transform: ``output_transform(x, y, y_pred, loss)`` returns ``state.output``; defaults to the detached loss.
         deterministic: Call ``torch.use_deterministic_algorithms(True, warn_only=True)`` during runs. The previous setting
-            is restored at the end of a run, not when it is interrupted. Nothing is seeded: call ``torch.manual_seed``
-            yourself.
+            is restored at the end of a run, not when it is interrupted. This does not seed: call ``torch.manual_seed``.
         amp_mode: ``"amp"`` runs model and loss under ``torch.autocast`` for the device.
         scaler: A ``torch.amp.GradScaler``; ``True`` creates one and stores it as ``state.scaler``.
         gradient_accumulation_steps: Iterations per optimizer step, counted over the whole run; an incomplete last

@@ -172,7 +172,7 @@ def check_count(name: str, value: int) -> None:
 
 
 def device_in_use(device: Device, model: torch.nn.Module) -> torch.device:
-    """Return the device of the batches; if it is not given, the device of the model."""
+    """Return the given device, or the device of the model."""
     if device is not None:
         return torch.device(device)
     parameter = next(model.parameters(), None)

@@ -116,7 +116,7 @@ def create_supervised_tbptt_trainer(
 
 
 def _reset_counter(engine: EngineProtocol) -> None:
-    """Count the chunks of a new run from 1; a run that continues keeps its counter."""
+    """Reset the counter of chunks at the start of a new run."""
     if engine.state.run_start is RunStart.NEW:
         engine.state.time_iteration = 0
 
