@@ -129,7 +129,8 @@ class TestEventsList:
     def test_joining_a_string_names_the_remedy(self):
         """The error about a joined string shows how to register it (E-070)."""
         with pytest.raises(
-            TypeError, match="not 'custom'; give an event named by a string to add_event_handler on its own"
+            TypeError,
+            match="got 'custom'; register a handler for an event that is a string in a separate call",
         ):
             _ = Events.STARTED | "custom"
 

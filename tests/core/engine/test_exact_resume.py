@@ -329,7 +329,7 @@ class TestRefusals:
         engine.run(range(6))
         resumed = Engine(lambda engine, batch: None)
         resumed.load_state_dict(saved[0])
-        with pytest.raises(ValueError, match="3 of 6 batches, and this data has 5"):
+        with pytest.raises(ValueError, match="3 of 6 batches, but this data has 5"):
             resumed.run(range(5))
 
     def test_unknown_format(self):
@@ -339,7 +339,7 @@ class TestRefusals:
         state = engine.state_dict()
         state["resume"]["format"] = 7
         other = Engine(lambda engine, batch: None)
-        with pytest.raises(ValueError, match=r"format 7.*knows format 1"):
+        with pytest.raises(ValueError, match=r"format 7.*reads format 1"):
             other.load_state_dict(state)
         assert other.state.iteration == 0
 

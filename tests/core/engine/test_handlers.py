@@ -204,7 +204,9 @@ class TestAttach:
             def attach(self, engine, event_name, log_handler, *args, **kwargs): ...
 
         engine = make()
-        with pytest.raises(TypeError, match=r"needs name too; call Metric\(\.\.\.\)\.attach\(engine, name\)"):
+        with pytest.raises(
+            TypeError, match=r"also needs name; call Metric\(\.\.\.\)\.attach\(engine, name\)"
+        ):
             engine.attach(Loud(), Metric(), on_error=on_error)
         with pytest.raises(TypeError, match=r"Logger\(\.\.\.\)\.attach\(engine, event_name, log_handler\)"):
             engine.attach(Logger(), on_error=on_error)

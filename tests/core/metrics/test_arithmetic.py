@@ -192,7 +192,7 @@ class TestParts:
         combined = (total + 1) * (total - 1)
         combined.update(3)
         assert combined.compute() == 8
-        with pytest.raises(ValueError, match=r"data from update.*reset"):
+        with pytest.raises(ValueError, match=r"data from direct calls of update.*reset"):
             combined.attach(engine, "combined")
         combined.reset()
         assert total.compute() == 0
