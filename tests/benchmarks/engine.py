@@ -96,7 +96,7 @@ def engine_with(library, handlers=0, every=None):
 
 
 class Shuffled(Iterable):
-    """Data that may draw random numbers, like a DataLoader, so that the random states are kept at its start."""
+    """Data that may draw random numbers, like a DataLoader, so the engine saves the random states."""
 
     def __len__(self):
         return 1
@@ -106,7 +106,7 @@ class Shuffled(Iterable):
 
 
 def epochs_of(library, data):
-    """Return a function that runs one epoch, each time anew."""
+    """Return a function that starts a new run of one epoch."""
     engine = library.Engine(step)
     return lambda: engine.run(data)
 

@@ -17,7 +17,7 @@ VARIANTS = (FLOOR, IGNITE, GLOWPLUG)
 
 @dataclass(frozen=True)
 class Goal:
-    """At most so many times another variant's time; of no variant: at most so many units."""
+    """Upper bound on a time, relative to another variant or absolute."""
 
     at_most: float
     times: str | None = None
@@ -102,7 +102,7 @@ def per_iteration(make, iterations):
 
 
 def in_new_process(code, *arguments, **environment):
-    """Return the number that a script prints last, run by this Python in a process of its own."""
+    """Run a script in a new process and return the number on its last line."""
     ended = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         env={**os.environ, **environment},

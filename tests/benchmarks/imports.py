@@ -15,7 +15,7 @@ print((time.perf_counter() - started) * 1e3)
 
 
 def import_of(names, *after):
-    """Return what measures the import of these modules, after others."""
+    """Return a function that measures the import of these modules, after others."""
     return lambda: in_new_process(IMPORT, names, *after)
 
 

@@ -23,7 +23,7 @@ MLFLOW_TESTS = Path(__file__).parents[1] / "plugins" / "mlflow" / "conftest.py"
 
 
 class Clock:
-    """Adds up how long a step's end is held up by what is logged: made by the step, read after all other handlers."""
+    """Clock that adds up the time from the end of each step to the end of its logging."""
 
     phase = glowplug.Phase.CHECKPOINT
 
@@ -41,7 +41,7 @@ class Clock:
 
 
 def logging_engine(library, logger):
-    """Return an engine whose ten numbers are logged at each iteration, and the clock of that."""
+    """Return an engine that logs ten numbers per iteration, and its clock."""
     clock = Clock()
     engine = library.Engine(clock.step)
     event = library.Events.ITERATION_COMPLETED
@@ -51,13 +51,13 @@ def logging_engine(library, logger):
 
 
 def glowplug_logger(logger):
-    """Return a logger that has reached its backend, which is no part of a step."""
+    """Return a logger with an open backend, since opening is not part of a step."""
     logger.ensure_open()
     return logger
 
 
 def tensorboard(name, folder, timer):
-    """Return what measures a number's cost with a timer: the caller's own, or that of all threads up to the end."""
+    """Return a function that measures the processor time per number, on one thread or all threads."""
     library = ignite.engine if name == IGNITE else glowplug
     steps = STEPS[name]
 
@@ -78,7 +78,7 @@ def tensorboard(name, folder, timer):
 
 
 def mlflow(name, uri):
-    """Return what measures how long a step is held up by a number, in wall-clock time."""
+    """Return a function that measures the wall-clock time per number that a step waits."""
     library = ignite.engine if name == IGNITE else glowplug
     steps = MLFLOW_STEPS[name]
 
@@ -97,7 +97,7 @@ def mlflow(name, uri):
 
 
 def queued():
-    """Measure what it takes at least: a copy of the numbers, the time, and a place in a queue."""
+    """Measure the lower bound: copying the numbers, reading the clock and appending to a queue."""
     queue, steps = deque(), STEPS[GLOWPLUG]
     started = time.thread_time()
     for step in range(steps):
@@ -106,7 +106,7 @@ def queued():
 
 
 def mlflow_server(folder):
-    """Return a running server: the one of the plugin's own tests."""
+    """Return a running server from the plugin's tests."""
     spec = importlib.util.spec_from_file_location("mlflow_tests", MLFLOW_TESTS)
     tests = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tests)

@@ -23,7 +23,7 @@ ARGUMENTS = {
 
 
 def attached(engine_library, metrics_library, names):
-    """Return what makes an engine with these metrics."""
+    """Return a factory of engines with these metrics."""
 
     def make():
         engine = engine_library.Engine(lambda engine, batch: OUTPUT)

@@ -53,7 +53,7 @@ def by_hand():
 
 
 def with_engine(library):
-    """Return what measures an engine without handlers."""
+    """Return a function that measures an engine without handlers."""
 
     def measure():
         engine = library.Engine(make_step())
@@ -63,7 +63,7 @@ def with_engine(library):
 
 
 def with_logger(library, logger_class, every):
-    """Return what measures an engine whose loss is logged to TensorBoard every so many iterations, up to the logger's end."""
+    """Return a function that measures an engine that logs its loss to TensorBoard, including closing the logger."""
 
     def measure():
         with tempfile.TemporaryDirectory() as folder:

@@ -60,7 +60,7 @@ class Batches(Logger):
 
 
 class Pixels:
-    """The least that is an image."""
+    """A minimal image."""
 
     ndim = 2
 
@@ -100,7 +100,7 @@ def test_every_method_of_a_logger() -> None:
 
 
 def test_attach_methods() -> None:
-    """All attach methods return a handle, and a logger that writes batches only is complete."""
+    """All attach methods return a handle, also of a logger that only writes batches."""
     engine = Engine(lambda engine, batch: float(batch))
     optimizer = type("Optimizer", (), {"param_groups": [{"lr": 0.1}]})()
     with Batches() as logger:
@@ -117,7 +117,7 @@ def test_attach_methods() -> None:
 
 
 def test_wrong_calls() -> None:
-    """Each wrong call raises at once and is an error for mypy: warn_unused_ignores fails if it accepts one."""
+    """Each wrong call raises a TypeError and is an error for mypy, as warn_unused_ignores verifies."""
     logger, batches = AllKinds(), Batches()
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'step'"):
         logger.log_scalars({"loss": 0.5})  # type: ignore[call-arg]

@@ -43,7 +43,7 @@ from glowplug.metrics import (
 
 
 def score(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Return any number."""
+    """Return a number."""
     return (y_pred - y).mean()
 
 

@@ -1,4 +1,4 @@
-"""What a typed script sees; mypy --strict checks it, pytest runs it."""
+"""The public API in a typed script; mypy --strict checks it, pytest runs it."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ from glowplug_terminate_on_nan import TerminateOnNan
 
 
 class Counter:
-    """A handler as a third party types it: against the protocol."""
+    """A third-party handler, typed against the protocol."""
 
     phase = Phase.LOGGING
 
@@ -37,7 +37,7 @@ class Counter:
 
 
 class ListLogger(Logger):
-    """The least that a logger has to define."""
+    """A minimal logger."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,18 +48,18 @@ class ListLogger(Logger):
 
 
 class Custom(EventEnum):
-    """An event of one's own."""
+    """Custom events."""
 
     HALFTIME = "halftime"
 
 
 def step(engine: Engine, batch: int) -> float:
-    """Do next to nothing."""
+    """Return the batch."""
     return float(batch)
 
 
 def test_engine_handler_and_fake_are_typed() -> None:
-    """A typed handler fits both engines, and events their lists."""
+    """A typed handler works with both engines and with event lists."""
     counter: Attachable = Counter()
     stateful: Stateful = Counter()
     fake: EngineProtocol = FakeEngine()
@@ -73,7 +73,7 @@ def test_engine_handler_and_fake_are_typed() -> None:
 
 
 def test_plugins_are_typed() -> None:
-    """The first-party handlers are classes to a type checker, with typed attach methods."""
+    """First-party handlers are classes with typed attach methods."""
     engine, evaluator = Engine(step), Engine(step)
     accuracy = Accuracy()
     handles: list[RemovableEventHandle] = [
@@ -87,7 +87,7 @@ def test_plugins_are_typed() -> None:
 
 
 def test_loggers_are_typed() -> None:
-    """A logger of one's own gets typed records from the neutral log handlers."""
+    """A custom logger receives typed records from the log handlers."""
     engine = Engine(step)
     with ListLogger() as logger:
         logger.attach(

@@ -1,4 +1,4 @@
-"""Wheels made by hand and installed with pip, for tests of plugins as users get them."""
+"""Fixtures that install generated wheels with pip."""
 
 import os
 import subprocess
@@ -82,7 +82,7 @@ def wheelhouse(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def new_python(tmp_path_factory):
-    """The interpreter of a new environment, which sees what is installed in the running one: torch, glowplug, pytest."""
+    """Return the interpreter of a new environment that shares the installed packages of this one."""
     folder = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=120)
     own = sysconfig.get_paths("venv", vars={"base": str(folder)})

@@ -1,4 +1,4 @@
-"""S4 with a distribution that pip installed: whatever is asked, not one module of a blocked plugin is imported."""
+"""Blocked plugins of distributions installed with pip."""
 
 import pytest
 
@@ -47,7 +47,7 @@ engine.run([1])
 
 @pytest.fixture(scope="module")
 def installed(wheelhouse):
-    """The plugin `shout` of acme-noise, whose modules all leave a file when they are imported, and a quiet one."""
+    """Install the plugin `shout`, whose modules write a file when they are imported, and another plugin."""
     wheelhouse.add("acme-noise", PLUGIN, name="shout", init=CANARY, handler=f"{CANARY}class Shout: ...")
     wheelhouse.add("acme-quiet", "GLOWPLUG_API = 1\n", name="whisper")
     wheelhouse.install()
@@ -66,8 +66,8 @@ def installed(wheelhouse):
     ],
     ids=["name", "distribution", "other name", "other distribution", "none", "both"],
 )
-def test_S4_blocked_plugin_leaves_no_trace(installed, tmp_path, settings):
-    """By name and by distribution, by either list: not an import, not a command, not a run imports any of it."""
+def test_blocked_plugin_is_not_imported(installed, tmp_path, settings):
+    """No import, command or run imports a module of a plugin blocked by name or distribution (S4)."""
     ended = installed.run("-c", SCRIPT, CANARY=str(tmp_path), **settings)
     assert ended.returncode == 0, ended.stderr
     assert "False" not in ended.stdout
@@ -75,8 +75,8 @@ def test_S4_blocked_plugin_leaves_no_trace(installed, tmp_path, settings):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_S4_plugin_that_is_not_blocked_does(installed, tmp_path):
-    """The same commands import all of it where nothing blocks it: the files would be seen."""
+def test_unblocked_plugin_is_imported(installed, tmp_path):
+    """Without a block the same commands import all modules of the plugin, which write their files (S4)."""
     ended = installed.run("-c", SCRIPT, CANARY=str(tmp_path), GLOWPLUG_PLUGINS="shout")
     assert ended.returncode == 0, ended.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == MODULES

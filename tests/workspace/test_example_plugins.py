@@ -41,7 +41,7 @@ def run(*command, folder):
 
 @each_plugin
 def test_it_is_installed_from_its_wheel(name):
-    """Its code lies beside its metadata, not in the source tree, and it asks for a range of glowplug's versions."""
+    """An example plugin is installed outside the source tree and requires a range of glowplug versions."""
     distribution = DISTRIBUTIONS[name]
     package = name.replace("-", "_")
     assert distribution.read_text("direct_url.json") is None or "editable" not in distribution.read_text(
@@ -52,7 +52,7 @@ def test_it_is_installed_from_its_wheel(name):
 
 
 def test_they_are_listed(tmp_path):
-    """`glowplug plugins list` shows both, and nothing is wrong with them; `check` imports what they offer."""
+    """`glowplug plugins list` and `check` report no fault of the example plugins."""
     listed = {
         each["distribution"]: each
         for each in json.loads(run("-m", "glowplug", "plugins", "list", "--json", folder=tmp_path))
@@ -85,7 +85,7 @@ for logger in loggers:
 
 
 def test_both_in_a_run(tmp_path):
-    """Both come by name, log one run of a real engine with the core's own log handlers, and store the same."""
+    """Both loggers, imported by name, store the same records of one run."""
     printed = run("-W", "error", "-c", SCRIPT, folder=tmp_path)
     assert printed.splitlines() == ["Counts(sent=9, dropped=0, pending=0)"] * 2
     lines = [json.loads(line) for line in (tmp_path / "run.jsonl").read_text().splitlines()]
@@ -105,7 +105,7 @@ def test_both_in_a_run(tmp_path):
 
 @each_plugin
 def test_the_script_of_the_readme_runs(tmp_path, name):
-    """The script of its README runs as it stands, with warnings as errors."""
+    """The script in the README runs with warnings as errors."""
     script = re.search(r"```python\n(.*?)```", (SOURCES / name / "README.md").read_text(), re.DOTALL)[1]
     assert f"from glowplug.handlers import {PLUGINS[name]}" in script
     run("-W", "error", "-c", script, folder=tmp_path)

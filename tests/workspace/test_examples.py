@@ -15,7 +15,7 @@ TRACE = "ignore:`torch.jit.trace:DeprecationWarning"  # what torch says when Ten
 
 
 def run_example(name, *arguments, folder, warnings=()):
-    """Run a script in an empty folder, with warnings as errors; return how it ended."""
+    """Run a script in an empty folder with warnings as errors, and return the finished process."""
     filters = [option for each in ("error", *warnings) for option in ("-W", each)]
     return subprocess.run(
         [sys.executable, *filters, str(EXAMPLES / name), *map(str, arguments)],
@@ -57,7 +57,7 @@ def figures(pattern, text):
 
 
 def test_from_config(tmp_path):
-    """Handlers made from a file stop the run, show its progress, and keep a checkpoint that classifies irises."""
+    """Handlers created from a file stop the run, show its progress, and save a checkpoint that classifies irises."""
     ended = run_example("from_config.py", folder=tmp_path)
     assert ended.returncode == 0, ended.stderr
     epochs = int(re.search(r"^terminated after (\d+) epochs$", ended.stdout, re.MULTILINE)[1])
@@ -73,7 +73,7 @@ def test_from_config(tmp_path):
 
 
 def test_from_config_does_what_the_file_says(tmp_path):
-    """Another file makes another run, and a misspelt option is an error that suggests the right one."""
+    """Another file changes the run, and a misspelt option raises an error with a suggestion."""
     text = (EXAMPLES / "from_config.toml").read_text()
     config = tmp_path / "other.toml"
     config.write_text(text.replace("patience = 10", "patience = 2\nthreshold = 1000"))

@@ -1,4 +1,4 @@
-"""P1, P2 and S4 with distributions that pip installed: twelve faults, each before, between and after healthy plugins."""
+"""Faulty plugins of distributions installed with pip, before, between and after healthy ones."""
 
 import json
 import re
@@ -88,7 +88,7 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def installed(wheelhouse):
-    """All faulty plugins, in each position, beside two healthy ones, installed by one call of pip."""
+    """Install all faulty plugins in each position, together with two healthy ones."""
     for distribution, name in HEALTHY.items():
         handler = f"Healthy{distribution[-1].upper()}"
         code = HANDLER.format(handler=handler, name=name)
@@ -116,8 +116,8 @@ def installed(wheelhouse):
 
 @pytest.mark.parametrize("position", POSITIONS)
 @pytest.mark.parametrize("fault", FAULTS)
-def test_P1_fault_harms_nobody_else(installed, fault, position):
-    """Healthy plugins work, and one diagnostic names distribution, version, fault and remedy."""
+def test_fault_does_not_affect_other_plugins(installed, fault, position):
+    """Healthy plugins work, and one diagnostic names distribution, version, fault and remedy (P1)."""
     distribution = f"acme-{fault}-{position}"
     rival = ",acme-rival" if fault == "duplicate-name" else ""
     ended = installed.run("-c", SCRIPT, GLOWPLUG_PLUGINS=f"acme-healthy-*,{distribution}{rival}")
@@ -138,8 +138,8 @@ def test_P1_fault_harms_nobody_else(installed, fault, position):
     assert told["failures"] == ([] if loads else [distribution])
 
 
-def test_P1_all_faults_at_once_in_the_list(installed):
-    """`plugins list` shows every plugin that is installed, each with its status, and the cause of the faulty ones."""
+def test_list_with_all_faults(installed):
+    """`plugins list` shows all installed plugins with their status, and the causes of faults (P1)."""
     ended = installed.run(
         "-m",
         "glowplug",
@@ -165,8 +165,8 @@ def test_P1_all_faults_at_once_in_the_list(installed):
 @pytest.mark.parametrize(
     "command", [["doctor"], ["plugins", "show", "acme-healthy-h"], ["plugins", "check", "HealthyT"]]
 )
-def test_P1_commands_work_among_all_faults(installed, command):
-    """With every faulty plugin installed, the commands end as their help says, and tell of the healthy ones."""
+def test_commands_with_all_faults(installed, command):
+    """With all faulty plugins installed, the commands report the healthy ones and exit as documented (P1)."""
     ended = installed.run(
         "-m", "glowplug", *command, GLOWPLUG_DISABLED_PLUGINS="glowplug-*,acme-slow-import-*"
     )
@@ -176,8 +176,8 @@ def test_P1_commands_work_among_all_faults(installed, command):
 
 
 @pytest.mark.parametrize("fault", ["target-missing", "not-callable", "duplicate-name"])
-def test_P1_faults_of_a_target_are_found_before_anybody_asks(installed, fault):
-    """What only a request for the name would show, `plugins check` finds; its exit code is 1."""
+def test_check_finds_faults_of_a_target(installed, fault):
+    """`plugins check` finds faults that otherwise appear when a name is used, and exits with 1 (P1)."""
     distribution = f"acme-{fault}-middle"
     ended = installed.run(
         "-m", "glowplug", "plugins", "check", distribution, GLOWPLUG_PLUGINS=f"{distribution},acme-rival"
@@ -191,8 +191,8 @@ def test_P1_faults_of_a_target_are_found_before_anybody_asks(installed, fault):
     assert said in ended.stdout
 
 
-def test_P1_slow_import_is_seen_by_the_command(installed):
-    """A plugin module that everybody waits for is noticed, with its time."""
+def test_slow_import(installed):
+    """A slow import of a plugin module is reported with its duration (P1)."""
     name = "acme-slow-import-last"
     ended = installed.run("-m", "glowplug", "plugins", "show", name, GLOWPLUG_PLUGINS=name)
     assert ended.returncode == 0, ended.stderr
@@ -201,8 +201,8 @@ def test_P1_slow_import_is_seen_by_the_command(installed):
     )
 
 
-def test_P1_warning_is_given_once(installed):
-    """Asking again and again for plugins warns of a broken one a single time."""
+def test_warning_is_issued_once(installed):
+    """Repeated use of plugins warns of a faulty plugin once (P1)."""
     script = (
         "from glowplug.plugins import get_registry, to_scalar\n"
         "import glowplug.handlers\n"
@@ -220,7 +220,7 @@ def test_P1_warning_is_given_once(installed):
 
 
 def test_strict_setting_raises_the_cause(installed):
-    """With GLOWPLUG_STRICT_PLUGINS=1 the broken plugin ends the program that needs plugins."""
+    """With GLOWPLUG_STRICT_PLUGINS=1 a faulty plugin raises an error."""
     ended = installed.run(
         "-c",
         "from glowplug.handlers import HealthyH",
@@ -232,8 +232,8 @@ def test_strict_setting_raises_the_cause(installed):
     assert "OSError: no disk" in ended.stderr
 
 
-def test_P2_no_shadowing(installed):
-    """Two installed distributions that offer one name: the import is an error that names both (P2)."""
+def test_conflict_of_two(installed):
+    """Importing a name that two distributions offer raises an error that names both (P2)."""
     ended = installed.run(
         "-c", "from glowplug.handlers import Faulty", GLOWPLUG_PLUGINS="acme-rival,acme-duplicate-name-first"
     )
@@ -242,8 +242,8 @@ def test_P2_no_shadowing(installed):
     assert "as in GLOWPLUG_DISABLED_PLUGINS=acme-rival, or pip uninstall" in ended.stderr
 
 
-def test_P2_no_shadowing_among_three(installed):
-    """However many offer a name, all are named, and the remedy leaves one."""
+def test_conflict_of_three(installed):
+    """The error names all distributions that offer a name, and a remedy that leaves one (P2)."""
     both = "acme-duplicate-name-first,acme-duplicate-name-last"
     asking = ("-c", "from glowplug.handlers import Faulty; print(Faulty.__module__)")
     ended = installed.run(*asking, GLOWPLUG_PLUGINS=f"acme-rival,{both}")
@@ -266,8 +266,8 @@ def test_P2_no_shadowing_among_three(installed):
         {"GLOWPLUG_PLUGINS": "acme-*", "GLOWPLUG_DISABLED_PLUGINS": "*-*-first,mmm-*,zzz-*,rival"},
     ],
 )
-def test_S4_blocked_plugin_is_never_imported(installed, settings):
-    """By name, by distribution and by pattern: of all the faulty plugins not one module is imported."""
+def test_blocked_plugin_is_never_imported(installed, settings):
+    """No module of a plugin blocked by name, distribution or pattern is imported (S4)."""
     script = (
         "import sys\nfrom glowplug.plugins import get_registry\nregistry = get_registry()\n"
         "print(len(registry.blocked), registry.failures)\n"

@@ -1,4 +1,4 @@
-"""The distributions of this project together: what an import costs, and what a user without one of them reads."""
+"""Imports with all distributions of this project installed, and errors for missing ones."""
 
 import importlib.metadata
 import json
@@ -28,7 +28,7 @@ HEAVY = (
 
 
 def run(code, **settings):
-    """Run code in a process of its own."""
+    """Run code in a new process."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GLOWPLUG_")}
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
@@ -49,7 +49,7 @@ def imported_by(code):
 
 
 def test_import_of_glowplug_imports_nothing_heavy():
-    """`import glowplug` imports no torch, numpy, mlflow or tensorboard, no plugin, and not even the means to find one."""
+    """`import glowplug` imports no heavy library, no plugin and no discovery."""
     assert imported_by("import glowplug") == []
 
 
@@ -57,7 +57,7 @@ def test_import_of_glowplug_imports_nothing_heavy():
     "module", ["handlers", "metrics", "plugins", "hookspecs", "cli", "cli._subprocess", "exceptions"]
 )
 def test_import_of_a_module_of_the_core_imports_no_library_of_a_plugin(module):
-    """These modules of the core need neither torch nor any library of a plugin."""
+    """These modules of the core import neither torch nor a library of a plugin."""
     heavy = set(imported_by(f"import glowplug.{module}")) & {
         "torch",
         "numpy",
@@ -69,7 +69,7 @@ def test_import_of_a_module_of_the_core_imports_no_library_of_a_plugin(module):
 
 
 def test_loading_all_plugins_imports_nothing_heavy():
-    """Discovery imports the plugin modules, and none of their libraries."""
+    """Discovery imports the plugin modules without their libraries."""
     found = imported_by("from glowplug.plugins import get_registry\nassert get_registry().plugins")
     assert not {"torch", "numpy", "mlflow", "tensorboard", "tqdm"} & set(found)
     assert "glowplug_mlflow._plugin" in found
@@ -84,7 +84,7 @@ def test_list_imports_no_plugin():
 
 @pytest.mark.parametrize(("name", "distribution"), FIRST_PARTY.items())
 def test_name_that_is_not_installed_says_what_to_install(name, distribution):
-    """The import of a name of this project, in a process that may load no plugin, names the line that installs it."""
+    """Importing a first-party name without its plugin raises an error with the command that installs it."""
     with pytest.raises(ImportError, match=f"pip install {distribution}"):
         Registry([]).resolve("handler", name)
 
@@ -99,7 +99,7 @@ def test_import_of_MLflowLogger_without_its_plugin():
 
 
 def test_table_of_first_party_names_is_what_the_plugins_offer():
-    """The table of names to install is complete, and names the right distributions."""
+    """The catalogue has every offered name with its distribution."""
     entry_points = [
         entry_point
         for entry_point in importlib.metadata.entry_points(group="glowplug")
@@ -112,7 +112,7 @@ def test_table_of_first_party_names_is_what_the_plugins_offer():
 
 
 def test_every_first_party_target_can_be_used():
-    """Each name that the plugins of this project offer resolves to a class, or to a function of metrics such as IoU."""
+    """Each first-party name resolves to a class or, for functions of metrics such as IoU, a function."""
     registry = Registry.from_entry_points(
         importlib.metadata.entry_points(group="glowplug"), {"GLOWPLUG_PLUGINS": "glowplug-*"}
     )

@@ -15,7 +15,7 @@ BATCHES = [
 
 
 def test_torchmetrics_in_formulas_groups_and_running_averages():
-    """A metric of torchmetrics divides one of ours, is a member of a group, and the source of a running average."""
+    """A wrapped torchmetrics metric works in arithmetic, in a group and in a running average."""
     engine, averages = Engine(lambda engine, batch: batch), []
     (TorchMetric(torchmetrics.Precision(task="binary")) / Accuracy()).attach(engine, "ratio")
     group = {"ours": Precision(), "theirs": TorchMetric(torchmetrics.Precision(task="binary"))}
@@ -32,7 +32,7 @@ def test_torchmetrics_in_formulas_groups_and_running_averages():
 
 
 def test_torchmetrics_in_a_supervised_evaluator():
-    """It stands among the metrics of an evaluator as one of ours does."""
+    """A wrapped torchmetrics metric works in an evaluator together with glowplug metrics."""
     metrics = {
         "f1": TorchMetric(torchmetrics.F1Score(task="multiclass", num_classes=2)),
         "accuracy": Accuracy(),

@@ -1,4 +1,4 @@
-"""`glowplug new`: what it makes is a plugin that works, from its wheel to its own tests."""
+"""Projects created by `glowplug new`."""
 
 import json
 import os
@@ -27,7 +27,7 @@ each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 def run(*command, folder, check=True, **settings):
-    """Run a command in a folder; return what it printed."""
+    """Run a command in a folder and return its output."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GLOWPLUG_")}
     ended = subprocess.run(
         [*map(str, command)],
@@ -44,7 +44,7 @@ def run(*command, folder, check=True, **settings):
 
 @pytest.fixture(scope="module")
 def projects(tmp_path_factory):
-    """A folder with a project of each kind, made by the command."""
+    """Create a folder with a project of each kind."""
     folder = tmp_path_factory.mktemp("projects")
     for kind, (name, _) in NAMES.items():
         printed = run(
@@ -68,7 +68,7 @@ def projects(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def python(projects, new_python):
-    """The interpreter of a new environment with the wheels of the three projects."""
+    """Return the interpreter of a new environment with the wheels of the three projects."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     sources = [projects / name for name, _ in NAMES.values()]
     run(
@@ -100,7 +100,7 @@ def python(projects, new_python):
 
 @each_kind
 def test_its_own_tests_pass(projects, python, kind):
-    """The tests of a new project pass as they are, its contract included, against its wheel."""
+    """The tests of a new project pass against its wheel."""
     name, class_name = NAMES[kind]
     printed = run(python, "-m", "pytest", "-p", "no:cacheprovider", "-rA", folder=projects / name)
     assert re.search(rf"PASSED tests/test_{kind}.py::Test{class_name}::test_", printed)
@@ -109,7 +109,7 @@ def test_its_own_tests_pass(projects, python, kind):
 
 @each_kind
 def test_the_script_of_its_readme_runs(projects, python, tmp_path, kind):
-    """The script in the README of a new project runs, with warnings as errors, and gets its class by name."""
+    """The script in the README of a new project runs with warnings as errors."""
     script = re.search(
         r"```python\n(.*?)```", (projects / NAMES[kind][0] / "README.md").read_text(), re.DOTALL
     )[1]
@@ -118,7 +118,7 @@ def test_the_script_of_its_readme_runs(projects, python, tmp_path, kind):
 
 
 def test_it_is_listed(projects, python):
-    """`glowplug plugins list` shows the three plugins with what they offer, and nothing is wrong with them."""
+    """`glowplug plugins list` shows the three plugins and their offers without a fault."""
     listed = json.loads(run(python, "-m", "glowplug", "plugins", "list", "--json", folder=projects))
     acme = {each["name"]: each for each in listed if each["name"].startswith("acme-")}
     assert {name: each["status"] for name, each in acme.items()} == {name: "ok" for name, _ in NAMES.values()}
@@ -130,7 +130,7 @@ def test_it_is_listed(projects, python):
 
 @each_kind
 def test_check_is_content(projects, python, kind):
-    """`glowplug plugins check` finds nothing wrong: it ends with 0."""
+    """`glowplug plugins check` finds no fault and exits with 0."""
     assert NAMES[kind][1] in run(
         python, "-m", "glowplug", "plugins", "check", NAMES[kind][0], folder=projects
     )
@@ -138,7 +138,7 @@ def test_check_is_content(projects, python, kind):
 
 @each_kind
 def test_metadata(projects, python, kind):
-    """The wheel asks for this glowplug up to the next incompatible one, is typed, and brings its licence with the author."""
+    """The wheel requires compatible versions of glowplug, is typed, and contains the licence with the author."""
     name = NAMES[kind][0]
     script = (
         "import importlib.metadata as m, json, sys; d = m.distribution(sys.argv[1]);"
@@ -156,7 +156,7 @@ def test_metadata(projects, python, kind):
 
 @each_kind
 def test_project_is_clean_for_the_linters(projects, kind):
-    """Ruff, with the rules of the project, and mypy --strict have nothing to say about a new project."""
+    """A new project passes ruff with its own rules and mypy --strict."""
     for module in ("ruff", "mypy"):
         pytest.importorskip(module)
     folder = projects / NAMES[kind][0]
@@ -167,7 +167,7 @@ def test_project_is_clean_for_the_linters(projects, kind):
 
 
 def test_every_file_is_rendered(projects):
-    """No name and no text of a new project has anything left of the template's language; only its workflow has ``${{``."""
+    """A new project contains no template syntax, except ``${{`` in its workflow."""
     for path in projects.glob("acme-*/**/*"):
         assert not re.search(r"[{}]|\.jinja$", str(path.relative_to(projects)))
         if path.is_file() and path.name != "ci.yml" and path.suffix != ".pyc":
@@ -175,7 +175,7 @@ def test_every_file_is_rendered(projects):
 
 
 def test_templates_are_in_wheel_and_sdist(tmp_path):
-    """Every file of the templates is in both builds of the core, those in folders that begin with a dot included."""
+    """Both builds of the core contain every template file, including hidden folders."""
     core = Path(__file__).parents[2] / "core"
     run(sys.executable, "-m", "hatchling", "build", "-d", tmp_path, folder=core)
     (wheel,), (sdist,) = tmp_path.glob("*.whl"), tmp_path.glob("*.tar.gz")

@@ -41,7 +41,7 @@ def run_snippets(name):
 
 @pytest.mark.parametrize("name", WITH_SNIPPETS)
 def test_snippets_print_what_is_shown(name, tmp_path, monkeypatch):
-    """Each snippet runs, without a warning, and prints what the page shows below it."""
+    """Each snippet runs without a warning and prints the shown output."""
     monkeypatch.chdir(tmp_path)
     results = list(run_snippets(name))
     assert results

@@ -1,4 +1,4 @@
-"""`ModelCheckpoint("acme://…")`: a distribution that pip installed says where the checkpoints go."""
+"""`ModelCheckpoint("acme://…")` with a save handler from an installed plugin."""
 
 import json
 
@@ -76,7 +76,7 @@ print(json.dumps([newest, checkpoint.last_checkpoint, kept]))
 
 @pytest.fixture(scope="module")
 def installed(wheelhouse):
-    """A plugin that answers for acme://, and one whose hook raises."""
+    """Install a plugin that handles acme:// addresses, and one whose hook raises."""
     wheelhouse.add("acme-store", PLUGIN, handler=SAVER)
     wheelhouse.add(
         "acme-broken", "GLOWPLUG_API = 1\ndef glowplug_save_handler(uri): raise OSError('no licence')"
@@ -86,7 +86,7 @@ def installed(wheelhouse):
 
 
 def save_to(installed, address, tmp_path, plugins):
-    """Run the script with checkpoints under this address, in a process that may load these plugins."""
+    """Run the script in a new process, with checkpoints at this address and these plugins allowed."""
     return installed.run(
         "-c",
         SCRIPT,
@@ -97,7 +97,7 @@ def save_to(installed, address, tmp_path, plugins):
 
 
 def test_installed_plugin_stores_and_removes(installed, tmp_path):
-    """The plugin's saver gets every checkpoint, removes what is no longer kept, and lists what is stored at a resume, and loads it."""
+    """The plugin's save handler saves, removes, lists and loads the checkpoints of a run and its resume."""
     ended = save_to(installed, "acme://run-7", tmp_path, "acme-store")
     assert ended.returncode == 0, ended.stderr
     newest, last, resumed = json.loads(ended.stdout)
@@ -108,7 +108,7 @@ def test_installed_plugin_stores_and_removes(installed, tmp_path):
 
 
 def test_address_that_nobody_answers_for(installed, tmp_path):
-    """The error names the scheme, what to install or write, and who could not be asked, with the reason."""
+    """The error names the scheme, the remedy, and the unavailable plugins with the reason."""
     ended = save_to(installed, "acme://run-7", tmp_path, "acme-broken")
     assert ended.returncode == 1
     last = ended.stderr.splitlines()[-1]

@@ -32,7 +32,7 @@ PACKAGES = {
 
 @pytest.mark.parametrize(("distribution", "package"), PACKAGES.items(), ids=PACKAGES)
 def test_wheel_is_complete(distribution, package):
-    """A wheel brings its package with py.typed, its licence and its README, and is what gets imported."""
+    """A wheel contains its package, py.typed, licence and README, and is the source of the import."""
     metadata = importlib.metadata.distribution(distribution)
     files = {str(file) for file in metadata.files}
     assert f"{package}/py.typed" in files
@@ -45,7 +45,7 @@ def test_wheel_is_complete(distribution, package):
 
 
 def test_plugins_are_found_and_whole():
-    """The command lists all seven from their metadata, and can import every target."""
+    """The command lists all plugins from their metadata and imports every target."""
     listed = json.loads(subprocess.run(
         [sys.executable, "-m", "glowplug", "plugins", "list", "--json"], capture_output=True, text=True, timeout=60, check=True
     ).stdout)  # fmt: skip
@@ -60,7 +60,7 @@ def test_plugins_are_found_and_whole():
 
 
 def test_a_run_with_handlers_from_wheels():
-    """Names come from the dynamic namespaces, and the handlers of several wheels work in one run."""
+    """Handlers of several wheels are imported by name and work in one run."""
     from glowplug import Engine, Events
     from glowplug.handlers import EarlyStopping, TerminateOnNan
     from glowplug.metrics import Average

@@ -1,4 +1,4 @@
-"""docs/writing-plugins.md: what it says is typed, in its order, and does what it says."""
+"""The snippets of docs/writing-plugins.md, run in order."""
 
 import os
 import re
@@ -19,21 +19,21 @@ FENCE = re.compile(r"(?P<before>[^\n]*)\n+```(?P<language>\w+)\n(?P<text>.*?)^``
 
 
 class Snippet(NamedTuple):
-    """A block of code of the page: a file if it has a name, else something to run."""
+    """A code block of the page: a file if it has a name, otherwise code to run."""
 
     line: int
     language: str
     text: str
     file: str
     is_first: bool
-    """Whether it is the first one of its section."""
+    """Whether the snippet is the first of its section."""
 
     def __str__(self):
         return f"line {self.line}, {self.file or self.language}"
 
 
 def snippets():
-    """Return the snippets of the page in their order; a line above one names its file, or says that it is not run."""
+    """Return the snippets of the page in order; the line above may name a file or exclude the snippet."""
     page = PAGE.read_text(encoding="utf-8")
     found, section = [], None
     for match in FENCE.finditer(page):
@@ -51,24 +51,24 @@ def snippets():
 
 
 def commands(text):
-    """Return the commands of a console block, each with the output that is shown below it."""
+    """Return the commands of a console block with the output shown below each."""
     parts = re.split(r"^\$ (.*)\n", text, flags=re.MULTILINE)
     return list(zip(parts[1::2], parts[2::2], strict=True))
 
 
 def pattern_of(shown):
-    """Return what matches the output that is shown, in which ``...`` stands for anything."""
+    """Return a pattern for the shown output, in which ``...`` matches any text."""
     lines = [r"(?:.*\n)*?" if line == "..." else f"{wild(line)} *\n" for line in shown.splitlines()]
     return re.compile("".join(lines) + r"\s*")
 
 
 def wild(line):
-    """Escape a line for a regular expression, but for its ``...``."""
+    """Escape a line for a regular expression, except for ``...``."""
     return r".*".join(map(re.escape, line.rstrip().split("...")))
 
 
 class Reader:
-    """Somebody who types what the page says, in a new environment and without a network."""
+    """A reader who follows the page in a new environment, without a network."""
 
     def __init__(self, home, python):
         self._home = self._folder = home
@@ -120,7 +120,7 @@ class Reader:
 
 @pytest.mark.skipif(find_spec("copier") is None, reason="needs copier")
 def test_every_snippet(tmp_path, new_python):
-    """Files, scripts and commands of the page work, in its order; what a command prints is what is shown below it."""
+    """The files, scripts and commands of the page work in order, and print the shown output."""
     reader = Reader(tmp_path, new_python)
     for snippet in snippets():
         try:
@@ -130,7 +130,7 @@ def test_every_snippet(tmp_path, new_python):
 
 
 def test_what_is_not_run():
-    """The one snippet that is not run is the one that uploads; all others are of a kind that is."""
+    """Only the snippet that uploads is not run."""
     page = PAGE.read_text(encoding="utf-8")
     assert page.count("<!-- not run") == 1
     assert page.count("\n```") == 2 * (len(snippets()) + 1)
@@ -138,7 +138,7 @@ def test_what_is_not_run():
 
 
 def test_tables_are_complete():
-    """The page names every hook, every sink, every kind of handler, all of the test kit, and the number of the hooks."""
+    """The page names all hooks, write methods, kinds of offers and test tools, and the hook version."""
     page = PAGE.read_text(encoding="utf-8")
     names = (
         {f"`{hook}(" for hook in HOOKS}
