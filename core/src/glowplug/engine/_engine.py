@@ -106,6 +106,7 @@ class Engine(HandlerTable):
             self.state.outcome = _advance(loop)
         except BaseException as error:  # noqa: BLE001 - passed to the handlers and raised below
             self.state.outcome = RunOutcome.FAILED
+            self.current_event = None
             problem = self._handle_exception(error)
         finally:
             if self.state.outcome is not RunOutcome.INTERRUPTED:

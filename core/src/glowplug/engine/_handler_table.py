@@ -39,7 +39,6 @@ class Channel:
     Args:
         key: The event.
         counter: The state attribute that counts the event. ``None`` counts its firings in ``firings``.
-        watch: Switched on when the event gets a handler.
     """
 
     registrations: tuple[Registration, ...] = ()
@@ -50,10 +49,9 @@ class Channel:
     # The counter of the last firing, and the next counter that passes a filter.
     seen = due = -1
 
-    def __init__(self, key: Key, counter: str | None = None, watch: Watch | None = None) -> None:
+    def __init__(self, key: Key, counter: str | None = None) -> None:
         self.key = key
         self.counter = counter
-        self.watch = watch
         # All that the loop reads for an event without handlers; instance attributes and booleans are fastest.
         self.has_handlers = False
 
@@ -64,8 +62,6 @@ class Channel:
         filtered = any(only is not None for _, only in self.calls)
         self.unfiltered = () if filtered else tuple(call for call, _ in self.calls)
         self.has_handlers = bool(self.calls)
-        if self.has_handlers and self.watch is not None:
-            self.watch.is_on = True
         self.seen = self.due = -1
 
     def next_due(self, counter: int) -> int:
@@ -95,9 +91,7 @@ class HandlerTable:
         self.last_event_name: CallableEventWithFilter | str | None = None
         self.current_event: Key | None = None
         self._watch = Watch()
-        self._channels: dict[Key, Channel] = {
-            event: Channel(event, counter, self._watch) for event, counter in _BUILT_IN
-        }
+        self._channels: dict[Key, Channel] = {event: Channel(event, counter) for event, counter in _BUILT_IN}
         self._stateful = StatefulHandlers()
         self.faults: tuple[Fault, ...] = ()
 
@@ -178,6 +172,7 @@ class HandlerTable:
         event_filter = event_name.filter if isinstance(event_name, CallableEventWithFilter) else None
         registration = Registration(handler, channel.key, event_filter, args, kwargs, guard_of_attach())
         channel.change((*channel.registrations, registration))
+        self._watch.is_on = True
         return RemovableEventHandle(
             functools.partial(_forget, weakref.ref(channel), weakref.ref(registration))
         )
@@ -374,46 +369,39 @@ class HandlerTable:
                 f"only the engine can fire {channel.key}, because it has the arguments of the handlers; raise an exception or call "
                 "terminate_epoch() instead"
             )
+        outer = self.current_event
         try:
             self._fire(channel)
         except BaseException as error:
             mark_as_foreign(error)
             raise
+        finally:
+            self._return_to(outer)
 
     def _fire(self, channel: Channel) -> None:
-        """Run the handlers of one event."""
+        """Run the handlers of one event while no other event of this engine fires."""
         if channel.counter is None:
             channel.firings += 1
         calls = channel.unfiltered
         if calls:
-            outer = self.current_event
             self.current_event = self.last_event_name = channel.key
-            try:
-                for call in calls:
-                    call(self)
-            finally:
-                self.current_event = outer
-                if outer is not None:
-                    self.last_event_name = outer
+            for call in calls:
+                call(self)
+            self.current_event = None
             return
         counter = channel.firings if channel.counter is None else getattr(self.state, channel.counter)
         if counter == channel.seen + 1 and counter < channel.due:
             # No filter lets a handler run at this counter.
             channel.seen = counter
             return
-        outer = self.current_event
+        self.last_event_name = channel.key
         if not channel.has_handlers:
-            self.last_event_name = outer or channel.key
             return
-        self.current_event = self.last_event_name = channel.key
-        try:
-            for call, only in channel.calls:
-                if only is None or (counter % only == 0 if only.__class__ is int else only(self, counter)):  # type: ignore[operator]  # the class was checked
-                    call(self)
-        finally:
-            self.current_event = outer
-            if outer is not None:
-                self.last_event_name = outer
+        self.current_event = channel.key
+        for call, only in channel.calls:
+            if only is None or (counter % only == 0 if only.__class__ is int else only(self, counter)):  # type: ignore[operator]  # the class was checked
+                call(self)
+        self.current_event = None
         channel.seen, channel.due = counter, channel.next_due(counter)
 
     @contextlib.contextmanager
@@ -427,9 +415,13 @@ class HandlerTable:
         try:
             yield [r.call for r in channel.registrations if r.test is None or r.test(self, counter)]
         finally:
-            self.current_event = outer
-            if outer is not None:
-                self.last_event_name = outer
+            self._return_to(outer)
+
+    def _return_to(self, outer: Key | None) -> None:
+        """Restore the event whose handler fired another event."""
+        self.current_event = outer
+        if outer is not None:
+            self.last_event_name = outer
 
     def _fire_with(self, channel: Channel, *payload: Any) -> None:
         """Run the handlers of an event that passes more than the engine."""

@@ -14,19 +14,20 @@ from glowplug.state import State
 class RunPosition:
     """Position of an engine in its run, which can be saved and restored."""
 
-    def __init__(self) -> None:
-        # The data pass and its iterator. The pass is kept after its iterator has been released.
-        self.iterator: Iterator[Any] | None = None
-        self.data_pass: _data_pass.DataPass | None = None
-        # Between EPOCH_STARTED and EPOCH_COMPLETED.
-        self.in_epoch = False
-        # The iteration before the epoch's first one, and the last iteration with a completed step.
-        self.epoch_start = 0
-        self.stepped = 0
-        # A loaded state, until the run has restored it.
-        self.was_loaded = False
-        self._pending: Mapping[str, Any] | None = None
-        self._random_state: Mapping[str, Any] | None = None
+    # Class attributes keep the constructor of an engine fast.
+
+    # The data pass and its iterator. The pass is kept after its iterator has been released.
+    iterator: Iterator[Any] | None = None
+    data_pass: _data_pass.DataPass | None = None
+    # Between EPOCH_STARTED and EPOCH_COMPLETED.
+    in_epoch = False
+    # The iteration before the epoch's first one, and the last iteration with a completed step.
+    epoch_start = 0
+    stepped = 0
+    # A loaded state, until the run has restored it.
+    was_loaded = False
+    _pending: Mapping[str, Any] | None = None
+    _random_state: Mapping[str, Any] | None = None
 
     # Starting
 

@@ -26,14 +26,16 @@ class StopRequests:
         watch: Switched on by each request.
     """
 
+    # Class attributes keep the constructor of an engine fast; clear() makes them attributes of the instance.
+    _run: RunEnd = False
+    _epoch: EpochEnd = False
+    _interrupt = False
+    # Whether the loop has to look at the requests, or at new data.
+    is_pending = False
+    has_new_data = False
+
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
-        self._run: RunEnd = False
-        self._epoch: EpochEnd = False
-        self._interrupt = False
-        # Whether the loop has to look at the requests, or at new data.
-        self.is_pending = False
-        self.has_new_data = False
 
     @property
     def run(self) -> RunEnd:
