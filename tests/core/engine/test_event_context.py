@@ -78,6 +78,25 @@ class TestCurrentEvent:
         assert (seen, engine.current_event) == ([Events.EXCEPTION_RAISED], None)
 
 
+class TestCurrentEventOfFakeEngine:
+    def test_is_restored_after_a_nested_event(self):
+        """A handler that fires another event reads its own event afterwards, on a fake engine as well."""
+        engine, seen = FakeEngine(), []
+        engine.add_event_handler(Events.EPOCH_COMPLETED, lambda e: e.fire(Events.COMPLETED))
+        engine.add_event_handler(Events.EPOCH_COMPLETED, lambda e: seen.append(e.current_event))
+        engine.fire(Events.EPOCH_COMPLETED, epoch=1)
+        assert seen == [Events.EPOCH_COMPLETED]
+        assert engine.current_event is None
+
+    def test_is_none_after_a_failure(self):
+        """A handler that raises leaves no current event behind."""
+        engine = FakeEngine()
+        engine.add_event_handler(Events.STARTED, lambda: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            engine.fire(Events.STARTED)
+        assert engine.current_event is None
+
+
 class TestRunStart:
     def test_new_then_continued(self, identity):
         """A first run is NEW, a run with a higher limit CONTINUED, and a run after completion NEW again."""

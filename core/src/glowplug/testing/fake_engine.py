@@ -72,7 +72,11 @@ class FakeEngine(HandlerTable):
             self.fired.append(channel.key)
             self._fire_with(channel, arguments[channel.key])
         else:
-            self._fire(channel)
+            outer = self.current_event
+            try:
+                self._fire(channel)
+            finally:
+                self._return_to(outer)
         return self
 
     def _next_run_start(self) -> RunStart:
