@@ -82,6 +82,7 @@ class TestCurrentEventOfFakeEngine:
     def test_is_restored_after_a_nested_event(self):
         """A handler that fires another event reads its own event afterwards, on a fake engine as well."""
         engine, seen = FakeEngine(), []
+        engine.add_event_handler(Events.COMPLETED, lambda: None)
         engine.add_event_handler(Events.EPOCH_COMPLETED, lambda e: e.fire(Events.COMPLETED))
         engine.add_event_handler(Events.EPOCH_COMPLETED, lambda e: seen.append(e.current_event))
         engine.fire(Events.EPOCH_COMPLETED, epoch=1)
