@@ -370,7 +370,7 @@ class TestArguments:
     @pytest.mark.parametrize("data", [5, object()])
     def test_data_must_be_iterable(self, data, identity):
         """Data that is not iterable raises a TypeError and leaves the engine unchanged (E-091)."""
-        with pytest.raises(TypeError, match="data must be something that can be iterated over"):
+        with pytest.raises(TypeError, match="data must be an iterable of batches"):
             identity.run(data)
         assert identity.state.max_epochs is None
         assert identity.run([1]).iteration == 1

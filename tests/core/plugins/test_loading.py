@@ -106,7 +106,7 @@ FAULTS = {
     ),
     "asks for other plugins": (
         API + "from glowplug.handlers import Healthy",
-        "its module uses names of other plugins during its import",
+        "its module accesses names from other plugins at import time",
     ),
 }
 

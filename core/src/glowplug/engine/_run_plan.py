@@ -210,4 +210,4 @@ def check_length(data: Iterable[Any] | None, length: object) -> None:
 def check_data(data: object) -> None:
     """Refuse what cannot be iterated over."""
     if data is not None and not isinstance(data, Iterable) and not hasattr(data, "__getitem__"):
-        raise TypeError(f"data must be something that can be iterated over, batch after batch; got {data!r}")
+        raise TypeError(f"data must be an iterable of batches; got {data!r}")

@@ -107,7 +107,7 @@ class Writer:
 
     @classmethod
     def implements(cls, method: str) -> bool:
-        """Return whether the class overrides a method of :class:`Writer`, such as ``"write_text"``."""
+        """Return whether the class overrides ``method`` of :class:`Writer`, for example ``"write_text"``."""
         return getattr(cls, method) is not getattr(Writer, method)
 
     @classmethod

@@ -351,7 +351,8 @@ def get_registry() -> Registry:
     """
     if getattr(_loading, "active", False):
         raise PluginLoadError(
-            "its module uses names of other plugins during its import; import them in the function that needs them"
+            "its module accesses names from other plugins at import time; move these imports into the functions that use "
+            "the names"
         )
     return _registry or _load_registry()
 

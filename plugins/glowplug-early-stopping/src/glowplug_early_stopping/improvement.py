@@ -53,7 +53,7 @@ class Improvement:
             raise ValueError(f"EarlyStopping: mode must be 'max' or 'min', got {self.mode!r}")
 
     def is_worthless(self, score: float) -> bool:
-        """Return whether a score is NaN or the worst infinity."""
+        """Return whether a score is NaN or the worst possible value of its mode."""
         return math.isnan(score) or score == (-math.inf if self.mode == "max" else math.inf)
 
     def is_better(self, score: float, best: float) -> bool:

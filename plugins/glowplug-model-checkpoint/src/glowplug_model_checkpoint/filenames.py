@@ -111,8 +111,8 @@ def check_pattern(pattern: object) -> str:
             )
         if conversion or not re.fullmatch(_FIELDS[field], spec or ""):
             raise ValueError(
-                f"filename_pattern {pattern!r}: the format or conversion of the field {field} is not supported; only "
-                "{global_step:05d} and {score:.3f} (or e, g) accept a format"
+                f"filename_pattern {pattern!r}: unsupported format or conversion for the field {field}; only global_step (for "
+                "example {global_step:05d}) and score (e, f or g, for example {score:.3f}) accept a format"
             )
     return pattern
 

@@ -65,8 +65,8 @@ class Trial:
             logger = self.case.make(**options)
         except TypeError as error:
             raise CheckFailed(
-                f"LoggerCase.make({', '.join(f'{name}={value!r}' for name, value in options.items())}) raised {error}; the case and "
-                "the logger must pass the options on: make=lambda **options: AcmeLogger(path, **options), "
+                f"LoggerCase.make({', '.join(f'{name}={value!r}' for name, value in options.items())}) raised {error}. Pass the "
+                "options through: in the case, make=lambda **options: AcmeLogger(path, **options); in the logger, "
                 "super().__init__(**options)"
             ) from error
         require(
