@@ -12,7 +12,7 @@ import torch
 
 from glowplug import Events
 from glowplug.typing import SaveHandler
-from glowplug_model_checkpoint import Checkpoint, DiskSaver, ModelCheckpoint, disk_saver, temporaries
+from glowplug_model_checkpoint import Checkpoint, DiskSaver, ModelCheckpoint, disk_saver, publishing
 
 STATE = {"weight": torch.arange(4.0)}
 
@@ -129,7 +129,7 @@ def fault_at(monkeypatch, where, code):
             def __exit__(self, *error):
                 self.file.close()
 
-        create = temporaries.create
+        create = publishing.create
         monkeypatch.setattr(disk_saver, "create", lambda dirname: Failing(create(dirname)))
     elif where == "open":
         monkeypatch.setattr(disk_saver, "create", fail)
@@ -320,14 +320,14 @@ class TestTemporaries:
 
     def test_files_in_use_are_not_removed(self, tmp_path):
         """A sweep by another process does not remove a temporary file that is being written (C1)."""
-        with temporaries.create(tmp_path) as file:
+        with publishing.create(tmp_path) as file:
             context = multiprocessing.get_context("spawn")
-            process = context.Process(target=temporaries.sweep, args=(tmp_path,))
+            process = context.Process(target=publishing.sweep, args=(tmp_path,))
             process.start()
             process.join(60)
             assert process.exitcode == 0
             assert Path(file.name).exists()
-        temporaries.sweep(tmp_path)
+        publishing.sweep(tmp_path)
         assert not Path(file.name).exists()
 
     def test_file_swept_before_its_lock_is_replaced(self, tmp_path, monkeypatch):
@@ -345,7 +345,7 @@ class TestTemporaries:
             flock(file, operation)
 
         monkeypatch.setattr(fcntl, "flock", sweep_first)
-        with temporaries.create(tmp_path) as file:
+        with publishing.create(tmp_path) as file:
             assert file.name != first[0]
             assert Path(file.name).exists()
 

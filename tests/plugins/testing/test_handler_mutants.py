@@ -6,7 +6,7 @@ import pytest
 
 from glowplug_testing import HandlerCase, HandlerContract
 from glowplug_testing import checks as kit
-from glowplug_testing.contents import HANDLER_CHECKS
+from glowplug_testing.check_lists import HANDLER_CHECKS
 
 from .mutants import handlers
 

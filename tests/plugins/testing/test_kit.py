@@ -24,11 +24,11 @@ from glowplug_testing import (
     LoggerCase,
     LoggerContract,
     check_handler,
+    check_lists,
     check_logger,
     check_metric,
     check_save_handler,
 )
-from glowplug_testing import contents as kit_contents
 from glowplug_testing.checks import Check, CheckSkipped, Result, run_check
 from glowplug_testing.time_limit import TooSlowError, time_limit
 
@@ -43,7 +43,7 @@ CASE = HandlerCase(make=handlers.Best, metrics={"accuracy": 0.5})
 def test_check_handler_runs_all_checks():
     """check_handler returns a result for each check, and a correct handler passes all."""
     results = check_handler(CASE)
-    assert [result.name for result in results] == [check.name for check in kit_contents.HANDLER_CHECKS]
+    assert [result.name for result in results] == [check.name for check in check_lists.HANDLER_CHECKS]
     assert {result.status for result in results} <= {"passed", "skipped"}
 
 
@@ -112,7 +112,7 @@ def test_check_logger_runs_all_checks_on_one_file(tmp_path):
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
     results = check_logger(LoggerCase(make=lambda **options: loggers.JsonLines(path, **options), read=read))
-    assert len(results) == len(kit_contents.LOGGER_CHECKS)
+    assert len(results) == len(check_lists.LOGGER_CHECKS)
 
 
 @pytest.mark.parametrize("check", [check_logger, check_metric, check_save_handler])
@@ -229,7 +229,7 @@ def test_overriding_a_check_is_an_error():
 @pytest.mark.parametrize("name", ["HANDLER_CHECKS", "LOGGER_CHECKS", "METRIC_CHECKS", "SAVE_HANDLER_CHECKS"])
 def test_checks_have_names_and_purposes(name):
     """Each check has a unique name and a purpose of one sentence."""
-    checks = getattr(kit_contents, name)
+    checks = getattr(check_lists, name)
     assert len({check.name for check in checks}) == len(checks)
     for check in checks:
         # A purpose begins with a capital letter or a call, such as "close()".
@@ -380,7 +380,7 @@ def test_the_kit_needs_pytest_for_its_classes_only():
         check=False,
         env=os.environ,
     )
-    assert done.stdout.strip() == str(len(kit_contents.HANDLER_CHECKS)), done.stderr
+    assert done.stdout.strip() == str(len(check_lists.HANDLER_CHECKS)), done.stderr
 
 
 def test_play_fires_the_events_of_a_run():

@@ -9,7 +9,7 @@ import pytest
 
 from glowplug_testing import LoggerCase, LoggerContract
 from glowplug_testing import checks as kit
-from glowplug_testing.contents import LOGGER_CHECKS
+from glowplug_testing.check_lists import LOGGER_CHECKS
 
 from .mutants import loggers
 

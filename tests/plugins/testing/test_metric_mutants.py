@@ -5,7 +5,7 @@ import torch
 
 from glowplug_testing import MetricCase, MetricContract
 from glowplug_testing import checks as kit
-from glowplug_testing.contents import METRIC_CHECKS
+from glowplug_testing.check_lists import METRIC_CHECKS
 
 from .mutants import metrics
 

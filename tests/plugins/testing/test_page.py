@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from glowplug_testing import contents
+from glowplug_testing import check_lists
 
 PAGE = Path(__file__).parents[3] / "docs" / "testing-kit.md"
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -17,7 +17,7 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
 @pytest.mark.parametrize("contract", ["Handler", "Logger", "Metric", "SaveHandler"])
 def test_tables_are_the_checks(contract):
     """The table of a contract lists its checks and their purposes."""
-    checks = getattr(contents, f"{re.sub('(?<=e)H', '_H', contract).upper()}_CHECKS")
+    checks = getattr(check_lists, f"{re.sub('(?<=e)H', '_H', contract).upper()}_CHECKS")
     section = re.search(rf"^### {contract}Contract\n(.*?)(?=^###|\Z)", TEXT, re.DOTALL | re.MULTILINE)[1]
     rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", section, re.MULTILINE)
     assert rows == [(check.name, check.purpose) for check in checks]

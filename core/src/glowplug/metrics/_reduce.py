@@ -1,4 +1,4 @@
-"""Decorators for methods of metrics."""
+"""Reduction of metric states over ranks, and decorators that reset or reduce them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Size and time limits of requests to MLflow."""
+"""Size and time limits of requests to MLflow.
+
+``failures`` decides which failures are temporary; the delivery queue of ``glowplug.loggers`` retries those.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ MAX_TAG_LENGTH = 8000
 # Bytes of field names, numbers and punctuation in the JSON of one metric, parameter or tag.
 OVERHEAD = 150
 
-# MLflow's defaults are a timeout of 120 s and seven retries, with pauses of up to 64 s. The logger retries later itself.
+# MLflow's defaults are a timeout of 120 s and seven retries with pauses of up to 64 s. The delivery queue retries as well.
 BOUNDS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",

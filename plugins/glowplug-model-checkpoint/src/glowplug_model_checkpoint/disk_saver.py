@@ -16,8 +16,8 @@ from glowplug.typing import SaveHandler
 from glowplug_model_checkpoint.filenames import check_filename, has_prefix
 from glowplug_model_checkpoint.objects import read
 from glowplug_model_checkpoint.options import check_options
+from glowplug_model_checkpoint.publishing import create, is_temporary, publish, sweep, sync_directory
 from glowplug_model_checkpoint.save_handler import BaseSaveHandler, SaveFunction
-from glowplug_model_checkpoint.temporaries import create, is_temporary, publish, sweep, sync_directory
 
 __all__ = ["DiskSaver", "save_method"]
 

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import pytest
 
 from glowplug_testing.cases import HandlerCase, LoggerCase, MetricCase, SaveHandlerCase
+from glowplug_testing.check_lists import HANDLER_CHECKS, LOGGER_CHECKS, METRIC_CHECKS, SAVE_HANDLER_CHECKS
 from glowplug_testing.checks import Check, known_failures, run_check
-from glowplug_testing.contents import HANDLER_CHECKS, LOGGER_CHECKS, METRIC_CHECKS, SAVE_HANDLER_CHECKS
 
 __all__ = ["HandlerContract", "LoggerContract", "MetricContract", "SaveHandlerContract"]
 

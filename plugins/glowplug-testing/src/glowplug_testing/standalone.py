@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from glowplug_testing.cases import HandlerCase, LoggerCase, MetricCase, SaveHandlerCase
+from glowplug_testing.check_lists import HANDLER_CHECKS, LOGGER_CHECKS, METRIC_CHECKS, SAVE_HANDLER_CHECKS
 from glowplug_testing.checks import Check, CheckFailed, Result, known_failures, run_check
-from glowplug_testing.contents import HANDLER_CHECKS, LOGGER_CHECKS, METRIC_CHECKS, SAVE_HANDLER_CHECKS
 
 __all__ = ["check_handler", "check_logger", "check_metric", "check_save_handler"]
 

@@ -1,4 +1,4 @@
-"""Temporary files that become checkpoints.
+"""Publishing of checkpoints: temporary files that replace the final ones.
 
 The process that writes a temporary file holds a lock on it. The operating system releases the lock when the process ends,
 so leftovers of a crash can be distinguished from files in use, even while other processes write to the folder.
