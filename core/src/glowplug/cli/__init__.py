@@ -19,7 +19,7 @@ _COMMANDS = ("plugins", "doctor", "new")
 def _make_main() -> click.Group:
     import click
 
-    from glowplug import __version__
+    from glowplug._version import __version__
 
     @click.group(context_settings={"help_option_names": ["-h", "--help"]})
     @click.version_option(__version__, prog_name="glowplug")

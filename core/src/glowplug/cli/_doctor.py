@@ -17,9 +17,9 @@ from pathlib import Path
 
 import click
 
-from glowplug import __version__
 from glowplug._finding import Finding
 from glowplug._folders import HOME_VARIABLE, spool_folder
+from glowplug._version import __version__
 from glowplug.cli._finding import exit_if, overall_status, print_findings
 from glowplug.cli._subprocess import DOCTOR_SECONDS, diagnose_plugins
 from glowplug.plugins import (

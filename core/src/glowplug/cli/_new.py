@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from glowplug import __version__
+from glowplug._version import __version__
 
 __all__ = ["KINDS", "create_project", "new"]
 
