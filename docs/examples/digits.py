@@ -36,6 +36,7 @@ from glowplug_terminate_on_nan import TerminateOnNan
 
 def main() -> None:
     options = parse_options()
+    options.output = options.output or run_folder(Path("runs"), resume=options.resume)
     torch.manual_seed(options.seed)
     train_data, validation_data = load_data(options.seed)
     train_loader = DataLoader(train_data, batch_size=options.batch_size, shuffle=True)
@@ -114,9 +115,16 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=12)
     parser.add_argument("--name", default="digits", help="name of the run in MLflow")
     parser.add_argument(
-        "--output", type=Path, default=Path("runs/digits"), help="folder for logs and checkpoints"
+        "--output", type=Path, help="folder for logs and checkpoints; by default a new one, runs/digits-<n>"
     )
     return parser.parse_args()
+
+
+def run_folder(parent: Path, *, resume: bool) -> Path:
+    """Return a folder for a new run, or the folder of the last run to resume."""
+    numbers = [int(path.name.removeprefix("digits-")) for path in parent.glob("digits-*")]
+    last = max(numbers, default=0)
+    return parent / f"digits-{max(last, 1) if resume else last + 1}"
 
 
 def load_data(seed: int) -> tuple[TensorDataset, TensorDataset]:

@@ -93,3 +93,19 @@ def test_killed_and_resumed_ends_with_the_same_weights(whole, tmp_path):
 def test_resume_without_a_checkpoint_is_a_new_run(tmp_path):
     """A run that is killed before its first checkpoint starts again."""
     assert "this is a new run" in run(tmp_path / "digits", "--resume", "--epochs", "1")
+
+
+def test_second_run_has_its_own_folder(tmp_path):
+    """The script runs twice in a row without options, each time in a new folder; --resume continues the last run."""
+    for options in ([], [], ["--resume"]):
+        ended = subprocess.run(
+            [sys.executable, str(SCRIPT), "--epochs", "1", *options],
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+            check=False,
+            cwd=tmp_path,
+        )
+        assert ended.returncode == 0, ended.stderr
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["digits-1", "digits-2"]
+    assert "resuming from runs/digits-2" in ended.stdout
