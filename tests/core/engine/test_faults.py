@@ -172,10 +172,10 @@ class TestHandlerState:
             engine.run([1], max_epochs=4)
         saved = engine.state_dict()
         assert saved["handlers"] == {"Flaky": {"calls": [1, "flush", 2]}}
-        resumed, mended = make_engine(), Flaky(at_epoch=9)
+        resumed, replacement = make_engine(), Flaky(at_epoch=9)
         resumed.load_state_dict(saved)
-        resumed.attach(mended, on_error="disable")
-        assert mended.calls == [1, "flush", 2]
+        resumed.attach(replacement, on_error="disable")
+        assert replacement.calls == [1, "flush", 2]
         again = Flaky(at_epoch=9)
         engine.attach(again)
         assert again.calls == [1, "flush", 2]

@@ -189,7 +189,7 @@ def test_source_cannot_be_attached_separately():
 
 
 def test_other_usages():
-    """With BatchWise each value is the average of its own batch."""
+    """With BatchWise each value is the average of one batch."""
     average = RunningAverage(alpha=0.5, output_transform=lambda x: x)
     assert published(average, [4.0, 2.0], BatchWise()) == [4.0, 2.0]
 

@@ -306,8 +306,6 @@ class Engine(HandlerTable):
         return Loop(
             self,
             self._process_function,
-            self._fire,
-            self._fire_with,
             self._channels,
             self._position,
             self._stop,

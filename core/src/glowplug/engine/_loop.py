@@ -62,8 +62,6 @@ class Loop:
     Args:
         engine: The engine that handlers and the step receive.
         step: The engine's process function.
-        fire: Runs the handlers of a channel.
-        fire_with: The same for events whose handlers receive more than the engine.
         channels: The events of the engine.
         position: The position of the run, updated by the loop.
         stop: The requests of handlers.
@@ -74,8 +72,6 @@ class Loop:
         self,
         engine: Engine,
         step: Callable[[Any, Any], Any],
-        fire: Callable[[Channel], None],
-        fire_with: Callable[..., None],
         channels: dict[Any, Channel],
         position: RunPosition,
         stop: StopRequests,
@@ -83,8 +79,6 @@ class Loop:
     ) -> None:
         self._engine = engine
         self._step = step
-        self._fire = fire
-        self._fire_with = fire_with
         self._channels = channels
         self._position = position
         self._stop = stop
@@ -267,9 +261,9 @@ class Loop:
         """Fire an event that does not occur in each iteration."""
         try:
             if payload:
-                self._fire_with(channel, *payload)
+                self._engine._fire_with(channel, *payload)
             else:
-                self._fire(channel)
+                self._engine._fire(channel)
         except StopIteration as error:
             raise _misplaced() from error
 
