@@ -1,5 +1,6 @@
 """Tests of TensorboardLogger with TensorBoard's reader and disk failures."""
 
+import itertools
 import json
 import pickle
 import shutil
@@ -17,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from glowplug import Engine, Events, RunOutcome
 from glowplug.loggers import Counts, GradsScalarHandler, OptimizerParamsHandler, WeightsHistHandler
 from glowplug.testing import FakeEngine
-from glowplug_tensorboard import TensorboardLogger
+from glowplug_tensorboard import TensorboardLogger, event_file
 
 
 def read(folder):
@@ -38,6 +39,15 @@ def texts(folder, tag):
     """Read step and text of a text tag."""
     events = read(folder).Tensors(f"{tag}/text_summary")
     return [(event.step, event.tensor_proto.string_val[0].decode()) for event in events]
+
+
+def test_later_files_have_later_names(tmp_path, monkeypatch):
+    """TensorBoard reads the records of a process's ninth, tenth and eleventh event files in the order of the files."""
+    monkeypatch.setattr(event_file, "_numbers", itertools.count(8))
+    for step in range(4):
+        with TensorboardLogger(tmp_path) as logger:
+            logger.log_scalars({"loss": step}, step)
+    assert [step for step, _ in rows(tmp_path, "loss")] == [0, 1, 2, 3]
 
 
 def test_scalars_of_a_run(tmp_path):

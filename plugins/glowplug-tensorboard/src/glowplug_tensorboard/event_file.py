@@ -39,8 +39,8 @@ class EventFile:
 
     def __init__(self, logdir: str, filename_suffix: str = "") -> None:
         tf.io.gfile.makedirs(logdir)
-        # TensorBoard reads the files of a folder in the order of their names.
-        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_numbers)}"
+        # TensorBoard reads the files of a folder in the order of their names, so the number has leading zeros.
+        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_numbers):06d}"
         self._logdir = logdir
         path = os.path.join(logdir, name + filename_suffix)  # noqa: PTH118 - logdir may be an address
         self._file = tf.io.gfile.GFile(path, "wb")
