@@ -22,11 +22,11 @@ GROUND = "events state stash handles phase typing exceptions distributed hookspe
 # modules that re-export names.
 FLOORS = (
     tuple(f"glowplug.{name}" for name in GROUND.split()),
-    ("glowplug.plugins",),
+    ("glowplug.plugins", "glowplug.utils"),
     ("glowplug.engine",),
     ("glowplug.loggers", "glowplug.metrics"),
     ("glowplug.supervised",),
-    ("glowplug", "glowplug.handlers", "glowplug.utils", "glowplug.testing"),
+    ("glowplug", "glowplug.handlers", "glowplug.testing"),
     ("glowplug.cli",),
     ("glowplug.__main__",),
 )

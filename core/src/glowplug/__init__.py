@@ -62,13 +62,13 @@ if TYPE_CHECKING:
     from glowplug.supervised import (
         Tbptt_Events,
         TbpttEvents,
-        convert_tensor,
         create_supervised_evaluator,
         create_supervised_tbptt_trainer,
         create_supervised_trainer,
         supervised_evaluation_step,
         supervised_training_step,
     )
+    from glowplug.utils import convert_tensor
 
 __all__ = [
     "BatchFiltered",
@@ -130,13 +130,13 @@ __getattr__, __dir__ = lazy_exports(
         "glowplug.supervised": (
             "TbpttEvents",
             "Tbptt_Events",
-            "convert_tensor",
             "create_supervised_evaluator",
             "create_supervised_tbptt_trainer",
             "create_supervised_trainer",
             "supervised_evaluation_step",
             "supervised_training_step",
         ),
+        "glowplug.utils": ("convert_tensor",),
     },
     submodules=(
         "distributed",

@@ -12,6 +12,8 @@ import inspect
 from difflib import get_close_matches
 from typing import Any
 
+from glowplug._lazy import lazy_exports
+
 __all__ = [
     "GradsHistHandler",
     "GradsScalarHandler",
@@ -22,6 +24,9 @@ __all__ = [
     "create",
     "global_step_from_engine",
 ]
+
+
+_log_handler, _ = lazy_exports(__name__, {"glowplug.loggers": tuple(set(__all__) - {"create"})})
 
 
 def create(name: str, /, **options: Any) -> Any:
@@ -75,9 +80,7 @@ def __getattr__(name: str) -> Any:
     if name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name in __all__:
-        from glowplug import loggers
-
-        return getattr(loggers, name)
+        return _log_handler(name)
     from glowplug.plugins import get_registry
 
     registry = get_registry()

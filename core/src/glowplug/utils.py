@@ -4,19 +4,69 @@ from __future__ import annotations
 
 import logging
 import random
-from typing import TYPE_CHECKING, TextIO
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
-from glowplug._lazy import lazy_exports
 from glowplug.distributed import rank
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import torch
 
-    from glowplug.supervised import convert_tensor
+    Device: TypeAlias = str | torch.device | None
 
-__all__ = ["convert_tensor", "manual_seed", "setup_logger", "to_onehot"]
+__all__ = ["convert_tensor", "manual_seed", "map_leaves", "setup_logger", "to_onehot"]
+
+
+def convert_tensor(batch: Any, device: Device = None, non_blocking: bool = False) -> Any:
+    """Return a batch with all its tensors on a device.
+
+    Args:
+        batch: A tensor, a string, or nested mappings, sequences and named tuples of these.
+        device: The device; ``None`` leaves the tensors where they are.
+        non_blocking: Do not wait for copies from pinned memory.
+
+    Returns:
+        The same structure; strings are unchanged.
+
+    Raises:
+        TypeError: If the batch contains anything else.
+
+    Example:
+        >>> import torch
+        >>> convert_tensor({"x": torch.zeros(2), "names": ["a", "b"]}, device="meta")["x"].device
+        device(type='meta')
+    """
+    import torch
+
+    def move(leaf: Any) -> Any:
+        if isinstance(leaf, torch.Tensor):
+            return leaf if device is None else leaf.to(device=device, non_blocking=non_blocking)
+        if isinstance(leaf, (str, bytes)):
+            return leaf
+        raise TypeError(
+            f"cannot move a {type(leaf).__name__} to a device: a batch consists of tensors, strings, mappings and sequences; "
+            "convert yours in prepare_batch(batch, device, non_blocking)"
+        )
+
+    return map_leaves(batch, move)
+
+
+def map_leaves(value: Any, function: Callable[[Any], Any]) -> Any:
+    """Apply a function to each leaf of nested mappings, tuples and lists.
+
+    Example:
+        >>> map_leaves({"a": (1, [2])}, lambda leaf: leaf + 1)
+        {'a': (2, [3])}
+    """
+    if isinstance(value, Mapping):
+        return type(value)({key: map_leaves(item, function) for key, item in value.items()})  # type: ignore[call-arg]  # dict and its like take a dict
+    if isinstance(value, (list, tuple)):
+        mapped = (map_leaves(item, function) for item in value)
+        return type(value)(*mapped) if hasattr(value, "_fields") else type(value)(mapped)
+    return function(value)
 
 
 def manual_seed(seed: int) -> None:
@@ -108,7 +158,3 @@ def setup_logger(
         handler.setFormatter(logging.Formatter(format))
         logger.addHandler(handler)
     return logger
-
-
-# convert_tensor needs torch.
-__getattr__, __dir__ = lazy_exports(__name__, {"glowplug.supervised": ("convert_tensor",)})

@@ -1,6 +1,5 @@
 """Steps and engines for supervised training and evaluation."""
 
-from glowplug.supervised._batch import convert_tensor
 from glowplug.supervised._factories import create_supervised_evaluator, create_supervised_trainer
 from glowplug.supervised._steps import supervised_evaluation_step, supervised_training_step
 from glowplug.supervised._tbptt import Tbptt_Events, TbpttEvents, create_supervised_tbptt_trainer
@@ -8,7 +7,6 @@ from glowplug.supervised._tbptt import Tbptt_Events, TbpttEvents, create_supervi
 __all__ = [
     "TbpttEvents",
     "Tbptt_Events",
-    "convert_tensor",
     "create_supervised_evaluator",
     "create_supervised_tbptt_trainer",
     "create_supervised_trainer",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -11,7 +11,7 @@ from glowplug.engine import Engine
 from glowplug.events import Events
 from glowplug.handles import RemovableEventHandle
 from glowplug.metrics import Metric, identity
-from glowplug.supervised._batch import Device, prepare_pair
+from glowplug.supervised._batch import prepare_pair
 from glowplug.supervised._steps import (
     call_model,
     detached_loss,
@@ -21,6 +21,9 @@ from glowplug.supervised._steps import (
     supervised_training_step,
 )
 from glowplug.typing import EngineProtocol
+
+if TYPE_CHECKING:
+    from glowplug.utils import Device
 
 __all__ = ["create_supervised_evaluator", "create_supervised_trainer"]
 

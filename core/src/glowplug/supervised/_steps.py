@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from numbers import Integral
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 
 from glowplug.metrics import identity
-from glowplug.supervised._batch import Device, prepare_pair
+from glowplug.supervised._batch import prepare_pair
 from glowplug.typing import EngineProtocol
+
+if TYPE_CHECKING:
+    from glowplug.utils import Device
 
 __all__ = ["supervised_evaluation_step", "supervised_training_step"]
 

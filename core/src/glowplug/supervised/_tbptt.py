@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from glowplug.engine import Engine
 from glowplug.events import EventEnum, Events
 from glowplug.state import RunStart
-from glowplug.supervised._batch import Device, map_leaves, prepare_pair
+from glowplug.supervised._batch import prepare_pair
 from glowplug.supervised._steps import check_count, check_integer
 from glowplug.typing import EngineProtocol
+from glowplug.utils import map_leaves
+
+if TYPE_CHECKING:
+    from glowplug.utils import Device
 
 __all__ = ["TbpttEvents", "Tbptt_Events", "create_supervised_tbptt_trainer"]
 
