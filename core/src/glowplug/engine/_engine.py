@@ -47,6 +47,13 @@ class Engine(HandlerTable):
         <RunOutcome.COMPLETED: 'completed'>
     """
 
+    # Class attributes keep the constructor fast.
+    _is_running = False
+    # Suspended by interrupt() between two calls of run().
+    _loop: SuspendedLoop | None = None
+    _parent: Engine | None = None
+    _logger: logging.Logger | None = None
+
     def __init__(self, process_function: ProcessFunction) -> None:
         check_process_function(process_function)
         super().__init__()
@@ -54,11 +61,6 @@ class Engine(HandlerTable):
         self._stop = StopRequests(self._watch)
         self._position = RunPosition()
         self.state_dict_user_keys: list[str] = []
-        self._is_running = False
-        # Suspended by interrupt() between two calls of run().
-        self._loop: SuspendedLoop | None = None
-        self._parent: Engine | None = None
-        self._logger: logging.Logger | None = None
 
     @property
     def parent(self) -> Engine | None:

@@ -46,7 +46,7 @@ class Channel:
     # The same calls, if none of them has a filter.
     unfiltered: tuple[Call, ...] = ()
     firings = 0
-    # The counter of the last firing, and the next counter that passes a filter.
+    # The last counter at which filters were evaluated, and the next one that may pass a filter.
     seen = due = -1
 
     def __init__(self, key: Key, counter: str | None = None) -> None:
@@ -85,15 +85,17 @@ class HandlerTable:
     ``Engine`` adds the loop; ``glowplug.testing.FakeEngine`` fires events by hand.
     """
 
+    # Class attributes keep the constructor of an engine fast.
+    last_event_name: CallableEventWithFilter | str | None = None
+    current_event: Key | None = None
+    faults: tuple[Fault, ...] = ()
+
     def __init__(self) -> None:
         self.state = State()
         self.stash = Stash()
-        self.last_event_name: CallableEventWithFilter | str | None = None
-        self.current_event: Key | None = None
         self._watch = Watch()
         self._channels: dict[Key, Channel] = {event: Channel(event, counter) for event, counter in _BUILT_IN}
         self._stateful = StatefulHandlers()
-        self.faults: tuple[Fault, ...] = ()
 
     # Registration
 
@@ -390,9 +392,8 @@ class HandlerTable:
             self.current_event = None
             return
         counter = channel.firings if channel.counter is None else getattr(self.state, channel.counter)
-        if counter == channel.seen + 1 and counter < channel.due:
+        if channel.seen < counter < channel.due:
             # No filter lets a handler run at this counter.
-            channel.seen = counter
             return
         self.last_event_name = channel.key
         if not channel.has_handlers:

@@ -15,8 +15,8 @@ class Watch:
     alone, and switches it off at the start of an epoch whose iteration events have no handlers.
     """
 
-    def __init__(self) -> None:
-        self.is_on = True
+    # A class attribute keeps the constructor of an engine fast; the loop makes it an attribute of the instance.
+    is_on = True
 
 
 class StopRequests:
