@@ -17,7 +17,7 @@ from rich.table import Table
 
 THEMES = ("engine", "imports", "metrics", "loggers", "whole_run")
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
-HEAD = ("per", "by hand", "ignite", "glowplug", "to by hand", "to ignite", "goal", "reached by minima")
+HEAD = ("per", "by hand", "ignite", "glowplug", "vs by hand", "vs ignite", "goal", "met by minima")
 
 
 def number(value):

@@ -181,7 +181,7 @@ def plugins_row(folder):
         )
 
     return Row(
-        "1000 iterations with a handler: 10 plugins installed (by hand: none)",
+        "1000 iterations with a handler, 10 plugins installed (by hand: no plugins)",
         {FLOOR: lambda: run("", 0), GLOWPLUG: lambda: run(names, PLUGINS)},
         (Goal(1.05, FLOOR),),
         rounds=9,
@@ -205,7 +205,7 @@ def rows():
         "one epoch of one batch, a list", lambda library: epochs_of(library, [1]), Goal(1, IGNITE)
     )
     yield calls_row(
-        "one epoch of one batch, data that may be random",
+        "one epoch of one batch, data that may draw random numbers",
         lambda library: epochs_of(library, Shuffled()),
         Goal(1, IGNITE),
     )

@@ -117,7 +117,7 @@ def rows():
     """Yield the rows of this theme."""
     with tempfile.TemporaryDirectory() as folder:
         yield Row(
-            "TensorBoard, 10 numbers a step: processor time of the training thread, per number",
+            "TensorBoard, 10 numbers per step: CPU time of the training thread, per number",
             {
                 FLOOR: queued,
                 **{name: tensorboard(name, folder, time.thread_time) for name in (IGNITE, GLOWPLUG)},
@@ -125,7 +125,7 @@ def rows():
             (Goal(0.5),),
         )
         yield Row(
-            "TensorBoard, 10 numbers a step: processor time of all threads, per number",
+            "TensorBoard, 10 numbers per step: CPU time of all threads, per number",
             {name: tensorboard(name, folder, time.process_time) for name in (IGNITE, GLOWPLUG)},
             (Goal(1 / 5, IGNITE),),
         )
@@ -133,7 +133,7 @@ def rows():
         server = mlflow_server(Path(folder))
         try:
             yield Row(
-                "MLflow server, 10 numbers a step: time for which the step is held, per number",
+                "MLflow server, 10 numbers per step: delay of the step, per number",
                 {FLOOR: queued, **{name: mlflow(name, server.uri) for name in (IGNITE, GLOWPLUG)}},
                 (Goal(1 / 500, IGNITE),),
                 rounds=5,

@@ -95,7 +95,7 @@ def rows():
     )
     for what, every in (("every tenth iteration", 10), ("each iteration", 1)):
         yield Row(
-            f"the same, the loss to TensorBoard at {what} (by hand: no logger)",
+            f"a whole small run, loss logged to TensorBoard at {what} (by hand: no logger)",
             {
                 FLOOR: by_hand,
                 IGNITE: with_logger(ignite.engine, IgniteTensorboardLogger, every),
