@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from glowplug.engine._call import describe_handler, owner_of
-from glowplug.engine._handler_table import Channel
+from glowplug.engine._channel import Channel
 from glowplug.engine._registration import Registration
 from glowplug.events import Between, EventFilter, Every, Once
 from glowplug.plugins import Registry, get_registry

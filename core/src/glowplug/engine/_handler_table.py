@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal, TypeVar
 
 from glowplug.engine._call import Call, Key, check_attachable
+from glowplug.engine._channel import Channel
 from glowplug.engine._handler_state import StatefulHandlers
 from glowplug.engine._optional import Fault, Guard, attach_optional, guard_of_attach, mark_as_foreign
 from glowplug.engine._registration import Registration
@@ -20,7 +21,6 @@ from glowplug.events import (
     AnyEvent,
     CallableEventWithFilter,
     EventEnum,
-    EventFilter,
     Events,
     EventsList,
 )
@@ -31,52 +31,6 @@ from glowplug.state import COUNTERS, State
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 _BUILT_IN = tuple((event, COUNTERS.get(event)) for event in Events)
-
-
-class Channel:
-    """One event of one engine: its registrations and prepared calls.
-
-    Args:
-        key: The event.
-        counter: The state attribute that counts the event. ``None`` counts its firings in ``firings``.
-    """
-
-    registrations: tuple[Registration, ...] = ()
-    calls: tuple[tuple[Call, int | EventFilter | None], ...] = ()
-    # The same calls, if none of them has a filter.
-    unfiltered: tuple[Call, ...] = ()
-    firings = 0
-    # The last counter at which filters were evaluated, and the next one that may pass a filter.
-    seen = due = -1
-
-    def __init__(self, key: Key, counter: str | None = None) -> None:
-        self.key = key
-        self.counter = counter
-        # All that the loop reads for an event without handlers; instance attributes and booleans are fastest.
-        self.has_handlers = False
-
-    def change(self, registrations: tuple[Registration, ...]) -> None:
-        """Replace the registrations; a firing in progress keeps the old ones."""
-        self.registrations = tuple(sorted(registrations, key=lambda r: (r.phase, r.order)))
-        self.calls = tuple((r.call, r.only) for r in self.registrations)
-        filtered = any(only is not None for _, only in self.calls)
-        self.unfiltered = () if filtered else tuple(call for call, _ in self.calls)
-        self.has_handlers = bool(self.calls)
-        self.seen = self.due = -1
-
-    def next_due(self, counter: int) -> int:
-        """Return the next counter at which a filter may let a handler run."""
-        steps = [only for _, only in self.calls if only.__class__ is int]
-        if len(steps) < len(self.calls):
-            return counter + 1
-        return min(((counter // step + 1) * step for step in steps), default=counter + 1)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("calls", "unfiltered")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self.change(self.registrations)
 
 
 class HandlerTable:

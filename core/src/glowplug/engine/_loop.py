@@ -22,17 +22,15 @@ import math
 import warnings
 from collections.abc import Callable, Generator
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from glowplug.engine._handler_table import Channel
+from glowplug.engine._channel import Channel
+from glowplug.engine._handler_table import HandlerTable
 from glowplug.engine._position import RunPosition
 from glowplug.engine._stop import StopRequests, Watch
 from glowplug.events import Events
 from glowplug.exceptions import GlowplugWarning
 from glowplug.state import RunOutcome, State
-
-if TYPE_CHECKING:
-    from glowplug.engine._engine import Engine
 
 ITERATION_EVENTS = (
     Events.GET_BATCH_STARTED,
@@ -70,7 +68,7 @@ class Loop:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: HandlerTable,
         step: Callable[[Any, Any], Any],
         channels: dict[Any, Channel],
         position: RunPosition,

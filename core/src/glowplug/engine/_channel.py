@@ -1,0 +1,55 @@
+"""Channel: the registrations of one event and their prepared calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from glowplug.engine._call import Call, Key
+from glowplug.engine._registration import Registration
+from glowplug.events import EventFilter
+
+
+class Channel:
+    """One event of one engine: its registrations and prepared calls.
+
+    Args:
+        key: The event.
+        counter: The state attribute that counts the event. ``None`` counts its firings in ``firings``.
+    """
+
+    registrations: tuple[Registration, ...] = ()
+    calls: tuple[tuple[Call, int | EventFilter | None], ...] = ()
+    # The same calls, if none of them has a filter.
+    unfiltered: tuple[Call, ...] = ()
+    firings = 0
+    # The last counter at which filters were evaluated, and the next one that may pass a filter.
+    seen = due = -1
+
+    def __init__(self, key: Key, counter: str | None = None) -> None:
+        self.key = key
+        self.counter = counter
+        # All that the loop reads for an event without handlers; instance attributes and booleans are fastest.
+        self.has_handlers = False
+
+    def change(self, registrations: tuple[Registration, ...]) -> None:
+        """Replace the registrations; a firing in progress keeps the old ones."""
+        self.registrations = tuple(sorted(registrations, key=lambda r: (r.phase, r.order)))
+        self.calls = tuple((r.call, r.only) for r in self.registrations)
+        filtered = any(only is not None for _, only in self.calls)
+        self.unfiltered = () if filtered else tuple(call for call, _ in self.calls)
+        self.has_handlers = bool(self.calls)
+        self.seen = self.due = -1
+
+    def next_due(self, counter: int) -> int:
+        """Return the next counter at which a filter may let a handler run."""
+        steps = [only for _, only in self.calls if only.__class__ is int]
+        if len(steps) < len(self.calls):
+            return counter + 1
+        return min(((counter // step + 1) * step for step in steps), default=counter + 1)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("calls", "unfiltered")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.change(self.registrations)
