@@ -50,11 +50,11 @@ def test_stub_has_every_offer(stub, kinds, module):
 
 
 @pytest.mark.skipif(find_spec("mypy") is None, reason="needs mypy")
-def test_wrong_programs_are_refused(tmp_path):
+def test_wrong_programs_are_refused():
     """Each line marked ``expect`` is an error of that kind, and there are no other errors."""
     paths = sorted(WRONG.glob("*.py"))
     ended = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path), *map(str, paths)],
+        [sys.executable, "-m", "mypy", *map(str, paths)],
         cwd=ROOT,
         capture_output=True,
         text=True,

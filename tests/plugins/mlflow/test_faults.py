@@ -42,6 +42,7 @@ def wait_for(condition, limit=60):
         time.sleep(0.05)
 
 
+@pytest.mark.timed
 def test_server_is_killed(own_server, caplog):
     """The run keeps its speed, close keeps its time limit, and sent and dropped records add up (L1)."""
     own_server.start()
