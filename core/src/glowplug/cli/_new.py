@@ -39,8 +39,9 @@ _LONGEST_NAME = 50
 def new(kind: str, name: str, directory: Path, author: str | None) -> None:
     """Create a project with a small working plugin.
 
-    NAME is the name of the distribution and of the folder, such as acme-csv. The command needs copier, which you install
-    with: pip install "glowplug[new]".
+    NAME is the name of the distribution and of the folder, such as acme-csv.
+
+    This command requires copier: pip install "glowplug[new]".
 
     Exit code: 0 for success; 1 if the project cannot be created, for example because the folder exists; 2 for incorrect
     usage or an invalid NAME.

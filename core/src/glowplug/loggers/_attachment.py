@@ -30,7 +30,7 @@ def attach_log_handler(
     events = event_name if isinstance(event_name, EventsList) else (event_name,)
     for event in events:
         _check_arguments(log_handler, (engine, logger, event, *args), kwargs)
-    # If the engine does not know one of the events, nothing stays attached.
+    # Undo all registrations if the engine does not know one of the events.
     with ExitStack() as undo:
         handles = []
         for event in events:

@@ -35,7 +35,7 @@ _open_loggers: weakref.WeakSet[Logger] = weakref.WeakSet()
 
 
 class Logger(Writer):
-    """Base class of loggers, which send values to a backend without delaying or ending a run.
+    """Base class for loggers that send values to a backend without delaying or ending a run.
 
     Users call the ``log_*`` methods from any thread. Each call checks, copies and queues its arguments and returns
     immediately. Authors implement the methods of :class:`Writer`: at least ``write_scalars`` or ``write_scalars_batch``. One
@@ -138,7 +138,7 @@ class Logger(Writer):
         self._put("params", None, None, None, plain(params))
 
     def log_text(self, name: str, text: str, step: SupportsIndex, timestamp: float | None = None) -> None:
-        """Log a text.
+        """Log text.
 
         Args:
             name: Name of the text.

@@ -78,15 +78,15 @@ class Writer:
         raise self._unsupported("write_params")
 
     def write_text(self, name: str, text: str, step: int, timestamp: float) -> None:
-        """Write a text."""
+        """Write text."""
         raise self._unsupported("write_text")
 
     def write_histogram(self, name: str, values: Array, step: int, timestamp: float) -> None:
-        """Write the distribution of the values of an array of any shape."""
+        """Write the distribution of an array's values; the array may have any shape."""
         raise self._unsupported("write_histogram")
 
     def write_image(self, name: str, image: Array, step: int, timestamp: float) -> None:
-        """Write an image, which is an array with the shape that the user logged."""
+        """Write an image, given as an array of the shape that the user logged."""
         raise self._unsupported("write_image")
 
     def write_figure(self, name: str, figure: Any, step: int, timestamp: float) -> None:

@@ -32,7 +32,7 @@ PROJECT = "glowplug"
 """Name of the core distribution."""
 
 GROUP = "glowplug"
-"""Entry-point group of plugins. An entry point has the plugin's name as its name and a module as its value."""
+"""Entry-point group of plugins; the name of an entry point is the plugin's name, and the value is a module."""
 
 
 @dataclass(frozen=True)

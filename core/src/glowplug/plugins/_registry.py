@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 __all__ = ["SLOW_IMPORT_SECONDS", "Registry", "get_registry", "save_handler", "to_scalar", "use_registry"]
 
 SLOW_IMPORT_SECONDS = 2.0
-"""Import time of a plugin module above which a warning is issued."""
+"""Import time of a plugin module, in seconds, above which a warning is issued."""
 
 
 class Registry:
@@ -339,7 +339,7 @@ def get_registry() -> Registry:
     The first call loads the plugins and warns about faulty ones.
 
     Returns:
-        The registry, the same one each time.
+        The registry; each call returns the same object.
 
     Raises:
         PluginLoadError: If a plugin is faulty and ``GLOWPLUG_STRICT_PLUGINS=1``, or if a plugin module accesses the
@@ -378,7 +378,7 @@ def use_registry(registry: Registry) -> Iterator[Registry]:
         registry: The registry that `get_registry` returns inside the ``with`` block, in all threads.
 
     Yields:
-        The same registry.
+        The given registry.
 
     Example:
         >>> with use_registry(Registry([])) as registry:
