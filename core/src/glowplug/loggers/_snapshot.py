@@ -1,4 +1,4 @@
-"""Snapshots of logged values, which later steps cannot change."""
+"""Snapshots of logged values: copies that later steps cannot change."""
 
 from __future__ import annotations
 

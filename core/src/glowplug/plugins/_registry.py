@@ -339,7 +339,7 @@ def get_registry() -> Registry:
     The first call loads the plugins and warns about faulty ones.
 
     Returns:
-        The registry; each call returns the same object.
+        The registry; each call returns the same object, except inside `use_registry`.
 
     Raises:
         PluginLoadError: If a plugin is faulty and ``GLOWPLUG_STRICT_PLUGINS=1``, or if a plugin module accesses the
