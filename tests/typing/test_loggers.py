@@ -143,9 +143,11 @@ def test_wrong_calls() -> None:
         logger.log_histogram("weights", 3, 1)
     with pytest.raises(TypeError, match="image must be a tensor, array or PIL image"):
         logger.log_image("image", "image.png", 1)
-    with pytest.raises(TypeError, match="figure must be a figure, got None"):
+    with pytest.raises(TypeError, match="figure must be a figure such as a matplotlib Figure, got None"):
         logger.log_figure("figure", None, 1)
-    with pytest.raises(TypeError, match=r"Batches does not implement write_text; it has write_scalars"):
+    with pytest.raises(
+        TypeError, match=r"Batches does not implement write_text; it implements write_scalars"
+    ):
         batches.log_text("note", "hello", 1)
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'log_handler'"):
         logger.attach(Engine(lambda engine, batch: batch), Events.STARTED)  # type: ignore[call-arg]

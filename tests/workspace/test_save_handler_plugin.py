@@ -114,7 +114,7 @@ def test_address_that_nobody_answers_for(installed, tmp_path):
     last = ended.stderr.splitlines()[-1]
     assert last.startswith("glowplug.exceptions.PluginNotFoundError: no plugin handles acme:// addresses")
     assert "got 'acme://run-7'" in last
-    assert "whose hook glowplug_save_handler(uri) does" in last
+    assert "that implements glowplug_save_handler(uri) for this scheme" in last
     assert "acme-broken (its hook glowplug_save_handler() failed: OSError: no licence)" in last
     assert "acme-store (GLOWPLUG_PLUGINS=" in last
     assert not list(tmp_path.iterdir())

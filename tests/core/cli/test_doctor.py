@@ -77,8 +77,8 @@ class TestPlugins:
     @pytest.mark.parametrize(
         ("body", "found"),
         [
-            ("import time; time.sleep(60)", "it did not end within 1 s"),
-            ("import os; os._exit(7)", "it ended the interpreter that imported it (exit code 7)"),
+            ("import time; time.sleep(60)", "it did not finish within 1 s"),
+            ("import os; os._exit(7)", "it terminated the Python process that imported it (exit code 7)"),
             ("raise OSError('no network')", "its hook glowplug_doctor() failed: OSError: no network"),
             ("return 3", "its hook glowplug_doctor() failed: TypeError"),
         ],
@@ -104,7 +104,7 @@ class TestPlugins:
         site.add("acme-four", "import acme_nosuch")
         lines = examine(GLOWPLUG_DISABLED_PLUGINS="glowplug-*,acme-three").stdout.splitlines()
         found = {line.split()[0]: line for line in lines if "  ok  " not in line}
-        assert "set GLOWPLUG_DISABLED_PLUGINS=acme-one or acme-two" in found["acme-one"]
+        assert "set GLOWPLUG_DISABLED_PLUGINS to acme-one or acme-two" in found["acme-one"]
         assert "Shout is also offered by acme-one 1.0" in found["acme-two"]
         assert "GLOWPLUG_DISABLED_PLUGINS=glowplug-*,acme-three" in found["acme-three"]
         assert "No module named 'acme_nosuch'" in found["acme-four"]

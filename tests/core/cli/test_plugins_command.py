@@ -168,9 +168,21 @@ class TestHostilePlugins:
     @pytest.mark.parametrize(
         ("name", "source", "cause"),
         [
-            ("acme-aaa", "import os; os._exit(7)", "it ended the interpreter that imported it (exit code 7)"),
-            ("acme-mmm", "import os; os._exit(7)", "it ended the interpreter that imported it (exit code 7)"),
-            ("acme-zzz", "import os; os._exit(7)", "it ended the interpreter that imported it (exit code 7)"),
+            (
+                "acme-aaa",
+                "import os; os._exit(7)",
+                "it terminated the Python process that imported it (exit code 7)",
+            ),
+            (
+                "acme-mmm",
+                "import os; os._exit(7)",
+                "it terminated the Python process that imported it (exit code 7)",
+            ),
+            (
+                "acme-zzz",
+                "import os; os._exit(7)",
+                "it terminated the Python process that imported it (exit code 7)",
+            ),
             ("acme-mmm", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "(SIGKILL)"),
             ("acme-mmm", "import faulthandler; faulthandler._sigsegv()", "(SIGSEGV)"),
             ("acme-mmm", "import sys; sys.exit(3)", "SystemExit: 3"),
@@ -198,7 +210,7 @@ class TestHostilePlugins:
         assert time.monotonic() - started < 30
         assert reports["acme-mmm"].status == "ok"
         assert reports[name].status == "failed"
-        assert reports[name].cause == "it did not end within 2 s"
+        assert reports[name].cause == "it did not finish within 2 s"
 
     def test_prints(self, site):
         """Output of a plugin, by Python or the process, does not corrupt the JSON (P1)."""
@@ -286,7 +298,7 @@ class TestCheck:
             ("Shout = 3", "is 3, which cannot be called"),
             ("Whisper = print", "has no attribute 'Shout'"),
             ("import acme_nosuch", "No module named 'acme_nosuch'"),
-            ("import os; os._exit(7)", "it ended the interpreter that imported it (exit code 7)"),
+            ("import os; os._exit(7)", "it terminated the Python process that imported it (exit code 7)"),
         ],
     )
     def test_broken_target(self, site, code, found):

@@ -203,5 +203,5 @@ def test_fake_engine_records_events_and_handlers():
 
 def test_fake_engine_requires_the_exception():
     """FakeEngine refuses to fire EXCEPTION_RAISED without an exception."""
-    with pytest.raises(ValueError, match="needs the exception that was raised"):
+    with pytest.raises(ValueError, match="requires the exception that was raised"):
         FakeEngine().fire(Events.EXCEPTION_RAISED)

@@ -104,7 +104,7 @@ class TestBackendErrors:
         counts = logger.counts
         assert sum(counts) == 60
         assert counts.pending == (60 if hangs_in in ("open", "write") else 0)
-        assert "gave up after 0.5 s; " in caplog.text
+        assert "close() timed out after 0.5 s; " in caplog.text
         logger.release.set()
 
     def test_warning_is_limited_to_one_a_minute(self, caplog, monkeypatch):

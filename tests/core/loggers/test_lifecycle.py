@@ -330,7 +330,7 @@ class TestProcesses:
         )
         assert ended.returncode == 0, ended.stderr
         assert path.read_text().splitlines() == ["1", "2", "closed COMPLETED"]
-        assert "in a forked process; log in the process that made the logger" in ended.stderr
+        assert "in a forked process; log in the process that created the logger" in ended.stderr
 
     def test_only_rank_zero_writes(self, run_ranks, tmp_path):
         """Of two ranks only rank 0 writes, unless all_ranks=True is given (L-007)."""

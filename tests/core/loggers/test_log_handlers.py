@@ -85,11 +85,11 @@ class TestOutputHandler:
         logger.attach_output_handler(
             fake, Events.ITERATION_COMPLETED, "t", output_transform=lambda output: output
         )
-        with pytest.warns(UserWarning, match="cannot log; omitted") as caught:
+        with pytest.warns(UserWarning, match="cannot log; it is omitted") as caught:
             fire_three_times(fake, output={"m": torch.ones(2, 2), "n": object(), "x": 1})
         messages = [str(warning.message) for warning in caught]
         assert len(messages) == 2
-        assert "t/m is a Tensor of shape (2, 2), which ListLogger cannot log; omitted" in messages[0]
+        assert "t/m is a Tensor of shape (2, 2), which ListLogger cannot log; it is omitted" in messages[0]
         assert "t/n" in messages[1]
         assert [scalars for _, scalars in logger.scalars] == [{"t/x": 1.0}] * 3
 

@@ -277,7 +277,7 @@ class TestHooks:
             assert plugins.save_handler("s3://bucket/run") is print
             with pytest.raises(
                 PluginNotFoundError,
-                match=r"no plugin handles gs:// addresses: got 'gs://bucket/run'\. Install a plugin whose",
+                match=r"no plugin handles gs:// addresses: got 'gs://bucket/run'\. Install a plugin that",
             ):
                 plugins.save_handler("gs://bucket/run")
 

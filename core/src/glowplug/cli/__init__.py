@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _COMMANDS = ("plugins", "doctor", "new")
-"""The commands; each is defined in the module ``_<command>`` under its own name."""
+"""Names of the commands; the module ``_<command>`` defines the function ``<command>``."""
 
 
 def _make_main() -> click.Group:

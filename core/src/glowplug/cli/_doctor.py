@@ -47,22 +47,22 @@ print(json.dumps([torch.version.cuda, found]))
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print everything that was found as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print all findings as JSON.")
 @click.option("--torch", is_flag=True, help="Import torch, in a subprocess, to list its devices.")
 @click.option(
     "--time-limit",
     type=click.FloatRange(min=0, min_open=True),
     default=DOCTOR_SECONDS,
     show_default=True,
-    help="Time limit for the checks of each plugin, in seconds.",
+    help="Time limit in seconds for the checks of each plugin.",
 )
 def doctor(as_json: bool, torch: bool, time_limit: float) -> None:
     """Check the core, its requirements and all plugins.
 
-    Versions and requirements are read from metadata. Plugins are loaded and their own checks run in a subprocess; blocked
-    plugins are not loaded.
+    Versions and requirements are read from metadata. A subprocess loads the plugins and runs their checks; blocked plugins
+    are not loaded.
 
-    Exit code: 0 if there are no errors, even with warnings or blocked plugins; 1 for errors; 2 for wrong usage.
+    Exit code: 0 if there are no errors, even with warnings or blocked plugins; 1 for errors; 2 for incorrect usage.
     """
     core = examine_core(torch=torch)
     installed = installed_plugins()
@@ -84,7 +84,7 @@ def examine_core(*, torch: bool = False) -> list[Finding]:
     """Check the core, Python, torch and the requirements.
 
     Args:
-        torch: Import torch, in a subprocess, to list its devices. Default False: only read its metadata.
+        torch: Import torch, in a subprocess, to list its devices. Defaults to ``False``: only read the metadata of torch.
 
     Returns:
         The findings, in display order.
@@ -111,7 +111,7 @@ def examine_requirements(distribution: str) -> list[Finding]:
     """Compare the requirements of a distribution with the installed versions.
 
     Args:
-        distribution: Its name.
+        distribution: Name of the distribution.
 
     Returns:
         A finding for each requirement that is not met.
@@ -144,7 +144,9 @@ def _examine_torch(list_devices: bool) -> Iterator[Finding]:
         return
     yield Finding("torch", "ok", version)
     if not list_devices:
-        yield Finding("devices", "ok", "not checked, to avoid importing torch: glowplug doctor --torch")
+        yield Finding(
+            "devices", "ok", "not checked, to avoid importing torch; to check: glowplug doctor --torch"
+        )
         return
     child = [sys.executable, "-c", _DEVICES]
     try:
@@ -174,7 +176,7 @@ def _examine_spool(folder: Path) -> Finding:
     except OSError as error:
         return Finding("spool folder", "error", f"{folder} is not writable: {error}", remedy)
     if free < _LOW_SPACE:
-        message = f"{folder} has {free / 2**20:.0f} MB left"
+        message = f"{folder} has {free / 2**20:.0f} MB of free space"
         return Finding("spool folder", "warning", message, remedy)
     return Finding("spool folder", "ok", f"{folder} is writable")
 

@@ -1,4 +1,4 @@
-"""Output of findings, and the exit code."""
+"""Printing of findings, and the exit code of a command."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["exit_if", "overall_status", "print_findings"]
 
 
 def overall_status(report: PluginReport) -> str:
-    """Return the worst of a plugin's own status and its findings.
+    """Return the most severe status of a plugin and its findings.
 
     Example:
         >>> from glowplug.cli._subprocess import PluginReport

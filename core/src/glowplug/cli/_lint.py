@@ -1,6 +1,6 @@
 """Static checks of an imported offer.
 
-The contracts of ``glowplug-testing`` check the behaviour of objects.
+These checks do not call the offer; the contracts in ``glowplug-testing`` test its behaviour.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def inspect_offer(offer: Offer, target: Any) -> list[Finding]:
 
     Args:
         offer: The offer.
-        target: Its imported target. Factory functions are not checked.
+        target: The imported target of the offer. Factory functions are not checked.
 
     Returns:
-        The faults, or one finding with status ``"ok"``.
+        A finding for each fault, or one finding with status ``"ok"``.
 
     Example:
         >>> class Shout:
@@ -63,7 +63,9 @@ def _check(offer: Offer, target: Any) -> Iterator[Finding]:
     undefined = ", ".join(sorted(getattr(target, "__abstractmethods__", ())))
     if undefined:
         yield _error(
-            name, f"{offer.target} does not define {undefined}, so it cannot be instantiated", "define it"
+            name,
+            f"{offer.target} does not define {undefined}, so it cannot be instantiated",
+            f"define {undefined}",
         )
     yield from _CHECKS[offer.kind](offer, target)
     phase = inspect.getattr_static(target, "phase", None)
@@ -165,7 +167,7 @@ def _is_called(target: type) -> bool:
 
 
 def _misfit(target: type, method: str, arguments: tuple[str, ...]) -> str:
-    """Return why a method does not accept the arguments, or an empty text."""
+    """Return why a method does not accept the arguments, or an empty string."""
     function = getattr(target, method)
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         return f"{method} is async and would never be awaited"

@@ -19,7 +19,7 @@ KINDS = {
     "handler": "Remembers the largest value of a metric.",
     "metric": "The mean absolute error.",
 }
-"""The kinds of template, and a summary of the code in each."""
+"""Kinds of templates, with a summary of the code in each template."""
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)+")
@@ -39,10 +39,12 @@ _LONGEST_NAME = 50
 def new(kind: str, name: str, directory: Path, author: str | None) -> None:
     """Create a project with a small working plugin.
 
-    NAME is the name of the distribution and of the folder, such as acme-csv. Needs copier: pip install "glowplug[new]".
+    NAME is the name of the distribution and of the folder, such as acme-csv.
 
-    Exit code: 0; 1 if the project cannot be created, for example because the folder exists; 2 for wrong usage or an invalid
-    NAME.
+    This command requires copier: pip install "glowplug[new]".
+
+    Exit code: 0 for success; 1 if the project cannot be created, for example because the folder exists; 2 for incorrect
+    usage or an invalid NAME.
     """
     try:
         folder = create_project(kind, name, directory, author)
@@ -66,7 +68,7 @@ def create_project(kind: str, name: str, directory: Path, author: str | None = N
         kind: One of `KINDS`.
         name: Name of the distribution, as in ``"acme-csv"``.
         directory: Parent of the new folder; created if it is missing.
-        author: Author in the metadata and the licence. Default: the developers of ``name``.
+        author: Author in the metadata and the licence. Defaults to ``"The <name> developers"``.
 
     Returns:
         The new folder, named after the distribution.

@@ -24,8 +24,8 @@ __all__ = ["plugins"]
 def plugins() -> None:
     """List and check the installed plugins.
 
-    GLOWPLUG_PLUGINS=a,b allows only these plugins to load; GLOWPLUG_DISABLED_PLUGINS=c,* blocks plugins. Both take names
-    of plugins or distributions.
+    GLOWPLUG_PLUGINS=a,b allows only the plugins a and b; GLOWPLUG_DISABLED_PLUGINS=c,d* blocks plugins. Both variables
+    accept names of plugins and distributions, with the wildcards * and ?.
     """
 
 
@@ -34,10 +34,10 @@ def plugins() -> None:
 def list_plugins(as_json: bool) -> None:
     """List the installed plugins, including faulty and blocked ones.
 
-    The status is ok, failed, incompatible (it requires another version of glowplug) or blocked. Plugins are loaded in a
-    subprocess; blocked plugins are never loaded.
+    The status is ok, failed, incompatible (the plugin requires another version of glowplug) or blocked. Plugins are loaded
+    in a subprocess; blocked plugins are never loaded.
 
-    Exit code: 0; 2 for wrong usage.
+    Exit code: 0 for success; 2 for incorrect usage.
     """
     reports = report_plugins(installed_plugins())
     if as_json:
@@ -69,7 +69,7 @@ def show(name: str) -> None:
 
     NAME is the plugin's name, its distribution or one of its offers.
 
-    Exit code: 0; 2 for wrong usage or a NAME that is not installed.
+    Exit code: 0 for success; 2 for incorrect usage or a NAME that is not installed.
     """
     for report in _select(name):
         fields = {
@@ -101,12 +101,12 @@ def show(name: str) -> None:
 @plugins.command()
 @click.argument("name")
 def check(name: str) -> None:
-    """Import everything that one plugin offers and check it.
+    """Import and check everything that one plugin offers.
 
     NAME is the plugin's name, its distribution or one of its offers. The plugin is loaded in a subprocess.
 
-    Exit code: 0 if there is nothing to report; 1 for errors, warnings and blocked plugins; 2 for wrong usage or a NAME that
-    is not installed.
+    Exit code: 0 if there is nothing to report; 1 for errors, warnings and blocked plugins; 2 for incorrect usage or a NAME
+    that is not installed.
     """
     installed = {(plugin.name, plugin.distribution): plugin for plugin in installed_plugins()}
     reports = []

@@ -33,13 +33,13 @@ __all__ = [
 ]
 
 LOAD_SECONDS = 10.0
-"""Time limit for loading one plugin module."""
+"""Time limit in seconds for loading one plugin module."""
 
 CHECK_SECONDS = 120.0
-"""Time limit for importing the targets of one plugin, which may need torch."""
+"""Time limit in seconds for importing the targets of one plugin, which may import torch."""
 
 DOCTOR_SECONDS = 10.0
-"""Time limit for the checks of one plugin, which may need a network."""
+"""Time limit in seconds for the checks of one plugin, which may use the network."""
 
 _LIGHT = {"glowplug", "pluggy", "packaging"} | set(sys.stdlib_module_names)
 
@@ -52,17 +52,17 @@ class PluginReport:
     """Description of an installed plugin.
 
     Args:
-        name: Name of its entry point.
-        distribution: Distribution that provides it.
+        name: Name of the entry point.
+        distribution: Distribution that provides the plugin.
         version: Version of that distribution.
-        module: Name of its plugin module.
+        module: Name of the plugin module.
         status: ``"ok"``, ``"failed"``, ``"incompatible"`` or ``"blocked"``.
-        cause: Why it is not ok, in one line.
-        remedy: What to do about it.
+        cause: Why the status is not ``"ok"``, in one line.
+        remedy: How to fix or disable the plugin.
         offers: Name, target, kind and summary of each offer.
-        hooks: The hooks that it implements.
-        import_seconds: Duration of the import of its module.
-        findings: The results of the checks.
+        hooks: Names of the hooks that the plugin implements.
+        import_seconds: Import time of the plugin module.
+        findings: Results of the checks.
 
     Example:
         >>> PluginReport("shout", "acme-shout", "1.0", "acme_shout._plugin", status="ok").names
@@ -83,7 +83,7 @@ class PluginReport:
 
     @property
     def names(self) -> list[str]:
-        """The names of its offers."""
+        """Names of the plugin's offers."""
         return [offer["name"] for offer in self.offers]
 
 
@@ -91,10 +91,10 @@ def report_plugins(installed: Iterable[InstalledPlugin]) -> list[PluginReport]:
     """Describe plugins; a subprocess imports their modules.
 
     Args:
-        installed: Plugins as `glowplug.plugins.installed_plugins` returns them.
+        installed: Plugins returned by `glowplug.plugins.installed_plugins`.
 
     Returns:
-        One report for each, in the same order.
+        One report per plugin, in the same order.
 
     Example:
         >>> blocked = InstalledPlugin("shout", "acme-shout", "1.0", blocked_by="GLOWPLUG_PLUGINS=")
@@ -126,11 +126,11 @@ def diagnose_plugins(
     """Run the ``glowplug_doctor`` hooks of plugins in a subprocess.
 
     Args:
-        installed: Plugins as `glowplug.plugins.installed_plugins` returns them.
+        installed: Plugins returned by `glowplug.plugins.installed_plugins`.
         seconds: Time limit for each plugin.
 
     Returns:
-        One report for each, with the findings of its ``glowplug_doctor`` hook.
+        One report per plugin, with the findings of its ``glowplug_doctor`` hook.
 
     Example:
         >>> diagnose_plugins([])
@@ -146,7 +146,7 @@ def _report(installed: Sequence[InstalledPlugin], task: str, seconds: float) -> 
         answers, ending, hung = _ask_child(waiting, task, seconds)
         reports.update(zip((plugin.key for plugin in waiting), answers, strict=False))
         waiting = waiting[len(answers) :]
-        # The subprocess may have ended because of an earlier plugin, so the next plugin gets a second try.
+        # An earlier plugin may have ended the subprocess, so retry the next plugin in a new one.
         if waiting and (hung or not answers):
             at_fault, *waiting = waiting
             reports[at_fault.key] = _report_unfinished(at_fault, task, ending)
@@ -154,12 +154,12 @@ def _report(installed: Sequence[InstalledPlugin], task: str, seconds: float) -> 
 
 
 def _report_unfinished(plugin: InstalledPlugin, task: str, ending: str) -> PluginReport:
-    """Report a plugin that did not finish a task; it may still load."""
+    """Report a plugin that did not finish a task but may still load."""
     if task != "load":
         report = _report([plugin], "load", LOAD_SECONDS)[0]
         if report.status == "ok":
             what = "glowplug_doctor" if task == "diagnose" else "what it offers"
-            finding = Finding(what, "error", ending, "report it to its author")
+            finding = Finding(what, "error", ending, "report this to the plugin's author")
             return replace(report, findings=(*report.findings, finding))
     return _failed(plugin, PluginLoadError(ending))
 
@@ -167,7 +167,7 @@ def _report_unfinished(plugin: InstalledPlugin, task: str, ending: str) -> Plugi
 def _ask_child(
     plugins: Sequence[InstalledPlugin], task: str, seconds: float
 ) -> tuple[list[PluginReport], str, bool]:
-    """Return the reports of a new subprocess, how it ended, and whether it timed out."""
+    """Run a new subprocess; return its reports, how it ended, and whether it timed out."""
     fields = ("name", "distribution", "version", "module")
     questions = [{field: getattr(plugin, field) for field in fields} for plugin in plugins]
     with tempfile.TemporaryFile() as stderr:
@@ -192,7 +192,7 @@ def _ask_child(
         words = stderr.read().decode(errors="replace")
     if is_tracing():
         sys.stderr.write(words)
-    ending = f"it did not end within {seconds:g} s" if hung else _describe_end(returncode, words)
+    ending = f"it did not finish within {seconds:g} s" if hung else _describe_end(returncode, words)
     return answers, ending, hung
 
 
@@ -223,7 +223,7 @@ def _answers(lines: queue.Queue[bytes], number: int, seconds: float) -> tuple[li
 def _describe_end(returncode: int, stderr: str) -> str:
     last_words = stderr.strip().splitlines()[-1:]
     how = f"exit code {returncode}" if returncode >= 0 else signal.Signals(-returncode).name
-    return ": ".join([f"it ended the interpreter that imported it ({how})", *last_words])
+    return ": ".join([f"it terminated the Python process that imported it ({how})", *last_words])
 
 
 def _find_conflicts(reports: list[PluginReport]) -> list[PluginReport]:
@@ -238,7 +238,7 @@ def _conflicts(report: PluginReport, reports: Iterable[PluginReport]) -> Iterabl
                 name,
                 "error",
                 f"{name} is also offered by {other.distribution} {other.version}",
-                f"set GLOWPLUG_DISABLED_PLUGINS={report.distribution} or {other.distribution}",
+                f"set GLOWPLUG_DISABLED_PLUGINS to {report.distribution} or {other.distribution}",
             )
 
 
@@ -265,8 +265,8 @@ def _failed(plugin: InstalledPlugin, error: BaseException) -> PluginReport:
 
 
 def _serve() -> None:
-    """Answer the request on standard input with one line per plugin."""
-    # The output of plugins goes to standard error, to keep standard output for the answers.
+    """Read a request from standard input and write one line per plugin to standard output."""
+    # Redirect the output of plugins to standard error, so that standard output contains only the answers.
     request = json.load(sys.stdin)
     with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as answers:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

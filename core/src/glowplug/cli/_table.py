@@ -1,4 +1,4 @@
-"""Tables: wrapped for a terminal, one line per row for a pipe."""
+"""Tables with wrapped cells on a terminal and one line per row otherwise."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _STYLES = {
 def print_table(
     titles: Sequence[str], rows: Sequence[Sequence[str]], below: Mapping[str, Sequence[str]] | None = None
 ) -> None:
-    """Print a table; only a terminal gets wrapped cells.
+    """Print a table; cells are wrapped only on a terminal.
 
     Args:
         titles: Titles of the columns.
         rows: The cells.
-        below: Columns that a terminal shows below another column, by the title of that column.
+        below: Titles of columns to show below another column on a terminal, by the title of that other column.
 
     Example:
         >>> print_table(("name", "status"), [("shout", "ok")])
@@ -65,7 +65,7 @@ def _print_for_people(
     table = Table(box=None, pad_edge=False)
     for title in titles:
         if title not in lower:
-            # A status is short and must stay readable.
+            # A status is short and must not be wrapped.
             table.add_column(title.upper(), overflow="fold", no_wrap=title == "status")
     before = ""
     for row in rows:

@@ -30,7 +30,7 @@ def attach_log_handler(
     events = event_name if isinstance(event_name, EventsList) else (event_name,)
     for event in events:
         _check_arguments(log_handler, (engine, logger, event, *args), kwargs)
-    # If the engine does not know one of the events, nothing stays attached.
+    # Undo all registrations if the engine does not know one of the events.
     with ExitStack() as undo:
         handles = []
         for event in events:
@@ -67,7 +67,7 @@ class _LogCall(Delegate):
 
 
 class _EngineLink:
-    """Registrations that the log handlers of one logger share at an engine."""
+    """Registrations on an engine that all log handlers of one logger share."""
 
     def __init__(self, logger: Logger, engine: EngineProtocol) -> None:
         self.uses = 0
@@ -79,7 +79,7 @@ class _EngineLink:
 
 
 def _join_engine(logger: Logger, engine: EngineProtocol) -> RemovableEventHandle:
-    """Link a logger with an engine; removing the last handle removes the link."""
+    """Link a logger to an engine; removing the last handle removes the link."""
     key, stash = logger._stash_key, engine.stash  # noqa: SLF001 - part of the logger
     link = stash.get(key)
     if not isinstance(link, _EngineLink):

@@ -20,7 +20,7 @@ log = logging.getLogger("glowplug.loggers")
 
 
 class Counts(NamedTuple):
-    """Numbers of records of a logger: sent, dropped and waiting."""
+    """Counts of the sent, dropped and pending records of a logger."""
 
     sent: int
     dropped: int
@@ -34,13 +34,13 @@ class Backend(Protocol):
         """Connect, for the first time or again."""
 
     def takes_batches(self, record: Record) -> bool:
-        """Return whether records like this one are sent many at once."""
+        """Return whether records of this kind are sent in batches."""
 
     def send(self, records: list[Record]) -> None:
-        """Write one record, or many of one kind, in order."""
+        """Write one record, or a batch of records of the same kind, in order."""
 
     def flush(self) -> None:
-        """Store what the backend buffers."""
+        """Flush the buffers of the backend."""
 
     def close(self) -> None:
         """Disconnect."""
@@ -56,18 +56,18 @@ class _Marker:
 
 
 class Delivery:
-    """Queues records without waiting and delivers them in order on one thread.
+    """Queue records without blocking and deliver them in order on a worker thread.
 
-    After any exception in ``open``, or a ``ConnectionError`` or ``TimeoutError`` in a write, the worker tries again with
-    growing pauses while records wait. After any other exception the record is dropped, counted, and reported at most
-    once a minute.
+    After any exception in ``open``, or a ``ConnectionError`` or ``TimeoutError`` in a write, the worker retries with
+    increasing delays as long as records are waiting. After any other exception, the record is dropped and counted; the log
+    reports this at most once a minute.
 
     Args:
-        backend: Where the records go.
-        name: Name of the logger in reports.
-        on_error: ``"warn"`` reports a failure in the log; ``"raise"`` raises it at the next call.
-        capacity: Number of records that may wait; further ones are dropped.
-        interval: Seconds for which the worker collects records.
+        backend: Object that sends the records.
+        name: Name of the logger in messages.
+        on_error: ``"warn"`` reports a failure in the log; ``"raise"`` raises the exception at the next call.
+        capacity: Maximum number of waiting records; further records are dropped.
+        interval: Seconds that the worker waits between deliveries.
     """
 
     BATCH = 500
@@ -93,12 +93,12 @@ class Delivery:
         # Held only for rare events: starting the worker and dropping records.
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        # The reason why no more records are accepted.
+        # Why no more records are accepted; empty while the logger accepts records.
         self._ended = ""
         self._is_open = False
         self._was_open = False
         self._pause = 0.0
-        # The number of records that the worker has taken from the queue.
+        # Number of records that the worker has taken from the queue and is sending.
         self._in_hand = 0
         self._sent = 0
         self._dropped = 0
@@ -110,7 +110,7 @@ class Delivery:
 
     @property
     def counts(self) -> Counts:
-        """Numbers of records sent, dropped and waiting."""
+        """Counts of the sent, dropped and pending records."""
         waiting = sum(isinstance(item, Record) for item in self._queue.copy())
         return Counts(self._sent, self._dropped, waiting + self._in_hand)
 
@@ -125,7 +125,7 @@ class Delivery:
         return threading.current_thread() is self._thread
 
     def put(self, record: Record) -> None:
-        """Queue a record without waiting."""
+        """Queue a record without blocking."""
         if self._error is not None:
             self._raise()
         waiting = len(self._queue)
@@ -156,7 +156,7 @@ class Delivery:
         self._ended = "after close(); close a logger after the last run"
         if self._thread is not None and not self._pass(_Marker(last=True), timeout).reached.is_set():
             log.warning(
-                "%s: gave up after %s s; %d records were not delivered",
+                "%s: close() timed out after %s s; %d records were not delivered",
                 self._name,
                 timeout,
                 self.counts.pending,
@@ -169,7 +169,7 @@ class Delivery:
         return not self._dropped
 
     def open_now(self, timeout: float) -> None:
-        """Open the backend on the worker thread and wait for it.
+        """Open the backend on the worker thread and wait until it is open.
 
         Raises:
             RuntimeError: If the logger is closed.
@@ -189,7 +189,7 @@ class Delivery:
 
     def abandon(self) -> None:
         """Discard the queue in a forked process, which has no worker thread."""
-        self._ended = "in a forked process; log in the process that made the logger"
+        self._ended = "in a forked process; log in the process that created the logger"
         self._thread = None
         self._lock = threading.Lock()
         self._queue.clear()
@@ -216,7 +216,7 @@ class Delivery:
     def _start(self) -> None:
         with self._lock:
             if self._thread is None:
-                # A daemon, because a backend that hangs must not keep the process alive. Loggers are closed at exit.
+                # Use a daemon thread: a hanging backend must not keep the process alive. Loggers are closed at exit.
                 self._thread = threading.Thread(target=self._work, name=f"glowplug {self._name}", daemon=True)
                 self._thread.start()
 
@@ -277,7 +277,7 @@ class Delivery:
         self._report(f"{what} failed: {_describe(error)}; retrying while records wait", error)
 
     def _reach(self, marker: _Marker) -> bool:
-        """Flush for a marker; disconnect and return False at the last one."""
+        """Flush the backend at a marker; at the last marker, also disconnect and return False."""
         error = self._attempt(self._backend.flush)
         if error is not None:
             self._report(f"flushing failed: {_describe(error)}", error)
@@ -288,7 +288,7 @@ class Delivery:
         return not marker.last
 
     def _release_waiting(self) -> bool:
-        """Release callers that wait for a closed backend; return False after the last marker."""
+        """Release callers that wait while the backend is closed; return False after the last marker."""
         for marker in [item for item in self._queue.copy() if isinstance(item, _Marker)]:
             if marker.last:
                 lost = self.counts.pending
@@ -330,7 +330,7 @@ class Delivery:
         if now - self._reported_at >= self.REPORT_EVERY:
             self._reported_at = now
             log.warning(
-                "%s: %s (%d records lost so far). Training continues; on_error='raise' raises instead",
+                "%s: %s (%d records lost so far). Training continues; set on_error='raise' to raise the exception",
                 self._name,
                 why,
                 self._dropped,

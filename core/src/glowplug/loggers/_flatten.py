@@ -1,4 +1,4 @@
-"""Flattening of nested values to names and numbers."""
+"""Flattening of nested values into names and numbers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ ARRAYS = (("torch", "Tensor"), ("numpy", "ndarray"), ("numpy", "generic"))
 def flatten(name: str, value: Any, separator: str = "/") -> Iterator[tuple[str, Any]]:
     """Yield the leaves of a nested value with their names.
 
-    Mappings give ``name/key``; lists, tuples and tensors or arrays of one dimension give ``name/0``, ``name/1`` and so
-    on. A number becomes a ``float``; a number on a device becomes an object with ``__float__``, because it is still being
-    copied. All other leaves are unchanged.
+    A mapping yields names such as ``name/key``; a list, a tuple and a one-dimensional tensor or array yield ``name/0``,
+    ``name/1`` and so on. A number becomes a ``float``. A number on a device becomes an object with ``__float__``, which
+    waits for an asynchronous copy. All other leaves are unchanged.
 
     Args:
         name: Name of the value.
@@ -79,11 +79,11 @@ def _number_from_plugins(value: Any) -> float | None:
 
 
 class Flattened:
-    """Flattened values, sorted by kind.
+    """Flattened values, grouped by kind.
 
     Attributes:
         scalars: Numbers by name.
-        texts: Texts by name.
+        texts: Strings by name.
         unknown: All other leaves by name.
 
     Example:
@@ -115,14 +115,14 @@ class Flattened:
 
 
 def checked_scalars(scalars: Any, method: str) -> dict[str, Any]:
-    """Return a copy of the argument of ``log_scalars`` with Python's own numbers.
+    """Validate the argument of ``log_scalars`` and return a copy with converted numbers.
 
     Args:
-        scalars: Names and numbers.
-        method: What the error names, such as ``"AcmeLogger.log_scalars"``.
+        scalars: Mapping of names to numbers.
+        method: Name of the method in error messages, such as ``"AcmeLogger.log_scalars"``.
 
     Raises:
-        TypeError: If it is not a mapping of texts to numbers.
+        TypeError: If ``scalars`` is not a mapping of strings to numbers.
     """
     if scalars.__class__ is dict and NUMBERS.issuperset(map(type, scalars.values())):
         checked: dict[Any, Any] = scalars.copy()
@@ -147,10 +147,10 @@ def _checked_number(name: Any, value: Any, method: str) -> Any:
 
 
 def flatten_params(params: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return nested hyperparameters as one flat dict.
+    """Return nested hyperparameters as a flat dict.
 
     Args:
-        params: Hyperparameters; only mappings are flattened.
+        params: Hyperparameters; only nested mappings are flattened.
 
     Example:
         >>> flatten_params({"optimizer": {"name": "SGD", "lr": 0.1}, "seed": 7})

@@ -35,18 +35,18 @@ _open_loggers: weakref.WeakSet[Logger] = weakref.WeakSet()
 
 
 class Logger(Writer):
-    """Base class of loggers, which send values to a backend without delaying or ending a run.
+    """Base class for loggers that send values to a backend without delaying or ending a run.
 
-    Users call the ``log_*`` methods, from any thread. Each call checks, copies and queues its arguments and returns
+    Users call the ``log_*`` methods from any thread. Each call checks, copies and queues its arguments and returns
     immediately. Authors implement the methods of :class:`Writer`: at least ``write_scalars`` or ``write_scalars_batch``. One
-    worker thread calls these in order.
+    worker thread calls these methods in order.
 
     Args:
         on_error: ``"warn"`` reports a failing backend in the log, at most once a minute; ``"raise"`` raises its
             exception at the next call. Defaults to ``"warn"``.
-        capacity: Number of records that may wait for the backend; further ones are dropped and counted. Defaults to
+        capacity: Maximum number of records waiting for the backend; further records are dropped and counted. Defaults to
             100,000.
-        timeout: Seconds that :meth:`flush` and :meth:`close` wait at most. Defaults to 10.
+        timeout: Maximum number of seconds that :meth:`flush` and :meth:`close` wait. Defaults to 10.
         all_ranks: Log on every rank of ``torch.distributed`` instead of rank 0 only. Defaults to ``False``.
 
     Raises:
@@ -111,9 +111,10 @@ class Logger(Writer):
         """Log numbers.
 
         Args:
-            scalars: Names and numbers; nest names with ``/``. Tensors and arrays of one element are numbers.
+            scalars: Mapping of names to numbers. Names may be nested with ``/``; a number may be a tensor or array with one
+                element.
             step: Epoch or iteration.
-            timestamp: Seconds since the epoch. Defaults to now.
+            timestamp: Unix time in seconds. Defaults to the current time.
 
         Raises:
             TypeError: If a name is not a string, a value is not a number, or the step is not an integer.
@@ -125,8 +126,8 @@ class Logger(Writer):
         """Log hyperparameters.
 
         Args:
-            params: Names and values, which may be nested mappings. Objects of other types than numbers, texts, lists and
-                tuples are logged as their ``str()``.
+            params: Mapping of names to values; a value may be a nested mapping. Tensors and arrays are logged as numbers or
+                lists. Other objects that are not numbers, strings, ``None``, lists or tuples are logged as ``str(value)``.
 
         Raises:
             TypeError: If ``params`` is not a mapping, or the logger does not implement ``write_params``.
@@ -137,13 +138,13 @@ class Logger(Writer):
         self._put("params", None, None, None, plain(params))
 
     def log_text(self, name: str, text: str, step: SupportsIndex, timestamp: float | None = None) -> None:
-        """Log a text.
+        """Log text.
 
         Args:
             name: Name of the text.
-            text: The text.
+            text: The text to log.
             step: Epoch or iteration.
-            timestamp: Seconds since the epoch. Defaults to now.
+            timestamp: Unix time in seconds. Defaults to the current time.
 
         Raises:
             TypeError: If an argument has the wrong type, or the logger does not implement ``write_text``.
@@ -162,7 +163,7 @@ class Logger(Writer):
             name: Name of the histogram.
             values: Tensor, array or sequence of numbers, of any shape.
             step: Epoch or iteration.
-            timestamp: Seconds since the epoch. Defaults to now.
+            timestamp: Unix time in seconds. Defaults to the current time.
 
         Raises:
             TypeError: If an argument has the wrong type, or the logger does not implement ``write_histogram``.
@@ -179,9 +180,9 @@ class Logger(Writer):
 
         Args:
             name: Name of the image.
-            image: Tensor, array or PIL image. Which shapes are possible depends on the logger.
+            image: Tensor, array or PIL image. The supported shapes depend on the logger.
             step: Epoch or iteration.
-            timestamp: Seconds since the epoch. Defaults to now.
+            timestamp: Unix time in seconds. Defaults to the current time.
 
         Raises:
             TypeError: If an argument has the wrong type, or the logger does not implement ``write_image``.
@@ -199,24 +200,26 @@ class Logger(Writer):
 
         Args:
             name: Name of the figure.
-            figure: Matplotlib figure, or another one that the backend knows.
+            figure: Matplotlib figure, or a figure of another library that the backend supports.
             step: Epoch or iteration.
-            timestamp: Seconds since the epoch. Defaults to now.
+            timestamp: Unix time in seconds. Defaults to the current time.
 
         Raises:
             TypeError: If an argument has the wrong type, or the logger does not implement ``write_figure``.
         """
         self._require("figure", name)
         if figure.__class__ in PLAIN:
-            raise TypeError(f"{type(self).__name__}.log_figure: figure must be a figure, got {figure!r}")
+            raise TypeError(
+                f"{type(self).__name__}.log_figure: figure must be a figure such as a matplotlib Figure, got {figure!r}"
+            )
         self._put("figure", name, step, timestamp, snapshot(figure))
 
     def log_artifact(self, path: str | os.PathLike[str], name: str | None = None) -> None:
-        """Log a file or folder, which the worker reads later.
+        """Log a file or folder. The worker thread reads it later.
 
         Args:
             path: Path on this machine.
-            name: Folder among the artifacts. Defaults to the top.
+            name: Destination folder in the artifact store of the run. Defaults to its root.
 
         Raises:
             TypeError: If an argument has the wrong type, or the logger does not implement ``write_artifact``.
@@ -248,7 +251,7 @@ class Logger(Writer):
 
         Raises:
             TypeError: If the arguments are swapped, the handler cannot be called with its arguments, or it logs
-                records that this logger does not take.
+                records that this logger does not support.
             ValueError: If the engine does not know the event.
         """
         return attach_log_handler(self, engine, event_name, log_handler, args, kwargs)
@@ -281,7 +284,7 @@ class Logger(Writer):
 
     @property
     def counts(self) -> Counts:
-        """Numbers of records sent, dropped and waiting."""
+        """Counts of the sent, dropped and pending records."""
         return self._delivery.counts
 
     @property
@@ -290,12 +293,12 @@ class Logger(Writer):
         return self.all_ranks or distributed.rank() == 0
 
     def ensure_open(self, timeout: float = 60.0) -> None:
-        """Open the backend and wait for it.
+        """Open the backend and wait until it is open.
 
-        Loggers call it before they use the backend directly, for example to read the id of the run.
+        A logger calls this method before it uses the backend directly, for example to read the id of the run.
 
         Args:
-            timeout: Seconds to wait at most. Defaults to 60.
+            timeout: Maximum number of seconds to wait. Defaults to 60.
 
         Raises:
             ConnectionError: If the backend cannot be opened; the cause says why.
@@ -312,7 +315,7 @@ class Logger(Writer):
         """Wait until everything logged so far is delivered.
 
         Args:
-            timeout: Seconds to wait at most. Defaults to the logger's ``timeout``.
+            timeout: Maximum number of seconds to wait. Defaults to the logger's ``timeout``.
 
         Returns:
             Whether everything was delivered in time.
@@ -325,7 +328,7 @@ class Logger(Writer):
         Open loggers are closed when the interpreter exits.
 
         Args:
-            outcome: How the run ended. Defaults to the outcome of the last attached engine.
+            outcome: How the run ended. Defaults to the outcome of the last run of an attached engine.
         """
         if self in _open_loggers:
             self._delivery.refuse_worker("close")
@@ -341,7 +344,7 @@ class Logger(Writer):
         """Continue the sequence numbers of a saved run.
 
         Args:
-            state_dict: What :meth:`state_dict` returned.
+            state_dict: State returned by :meth:`state_dict`.
         """
         self._last_number = max(self._last_number, int(state_dict["last_number"]))
         self._numbers = itertools.count(self._last_number + 1)
@@ -384,12 +387,12 @@ class Logger(Writer):
         self._pause(engine, engine.state.outcome)
 
     def _run_interrupted(self, engine: EngineProtocol) -> None:
-        # A run that is never continued has no TEARDOWN.
+        # An interrupted run that is never resumed does not fire TEARDOWN.
         self._pause(engine, RunOutcome.INTERRUPTED)
 
     def _pause(self, engine: EngineProtocol, outcome: RunOutcome | None) -> None:
         """Deliver waiting records at the end or the interruption of a run."""
-        # An evaluator that runs in a trainer's handler leaves this to the end of the trainer's run.
+        # If an evaluator runs in a trainer's handler, the end of the trainer's run delivers its records.
         if engine.parent is not None:
             return
         self._outcome = outcome
@@ -412,7 +415,7 @@ class Logger(Writer):
 
 
 class _Backend:
-    """Adapter from the delivery queue to the methods of a logger's class."""
+    """Adapter between the delivery queue and the backend methods of a logger."""
 
     def __init__(self, logger: Logger) -> None:
         self._logger = logger
@@ -427,9 +430,9 @@ class _Backend:
                 for name, value in attributes_of(self._logger).items()
                 if before.get(name) is not value
             }
-            # A pickled copy gets the values from before the first open, also after a second one.
+            # Pickle the values from before the first call of open_backend, even if it was called again.
             self._logger._before_open = changed | self._logger._before_open  # noqa: SLF001 - one class in two parts
-        # The library that was just imported may register an exit hook; loggers must be closed before it runs.
+        # A library that open_backend imported may have registered an exit hook; loggers must be closed before it runs.
         atexit.unregister(_close_open_loggers)
         atexit.register(_close_open_loggers)
 

@@ -1,4 +1,4 @@
-"""Log handlers of a model's weights and gradients."""
+"""Log handlers for the weights and gradients of a model."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 
 class _ModelHandler(ABC):
-    """Base of the handlers of weights and gradients.
+    """Base class of log handlers for weights and gradients.
 
     Args:
         model: The model.
-        tag: Prefix of the names. Defaults to none.
-        whitelist: Prefixes of parameter names, or ``f(name, parameter) -> bool``. Defaults to all parameters.
+        tag: Prefix of the logged names. Defaults to no prefix.
+        whitelist: Parameters to log: a list of name prefixes, or a function ``f(name, parameter) -> bool``. Defaults to
+            all parameters.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class _ModelHandler(ABC):
     def __call__(
         self, engine: EngineProtocol, logger: Any, event_name: CallableEventWithFilter | str
     ) -> None:
-        """Log all chosen parameters."""
+        """Log the selected parameters."""
         step = default_step(engine, event_name)
         prefix = f"{self.tag}/" if self.tag else ""
         self._write(
@@ -79,9 +80,10 @@ class WeightsScalarHandler(_ModelHandler):
 
     Args:
         model: The model.
-        reduction: ``f(tensor) -> number``. Defaults to the norm.
-        tag: Prefix of the names. Defaults to none.
-        whitelist: Prefixes of parameter names, or ``f(name, parameter) -> bool``. Defaults to all parameters.
+        reduction: Function ``f(tensor) -> number``. Defaults to the norm.
+        tag: Prefix of the logged names. Defaults to no prefix.
+        whitelist: Parameters to log: a list of name prefixes, or a function ``f(name, parameter) -> bool``. Defaults to
+            all parameters.
 
     Raises:
         TypeError: If ``reduction`` does not return one number.
@@ -137,8 +139,9 @@ class WeightsHistHandler(_ModelHandler):
 
     Args:
         model: The model.
-        tag: Prefix of the names. Defaults to none.
-        whitelist: Prefixes of parameter names, or ``f(name, parameter) -> bool``. Defaults to all parameters.
+        tag: Prefix of the logged names. Defaults to no prefix.
+        whitelist: Parameters to log: a list of name prefixes, or a function ``f(name, parameter) -> bool``. Defaults to
+            all parameters.
 
     Raises:
         ValueError: If the whitelist matches no parameter.

@@ -1,4 +1,4 @@
-"""Log handler of an optimizer's parameters."""
+"""Log handler for the parameters of an optimizer."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from glowplug.typing import EngineProtocol
 
 
 class OptimizerParamsHandler:
-    """Log a parameter of an optimizer for each parameter group.
+    """Log one parameter of an optimizer, such as the learning rate, for each parameter group.
 
     Names have the form ``lr/group_0``, with the tag as a prefix.
 
     Args:
-        optimizer: Object with a list ``param_groups``.
+        optimizer: Optimizer, or another object with a list ``param_groups``.
         param_name: Key in the parameter groups. Defaults to ``"lr"``.
-        tag: Prefix of the names. Defaults to none.
+        tag: Prefix of the logged names. Defaults to no prefix.
 
     Raises:
         TypeError: If the optimizer has no ``param_groups``.
-        ValueError: If a parameter group has no such key.
+        ValueError: If a parameter group does not have the key ``param_name``.
 
     Example:
         >>> import torch
@@ -51,7 +51,7 @@ class OptimizerParamsHandler:
     def __call__(
         self, engine: EngineProtocol, logger: Any, event_name: CallableEventWithFilter | str
     ) -> None:
-        """Log one record of all parameter groups."""
+        """Log one record with the values of all parameter groups."""
         flat = Flattened()
         prefix = f"{self.tag}/" if self.tag else ""
         for index, group in enumerate(self.optimizer.param_groups):

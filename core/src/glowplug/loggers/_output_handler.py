@@ -1,4 +1,4 @@
-"""Log handler of metrics, outputs and state attributes."""
+"""Log handler for metrics, outputs and state attributes."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from glowplug.typing import EngineProtocol
 
 
 class OutputHandler:
-    """Log metrics, the step's output and attributes of the state.
+    """Log metrics, the output of the step and attributes of the state.
 
     Args:
-        tag: Prefix of all names, as in ``training/loss``; ``""`` for none.
+        tag: Prefix of all names, as in ``training/loss``; ``""`` for no prefix.
         metric_names: Names of ``engine.state.metrics`` to log, or ``"all"``.
-        output_transform: ``f(engine.state.output)``, which returns a dict of names and values, or one value to log as
-            ``output``.
-        global_step_transform: ``f(engine, event_name) -> int``. Defaults to the event's counter. If the engine runs in a
-            handler of another engine, such as a trainer, defaults to the counter of that engine's event.
+        output_transform: Function called with ``engine.state.output``. Returns a dict of names and values, or a single value,
+            which is logged as ``output``.
+        global_step_transform: Function ``f(engine, event_name) -> int`` that returns the step. Defaults to the counter of the
+            event. If an evaluator runs in a handler of a trainer, the default for all events except iteration events is
+            the counter of the trainer's current event.
         state_attributes: Names of attributes of ``engine.state`` to log.
 
     Raises:
-        ValueError: If none of the three sources is given.
+        ValueError: If ``metric_names``, ``output_transform`` and ``state_attributes`` are all ``None``.
         TypeError: If an argument has the wrong type.
 
     Example:
@@ -69,7 +70,7 @@ class OutputHandler:
     def __call__(
         self, engine: EngineProtocol, logger: Any, event_name: CallableEventWithFilter | str
     ) -> None:
-        """Log one record of all scalars, and one of each text."""
+        """Log one record with all scalars, and one record for each text."""
         flat = Flattened()
         scalars, prefix = flat.scalars, f"{self.tag}/" if self.tag else ""
         for name, value in self._values(engine).items():
@@ -88,7 +89,7 @@ class OutputHandler:
             flat.unknown.update(flat.texts)
         for name, value in flat.unknown.items():
             self._warn_once(
-                name, f"{name} is {shortened(value)}, which {type(logger).__name__} cannot log; omitted"
+                name, f"{name} is {shortened(value)}, which {type(logger).__name__} cannot log; it is omitted"
             )
 
     def _values(self, engine: EngineProtocol) -> dict[str, Any]:

@@ -43,6 +43,6 @@ def can_be_pickled(value: object) -> bool:
     """
     try:
         pickle.dumps(value)
-    except Exception:  # noqa: BLE001 - each type refuses with its own exception
+    except Exception:  # noqa: BLE001 - the exception depends on the type of the value
         return False
     return True

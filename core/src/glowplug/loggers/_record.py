@@ -1,11 +1,11 @@
-"""Records: what a logger queues for its backend."""
+"""Records that a logger queues for its backend."""
 
 from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 Kind: TypeAlias = Literal["scalars", "params", "text", "histogram", "image", "figure", "artifact"]
-"""Kind of a record: ``log_<kind>`` makes it, and ``write_<kind>`` writes it."""
+"""Kind of a record, which ``log_<kind>`` creates and ``write_<kind>`` writes."""
 
 KINDS: tuple[Kind, ...] = ("scalars", "params", "text", "histogram", "image", "figure", "artifact")
 
@@ -14,12 +14,12 @@ class Record(NamedTuple):
     """One call of a ``log_*`` method, as plain data.
 
     Attributes:
-        number: Sequence number of the record; it grows with each call, also over resumed runs.
-        kind: Which ``write_*`` method takes the record.
+        number: Sequence number of the record; it increases with each call and continues in resumed runs.
+        kind: Kind of the record, which selects the ``write_*`` method.
         name: Name of the text, image, figure or histogram; folder of an artifact; ``None`` for scalars and parameters.
         step: Epoch or iteration; ``None`` for parameters and artifacts.
-        timestamp: Time of the call, in seconds since the epoch.
-        payload: Numbers, texts and arrays; a tensor on a device is copied to the host by the time it is written.
+        timestamp: Time of the call as Unix time in seconds.
+        payload: Numbers, strings and arrays; a tensor on a device is copied to the host before it is written.
     """
 
     number: int

@@ -1,4 +1,4 @@
-"""Snapshots: copies of values that later steps cannot change."""
+"""Snapshots of logged values: copies that later steps cannot change."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PLAIN = frozenset({float, int, bool, str, bytes, type(None)})
 class Deferred:
     """Asynchronous copy of a tensor to host memory.
 
-    The worker thread waits for the copy.
+    The worker thread waits for the copy to finish; the training thread does not.
 
     Args:
         tensor: The tensor on the device.
@@ -58,7 +58,7 @@ class DeferredItem:
 
 
 def snapshot(value: Any) -> Any:
-    """Return a copy of tensors, arrays and figures, alone or in containers."""
+    """Copy tensors, arrays and figures, including those in containers."""
     if value.__class__ in PLAIN:
         return value
     if isinstance(value, dict):
@@ -96,7 +96,7 @@ def _picture(value: Any) -> Any:
 def plain(value: Any) -> Any:
     """Return hyperparameters as plain data.
 
-    Plain data are numbers, texts, ``None``, lists, tuples and dicts with text keys.
+    Plain data are numbers, strings, ``None``, lists, tuples and dicts with string keys.
 
     Args:
         value: Any value; objects of other types become their ``str()``.
@@ -120,11 +120,11 @@ def plain(value: Any) -> Any:
 
 
 def resolve(value: Any) -> Any:
-    """Convert a snapshot to the argument of a ``write_*`` method, with tensors as numpy arrays."""
+    """Convert a snapshot to the argument of a ``write_*`` method; tensors become numpy arrays."""
     if value.__class__ in PLAIN:
         return value
     if isinstance(value, dict):
-        # Nearly all records are flat, and need no second dict.
+        # Nearly all records are flat and do not need a new dict.
         is_flat = PLAIN.issuperset(map(type, value.values()))
         return value if is_flat else {key: resolve(item) for key, item in value.items()}
     if value.__class__ in (list, tuple):

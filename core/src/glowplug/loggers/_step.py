@@ -21,7 +21,7 @@ def global_step_from_engine(
 
     Args:
         engine: The engine whose counter is the step, usually the trainer.
-        custom_event_name: Event whose counter to read. Defaults to the event that is logged.
+        custom_event_name: Event whose counter to read. Defaults to the event at which the values are logged.
         fallback_attr: State attribute to read for an event without a counter. Defaults to ``"epoch"``.
 
     Example:
@@ -44,7 +44,7 @@ def global_step_from_engine(
 def default_step(engine: EngineProtocol, event_name: CallableEventWithFilter | str) -> int:
     """Return the step of an event.
 
-    The step is the counter of the event. For an evaluator that runs in a handler of a trainer it is the counter of the
+    The step is the counter of the event. For an evaluator that runs in a handler of a trainer, it is the counter of the
     trainer's current event, because the evaluator starts at epoch 1 in each run. Iteration events always use the
     evaluator's own counter.
 
@@ -68,10 +68,10 @@ def checked_step(step: Any, source: str) -> int:
 
     Args:
         step: The step.
-        source: Where the step comes from, for the error.
+        source: Origin of the step in the error message.
 
     Raises:
-        TypeError: If it is not an integer.
+        TypeError: If the step is not an integer.
     """
     if step.__class__ is int:
         return step

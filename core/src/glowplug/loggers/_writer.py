@@ -20,13 +20,13 @@ Row: TypeAlias = tuple[Mapping[str, float], int, float]
 
 
 class Writer:
-    """Backend methods of a logger, implemented by its author.
+    """Backend methods that the author of a logger implements.
 
-    One worker thread calls these methods in order. Only :meth:`write_scalars` or :meth:`write_scalars_batch` is required;
-    ``log_text`` raises if ``write_text`` is not implemented, and so on.
+    One worker thread calls these methods in order. Only :meth:`write_scalars` or :meth:`write_scalars_batch` is required.
+    Each other ``log_*`` method raises ``TypeError`` if the logger does not implement the matching ``write_*`` method.
 
-    After a ``ConnectionError`` or ``TimeoutError`` the worker calls :meth:`open_backend`, with growing pauses, until it
-    succeeds, and then writes the record again. After any other exception the record is dropped, counted and reported.
+    After a ``ConnectionError`` or ``TimeoutError``, the worker calls :meth:`open_backend` with increasing delays until it
+    succeeds, and then writes the record again. After any other exception, the record is dropped, counted and reported.
     """
 
     def open_backend(self) -> None:
@@ -54,14 +54,14 @@ class Writer:
         """Write numbers.
 
         Args:
-            scalars: Names and numbers. Names are nested with ``/``; numbers may be NaN or infinite.
+            scalars: Mapping of names to numbers. Names may be nested with ``/``; numbers may be NaN or infinite.
             step: Epoch or iteration.
-            timestamp: Time of the call, in seconds since the epoch.
+            timestamp: Time of the call as Unix time in seconds.
         """
         self.write_scalars_batch([(scalars, step, timestamp)])
 
     def write_scalars_batch(self, rows: Sequence[Row]) -> None:
-        """Write many records of scalars in one request.
+        """Write several records of scalars in one request.
 
         Args:
             rows: The arguments of :meth:`write_scalars` for each record, in order.
@@ -73,26 +73,26 @@ class Writer:
         """Write hyperparameters.
 
         Args:
-            params: Nested names and values; see :func:`~glowplug.loggers.flatten_params`.
+            params: Mapping of names to values, possibly nested; :func:`~glowplug.loggers.flatten_params` flattens it.
         """
         raise self._unsupported("write_params")
 
     def write_text(self, name: str, text: str, step: int, timestamp: float) -> None:
-        """Write a text."""
+        """Write text."""
         raise self._unsupported("write_text")
 
     def write_histogram(self, name: str, values: Array, step: int, timestamp: float) -> None:
-        """Write the distribution of the values of an array of any shape."""
+        """Write the distribution of an array's values; the array may have any shape."""
         raise self._unsupported("write_histogram")
 
     def write_image(self, name: str, image: Array, step: int, timestamp: float) -> None:
-        """Write an image, given as the array that the user logged."""
+        """Write an image, given as an array of the shape that the user logged."""
         raise self._unsupported("write_image")
 
     def write_figure(self, name: str, figure: Any, step: int, timestamp: float) -> None:
         """Write a figure.
 
-        A matplotlib figure is given as pixels of shape ``(height, width, 4)``, other figures as the user logged them.
+        A matplotlib figure is passed as an array of pixels of shape ``(height, width, 4)``, other figures as logged.
         """
         raise self._unsupported("write_figure")
 
@@ -101,7 +101,7 @@ class Writer:
 
         Args:
             path: Path on this machine.
-            name: Folder among the artifacts; ``None`` for the top.
+            name: Destination folder in the artifact store of the run; ``None`` for its root.
         """
         raise self._unsupported("write_artifact")
 
@@ -133,17 +133,17 @@ class Writer:
     def _unsupported(cls, method: str) -> TypeError:
         written = ", ".join(f"write_{kind}" for kind in KINDS if cls.takes(f"log_{kind}"))
         return TypeError(
-            f"{cls.__name__} does not implement {method}; it has {written or 'no write methods'}"
+            f"{cls.__name__} does not implement {method}; it implements {written or 'no write methods'}"
         )
 
 
 def takes_batches(writer: Writer, record: Record) -> bool:
-    """Return whether records like this one are written many at once."""
+    """Return whether records of this kind are written in batches."""
     return record.kind == "scalars" and writer.implements("write_scalars_batch")
 
 
 def write(writer: Writer, records: Sequence[Record]) -> None:
-    """Write one record, or many for which :func:`takes_batches` holds."""
+    """Write one record, or several records that :func:`takes_batches` accepts."""
     if takes_batches(writer, records[0]):
         # Scalars always have a step.
         writer.write_scalars_batch([(resolve(r.payload), r.step or 0, r.timestamp) for r in records])

@@ -29,10 +29,10 @@ __all__ = [
 ]
 
 PROJECT = "glowplug"
-"""The core's distribution."""
+"""Name of the core distribution."""
 
 GROUP = "glowplug"
-"""The entry-point group; an entry's name is the plugin's name, its value a module."""
+"""Entry-point group of plugins; the name of an entry point is the plugin's name, and the value is a module."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class InstalledPlugin:
     """Description of an installed plugin from its metadata.
 
     Args:
-        name: Name of its entry point.
-        distribution: Distribution that provides it.
+        name: Name of the entry point.
+        distribution: Distribution that provides the plugin.
         version: Version of that distribution.
         module: Module to import; empty if the metadata are damaged.
-        blocked_by: The setting that blocks it; empty if none does.
-        problem: Why the metadata do not allow it to load.
+        blocked_by: Setting that blocks the plugin; empty if no setting blocks it.
+        problem: Problem in the metadata that prevents loading, or ``None``.
 
     Example:
         >>> plugin = InstalledPlugin("mlflow", "glowplug-mlflow", "0.1.0", "glowplug_mlflow._plugin")
@@ -62,7 +62,7 @@ class InstalledPlugin:
 
     @property
     def key(self) -> str:
-        """Name and distribution; two distributions may use the same plugin name."""
+        """Name and distribution, because two distributions may use the same plugin name."""
         return f"{self.name} ({self.distribution})"
 
     @property
@@ -75,7 +75,7 @@ def installed_plugins(environ: Mapping[str, str] | None = None) -> list[Installe
     """List the plugins installed in this environment, sorted by name and distribution.
 
     Args:
-        environ: Environment variables with the settings. Default: ``os.environ``.
+        environ: Environment variables that contain the settings. Defaults to ``os.environ``.
 
     Returns:
         One item per plugin, including those that are blocked, incompatible or damaged.
@@ -107,7 +107,7 @@ def describe_entry_points(
 
     Args:
         entry_points: Entry points with their ``dist`` attribute set.
-        environ: Environment variables with the settings. Default: ``os.environ``.
+        environ: Environment variables that contain the settings. Defaults to ``os.environ``.
 
     Returns:
         One item per entry point, sorted by name and distribution.
@@ -137,7 +137,7 @@ def _sorted(plugins: Iterable[InstalledPlugin]) -> list[InstalledPlugin]:
 
 
 def _distributions() -> Iterator[Distribution]:
-    """Yield the distributions with the entry-point group; of several with one name, the first in ``sys.path``."""
+    """Yield the distributions with the entry-point group; if several share a name, only the first in ``sys.path``."""
     seen: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
         try:
@@ -184,7 +184,7 @@ def _trace_found(plugin: InstalledPlugin, distribution: Distribution | None) -> 
     else:
         needs = ", ".join(_core_requirements(distribution)) if distribution is not None else ""
         trace(
-            f"accepted {plugin.key}: it requires {needs or 'any core'}, and {PROJECT} {__version__} is installed"
+            f"accepted {plugin.key}: it requires {needs or 'no particular core version'}, and {PROJECT} {__version__} is installed"
         )
 
 
@@ -235,7 +235,7 @@ def _core_requirements(distribution: Distribution) -> list[str]:
 
 
 def _identity(distribution: Distribution) -> tuple[str, str]:
-    """Return name and version, from RECORD if METADATA is damaged."""
+    """Return the name and version of a distribution, from RECORD if METADATA is damaged."""
     try:
         metadata = distribution.metadata
         name, version = ((metadata.get_all(field) or [None])[0] for field in ("Name", "Version"))
@@ -262,14 +262,14 @@ def _canonical(name: str) -> str:
 
 
 class _Rules:
-    """Rules of the settings that block plugins."""
+    """Settings that allow and block plugins."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._allowed = environ.get(ALLOW_VARIABLE)
         self._disabled = environ.get(BLOCK_VARIABLE, "")
 
     def blocked_by(self, name: str, distribution: str) -> str:
-        """Return the setting that blocks this plugin, or an empty text."""
+        """Return the setting that blocks this plugin, or an empty string."""
         if self._allowed is not None and not _matches(self._allowed, name, distribution):
             return f"{ALLOW_VARIABLE}={self._allowed}"
         if _matches(self._disabled, name, distribution):

@@ -58,13 +58,13 @@ class Plugin:
     """A loaded plugin.
 
     Args:
-        name: Name of its entry point.
-        distribution: Distribution that provides it.
+        name: Name of the entry point.
+        distribution: Distribution that provides the plugin.
         version: Version of that distribution.
-        module: Name of its plugin module.
-        offers: The names that it provides.
-        hooks: The hooks that it implements, sorted.
-        import_seconds: Duration of the import of its module.
+        module: Name of the plugin module.
+        offers: Names that the plugin provides.
+        hooks: Sorted names of the hooks that the plugin implements.
+        import_seconds: Import time of the plugin module.
 
     Example:
         >>> print(Plugin("mlflow", "glowplug-mlflow", "0.1.0", "glowplug_mlflow._plugin"))
@@ -93,10 +93,10 @@ class PluginFailure:
     """An installed plugin that is faulty.
 
     Args:
-        name: Name of its entry point.
-        distribution: Distribution that provides it.
+        name: Name of the entry point.
+        distribution: Distribution that provides the plugin.
         version: Version of that distribution.
-        exception: The exception that it raised or caused.
+        exception: Exception that the plugin raised or caused.
 
     Example:
         >>> print(PluginFailure("shout", "acme-shout", "1.2", SyntaxError("invalid syntax")))
@@ -110,7 +110,7 @@ class PluginFailure:
 
     @property
     def cause(self) -> str:
-        """The exception, in one line."""
+        """The exception, described in one line."""
         return one_line(self.exception)
 
     @property
@@ -134,7 +134,7 @@ class PluginFailure:
 class PluginManager(pluggy.PluginManager):
     """Plugin manager with glowplug's hooks.
 
-    A function with the name of a hook is an implementation even without the decorator.
+    A function with the name of a hook counts as an implementation, even without the decorator.
 
     Example:
         >>> hasattr(PluginManager().hook, "glowplug_offers")
@@ -163,7 +163,8 @@ class PluginManager(pluggy.PluginManager):
 def namespace_of(kind: str) -> str:
     """Return the namespace of a kind of offer.
 
-    It is ``"handler"``, ``"metric"`` or ``"event"``; loggers, log handlers and save handlers are in ``"handler"``.
+    The namespaces are ``"handler"``, ``"metric"`` and ``"event"``; loggers, log handlers and save handlers belong to
+    ``"handler"``.
 
     Raises:
         ValueError: If the kind is unknown.
@@ -181,7 +182,7 @@ def one_line(error: BaseException) -> str:
     """Describe an error in one line.
 
     Args:
-        error: Any error. The type precedes the text, except for errors that glowplug raised itself.
+        error: Any error. Its type precedes its message, except for plugin errors that glowplug raises itself.
 
     Returns:
         The text, without line breaks.
@@ -214,15 +215,15 @@ def load_plugin(installed: InstalledPlugin, manager: PluginManager) -> Plugin:
 
     Args:
         installed: A plugin that is not blocked.
-        manager: Where the module is registered; unchanged if anything fails.
+        manager: Manager that registers the module; unchanged if loading fails.
 
     Returns:
         The plugin and its offers.
 
     Raises:
-        BaseException: Whatever the module raises while it is imported, including `SystemExit`.
+        BaseException: Any exception that the module raises during its import, including `SystemExit`.
         PluginLoadError: If a hook is unknown, has the wrong signature, raises or returns the wrong type.
-        PluginIncompatibleError: If the module sets no ``GLOWPLUG_API`` or another version.
+        PluginIncompatibleError: If the module does not set ``GLOWPLUG_API``, or sets it to another version.
 
     Example:
         >>> from glowplug.plugins._discovery import InstalledPlugin
@@ -304,8 +305,8 @@ def ask_plugin(manager: PluginManager, key: str, hook: str, **arguments: Any) ->
     """Call one hook of one plugin.
 
     Args:
-        manager: Where the plugin's module is registered.
-        key: The plugin's name there.
+        manager: Manager with which the plugin's module is registered.
+        key: Key of the plugin in the manager.
         hook: Name of the hook.
         **arguments: The hook's arguments.
 
@@ -324,8 +325,8 @@ def collect(manager: PluginManager, key: str, hook: str, item_type: type[_Item])
     """Call a hook that returns a list, and check the type of its items.
 
     Args:
-        manager: Where the plugin's module is registered.
-        key: The plugin's name there.
+        manager: Manager with which the plugin's module is registered.
+        key: Key of the plugin in the manager.
         hook: Name of the hook.
         item_type: The required type of each item.
 
@@ -333,7 +334,7 @@ def collect(manager: PluginManager, key: str, hook: str, item_type: type[_Item])
         The items; none if the plugin does not implement the hook.
 
     Raises:
-        PluginLoadError: If the hook raises or returns anything else.
+        PluginLoadError: If the hook raises, or does not return a list of ``item_type``.
 
     Example:
         >>> collect(PluginManager(), "x", "glowplug_offers", Offer)

@@ -1,4 +1,4 @@
-"""Registry of the plugins of this process.
+"""Registry of the plugins in this process.
 
 The plugins are loaded once, when ``glowplug.handlers``, ``glowplug.metrics`` or `to_scalar` first needs them. A faulty
 plugin does not affect the others. Offers are never attached to an engine automatically.
@@ -52,15 +52,15 @@ if TYPE_CHECKING:
 __all__ = ["SLOW_IMPORT_SECONDS", "Registry", "get_registry", "save_handler", "to_scalar", "use_registry"]
 
 SLOW_IMPORT_SECONDS = 2.0
-"""Import time of a plugin module above which a warning is issued."""
+"""Import time of a plugin module, in seconds, above which a warning is issued."""
 
 
 class Registry:
     """The installed plugins, their offers and their faults.
 
     Args:
-        installed: Plugins as `glowplug.plugins.installed_plugins` returns them.
-        strict: Raise for the first faulty plugin instead of recording it. Default False.
+        installed: Plugins returned by `glowplug.plugins.installed_plugins`.
+        strict: Raise for the first faulty plugin instead of recording it. Defaults to ``False``.
 
     Raises:
         PluginLoadError: If a plugin is faulty and ``strict`` is set.
@@ -104,7 +104,7 @@ class Registry:
 
         Args:
             entry_points: Entry points with their ``dist`` attribute set.
-            environ: Environment variables with the settings. Default: ``os.environ``.
+            environ: Environment variables that contain the settings. Defaults to ``os.environ``.
 
         Returns:
             The registry. Call :meth:`warn` to report faulty plugins.
@@ -136,7 +136,7 @@ class Registry:
             if plugin.import_seconds > SLOW_IMPORT_SECONDS:
                 text = (
                     f"{plugin} took {plugin.import_seconds:.1f} s to import: {plugin.module} imports a library that its"
-                    " handlers should import. Report it to the author; to disable the plugin:"
+                    " handlers should import. Report this to the author; to disable the plugin:"
                     f" GLOWPLUG_DISABLED_PLUGINS={plugin.name}"
                 )
                 warnings.warn(GlowplugPluginWarning(text), stacklevel=2)
@@ -197,7 +197,7 @@ class Registry:
             others = ",".join(plugin.distribution for plugin, _ in found[1:])
             raise PluginConflictError(
                 f"{listed} {'both' if len(found) == 2 else 'all'} offer the {kind} {name!r}."  # noqa: PLR2004 a pair
-                f" Disable the others, as in GLOWPLUG_DISABLED_PLUGINS={others}, or pip uninstall them"
+                f" Uninstall or disable all but one, for example with GLOWPLUG_DISABLED_PLUGINS={others}"
             )
         return import_target(*found[0])
 
@@ -208,7 +208,7 @@ class Registry:
             value: A class, function, method or object.
 
         Returns:
-            The plugin, or None if the value is not from a plugin.
+            The plugin, or None if no plugin provides the value.
 
         Example:
             >>> Registry([]).origin_of(dict) is None
@@ -231,7 +231,7 @@ class Registry:
             value: A leaf of an engine's output or metrics.
 
         Returns:
-            The number, or None if no plugin knows the type.
+            The number, or None if no plugin supports the type.
 
         Example:
             >>> Registry([]).to_scalar(object()) is None
@@ -241,13 +241,13 @@ class Registry:
         return None if answer is None else float(answer)
 
     def save_handler(self, uri: str) -> SaveHandler | Callable[..., Any] | None:
-        """Return the save handler for an address, from the plugins' hooks.
+        """Return the save handler that a plugin provides for an address.
 
         Args:
             uri: An address with a scheme, as in ``"s3://bucket/run"``.
 
         Returns:
-            A save handler, or None if no plugin knows the scheme.
+            A save handler, or None if no plugin supports the scheme.
 
         Example:
             >>> Registry([]).save_handler("s3://bucket/run") is None
@@ -262,7 +262,7 @@ class Registry:
         """Run the ``glowplug_doctor`` hook of each plugin.
 
         Yields:
-            The plugin and a finding; a failing hook yields a finding with status ``"error"``.
+            Pairs of a plugin and a finding; a failing hook yields a finding with status ``"error"``.
 
         Example:
             >>> list(Registry([]).findings())
@@ -296,7 +296,7 @@ class Registry:
         trace(f"failed: {failure}")
 
     def _first_answer(self, hook: str, wanted: Any, description: str, **arguments: Any) -> Any:
-        """Return the first answer of a plugin; drop plugins that fail."""
+        """Return the first result that a plugin returns for a hook; drop plugins that fail."""
         implementations = getattr(self._manager.hook, hook).get_hookimpls()
         for key in dict.fromkeys(impl.plugin_name for impl in reversed(implementations)):
             try:
@@ -339,11 +339,11 @@ def get_registry() -> Registry:
     The first call loads the plugins and warns about faulty ones.
 
     Returns:
-        The registry, the same one each time.
+        The registry; each call returns the same object, except inside `use_registry`.
 
     Raises:
-        PluginLoadError: If a plugin is faulty and ``GLOWPLUG_STRICT_PLUGINS=1``, or if a plugin module needs the registry
-            during its import.
+        PluginLoadError: If a plugin is faulty and ``GLOWPLUG_STRICT_PLUGINS=1``, or if a plugin module accesses the
+            registry during its import.
 
     Example:
         >>> get_registry() is get_registry()
@@ -378,7 +378,7 @@ def use_registry(registry: Registry) -> Iterator[Registry]:
         registry: The registry that `get_registry` returns inside the ``with`` block, in all threads.
 
     Yields:
-        The same registry.
+        The given registry.
 
     Example:
         >>> with use_registry(Registry([])) as registry:
@@ -404,7 +404,7 @@ def to_scalar(value: Any) -> float | None:
         value: A leaf of an engine's output or metrics.
 
     Returns:
-        The number, or None if no plugin knows the type.
+        The number, or None if no plugin supports the type.
 
     Example:
         >>> with use_registry(Registry([])):
@@ -415,7 +415,7 @@ def to_scalar(value: Any) -> float | None:
 
 
 def save_handler(uri: str) -> SaveHandler | Callable[..., Any]:
-    """Return the save handler for an address, from the hooks of the installed plugins.
+    """Return the save handler that an installed plugin provides for an address.
 
     A plugin that raises or returns the wrong type is reported once and not called again.
 
@@ -423,10 +423,10 @@ def save_handler(uri: str) -> SaveHandler | Callable[..., Any]:
         uri: An address with a scheme, as in ``"s3://bucket/run"``.
 
     Returns:
-        A save handler, or a function ``(checkpoint, filename, metadata)`` that can only write.
+        A save handler, or a function ``(checkpoint, filename, metadata)`` that can save but not load or remove.
 
     Raises:
-        PluginNotFoundError: If no plugin knows the scheme.
+        PluginNotFoundError: If no plugin supports the scheme.
 
     Example:
         >>> with use_registry(Registry([])):

@@ -1,4 +1,4 @@
-"""Environment variables that control plugin discovery, and its trace.
+"""Environment variables that control plugin discovery, and the trace of its steps.
 
 The trace is printed to standard error, because a library must not configure logging.
 """
@@ -19,13 +19,16 @@ __all__ = [
 ]
 
 ALLOW_VARIABLE = "GLOWPLUG_PLUGINS"
-"""Environment variable: plugins that may load, by name or distribution; empty allows none, unset allows all."""
+"""Environment variable that lists the plugins allowed to load, by name or distribution.
+
+An empty value allows no plugins. If the variable is not set, all plugins are allowed.
+"""
 
 BLOCK_VARIABLE = "GLOWPLUG_DISABLED_PLUGINS"
-"""Environment variable: plugins that may not load, by name or distribution; ``*`` and ``?`` match as in a shell."""
+"""Environment variable that lists the plugins to block, by name or distribution; ``*`` and ``?`` are wildcards."""
 
 STRICT_VARIABLE = "GLOWPLUG_STRICT_PLUGINS"
-"""Environment variable: ``1`` makes the first faulty plugin an error instead of a warning."""
+"""Environment variable: ``1`` raises an error for the first faulty plugin instead of a warning."""
 
 TRACE_VARIABLE = "GLOWPLUG_TRACE_PLUGINS"
 """Environment variable: ``1`` prints each step of discovery to standard error."""

@@ -1,4 +1,4 @@
-"""Messages for a name or an address that no plugin knows."""
+"""Error messages for names and addresses that no plugin provides."""
 
 from __future__ import annotations
 
@@ -81,19 +81,19 @@ def explain_unknown_scheme(
 
     Example:
         >>> print(explain_unknown_scheme("s3://bucket/run", [], []))
-        no plugin handles s3:// addresses: got 's3://bucket/run'. Install a plugin whose hook glowplug_save_handler(uri) does, or give a folder or a function (checkpoint, filename, metadata)
+        no plugin handles s3:// addresses: got 's3://bucket/run'. Install a plugin that implements glowplug_save_handler(uri) for this scheme, or pass a folder or a function (checkpoint, filename, metadata)
     """
     scheme = uri.partition("://")[0]
     problem = f"no plugin handles {scheme}:// addresses: got {uri!r}"
     remedy = (
-        "Install a plugin whose hook glowplug_save_handler(uri) does, or give a folder or a function"
+        "Install a plugin that implements glowplug_save_handler(uri) for this scheme, or pass a folder or a function"
         " (checkpoint, filename, metadata)"
     )
     return PluginNotFoundError(_join([problem, remedy, *_unavailable(blocked, failures)]))
 
 
 def _unavailable(blocked: Sequence[InstalledPlugin], failures: Sequence[PluginFailure]) -> Iterator[str]:
-    """List the plugins that might have helped: blocked and faulty ones."""
+    """List the blocked and faulty plugins, which may provide the missing name or address."""
     if blocked:
         listed = ", ".join(f"{plugin.distribution} ({plugin.blocked_by})" for plugin in blocked)
         yield f"Blocked plugins: {listed}"

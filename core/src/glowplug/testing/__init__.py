@@ -1,6 +1,6 @@
 """Tools for testing handlers: a fake engine and pytest fixtures.
 
-The contracts are in the distribution ``glowplug-testing``; if it is installed, their names can be imported from here.
+The contracts are in the distribution ``glowplug-testing``; if it is installed, they can be imported from this module.
 """
 
 from __future__ import annotations

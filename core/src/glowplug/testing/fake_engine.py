@@ -1,4 +1,4 @@
-"""Fake engine for tests of handlers: no data, no loop, no torch."""
+"""Fake engine for testing handlers without data, a training loop or torch."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from glowplug.typing import EngineProtocol
 class FakeEngine(HandlerTable):
     """Engine for tests: registers handlers, fires events on request and records calls.
 
-    It is a verified fake: ``EngineContract`` runs against it and against ``Engine``.
+    ``FakeEngine`` is a verified fake: the tests of ``EngineContract`` run against it and against ``Engine``.
 
     Args:
-        parent: The engine in whose handler this one runs.
+        parent: Engine that runs this engine in one of its handlers.
 
     Example:
         >>> from glowplug import Events
@@ -50,15 +50,15 @@ class FakeEngine(HandlerTable):
         Args:
             event_name: The event to fire.
             error: The exception passed to handlers of ``EXCEPTION_RAISED``.
-            **state: Attributes of ``state`` to set, such as ``epoch=3`` or ``metrics={...}``. ``STARTED`` also sets
-                ``run_start`` if it is missing: LOADED after :meth:`load_state_dict`, CONTINUED if ``iteration`` is above
-                0, else NEW.
+            **state: Attributes of ``state`` to set, such as ``epoch=3`` or ``metrics={...}``. If ``run_start`` is missing
+                at ``STARTED``, it is set to ``LOADED`` after :meth:`load_state_dict`, to ``CONTINUED`` if ``iteration`` is
+                above 0, and otherwise to ``NEW``.
 
         Returns:
             The engine itself, so that calls can be chained.
 
         Raises:
-            ValueError: If the event is unknown, or is ``EXCEPTION_RAISED`` and ``error`` is missing.
+            ValueError: If the event is unknown, or if ``error`` is missing for ``EXCEPTION_RAISED``.
         """
         for name, value in state.items():
             setattr(self.state, name, value)
@@ -66,7 +66,9 @@ class FakeEngine(HandlerTable):
         if channel.key is Events.STARTED and "run_start" not in state:
             self.state.run_start = self._next_run_start()
         if channel.key is Events.EXCEPTION_RAISED and error is None:
-            raise ValueError("fire(Events.EXCEPTION_RAISED, error=...) needs the exception that was raised")
+            raise ValueError(
+                "fire(Events.EXCEPTION_RAISED) requires the exception that was raised; pass error=..."
+            )
         arguments = {Events.EXCEPTION_RAISED: error, Events.TERMINATE_SINGLE_EPOCH: self.state.iteration}
         if channel.key in arguments:
             self.fired.append(channel.key)
@@ -123,6 +125,6 @@ class FakeEngine(HandlerTable):
         return {"handlers": self._stateful.state_dict(self)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load the state of stateful handlers."""
+        """Load the state of the attached stateful handlers."""
         self._stateful.load_state_dict(state_dict["handlers"])
         self._was_loaded = True

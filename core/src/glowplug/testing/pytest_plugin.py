@@ -57,7 +57,7 @@ class LocalRegistry(Registry):
             self._added.append(module.__name__)
         name = name or module.__name__.partition(".")[0].replace("_", "-")
         installed = InstalledPlugin(name, f"{name} of this test", "0", module.__name__)
-        # The index of offers is built for all plugins at once.
+        # Reload all plugins, because the constructor builds the index of offers.
         super().__init__([*self._local, installed], strict=True)
         self._local.append(installed)
         return next(plugin for plugin in self.plugins if plugin.key == installed.key)
