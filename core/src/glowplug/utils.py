@@ -37,7 +37,7 @@ def manual_seed(seed: int) -> None:
         import numpy as np
     except ImportError:
         return
-    np.random.seed(seed)  # noqa: NPY002 - the global generator is what is seeded
+    np.random.seed(seed)  # noqa: NPY002 - the purpose is to seed the global generator
 
 
 def to_onehot(indices: torch.Tensor, num_classes: int) -> torch.Tensor:
@@ -71,12 +71,12 @@ def setup_logger(
     reset: bool = False,
     encoding: str | None = "utf-8",
 ) -> logging.Logger:
-    """Return a logger for scripts that writes to a stream and optionally to a file.
+    """Configure and return a logger that writes to a stream and, optionally, to a file.
 
     Args:
-        name: Name of the logger; ``None`` is the root logger.
-        level: Lowest level that is written.
-        stream: Where lines are written. Default: ``sys.stderr``.
+        name: Name of the logger; ``None`` selects the root logger.
+        level: Lowest level to write.
+        stream: Stream to which lines are written. Default: ``sys.stderr``.
         format: Format of a line, as in ``logging.Formatter``.
         filepath: File to which lines are appended.
         distributed_rank: Rank of this process; only rank 0 writes. Default: the rank in ``torch.distributed``.
@@ -96,7 +96,7 @@ def setup_logger(
         logger.removeHandler(handler)
         handler.close()
     logger.setLevel(level)
-    # A handler of the root logger would write each line a second time.
+    # Otherwise a handler of the root logger would write each line a second time.
     logger.propagate = False
     if (rank() if distributed_rank is None else distributed_rank) > 0:
         logger.addHandler(logging.NullHandler())

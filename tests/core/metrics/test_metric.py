@@ -188,7 +188,7 @@ class TestOutputs:
         engine = Engine(lambda engine, batch: {"loss": batch})
         with (
             Total().attach(engine, "total"),
-            pytest.raises(TypeError, match=r"Total takes no mappings.*\['loss'\]"),
+            pytest.raises(TypeError, match=r"Total does not accept mappings.*\['loss'\]"),
         ):
             engine.run([1])
         Total(output_transform=lambda output: output["loss"]).attach(engine, "total")
@@ -366,7 +366,7 @@ class TestAttach:
         engine, total = identity_engine(), Total()
         total.attach(engine, "total")
         with pytest.raises(
-            ValueError, match=r"Total is in use as EpochWise\(\).*BatchWise\(\).*copy.deepcopy"
+            ValueError, match=r"Total is already in use as EpochWise\(\).*BatchWise\(\).*copy.deepcopy"
         ):
             total.attach(engine, "batch", BatchWise())
         with pytest.raises(ValueError, match="Total is in use"):

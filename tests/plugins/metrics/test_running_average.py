@@ -217,7 +217,7 @@ def test_invalid_outputs():
     average = RunningAverage(output_transform=lambda x: x)
     with pytest.raises(TypeError, match="RunningAverage accepts numbers and tensors, got a dict"):
         average.update({"loss": 1})
-    with pytest.raises(TypeError, match="takes no mappings"):
+    with pytest.raises(TypeError, match="does not accept mappings"):
         published(average, [{"loss": 1}])
 
 

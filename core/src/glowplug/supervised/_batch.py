@@ -16,9 +16,9 @@ def convert_tensor(batch: Any, device: Device = None, non_blocking: bool = False
     """Return a batch with all its tensors on a device.
 
     Args:
-        batch: A tensor, a string, or nested mappings, sequences and named tuples of these.
+        batch: A tensor, a string, or nested mappings, lists, tuples and named tuples of these.
         device: The device; ``None`` leaves the tensors where they are.
-        non_blocking: Do not wait for copies from pinned memory.
+        non_blocking: Copy from pinned memory asynchronously.
 
     Returns:
         The same structure; strings are unchanged.
@@ -37,8 +37,8 @@ def convert_tensor(batch: Any, device: Device = None, non_blocking: bool = False
         if isinstance(leaf, (str, bytes)):
             return leaf
         raise TypeError(
-            f"cannot move a {type(leaf).__name__} to a device: a batch consists of tensors, strings, mappings and sequences; "
-            "convert yours in prepare_batch(batch, device, non_blocking)"
+            f"cannot move a {type(leaf).__name__} to a device: a batch must consist of tensors, strings, mappings, lists and "
+            "tuples; convert other types in prepare_batch(batch, device, non_blocking)"
         )
 
     return map_leaves(batch, move)
@@ -51,11 +51,11 @@ def map_leaves(value: Any, function: Callable[[Any], Any]) -> Any:
         >>> map_leaves({"a": (1, [2])}, lambda leaf: leaf + 1)
         {'a': (2, [3])}
     """
-    # The common case first: isinstance with Mapping is slower.
+    # Tensors are the common case, and isinstance with Mapping is slower.
     if isinstance(value, torch.Tensor):
         return function(value)
     if isinstance(value, Mapping):
-        return type(value)({key: map_leaves(item, function) for key, item in value.items()})  # type: ignore[call-arg]  # dict and its like take a dict
+        return type(value)({key: map_leaves(item, function) for key, item in value.items()})  # type: ignore[call-arg]  # mapping types accept a dict
     if isinstance(value, (list, tuple)):
         mapped = (map_leaves(item, function) for item in value)
         return type(value)(*mapped) if hasattr(value, "_fields") else type(value)(mapped)
@@ -63,6 +63,6 @@ def map_leaves(value: Any, function: Callable[[Any], Any]) -> Any:
 
 
 def prepare_pair(batch: Any, device: Device = None, non_blocking: bool = False) -> tuple[Any, Any]:
-    """Return inputs and targets of a pair, on the device."""
+    """Return the pair ``(inputs, targets)`` with all tensors on the device."""
     x, y = batch
     return convert_tensor(x, device, non_blocking), convert_tensor(y, device, non_blocking)
