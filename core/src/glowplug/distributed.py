@@ -133,7 +133,7 @@ def all_gather(value: Any) -> Any:
             the size of dimension 0 may differ.
 
     Returns:
-        For tensors, their concatenation along dimension 0; a tensor without dimensions is treated as shape ``(1,)``. For
+        For tensors, their concatenation along dimension 0; a scalar tensor is treated as having shape ``(1,)``. For
         other values, a list.
 
     Example:

@@ -61,9 +61,9 @@ OfferKind = Literal["handler", "logger", "log_handler", "save_handler", "metric"
 """Kind of an offer.
 
 A ``"handler"`` or ``"logger"`` is attached to an engine, a ``"log_handler"`` to a logger; a ``"save_handler"`` is passed to
-``ModelCheckpoint``. All four are importable from ``glowplug.handlers``; they are separate kinds because ``glowplug plugins check``
-verifies a different interface for each. A ``"metric"`` is importable from ``glowplug.metrics``. An ``"event"`` is a subclass of
-``EventEnum``.
+``ModelCheckpoint``. All four are importable from ``glowplug.handlers``; they are separate kinds because
+``glowplug plugins check`` verifies a different interface for each. A ``"metric"`` is importable from ``glowplug.metrics``. An
+``"event"`` is a subclass of ``EventEnum``.
 """
 
 hookspec = pluggy.HookspecMarker(PROJECT)

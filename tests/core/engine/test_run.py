@@ -290,7 +290,8 @@ class TestNestedRuns:
         """An engine refuses run() in its own handler, and the message suggests another engine (E-102)."""
         identity.add_event_handler(Events.ITERATION_COMPLETED, lambda e: e.run([1]))
         with pytest.raises(
-            ValueError, match=r"already running, so its step and handlers cannot call run\(\)\. Use another engine"
+            ValueError,
+            match=r"already running, so its step and handlers cannot call run\(\)\. Use another engine",
         ):
             identity.run([1])
 
@@ -377,7 +378,7 @@ class TestArguments:
 
     def test_one_limit_only(self, identity):
         """Giving both limits raises a ValueError (E-091)."""
-        with pytest.raises(ValueError, match="give max_epochs or max_iters, not both; got 2 and 3"):
+        with pytest.raises(ValueError, match="pass max_epochs or max_iters, not both; got 2 and 3"):
             identity.run([1], max_epochs=2, max_iters=3)
 
     @pytest.mark.parametrize(
@@ -388,7 +389,8 @@ class TestArguments:
         """Empty data and an epoch_length below one are refused before any event fires (E-100)."""
         names = fired(identity)
         with pytest.raises(
-            ValueError, match=r"an epoch must have at least one iteration, got .*; pass data with at least one batch"
+            ValueError,
+            match=r"an epoch must have at least one iteration, got .*; pass data with at least one batch",
         ):
             identity.run(**arguments)
         assert names == []

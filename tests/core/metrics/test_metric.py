@@ -179,7 +179,7 @@ class TestOutputs:
         """The error about a missing key names the key and the remedy (M-008)."""
         with pytest.raises(
             ValueError,
-            match=r"needs the keys y_pred, y .* has \['y', 'loss'\]: y_pred is missing.*output_transform",
+            match=r"needs the output keys y_pred, y, but y_pred is missing from \['y', 'loss'\].*output_transform",
         ):
             seen({"y": 2, "loss": 3})
 
@@ -369,7 +369,7 @@ class TestAttach:
             ValueError, match=r"Total is already in use as EpochWise\(\).*BatchWise\(\).*copy.deepcopy"
         ):
             total.attach(engine, "batch", BatchWise())
-        with pytest.raises(ValueError, match="Total is in use"):
+        with pytest.raises(ValueError, match="Total is already in use"):
             total.attach(identity_engine(), "batch", BatchWise())
         assert engine.run([1, 2]).metrics == {"total": 3}
         copy.deepcopy(total).attach(engine, "batch", BatchWise())

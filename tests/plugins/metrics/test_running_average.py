@@ -173,7 +173,7 @@ def test_source_cannot_be_attached_separately():
     engine, accuracy = Engine(lambda engine, batch: batch), Accuracy()
     accuracy.attach(engine, "accuracy", RunningBatchWise())
     with pytest.raises(
-        ValueError, match=r"Accuracy is in use as RunningBatchWise.*source of a RunningAverage"
+        ValueError, match=r"Accuracy is already in use as RunningBatchWise.*source of a RunningAverage"
     ):
         RunningAverage(accuracy).attach(engine, "average")
     accuracy.detach(engine, RunningBatchWise())

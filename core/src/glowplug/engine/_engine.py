@@ -78,7 +78,7 @@ class Engine(HandlerTable):
             data: The batches. If ``None``, the step is called ``epoch_length`` times per epoch with ``batch=None``.
             max_epochs: Total number of epochs, including those before a continuation. Defaults to 1 for a new run without
                 ``max_iters``.
-            max_iters: Total number of iterations, including those before a continuation. Cannot be combined with ``max_epochs``.
+            max_iters: Total number of iterations, including those before a continuation; not allowed with ``max_epochs``.
             epoch_length: Iterations per epoch. Defaults to ``len(data)``; if the data has no length, to the number of
                 iterations in the first epoch.
 
