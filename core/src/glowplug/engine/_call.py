@@ -77,7 +77,7 @@ def compile_call(  # noqa: C901, PLR0911 - one branch and one return per form of
         ValueError: If the handler cannot be called with its arguments.
     """
     if positional_arity(handler) == 1 and not args and not kwargs and key not in _WITH_PAYLOAD:
-        # A plain function with one parameter needs no inspection, which is slow.
+        # Skip signature inspection, which is slow, for a plain function with one parameter.
         return handler
     signature = _signature(handler, key)
 

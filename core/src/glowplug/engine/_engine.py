@@ -76,9 +76,9 @@ class Engine(HandlerTable):
 
         Args:
             data: The batches. If ``None``, the step is called ``epoch_length`` times per epoch with ``batch=None``.
-            max_epochs: Total number of epochs, including those before a continuation. Defaults to 1 for a new run without
-                ``max_iters``.
-            max_iters: Total number of iterations, including those before a continuation; not allowed with ``max_epochs``.
+            max_epochs: Total number of epochs; when a run continues, it includes the completed ones. Defaults to 1 for a new
+                run without ``max_iters``.
+            max_iters: Total number of iterations, counted in the same way; not allowed with ``max_epochs``.
             epoch_length: Iterations per epoch. Defaults to ``len(data)``; if the data has no length, to the number of
                 iterations in the first epoch.
 
@@ -195,9 +195,9 @@ class Engine(HandlerTable):
     def state_dict(self) -> dict[str, Any]:
         """Return the state from which a later run continues with the next batch.
 
-        The result contains counters, limits, the values of ``state_dict_user_keys``, the state of stateful handlers, the position in
-        the data, and the states of the random number generators. ``torch.load(weights_only=True)`` can load it. While a
-        step is incomplete, the result describes the state before that iteration.
+        The result contains counters, limits, the values of ``state_dict_user_keys``, the state of stateful handlers, the
+        position in the data, and the states of the random number generators. ``torch.load(weights_only=True)`` can load it.
+        While a step is incomplete, the result describes the state before that iteration.
 
         Example:
             >>> from glowplug import Engine

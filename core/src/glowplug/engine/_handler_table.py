@@ -104,9 +104,9 @@ class HandlerTable:
 
         Args:
             *event_names: Members of an :class:`EventEnum`, or strings.
-            event_to_attr: Maps events to the state attributes that count them; missing attributes are created as 0. Your code
-                must update these counters, since the engine does not. Filters of an event without a counter count its
-                firings.
+            event_to_attr: Maps events to the state attributes that count them; missing attributes are initialized to 0. Your
+                code must update these counters, since the engine does not. Filters of an event without a counter count
+                its firings.
 
         Raises:
             TypeError: If an event is neither an :class:`EventEnum` member nor a string.
@@ -148,7 +148,7 @@ class HandlerTable:
 
         Args:
             event_name: An event (plain or filtered), events joined with ``|``, or the name of a custom event.
-            handler: Any callable. If its signature accepts the engine, that is the first argument. Handlers of
+            handler: Any callable. It receives the engine as its first argument if its signature accepts one. Handlers of
                 ``EXCEPTION_RAISED`` also receive the exception, which is raised again unless one of them returns ``True``;
                 handlers of ``TERMINATE_SINGLE_EPOCH`` receive ``iter_counter=`` if they accept it.
             *args: Further arguments for the handler.
@@ -235,9 +235,9 @@ class HandlerTable:
 
         Args:
             *handlers: Objects with ``attach(engine)``. If attaching one of them fails, none is attached.
-            on_error: ``"raise"`` ends the run when a handler raises. ``"disable"`` instead removes
-                everything that the handler's ``attach`` registered, issues a warning, and adds a :class:`Fault` to ``faults``;
-                ``state_dict()`` still contains the handler's last state. Defaults to ``"raise"``.
+            on_error: With ``"raise"``, an exception in a handler ends the run. With ``"disable"``, the handler is detached and the
+                run continues; a warning and a :class:`Fault` in ``faults`` report the exception, and ``state_dict()`` still
+                contains the handler's last state. Defaults to ``"raise"``.
 
         Raises:
             TypeError: If an object has no ``attach``, or its ``attach`` requires further arguments, like that of a metric or
@@ -283,8 +283,8 @@ class HandlerTable:
         """Add the state of a handler to ``state_dict()``; handlers call this in ``attach``.
 
         Args:
-            key: The key of the state, by convention the class name. If the key is taken, ``#2``, ``#3`` and so on is
-                appended.
+            key: The key of the state, by convention the class name. If the key is taken, a suffix ``#2``, ``#3``
+                and so on is appended.
             handler: An object with ``state_dict()`` and ``load_state_dict(state)``. If the engine has already loaded a
                 state for this key, the handler receives it immediately.
 

@@ -65,7 +65,7 @@ class Loop:
         channels: The events of the engine.
         position: The position of the run, updated by the loop.
         stop: The stop requests of handlers.
-        watch: Whether an iteration does more than call the step.
+        watch: Tells whether an iteration does more than call the step.
     """
 
     def __init__(

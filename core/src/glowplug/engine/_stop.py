@@ -9,7 +9,7 @@ EpochEnd: TypeAlias = "bool | Literal['skip_epoch_completed']"
 
 
 class Watch:
-    """Whether an iteration does more than call the step.
+    """Flag that tells whether an iteration does more than call the step.
 
     It is on if an iteration event has handlers, a stop was requested, or the data was replaced. The loop reads only
     ``is_on``, and switches it off at the start of an epoch whose iteration events have no handlers.

@@ -122,7 +122,7 @@ class Metric(MetricArithmetic, ABC):
         """Accumulate the output of one iteration.
 
         Args:
-            output: The engine's output after :meth:`transformed`; with lists of samples, the part for one sample.
+            output: The output returned by :meth:`transformed`, or one sample of it; see ``skip_unrolling``.
         """
 
     @abstractmethod
@@ -361,7 +361,7 @@ class Metric(MetricArithmetic, ABC):
         return torch.float32 if self._device.type == "mps" else torch.float64
 
     def usage_or_default(self, usage: str | MetricUsage | None) -> MetricUsage:
-        """Resolve an argument ``usage``; ``None`` means :attr:`default_usage`."""
+        """Resolve the argument ``usage``; ``None`` means :attr:`default_usage`."""
         return self.default_usage if usage is None else as_usage(usage)
 
     def attached_engines(self) -> list[EngineProtocol]:

@@ -20,8 +20,8 @@ __all__ = ["MetricsLambda"]
 class MetricsLambda(Metric):
     """A function of other metrics, as returned by arithmetic on metrics.
 
-    While attached, it has its component metrics reset and updated, but publishes only its own value. To publish a component as
-    well, attach the component with the same usage.
+    When it is attached to an engine, the engine resets and updates the component metrics but publishes only the value of the
+    function. To publish a component as well, attach the component with the same usage.
 
     Args:
         f: Function of the values, called at each compute; tensors are on the CPU.

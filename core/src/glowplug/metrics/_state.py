@@ -54,7 +54,7 @@ def has_state(metric: Metric) -> bool:
 class RankState:
     """State of an attached metric within its engine's state.
 
-    It contains only this rank's data: a collective would hang when only one rank writes a checkpoint.
+    It contains only this rank's data, because a collective would hang if only one rank writes a checkpoint.
 
     Args:
         metric: The metric.
