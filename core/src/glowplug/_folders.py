@@ -8,7 +8,7 @@ from pathlib import Path
 __all__ = ["HOME_VARIABLE", "spool_folder", "state_folder"]
 
 HOME_VARIABLE = "GLOWPLUG_HOME"
-"""Environment variable that overrides the state folder of the platform."""
+"""Environment variable that overrides the platform's default state folder."""
 
 
 def state_folder() -> Path:

@@ -17,7 +17,7 @@ def lazy_exports(
 
     Args:
         package: The ``__name__`` of the package.
-        homes: Modules, and the names to import from each.
+        homes: Maps each module to the names to import from it.
         submodules: Submodules of the package to import on first access.
 
     Returns:

@@ -1,6 +1,6 @@
 """Thin layer over ``torch.distributed`` that also works with one process.
 
-With one process (no process group, or a group of size 1) every function returns immediately, without a collective. This
+With one process (no process group, or a group of size 1), every function returns immediately, without a collective. This
 module does not create a process group: launch with ``torchrun`` and call ``torch.distributed.init_process_group``.
 
 All functions except :func:`rank`, :func:`world_size`, :func:`is_initialized` and :func:`rank_zero_only` are collectives:
@@ -90,7 +90,7 @@ def all_reduce(value: torch.Tensor | float, op: str = "SUM") -> torch.Tensor | f
         op: Elementwise reduction: ``"SUM"``, ``"PRODUCT"``, ``"MIN"`` or ``"MAX"``.
 
     Returns:
-        For a tensor, a tensor on the same device; for a number, a number of the same type with 64 bits.
+        For a tensor, a tensor on the same device; for a number, a number of the same type, reduced as a 64-bit value.
 
     Raises:
         ValueError: If ``op`` is unknown.
@@ -105,7 +105,7 @@ def all_reduce(value: torch.Tensor | float, op: str = "SUM") -> torch.Tensor | f
     is_tensor = _is_tensor(value)
     if not is_tensor and not isinstance(value, (int, float)):
         raise TypeError(
-            f"all_reduce takes a tensor or a number, got {value!r} of type {type(value).__name__}"
+            f"all_reduce accepts a tensor or a number, got {value!r} of type {type(value).__name__}"
         )
     if world_size() == 1:
         return value
@@ -133,7 +133,7 @@ def all_gather(value: Any) -> Any:
             the size of dimension 0 may differ.
 
     Returns:
-        For tensors, their concatenation along dimension 0; a tensor without dimensions is treated as shape ``(1,)``. For
+        For tensors, their concatenation along dimension 0; a scalar tensor is treated as having shape ``(1,)``. For
         other values, a list.
 
     Example:
@@ -160,11 +160,11 @@ def broadcast(value: _R, src: int = 0) -> _R:
     """Return the value of one rank on all ranks.
 
     Args:
-        value: A tensor, or an object that can be pickled. On ranks other than ``src`` only its device is used.
+        value: A tensor, or an object that can be pickled. On ranks other than ``src``, only a tensor's device is used.
         src: The rank that sends its value.
 
     Returns:
-        The value of ``src``, with its type. A tensor is placed on the device of the local ``value`` if that is a tensor.
+        The value of rank ``src``. A tensor is placed on the device of the local ``value``, if that is a tensor.
 
     Raises:
         ValueError: If the rank ``src`` does not exist.
@@ -230,7 +230,7 @@ def rank_zero_only(function: Callable[_P, _R]) -> Callable[_P, _R | None]:
 def agree_any(flag: bool) -> bool:
     """Return, on all ranks, whether the flag is set on any rank.
 
-    Use it for decisions that all ranks must take together, such as to stop or to save.
+    Use it for decisions that all ranks must take together, such as stopping or saving.
 
     Example:
         >>> agree_any(False)
@@ -256,7 +256,7 @@ def _all_gather_objects(value: Any) -> list[Any]:
 
 
 def _default_device() -> torch.device:
-    """Return the CPU if the backend accepts its tensors, otherwise the accelerator."""
+    """Return the CPU if the backend accepts CPU tensors, otherwise the accelerator."""
     import torch
     import torch.distributed as dist
 

@@ -20,13 +20,15 @@ class CallableEventWithFilter:
 
     Args:
         event_filter: Function ``f(engine, counter) -> bool``, called at each firing.
-        every: Run at counters divisible by this number. With ``after``, run at ``after + 1`` and every so many from there.
-        once: Run at this counter, or at each of these counters.
-        before: Run only at counters below this number.
-        after: Run only at counters above this number.
+        every: Run at counter values divisible by this number. With ``after``, run at ``after + 1``, ``after + 1 + every``, and
+            so on.
+        once: Run only at this counter value, or at these values.
+        before: Run only at counter values below this number.
+        after: Run only at counter values above this number.
 
     Raises:
-        ValueError: If no filter is given, filters are given that exclude each other, or a number is out of range.
+        ValueError: If no filter is given, the given filters cannot be combined, a number is out of range, or ``event_filter``
+            does not accept two arguments.
         TypeError: If ``event_filter`` is not callable.
 
     Example:
@@ -61,7 +63,7 @@ class CallableEventWithFilter:
         alone = {"event_filter", "once"} & set(names)
         if not names or (alone and len(names) > 1):
             raise ValueError(
-                f"{self.event}: give one of event_filter=, once=, or any combination of every=, before=, after=; "
+                f"{self.event}: pass event_filter= alone, once= alone, or any combination of every=, before= and after=; "
                 f"got {', '.join(names) or 'nothing'}"
             )
         if event_filter is not None:
@@ -96,7 +98,7 @@ class EventEnum(CallableEventWithFilter, Enum):
         """The event itself."""
         return self
 
-    # Members are singletons, so the identity suffices; Enum.__hash__ is a slower Python function.
+    # Members are singletons, so their identity suffices as a hash; Enum.__hash__ is a slower Python function.
     __hash__ = object.__hash__
 
     def __repr__(self) -> str:
@@ -168,7 +170,7 @@ class FilteredEvent(CallableEventWithFilter):
 class EventsList:
     """Several events joined with ``|``; a handler is registered once for each.
 
-    ``|`` returns a new list; each operand is an event or a list.
+    ``|`` accepts events and lists of events, and returns a new list.
 
     Example:
         >>> from glowplug import Events
@@ -182,8 +184,8 @@ class EventsList:
         for event in events:
             if not isinstance(event, CallableEventWithFilter):
                 raise TypeError(
-                    f"| joins events such as Events.STARTED | Events.COMPLETED(every=2), got {event!r}; "
-                    "register a handler for an event that is a string in a separate call of add_event_handler"
+                    f"| joins events, as in Events.STARTED | Events.COMPLETED(every=2); got {event!r}. "
+                    "For a string event, call add_event_handler separately"
                 )
         self._events = events
 
@@ -216,7 +218,7 @@ AnyEvent: TypeAlias = CallableEventWithFilter | EventsList | str
 
 @dataclass(frozen=True)
 class Every:
-    """Filter for counters divisible by ``every``."""
+    """Filter for counter values divisible by ``every``."""
 
     every: int
 
@@ -230,7 +232,7 @@ class Every:
 
 @dataclass(frozen=True)
 class Once:
-    """Filter for the given counters."""
+    """Filter for the given counter values."""
 
     counters: tuple[int, ...]
 
@@ -244,7 +246,7 @@ class Once:
 
 @dataclass(frozen=True)
 class Between:
-    """Filter for counters between ``after`` and ``before``, both exclusive; ``every`` counts from ``after + 1``."""
+    """Filter for counter values between ``after`` and ``before``, both exclusive; ``every`` counts from ``after + 1``."""
 
     every: int
     after: int | None
@@ -272,7 +274,7 @@ def _number(event: EventEnum, name: str, value: object, least: int) -> int:
 def _once(event: EventEnum, once: Any) -> Once:
     counters = once if isinstance(once, Sequence) and not isinstance(once, str) else (once,)
     if not counters:
-        raise ValueError(f"{event}: once= is empty; give at least one counter")
+        raise ValueError(f"{event}: once= is empty; pass at least one counter value")
     return Once(tuple(_number(event, "once", counter, 1) for counter in counters))
 
 
@@ -285,6 +287,6 @@ def _checked_function(event: EventEnum, event_filter: EventFilter) -> EventFilte
         inspect.signature(event_filter).bind(None, 1)
     except TypeError as error:
         raise ValueError(
-            f"{event}: event_filter= is called as f(engine, counter), which {event_filter!r} does not take: {error}"
+            f"{event}: event_filter= must accept the arguments (engine, counter), but {event_filter!r} does not: {error}"
         ) from None
     return event_filter

@@ -79,13 +79,13 @@ class PluginLoadError(ImportError):
     Args:
         message: What is wrong.
         plugin: Name of the plugin.
-        distribution: Distribution that provides it.
+        distribution: Distribution that provides the plugin.
         hook: Hook that failed.
 
     Attributes:
-        plugin: Name of the plugin; None where it is not known.
-        distribution: Distribution that provides it; None where it is not known.
-        hook: Hook that failed; None if the fault is not in a hook.
+        plugin: Name of the plugin; ``None`` if unknown.
+        distribution: Distribution that provides the plugin; ``None`` if unknown.
+        hook: Hook that failed; ``None`` if no hook failed.
 
     Example:
         >>> error = PluginLoadError("glowplug_offers() returned None", plugin="shout", hook="glowplug_offers")

@@ -34,7 +34,7 @@ def create(name: str, /, **options: Any) -> Any:
 
     Args:
         name: Name that a plugin offers, such as ``"EarlyStopping"``.
-        **options: Arguments of its constructor.
+        **options: Keyword arguments of the handler's constructor.
 
     Returns:
         The handler.

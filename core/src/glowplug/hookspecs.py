@@ -52,7 +52,7 @@ __all__ = [
 ]
 
 PROJECT = "glowplug"
-"""Name of the pluggy project, of the entry-point group, and prefix of every hook."""
+"""Name of the pluggy project and of the entry-point group; also the prefix of every hook."""
 
 API_VERSION = 1
 """The required value of ``GLOWPLUG_API`` in plugin modules; incremented when hooks change incompatibly."""
@@ -60,14 +60,14 @@ API_VERSION = 1
 OfferKind = Literal["handler", "logger", "log_handler", "save_handler", "metric", "event"]
 """Kind of an offer.
 
-A ``"handler"`` or ``"logger"`` is attached to an engine, a ``"log_handler"`` to a logger, and a ``"save_handler"`` is given to
-a checkpoint. All four are importable from ``glowplug.handlers``; they are separate kinds because ``glowplug plugins check``
-verifies a different interface for each. A ``"metric"`` is importable from ``glowplug.metrics``. An ``"event"`` is a subclass of
-``EventEnum``.
+A ``"handler"`` or ``"logger"`` is attached to an engine, a ``"log_handler"`` to a logger; a ``"save_handler"`` is passed to
+``ModelCheckpoint``. All four are importable from ``glowplug.handlers``; they are separate kinds because
+``glowplug plugins check`` verifies a different interface for each. A ``"metric"`` is importable from ``glowplug.metrics``. An
+``"event"`` is a subclass of ``EventEnum``.
 """
 
 hookspec = pluggy.HookspecMarker(PROJECT)
-"""Marks a specification in this file."""
+"""Marks a hook specification in this module."""
 
 hookimpl = pluggy.HookimplMarker(PROJECT)
 """Marks a function of a plugin module as the implementation of the hook with the same name.
@@ -112,7 +112,7 @@ class Offer:
             raise ValueError(f"Offer name must be a public Python name, as in 'EarlyStopping'; got {name!r}")
         if not isinstance(target, str) or not _TARGET.fullmatch(target):
             raise ValueError(
-                f"Offer {name!r}: target must be the text 'module:attribute', as in 'acme_shout.handler:{name}';"
+                f"Offer {name!r}: target must have the form 'module:attribute', as in 'acme_shout.handler:{name}';"
                 f" got {target!r}"
             )
         if self.kind not in get_args(OfferKind):
@@ -164,7 +164,7 @@ def glowplug_save_handler(uri: str) -> SaveHandler | Callable[..., Any] | None:
 
 @hookspec
 def glowplug_doctor() -> Iterable[Finding]:  # type: ignore[empty-body] # a specification has no body
-    """Check what the plugin needs, such as a server or a token.
+    """Check the resources that the plugin needs, such as a server or a token.
 
     Called only by ``glowplug doctor``; it may take a few seconds.
 
@@ -174,7 +174,7 @@ def glowplug_doctor() -> Iterable[Finding]:  # type: ignore[empty-body] # a spec
 
 
 def __getattr__(name: str) -> Any:
-    # The default "cannot import name" would not say what replaces the name.
+    # Python's default message, "cannot import name", would not name the replacement.
     if name in _REPLACED:
         raise ImportError(f"{name} was replaced by Offer; return the offers from the hook glowplug_offers()")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,8 +8,8 @@ from enum import IntEnum
 class Phase(IntEnum):
     """Order of the handlers of an event.
 
-    Handlers of an event run phase by phase, and within a phase in the order of registration. A function runs in the phase
-    ``USER``; a handler class sets its phase with a class attribute.
+    The handlers of an event run phase by phase, and in registration order within a phase. A function runs in the phase
+    ``USER``; a handler class sets its phase with the class attribute ``phase``.
 
     Example:
         >>> class MyCheckpoint:

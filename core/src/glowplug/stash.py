@@ -1,4 +1,4 @@
-"""Stash: typed storage of handlers for values of one engine."""
+"""Stash: typed per-engine storage for handlers."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ D = TypeVar("D")
 
 
 class StashKey(Generic[T]):
-    """Key of a value of type ``T`` in a :class:`Stash`.
+    """Key for a value of type ``T`` in a :class:`Stash`.
 
-    Create one per value at module level; two keys are never equal.
+    Create one key per value, at module level; two keys are never equal.
 
     Example:
         >>> from glowplug.testing import FakeEngine
@@ -28,7 +28,7 @@ class StashKey(Generic[T]):
 
 
 class Stash:
-    """Values that belong to one engine, by typed key.
+    """Values that belong to one engine, accessed by typed keys.
 
     The values live as long as the engine. Deep copies and pickles of an engine start with an empty stash.
 
@@ -75,7 +75,7 @@ class Stash:
         return self._values.get(key, default)
 
     def setdefault(self, key: StashKey[T], default: T) -> T:
-        """Return the value of a key, after storing the default if it is missing.
+        """Return the value of a key; if the key is missing, store the default first.
 
         Args:
             key: The key.

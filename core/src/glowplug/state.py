@@ -1,4 +1,4 @@
-"""State of an engine, outcomes and starts of runs."""
+"""State of an engine, and how its runs start and end."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class State:
     """State of an engine; user code may add attributes.
 
     Args:
-        **attributes: Initial values of the attributes below, and additional attributes.
+        **attributes: Initial values of the attributes below, or of additional attributes.
 
     Attributes:
         iteration: Number of the current iteration, counted from 1 over all epochs; 0 before the first.
@@ -93,7 +93,7 @@ class State:
         self.times = {"EPOCH_COMPLETED": None, "COMPLETED": None}
         self.outcome = None
         self.run_start = RunStart.NEW
-        # Belongs to one engine: a custom counter of one engine is unknown to all others.
+        # Each engine has its own copy, since custom counters belong to one engine.
         self.event_to_attr: dict[CallableEventWithFilter | str, str] = COUNTERS.copy()
         # Access through __dict__ would double the cost of each later attribute access.
         for name, value in attributes.items():

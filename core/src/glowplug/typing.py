@@ -52,14 +52,14 @@ class EngineProtocol(Protocol):
 
     @property
     def current_event(self) -> EventEnum | str | None:
-        """The event whose handlers are running; ``None`` outside of handlers."""
+        """The event whose handlers are running; ``None`` while no handler runs."""
 
     def registrations(self) -> Sequence[RegistrationProtocol]:
         """Return all registrations, grouped by event and in calling order."""
 
     @property
     def parent(self) -> EngineProtocol | None:
-        """The engine whose handler runs this engine; ``None`` if there is none."""
+        """The engine whose handler is running this engine; ``None`` if there is none."""
 
     def add_event_handler(
         self, event_name: AnyEvent, handler: Callable[..., Any], *args: Any, **kwargs: Any
@@ -93,7 +93,7 @@ class EngineProtocol(Protocol):
         """Request the end of the epoch."""
 
     def interrupt(self) -> None:
-        """Request that ``run()`` returns; the next call continues the run."""
+        """Request an interruption: ``run()`` returns, and its next call continues the run."""
 
 
 @runtime_checkable
@@ -129,7 +129,7 @@ class SaveHandler(Protocol):
     """Storage for checkpoints, addressed by plain file names.
 
     ``save`` returns when the checkpoint is durable, and raises if it fails. Stored checkpoints can be listed and loaded,
-    also by another handler for the same location in another process. No base class is needed.
+    even by another handler for the same location in another process. No base class is needed.
 
     Example:
         >>> class InMemory:
@@ -160,7 +160,7 @@ class SaveHandler(Protocol):
 
         Args:
             checkpoint: Mappings and lists of plain values and tensors. The caller may change them afterwards.
-            filename: A plain name without a path. An existing checkpoint of this name is replaced.
+            filename: A plain name without a path. An existing checkpoint with this name is replaced.
             metadata: ``basename``, ``score_name`` and ``priority`` of the checkpoint.
         """
 
@@ -188,6 +188,9 @@ class SaveHandler(Protocol):
         """Return the path or address of a checkpoint.
 
         Args:
-            filename: The name given to :meth:`save`. A handler of the address ``scheme://location`` returns
-                ``scheme://location/filename``, so that the checkpoint can be found by its address alone.
+            filename: The name given to :meth:`save`.
+
+        Returns:
+            The path or address. A handler for the address ``scheme://location`` returns ``scheme://location/filename``, so
+            that the address alone identifies the checkpoint.
         """

@@ -24,9 +24,9 @@ def convert_tensor(batch: Any, device: Device = None, non_blocking: bool = False
     """Return a batch with all its tensors on a device.
 
     Args:
-        batch: A tensor, a string, or nested mappings, sequences and named tuples of these.
+        batch: A tensor, a string, or nested mappings, lists, tuples and named tuples of these.
         device: The device; ``None`` leaves the tensors where they are.
-        non_blocking: Do not wait for copies from pinned memory.
+        non_blocking: Copy from pinned memory asynchronously.
 
     Returns:
         The same structure; strings are unchanged.
@@ -47,8 +47,8 @@ def convert_tensor(batch: Any, device: Device = None, non_blocking: bool = False
         if isinstance(leaf, (str, bytes)):
             return leaf
         raise TypeError(
-            f"cannot move a {type(leaf).__name__} to a device: a batch consists of tensors, strings, mappings and sequences; "
-            "convert yours in prepare_batch(batch, device, non_blocking)"
+            f"cannot move a {type(leaf).__name__} to a device: a batch must consist of tensors, strings, mappings, lists and "
+            "tuples; convert other types in prepare_batch(batch, device, non_blocking)"
         )
 
     return map_leaves(batch, move)
@@ -62,7 +62,7 @@ def map_leaves(value: Any, function: Callable[[Any], Any]) -> Any:
         {'a': (2, [3])}
     """
     if isinstance(value, Mapping):
-        return type(value)({key: map_leaves(item, function) for key, item in value.items()})  # type: ignore[call-arg]  # dict and its like take a dict
+        return type(value)({key: map_leaves(item, function) for key, item in value.items()})  # type: ignore[call-arg]  # mapping types accept a dict
     if isinstance(value, (list, tuple)):
         mapped = (map_leaves(item, function) for item in value)
         return type(value)(*mapped) if hasattr(value, "_fields") else type(value)(mapped)
@@ -87,7 +87,7 @@ def manual_seed(seed: int) -> None:
         import numpy as np
     except ImportError:
         return
-    np.random.seed(seed)  # noqa: NPY002 - the global generator is what is seeded
+    np.random.seed(seed)  # noqa: NPY002 - the purpose is to seed the global generator
 
 
 def to_onehot(indices: torch.Tensor, num_classes: int) -> torch.Tensor:
@@ -121,12 +121,12 @@ def setup_logger(
     reset: bool = False,
     encoding: str | None = "utf-8",
 ) -> logging.Logger:
-    """Return a logger for scripts that writes to a stream and optionally to a file.
+    """Configure and return a logger that writes to a stream and, optionally, to a file.
 
     Args:
-        name: Name of the logger; ``None`` is the root logger.
-        level: Lowest level that is written.
-        stream: Where lines are written. Default: ``sys.stderr``.
+        name: Name of the logger; ``None`` selects the root logger.
+        level: Lowest level to write.
+        stream: Stream to which lines are written. Default: ``sys.stderr``.
         format: Format of a line, as in ``logging.Formatter``.
         filepath: File to which lines are appended.
         distributed_rank: Rank of this process; only rank 0 writes. Default: the rank in ``torch.distributed``.
@@ -146,7 +146,7 @@ def setup_logger(
         logger.removeHandler(handler)
         handler.close()
     logger.setLevel(level)
-    # A handler of the root logger would write each line a second time.
+    # Otherwise a handler of the root logger would write each line a second time.
     logger.propagate = False
     if (rank() if distributed_rank is None else distributed_rank) > 0:
         logger.addHandler(logging.NullHandler())

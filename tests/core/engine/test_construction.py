@@ -40,7 +40,7 @@ class TestProcessFunction:
     )
     def test_wrong_signature_is_refused(self, function):
         """The constructor refuses a function that cannot be called with engine and batch (E-002)."""
-        with pytest.raises(ValueError, match=r"called as f\(engine, batch\), which .* does not take"):
+        with pytest.raises(ValueError, match=r"must accept the arguments \(engine, batch\), but .* does not"):
             Engine(function)
 
     def test_not_callable_is_refused(self):

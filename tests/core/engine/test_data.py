@@ -14,7 +14,7 @@ class TestExhaustedData:
         """An exhausted generator gives an epoch without iterations and a warning (E-111)."""
         names = fired(identity)
         with pytest.warns(
-            UserWarning, match=r"epoch 2 ends after 0 of 3 iterations: the data \(generator\) gives no more"
+            UserWarning, match=r"epoch 2 ends after 0 of 3 iterations: the data \(generator\) has no more"
         ):
             state = identity.run((i for i in range(3)), max_epochs=2)
         start = names.index("EPOCH_COMPLETED")
@@ -32,7 +32,7 @@ class TestExhaustedData:
     def test_warns_in_each_epoch(self, identity, batches):
         """A run over an exhausted generator warns in each further epoch and completes normally (E-111)."""
         epochs = batches(identity)
-        with pytest.warns(UserWarning, match="gives no more batches") as warned:
+        with pytest.warns(UserWarning, match="has no more batches") as warned:
             state = identity.run((i for i in range(3)), max_epochs=3)
         assert len(warned) == 2
         assert epochs == [[0, 1, 2], [], []]
@@ -40,7 +40,7 @@ class TestExhaustedData:
 
     def test_max_iters_ends_the_run(self, identity):
         """Exhausted data ends a run with max_iters instead of looping forever (E-111)."""
-        with pytest.warns(UserWarning, match="gives no more batches"):
+        with pytest.warns(UserWarning, match="has no more batches"):
             state = identity.run((i for i in range(3)), max_iters=10, epoch_length=3)
         assert (state.iteration, state.outcome) == (3, RunOutcome.TERMINATED)
 

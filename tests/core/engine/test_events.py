@@ -130,7 +130,7 @@ class TestEventsList:
         """The error about a joined string shows how to register it (E-070)."""
         with pytest.raises(
             TypeError,
-            match="got 'custom'; register a handler for an event that is a string in a separate call",
+            match=r"got 'custom'\. For a string event, call add_event_handler separately",
         ):
             _ = Events.STARTED | "custom"
 

@@ -47,7 +47,8 @@ class TestSignature:
         def handler(engine): ...
 
         with pytest.raises(
-            ValueError, match=r"handler.*\(engine\) of Events.STARTED .* given \(1,\) \{'a': 2\}"
+            ValueError,
+            match=r"handler.*\(engine\) of Events.STARTED .* registered arguments \(1,\) \{'a': 2\}",
         ):
             identity.add_event_handler(Events.STARTED, handler, 1, a=2)
 

@@ -181,7 +181,7 @@ class TestContinuedRun:
         identity.run([1, 2], **{name: 4})
         with pytest.raises(
             ValueError,
-            match=rf"{name}=\d is less than the 4 that the run has reached; .*engine.state.{name} = None",
+            match=rf"{name}=\d is below 4, which the run has already reached; .*engine.state.{name} = None",
         ):
             identity.run([1, 2], **limits)
         assert getattr(identity.state, name) == 4
@@ -217,7 +217,7 @@ class TestEpochLength:
         identity.run([1, 2])
         with pytest.raises(
             ValueError,
-            match=r"epoch_length of this run is 2 and cannot become 3; to start a new run, set engine.state.max_epochs = None",
+            match=r"epoch_length of this run is 2 and cannot change to 3; to start a new run, set engine.state.max_epochs = None",
         ):
             identity.run([1, 2], max_epochs=2, epoch_length=3)
         assert identity.run([1, 2], max_epochs=2, epoch_length=2).iteration == 4
@@ -290,7 +290,8 @@ class TestNestedRuns:
         """An engine refuses run() in its own handler, and the message suggests another engine (E-102)."""
         identity.add_event_handler(Events.ITERATION_COMPLETED, lambda e: e.run([1]))
         with pytest.raises(
-            ValueError, match=r"already running: a handler of it called run.*Use another engine"
+            ValueError,
+            match=r"already running, so its step and handlers cannot call run\(\)\. Use another engine",
         ):
             identity.run([1])
 
@@ -377,7 +378,7 @@ class TestArguments:
 
     def test_one_limit_only(self, identity):
         """Giving both limits raises a ValueError (E-091)."""
-        with pytest.raises(ValueError, match="give max_epochs or max_iters, not both; got 2 and 3"):
+        with pytest.raises(ValueError, match="pass max_epochs or max_iters, not both; got 2 and 3"):
             identity.run([1], max_epochs=2, max_iters=3)
 
     @pytest.mark.parametrize(
@@ -388,7 +389,8 @@ class TestArguments:
         """Empty data and an epoch_length below one are refused before any event fires (E-100)."""
         names = fired(identity)
         with pytest.raises(
-            ValueError, match=r"an epoch has zero size .* iterations\); give data with at least one batch"
+            ValueError,
+            match=r"an epoch must have at least one iteration, got .*; pass data with at least one batch",
         ):
             identity.run(**arguments)
         assert names == []
@@ -398,7 +400,7 @@ class TestArguments:
         """A refused run leaves an unknown epoch_length unknown (E-100)."""
         with identity.add_event_handler(Events.STARTED, lambda e: e.terminate()):
             identity.run(unsized(1, 2), max_epochs=2)
-        with pytest.raises(ValueError, match="zero size"):
+        with pytest.raises(ValueError, match="an epoch must have at least one iteration"):
             identity.run([])
         assert identity.state.epoch_length is None
         assert identity.run([1, 2, 3]).iteration == 6

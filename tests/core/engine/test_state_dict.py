@@ -70,7 +70,7 @@ class TestValidation:
     @pytest.mark.parametrize("state", [None, [("epoch_length", 1)], 5])
     def test_not_a_mapping(self, state, identity):
         """load_state_dict() accepts mappings only (E-181)."""
-        with pytest.raises(TypeError, match="an engine's state is a mapping, got"):
+        with pytest.raises(TypeError, match="an engine's state must be a mapping, got"):
             identity.load_state_dict(state)
 
     @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ class TestValidation:
         identity.state_dict_user_keys.append("alpha")
         state = {"epoch_length": 1, "iteration": 0, "max_epochs": 1}
         with pytest.raises(
-            ValueError, match="state_dict_user_keys asks for alpha, which the state does not have"
+            ValueError, match="state_dict_user_keys contains alpha, which the loaded state does not have"
         ):
             identity.load_state_dict(state)
         identity.load_state_dict({**state, "alpha": 0.1, "other": 1})

@@ -276,7 +276,7 @@ class TestInterrupt:
         """A limit below the current progress is refused, and the run can still continue (E-139)."""
         with identity.add_event_handler(Events.ITERATION_COMPLETED(once=3), lambda e: e.interrupt()):
             identity.run([1, 2], max_epochs=3)
-        with pytest.raises(ValueError, match="max_epochs=1 is less than"):
+        with pytest.raises(ValueError, match="max_epochs=1 is below 2"):
             identity.run(max_epochs=1)
         assert identity.run().iteration == 6
 

@@ -179,7 +179,7 @@ class TestOutputs:
         """The error about a missing key names the key and the remedy (M-008)."""
         with pytest.raises(
             ValueError,
-            match=r"needs the keys y_pred, y .* has \['y', 'loss'\]: y_pred is missing.*output_transform",
+            match=r"needs the output keys y_pred, y, but y_pred is missing from \['y', 'loss'\].*output_transform",
         ):
             seen({"y": 2, "loss": 3})
 
@@ -188,7 +188,7 @@ class TestOutputs:
         engine = Engine(lambda engine, batch: {"loss": batch})
         with (
             Total().attach(engine, "total"),
-            pytest.raises(TypeError, match=r"Total takes no mappings.*\['loss'\]"),
+            pytest.raises(TypeError, match=r"Total does not accept mappings.*\['loss'\]"),
         ):
             engine.run([1])
         Total(output_transform=lambda output: output["loss"]).attach(engine, "total")
@@ -366,10 +366,10 @@ class TestAttach:
         engine, total = identity_engine(), Total()
         total.attach(engine, "total")
         with pytest.raises(
-            ValueError, match=r"Total is in use as EpochWise\(\).*BatchWise\(\).*copy.deepcopy"
+            ValueError, match=r"Total is already in use as EpochWise\(\).*BatchWise\(\).*copy.deepcopy"
         ):
             total.attach(engine, "batch", BatchWise())
-        with pytest.raises(ValueError, match="Total is in use"):
+        with pytest.raises(ValueError, match="Total is already in use"):
             total.attach(identity_engine(), "batch", BatchWise())
         assert engine.run([1, 2]).metrics == {"total": 3}
         copy.deepcopy(total).attach(engine, "batch", BatchWise())

@@ -86,7 +86,7 @@ def test_invalid_state():
         count.load_state_dict({"count": 1})
     with pytest.raises(ValueError, match="saved by 2 processes and cannot be loaded by 1"):
         count.load_state_dict({"__metric_state_per_rank": [{"count": 1}, {"count": 2}]})
-    with pytest.raises(ValueError, match="state of a Count must have count; got total"):
+    with pytest.raises(ValueError, match="state of a Count must have the keys count; got total"):
         count.load_state_dict({"__metric_state_per_rank": [{"total": 1}]})
     assert count.count == 0
 
@@ -246,7 +246,10 @@ def test_two_ranks(run_ranks):
         assert "saved by 1 processes and cannot be loaded by 2" in result["one rank"]
         missing, function, shapes = result["errors"]
         assert "ValueError: Spread has no attribute 'missing'" in missing
-        assert "TypeError: Spread._output_transform must be a number or a tensor" in function
+        assert (
+            "TypeError: Spread._output_transform is reduced over ranks and must be a number or a tensor"
+            in function
+        )
         assert (
             shapes
             == "ValueError: Late.uneven has different shapes on the ranks and cannot be reduced: [(1,), (2,)]"

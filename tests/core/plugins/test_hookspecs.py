@@ -20,7 +20,7 @@ class TestOffer:
     def test_invalid_target(self, target):
         """A target that is not 'module:attribute' is refused, and the message shows an example."""
         with pytest.raises(
-            ValueError, match=r"'Shout': target must be the text 'module:attribute', as in 'acme_shout"
+            ValueError, match=r"'Shout': target must have the form 'module:attribute', as in 'acme_shout"
         ):
             Offer("Shout", target)
 

@@ -64,7 +64,7 @@ FAULTS = {
     ),
     "bad spec": (
         IMPORTS + "def glowplug_offers(): return [Offer(name='Shout', target='acme.Shout')]",
-        "target must be the text 'module:attribute'",
+        "target must have the form 'module:attribute'",
     ),
     "returns nothing": (API + "def glowplug_offers(): pass", "must return a list of Offer; got None"),
     "returns text": (

@@ -69,7 +69,7 @@ def test_invalid_outputs_and_operations():
         VariableAccumulation(3)
     engine = Engine(lambda engine, batch: {"loss": batch})
     Average().attach(engine, "average")
-    with pytest.raises(TypeError, match="Average takes no mappings"):
+    with pytest.raises(TypeError, match="Average does not accept mappings"):
         engine.run([1])
 
 

@@ -53,7 +53,8 @@ def test_mappings_need_criterion_kwargs():
     engine = Engine(lambda engine, batch: batch)
     Loss(mse_loss).attach(engine, "loss")
     with pytest.raises(
-        ValueError, match=r"criterion_kwargs is missing; add it, or return a tuple from output_transform"
+        ValueError,
+        match=r"criterion_kwargs is missing from .*; add it, or return a tuple from output_transform",
     ):
         engine.run([{"y_pred": torch.zeros(1), "y": torch.zeros(1)}])
 

@@ -112,7 +112,9 @@ def test_metrics_cannot_be_attached_separately():
     group = MetricGroup({"seen": seen})
     handle = group.attach(engine, "group")
     for other in (seen, MetricGroup({"again": seen})):
-        with pytest.raises(ValueError, match=r"Seen is in use as a member of a MetricGroup.*copy\.deepcopy"):
+        with pytest.raises(
+            ValueError, match=r"Seen is already in use as a member of a MetricGroup.*copy\.deepcopy"
+        ):
             other.attach(engine, "other")
     group.attach(engine, "second name")
     handle.remove()

@@ -173,7 +173,7 @@ def test_source_cannot_be_attached_separately():
     engine, accuracy = Engine(lambda engine, batch: batch), Accuracy()
     accuracy.attach(engine, "accuracy", RunningBatchWise())
     with pytest.raises(
-        ValueError, match=r"Accuracy is in use as RunningBatchWise.*source of a RunningAverage"
+        ValueError, match=r"Accuracy is already in use as RunningBatchWise.*source of a RunningAverage"
     ):
         RunningAverage(accuracy).attach(engine, "average")
     accuracy.detach(engine, RunningBatchWise())
@@ -217,7 +217,7 @@ def test_invalid_outputs():
     average = RunningAverage(output_transform=lambda x: x)
     with pytest.raises(TypeError, match="RunningAverage accepts numbers and tensors, got a dict"):
         average.update({"loss": 1})
-    with pytest.raises(TypeError, match="takes no mappings"):
+    with pytest.raises(TypeError, match="does not accept mappings"):
         published(average, [{"loss": 1}])
 
 

@@ -11,13 +11,13 @@ from glowplug.engine._optional import Fault
 
 __all__ = ["Delegate", "Engine", "Fault", "HandlerTable", "describe_handler"]
 
-# Tracebacks, pickles and the engine's logger show the public path.
+# Show the public path in tracebacks, pickles and the name of the engine's logger.
 for _exported in (Engine, Fault, HandlerTable):
     _exported.__module__ = __name__
 
 
 def __getattr__(name: str) -> Any:
-    # Scripts written for ignite import the factories and the events from ignite.engine.
+    # In ignite, the factories and the events are importable from ignite.engine; ported scripts import them from here.
     import glowplug
 
     if name in glowplug.__all__:

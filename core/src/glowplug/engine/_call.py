@@ -21,7 +21,7 @@ class Delegate:
     """Base of handlers that run on behalf of another object.
 
     Attributes:
-        owner: The object; ``describe()`` shows where it comes from.
+        owner: The object on whose behalf the handler runs; ``describe()`` shows its origin.
         label: The text that ``describe()`` shows for the handler.
     """
 
@@ -70,14 +70,14 @@ def _qualified_name(value: Any) -> str:
 def compile_call(  # noqa: C901, PLR0911 - one branch and one return per form of call
     handler: Callable[..., Any], key: Key, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Call:
-    """Return ``call(engine, *payload)`` for a handler, chosen by its signature.
+    """Return ``call(engine, *payload)``, which passes a handler the arguments that its signature accepts.
 
     Raises:
         TypeError: If the handler is not callable, or is an ``async`` function.
         ValueError: If the handler cannot be called with its arguments.
     """
     if positional_arity(handler) == 1 and not args and not kwargs and key not in _WITH_PAYLOAD:
-        # Skip the slow inspection for a plain function of one argument.
+        # Skip signature inspection, which is slow, for a plain function with one parameter.
         return handler
     signature = _signature(handler, key)
 
@@ -123,29 +123,29 @@ def check_process_function(process_function: object) -> None:
         inspect.signature(process_function).bind(None, None)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"the process_function is called as f(engine, batch), which {process_function!r} does not take: {error}"
+            f"process_function must accept the arguments (engine, batch), but {process_function!r} does not: {error}"
         ) from None
 
 
 def check_attachable(handler: Any) -> None:
-    """Check that a handler can be attached by ``handler.attach(engine)``.
+    """Check that a handler can be attached with ``handler.attach(engine)``.
 
     Args:
         handler: The object given to ``engine.attach``.
 
     Raises:
-        TypeError: If it has no ``attach``, or one that needs more than the engine.
+        TypeError: If it has no ``attach`` method, or the method requires further arguments.
     """
     attach = getattr(handler, "attach", None)
     if isinstance(handler, type) or not callable(attach):
         raise TypeError(
-            f"{handler!r} has no attach(engine); give a handler object such as EarlyStopping(...), or register "
+            f"{handler!r} has no attach(engine); pass a handler object such as EarlyStopping(...), or register "
             "a function with add_event_handler(event, function)"
         )
     try:
         parameters = list(inspect.signature(attach).parameters.values())
     except (TypeError, ValueError):
-        # Some callables have no signature; the call itself will show what they need.
+        # Some callables have no signature; if arguments are missing, the call itself raises.
         return
     needed = [
         parameter.name
@@ -162,7 +162,7 @@ def check_attachable(handler: Any) -> None:
 
 
 def positional_arity(function: object) -> int | None:
-    """Return the number of arguments of a plain function or method, or ``None`` for other callables."""
+    """Return the number of parameters of a plain function or method, or ``None`` for other callables."""
     bound = isinstance(function, MethodType)
     function = function.__func__ if isinstance(function, MethodType) else function
     if not isinstance(function, FunctionType):
@@ -174,14 +174,14 @@ def positional_arity(function: object) -> int | None:
 def _signature(handler: Any, key: Key) -> inspect.Signature:
     name = describe_handler(handler)
     if not callable(handler):
-        hint = "; use engine.attach(handler) for it" if hasattr(handler, "attach") else ""
+        hint = "; use engine.attach(handler) instead" if hasattr(handler, "attach") else ""
         raise TypeError(f"a handler of {key} must be callable, got {handler!r}{hint}")
     function = unwrap(handler)
-    for candidate in (function, getattr(type(function), "__call__", None)):  # noqa: B004 - the method itself is asked for
+    for candidate in (function, getattr(type(function), "__call__", None)):  # noqa: B004 - the method itself is inspected
         if inspect.iscoroutinefunction(candidate) or inspect.isasyncgenfunction(candidate):
             raise TypeError(
-                f"handler {name} of {key} is an async function, which is never awaited; use a plain function, "
-                "and run your coroutine in it with asyncio.run(...)"
+                f"handler {name} of {key} is an async function, which the engine does not await; use a plain function "
+                "that runs the coroutine with asyncio.run(...)"
             )
     try:
         return inspect.signature(handler)
@@ -192,8 +192,8 @@ def _signature(handler: Any, key: Key) -> inspect.Signature:
 
 
 def _misfit(handler: Any, key: Key, form: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    extra = f", followed by the given {args!r} {kwargs!r}" if args or kwargs else ""
+    extra = f", followed by the registered arguments {args!r} {kwargs!r}" if args or kwargs else ""
     return (
         f"handler {describe_handler(handler)}{inspect.signature(handler)} of {key} cannot be called with {form}{extra}; "
-        "change its arguments, or wrap it in a lambda"
+        "change its parameters, or wrap it in a lambda"
     )

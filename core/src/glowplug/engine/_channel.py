@@ -14,25 +14,25 @@ class Channel:
 
     Args:
         key: The event.
-        counter: The state attribute that counts the event. ``None`` counts its firings in ``firings``.
+        counter: The state attribute that counts the event; if ``None``, the channel's ``firings`` counts it.
     """
 
     registrations: tuple[Registration, ...] = ()
     calls: tuple[tuple[Call, int | EventFilter | None], ...] = ()
-    # The same calls, if none of them has a filter.
+    # The same calls without filters; empty if any call has a filter.
     unfiltered: tuple[Call, ...] = ()
     firings = 0
-    # The last counter at which filters were evaluated, and the next one that may pass a filter.
+    # The counter value at the last evaluation of filters, and the next value at which a filter may pass.
     seen = due = -1
 
     def __init__(self, key: Key, counter: str | None = None) -> None:
         self.key = key
         self.counter = counter
-        # All that the loop reads for an event without handlers; instance attributes and booleans are fastest.
+        # The loop reads only this for an event without handlers; a boolean instance attribute is fastest.
         self.has_handlers = False
 
     def change(self, registrations: tuple[Registration, ...]) -> None:
-        """Replace the registrations; a firing in progress keeps the old ones."""
+        """Replace the registrations; a firing in progress still uses the old ones."""
         self.registrations = tuple(sorted(registrations, key=lambda r: (r.phase, r.order)))
         self.calls = tuple((r.call, r.only) for r in self.registrations)
         filtered = any(only is not None for _, only in self.calls)
@@ -41,7 +41,7 @@ class Channel:
         self.seen = self.due = -1
 
     def next_due(self, counter: int) -> int:
-        """Return the next counter at which a filter may let a handler run."""
+        """Return the next counter value at which any handler may run."""
         steps = [only for _, only in self.calls if only.__class__ is int]
         if len(steps) < len(self.calls):
             return counter + 1

@@ -1,8 +1,8 @@
 """Data pass: one iteration over the data, and how to resume it in another process.
 
-A pass over the data is one iterator. A later process repeats the pass by resetting the random number generators
-to their states at the beginning of the pass, taking a new iterator, and skipping the batches that were used. Data with
-``state_dict`` and ``load_state_dict``, such as torchdata's StatefulDataLoader, restores its position itself.
+Each pass uses one iterator. A later process repeats the pass: it resets the random number generators to their states at
+the beginning of the pass, creates a new iterator, and skips the batches that were already used. Data with
+``state_dict`` and ``load_state_dict``, such as torchdata's StatefulDataLoader, restores its own position.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ _NOT_RANDOM = (list, tuple, range, str)
 
 
 class DataPass:
-    """One pass over the data, without its iterator, which may own worker processes.
+    """One pass over the data.
+
+    The iterator is stored elsewhere, because it may own worker processes.
 
     Args:
         data: The data.
@@ -34,7 +36,7 @@ class DataPass:
         self.start: dict[str, Any] | None = None
 
     def begin(self) -> Iterator[Any]:
-        """Take a new iterator over the data."""
+        """Create an iterator over the data."""
         data = self.data
         if not isinstance(data, _NOT_RANDOM) and not is_stateful(data):
             self.start = {
@@ -43,7 +45,7 @@ class DataPass:
                 "epochs": _epochs(data),
             }
         iterator = iter(data)
-        # Some iterators lack __iter__, which breaks the protocol; next() accepts them.
+        # Some iterators violate the protocol by lacking __iter__; wrap them.
         return iterator if hasattr(iterator, "__iter__") else iter(iterator.__next__, object())
 
     def begin_at(self, iteration: int) -> None:
@@ -69,7 +71,7 @@ def resumed(
 ) -> tuple[DataPass, Iterator[Any]]:
     """Restore a pass and return it with its iterator, positioned at the batch after ``iteration``.
 
-    The random number generators keep their states.
+    The states of the random number generators do not change.
 
     Args:
         data: The data of the pass.
@@ -83,7 +85,7 @@ def resumed(
     if "data" in position:
         if not is_stateful(data):
             raise ValueError(
-                f"the saved run used data with state_dict(), but {type(data).__name__} has none; give run() the same "
+                f"the saved run used data with state_dict(), but {type(data).__name__} has none; pass run() the same "
                 "kind of loader, such as torchdata's StatefulDataLoader"
             )
         data.load_state_dict(position["data"])  # type: ignore[attr-defined]  # checked by is_stateful
@@ -92,22 +94,22 @@ def resumed(
         _rng.restore(current)
         return data_pass, iterator
     length = length_of(data)
-    # A sampler draws from its generator once more at the end of a pass, so such a pass is repeated to its end.
+    # A sampler draws from its generator once more at the end of a pass, so a complete pass with generators is replayed.
     if not used or (used == position["length"] == length and not position["generators"]):
         _set_generators(data, position["generators"])
         data_pass = DataPass(data, iteration)
         return data_pass, data_pass.begin()
     if length != position["length"]:
         raise ValueError(
-            f"the saved run stopped after {used} of {position['length']} batches, but this data has {length}. Give "
+            f"the saved run stopped after {used} of {position['length']} batches, but this data has {length}. Pass "
             "run() the data of the saved run, or start at the beginning of an epoch with "
             "load_state_dict({'epoch': ..., 'epoch_length': ..., 'max_epochs': ...})"
         )
-    # Calling iter(data) could draw random numbers.
+    # Check the type, because calling iter(data) could draw random numbers.
     if isinstance(data, Iterator):
         raise ValueError(  # noqa: TRY004 - its type is right, its position is not
-            f"the saved run stopped after {used} batches, and the position of a {type(data).__name__} is unknown, since it "
-            "can be iterated only once. Give run() data that can be iterated again (a list, a DataLoader), or that has "
+            f"the saved run stopped after {used} batches, but a {type(data).__name__} can be iterated only once, so this "
+            "position cannot be restored. Pass run() data that can be iterated again (a list, a DataLoader), or that has "
             "state_dict() and load_state_dict() (torchdata's StatefulDataLoader)"
         )
     return _replayed(data, iteration, position)
@@ -154,12 +156,12 @@ def length_of(data: object) -> int | None:
     try:
         return len(data)  # type: ignore[arg-type]  # it may have no length
     except TypeError:
-        # A DataLoader over an IterableDataset raises it as well.
+        # A DataLoader over an IterableDataset has __len__, but calling it raises TypeError as well.
         return None
 
 
 def _generators(data: object) -> dict[str, Any]:
-    """Return the states of a loader's generators."""
+    """Return the states of a loader's generators, by attribute path."""
     return {path: part.get_state() for path, part in _parts(data) if hasattr(part, "get_state")}
 
 
@@ -170,7 +172,7 @@ def _set_generators(data: object, states: Mapping[str, Any]) -> None:
 
 
 def _epochs(data: object) -> dict[str, int]:
-    """Return the epochs that were set with ``set_epoch``, by sampler."""
+    """Return the epochs set with ``set_epoch``, by the attribute path of the sampler."""
     return {
         path: part.epoch
         for path, part in _parts(data)

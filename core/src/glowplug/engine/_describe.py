@@ -19,7 +19,7 @@ from glowplug.plugins import Registry, get_registry
 
 EMPTY = "Nothing is attached to this engine."
 WIDTH = 10_000
-"""Width of the console, more than any table needs, so that nothing is wrapped or cut."""
+"""Width of the console: more than any table needs, so that nothing is wrapped or truncated."""
 
 
 class Row(NamedTuple):
@@ -36,10 +36,12 @@ COLUMNS = ("event", "phase", "filter", "handler", "from")
 
 
 def rows_of(channels: Iterable[Channel]) -> list[Row]:
-    """Return a row for each registration in calling order, and load the plugins if there is one.
+    """Return a row for each registration, in calling order.
+
+    Plugins are loaded only if there are registrations.
 
     Args:
-        channels: The events of an engine in the order to show.
+        channels: The events of an engine, in display order.
     """
     found = [each for channel in channels for each in channel.registrations]
     if not found:
@@ -62,7 +64,7 @@ def as_text(rows: Sequence[Row]) -> str:
     for column in COLUMNS:
         table.add_column(column)
     for row in rows:
-        # Plain strings would be parsed as markup.
+        # rich would parse plain strings as markup.
         table.add_row(*map(Text, row))
     page = StringIO()
     Console(file=page, width=WIDTH, color_system=None, force_terminal=False).print(table)
@@ -70,7 +72,7 @@ def as_text(rows: Sequence[Row]) -> str:
 
 
 def as_html(rows: Sequence[Row]) -> str:
-    """Return rows as an HTML table with escaped texts.
+    """Return rows as an HTML table with escaped cells.
 
     Example:
         >>> as_html([])

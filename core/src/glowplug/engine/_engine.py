@@ -1,4 +1,4 @@
-"""Engine: a process function, its state, and its runs."""
+"""Engine: runs a process function and holds the state of its runs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Engine(HandlerTable):
         process_function: The step, called as ``f(engine, batch)``. Its return value becomes ``state.output``.
 
     Raises:
-        ValueError: If it cannot be called with these two arguments.
+        ValueError: If ``process_function`` cannot be called with these two arguments.
 
     Example:
         >>> from glowplug import Engine, Events
@@ -49,7 +49,7 @@ class Engine(HandlerTable):
 
     # Class attributes keep the constructor fast.
     _is_running = False
-    # Suspended by interrupt() between two calls of run().
+    # The loop of the current run; after interrupt(), it is suspended until the next call of run().
     _loop: SuspendedLoop | None = None
     _parent: Engine | None = None
     _logger: logging.Logger | None = None
@@ -77,17 +77,19 @@ class Engine(HandlerTable):
         """Start a run, or continue one that has not reached its limit.
 
         Args:
-            data: The batches. ``None`` calls the step ``epoch_length`` times per epoch with ``batch=None``.
-            max_epochs: The epoch after which the run ends, counted from its first epoch. A new run without limits has one.
-            max_iters: The iteration after which the run ends. Give either ``max_epochs`` or ``max_iters``.
-            epoch_length: Iterations per epoch. Defaults to ``len(data)``, or to what the first epoch counts.
+            data: The batches. If ``None``, the step is called ``epoch_length`` times per epoch with ``batch=None``.
+            max_epochs: Total number of epochs; when a run continues, it includes the completed ones. Defaults to 1 for a new
+                run without ``max_iters``.
+            max_iters: Total number of iterations, counted in the same way; not allowed with ``max_epochs``.
+            epoch_length: Iterations per epoch. Defaults to ``len(data)``; if the data has no length, to the number of
+                iterations in the first epoch.
 
         Returns:
             ``engine.state``, always the same object; its ``outcome`` says how the run ended.
 
         Raises:
             TypeError: If ``data`` is not iterable.
-            ValueError: If limits contradict each other or the state, if the data is empty, or if the engine is running.
+            ValueError: If the limits contradict each other or the state, the data is empty, or the engine is already running.
 
         Example:
             >>> from glowplug import Engine
@@ -96,8 +98,8 @@ class Engine(HandlerTable):
         """
         if self._is_running:
             raise ValueError(
-                "this engine is already running: a handler of it called run(). Use another engine there, or call "
-                "engine.terminate() and then run() after the current run has returned"
+                "this engine is already running, so its step and handlers cannot call run(). Use another engine there, or call "
+                "engine.terminate() and call run() again after the current run returns"
             )
         loop = self._prepare(data, max_epochs, max_iters, epoch_length)
         self._is_running = True
@@ -122,12 +124,12 @@ class Engine(HandlerTable):
             try:
                 raise problem
             finally:
-                # Otherwise traceback, frame and exception refer to each other and keep the data's workers alive.
+                # Break the reference cycle of exception, traceback and frame, which would keep the data's workers alive.
                 del problem
         return self.state
 
     def set_data(self, data: Iterable[Any]) -> None:
-        """Take the next batches from other data; ``epoch_length`` does not change.
+        """Take the next batches from other data, without changing ``epoch_length``.
 
         Raises:
             TypeError: If ``data`` is not iterable.
@@ -136,7 +138,7 @@ class Engine(HandlerTable):
         if data is None:
             raise TypeError("set_data() needs an iterable, got None")
         self.state.dataloader = data
-        # Before a run, run() decides about the data.
+        # If no run is in progress, the next run() begins the pass.
         if self._loop is not None:
             self._position.replace_data(self.state)
             self._stop.note_new_data()
@@ -144,15 +146,15 @@ class Engine(HandlerTable):
     # Stopping
 
     def terminate(self, skip_completed: bool = False) -> None:
-        """Request the end of the run, after the handlers of the current event.
+        """Request that the run end after the handlers of the current event.
 
         Args:
-            skip_completed: Whether to omit ``COMPLETED``; ``TERMINATE`` and ``TEARDOWN`` fire in any case.
+            skip_completed: Whether to omit ``COMPLETED``; ``TERMINATE`` and ``TEARDOWN`` always fire.
         """
         self._stop.run = "skip_completed" if skip_completed else True
 
     def terminate_epoch(self, skip_epoch_completed: bool = False) -> None:
-        """Request the end of the current epoch, after the handlers of the current event.
+        """Request that the current epoch end after the handlers of the current event.
 
         Args:
             skip_epoch_completed: Whether to omit ``EPOCH_COMPLETED``.
@@ -160,7 +162,7 @@ class Engine(HandlerTable):
         self._stop.epoch = "skip_epoch_completed" if skip_epoch_completed else True
 
     def interrupt(self) -> None:
-        """Request that ``run()`` returns after the handlers of the current event; the next call continues there."""
+        """Interrupt the run after the handlers of the current event; the next call of ``run()`` continues from there."""
         self._stop.interrupt = True
 
     @property
@@ -195,9 +197,9 @@ class Engine(HandlerTable):
     def state_dict(self) -> dict[str, Any]:
         """Return the state from which a later run continues with the next batch.
 
-        It contains counters, limits, the values of ``state_dict_user_keys``, the state of stateful handlers, the position in
-        the data, and the states of the random number generators. ``torch.load(weights_only=True)`` can load it. If the
-        current step is not completed, it describes the state before this iteration.
+        The result contains counters, limits, the values of ``state_dict_user_keys``, the state of stateful handlers, the
+        position in the data, and the states of the random number generators. ``torch.load(weights_only=True)`` can load it.
+        While a step is incomplete, the result describes the state before that iteration.
 
         Example:
             >>> from glowplug import Engine
@@ -213,7 +215,7 @@ class Engine(HandlerTable):
         iteration = self._position.saved_iteration(state)
         has_begun = iteration or state.epoch
         return {
-            # An epoch without batches cannot be continued.
+            # load_state_dict() does not accept an epoch length of 0.
             "epoch_length": state.epoch_length or None,
             "iteration": iteration,
             limit: getattr(state, limit),
@@ -226,19 +228,19 @@ class Engine(HandlerTable):
         """Load a state that :meth:`state_dict` returned, so that the next run continues from it.
 
         Args:
-            state_dict: A mapping with ``epoch_length``, one of ``iteration`` and ``epoch``, one of ``max_epochs`` and
-                ``max_iters``, and each of ``state_dict_user_keys``. Other keys are ignored.
+            state_dict: A mapping with ``epoch_length``, either ``iteration`` or ``epoch``, either ``max_epochs`` or
+                ``max_iters``, and all ``state_dict_user_keys``. Other keys are ignored.
 
         Raises:
             TypeError: If it is not a mapping.
-            ValueError: If a key is missing, the numbers contradict each other, or a later version of glowplug wrote the
-                state. The engine is unchanged then.
+            ValueError: If a key is missing, the numbers contradict each other, or an incompatible version of glowplug wrote
+                the state. In this case, the engine does not change.
             RuntimeError: If the engine is running.
         """
         if self._is_running:
             raise RuntimeError(
-                "load_state_dict() was called while this engine is running, which cannot change its position in the data; "
-                "call it before run(), or call engine.terminate() and load after run() has returned"
+                "load_state_dict() was called while this engine is running; call it before run(), or call engine.terminate() "
+                "and load the state after run() returns"
             )
         check_state_dict(state_dict, self.state_dict_user_keys)
         iteration, epoch = position_of(state_dict)
@@ -315,7 +317,7 @@ class Engine(HandlerTable):
         ).run()
 
     def _handle_exception(self, error: BaseException) -> BaseException | None:
-        """Call each EXCEPTION_RAISED handler once and return the exception that run() raises."""
+        """Call each EXCEPTION_RAISED handler once and return the exception that run() raises, if any."""
         suppressed, other = False, None
         with self._firing(self._channels[Events.EXCEPTION_RAISED]) as calls:
             for call in calls:
@@ -327,7 +329,7 @@ class Engine(HandlerTable):
         return other or (None if suppressed else error)
 
     def _tear_down(self, problem: BaseException | None) -> BaseException | None:
-        """Run all TEARDOWN handlers and return the exception that run() raises, which is the first one."""
+        """Run all TEARDOWN handlers and return the exception that run() raises: the first one of the run."""
         channel = self._channels[Events.TEARDOWN]
         if not channel.has_handlers:
             self._fire(channel)
@@ -342,13 +344,13 @@ class Engine(HandlerTable):
                         problem = error
                     else:
                         self.logger.exception(
-                            "a handler of %s failed, after another failure", Events.TEARDOWN
+                            "a handler of %s failed after an earlier failure", Events.TEARDOWN
                         )
         return problem
 
     @property
     def logger(self) -> logging.Logger:
-        """The engine's logger. Defaults to one that is named after the class."""
+        """The engine's logger. Defaults to a logger named after the engine's class."""
         return self._logger or logging.getLogger(f"{type(self).__module__}.{type(self).__qualname__}")
 
     @logger.setter

@@ -17,14 +17,14 @@ class _Entry(NamedTuple):
 
 
 class StatefulHandlers:
-    """State of stateful handlers by key, including the state of handlers that are not attached."""
+    """States of stateful handlers by key, including states whose handlers are not attached."""
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
         self._waiting: dict[str, Any] = {}
 
     def add(self, key: Any, handler: Any, guard: Guard | None = None) -> RemovableEventHandle:
-        """Add a handler and load the state that is kept for its key."""
+        """Add a handler and load the state stored under its key, if any."""
         if not isinstance(key, str) or not key:
             raise ValueError(
                 f"the state key of {type(handler).__name__} must be a non-empty string, got {key!r}"
@@ -32,7 +32,7 @@ class StatefulHandlers:
         key = self._free_key(key)
         if key in self._waiting:
             handler.load_state_dict(self._waiting[key])
-            # A handler that refuses its state leaves it here.
+            # If the handler rejects its state, the state stays here.
             del self._waiting[key]
         self._entries[key] = _Entry(handler, guard)
         return RemovableEventHandle(functools.partial(self._entries.pop, key, None))
@@ -46,7 +46,7 @@ class StatefulHandlers:
         return free
 
     def state_dict(self, engine: Any) -> dict[str, Any]:
-        """Return the state of all handlers by key, including handlers that are not attached."""
+        """Return all states by key, including states whose handlers are not attached."""
         states = {}
         for key, (handler, guard) in tuple(self._entries.items()):
             if guard is None:
@@ -67,7 +67,7 @@ class StatefulHandlers:
                     self._waiting[key] = entry.handler.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load the state of attached handlers, and keep the rest until its handler is attached."""
+        """Load the states of attached handlers; keep other states until their handlers are attached."""
         self._waiting = {key: value for key, value in state.items() if key not in self._entries}
         for key in state.keys() & self._entries.keys():
             self._entries[key].handler.load_state_dict(state[key])

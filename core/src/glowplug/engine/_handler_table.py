@@ -1,6 +1,6 @@
 """Handler table: the handlers of each event, and the firing of events.
 
-Signatures and filters are examined at registration, so that a firing only runs a tuple of prepared calls.
+Signatures and filters are inspected at registration, so firing an event only runs a tuple of prepared calls.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _BUILT_IN = tuple((event, COUNTERS.get(event)) for event in Events)
 class HandlerTable:
     """Events and registrations of an engine, without a loop.
 
-    ``Engine`` adds the loop; ``glowplug.testing.FakeEngine`` fires events by hand.
+    ``Engine`` adds the loop; ``glowplug.testing.FakeEngine`` lets tests fire events by hand.
     """
 
     # Class attributes keep the constructor of an engine fast.
@@ -60,11 +60,12 @@ class HandlerTable:
 
         Args:
             *event_names: Members of an :class:`EventEnum`, or strings.
-            event_to_attr: The state attribute that counts each event, created with 0 if absent. You update these
-                counters; the engine does not. Filters on an event without a counter count its firings.
+            event_to_attr: Maps events to the state attributes that count them; missing attributes are initialized to 0. Your
+                code must update these counters, since the engine does not. Filters of an event without a counter count
+                its firings.
 
         Raises:
-            TypeError: If a name is neither.
+            TypeError: If an event is neither an :class:`EventEnum` member nor a string.
             ValueError: If ``event_to_attr`` is not a dict.
 
         Example:
@@ -78,7 +79,7 @@ class HandlerTable:
         """
         if event_to_attr is not None and not isinstance(event_to_attr, dict):
             raise ValueError(
-                f"event_to_attr must be a dict of event: attribute name of the state, got {event_to_attr!r}"
+                f"event_to_attr must be a dict from events to names of state attributes, got {event_to_attr!r}"
             )
         for name in event_names:
             if not isinstance(name, (str, EventEnum)):
@@ -91,7 +92,7 @@ class HandlerTable:
                     setattr(self.state, attribute, 0)
 
     def has_registered_events(self, event_name: AnyEvent) -> bool:
-        """Return whether this engine knows the event (all of them, for a list)."""
+        """Return whether an event is registered, or all events of a list."""
         if isinstance(event_name, EventsList):
             return all(map(self.has_registered_events, event_name))
         return self._find(event_name) is not None
@@ -102,8 +103,8 @@ class HandlerTable:
         """Register a handler.
 
         Args:
-            event_name: The event, plain or filtered, a list of them, or the name of a custom one.
-            handler: Any callable. It receives the engine as its first argument if its signature allows. Handlers of
+            event_name: An event (plain or filtered), events joined with ``|``, or the name of a custom event.
+            handler: Any callable. It receives the engine as its first argument if its signature accepts one. Handlers of
                 ``EXCEPTION_RAISED`` also receive the exception, which is raised again unless one of them returns ``True``;
                 handlers of ``TERMINATE_SINGLE_EPOCH`` receive ``iter_counter=`` if they accept it.
             *args: Further arguments for the handler.
@@ -134,7 +135,7 @@ class HandlerTable:
         )
 
     def on(self, event_name: AnyEvent, *args: Any, **kwargs: Any) -> Callable[[Handler], Handler]:
-        """Register the decorated function, which is returned unchanged.
+        """Register the decorated function and return it unchanged.
 
         Args:
             event_name: The event, as for :meth:`add_event_handler`.
@@ -190,13 +191,13 @@ class HandlerTable:
 
         Args:
             *handlers: Objects with ``attach(engine)``. If attaching one of them fails, none is attached.
-            on_error: ``"raise"`` ends the run when a handler raises. ``"disable"`` detaches the handler instead, with
-                everything that its ``attach`` added; a warning names it, ``faults`` records it, and ``state_dict()`` keeps its
-                last state. Defaults to ``"raise"``.
+            on_error: With ``"raise"``, an exception in a handler ends the run. With ``"disable"``, the handler is detached and the
+                run continues; a warning and a :class:`Fault` in ``faults`` report the exception, and ``state_dict()`` still
+                contains the handler's last state. Defaults to ``"raise"``.
 
         Raises:
-            TypeError: If an object has no ``attach``, or its ``attach`` needs more than the engine, as for a metric or a
-                logger.
+            TypeError: If an object has no ``attach``, or its ``attach`` requires further arguments, like that of a metric or
+                a logger.
             ValueError: If ``on_error`` is unknown.
 
         Example:
@@ -238,10 +239,10 @@ class HandlerTable:
         """Add the state of a handler to ``state_dict()``; handlers call this in ``attach``.
 
         Args:
-            key: The key to store it under, by convention the class name. ``#2``, ``#3`` and so on is appended to a key that
-                is taken.
-            handler: An object with ``state_dict()`` and ``load_state_dict(state)``. A state that was loaded for this key
-                before is passed to it at once.
+            key: The key of the state, by convention the class name. If the key is taken, a suffix ``#2``, ``#3``
+                and so on is appended.
+            handler: An object with ``state_dict()`` and ``load_state_dict(state)``. If the engine has already loaded a
+                state for this key, the handler receives it immediately.
 
         Raises:
             ValueError: If the key is not a non-empty string.
@@ -258,7 +259,7 @@ class HandlerTable:
         """
         return self._stateful.add(key, handler, guard_of_attach())
 
-    # Showing
+    # Inspection
 
     def registrations(self) -> tuple[Registration, ...]:
         """Return all registrations, event by event, in calling order.
@@ -278,7 +279,7 @@ class HandlerTable:
     def describe(self) -> str:
         """Return a table of the attached handlers in calling order.
 
-        Notebooks show it for the engine. The installed plugins are loaded to find out which one a handler comes from.
+        Notebooks display an engine as this table. The call loads the installed plugins to determine where handlers come from.
 
         Returns:
             Lines of text with event, phase, filter, handler, and the plugin or module that the handler comes from.
@@ -306,7 +307,7 @@ class HandlerTable:
     # Firing
 
     def fire_event(self, event_name: AnyEvent) -> None:
-        """Run the handlers of an event; pass values to them through ``state``.
+        """Run the handlers of an event; use ``state`` to pass values to them.
 
         Raises:
             ValueError: If the event is unknown, or only the engine can fire it.
@@ -322,7 +323,7 @@ class HandlerTable:
         channel = self._channel(event_name)
         if channel.key in (Events.EXCEPTION_RAISED, Events.TERMINATE_SINGLE_EPOCH):
             raise ValueError(
-                f"only the engine can fire {channel.key}, because it has the arguments of the handlers; raise an exception or call "
+                f"only the engine can fire {channel.key}, because its handlers receive an additional argument; raise an exception or call "
                 "terminate_epoch() instead"
             )
         outer = self.current_event
@@ -335,7 +336,7 @@ class HandlerTable:
             self._return_to(outer)
 
     def _fire(self, channel: Channel) -> None:
-        """Run the handlers of one event while no other event of this engine fires."""
+        """Run the handlers of one event; if called in a handler, the caller restores the outer event."""
         if channel.counter is None:
             channel.firings += 1
         calls = channel.unfiltered
@@ -361,7 +362,7 @@ class HandlerTable:
 
     @contextlib.contextmanager
     def _firing(self, channel: Channel) -> Iterator[list[Call]]:
-        """Yield the calls of one firing, for events that handle each call themselves."""
+        """Yield the calls of one firing, for callers that handle the result of each call."""
         outer, self.current_event = self.current_event, channel.key
         self.last_event_name = channel.key
         if channel.counter is None:
@@ -373,13 +374,13 @@ class HandlerTable:
             self._return_to(outer)
 
     def _return_to(self, outer: Key | None) -> None:
-        """Restore the event whose handler fired another event."""
+        """Restore the outer event after its handler fired another event."""
         self.current_event = outer
         if outer is not None:
             self.last_event_name = outer
 
     def _fire_with(self, channel: Channel, *payload: Any) -> None:
-        """Run the handlers of an event that passes more than the engine."""
+        """Run the handlers of an event that passes additional arguments."""
         with self._firing(channel) as calls:
             for call in calls:
                 call(self, *payload)

@@ -6,14 +6,14 @@ The order of events::
       EPOCH_STARTED
         GET_BATCH_STARTED, GET_BATCH_COMPLETED, ITERATION_STARTED, <step>, ITERATION_COMPLETED
         ...
-        DATALOADER_STOP_ITERATION (the data ended within the epoch: the next pass begins)
+        DATALOADER_STOP_ITERATION (the data ended within the epoch; a new pass begins)
         TERMINATE_SINGLE_EPOCH (terminate_epoch() was called)
       EPOCH_COMPLETED
       ...
     TERMINATE (terminate() was called, or max_iters was reached within an epoch)
     COMPLETED
 
-INTERRUPT fires where ``interrupt()`` was called. ``Engine.run`` fires EXCEPTION_RAISED and TEARDOWN.
+INTERRUPT fires after the event at which ``interrupt()`` was called. ``Engine.run`` fires EXCEPTION_RAISED and TEARDOWN.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class _EndRun(Exception):  # noqa: N818 - a jump out of nested loops, not an err
     """The run ends here."""
 
 
-class _EndEpoch(Exception):  # noqa: N818 - the same
+class _EndEpoch(Exception):  # noqa: N818 - also a jump, not an error
     """The epoch ends here."""
 
 
@@ -62,8 +62,8 @@ class Loop:
         step: The engine's process function.
         channels: The events of the engine.
         position: The position of the run, updated by the loop.
-        stop: The requests of handlers.
-        watch: Whether an iteration does more than call the step.
+        stop: The stop requests of handlers.
+        watch: Tells whether an iteration does more than call the step.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Loop:
                 yield from self._epoch(state, done)
                 done = 0
         except _EndRun:
-            # Otherwise max_iters was reached.
+            # Without a request, the run ended because max_iters was reached.
             if self._stop.run:
                 outcome = RunOutcome.TERMINATED
             self._fire_alone(self._channels[Events.TERMINATE])
@@ -106,7 +106,7 @@ class Loop:
         return outcome
 
     def _epoch(self, state: State, done: int) -> Generator[None, None, None]:
-        """Run one epoch, of which ``done`` iterations are done already."""
+        """Run one epoch, of which ``done`` iterations are already completed."""
         state.epoch += 1
         self._position.in_epoch = True
         begin, ended_early, skip_completed = perf_counter(), False, False
@@ -126,8 +126,8 @@ class Loop:
             yield from self._event(Events.EPOCH_COMPLETED)
             state.times["EPOCH_COMPLETED"] = perf_counter() - begin
 
-    def _iterations(self, state: State) -> Generator[None, None, None]:  # noqa: C901, PLR0912, PLR0915 - the loop stands in one place
-        """Run the iterations of one epoch; without listeners, each does little more than call the step."""
+    def _iterations(self, state: State) -> Generator[None, None, None]:  # noqa: C901, PLR0912, PLR0915 - keep the whole loop in one function
+        """Run the iterations of one epoch; without handlers, each does little more than call the step."""
         engine, step = self._engine, self._step
         position, stop, watch = self._position, self._stop, self._watch
         started, completed = (
@@ -153,7 +153,7 @@ class Loop:
                 position.data_pass.begin_at(state.iteration)
             watch.is_on = self._has_iteration_handlers() or stop.is_pending
             try:
-                for state.batch in position.iterator:  # type: ignore[union-attr]  # there is a pass
+                for state.batch in position.iterator:  # type: ignore[union-attr]  # a pass has begun
                     state.output = None
                     if watch.is_on:
                         if get_completed.has_handlers:
@@ -195,7 +195,7 @@ class Loop:
                     continue
             except StopIteration as error:
                 raise _misplaced() from error
-            # set_data() was called, perhaps in a run without data.
+            # set_data() was called. GET_BATCH_STARTED has not fired yet if the run had no data before.
             if get_started is not self._channels[Events.GET_BATCH_STARTED]:
                 yield from self._event(Events.GET_BATCH_STARTED)
                 end = self._end()
@@ -233,8 +233,8 @@ class Loop:
         if dry:
             warnings.warn(
                 f"epoch {state.epoch} ends after {done} of {state.epoch_length} iterations: the data "
-                f"({type(state.dataloader).__name__}) gives no more batches. A generator can be used only once; give "
-                "something that can be iterated anew, or a smaller epoch_length= or max_epochs=",
+                f"({type(state.dataloader).__name__}) has no more batches. A generator can be iterated only once; pass "
+                "data that can be iterated again, or reduce epoch_length= or max_epochs=",
                 GlowplugWarning,
                 stacklevel=7,
             )
@@ -256,7 +256,7 @@ class Loop:
             yield from self._handle_stop(channel)
 
     def _fire_alone(self, channel: Channel, *payload: Any) -> None:
-        """Fire an event that does not occur in each iteration."""
+        """Fire an event outside the loop over batches, which handles StopIteration itself."""
         try:
             if payload:
                 self._engine._fire_with(channel, *payload)
@@ -298,8 +298,7 @@ class Loop:
 
 
 def _misplaced() -> RuntimeError:
-    """Return the error to raise instead, since Python's own message for a generator names neither step nor handler."""
+    """Return the error to raise instead of StopIteration, which Python would report without its origin."""
     return RuntimeError(
-        "the step or a handler raised StopIteration, which does not end the data; catch it there, or call "
-        "engine.terminate_epoch()"
+        "the step or a handler raised StopIteration; catch it there, or call engine.terminate_epoch() to end the epoch"
     )

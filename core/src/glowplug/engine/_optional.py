@@ -1,6 +1,6 @@
 """Fault isolation for optional handlers.
 
-A handler attached with ``on_error="disable"`` is detached at its first exception; the fault is kept in ``engine.faults``.
+A handler attached with ``on_error="disable"`` is detached at its first exception; the fault is recorded in ``engine.faults``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _attaching: ContextVar[Guard | None] = ContextVar("glowplug_attaching", default=
 
 @dataclass(frozen=True)
 class Fault:
-    """Failure of an optional handler, which was detached.
+    """Failure that caused an optional handler to be detached.
 
     Args:
         handler: The class name of the handler.
@@ -49,11 +49,11 @@ class Fault:
 
 
 class Guard:
-    """Guard of the calls of one optional handler.
+    """Guard around the calls of one optional handler.
 
     Args:
         handler: The attached object.
-        drop: Removes the registrations of a guard from an engine; called as ``f(engine, guard)``.
+        drop: Function ``f(engine, guard)`` that removes the guarded registrations from an engine.
     """
 
     def __init__(self, handler: Any, drop: Callable[[Any, Guard], None]) -> None:
@@ -63,10 +63,10 @@ class Guard:
         self.is_off = False
 
     def around(self, call: Callable[..., Any], event: Key) -> Callable[..., Any]:
-        """Return a call that detaches the handler instead of raising, and then does nothing."""
+        """Wrap a call: an exception detaches the handler, and later calls do nothing."""
 
         def guarded(engine: Any, *payload: Any) -> Any:
-            # A firing in progress still has the calls of a detached handler.
+            # A firing in progress may still contain calls of a detached handler.
             if self.is_off:
                 return None
             try:
@@ -120,7 +120,7 @@ def guard_of_attach() -> Guard | None:
 
 
 def mark_as_foreign(error: BaseException) -> None:
-    """Mark an exception that leaves an engine or a fired event: the handler that ran it is not at fault."""
+    """Mark an exception raised inside a nested run or event, since the handler that started it is not at fault."""
     error.__glowplug_foreign__ = True  # type: ignore[attr-defined]  # exceptions take attributes
 
 

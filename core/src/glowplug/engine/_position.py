@@ -1,4 +1,4 @@
-"""Position of a run in its epoch, in its data, and in the random numbers."""
+"""Position of a run in its epoch and data, with the states of the random number generators."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class RunPosition:
 
     # Class attributes keep the constructor of an engine fast.
 
-    # The data pass and its iterator. The pass is kept after its iterator has been released.
+    # The iterator and its data pass, which outlives the iterator.
     iterator: Iterator[Any] | None = None
     data_pass: _data_pass.DataPass | None = None
-    # Between EPOCH_STARTED and EPOCH_COMPLETED.
+    # True while an epoch is in progress, until EPOCH_COMPLETED fires.
     in_epoch = False
-    # The iteration before the epoch's first one, and the last iteration with a completed step.
+    # The iteration before the first one of the epoch, and the last iteration with a completed step.
     epoch_start = 0
     stepped = 0
-    # A loaded state, until the run has restored it.
+    # A loaded state, until a run restores it.
     was_loaded = False
     _pending: Mapping[str, Any] | None = None
     _random_state: Mapping[str, Any] | None = None
@@ -90,14 +90,14 @@ class RunPosition:
             self.iterator = self.data_pass.begin()
 
     def replace_data(self, state: State) -> None:
-        """Begin a pass over other data, whose first iteration is known only from a loaded state."""
+        """Begin a pass over other data; without a loaded position, the loop sets its first iteration later."""
         offset_known = self._pending is not None
         self.begin_pass(state)
         if not offset_known and self.data_pass is not None:
             self.data_pass.first_iteration = None
 
     def restore_random_state(self) -> None:
-        """Restore the loaded random states, after the handlers that ran again."""
+        """Restore the loaded random states, once the handlers that run again on resume have run."""
         states, self._random_state = self._random_state, None
         if states is not None:
             _rng.restore(states)
@@ -107,7 +107,7 @@ class RunPosition:
         return self._pending is not None and self._pending["epoch_iterations"] is not None
 
     def has_epoch_to_do(self, state: State) -> bool:
-        """Return whether another epoch follows; a loaded epoch may only have to be completed."""
+        """Return whether an epoch is left to run, even if a loaded epoch lacks only its final events."""
         if self.is_within_loaded_epoch():
             return not self.is_cut_short(state) and (
                 state.max_epochs is None or state.epoch < state.max_epochs
@@ -149,9 +149,9 @@ class RunPosition:
         """Load a saved position.
 
         Args:
-            saved: The position from :meth:`state_dict`. ``None`` begins a new pass over the data.
+            saved: The position from :meth:`state_dict`. If ``None``, a new pass over the data begins.
             iteration: The iteration of the saved state.
-            epoch_length: Its number of iterations per epoch.
+            epoch_length: The number of iterations per epoch in the saved state.
         """
         if saved is None:
             within = iteration % (epoch_length or 1)

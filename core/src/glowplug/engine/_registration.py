@@ -53,11 +53,11 @@ class Registration:
 
     @property
     def only(self) -> int | EventFilter | None:
-        """The divisor of a plain ``every`` filter, another filter, or ``None``."""
+        """The divisor of an ``every`` filter, any other filter itself, or ``None`` without a filter."""
         return self.filter.every if isinstance(self.filter, Every) else self.test
 
     def runs(self, handler: object) -> bool:
-        """Return whether this registers the given handler."""
+        """Return whether this is a registration of the given handler."""
         return self.handler is handler or (isinstance(handler, MethodType) and self.handler == handler)
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 
 def capture() -> dict[str, Any]:
-    """Return the states of Python's, NumPy's, torch's and CUDA's generators, where imported.
+    """Return the states of the Python, NumPy, torch and CUDA generators, as far as these are in use.
 
-    It holds plain values and tensors only, so it can be stored with ``torch.save`` and loaded with
+    The result contains only plain values and tensors, so it can be stored with ``torch.save`` and loaded with
     ``weights_only=True``.
 
     Example:
@@ -50,5 +50,5 @@ def restore(states: Mapping[str, Any]) -> None:
     if torch is not None and "torch" in states:
         torch.set_rng_state(states["torch"])
         if "cuda" in states and torch.cuda.is_available():
-            for device, state in zip(range(torch.cuda.device_count()), states["cuda"]):  # noqa: B905 - fewer devices than before: those that there are
+            for device, state in zip(range(torch.cuda.device_count()), states["cuda"]):  # noqa: B905 - the number of devices may have changed
                 torch.cuda.set_rng_state(state, device)

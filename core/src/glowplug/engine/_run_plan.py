@@ -13,7 +13,7 @@ from glowplug.state import State
 
 
 class RunKind(Enum):
-    """Kinds of run: a new one, one that continues an earlier or loaded run, or an interrupted one."""
+    """Kind of a run: new, continued from an earlier or loaded run, or resumed after an interruption."""
 
     NEW = "new"
     CONTINUED = "continued"
@@ -69,7 +69,7 @@ def plan_run(
         return RunPlan(RunKind.NEW, max_epochs, max_iters, length)
     if epoch_length not in (None, state.epoch_length) and (state.epoch_length or is_suspended):
         raise ValueError(
-            f"the epoch_length of this run is {state.epoch_length or 'not known yet'} and cannot become {epoch_length!r}; to "
+            f"the epoch_length of this run is {state.epoch_length or 'not known yet'} and cannot change to {epoch_length!r}; to "
             "start a new run, set engine.state.max_epochs = None before run()"
         )
     if is_suspended:
@@ -93,9 +93,9 @@ def is_done(state: State, max_epochs: int | None, max_iters: int | None) -> bool
 
 
 def limits_of(state: State, max_epochs: Any, max_iters: Any) -> tuple[int | None, int | None]:
-    """Return the limits that a run with these arguments has."""
+    """Return the limits of a run with these arguments."""
     if max_epochs is not None and max_iters is not None:
-        raise ValueError(f"give max_epochs or max_iters, not both; got {max_epochs!r} and {max_iters!r}")
+        raise ValueError(f"pass max_epochs or max_iters, not both; got {max_epochs!r} and {max_iters!r}")
     for name, limit, reached in (
         ("max_epochs", max_epochs, state.epoch),
         ("max_iters", max_iters, state.iteration),
@@ -116,7 +116,7 @@ def limits_of(state: State, max_epochs: Any, max_iters: Any) -> tuple[int | None
             )
         if mode and limit < reached:
             raise ValueError(
-                f"{name}={limit} is less than the {reached} that the run has reached; give a higher limit, or set "
+                f"{name}={limit} is below {reached}, which the run has already reached; pass a higher limit, or set "
                 f"engine.state.{name} = None before run() to start a new run"
             )
     if max_epochs is None and max_iters is None:
@@ -133,10 +133,10 @@ def check_state_dict(state_dict: Mapping[str, Any], user_keys: Iterable[str]) ->
 
     Raises:
         TypeError: If it is not a mapping.
-        ValueError: If a key is missing, or a later version of glowplug wrote it.
+        ValueError: If a key is missing, or an incompatible version of glowplug wrote the state.
     """
     if not isinstance(state_dict, Mapping):
-        raise TypeError(f"an engine's state is a mapping, got {type(state_dict).__name__}")
+        raise TypeError(f"an engine's state must be a mapping, got {type(state_dict).__name__}")
     for group in (("epoch_length",), ("iteration", "epoch"), ("max_epochs", "max_iters")):
         if sum(key in state_dict for key in group) != 1:
             raise ValueError(
@@ -145,7 +145,7 @@ def check_state_dict(state_dict: Mapping[str, Any], user_keys: Iterable[str]) ->
     missing = [key for key in user_keys if key not in state_dict]
     if missing:
         raise ValueError(
-            f"state_dict_user_keys asks for {', '.join(missing)}, which the state does not have; got the keys "
+            f"state_dict_user_keys contains {', '.join(missing)}, which the loaded state does not have; got the keys "
             f"{list(state_dict)}"
         )
     if state_dict.get("resume") is not None:
@@ -153,7 +153,7 @@ def check_state_dict(state_dict: Mapping[str, Any], user_keys: Iterable[str]) ->
 
 
 def position_of(state_dict: Mapping[str, Any]) -> tuple[int, int]:
-    """Return iteration and epoch of a saved state.
+    """Return the iteration and the epoch of a saved state.
 
     Raises:
         ValueError: If its numbers contradict each other.
@@ -174,7 +174,7 @@ def position_of(state_dict: Mapping[str, Any]) -> tuple[int, int]:
     iteration: int
     epoch: int
     if "resume" in state_dict:
-        # The position is more precise than the counter.
+        # The saved position is more precise than the counter.
         iteration, epoch = value, state_dict["resume"]["epoch"]
     elif length is None:
         if value != 0:
@@ -199,15 +199,15 @@ def epoch_length_of(data: Iterable[Any] | None, epoch_length: int | None) -> int
 def check_length(data: Iterable[Any] | None, length: object) -> None:
     """Check that an epoch has at least one iteration and a known end."""
     if length is None and data is None:
-        raise ValueError("run() without data needs epoch_length=, the number of iterations of an epoch")
+        raise ValueError("run() without data needs epoch_length=, the number of iterations per epoch")
     if length is not None and (not isinstance(length, Integral) or length < 1):
         raise ValueError(
-            f"nothing to run over: an epoch has zero size ({length!r} iterations); give data with at least one batch, "
+            f"an epoch must have at least one iteration, got {length!r}; pass data with at least one batch, "
             "or an epoch_length= of at least 1"
         )
 
 
 def check_data(data: object) -> None:
-    """Refuse what cannot be iterated over."""
+    """Check that the data is ``None`` or iterable."""
     if data is not None and not isinstance(data, Iterable) and not hasattr(data, "__getitem__"):
         raise TypeError(f"data must be an iterable of batches; got {data!r}")

@@ -9,10 +9,10 @@ EpochEnd: TypeAlias = "bool | Literal['skip_epoch_completed']"
 
 
 class Watch:
-    """Whether an iteration does more than call the step.
+    """Flag that tells whether an iteration does more than call the step.
 
-    It is on if an iteration event has handlers, a stop was requested, or the data was replaced. The loop reads ``is_on``
-    alone, and switches it off at the start of an epoch whose iteration events have no handlers.
+    It is on if an iteration event has handlers, a stop was requested, or the data was replaced. The loop reads only
+    ``is_on``, and switches it off at the start of an epoch whose iteration events have no handlers.
     """
 
     # A class attribute keeps the constructor of an engine fast; the loop makes it an attribute of the instance.
@@ -20,7 +20,7 @@ class Watch:
 
 
 class StopRequests:
-    """Requests of handlers or of another thread to a running engine.
+    """Stop requests from handlers or other threads to a running engine.
 
     Args:
         watch: Switched on by each request.
@@ -30,7 +30,7 @@ class StopRequests:
     _run: RunEnd = False
     _epoch: EpochEnd = False
     _interrupt = False
-    # Whether the loop has to look at the requests, or at new data.
+    # Whether the loop must handle a request or new data, and whether there is new data.
     is_pending = False
     has_new_data = False
 
@@ -68,7 +68,7 @@ class StopRequests:
         self._note(value)
 
     def note_new_data(self) -> None:
-        """Let the loop continue with other data."""
+        """Make the loop continue with the new data."""
         self.has_new_data = True
         self._note(True)
 

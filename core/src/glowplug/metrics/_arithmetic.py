@@ -1,8 +1,8 @@
 """Arithmetic on metrics: each operator returns a :class:`~glowplug.metrics.MetricsLambda`.
 
-So do the tensor methods that formulas over per-class values and confusion matrices need; use ``map`` for other functions.
-Other attributes raise an AttributeError, so ``hasattr`` is correct and a typo fails before the first compute. Methods that
-would suggest a change of the metric itself (``to``, ``cpu``, ``float``) are omitted.
+The tensor methods below, which are common in formulas over per-class values and confusion matrices, also return one; use
+``map`` for other functions. All other attributes raise AttributeError, so ``hasattr`` works and a typo fails before the
+first compute. Methods that seem to change the metric itself (``to``, ``cpu``, ``float``) are omitted.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ class MetricArithmetic:
         tensor(0.8000)
     """
 
-    # numpy scalars and arrays on the left of an operator defer to the metric.
+    # Make NumPy scalars and arrays on the left of an operator defer to the metric.
     __array_ufunc__ = None
 
     def map(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> MetricsLambda:
-        """Return a metric whose value is ``function(value of this one, *args, **kwargs)``.
+        """Return a metric whose value is a function of this metric's value.
 
         Args:
-            function: The function, called at each compute.
+            function: Called as ``function(value, *args, **kwargs)`` at each compute.
             *args: Further arguments; metrics among them are replaced by their values.
-            **kwargs: Keyword arguments, likewise.
+            **kwargs: Further keyword arguments, treated in the same way.
 
         Example:
             >>> from glowplug.metrics import Metric
@@ -131,63 +131,63 @@ class MetricArithmetic:
     # Methods of tensors
 
     def mean(self, *args: Any, **kwargs: Any) -> MetricsLambda:
-        """Return a metric: the mean, over the dimensions given or all."""
+        """Return a metric for the mean over the given dimensions; by default, over all."""
         return self.map(_Method("mean"), *args, **kwargs)
 
     def sum(self, *args: Any, **kwargs: Any) -> MetricsLambda:
-        """Return a metric: the sum, over the dimensions given or all."""
+        """Return a metric for the sum over the given dimensions; by default, over all."""
         return self.map(_Method("sum"), *args, **kwargs)
 
     def min(self, *args: Any, **kwargs: Any) -> MetricsLambda:
-        """Return a metric: the smallest element, as ``torch.Tensor.min`` with the same arguments."""
+        """Return a metric for the smallest element; arguments as for ``torch.Tensor.min``."""
         return self.map(_Method("min"), *args, **kwargs)
 
     def max(self, *args: Any, **kwargs: Any) -> MetricsLambda:
-        """Return a metric: the largest element, as ``torch.Tensor.max`` with the same arguments."""
+        """Return a metric for the largest element; arguments as for ``torch.Tensor.max``."""
         return self.map(_Method("max"), *args, **kwargs)
 
     def std(self, *args: Any, **kwargs: Any) -> MetricsLambda:
-        """Return a metric: the standard deviation, over the dimensions given or all."""
+        """Return a metric for the standard deviation over the given dimensions; by default, over all."""
         return self.map(_Method("std"), *args, **kwargs)
 
     def clamp(self, *args: Any, **kwargs: Any) -> MetricsLambda:
-        """Return a metric: each element clamped, as by ``torch.Tensor.clamp``."""
+        """Return a metric with each element clamped; arguments as for ``torch.Tensor.clamp``."""
         return self.map(_Method("clamp"), *args, **kwargs)
 
     def diag(self, diagonal: int = 0) -> MetricsLambda:
-        """Return a metric: the diagonal of a matrix, or the diagonal matrix of a vector."""
+        """Return a metric for the diagonal of a matrix, or for the diagonal matrix of a vector."""
         return self.map(_Method("diag"), diagonal)
 
     def trace(self) -> MetricsLambda:
-        """Return a metric: the sum of the diagonal."""
+        """Return a metric for the sum of the diagonal."""
         return self.map(_Method("trace"))
 
     def sqrt(self) -> MetricsLambda:
-        """Return a metric: the square root of each element."""
+        """Return a metric for the square root of each element."""
         return self.map(_Method("sqrt"))
 
     def pow(self, exponent: Any) -> MetricsLambda:
-        """Return a metric: each element to a power."""
+        """Return a metric with each element raised to a power."""
         return self.map(_Method("pow"), exponent)
 
     def exp(self) -> MetricsLambda:
-        """Return a metric: the exponential of each element."""
+        """Return a metric for the exponential of each element."""
         return self.map(_Method("exp"))
 
     def log(self) -> MetricsLambda:
-        """Return a metric: the natural logarithm of each element."""
+        """Return a metric for the natural logarithm of each element."""
         return self.map(_Method("log"))
 
     def item(self) -> MetricsLambda:
-        """Return a metric: the one element, as a Python number."""
+        """Return a metric for the single element as a Python number."""
         return self.map(_Method("item"))
 
     def tolist(self) -> MetricsLambda:
-        """Return a metric: the elements, as lists of Python numbers."""
+        """Return a metric for the elements as nested lists of Python numbers."""
         return self.map(_Method("tolist"))
 
 
-class _reflected:  # noqa: N801 - used as a function; a class can be pickled
+class _reflected:  # noqa: N801 - used like a function, but instances can be pickled
     """A binary operator with its arguments swapped."""
 
     def __init__(self, operation: Callable[[Any, Any], Any]) -> None:
@@ -201,9 +201,9 @@ class _reflected:  # noqa: N801 - used as a function; a class can be pickled
 
 
 class _Method:
-    """Call of a tensor method on the value, with arguments that may be metrics.
+    """Function that calls a tensor method on a metric's value.
 
-    Numbers are first converted to tensors without dimensions.
+    A number is first converted to a scalar tensor.
     """
 
     def __init__(self, name: str) -> None:

@@ -22,9 +22,9 @@ NAMES = StashKey[set[str]]()
 
 
 class Attachments:
-    """Bookkeeping for one metric: where it is attached, fed and published.
+    """Attachments, feeds and published names of one metric.
 
-    Engines are referenced weakly: a metric keeps no engine alive.
+    Engines are referenced weakly, so a metric does not keep an engine alive.
     """
 
     def __init__(self) -> None:
@@ -55,13 +55,13 @@ class Attachments:
         return RemovableEventHandle(attachment.remove)
 
     def feed(self, metric: Metric, engine: EngineProtocol, usage: MetricUsage) -> RemovableEventHandle:
-        """Add the resets and updates once per engine; see :meth:`Metric.feed`."""
+        """Register the resets and updates, once per engine; see :meth:`Metric.feed`."""
         self._feeds = [*filter(_is_active, self._feeds)]
         for feed in self._feeds:
             if feed.usage != usage:
                 raise ValueError(
-                    f"{type(metric).__name__} is in use as {feed.usage!r}, not {usage!r}; attach copy.deepcopy(metric), or "
-                    "detach this one first"
+                    f"{type(metric).__name__} is already in use as {feed.usage!r} and cannot be used as {usage!r}; attach "
+                    "copy.deepcopy(metric), or detach this one first"
                 )
         feed_here = next((feed for feed in self._feeds if feed.engine() is engine), None)
         if feed_here is None:
@@ -73,7 +73,7 @@ class Attachments:
         return RemovableEventHandle(feed_here.leave)
 
     def detach(self, engine: EngineProtocol, usage: MetricUsage) -> None:
-        """Remove what each attach call with this usage added."""
+        """Undo all calls of attach with this engine and usage."""
         for attachment in self._attachments:
             if attachment.is_at(engine, usage):
                 attachment.remove()
@@ -98,14 +98,14 @@ class Attachments:
         if name not in self._warned:
             self._warned.add(name)
             warnings.warn(
-                f"metric {name!r} ({type(metric).__name__}) has no value and is missing in state.metrics: {reason}",
+                f"metric {name!r} ({type(metric).__name__}) has no value and is missing from state.metrics: {reason}",
                 GlowplugWarning,
                 stacklevel=3,
             )
 
 
 class _Feed:
-    """Resets and updates of a metric at one engine, shared by all users."""
+    """The reset and update handlers of a metric at one engine, shared by all users."""
 
     def __init__(self, engine: EngineProtocol, usage: MetricUsage, handle: RemovableEventHandle) -> None:
         self.engine = weakref.ref(engine)
@@ -124,7 +124,7 @@ class _Feed:
 
 
 class _Attachment:
-    """Registrations of one call of ``attach``."""
+    """The registrations that one call of ``attach`` added."""
 
     def __init__(self, engine: EngineProtocol, usage: MetricUsage, handle: RemovableEventHandle) -> None:
         self.engine = weakref.ref(engine)

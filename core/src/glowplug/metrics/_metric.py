@@ -40,24 +40,24 @@ class Metric(MetricArithmetic, ABC):
     """Base class of metrics: implement :meth:`reset`, :meth:`update` and :meth:`compute`.
 
     An engine resets an attached metric, updates it with ``engine.state.output`` and computes it at the events of its usage. The
-    value appears in ``engine.state.metrics`` under the name given to :meth:`attach`. Metrics run before the user's
-    handlers, loggers and checkpoints of the same event, so these see the new value.
+    value appears in ``engine.state.metrics`` under the name given to :meth:`attach`. Metrics run before user handlers,
+    loggers and checkpoints at the same event, so these see the new value.
 
-    A tensor without dimensions is published as a Python number, other tensors on the CPU, and a mapping according to
-    ``metrics_result_mode``. After an epoch without data the name is missing in ``state.metrics``, and one warning
-    reports it.
+    A scalar tensor is published as a Python number, and other tensors are moved to the CPU; ``metrics_result_mode``
+    determines how a mapping is published. After an epoch without data, the name is missing from ``state.metrics``, and a
+    warning reports this once.
 
     Metrics can be combined: ``2 * precision * recall / (precision + recall)``, ``confusion["tp"]``, ``f1.mean()`` and
     ``metric.map(function)`` are metrics too.
 
     Args:
-        output_transform: Turns ``engine.state.output`` into the argument of :meth:`update`. A mapping is then reduced to
-            the values of ``required_output_keys``.
-        device: Where accumulators are created.
-        skip_unrolling: Pass lists of samples to :meth:`update` unchanged. By default an output of two lists of tensors
-            or numbers is passed sample by sample, for models with inputs of different sizes.
-        metrics_result_mode: How a mapping is published: ``"flatten"`` publishes each key, ``"named"`` one value under the
-            metric's name, ``"both"`` does both.
+        output_transform: Converts ``engine.state.output`` to the argument of :meth:`update`. If the result is a mapping, only
+            the values of ``required_output_keys`` are passed.
+        device: Device of the accumulators.
+        skip_unrolling: Pass lists of samples to :meth:`update` unchanged. By default, an output that consists of
+            two lists of tensors or numbers is passed sample by sample, for models with inputs of different sizes.
+        metrics_result_mode: How a mapping is published: ``"flatten"`` publishes each key, ``"named"`` publishes the mapping
+            under the metric's name, and ``"both"`` does both.
 
     Raises:
         TypeError: If ``output_transform`` is not callable.
@@ -83,7 +83,7 @@ class Metric(MetricArithmetic, ABC):
     phase = Phase.METRICS
 
     required_output_keys: tuple[str, ...] | None = ("y_pred", "y")
-    """Keys of a mapping that :meth:`update` gets as a tuple; ``None`` refuses mappings."""
+    """Keys of an output mapping whose values :meth:`update` receives as a tuple; ``None`` rejects mappings."""
 
     default_usage: ClassVar[MetricUsage] = EpochWise()
     """The usage of :meth:`attach` if none is given."""
@@ -122,22 +122,22 @@ class Metric(MetricArithmetic, ABC):
         """Accumulate the output of one iteration.
 
         Args:
-            output: What ``output_transform`` returned.
+            output: The output returned by :meth:`transformed`, or one sample of it; see ``skip_unrolling``.
         """
 
     @abstractmethod
     def compute(self) -> Any:
         """Return the value for the data since the last reset.
 
-        With several processes this is a collective: every rank must call it equally often.
+        With several processes, this method is a collective: all ranks must call it the same number of times.
 
         Raises:
-            NotComputableError: If there has been no data.
+            NotComputableError: If the metric has seen no data.
         """
 
     @property
     def device(self) -> torch.device:
-        """Where accumulators are created."""
+        """The device of the accumulators."""
         return self._device
 
     # Engines
@@ -148,9 +148,10 @@ class Metric(MetricArithmetic, ABC):
         """Attach to an engine and publish the value in ``state.metrics[name]``.
 
         Args:
-            engine: The engine. A metric can serve several engines, one run after the other, and have several names.
+            engine: The engine. A metric can be attached to several engines that run one after the other, and under several
+                names.
             name: The key in ``engine.state.metrics``.
-            usage: When to reset, update and compute: an object (``BatchWise()``) or a name. Defaults to
+            usage: When to reset, update and compute: an object such as ``BatchWise()``, or its name. Defaults to
                 :attr:`default_usage`.
 
         Returns:
@@ -165,15 +166,15 @@ class Metric(MetricArithmetic, ABC):
     def feed(self, engine: EngineProtocol, usage: str | MetricUsage | None = None) -> RemovableEventHandle:
         """Reset and update this metric at an engine without publishing a value.
 
-        Metrics that are made of other metrics feed these. All users of a metric share its resets and updates, which end
-        when the last handle is removed.
+        Metrics composed of other metrics call this method of their components. All users of a metric share its resets and
+        updates, which end when the last handle is removed.
 
         Args:
             engine: The engine.
             usage: As for :meth:`attach`.
 
         Returns:
-            A handle that removes the resets and updates unless others need them.
+            A handle; removing the last handle of an engine removes the resets and updates.
 
         Raises:
             ValueError: If the metric is in use with another usage.
@@ -181,19 +182,19 @@ class Metric(MetricArithmetic, ABC):
         return self._attachments.feed(self, engine, self.usage_or_default(usage))
 
     def add_updates(self, engine: EngineProtocol, usage: MetricUsage) -> RemovableEventHandle:
-        """Register the updates; metrics that are updated together override this.
+        """Register the updates; a metric that is updated together with others overrides this.
 
         Args:
             engine: The engine.
-            usage: Its ``ITERATION_COMPLETED`` is the event of the updates.
+            usage: The usage; updates run at its ``ITERATION_COMPLETED``.
 
         Returns:
-            A handle that removes them.
+            A handle that removes the updates.
         """
         return engine.add_event_handler(usage.ITERATION_COMPLETED, self.iteration_completed)
 
     def detach(self, engine: EngineProtocol, usage: str | MetricUsage | None = None) -> None:
-        """Detach from an engine, under all names; values stay in ``state.metrics``.
+        """Detach all names of this metric from an engine; their values stay in ``state.metrics``.
 
         Args:
             engine: The engine.
@@ -206,21 +207,21 @@ class Metric(MetricArithmetic, ABC):
         return self._attachments.has(engine, self.usage_or_default(usage))
 
     def started(self, engine: EngineProtocol) -> None:
-        """Reset, unless a loaded state continues here; handles the usage's ``STARTED``."""
+        """Reset, unless the engine continues a loaded state; runs at the usage's ``STARTED``."""
         epoch, self._kept_for_epoch = self._kept_for_epoch, None
         if epoch is None or not _continues(engine, epoch):
             self._saved_after = None
             self.reset()
 
     def iteration_completed(self, engine: EngineProtocol) -> None:
-        """Update with the engine's output; handles the usage's ``ITERATION_COMPLETED``.
+        """Update with the engine's output; runs at the usage's ``ITERATION_COMPLETED``.
 
         Raises:
-            TypeError: If the output is a mapping and this metric accepts none.
-            ValueError: If a key is missing in a mapping, or lists of samples are not two of equal length.
+            TypeError: If the output is a mapping and this metric does not accept mappings.
+            ValueError: If a mapping lacks a key, or an output of lists is not two lists of equal length.
         """
         if self.takes_output(engine):
-            # torch.no_grad() takes twice as long, which shows at every iteration.
+            # torch.no_grad() takes twice as long, which is noticeable in every iteration.
             was_enabled = torch.is_grad_enabled()
             torch.set_grad_enabled(False)
             try:
@@ -232,7 +233,7 @@ class Metric(MetricArithmetic, ABC):
     def takes_output(self, engine: EngineProtocol) -> bool:
         """Return whether the engine has an output for this metric.
 
-        After a load there is none until the next iteration.
+        After a state is loaded, there is no output until the next iteration completes.
         """
         return self._saved_after is None or not self._lacks_output(engine)
 
@@ -240,15 +241,15 @@ class Metric(MetricArithmetic, ABC):
         """Split an output into arguments of :meth:`update`: the whole output, or one per sample.
 
         Args:
-            output: What :meth:`transformed` returned.
+            output: The result of :meth:`transformed`.
 
         Raises:
-            ValueError: If lists of samples are not two of equal length.
+            ValueError: If an output of lists is not two lists of equal length.
         """
         return (output,) if self._skip_unrolling or not _is_list_batch(output) else _samples(output)
 
     def completed(self, engine: EngineProtocol, name: str) -> None:
-        """Compute and publish the value; handles the usage's ``COMPLETED``.
+        """Compute and publish the value; runs at the usage's ``COMPLETED``.
 
         Raises:
             ValueError: If the value is a mapping that has the metric's name as a key.
@@ -266,9 +267,10 @@ class Metric(MetricArithmetic, ABC):
         metrics.update(values)
 
     def transformed(self, output: Any) -> Any:
-        """Return the argument of :meth:`update` for an engine's output.
+        """Convert an engine's output to the argument of :meth:`update`.
 
-        Applies ``output_transform``, then :meth:`select` to a mapping. Metrics that update others call this.
+        Applies ``output_transform``, then :meth:`select` if the result is a mapping. Metrics that update other metrics call
+        this method.
         """
         output = self._output_transform(output)
         return self.select(output) if isinstance(output, Mapping) else output
@@ -277,25 +279,25 @@ class Metric(MetricArithmetic, ABC):
         """Return the values of ``required_output_keys`` as a tuple.
 
         Raises:
-            TypeError: If this metric accepts no mappings.
+            TypeError: If this metric does not accept mappings.
             ValueError: If a key is missing.
         """
         keys = self.required_output_keys
         if keys is None:
             raise TypeError(
-                f"{type(self).__name__} takes no mappings, got one with the keys {list(output)}; select a value with "
-                "output_transform"
+                f"{type(self).__name__} does not accept mappings, got one with the keys {list(output)}; select a "
+                "value with output_transform"
             )
         missing = [key for key in keys if key not in output]
         if missing:
             raise ValueError(
-                f"{type(self).__name__} needs the keys {', '.join(keys)} of the output, which has {list(output)}: "
-                f"{', '.join(missing)} is missing; add it, or return a tuple from output_transform"
+                f"{type(self).__name__} needs the output keys {', '.join(keys)}, but {', '.join(missing)} is missing from "
+                f"{list(output)}; add it, or return a tuple from output_transform"
             )
         return tuple(output[key] for key in keys)
 
     def publishable(self, value: Any) -> Any:
-        """Convert a tensor without dimensions to a number, and move other tensors to the CPU."""
+        """Convert a scalar tensor to a number, and move other tensors to the CPU."""
         if isinstance(value, torch.Tensor):
             return value.item() if value.ndim == 0 else value.cpu()
         return value
@@ -315,32 +317,32 @@ class Metric(MetricArithmetic, ABC):
         """Restore this rank's part of a state.
 
         Args:
-            state_dict: What :meth:`state_dict` returned.
+            state_dict: The result of :meth:`state_dict`.
 
         Raises:
             TypeError: If ``state_dict`` is not a mapping.
-            ValueError: If it belongs to other metrics or to another number of ranks.
+            ValueError: If it belongs to another metric class, or was saved with another number of ranks.
         """
         restore_state(self, state_dict)
 
     def keep_for_epoch(self, epoch: int | None, iteration: int | None = None) -> None:
-        """Retain the present data if an engine continues this epoch.
+        """Keep the current data if an engine continues this epoch.
 
         Args:
-            epoch: The epoch of the data; ``None`` resets at the next start, whatever the engine does.
+            epoch: The epoch of the data. If ``None``, the next start always resets the metric.
             iteration: The last iteration before the data was saved.
         """
         self._kept_for_epoch, self._saved_after = epoch, iteration
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy belongs to no engine.
+        # A copy is not attached to any engine.
         return {name: value for name, value in vars(self).items() if name != "_attachments"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._attachments = Attachments()
 
-    # With this method, type checkers would accept any attribute.
+    # Hidden from type checkers, which would otherwise accept any attribute.
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> NoReturn:
@@ -359,7 +361,7 @@ class Metric(MetricArithmetic, ABC):
         return torch.float32 if self._device.type == "mps" else torch.float64
 
     def usage_or_default(self, usage: str | MetricUsage | None) -> MetricUsage:
-        """Return the usage for an argument; :attr:`default_usage` for ``None``."""
+        """Resolve the argument ``usage``; ``None`` means :attr:`default_usage`."""
         return self.default_usage if usage is None else as_usage(usage)
 
     def attached_engines(self) -> list[EngineProtocol]:
@@ -380,7 +382,7 @@ class Metric(MetricArithmetic, ABC):
         return True
 
     def _named_values(self, name: str, value: Any) -> dict[str, Any]:
-        """Return what to publish, by name."""
+        """Return the values to publish, by name."""
         if not isinstance(value, Mapping):
             return {name: self.publishable(value)}
         if self._metrics_result_mode == "flatten":
@@ -407,7 +409,7 @@ def _is_list_batch(output: object) -> bool:
     if not isinstance(output, (tuple, list, Sequence)):
         return False
     for part in output:
-        # The first part is nearly always a tensor, which decides.
+        # The first part is nearly always a tensor, which settles the question.
         if (
             isinstance(part, torch.Tensor)
             or not isinstance(part, Sequence)
@@ -418,12 +420,12 @@ def _is_list_batch(output: object) -> bool:
 
 
 def _samples(output: Sequence[Sequence[Any]]) -> Iterator[tuple[torch.Tensor, ...]]:
-    """Yield pairs of batches of one sample."""
+    """Yield each sample as a pair of batches of size 1."""
     lengths = [len(part) for part in output]
     if len(lengths) != 2 or lengths[0] != lengths[1]:  # noqa: PLR2004 - predictions and targets
         raise ValueError(
-            f"an output of lists must be two lists of equal length (predictions and targets), got {len(lengths)} of "
-            f"lengths {lengths}; skip_unrolling=True passes it to update() unchanged"
+            f"an output of lists must be two lists of equal length (predictions and targets), got {len(lengths)} "
+            f"lists of lengths {lengths}; skip_unrolling=True passes it to update() unchanged"
         )
     for pair in zip(*output, strict=True):
         yield tuple(x.unsqueeze(0) if isinstance(x, torch.Tensor) else torch.tensor([x]) for x in pair)

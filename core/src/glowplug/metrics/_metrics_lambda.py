@@ -20,15 +20,15 @@ __all__ = ["MetricsLambda"]
 class MetricsLambda(Metric):
     """A function of other metrics, as returned by arithmetic on metrics.
 
-    An engine that it is attached to resets and updates its component metrics and publishes only its own value. To publish a
-    component too, attach the component with the same usage.
+    When it is attached to an engine, the engine resets and updates the component metrics but publishes only the value of the
+    function. To publish a component as well, attach the component with the same usage.
 
     Args:
-        f: Called with the values at each compute; tensors are on the CPU.
-        *args: Component metrics, which are replaced by their values, and constants.
+        f: Function of the values, called at each compute; tensors are on the CPU.
+        *args: Arguments of ``f``: constants, and component metrics, which are replaced by their values.
         skip_unrolling: See :class:`Metric`; each component uses its own setting.
         metrics_result_mode: See :class:`Metric`.
-        **kwargs: Keyword arguments of ``f``, likewise.
+        **kwargs: Keyword arguments of ``f``, treated in the same way.
 
     Raises:
         TypeError: If ``f`` is not callable, or an argument is a metric of another library.
@@ -66,11 +66,11 @@ class MetricsLambda(Metric):
         for value in (*args, *kwargs.values()):
             if hasattr(value, "compute") and not isinstance(value, Metric):
                 raise TypeError(
-                    f"{type(value).__name__} is not a glowplug metric; wrap a metric of torchmetrics with TorchMetric(metric) from "
+                    f"{type(value).__name__} is not a glowplug metric; wrap a torchmetrics metric with TorchMetric(metric) from "
                     "glowplug-torchmetrics"
                 )
         self.function = f
-        # Metric.__init__ resets, and the given metrics must keep their data.
+        # Metric.__init__ calls reset(), which must not discard the data of the given metrics.
         self.args: tuple[Any, ...] = ()
         self.kwargs: dict[str, Any] = {}
         super().__init__(skip_unrolling=skip_unrolling, metrics_result_mode=metrics_result_mode)
@@ -93,14 +93,14 @@ class MetricsLambda(Metric):
         """Update each component metric once.
 
         Args:
-            output: Argument of their ``update``; their ``output_transform`` is not applied.
+            output: Argument of each component's ``update``; the components' ``output_transform`` is not applied.
 
         Raises:
             ValueError: If the metric is attached, since its engine updates the components.
         """
         if self.attached_engines():
             raise ValueError(
-                "this MetricsLambda is attached to an engine, which updates its metrics; detach it before calling update()"
+                "this MetricsLambda is attached to an engine, which updates its components; detach it before calling update()"
             )
         self._updated_by_hand = True
         for leaf in self.leaves:

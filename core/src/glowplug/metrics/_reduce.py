@@ -1,4 +1,4 @@
-"""Reduction of metric states over ranks, and decorators that reset or reduce them."""
+"""Decorators that reduce a metric's attributes over ranks, or clear its cached result."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ def sync_all_reduce(
 ) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Reduce attributes over all ranks for a metric's ``compute``.
 
-    With one process the method is called directly. With several, each attribute is reduced over all ranks, the method
-    runs, and the rank's own values are restored, so later updates stay correct. Ranks may have different numbers of
-    updates: on a rank without updates, a number or a tensor without dimensions is expanded to the shape and type of the
-    others.
+    With one process, the method is called directly. With several, each attribute is reduced over all ranks, the method runs,
+    and the rank's own values are restored, so later updates stay correct. Ranks may have different numbers of updates: if
+    an attribute of a rank without updates is a number or a scalar tensor, it is expanded to the shape and type that it has
+    on the other ranks.
 
     Args:
-        *attributes: Names of attributes that hold a number or a tensor, each followed by a colon and the operation:
-            ``SUM`` (the default), ``PRODUCT``, ``MIN`` or ``MAX``, as in ``"smallest:MIN"``.
+        *attributes: Names of attributes that hold a number or a tensor, optionally followed by a colon and the
+            operation: ``SUM`` (the default), ``PRODUCT``, ``MIN`` or ``MAX``, as in ``"smallest:MIN"``.
 
     Raises:
-        ValueError: If an operation is unknown; when called, if an attribute is missing or its shape differs between ranks.
-        TypeError: When called, if an attribute is neither a number nor a tensor.
+        ValueError: If an operation is unknown. The decorated method raises it if an attribute is missing or its shape differs
+            between ranks.
+        TypeError: Raised by the decorated method if an attribute is neither a number nor a tensor.
 
     Example:
         >>> from glowplug.metrics._metric import Metric
@@ -121,19 +122,19 @@ def _reducible(metric: Any, name: str) -> torch.Tensor | float:
     value = vars(metric)[name]
     if not isinstance(value, (torch.Tensor, int, float)):
         raise TypeError(
-            f"{type(metric).__name__}.{name} must be a number or a tensor to be reduced, got {type(value).__name__}"
+            f"{type(metric).__name__}.{name} is reduced over ranks and must be a number or a tensor, got {type(value).__name__}"
         )
     return value
 
 
 def _alike(metric: Any, own: dict[str, torch.Tensor | float]) -> dict[str, torch.Tensor | float]:
-    """Return the values with the shape and type that all ranks share."""
+    """Return the values, expanded to the common shape and type of all ranks."""
     forms = all_gather({name: _form(value) for name, value in own.items()})
     return {name: _in_form_of(metric, name, [of_rank[name] for of_rank in forms]) for name in own}
 
 
 def _form(value: torch.Tensor | float) -> tuple[torch.dtype, tuple[int, ...], bool]:
-    """Return type and shape of a value, and whether it is a tensor."""
+    """Return the dtype and shape of a value, and whether it is a tensor."""
     if isinstance(value, torch.Tensor):
         return value.dtype, tuple(value.shape), True
     return torch.int64 if isinstance(value, int) else torch.float64, (), False

@@ -33,18 +33,18 @@ def restore_state(metric: Metric, state: Mapping[str, Any]) -> None:
     if len(of_ranks) != world_size():
         raise ValueError(
             f"the state of this {kind} was saved by {len(of_ranks)} processes and cannot be loaded by {world_size()}; "
-            f"start {len(of_ranks)} processes, or omit the metric"
+            f"start {len(of_ranks)} processes, or do not load this state"
         )
     own = of_ranks[rank()]
     if set(own) != set(names):
-        raise ValueError(f"the state of a {kind} must have {', '.join(names)}; got {', '.join(own)}")
+        raise ValueError(f"the state of a {kind} must have the keys {', '.join(names)}; got {', '.join(own)}")
     _restore_own(metric, own)
 
 
 def has_state(metric: Metric) -> bool:
     """Return whether the metric and all its component metrics declare their state.
 
-    A partial state would resume to a wrong value.
+    Resuming from a partial state would produce a wrong value.
     """
     names = metric._state_dict_all_req_keys  # noqa: SLF001 - see _state_names
     parts = (part for name in names for _, part in _metrics_in(getattr(metric, name)))
@@ -54,7 +54,7 @@ def has_state(metric: Metric) -> bool:
 class RankState:
     """State of an attached metric within its engine's state.
 
-    Holds this rank's data only: with a collective, a checkpoint written by one rank would hang.
+    It contains only this rank's data, because a collective would hang if only one rank writes a checkpoint.
 
     Args:
         metric: The metric.
@@ -66,14 +66,14 @@ class RankState:
         self._run = run
 
     def state_dict(self) -> dict[str, Any]:
-        """Return this rank's state and position."""
+        """Return this rank's state, with the epoch and iteration of the run."""
         own = _own_state(self._metric)
         position = {"epoch": self._run.epoch, "iteration": self._run.iteration}
         return {"rank": rank(), "world_size": world_size(), **position, "state": own}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the state if it belongs to this rank."""
-        # The data of another rank would be counted twice.
+        # Loading the data of another rank would count it twice.
         if (state["rank"], state["world_size"]) == (rank(), world_size()):
             _restore_own(self._metric, state["state"], state["epoch"], state["iteration"])
 
@@ -122,7 +122,7 @@ def _restore_own(metric: Metric, own: Mapping[str, Any], *position: int) -> None
         if not parts:
             setattr(metric, name, _copied(own[name], metric.device))
     if "_result" in vars(metric):
-        # The cached value belongs to other data.
+        # The cached result belongs to the previous data.
         vars(metric)["_result"] = None
     metric.keep_for_epoch(*position or (None,))
 

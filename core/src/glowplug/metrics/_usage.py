@@ -18,14 +18,15 @@ __all__ = [
 
 
 class MetricUsage:
-    """The three events at which an attached metric works.
+    """The three events at which an attached metric is reset, updated and computed.
 
-    Create an instance for a custom combination of events. Usages of one class with the same events and filters are equal.
+    Create an instance for a custom combination of events. Two usages of the same class are equal if their events and filters
+    are equal.
 
     Args:
         started: The event at which the metric is reset.
-        completed: The event at which it is computed and its value published in ``engine.state.metrics``.
-        iteration_completed: The event at which it is updated with ``engine.state.output``.
+        completed: The event at which the metric is computed and its value is published in ``engine.state.metrics``.
+        iteration_completed: The event at which the metric is updated with ``engine.state.output``.
 
     Example:
         >>> from glowplug import Events
@@ -61,7 +62,7 @@ class MetricUsage:
 
 
 class EpochWise(MetricUsage):
-    """One value per epoch, over its outputs; the default of most metrics.
+    """One value per epoch, over the outputs of that epoch; the default for most metrics.
 
     Example:
         >>> EpochWise().COMPLETED
@@ -75,7 +76,7 @@ class EpochWise(MetricUsage):
 
 
 class RunningEpochWise(MetricUsage):
-    """One value per epoch, over the last outputs of all epochs so far.
+    """One value per epoch, over the last output of each epoch so far.
 
     Example:
         >>> RunningEpochWise().ITERATION_COMPLETED
@@ -131,11 +132,11 @@ class SingleEpochRunningBatchWise(MetricUsage):
 
 
 class BatchFiltered(MetricUsage):
-    """One value per epoch, over the outputs of filtered iterations.
+    """One value per epoch, over the outputs of the iterations that pass a filter.
 
     Args:
         *args: Arguments of ``Events.ITERATION_COMPLETED(...)``: ``event_filter``, ``every``, ``once``, ``before``, ``after``.
-        **kwargs: Keyword arguments, likewise.
+        **kwargs: Keyword arguments of ``Events.ITERATION_COMPLETED(...)``.
 
     Example:
         >>> BatchFiltered(every=2).ITERATION_COMPLETED
@@ -164,7 +165,7 @@ _NAMED: dict[str, MetricUsage] = {
 
 
 def as_usage(usage: str | MetricUsage) -> MetricUsage:
-    """Return the usage with a name, or a usage unchanged.
+    """Return the usage with the given name; return a usage object unchanged.
 
     Raises:
         ValueError: If the name is unknown.

@@ -13,6 +13,6 @@ __all__ = ["prepare_pair"]
 
 
 def prepare_pair(batch: Any, device: Device = None, non_blocking: bool = False) -> tuple[Any, Any]:
-    """Return inputs and targets of a pair, on the device."""
+    """Return the pair ``(inputs, targets)`` with all tensors on the device."""
     x, y = batch
     return convert_tensor(x, device, non_blocking), convert_tensor(y, device, non_blocking)

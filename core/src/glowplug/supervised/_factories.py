@@ -48,18 +48,19 @@ def create_supervised_trainer(
     Args:
         model: The model; see :func:`supervised_training_step`.
         optimizer: The optimizer.
-        loss_fn: The loss: ``loss_fn(y_pred, y)``, a tensor without dimensions.
-        device: The device of the batches; the model is not moved.
+        loss_fn: Loss function; ``loss_fn(y_pred, y)`` returns a scalar tensor.
+        device: The device to move batches to; the model is not moved.
         non_blocking: As for :func:`convert_tensor`.
         prepare_batch: ``prepare_batch(batch, device=, non_blocking=)`` returns ``(x, y)``.
-        model_transform: Turns the output of the model into the prediction for ``loss_fn``.
+        model_transform: Converts the model's output to the prediction for ``loss_fn``.
         output_transform: ``output_transform(x, y, y_pred, loss)`` returns ``state.output``; defaults to the detached loss.
         deterministic: Call ``torch.use_deterministic_algorithms(True, warn_only=True)`` during runs. The previous setting
-            is restored at the end of a run, not when it is interrupted. This does not seed: call ``torch.manual_seed``.
-        amp_mode: ``"amp"`` runs model and loss under ``torch.autocast`` for the device.
-        scaler: A ``torch.amp.GradScaler``; ``True`` creates one and stores it as ``state.scaler``.
-        gradient_accumulation_steps: Iterations per optimizer step, counted over the whole run; an incomplete last
-            window is not stepped.
+            is restored when a run ends, but not when it is interrupted. This does not seed the generators: call
+            ``torch.manual_seed``.
+        amp_mode: ``"amp"`` runs the model and the loss under ``torch.autocast`` for the device.
+        scaler: A ``torch.amp.GradScaler``; ``True`` creates one and stores it in ``state.scaler``.
+        gradient_accumulation_steps: Iterations per optimizer step, counted over the whole run; there is no step for an
+            incomplete last window.
         model_fn: ``model_fn(model, x)`` calls the model.
 
     Raises:
@@ -111,11 +112,11 @@ def create_supervised_evaluator(
 
     Args:
         model: The model; see :func:`supervised_evaluation_step`.
-        metrics: Metrics to attach, by name in ``state.metrics``.
-        device: The device of the batches.
+        metrics: Metrics to attach, by their names in ``state.metrics``.
+        device: The device to move batches to.
         non_blocking: As for :func:`convert_tensor`.
         prepare_batch: ``prepare_batch(batch, device=, non_blocking=)`` returns ``(x, y)``.
-        model_transform: Turns the output of the model into the prediction.
+        model_transform: Converts the model's output to the prediction.
         output_transform: ``output_transform(x, y, y_pred)`` returns ``state.output``; defaults to ``(y_pred, y)``.
         amp_mode: ``"amp"`` runs the model under ``torch.autocast`` for the device.
         model_fn: ``model_fn(model, x)`` calls the model.
@@ -145,7 +146,7 @@ def create_supervised_evaluator(
     for name, metric in (metrics or {}).items():
         if not hasattr(metric, "attach"):
             raise TypeError(
-                f"metrics[{name!r}] is a {type(metric).__name__}, not a glowplug metric; wrap a metric of torchmetrics with "
+                f"metrics[{name!r}] is a {type(metric).__name__}, not a glowplug metric; wrap a torchmetrics metric with "
                 "TorchMetric(metric) from glowplug-torchmetrics"
             )
         metric.attach(evaluator, name)
@@ -174,7 +175,7 @@ class _DeterministicRuns:
         torch.backends.cudnn.benchmark = False
 
     def restore(self) -> None:
-        # A run can end before all STARTED handlers have run.
+        # A run can end before switch_on() is called.
         if self._previous is not None:
             enabled, warn_only, torch.backends.cudnn.benchmark = self._previous
             torch.use_deterministic_algorithms(enabled, warn_only=warn_only)

@@ -50,28 +50,28 @@ def supervised_training_step(
 ) -> Step:
     """Return a training step for ``Engine(step)``: forward, backward, optimizer step.
 
-    With ``gradient_accumulation_steps=n`` the gradients of n iterations are averaged, and the optimizer steps at every
-    n-th iteration of the run: windows cross epoch boundaries. An incomplete last window is not stepped. Its gradients stay
-    in the parameters: a run that continues completes the window, a new run clears them. Checkpoints do not contain
-    gradients, so save at iterations divisible by n to resume exactly.
+    With ``gradient_accumulation_steps=n``, the gradients of n iterations are averaged, and the optimizer steps at every n-th
+    iteration of the run; these windows may cross epoch boundaries. If the run ends within a window, the optimizer does not
+    step, and the gradients stay in the parameters: continuing the run completes the window, and a new run clears them.
+    Checkpoints do not contain gradients, so save at iterations divisible by n to resume exactly.
 
     Args:
         model: The model; each step sets it to training mode. Move it to its device before creating the optimizer.
         optimizer: The optimizer.
-        loss_fn: The loss: ``loss_fn(y_pred, y)``, a tensor without dimensions.
-        device: The device of the batches; ``None`` leaves them where they are.
+        loss_fn: Loss function; ``loss_fn(y_pred, y)`` returns a scalar tensor.
+        device: The device to move batches to; ``None`` leaves them where they are.
         non_blocking: As for :func:`convert_tensor`.
         prepare_batch: ``prepare_batch(batch, device=, non_blocking=)`` returns ``(x, y)``.
-        model_transform: Turns the output of the model into the prediction for ``loss_fn``.
-        output_transform: ``output_transform(x, y, y_pred, loss)`` returns ``state.output``. Defaults to the loss,
-            detached and on its device, so no step waits for an accelerator.
+        model_transform: Converts the model's output to the prediction for ``loss_fn``.
+        output_transform: ``output_transform(x, y, y_pred, loss)`` returns ``state.output``. Defaults to the
+            detached loss, which stays on its device so that no step waits for an accelerator.
         gradient_accumulation_steps: Iterations per optimizer step; see above.
         model_fn: ``model_fn(model, x)`` calls the model.
-        amp_mode: ``"amp"`` runs model and loss under ``torch.autocast`` for the device.
+        amp_mode: ``"amp"`` runs the model and the loss under ``torch.autocast`` for the device.
         scaler: Scales the loss and unscales the gradients; needs ``amp_mode="amp"``.
 
     Raises:
-        ValueError: If ``amp_mode`` is unknown or not supported by the device, a ``scaler`` is given without it, or
+        ValueError: If ``amp_mode`` is unknown or not supported by the device, ``scaler`` is given without ``amp_mode``, or
             ``gradient_accumulation_steps`` is below 1.
         TypeError: If ``gradient_accumulation_steps`` is not an integer.
 
@@ -125,16 +125,16 @@ def supervised_evaluation_step(
 ) -> Step:
     """Return an evaluation step for ``Engine(step)``: forward without gradients, in evaluation mode.
 
-    The model stays in evaluation mode until a training step sets it back.
+    The model stays in evaluation mode until a training step switches it to training mode.
 
     Args:
         model: The model; each step sets it to evaluation mode.
-        device: The device of the batches.
+        device: The device to move batches to.
         non_blocking: As for :func:`convert_tensor`.
         prepare_batch: ``prepare_batch(batch, device=, non_blocking=)`` returns ``(x, y)``.
-        model_transform: Turns the output of the model into the prediction.
-        output_transform: ``output_transform(x, y, y_pred)`` returns ``state.output``; defaults to ``(y_pred, y)``, as
-            metrics take it.
+        model_transform: Converts the model's output to the prediction.
+        output_transform: ``output_transform(x, y, y_pred)`` returns ``state.output``; defaults to ``(y_pred, y)``,
+            which metrics expect.
         model_fn: ``model_fn(model, x)`` calls the model.
         amp_mode: ``"amp"`` runs the model under ``torch.autocast`` for the device.
 
@@ -185,7 +185,7 @@ def device_in_use(device: Device, model: torch.nn.Module) -> torch.device:
 def _autocast(
     amp_mode: str | None, device: Device, model: torch.nn.Module
 ) -> Callable[[], AbstractContextManager[Any]]:
-    """Return a factory of the context of one step."""
+    """Return a function that creates the autocast context of one step."""
     if amp_mode is None:
         return nullcontext
     if amp_mode != "amp":
@@ -195,6 +195,6 @@ def _autocast(
     kind = device_in_use(device, model).type
     if kind in {"mps", "xla"} or not torch.amp.is_autocast_available(kind):
         raise ValueError(
-            f"amp_mode='amp' does not support the device type {kind!r}; omit it, or use torch.autocast in model_fn"
+            f"amp_mode='amp' does not support the device type {kind!r}; omit amp_mode, or use torch.autocast in model_fn"
         )
     return lambda: torch.autocast(kind)

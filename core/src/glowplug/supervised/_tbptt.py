@@ -24,7 +24,7 @@ __all__ = ["TbpttEvents", "Tbptt_Events", "create_supervised_tbptt_trainer"]
 class TbpttEvents(EventEnum):
     """Events that :func:`create_supervised_tbptt_trainer` fires for each chunk.
 
-    Their counter ``state.time_iteration`` counts the chunks of the run, from 1.
+    Their counter, ``state.time_iteration``, counts the chunks of the run from 1.
     """
 
     TIME_ITERATION_STARTED = "time_iteration_started"
@@ -48,32 +48,32 @@ def create_supervised_tbptt_trainer(
     """Return an engine that trains a recurrent model on chunks of sequences.
 
     Each sequence is split into chunks of ``tbtt_step`` time steps; the last chunk may be shorter. The optimizer steps once
-    per chunk. The hidden state is passed from chunk to chunk without its gradients (Williams and Peng, 1990).
+    per chunk. The detached hidden state is passed from chunk to chunk (Williams and Peng, 1990).
 
-    ``state.output`` is the mean loss of the chunks; at the events of a chunk it is the loss of the last completed chunk.
-    Both are detached tensors on their device, so no step waits for an accelerator. ``terminate()`` in a handler of these
-    events ends the run after the batch.
+    After a batch, ``state.output`` is the mean loss of its chunks; at the events of a chunk, it is the loss of the last
+    completed chunk. Both are detached tensors that stay on their device, so no step waits for an accelerator.
+    ``terminate()`` in a handler of a chunk event ends the run after the batch.
 
     Args:
-        model: The model, called as ``model(x)`` for the first chunk and ``model(x, hidden)`` for the others; returns
-            ``(y_pred, hidden)``. The hidden state is a tensor, ``None``, or tuples, lists and mappings of these. The model is
-            set to training mode and not moved.
+        model: The model, called as ``model(x)`` for the first chunk and ``model(x, hidden)`` for the others; it
+            returns ``(y_pred, hidden)``. The hidden state is a tensor, ``None``, or tuples, lists and mappings of these. The
+            model is set to training mode, but not moved.
         optimizer: The optimizer.
-        loss_fn: The loss: ``loss_fn(y_pred, y)``, a tensor without dimensions.
+        loss_fn: Loss function; ``loss_fn(y_pred, y)`` returns a scalar tensor.
         tbtt_step: Number of time steps in a chunk.
         dim: The time dimension of ``x`` and ``y``.
-        device: The device of the batches; ``None`` leaves them where they are.
+        device: The device to move batches to; ``None`` leaves them where they are.
         non_blocking: As for :func:`convert_tensor`.
         prepare_batch: ``prepare_batch(batch, device=, non_blocking=)`` returns ``(x, y)``, two tensors.
 
     Returns:
-        The trainer. ``state.time_iteration`` is one of its ``state_dict_user_keys``.
+        The trainer, whose ``state_dict_user_keys`` contain ``"time_iteration"``.
 
     Raises:
-        ValueError: If ``tbtt_step`` is below 1; in a run: ``x`` and ``y`` differ in the number of time steps along
-            ``dim``.
-        TypeError: If ``tbtt_step`` or ``dim`` is not an integer; in a run: the model returns something else, or ``x`` or
-            ``y`` is not a tensor.
+        ValueError: If ``tbtt_step`` is below 1. A run raises it if ``x`` and ``y`` have no dimension ``dim`` or differ in their
+            number of time steps.
+        TypeError: If ``tbtt_step`` or ``dim`` is not an integer. A run raises it if ``x`` or ``y`` is not a tensor, or the
+            model returns anything but ``(y_pred, hidden)``.
 
     Example:
         >>> model = torch.nn.GRU(input_size=1, hidden_size=2)
@@ -96,7 +96,7 @@ def create_supervised_tbptt_trainer(
         model.train()
         x, y = prepare_batch(batch, device=device, non_blocking=non_blocking)
         losses: list[torch.Tensor] = []
-        # The model is called with the hidden state from the second chunk on.
+        # Empty for the first chunk, then the hidden state as the model's second argument.
         hidden: tuple[Any, ...] = ()
         for x_chunk, y_chunk in _chunks(x, y, tbtt_step, dim):
             engine.state.time_iteration += 1
@@ -120,7 +120,7 @@ def create_supervised_tbptt_trainer(
 
 
 def _reset_counter(engine: EngineProtocol) -> None:
-    """Reset the counter of chunks at the start of a new run."""
+    """Reset the chunk counter at the start of a new run."""
     if engine.state.run_start is RunStart.NEW:
         engine.state.time_iteration = 0
 
@@ -129,15 +129,15 @@ def _chunks(x: Any, y: Any, size: int, dim: int) -> zip[tuple[torch.Tensor, torc
     for name, value in (("x", x), ("y", y)):
         if not isinstance(value, torch.Tensor):
             raise TypeError(
-                f"{name} must be a tensor to be split along dim={dim}, got {type(value).__name__}; convert it in "
+                f"{name} must be a tensor with time steps along dim={dim}, got {type(value).__name__}; convert it in "
                 "prepare_batch(batch, device, non_blocking)"
             )
         if not -value.ndim <= dim < value.ndim:
-            raise ValueError(f"{name} has the shape {tuple(value.shape)} and no time dimension dim={dim}")
+            raise ValueError(f"{name} of shape {tuple(value.shape)} has no time dimension dim={dim}")
     if x.shape[dim] != y.shape[dim]:
         raise ValueError(
             f"x and y must have the same number of time steps along dim={dim}; got x {tuple(x.shape)} and y "
-            f"{tuple(y.shape)}; repeat a target of the whole sequence"
+            f"{tuple(y.shape)}. If y has one target per sequence, repeat the target for each time step"
         )
     return zip(x.split(size, dim), y.split(size, dim), strict=True)
 
