@@ -140,7 +140,7 @@ def test_per_class(tmp_path):
     assert (tmp_path / "confusion.png").stat().st_size > 10_000
     epochs = re.findall(r"^epoch +(\d+): .+ accuracy ([\d.]+)$", output, re.MULTILINE)
     best, accuracy = max(epochs, key=lambda each: float(each[1]))
-    assert f"the best model, of epoch {best}:" in output
+    assert f"best model (epoch {best}):" in output
     assert [path.name for path in (tmp_path / "runs/per_class").iterdir()] == [
         f"best_checkpoint_accuracy={accuracy}.pt"
     ]
