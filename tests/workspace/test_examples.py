@@ -150,7 +150,7 @@ def test_per_class(tmp_path):
     assert re.findall(r"^epoch.+$", again, re.MULTILINE) == [
         line for line in re.findall(r"^epoch.+$", output, re.MULTILINE) if int(line[6:8]) > int(best)
     ]
-    assert again.split("the best model")[1] == output.split("the best model")[1]
+    assert again.split("best model (")[1] == output.split("best model (")[1]
 
 
 def test_regression_fit(tmp_path):
