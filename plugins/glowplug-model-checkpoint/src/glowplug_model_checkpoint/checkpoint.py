@@ -46,8 +46,8 @@ class Checkpoint:
     """Saves the states of objects and keeps the best or latest checkpoints.
 
     Checkpoints are ranked by score, or by step if there is no score. An older checkpoint is removed only after the new one
-    is on disk, so a failure at any time leaves the older ones intact. A checkpoint whose score is not
-    finite is not saved.
+    is on disk, so a failure at any time leaves the older ones intact. A checkpoint is not saved if its
+    score is not finite.
 
     With several ranks, all ranks call the handler: rank 0 decides, ``save_on_rank`` writes, and no rank continues before
     the checkpoint can be read. A failure on one rank is raised on all ranks.

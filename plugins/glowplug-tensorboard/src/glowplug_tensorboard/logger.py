@@ -21,8 +21,8 @@ CHANNELS = (1, 3, 4)
 class TensorboardLogger(Logger):
     """Writes scalars, histograms, texts, images, figures and hyperparameters to TensorBoard event files.
 
-    The event file is created at the first record. If it cannot be written, because the disk is full for example, training
-    continues, records wait and the logger tries a new file. Each name becomes a tag; steps and wall times are those of the
+    The event file is created at the first record. If it cannot be written, for example because the disk is full,
+    training continues, records wait and the logger tries a new file. Each name becomes a tag; steps and wall times are those of the
     call. The HPARAMS page shows the first call of ``log_params``; the TEXT page shows all calls under ``params``.
 
     Args:
@@ -96,7 +96,7 @@ class TensorboardLogger(Logger):
         self._writer = Writer(
             self.log_dir, self.comment, self.purge_step, self.max_queue, self.flush_secs, self.filename_suffix
         )
-        # If this file fails, the next one is created in the same folder and hides nothing.
+        # If this file fails, the next one is created in the same folder and does not purge records again.
         self.log_dir = self._writer.log_dir
         self.purge_step = None
 
@@ -121,7 +121,7 @@ class TensorboardLogger(Logger):
         """Write numbers; each name is a tag."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        # One event for all scalars costs a tenth of the separate events of SummaryWriter.add_scalar.
+        # One event for all scalars costs a tenth of separate events, which SummaryWriter.add_scalar would write.
         summary = Summary()
         for name, value in scalars.items():
             summary.value.add(tag=name, simple_value=value)
