@@ -26,7 +26,7 @@ class EarlyStopping:
 
     Attach the handler to the engine that computes the score, usually the evaluator. NaN, or an infinity in the wrong
     direction, is never an improvement. A new run of the trainer resets the handler; a run that continues from a loaded
-    state keeps the count. The state is part of the trainer's ``state_dict()``.
+    state retains the count. The state is part of the trainer's ``state_dict()``.
 
     Under ``torch.distributed`` each call is a collective operation; all ranks follow the score of rank 0.
 

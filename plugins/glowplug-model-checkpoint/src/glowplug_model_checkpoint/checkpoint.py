@@ -72,7 +72,7 @@ class Checkpoint:
             and ``ext``; ``{global_step:05d}`` and ``{score:.3f}`` accept a format. Defaults to
             ``[prefix_]name[_step][_scorename=score].pt``.
         include_self: Save the state of this handler in the checkpoint, as ``"checkpointer"``.
-        greater_or_equal: Of equal scores, keep the latest instead of the first.
+        greater_or_equal: Keep the latest of several equal scores instead of the first.
         save_on_rank: Rank that writes.
         state_key: Key of this handler's state in ``engine.state_dict()``. Defaults to the class name with the prefix or
             the name of the score, such as ``"Checkpoint:best"``.
@@ -286,7 +286,7 @@ class Checkpoint:
             return engine.state.iteration
         step = self.global_step_transform(engine, engine.current_event)
         if not isinstance(step, Integral):
-            raise ValueError(f"global_step_transform must return an integer; got {step!r}")  # noqa: TRY004 - the same type as for a score
+            raise ValueError(f"global_step_transform must return an integer; got {step!r}")  # noqa: TRY004 - as for the score
         return int(step)
 
     def _carry_out(self, plan: _Plan, is_alone: bool) -> None:

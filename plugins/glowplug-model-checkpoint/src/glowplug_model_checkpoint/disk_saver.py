@@ -35,7 +35,8 @@ class DiskSaver(BaseSaveHandler):
 
     Args:
         dirname: Folder of the checkpoints; ``~`` is expanded.
-        atomic: Write to a temporary file and rename it. ``False`` writes to the final file directly, so a crash may leave it incomplete.
+        atomic: Write to a temporary file and rename it. ``False`` writes to the final file directly, so a crash may leave it
+            incomplete.
         create_dir: Create the folder and its parents.
         require_empty: Refuse a folder that already contains checkpoints (``*.pt``), so that two runs do not mix.
         save_on_rank: Rank that writes and removes; other ranks do nothing.

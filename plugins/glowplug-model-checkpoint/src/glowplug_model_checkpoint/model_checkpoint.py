@@ -39,7 +39,7 @@ class ModelCheckpoint(Checkpoint):
         global_step_transform: ``f(engine, event) -> int``; the step in file names. Defaults to the engine's iteration.
         filename_pattern: Pattern of file names, as for :class:`Checkpoint`.
         include_self: Save the state of this handler in the checkpoint, as ``"checkpointer"``.
-        greater_or_equal: Of equal scores, keep the latest instead of the first.
+        greater_or_equal: Keep the latest of several equal scores instead of the first.
         save_on_rank: Rank that writes.
         to_save: Mapping of names to objects with ``state_dict()``.
         state_key: Key of this handler's state in ``engine.state_dict()``. Defaults to the class name with the prefix or

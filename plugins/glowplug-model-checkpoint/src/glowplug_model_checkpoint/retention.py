@@ -25,7 +25,7 @@ class Retention:
 
     Args:
         n_saved: Number of items to keep; ``None`` keeps all.
-        greater_or_equal: Of equal priorities, prefer the latest instead of the first.
+        greater_or_equal: Prefer the latest of several equal priorities instead of the first.
 
     Raises:
         TypeError: If ``n_saved`` is not an integer.

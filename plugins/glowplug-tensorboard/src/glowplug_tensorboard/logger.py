@@ -22,15 +22,16 @@ class TensorboardLogger(Logger):
     """Writes scalars, histograms, texts, images, figures and hyperparameters to TensorBoard event files.
 
     The event file is created at the first record. If it cannot be written, for example because the disk is full,
-    training continues, records wait and the logger tries a new file. Each name becomes a tag; steps and wall times are those of the
-    call. The HPARAMS page shows the first call of ``log_params``; the TEXT page shows all calls under ``params``.
+    training continues, records wait and the logger tries a new file. Each name becomes a tag; steps and wall times are
+    those of the call. The HPARAMS page shows the first call of ``log_params``; the TEXT page shows all calls under
+    ``params``.
 
     Args:
         log_dir: Folder of the event files. Defaults to ``runs/<date>_<host>``.
         comment: Suffix of the default ``log_dir``.
         purge_step: Hide the records of earlier files in ``log_dir`` from this step on.
-        max_queue: Accepted for compatibility with ``SummaryWriter``; events are written at once.
-        flush_secs: Accepted for compatibility with ``SummaryWriter``; events are written at once.
+        max_queue: Accepted for compatibility with ``SummaryWriter``; events are written immediately.
+        flush_secs: Accepted for compatibility with ``SummaryWriter``; events are written immediately.
         filename_suffix: Suffix of the file names.
         on_error: ``"warn"`` reports errors in the log; ``"raise"`` raises them at the next call.
         capacity: Number of records that can wait; further ones are dropped and counted.
