@@ -3,7 +3,7 @@
     pip install glowplug glowplug-metrics scikit-learn
     python docs/examples/classification.py
 
-Prints the loss every 20 iterations, and the results on both sets after each epoch, from one evaluator with four metrics.
+Print the loss every 20 iterations. After each epoch, evaluate both sets with one evaluator that has four metrics.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def load_data() -> tuple[Batches, Batches]:
-    """Return batches of handwritten digits, 1,437 to train on and 360 to validate with, each 8 x 8 in [0, 1]."""
+    """Return batches of handwritten digits, 1,437 for training and 360 for validation, each 8 x 8 in [0, 1]."""
     digits = load_digits()
     images, labels = torch.tensor(digits.images, dtype=torch.float32) / 16, torch.tensor(digits.target)
     train, validation = train_test_split(range(len(labels)), test_size=0.2, stratify=labels, random_state=0)

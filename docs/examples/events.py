@@ -53,7 +53,7 @@ def main() -> None:
         print(f"once=[1, 5]              iteration {engine.state.iteration}: loss {engine.state.output:.3f}")
 
     def is_small(engine: Any, _count: int) -> bool:
-        return bool(engine.state.output < 0.1)  # noqa: PLR2004 - what counts as small here
+        return bool(engine.state.output < 0.1)  # noqa: PLR2004 - threshold of this example
 
     @trainer.on(Events.ITERATION_COMPLETED(event_filter=is_small))
     def stop(engine: Any) -> None:

@@ -1,4 +1,4 @@
-"""Compute F1 by arithmetic on precision and recall, by a function of both, and by the class F1.
+"""Compute F1 in three ways: arithmetic with metrics, a function of metrics, and the class F1.
 
 pip install glowplug glowplug-metrics scikit-learn
 python docs/examples/f1.py

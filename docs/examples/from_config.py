@@ -2,10 +2,10 @@
 
     pip install glowplug glowplug-early-stopping glowplug-metrics glowplug-model-checkpoint glowplug-progress \
         glowplug-terminate-on-nan scikit-learn
-    python docs/examples/from_config.py                 with from_config.toml beside the script
-    python docs/examples/from_config.py other.toml      with another file
+    python docs/examples/from_config.py                 use from_config.toml beside the script
+    python docs/examples/from_config.py other.toml      use another file
 
-Needs Python 3.11 for tomllib. A misspelt handler or option is an error that lists the available ones.
+Needs Python 3.11 for tomllib. A misspelt handler or option raises an error that suggests the closest match.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main(config_file: Path) -> None:
     for name, engine in {"trainer": trainer, "evaluator": evaluator}.items():
         engine.attach(*(create(options.pop("handler"), **options) for options in config[name]))
 
-    # Objects that a file cannot hold, such as a model, are passed beside the options.
+    # A file cannot hold objects such as a model, so they are passed as additional arguments.
     checkpoint = create("ModelCheckpoint", **config["checkpoint"], to_save={"model": model})
     evaluator.attach(checkpoint)
 
@@ -47,7 +47,7 @@ def main(config_file: Path) -> None:
 
 
 def load_data() -> tuple[DataLoader[tuple[torch.Tensor, ...]], DataLoader[tuple[torch.Tensor, ...]]]:
-    """Return batches of 120 flowers for training and 30 for validation: 4 lengths in cm, and one of 3 kinds."""
+    """Return batches of 120 flowers for training and 30 for validation: 4 lengths in cm and one of 3 species."""
     iris = load_iris()
     lengths, kinds = torch.tensor(iris.data, dtype=torch.float32), torch.tensor(iris.target)
     train, validation = train_test_split(

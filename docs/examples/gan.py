@@ -2,7 +2,7 @@
 
 pip install glowplug glowplug-metrics scikit-learn
 python docs/examples/gan.py
-python docs/examples/gan.py --picture digits.png       also draws digits (needs matplotlib)
+python docs/examples/gan.py --picture digits.png       also draw generated digits (needs matplotlib)
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NOISE = 16
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--epochs", type=int, default=120)
-    parser.add_argument("--picture", type=Path, help="file for a picture of generated digits")
+    parser.add_argument("--picture", type=Path, help="picture file for generated digits")
     options = parser.parse_args()
 
     torch.manual_seed(0)
@@ -39,7 +39,7 @@ def main() -> None:
 
     for name in ("critic_loss", "generator_loss"):
         RunningAverage(output_transform=itemgetter(name)).attach(trainer, name)
-    # The output holds predictions and labels under two keys, which the transform selects.
+    # The step's output has the predictions and labels under other keys, so the transform selects them.
     Accuracy(output_transform=lambda output: (output["judged"], output["real"])).attach(trainer, "accuracy")
 
     @trainer.on(Events.EPOCH_COMPLETED(every=20))

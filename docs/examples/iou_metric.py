@@ -1,8 +1,8 @@
-"""A custom metric: the intersection over union of pixels, for a network that finds the flower in a photograph.
+"""A custom metric: pixel-wise intersection over union, for a network that finds the flower in a photograph.
 
     pip install glowplug scikit-learn pillow
     python docs/examples/iou_metric.py
-    python docs/examples/iou_metric.py --picture found.png      also draws the result (needs matplotlib)
+    python docs/examples/iou_metric.py --picture found.png      also draw the result (needs matplotlib)
 
 The network sees the photograph in grey. The target mask comes from the colours: the petals are redder than anything around
 them. The network is trained on the left half and evaluated on the right half.
@@ -31,9 +31,9 @@ from glowplug import (
 
 
 class PixelIoU(Metric):
-    """The pixels of the intersection of prediction and target, divided by those of their union.
+    """Number of pixels in the intersection of prediction and target, divided by the number in their union.
 
-    The output is ``(y_pred, y)``: logits, and a mask of the same shape. Pixels count as found if their probability is at
+    The engine's output must be ``(y_pred, y)``: logits, and a mask of the same shape. Pixels count as found if their probability is at
     least ``threshold``.
     """
 
@@ -59,7 +59,9 @@ class PixelIoU(Metric):
     def compute(self) -> float:
         """Return the intersection over union of all batches and processes."""
         if self._union == 0:
-            raise NotComputableError("there was nothing to find, and nothing was found")
+            raise NotComputableError(
+                "PixelIoU is undefined: neither the targets nor the predictions contain a positive pixel"
+            )
         return (self._intersection / self._union).item()
 
 
@@ -95,15 +97,15 @@ def main() -> None:
 
 
 def load_photograph() -> tuple[torch.Tensor, torch.Tensor]:
-    """Return scikit-learn's flower at a third of its size: in grey, and where it is, (1, 1, 142, 213) each."""
+    """Return scikit-learn's flower in grey and its mask, both (1, 1, 142, 213), at a third of the original size."""
     colours = torch.tensor(load_sample_image("flower.jpg")[::3, ::3]).permute(2, 0, 1)[None] / 255
     red, green, _ = colours.unbind(1)
     grey = colours.mean(1, keepdim=True)
-    return grey - grey.mean(), ((red - green) > 0.08).float()[:, None]  # noqa: PLR2004 - this is what marks the petals
+    return grey - grey.mean(), ((red - green) > 0.08).float()[:, None]  # noqa: PLR2004 - threshold for petals
 
 
 def make_model() -> nn.Module:
-    """Return a network that sees 31 x 31 pixels around each one."""
+    """Return a network with a receptive field of 31 x 31 pixels."""
     layers: list[nn.Module] = []
     for channels, dilation in ((1, 1), (12, 2), (12, 4), (12, 8)):
         layers += [nn.Conv2d(channels, 12, 3, padding=dilation, dilation=dilation), nn.ReLU()]

@@ -1,4 +1,4 @@
-"""Metrics that read a tuple, a list, a dict, and a dict with other keys from the step.
+"""Metrics for steps that return a tuple, a list, a dict, or a dict with other keys.
 
 pip install glowplug glowplug-metrics scikit-learn
 python docs/examples/outputs.py
@@ -52,7 +52,7 @@ def main() -> None:
     kinds: list[tuple[Callable[..., Any], Accuracy]] = [
         (as_tuple, Accuracy()),
         (as_list, Accuracy(output_transform=lambda output: output[:2])),
-        # The metric finds the keys y_pred and y.
+        # The metric selects the keys y_pred and y.
         (as_dict, Accuracy()),
         (with_own_names, Accuracy(output_transform=both)),
     ]

@@ -1,4 +1,4 @@
-"""Figures per class, a learning rate that follows the loss, and a checkpoint to continue from.
+"""Per-class metrics, a learning rate that depends on the loss, and resuming from a checkpoint.
 
 pip install glowplug glowplug-metrics glowplug-model-checkpoint scikit-learn
 python docs/examples/per_class.py               a new run
@@ -86,7 +86,7 @@ def main() -> None:
 
     ModelCheckpoint.load_objects({"model": model}, str(checkpoint.best_checkpoint))
     table = ConfusionTable(evaluator.run(test_loader).metrics["confusion"], NAMES)
-    print(f"\nthe best model, of epoch {best.epoch}:\n\n{table}")
+    print(f"\nbest model (epoch {best.epoch}):\n\n{table}")
     if options.picture:
         draw(options.picture, table)
 
@@ -112,7 +112,7 @@ def load_data() -> tuple[Batches, Batches]:
 
 
 def draw(path: Path, table: ConfusionTable) -> None:
-    """Draw the confusion matrix, darker where there is more, and its counts."""
+    """Draw the confusion matrix with its counts; larger counts are darker."""
     import matplotlib as mpl
 
     mpl.use("agg")

@@ -1,9 +1,9 @@
-"""Fit a regression, and log the graph, the losses and their means to TensorBoard.
+"""Fit a regression model and log its graph, its losses and their means to TensorBoard.
 
 pip install glowplug glowplug-metrics glowplug-tensorboard scikit-learn
 python docs/examples/regression_fit.py
 python -m tensorboard.main --logdir runs/regression
-python docs/examples/regression_fit.py --picture losses.png      also draws the losses (needs matplotlib)
+python docs/examples/regression_fit.py --picture losses.png      also draw the losses (needs matplotlib)
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def fit(
         loss: ``loss(y_pred, y)``, the mean over a batch.
         get_dataloader: Returns the batches for training and for validation.
         learning_rate: The learning rate of Adam.
-        log_interval: The number of iterations between two logged training losses.
-        log_dict: The folder ``"log_dir"`` for TensorBoard's files, ``"max_epochs"``, and further parameters to log.
+        log_interval: Log the training loss every ``log_interval`` iterations.
+        log_dict: Parameters to log, including ``"log_dir"`` (the folder for TensorBoard's files) and ``"max_epochs"``.
 
     Returns:
         The mean loss of each set after the last epoch, by name.
@@ -82,7 +82,7 @@ def losses(evaluators: dict[str, Engine]) -> dict[str, float]:
 
 
 def get_dataloader() -> tuple[Batches, Batches]:
-    """Return batches of 342 patients for training and 100 for validation: 10 measurements and the disease progress."""
+    """Return batches of 342 patients for training and 100 for validation: 10 measurements and the progression."""
     diabetes = load_diabetes()
     x = torch.tensor(scale(diabetes.data), dtype=torch.float32)
     y = torch.tensor(scale(diabetes.target), dtype=torch.float32)[:, None]
@@ -101,7 +101,7 @@ def main() -> None:
     model = nn.Sequential(nn.Linear(10, 16), nn.Tanh(), nn.Linear(16, 1))
     log_dict = {"log_dir": str(options.output), "max_epochs": options.epochs}
     final = fit(model, nn.functional.mse_loss, get_dataloader, 0.003, log_interval=5, log_dict=log_dict)
-    print(f"share of the variance that is explained: {1 - final['validation']:.2f}")
+    print(f"fraction of the variance explained: {1 - final['validation']:.2f}")
     if options.picture:
         draw(options.picture, options.output)
 

@@ -1,10 +1,10 @@
-"""Train a recurrent network on sequences that are longer than its gradients reach.
+"""Train a recurrent network with truncated backpropagation through time.
 
     python docs/examples/tbptt.py
 
 The task is to repeat the input of four steps ago. The sequences have 200 steps. Truncated backpropagation through time cuts
-them into chunks of 20, so gradients need the memory of one chunk only, while the network's hidden state runs through the whole
-sequence. Without a hidden state the loss stays at about 1.
+them into chunks of 20, so backpropagation needs memory for one chunk only, while the hidden state is carried through the
+whole sequence. Without a hidden state the loss stays at about 1.
 """
 
 from __future__ import annotations

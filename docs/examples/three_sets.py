@@ -1,4 +1,4 @@
-"""One evaluator for three sets, with a second metric attached for one of them.
+"""One evaluator for three data sets, with a second metric attached for one of them.
 
 pip install glowplug glowplug-metrics scikit-learn
 python docs/examples/three_sets.py

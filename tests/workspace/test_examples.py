@@ -140,7 +140,7 @@ def test_per_class(tmp_path):
     assert (tmp_path / "confusion.png").stat().st_size > 10_000
     epochs = re.findall(r"^epoch +(\d+): .+ accuracy ([\d.]+)$", output, re.MULTILINE)
     best, accuracy = max(epochs, key=lambda each: float(each[1]))
-    assert f"the best model, of epoch {best}:" in output
+    assert f"best model (epoch {best}):" in output
     assert [path.name for path in (tmp_path / "runs/per_class").iterdir()] == [
         f"best_checkpoint_accuracy={accuracy}.pt"
     ]
@@ -150,7 +150,7 @@ def test_per_class(tmp_path):
     assert re.findall(r"^epoch.+$", again, re.MULTILINE) == [
         line for line in re.findall(r"^epoch.+$", output, re.MULTILINE) if int(line[6:8]) > int(best)
     ]
-    assert again.split("the best model")[1] == output.split("the best model")[1]
+    assert again.split("best model (")[1] == output.split("best model (")[1]
 
 
 def test_regression_fit(tmp_path):

@@ -313,7 +313,7 @@ def test_changed_parameter_is_refused_alone(uri, caplog):
         assert logger.flush()
         assert logger.counts == Counts(1, 1, 0)
     assert MlflowClient(uri).get_run(logger.run_id).data.params == {"lr": "0.1", "seed": "3"}
-    assert "MLflow refused lr=0.2: a parameter of a run keeps its first value" in caplog.text
+    assert "MLflow refused lr=0.2: the value of a logged parameter cannot change" in caplog.text
 
 
 def test_texts_images_figures_and_artifacts(uri, tmp_path):

@@ -26,9 +26,9 @@ class EarlyStopping:
 
     Attach the handler to the engine that computes the score, usually the evaluator. NaN, or an infinity in the wrong
     direction, is never an improvement. A new run of the trainer resets the handler; a run that continues from a loaded
-    state keeps the count. The state is part of the trainer's ``state_dict()``.
+    state retains the count. The state is part of the trainer's ``state_dict()``.
 
-    Under ``torch.distributed`` each call is a collective; all ranks follow the score of rank 0.
+    Under ``torch.distributed`` each call is a collective operation; all ranks follow the score of rank 0.
 
     Args:
         patience: Number of evaluations without an improvement after which the run ends; at least 1.
@@ -36,9 +36,9 @@ class EarlyStopping:
             a numpy scalar or a tensor with one element.
         trainer: The engine to stop. Defaults to the engine whose handler runs the attached engine; otherwise to the
             attached engine.
-        threshold: Minimum improvement over the best score; a score must exceed it. Defaults to 0.
-        cumulative: Whether gains below the threshold add up. With ``False`` every gain becomes the new best score; with
-            ``True`` only an improvement does.
+        threshold: A score is an improvement if it beats the best score by more than this. Defaults to 0.
+        cumulative: Whether gains below the threshold add up. With ``False``, any better score becomes the best score;
+            with ``True``, only a score that beats it by more than the threshold.
         threshold_mode: ``"abs"`` for an absolute threshold, ``"rel"`` for a fraction of the best score's absolute value.
         mode: ``"max"`` if a larger score is better, ``"min"`` if a smaller one is.
         state_key: Key of the handler's state in the trainer's ``state_dict()``. Defaults to the class name.
@@ -46,7 +46,7 @@ class EarlyStopping:
     Attributes:
         best_score: Best score of the run, ``None`` before the first.
         counter: Number of evaluations since the last improvement.
-        stopped_epoch: Epoch of the trainer in which it was stopped, ``None`` otherwise.
+        stopped_epoch: Epoch in which the trainer was stopped, ``None`` otherwise.
         stop_reason: Why the trainer was stopped, ``None`` otherwise.
 
     Raises:
@@ -112,7 +112,7 @@ class EarlyStopping:
             A handle that removes the handler from this engine and from the trainer.
 
         Raises:
-            ValueError: If the event is the trainer's own ``COMPLETED``, when its run is already over.
+            ValueError: If the engine is the trainer and the event is ``COMPLETED``, because the run is already over then.
 
         Example:
             >>> from glowplug.testing import FakeEngine
@@ -126,10 +126,10 @@ class EarlyStopping:
         """
         if engine is self.trainer and event_name == Events.COMPLETED:
             raise ValueError(
-                "EarlyStopping cannot stop the trainer at its own COMPLETED, when the run is over; attach the handler to "
+                "EarlyStopping cannot stop the trainer at COMPLETED, because the run is already over; attach the handler to "
                 "the evaluator, or use attach(trainer, Events.EPOCH_COMPLETED)"
             )
-        # A handler added with add_event_handler already follows a trainer, but has not registered its state there.
+        # A handler added with add_event_handler is already bound to a trainer, but has not registered its state there.
         if not self._attachments:
             self._leave()
         self._attachments += 1
@@ -142,13 +142,13 @@ class EarlyStopping:
         return RemovableEventHandle.join(RemovableEventHandle(self._detach), scoring)
 
     def __call__(self, engine: EngineProtocol) -> None:
-        """Read the score and stop the trainer when the patience is exhausted.
+        """Read the score and stop the trainer if the patience is exhausted.
 
         Args:
             engine: The engine passed to ``score_function``.
 
         Raises:
-            ValueError: If the engine has no metric of that name.
+            ValueError: If ``score_function`` names a metric that the engine does not have.
             TypeError: If the score is not a single number.
         """
         trainer = self.trainer or engine.parent or self._home or engine
@@ -186,10 +186,10 @@ class EarlyStopping:
         """Load the counter and best score for the next run.
 
         Args:
-            state_dict: A value of :meth:`state_dict`. Without ``threshold_mode``, the current mode is kept.
+            state_dict: Result of :meth:`state_dict`. Without ``threshold_mode``, the current mode is unchanged.
 
         Raises:
-            ValueError: If a key is missing or the mode is unknown; nothing is loaded.
+            ValueError: If a key is missing or the mode is unknown. Nothing is loaded then.
         """
         if not {"counter", "best_score"} <= state_dict.keys():
             raise ValueError(
@@ -252,11 +252,11 @@ class EarlyStopping:
         elif trainer.state.run_start is RunStart.NEW:
             self.reset()
         elif self.stop_reason is not None:
-            # A stopped run that continues has its full patience again.
+            # A run that continues after an early stop has its full patience again.
             self._reset_count()
 
     def _settle(self, trainer: EngineProtocol) -> None:
-        """Follow the runs of a trainer, and register the state there if attached."""
+        """Bind the handler to a trainer: reset it at new runs and, if it is attached, register its state."""
         if trainer is self._home:
             return
         if self._home is not None and not self._was_loaded:

@@ -1,4 +1,4 @@
-"""The rule for when a score is an improvement."""
+"""Rule that decides whether a score is an improvement."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ThresholdMode = Literal["abs", "rel"]
 
 
 def checked_threshold_mode(value: object) -> ThresholdMode:
-    """Return a valid threshold mode.
+    """Validate a threshold mode and return it.
 
     Raises:
         ValueError: If the mode is neither ``"abs"`` nor ``"rel"``.
@@ -23,10 +23,10 @@ def checked_threshold_mode(value: object) -> ThresholdMode:
 
 @dataclass
 class Improvement:
-    """Rule for improvements.
+    """Rule that decides whether a score is an improvement.
 
     Args:
-        threshold: Minimum improvement over the best score; a score must exceed it.
+        threshold: A score is an improvement if it beats the best score by more than this.
         threshold_mode: ``"abs"`` for an absolute threshold, ``"rel"`` for a fraction of the best score's absolute value.
         mode: ``"max"`` if a larger score is better, ``"min"`` if a smaller one is.
 
@@ -53,14 +53,14 @@ class Improvement:
             raise ValueError(f"EarlyStopping: mode must be 'max' or 'min', got {self.mode!r}")
 
     def is_worthless(self, score: float) -> bool:
-        """Return whether a score is NaN or the worst possible value of its mode."""
+        """Return whether a score is NaN or the worst possible value for the mode."""
         return math.isnan(score) or score == (-math.inf if self.mode == "max" else math.inf)
 
     def is_better(self, score: float, best: float) -> bool:
-        """Return whether a score exceeds the best one by more than the threshold."""
+        """Return whether a score beats the best one by more than the threshold."""
         margin = self.threshold * (abs(best) if self.threshold_mode == "rel" else 1.0)
         return score > best + margin if self.mode == "max" else score < best - margin
 
     def better(self, score: float, best: float) -> float:
-        """Return the better of two scores, without the threshold."""
+        """Return the better of two scores, ignoring the threshold."""
         return max(score, best) if self.mode == "max" else min(score, best)

@@ -9,5 +9,5 @@ if TYPE_CHECKING:
 
 __all__ = ["MLflowLogger"]
 
-# Discovery imports this package, so its modules are imported only when their names are used.
+# Plugin discovery imports this package, so its modules are imported lazily.
 __getattr__, __dir__ = lazy_exports(__name__, {"glowplug_mlflow.logger": ("MLflowLogger",)})

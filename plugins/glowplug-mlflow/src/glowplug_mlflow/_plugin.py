@@ -1,4 +1,4 @@
-"""Plugin hooks of this distribution; imports nothing heavy."""
+"""Plugin hooks of this distribution; imports only the hook specifications."""
 
 from glowplug.hookspecs import Finding, Offer, hookimpl
 
@@ -7,7 +7,7 @@ GLOWPLUG_API = 1
 
 @hookimpl
 def glowplug_offers() -> list[Offer]:
-    """Offer the names of this distribution."""
+    """Return the names that this distribution offers."""
     return [
         Offer(
             "MLflowLogger",

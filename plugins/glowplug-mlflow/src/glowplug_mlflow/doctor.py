@@ -1,6 +1,6 @@
-"""Finding of ``glowplug doctor``.
+"""Check of the tracking server for ``glowplug doctor``.
 
-It does not import MLflow, which takes seconds.
+This module does not import MLflow, because the import takes seconds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["check_tracking_server"]
 
 VARIABLE = "MLFLOW_TRACKING_URI"
 
-# Time limit in seconds for the response of the server.
+# Maximum time in seconds to wait for the server's response.
 TIMEOUT = 3.0
 
 

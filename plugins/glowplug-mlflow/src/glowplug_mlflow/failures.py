@@ -1,6 +1,6 @@
 """Translation of MLflow's exceptions.
 
-The translated exceptions contain no secrets; their type says whether a retry can help.
+The translated exceptions contain no secrets, and their type shows whether a retry can help.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 CREDENTIALS = re.compile(r"(?<=://)[^/\s'\"]+@")
 SECRET_VARIABLES = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 
-# Codes of temporary failures of the server or network. All other codes mean that the request is wrong.
+# Codes of temporary failures of the server or network. All other codes mean that the request is invalid.
 TEMPORARY = {
     "INTERNAL_ERROR",
     "TEMPORARILY_UNAVAILABLE",
@@ -32,7 +32,7 @@ def redact(text: str, tracking_uri: str | None = None) -> str:
     """Replace the credentials in a text with ``***``.
 
     Args:
-        text: Text that may contain URIs with ``user:password@``, or passwords and tokens of the environment.
+        text: Text that may contain URIs with ``user:password@``, or passwords and tokens from environment variables.
         tracking_uri: URI whose password is replaced as well.
 
     Example:

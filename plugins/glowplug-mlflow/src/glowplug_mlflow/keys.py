@@ -18,8 +18,8 @@ _ESCAPE = re.compile(r"_x([0-9A-F]{0,6})_")
 def escape(name: str, allowed: re.Pattern[str] = ALLOWED) -> str:
     """Return a name that MLflow accepts; different names remain different.
 
-    A forbidden character becomes ``_x<HEX>_``, where ``<HEX>`` is its code point. The same applies to slashes and dots that
-    make a path not normalized (``/a``, ``a//b``, ``a/``, ``./a``), and to underscores that look like the start of an escape.
+    A forbidden character becomes ``_x<HEX>_``, where ``<HEX>`` is its code point. The same applies to slashes and dots in
+    paths that are not normalized (``/a``, ``a//b``, ``a/``, ``./a``), and to underscores that look like the start of an escape.
     An empty name becomes ``_x_``.
 
     Args:
@@ -44,7 +44,7 @@ def escape(name: str, allowed: re.Pattern[str] = ALLOWED) -> str:
 
 
 def unescape(name: str) -> str:
-    """Return the original of a name escaped by :func:`escape`.
+    """Return the original name for a result of :func:`escape`.
 
     Example:
         >>> unescape("f1_x40_0.5_x3D_max")

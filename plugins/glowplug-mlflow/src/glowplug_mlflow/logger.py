@@ -33,7 +33,7 @@ STATUS = {
     RunOutcome.COMPLETED: "FINISHED",
     RunOutcome.TERMINATED: "FINISHED",
     RunOutcome.FAILED: "FAILED",
-    # Nothing else would end this run if it stayed RUNNING. A later MLflowLogger(run_id=...) can continue it.
+    # If this run stayed RUNNING, nothing else would end it. A later MLflowLogger(run_id=...) can continue it.
     RunOutcome.INTERRUPTED: "KILLED",
 }
 # Tag of the runs that a logger has opened. After a crash, a later logger may end such a run.
@@ -48,19 +48,19 @@ class MLflowLogger(Logger):
     terminated, ``FAILED`` after an exception, ``KILLED`` if it was interrupted and not continued. While the server is
     unavailable, training continues and records wait.
 
-    The logger keeps MLflow's limits. It splits large requests and escapes names that MLflow refuses
+    The logger respects MLflow's limits. It splits large requests and escapes names that MLflow refuses
     (:func:`glowplug_mlflow.keys.escape`). It shortens names, parameters and tags that are too long, stores their full text
     as artifacts, and reports this in the log.
 
     The logger uses one of three runs:
 
     - your active run (``mlflow.start_run()``) if you pass no argument that selects another run; this run stays open;
-    - the run ``run_id``, which becomes ``RUNNING`` and is ended, unless another program has it open;
+    - the run ``run_id``, which becomes ``RUNNING`` and which the logger ends, unless another program has it open;
     - otherwise a new run. MLflow's global tracking URI and active run never change.
 
     Args:
         tracking_uri: Server or database. Defaults to ``mlflow.set_tracking_uri``, ``MLFLOW_TRACKING_URI`` or MLflow's
-            default, in this order. A password in it is never shown.
+            default, in this order. Its password is never shown.
         experiment_name: Experiment, created if necessary. Defaults to ``mlflow.set_experiment``,
             ``MLFLOW_EXPERIMENT_NAME``, ``MLFLOW_EXPERIMENT_ID`` or MLflow's default experiment, in this order.
         run_name: Name of a new run. By default MLflow chooses one.
@@ -73,7 +73,7 @@ class MLflowLogger(Logger):
         all_ranks: Log on every rank of ``torch.distributed``, each to a separate run, instead of rank 0 only.
 
     Raises:
-        ValueError: If ``nested`` is set without an active run, or ``run_id`` with arguments of a new run.
+        ValueError: If ``nested`` is set without an active run, or ``run_id`` is combined with arguments for a new run.
 
     Example:
         >>> import tempfile
@@ -205,7 +205,7 @@ class MLflowLogger(Logger):
     def write_scalars_batch(self, rows: Sequence[tuple[Mapping[str, float], int, float]]) -> None:
         """Write the metrics of several records in as few requests as possible.
 
-        MLflow's databases store NaN as it is and infinities as the largest float.
+        MLflow's databases store NaN unchanged and infinities as the largest float.
         """
         from mlflow.entities import Metric
 
@@ -223,7 +223,7 @@ class MLflowLogger(Logger):
         """Write parameters; nested names are joined as ``optimizer/lr``.
 
         Raises:
-            RuntimeError: If MLflow refuses some parameters, such as a changed value. The others are written.
+            RuntimeError: If MLflow refuses some parameters, for example because a value has changed. The others are written.
         """
         from mlflow.entities import Param
 
@@ -239,8 +239,8 @@ class MLflowLogger(Logger):
                 refused += [each for each in part if not self._accepts_param(client, run_id, each)]
         if refused:
             raise RuntimeError(
-                f"MLflow refused {', '.join(f'{param.key}={param.value}' for param in refused)}: a parameter of a run "
-                "keeps its first value; use other names or a new run"
+                f"MLflow refused {', '.join(f'{param.key}={param.value}' for param in refused)}: the value of a "
+                "logged parameter cannot change; use another name or a new run"
             )
 
     def _accepts_param(self, client: MlflowClient, run_id: str, param: Any) -> bool:

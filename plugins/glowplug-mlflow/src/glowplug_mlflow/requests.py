@@ -33,7 +33,7 @@ BOUNDS = {
 
 
 def slices(items: Iterable[tuple[str, str, T]], most: int) -> Iterator[list[T]]:
-    """Split items into requests of the size that MLflow accepts.
+    """Split items into requests that do not exceed MLflow's size limits.
 
     Args:
         items: Tuples of name, text (or ``""``) and the item to send.
@@ -72,7 +72,7 @@ def bound_requests() -> list[str]:
 
 
 def unbound_requests(names: Iterable[str]) -> None:
-    """Remove the limits of :func:`bound_requests`.
+    """Remove the limits that :func:`bound_requests` has set.
 
     Args:
         names: Result of that function.

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BaseSaveHandler", "Checkpoint", "CheckpointEvents", "DiskSaver", "ModelCheckpoint"]
 
-# Discovery imports this package, so its modules are imported only when their names are used.
+# Plugin discovery imports this package, so its modules are imported lazily.
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {

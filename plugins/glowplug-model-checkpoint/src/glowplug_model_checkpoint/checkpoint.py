@@ -46,7 +46,8 @@ class Checkpoint:
     """Saves the states of objects and keeps the best or latest checkpoints.
 
     Checkpoints are ranked by score, or by step if there is no score. An older checkpoint is removed only after the new one
-    is on disk, so a failure at any time leaves the older ones intact. Scores that are not finite are not saved.
+    is on disk, so a failure at any time leaves the older ones intact. A checkpoint is not saved if its
+    score is not finite.
 
     With several ranks, all ranks call the handler: rank 0 decides, ``save_on_rank`` writes, and no rank continues before
     the checkpoint can be read. A failure on one rank is raised on all ranks.
@@ -60,7 +61,7 @@ class Checkpoint:
             The engine can be one of them. A single object is saved as its bare state, several as a dict of states.
         save_handler: Folder (for a :class:`DiskSaver`), address such as ``"s3://bucket/run"`` that a plugin handles,
             :class:`glowplug.typing.SaveHandler`, or function ``(checkpoint, filename, metadata)`` or ``(checkpoint,
-            filename)``. The files of a function are never removed or loaded.
+            filename)``. Files written by a plain function are never removed or loaded.
         filename_prefix: First part of each file name.
         score_function: ``f(engine) -> number``; higher is better.
         score_name: Name of the score in file names. Without ``score_function``, the score is the metric of this name in
@@ -71,14 +72,14 @@ class Checkpoint:
             and ``ext``; ``{global_step:05d}`` and ``{score:.3f}`` accept a format. Defaults to
             ``[prefix_]name[_step][_scorename=score].pt``.
         include_self: Save the state of this handler in the checkpoint, as ``"checkpointer"``.
-        greater_or_equal: Of equal scores, keep the latest instead of the first.
+        greater_or_equal: Keep the latest of several equal scores instead of the first.
         save_on_rank: Rank that writes.
         state_key: Key of this handler's state in ``engine.state_dict()``. Defaults to the class name with the prefix or
             the name of the score, such as ``"Checkpoint:best"``.
 
     Raises:
         TypeError: If an argument has the wrong type, such as an object without ``state_dict()``.
-        ValueError: If a name has a path, ``n_saved`` is below 1, or the pattern has unknown fields.
+        ValueError: If a name is not safe in a file name, ``n_saved`` is below 1, or the pattern has unknown fields.
         ImportError: If no installed plugin handles the address.
 
     Example:
@@ -166,7 +167,7 @@ class Checkpoint:
     def last_checkpoint(self) -> Path | str | None:
         """The location of the most recent checkpoint; ``None`` before the first save.
 
-        It is a path in a folder, an address, or the bare name if the save handler is a function.
+        The location is a path for a folder, an address, or the bare file name if the save handler is a function.
         """
         return self._locate(self._kept.last)
 
@@ -182,7 +183,7 @@ class Checkpoint:
     def state_dict(self) -> dict[str, Any]:
         """Return the retained checkpoints as pairs of priority and file name.
 
-        The state inside a checkpoint includes that checkpoint, because a file that can be read has been saved.
+        The state stored inside a checkpoint lists that checkpoint too: if the file can be read, its save has succeeded.
         """
         return {"_saved": self._kept.state(*self._pending)}
 
@@ -211,10 +212,10 @@ class Checkpoint:
     def attach(
         self, engine: EngineProtocol, event_name: AnyEvent = Events.EPOCH_COMPLETED
     ) -> RemovableEventHandle:
-        """Save at an event, after metrics, other handlers and loggers.
+        """Save at an event, after metrics, other handlers and loggers have run.
 
         Args:
-            engine: Engine whose step and metrics are used and on which ``SAVED_CHECKPOINT`` fires.
+            engine: Engine that provides the step and metrics, and that fires ``SAVED_CHECKPOINT``.
             event_name: When to save; join several events with ``|``.
 
         Returns:
@@ -234,7 +235,7 @@ class Checkpoint:
     # Saving
 
     def __call__(self, engine: EngineProtocol, exception: BaseException | None = None, /) -> None:
-        """Save a checkpoint if it ranks high enough, then remove the surplus ones.
+        """Save a checkpoint if it ranks high enough, then remove surplus checkpoints.
 
         Args:
             engine: Engine that fires the event.
@@ -285,11 +286,11 @@ class Checkpoint:
             return engine.state.iteration
         step = self.global_step_transform(engine, engine.current_event)
         if not isinstance(step, Integral):
-            raise ValueError(f"global_step_transform must return an integer; got {step!r}")  # noqa: TRY004 - as for a score
+            raise ValueError(f"global_step_transform must return an integer; got {step!r}")  # noqa: TRY004 - as for the score
         return int(step)
 
     def _carry_out(self, plan: _Plan, is_alone: bool) -> None:
-        """Save and record the new checkpoint before removing others, so that one can always be loaded."""
+        """Save and record the new checkpoint before removing others, so that there is always one to load."""
         self._pending = (plan.item,)
         try:
             content = self._content(is_alone)
@@ -420,14 +421,14 @@ class Checkpoint:
         score: float | None = None,
         global_step: int | None = None,
     ) -> None:
-        """Load a checkpoint of this handler by the parts of its file name.
+        """Load a checkpoint of this handler, identified by the parts of its file name.
 
         Args:
             to_load: Objects, as for :meth:`load_objects`.
             load_kwargs: Arguments of ``torch.nn.Module.load_state_dict``.
             name: Name in the file name. Defaults to the key of a single object, or else ``"checkpoint"``.
-            score: Score, with at least the digits that the file name shows.
-            global_step: Step.
+            score: Score in the file name, with at least as many digits.
+            global_step: Step in the file name.
 
         Raises:
             TypeError: If the save handler is a function, which cannot load.

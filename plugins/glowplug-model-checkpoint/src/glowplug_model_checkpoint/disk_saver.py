@@ -21,7 +21,7 @@ from glowplug_model_checkpoint.save_handler import BaseSaveHandler, SaveFunction
 
 __all__ = ["DiskSaver", "save_method"]
 
-# How many of the checkpoints in the folder an error lists.
+# Maximum number of existing checkpoints that an error message lists.
 MAX_SHOWN = 3
 
 
@@ -31,11 +31,12 @@ class DiskSaver(BaseSaveHandler):
     A checkpoint is written to a temporary file in the same folder, synced to disk and renamed; then the folder is synced.
     A new DiskSaver removes the temporary files that killed processes left in its folder, but not those in use.
 
-    A subclass overrides ``save`` or, as in ignite, ``__call__``; :class:`Checkpoint` calls the overridden method.
+    A subclass can override ``save`` or, as in ignite, ``__call__``; :class:`Checkpoint` calls the overridden method.
 
     Args:
         dirname: Folder of the checkpoints; ``~`` is expanded.
-        atomic: Write as described. ``False`` writes to the final file directly, so a crash may leave it incomplete.
+        atomic: Write to a temporary file and rename it. ``False`` writes to the final file directly, so a crash may leave it
+            incomplete.
         create_dir: Create the folder and its parents.
         require_empty: Refuse a folder that already contains checkpoints (``*.pt``), so that two runs do not mix.
         save_on_rank: Rank that writes and removes; other ranks do nothing.
@@ -43,7 +44,7 @@ class DiskSaver(BaseSaveHandler):
         **kwargs: Arguments of ``torch.save``.
 
     Raises:
-        TypeError: If ``torch.save`` does not have an argument in ``kwargs``.
+        TypeError: If ``kwargs`` has an argument that ``torch.save`` does not accept.
         ValueError: If the folder does not exist or contains checkpoints.
 
     Example:
@@ -170,7 +171,7 @@ class DiskSaver(BaseSaveHandler):
         try:
             torch.save(checkpoint, file, **self.kwargs)
         except RuntimeError as error:
-            # torch reports a failed write without its reason.
+            # torch reports a failed write without the cause.
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise
@@ -193,7 +194,7 @@ def save_method(store: SaveHandler) -> SaveFunction:
 
 def _check_loadable(path: str, filename: str) -> None:
     """Refuse a file that ``torch.load(weights_only=True)`` would refuse when a run resumes."""
-    # The older format of torch cannot be inspected.
+    # Files in torch's older format cannot be inspected.
     if not zipfile.is_zipfile(path):
         return
     refused = torch.serialization.get_unsafe_globals_in_checkpoint(path)

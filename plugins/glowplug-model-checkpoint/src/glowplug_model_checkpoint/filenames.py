@@ -31,7 +31,7 @@ _FIELDS = {
 
 
 def check_part(what: str, value: object) -> str:
-    r"""Return a value that is safe as part of a file name.
+    r"""Validate a part of a file name and return it.
 
     Args:
         what: Name of the value in error messages.
@@ -62,7 +62,7 @@ def check_part(what: str, value: object) -> str:
 
 
 def check_filename(value: object) -> str:
-    """Return a value that is a safe file name without a path.
+    """Validate a file name without a path and return it.
 
     Raises:
         TypeError: If the value is not a string.
@@ -78,14 +78,14 @@ def check_filename(value: object) -> str:
 
 
 def check_pattern(pattern: object) -> str:
-    """Return a file name pattern that has known fields only.
+    """Validate a file name pattern and return it.
 
     The fields are ``filename_prefix``, ``name``, ``global_step``, ``score_name``, ``score`` and ``ext``. Two of them accept
     a format: ``{global_step:05d}`` and ``{score:.3f}`` (or ``e``, ``g``). Attributes, indexes and conversions are refused.
 
     Raises:
         TypeError: If the pattern is not a string.
-        ValueError: If it has anything but text and these fields.
+        ValueError: If the pattern has anything but text and these fields.
 
     Example:
         >>> check_pattern("{name}_{global_step:05d}.{ext}")
@@ -132,7 +132,7 @@ def setup_filename_pattern(
         with_global_step: Include the step.
 
     Raises:
-        ValueError: If neither score nor step is included, or a score name without a score.
+        ValueError: If neither score nor step is included, or a score name is included without a score.
 
     Example:
         >>> setup_filename_pattern(with_prefix=False)
@@ -196,7 +196,7 @@ def render(
 
 
 def has_prefix(filename: str, prefix: str, ext: str = EXTENSION) -> bool:
-    """Return whether a file name is that of a checkpoint with a prefix.
+    """Return whether a file name belongs to a checkpoint with the given prefix.
 
     Args:
         filename: File name without a path.

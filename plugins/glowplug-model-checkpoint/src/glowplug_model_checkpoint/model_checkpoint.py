@@ -23,7 +23,7 @@ __all__ = ["ModelCheckpoint"]
 class ModelCheckpoint(Checkpoint):
     """Saves objects to a folder and keeps the best or latest checkpoints.
 
-    This is a :class:`Checkpoint` that writes to a folder. The objects are passed here or to ``attach``.
+    This is a :class:`Checkpoint` that writes to a folder. Pass the objects to the constructor or to ``attach``.
 
     Args:
         dirname: Folder (``~`` is expanded), or address such as ``"s3://bucket/run"`` that a plugin handles. ``atomic``,
@@ -33,13 +33,13 @@ class ModelCheckpoint(Checkpoint):
         score_name: Name of the score in file names. Without ``score_function``, the score is the metric of this name.
         n_saved: Number of checkpoints to keep; ``None`` keeps all.
         atomic: Write to a temporary file and rename it. ``False`` writes in place; a crash may leave an incomplete file.
-        require_empty: Refuse a folder that contains checkpoints with this prefix. A run that resumes passes ``False`` and
-            adopts the earlier checkpoints with ``trainer.load_state_dict``.
+        require_empty: Refuse a folder that contains checkpoints with this prefix. To resume a run, pass ``False``;
+            ``trainer.load_state_dict`` then restores the list of earlier checkpoints.
         create_dir: Create the folder and its parents.
         global_step_transform: ``f(engine, event) -> int``; the step in file names. Defaults to the engine's iteration.
         filename_pattern: Pattern of file names, as for :class:`Checkpoint`.
         include_self: Save the state of this handler in the checkpoint, as ``"checkpointer"``.
-        greater_or_equal: Of equal scores, keep the latest instead of the first.
+        greater_or_equal: Keep the latest of several equal scores instead of the first.
         save_on_rank: Rank that writes.
         to_save: Mapping of names to objects with ``state_dict()``.
         state_key: Key of this handler's state in ``engine.state_dict()``. Defaults to the class name with the prefix or
@@ -120,19 +120,19 @@ class ModelCheckpoint(Checkpoint):
             state_key=state_key,
         )
         if to_save is None:
-            # The engine checks this signature, so it refuses to register the handler without objects.
+            # The engine checks this signature and refuses to register the handler without objects.
             self.__signature__ = inspect.signature(_with_objects)
 
     def __call__(self, engine: EngineProtocol, *given: Any, to_save: Mapping[str, Any] | None = None) -> None:
-        """Save a checkpoint if it ranks high enough, then remove the surplus ones.
+        """Save a checkpoint if it ranks high enough, then remove surplus checkpoints.
 
         Args:
             engine: Engine that fires the event.
             *given: Exception of the run at ``EXCEPTION_RAISED``, and objects that replace the earlier ones.
-            to_save: Objects by keyword.
+            to_save: Objects that replace the earlier ones, passed by keyword.
 
         Raises:
-            TypeError: If an object has no ``state_dict()``, or ``to_save`` is a keyword argument at ``EXCEPTION_RAISED``.
+            TypeError: If an object has no ``state_dict()``, or ``to_save`` is passed by keyword at ``EXCEPTION_RAISED``.
             RuntimeError: If there are no objects, or another rank failed to save.
         """
         if isinstance(engine, BaseException):
@@ -154,10 +154,10 @@ class ModelCheckpoint(Checkpoint):
         event_name: AnyEvent = Events.EPOCH_COMPLETED,
         to_save: Mapping[str, Any] | None = None,
     ) -> RemovableEventHandle:
-        """Save at an event, after metrics, other handlers and loggers.
+        """Save at an event, after metrics, other handlers and loggers have run.
 
         Args:
-            engine: Engine whose step and metrics are used and on which ``SAVED_CHECKPOINT`` fires.
+            engine: Engine that provides the step and metrics, and that fires ``SAVED_CHECKPOINT``.
             event_name: When to save; join several events with ``|``.
             to_save: Objects, unless they were passed to the constructor.
 
@@ -218,7 +218,7 @@ class ModelCheckpoint(Checkpoint):
 def _save_handler(
     dirname: str | Path, torch_options: Mapping[str, Any], **options: Any
 ) -> DiskSaver | str | Path:
-    """Return a DiskSaver for a folder; leave an address as it is."""
+    """Return a DiskSaver for a folder, or the address unchanged."""
     if not is_address(dirname):
         return DiskSaver(dirname, **options, **torch_options)
     if torch_options:
@@ -240,7 +240,7 @@ def _store_at(location: Any) -> SaveHandler | None:
 
 
 def _with_objects(engine: Any, to_save: Any, more: Any = None) -> None:
-    """Define the signature of a ModelCheckpoint without objects.
+    """Define the signature of a ModelCheckpoint that has no objects yet.
 
     At ``EXCEPTION_RAISED`` the exception precedes the objects, which are then in ``more``.
     """

@@ -15,10 +15,10 @@ __all__ = ["check_objects", "load_states", "read", "states"]
 
 
 def check_objects(to_save: object) -> Mapping[str, Any]:
-    """Return a valid mapping of names to objects with a ``state_dict()``.
+    """Validate a mapping of names to objects with a ``state_dict()`` and return it.
 
     Args:
-        to_save: Its values may be nested mappings, lists and tuples of such objects.
+        to_save: Mapping whose values may be nested mappings, lists and tuples of such objects.
 
     Raises:
         TypeError: If it is not a mapping, a name is not a string, or an object has no ``state_dict()``.
@@ -109,7 +109,7 @@ def read(path: str | Path) -> Any:
     """Load a checkpoint file to the CPU without running code from it.
 
     Raises:
-        RuntimeError: If ``weights_only`` loading of the installed torch is known to be unsafe.
+        RuntimeError: If ``weights_only`` loading is known to be unsafe in the installed version of torch.
         pickle.UnpicklingError: If the file contains more than tensors and plain values.
     """
     if torch.__version__ < "2.10":

@@ -11,11 +11,11 @@ import torch
 
 __all__ = ["check_options"]
 
-# Remedies for arguments of checkpoint classes in other libraries.
+# Remedies for arguments that checkpoint classes of other libraries accept.
 _REMEDIES = {
     "mode": 'for a metric that should decrease, use score_function=get_default_score_fn("loss", -1.0)',
-    "monitor": "the metric that ranks checkpoints is score_name",
-    "metric_name": "the metric that ranks checkpoints is score_name",
+    "monitor": "choose the metric that ranks checkpoints with score_name",
+    "metric_name": "choose the metric that ranks checkpoints with score_name",
     "save_interval": "choose when to save with attach(engine, Events.ITERATION_COMPLETED(every=n))",
     "every": "choose when to save with attach(engine, Events.ITERATION_COMPLETED(every=n))",
     "event_name": "choose when to save with attach(engine, event_name)",
@@ -25,7 +25,7 @@ _REMEDIES = {
 
 
 def check_options(owner: type, options: Mapping[str, Any]) -> None:
-    """Refuse options that ``torch.save`` does not have.
+    """Refuse options that ``torch.save`` does not accept.
 
     Args:
         owner: Class that accepts the options.

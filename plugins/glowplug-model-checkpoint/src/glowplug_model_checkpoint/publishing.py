@@ -1,7 +1,7 @@
-"""Publishing of checkpoints: temporary files that replace the final ones.
+"""Atomic publishing of checkpoints: write a temporary file, then rename it.
 
 The process that writes a temporary file holds a lock on it. The operating system releases the lock when the process ends,
-so leftovers of a crash can be distinguished from files in use, even while other processes write to the folder.
+so leftovers of a crash can be told apart from files in use, even while other processes write to the folder.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def create(dirname: Path) -> BinaryIO:
     while True:
         file = (dirname / f".glowplug-{secrets.token_hex(8)}.tmp").open("xb")
         if sys.platform != "win32":
-            # Some file systems have no locks.
+            # Some file systems do not support locks.
             with suppress(OSError):
                 fcntl.flock(file, fcntl.LOCK_EX)
             # Another process may sweep the file between its creation and the lock.
@@ -54,14 +54,14 @@ def publish(file: BinaryIO, path: Path) -> None:
         # Windows cannot rename an open file.
         file.close()
     Path(file.name).replace(path)
-    # Close after the rename, since closing releases the lock and lets other processes sweep the temporary name.
+    # Close after the rename, since closing releases the lock and lets other processes sweep the temporary file.
     file.close()
 
 
 def sweep(dirname: Path) -> None:
     """Remove temporary files that no process is writing.
 
-    On file systems without locks, nothing is removed.
+    On file systems that do not support locks, nothing is removed.
     """
     for path in dirname.iterdir():
         if is_temporary(path.name):

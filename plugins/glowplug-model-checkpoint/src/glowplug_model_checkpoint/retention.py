@@ -25,7 +25,7 @@ class Retention:
 
     Args:
         n_saved: Number of items to keep; ``None`` keeps all.
-        greater_or_equal: Of equal priorities, prefer the latest instead of the first.
+        greater_or_equal: Prefer the latest of several equal priorities instead of the first.
 
     Raises:
         TypeError: If ``n_saved`` is not an integer.
@@ -63,12 +63,12 @@ class Retention:
         """Return whether to keep a new item of this priority."""
         if self.n_saved is None or len(self.items) < self.n_saved:
             return True
-        # A crash can leave more than n_saved items; compare with the lowest that remains.
+        # A crash can leave more than n_saved items; compare with the lowest of the n_saved best.
         lowest = sorted(map(_priority, self.items))[-self.n_saved]
         return priority > lowest or (self.greater_or_equal and priority == lowest)
 
     def keep_with(self, item: Item) -> tuple[Item, ...]:
-        """Return the items to keep after saving one, which replaces an item of the same name."""
+        """Return the items to keep after a save; the new item replaces one with the same file name."""
         others = without(self.items, item)
         if self.n_saved is not None:
             surplus = max(0, len(others) + 1 - self.n_saved)
@@ -76,7 +76,7 @@ class Retention:
         return (*others, item)
 
     def state(self, *more: Item) -> list[tuple[float, str]]:
-        """Return these and further items as pairs of priority and file name."""
+        """Return the retained items, and any further ones, as pairs of priority and file name."""
         return [(item.priority, item.filename) for item in (*without(self.items, *more), *more)]
 
 
@@ -89,7 +89,7 @@ def without(items: Iterable[Item], *others: Item) -> tuple[Item, ...]:
 def plain_number(what: str, value: object) -> Any:
     """Return a number as a Python int or float.
 
-    Any loader of checkpoints accepts these, but not numpy scalars.
+    ``torch.load(weights_only=True)`` accepts these types, but not numpy scalars.
 
     Args:
         what: Name of the value in error messages.

@@ -1,4 +1,4 @@
-"""Save handlers: find the one for a location and adapt plain functions."""
+"""Save handlers for addresses and for plain functions."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class BaseSaveHandler(ABC):
 
     @abstractmethod
     def __call__(self, checkpoint: Any, filename: str, metadata: Mapping[str, Any] | None = None) -> None:
-        """Store a checkpoint and return when it is durable.
+        """Store a checkpoint and return once it is durable.
 
         Args:
             checkpoint: Mappings and lists of plain values and tensors.
@@ -60,7 +60,7 @@ class BaseSaveHandler(ABC):
         """Remove a checkpoint; do nothing if it does not exist.
 
         Args:
-            filename: The name it was stored under.
+            filename: The name under which it was stored.
         """
 
 
@@ -68,8 +68,8 @@ class FunctionSaver:
     """Adapts a function ``(checkpoint, filename, metadata)`` to the save-handler protocol.
 
     Args:
-        function: Takes these three arguments or the first two. Its ``remove`` and ``locate`` are used if it has them;
-            otherwise nothing is ever removed.
+        function: Function of these three arguments or of the first two. If it has the attributes ``remove`` and
+            ``locate``, they are called; without ``remove``, nothing is ever removed.
 
     Raises:
         TypeError: If ``function`` is not callable or takes other arguments.
@@ -133,7 +133,7 @@ def is_address(location: object) -> bool:
 
 
 def handler_at(address: str) -> SaveHandler:
-    """Return the save handler that an installed plugin has for an address.
+    """Return the save handler that an installed plugin provides for an address.
 
     Args:
         address: Such as ``"s3://bucket/run"``.

@@ -1,4 +1,4 @@
-"""Plugin hooks of this distribution; imports nothing heavy."""
+"""Plugin hooks of this distribution; imports only the hook specifications."""
 
 from glowplug.hookspecs import Finding, Offer, hookimpl
 
@@ -7,7 +7,7 @@ GLOWPLUG_API = 1
 
 @hookimpl
 def glowplug_offers() -> list[Offer]:
-    """Offer the names of this distribution."""
+    """Return the names that this distribution offers."""
     return [
         Offer(
             "TensorboardLogger",
@@ -20,7 +20,7 @@ def glowplug_offers() -> list[Offer]:
 
 @hookimpl
 def glowplug_doctor() -> list[Finding]:
-    """Check that TensorBoard can write event files, which needs a compatible protobuf."""
+    """Check that TensorBoard is installed with a compatible protobuf and can write event files."""
     try:
         from tensorboard import version
         from tensorboard.compat.proto import event_pb2
@@ -28,4 +28,8 @@ def glowplug_doctor() -> list[Finding]:
         message, remedy = f"{type(error).__name__}: {error}", "pip install --upgrade tensorboard protobuf"
         return [Finding(name="event files", status="error", message=message, remedy=remedy)]
     event_pb2.Event(step=1).SerializeToString()
-    return [Finding(name="event files", status="ok", message=f"tensorboard {version.VERSION} can write them")]
+    return [
+        Finding(
+            name="event files", status="ok", message=f"tensorboard {version.VERSION} can write event files"
+        )
+    ]

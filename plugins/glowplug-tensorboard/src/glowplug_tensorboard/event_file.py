@@ -1,8 +1,8 @@
 """Fast event files for TensorBoard.
 
-They are written on the calling thread, with checksums computed in C. TensorBoard's writer passes each event to another
-thread and computes checksums in Python. A logger already has a worker thread, and Python code there holds the GIL that
-the training thread needs.
+Events are written on the calling thread, and checksums are computed in C. TensorBoard's writer passes each event to another
+thread and computes checksums in Python. A logger already has a worker thread, and Python code in that thread holds the
+GIL, which delays the training thread.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class EventFile:
 
     Args:
         logdir: Folder, created if necessary, or an address that TensorBoard supports, such as ``s3://bucket/run``.
-        filename_suffix: End of the file name.
+        filename_suffix: Suffix of the file name.
 
     Raises:
         OSError: If the file cannot be created.

@@ -36,7 +36,7 @@ def session_end(outcome: RunOutcome | None) -> Any:
     """Return a ``Summary`` with the status of a finished session.
 
     Args:
-        outcome: Outcome of the run. FAILED and INTERRUPTED become a failure, all others a success.
+        outcome: Outcome of the run. FAILED and INTERRUPTED are stored as failure, all others as success.
 
     Example:
         >>> session_end(RunOutcome.COMPLETED).value[0].tag

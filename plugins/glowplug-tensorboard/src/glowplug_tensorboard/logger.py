@@ -21,16 +21,17 @@ CHANNELS = (1, 3, 4)
 class TensorboardLogger(Logger):
     """Writes scalars, histograms, texts, images, figures and hyperparameters to TensorBoard event files.
 
-    The event file is created at the first record. If it cannot be written, because the disk is full for example, training
-    continues, records wait and the logger tries a new file. Each name becomes a tag; steps and wall times are those of the
-    call. The HPARAMS page shows the first call of ``log_params``; the TEXT page shows all calls under ``params``.
+    The event file is created at the first record. If it cannot be written, for example because the disk is full,
+    training continues, records wait and the logger tries a new file. Each name becomes a tag; steps and wall times are
+    those of the call. The HPARAMS page shows the first call of ``log_params``; the TEXT page shows all calls under
+    ``params``.
 
     Args:
         log_dir: Folder of the event files. Defaults to ``runs/<date>_<host>``.
         comment: Suffix of the default ``log_dir``.
         purge_step: Hide the records of earlier files in ``log_dir`` from this step on.
-        max_queue: Accepted for compatibility with ``SummaryWriter``; events are written at once.
-        flush_secs: Accepted for compatibility with ``SummaryWriter``; events are written at once.
+        max_queue: Accepted for compatibility with ``SummaryWriter``; events are written immediately.
+        flush_secs: Accepted for compatibility with ``SummaryWriter``; events are written immediately.
         filename_suffix: Suffix of the file names.
         on_error: ``"warn"`` reports errors in the log; ``"raise"`` raises them at the next call.
         capacity: Number of records that can wait; further ones are dropped and counted.
@@ -96,7 +97,7 @@ class TensorboardLogger(Logger):
         self._writer = Writer(
             self.log_dir, self.comment, self.purge_step, self.max_queue, self.flush_secs, self.filename_suffix
         )
-        # If this file fails, the next one is created in the same folder and hides nothing.
+        # If this file fails, the next one is created in the same folder and does not purge records again.
         self.log_dir = self._writer.log_dir
         self.purge_step = None
 
@@ -121,7 +122,7 @@ class TensorboardLogger(Logger):
         """Write numbers; each name is a tag."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        # One event for all scalars costs a tenth of the separate events of SummaryWriter.add_scalar.
+        # One event for all scalars costs a tenth of separate events, which SummaryWriter.add_scalar would write.
         summary = Summary()
         for name, value in scalars.items():
             summary.value.add(tag=name, simple_value=value)

@@ -1,4 +1,4 @@
-"""JsonLinesLogger: what the test kit of glowplug checks, and what a real run leaves in the file."""
+"""Tests of JsonLinesLogger: the contract of glowplug's test kit, and the file that a run writes."""
 
 import json
 
@@ -10,7 +10,7 @@ from glowplug_testing import LoggerCase, LoggerContract
 
 
 def read_lines(path, kind):
-    """Return the lines of a kind."""
+    """Return the lines with the given kind."""
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return [line for line in lines if line["kind"] == kind]
 
@@ -18,7 +18,7 @@ def read_lines(path, kind):
 class TestJsonLinesLogger(LoggerContract):
     @pytest.fixture
     def case(self, tmp_path):
-        """Tell the contract how to make a logger, and how to read what it stored."""
+        """Describe how to create a logger and how to read what it wrote."""
         path = tmp_path / "run.jsonl"
         return LoggerCase(
             make=lambda **options: JsonLinesLogger(path, **options),
@@ -35,7 +35,7 @@ class TestJsonLinesLogger(LoggerContract):
     ("outcome", "word"), [(None, None), (RunOutcome.FAILED, "failed"), (RunOutcome.COMPLETED, "completed")]
 )
 def test_the_last_line_says_how_the_run_ended(tmp_path, outcome, word):
-    """What close() is given stands in the last line, once."""
+    """The outcome passed to close() is written once, in the last line."""
     logger = JsonLinesLogger(tmp_path / "run.jsonl")
     logger.log_params({"optimizer": {"lr": 0.1}, "device": range(2)})
     logger.close(outcome)
@@ -47,7 +47,7 @@ def test_the_last_line_says_how_the_run_ended(tmp_path, outcome, word):
 
 
 def test_texts_of_an_output(tmp_path):
-    """What is text in an engine's output becomes a line of its own beside the numbers."""
+    """Texts in an engine's output are written to separate lines, apart from the numbers."""
     engine = Engine(lambda engine, batch: {"loss": batch, "note": f"größe {batch}"})
     with JsonLinesLogger(tmp_path / "run.jsonl") as logger:
         logger.attach_output_handler(engine, Events.ITERATION_COMPLETED, "train", output_transform=dict)

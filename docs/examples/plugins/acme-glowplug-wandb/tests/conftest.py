@@ -1,4 +1,4 @@
-"""W&B offline, with all that it writes in a folder of the test, and no service left behind."""
+"""Fixtures that run W&B offline, keep its files in the test's folder, and stop its service at the end."""
 
 import json
 import subprocess
@@ -9,32 +9,31 @@ import wandb
 from wandb.util import get_core_path
 
 INTERVAL = 0.05
-"""Seconds between the writes of W&B's own program to the file of a run; 15 unless it is told otherwise."""
+"""Seconds between wandb-core's writes to a run's file; W&B's default is 15."""
 
 
 class Runs:
-    """The runs in a folder, as W&B's own program reads their files."""
+    """The runs in a folder; wandb-core reads their files."""
 
     def __init__(self, folder):
         self.folder = folder
         self._started = []
 
     def start(self):
-        """Start a run as a user does, beside any other; it is finished when the test ends."""
+        """Start a run as a user would, in addition to any active run; it is finished when the test ends."""
         self._started.append(wandb.init(dir=self.folder, reinit="create_new"))
         return self._started[-1]
 
     def finish(self):
-        """Finish what was started."""
+        """Finish all runs started here."""
         for run in self._started:
             run.finish()
 
     def read(self):
         """Return the records of each run, in the order in which the runs were started."""
         runs = self._read()
-        if not all(
-            self.of_type(records, "exit") for records in runs
-        ):  # it writes now and then until a run ends
+        # While a run is open, wandb-core writes to its file only at intervals.
+        if not all(self.of_type(records, "exit") for records in runs):
             time.sleep(10 * INTERVAL)
             runs = self._read()
         return sorted(runs, key=lambda records: self.of_type(records, "run")[0]["start_time"])
@@ -44,11 +43,11 @@ class Runs:
 
     @staticmethod
     def of_type(records, kind):
-        """Return the contents of the records of a type."""
+        """Return the contents of all records of the given type."""
         return [record[kind] for record in records if record["type"] == kind]
 
     def rows(self, records):
-        """Return what was logged to a run, as dicts."""
+        """Return the rows logged to a run as dicts."""
         return [record["item"] for record in self.of_type(records, "history")]
 
     @staticmethod
@@ -70,7 +69,7 @@ class Runs:
 
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
-    """An empty folder for runs, offline."""
+    """Offline runs in an empty folder."""
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
@@ -84,6 +83,6 @@ def runs(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session", autouse=True)
 def _service():
-    """End the program that W&B starts once for all runs of a process."""
+    """Stop the service that W&B starts once per process."""
     yield
     wandb.teardown()

@@ -1,4 +1,4 @@
-"""WandbLogger: what the test kit of glowplug checks, and what W&B's own program reads in the files of real offline runs."""
+"""Tests of WandbLogger: the contract of glowplug's test kit, and the files of offline runs as wandb-core reads them."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ OWN = ("_", "glowplug/")
 class TestWandbLogger(LoggerContract):
     @pytest.fixture
     def case(self, runs):
-        """Tell the contract how to make a logger, and how to read what it stored."""
+        """Describe how to create a logger and how to read what it wrote."""
 
         def read():
             return [
@@ -42,12 +42,12 @@ class TestWandbLogger(LoggerContract):
 
 
 def make_logger(runs, **options):
-    """Return a logger whose backend has time enough on a busy machine."""
+    """Return a logger with a timeout that is long enough for a busy machine."""
     return WandbLogger("digits", dir=runs.folder, timeout=60, **options)
 
 
 def test_a_run(runs):
-    """Scalars of a trainer and of its evaluator stand in one run, each with glowplug's step, however the steps go."""
+    """A trainer and its evaluator log to one run; each row has glowplug's step, even if steps do not increase."""
     trainer, evaluator = Engine(lambda engine, batch: batch / 4), Engine(lambda engine, batch: batch)
     with make_logger(runs, name="first", tags=["mlp"]) as logger:
         logger.log_params({"optimizer": {"name": "SGD", "lr": 0.1}})
@@ -75,7 +75,7 @@ def test_a_run(runs):
 
 
 def test_times_are_those_of_the_call(runs):
-    """The time of a row is when it was logged, not when it was delivered."""
+    """A row has the time of the log call, not of the delivery."""
     with make_logger(runs) as logger:
         logger.log_scalars({"loss": 1.0}, 1, 1234.5)
     (records,) = runs.read()
@@ -87,7 +87,7 @@ def test_times_are_those_of_the_call(runs):
     [(None, 0), (RunOutcome.COMPLETED, 0), (RunOutcome.TERMINATED, 0), (RunOutcome.FAILED, 1), (RunOutcome.INTERRUPTED, 130)],
 )  # fmt: skip
 def test_exit_code(runs, outcome, code):
-    """The exit code of the run says how the engine's run ended."""
+    """The exit code of the W&B run reflects the outcome of the engine's run."""
     logger = make_logger(runs)
     logger.log_scalars({"loss": 1.0}, 1)
     logger.close(outcome)
@@ -96,7 +96,7 @@ def test_exit_code(runs, outcome, code):
 
 
 def test_histogram_and_images(runs):
-    """A histogram of the finite values, an image and a figure are W&B's own media, and the files are there."""
+    """A histogram has the finite values only; an image and a figure are stored as image files."""
     pixels = np.linspace(0, 255, 48).astype(np.uint8).reshape(4, 4, 3)
     with make_logger(runs) as logger:
         logger.log_histogram("weights", np.array([0.0, 1.0, np.nan, np.inf]), 1)
@@ -112,7 +112,7 @@ def test_histogram_and_images(runs):
 
 
 def test_a_run_of_the_users_own(runs):
-    """A run that is given is logged to beside what its owner logs, and goes on when the logger is closed."""
+    """A run passed as ``run`` receives the records of the logger and of its owner, and stays open after close()."""
     with wandb.init(dir=runs.folder, reinit="create_new") as run:
         with WandbLogger(run=run, timeout=60) as logger:
             logger.log_scalars({"ours": 1.0}, 1)
@@ -125,7 +125,7 @@ def test_a_run_of_the_users_own(runs):
 
 
 def test_an_active_run_is_left_alone(runs):
-    """Without ``run=`` a new run is started beside the active one, which is neither used nor finished."""
+    """Without ``run=`` the logger starts a new run and neither uses nor finishes the active one."""
     with wandb.init(dir=runs.folder) as active:
         with make_logger(runs) as logger:
             logger.log_scalars({"ours": 1.0}, 1)
@@ -138,8 +138,11 @@ def test_an_active_run_is_left_alone(runs):
 
 
 def test_run_and_what_describes_a_new_one(runs):
-    """A run together with arguments for a new one is an error that says which to leave out."""
-    with wandb.init(dir=runs.folder) as run, pytest.raises(ValueError, match=r"leave out project, tags"):
+    """Passing a run together with arguments for a new one raises an error that lists the arguments to remove."""
+    with (
+        wandb.init(dir=runs.folder) as run,
+        pytest.raises(ValueError, match=r"remove project, tags, which apply to a new run"),
+    ):
         WandbLogger(run=run, tags=["mlp"])
 
 
@@ -158,7 +161,7 @@ for step in range(3):
 
 @pytest.mark.parametrize("flushed", [-1, 1], ids=["before W&B is imported", "while it runs"])
 def test_a_script_that_ends_without_close(runs, flushed):
-    """W&B waits for the first record; a logger that nobody closes delivers all and finishes its run before W&B goes away."""
+    """W&B is imported at the first record; a logger that is never closed delivers all records and finishes its run at exit."""
     ended = subprocess.run(
         [sys.executable, "-W", "error", "-c", SCRIPT, str(flushed)],
         cwd=runs.folder,

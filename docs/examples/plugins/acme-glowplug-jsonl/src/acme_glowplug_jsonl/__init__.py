@@ -1,4 +1,4 @@
-"""JSON-lines logger for glowplug engines."""
+"""JSON Lines logger for glowplug engines."""
 
 from acme_glowplug_jsonl.logger import JsonLinesLogger
 

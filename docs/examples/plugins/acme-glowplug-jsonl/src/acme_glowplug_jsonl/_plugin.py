@@ -1,4 +1,4 @@
-"""Offers of this distribution; imports nothing but the hooks."""
+"""Plugin hooks of this distribution; imports only the hook specifications."""
 
 from glowplug.hookspecs import Offer, hookimpl
 
@@ -7,12 +7,12 @@ GLOWPLUG_API = 1
 
 @hookimpl
 def glowplug_offers() -> list[Offer]:
-    """Offer the names of this distribution."""
+    """Return the names that this distribution offers."""
     return [
         Offer(
             "JsonLinesLogger",
             "acme_glowplug_jsonl.logger:JsonLinesLogger",
             kind="logger",
-            summary="Writes scalars and hyper-parameters as lines of JSON.",
+            summary="Writes scalars and hyperparameters to a JSON Lines file.",
         ),
     ]

@@ -1,4 +1,4 @@
-"""The JSON-lines logger."""
+"""JSON Lines logger."""
 
 import json
 import os
@@ -11,13 +11,14 @@ from glowplug.loggers import Logger, flatten_params
 
 
 class JsonLinesLogger(Logger):
-    """Writes what engines report as lines of JSON, each with a ``kind``: ``scalars``, ``params``, ``text`` or ``end``.
+    """Writes records to a JSON Lines file.
 
-    Lines are added to a file that is there already. NaN and infinities are written as Python's ``json`` reads them.
+    Each line has a ``kind``: ``scalars``, ``params``, ``text`` or ``end``. New lines are appended to an existing file. NaN
+    and infinities are written in the form that Python's ``json`` module reads.
 
     Args:
-        path: the file; its folder must exist.
-        **options: those of ``glowplug.loggers.Logger``.
+        path: File to write; its folder must exist.
+        **options: Options of ``glowplug.loggers.Logger``.
 
     Example:
         >>> import tempfile
@@ -34,7 +35,7 @@ class JsonLinesLogger(Logger):
         self.path = Path(path)
 
     def open_backend(self) -> None:
-        """Check that the file can be written; an error here is retried, and records wait."""
+        """Check that the file can be written; after an error, records wait and the logger tries again."""
         self.path.open("ab").close()
 
     def write_scalars(self, scalars: Mapping[str, float], step: int, timestamp: float) -> None:
@@ -46,7 +47,7 @@ class JsonLinesLogger(Logger):
         self._write(kind="text", step=step, time=timestamp, name=name, text=text)
 
     def write_params(self, params: Mapping[str, Any]) -> None:
-        """Write hyperparameters; nested ones as ``optimizer/lr``."""
+        """Write hyperparameters; nested names are joined as ``optimizer/lr``."""
         self._write(kind="params", values=flatten_params(params))
 
     def close_backend(self, outcome: RunOutcome | None) -> None:

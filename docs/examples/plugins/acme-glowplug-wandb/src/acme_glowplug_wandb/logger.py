@@ -1,4 +1,4 @@
-"""The Weights & Biases logger."""
+"""Weights & Biases logger."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXIT_CODES = {
     RunOutcome.COMPLETED: 0,
     RunOutcome.TERMINATED: 0,
     RunOutcome.FAILED: 1,
-    # The exit code of a program that Ctrl-C has ended.
+    # Exit code of a program that was interrupted with Ctrl-C.
     RunOutcome.INTERRUPTED: 130,
 }
 
@@ -26,23 +26,23 @@ EXIT_CODES = {
 class WandbLogger(Logger):
     """Logs to Weights & Biases: scalars, hyperparameters, histograms, images and figures.
 
-    A run of its own is started when there is something to log, beside any run that is active already, and finished with an
-    exit code that says how the engine's run ended. A run that is given as ``run`` is used as it is, and never finished.
+    The logger starts a new W&B run at the first record and leaves any active run alone. It finishes the new run with an
+    exit code that depends on the outcome of the engine's run. A run passed as ``run`` stays open.
 
-    W&B's own step may only grow, while glowplug logs epochs and iterations as they come: the step is stored as
-    ``glowplug/step``, which is the x-axis of all charts.
+    W&B requires steps to increase, but a run logs both epochs and iterations. The logger therefore stores the step as
+    ``glowplug/step`` and makes it the x-axis of all charts.
 
     Args:
-        project: where the run goes; W&B's default if it is not given.
-        run: a run that you have started; then there is nothing to give for a new one.
-        on_error: ``"warn"``: report what cannot be logged and go on; ``"raise"``: raise at the next call.
-        capacity: how many records may wait before further ones are dropped (and counted).
-        timeout: seconds that ``flush`` and ``close`` wait at most.
-        all_ranks: log on every rank of ``torch.distributed``, each to a run of its own, instead of rank 0 only.
-        **init: what else ``wandb.init`` takes: ``name``, ``dir``, ``mode``, ``tags``, ``settings`` ...
+        project: Project of the new run. Defaults to W&B's default project.
+        run: A run that you have started. It cannot be combined with ``project`` or ``init``.
+        on_error: ``"warn"`` reports errors in the log; ``"raise"`` raises them at the next call.
+        capacity: Number of records that can wait; further ones are dropped and counted.
+        timeout: Maximum time in seconds that ``flush`` and ``close`` wait.
+        all_ranks: Log on every rank of ``torch.distributed``, each to a separate run, instead of rank 0 only.
+        **init: Further arguments of ``wandb.init``, such as ``name``, ``dir``, ``mode``, ``tags`` and ``settings``.
 
     Raises:
-        ValueError: a ``run``, and with it what describes a new one.
+        ValueError: If ``run`` is combined with arguments for a new run.
 
     Example:
         >>> WandbLogger("digits", name="first", mode="offline").project
@@ -63,7 +63,7 @@ class WandbLogger(Logger):
         super().__init__(on_error=on_error, capacity=capacity, timeout=timeout, all_ranks=all_ranks)
         if run is not None and (project is not None or init):
             raise ValueError(
-                f"WandbLogger: the run {run.id} is there already; leave out {', '.join(['project', *init])}, for a new one"
+                f"WandbLogger: run {run.id} already exists; remove {', '.join(['project', *init])}, which apply to a new run"
             )
         self.project = project
         self.init = init
@@ -71,7 +71,7 @@ class WandbLogger(Logger):
         self._is_mine = run is None
 
     def open_backend(self) -> None:
-        """Start the run, unless there is one."""
+        """Start a run unless the user passed one."""
         import wandb
 
         if self._run is None:
@@ -105,18 +105,18 @@ class WandbLogger(Logger):
         self._log({name: wandb.Image(image)}, step, timestamp)
 
     def write_figure(self, name: str, figure: Any, step: int, timestamp: float) -> None:
-        """Write a matplotlib figure, which arrives as pixels, as an image; a plotly figure as it is."""
+        """Write a figure: matplotlib figures arrive as pixels and become images; plotly figures are logged unchanged."""
         import wandb
 
         self._log({name: wandb.Image(figure) if hasattr(figure, "ndim") else figure}, step, timestamp)
 
     def flush_backend(self) -> None:
         """Wait until W&B's service process has all records."""
-        # The service answers this query after everything that was sent before.
+        # The service answers this query only after it has processed all earlier records.
         _ = self._opened().step
 
     def close_backend(self, outcome: RunOutcome | None) -> None:
-        """Finish the run, if this logger has started it."""
+        """Finish the run if this logger started it."""
         if self._is_mine:
             self._opened().finish(exit_code=EXIT_CODES[outcome])
 
