@@ -239,7 +239,7 @@ def test_scores_need_counts(make):
         make(3)
     with pytest.raises(TypeError, match="cm must be a ConfusionMatrix"):
         make(Accuracy())
-    with pytest.raises(ValueError, match="must have counts, got a ConfusionMatrix with average='recall'"):
+    with pytest.raises(ValueError, match="must contain counts, got a ConfusionMatrix with average='recall'"):
         make(ConfusionMatrix(3, average="recall"))
     assert isinstance(make(ConfusionMatrix(3, average="samples")), Metric)
 

@@ -223,4 +223,4 @@ def test_two_ranks(run_ranks):
             if rank
             else "ZeroDivisionError: division by zero"
         )
-        assert "ValueError: the values of EpochMetric must have one type and shape on all ranks" in mixed
+        assert "ValueError: the values of EpochMetric must have the same type and shape on all ranks" in mixed

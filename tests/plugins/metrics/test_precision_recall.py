@@ -157,7 +157,7 @@ def test_samples_need_multilabel_data(kind, reference):
     ):
         with pytest.raises(
             ValueError,
-            match=rf"average='samples' of \w+ needs multilabel data, got {name} data; set is_multilabel",
+            match=rf"\w+ with average='samples' needs multilabel data, got {name} data; set is_multilabel",
         ):
             kind(average="samples").update(data)
 

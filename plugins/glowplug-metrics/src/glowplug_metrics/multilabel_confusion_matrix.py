@@ -39,7 +39,7 @@ def label_matrices(counts: torch.Tensor, examples: int) -> torch.Tensor:
 class MultiLabelConfusionMatrix(TaskMetric):
     """Confusion matrix of each label, with true positives at ``[1, 1]``.
 
-    The output is ``(y_pred, y)``, or a mapping with these keys: values 0 and 1 of shape (N, C, ...).
+    The output is ``(y_pred, y)``, or a mapping with these keys; both contain values 0 and 1 of shape (N, C, ...).
 
     Args:
         num_classes: C, at least 2.
@@ -114,5 +114,5 @@ class MultiLabelConfusionMatrix(TaskMetric):
 
     def _begin(self, task: Any) -> None:
         raise ValueError(
-            f"MultiLabelConfusionMatrix has num_classes={self.num_classes}, got data with {task[1]} classes"
+            f"MultiLabelConfusionMatrix was created with num_classes={self.num_classes}, got data with {task[1]} classes"
         )
