@@ -386,7 +386,7 @@ def test_two_ranks(run_ranks):
         assert result["mean"] == [
             0.5,
             pytest.approx(8 / 3),
-            "TorchMetric(MeanMetric) has no updates since its last reset",
+            "TorchMetric(MeanMetric) has received no updates since its last reset",
         ]
         # The local sum is kept for later updates and was reduced once.
         assert result["own"] == [3.0, 1.0][rank]

@@ -105,7 +105,7 @@ class VariableAccumulation(Metric):
     def _mean(self) -> torch.Tensor:
         """Return the accumulator divided by the number of examples."""
         if self.num_examples == 0:
-            raise NotComputableError(f"{type(self).__name__} has no examples since its last reset")
+            raise NotComputableError(f"{type(self).__name__} has received no examples since its last reset")
         return self.accumulator / self.num_examples
 
 

@@ -92,7 +92,7 @@ class Accuracy(TaskMetric):
             ValueError: If binary values on an accelerator are not 0 or 1.
         """
         if self._num_examples == 0:
-            raise NotComputableError("Accuracy has no examples since its last reset")
+            raise NotComputableError("Accuracy has received no examples since its last reset")
         correct, num_invalid = fetch(torch.as_tensor(self._num_correct), self._num_invalid)
         self._check_invalid(num_invalid)
         return int(correct) / self._num_examples

@@ -149,7 +149,7 @@ class ClassRatio(TaskMetric):
     @sync_all_reduce("_total", "_num_examples", "_num_invalid")
     def _computed(self) -> torch.Tensor | float:
         if self._num_examples == 0:
-            raise NotComputableError(f"{type(self).__name__} has no examples since its last reset")
+            raise NotComputableError(f"{type(self).__name__} has received no examples since its last reset")
         total, num_invalid = fetch(self._total, self._num_invalid)
         self._check_invalid(num_invalid)
         if self._average == "samples":

@@ -163,7 +163,7 @@ class ConfusionMatrix(ClassificationMetric):
 
     def _counts(self) -> torch.Tensor:
         if self._num_examples == 0:
-            raise NotComputableError("ConfusionMatrix has no examples since its last reset")
+            raise NotComputableError("ConfusionMatrix has received no examples since its last reset")
         # Copy, because later updates change the matrix in place.
         return self.confusion_matrix.to("cpu", copy=True)
 

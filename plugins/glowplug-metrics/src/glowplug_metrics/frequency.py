@@ -68,7 +68,7 @@ class Frequency(Metric):
             NotComputableError: If there are no updates.
         """
         if self._seconds == 0:
-            raise NotComputableError("Frequency has no items since its last reset")
+            raise NotComputableError("Frequency has received no items since its last reset")
         return self._items / self._seconds
 
     def attach(  # type: ignore[override]  # takes an event, as in ignite

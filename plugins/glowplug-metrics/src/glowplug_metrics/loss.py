@@ -90,5 +90,5 @@ class Loss(Metric):
             NotComputableError: If there are no examples.
         """
         if self._num_examples == 0:
-            raise NotComputableError("Loss has no examples since its last reset")
+            raise NotComputableError("Loss has received no examples since its last reset")
         return float(self._sum) / self._num_examples

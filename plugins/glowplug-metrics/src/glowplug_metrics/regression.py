@@ -81,7 +81,7 @@ class _MeanError(Metric):
             NotComputableError: If there are no examples.
         """
         if self._num_examples == 0:
-            raise NotComputableError(f"{type(self).__name__} has no examples since its last reset")
+            raise NotComputableError(f"{type(self).__name__} has received no examples since its last reset")
         return float(self._sum) / self._num_examples
 
     @staticmethod

@@ -127,7 +127,7 @@ class RunningAverage(Metric):
             NotComputableError: If there are no values.
         """
         if self._average is None:
-            raise NotComputableError("RunningAverage has no values since its last reset")
+            raise NotComputableError("RunningAverage has received no values since its last reset")
         if self.src is not None or world_size() == 1:
             return self._average
         return all_reduce(self._average) / world_size()

@@ -101,5 +101,5 @@ class TopKCategoricalAccuracy(ClassificationMetric):
             NotComputableError: If there are no examples.
         """
         if self._num_examples == 0:
-            raise NotComputableError("TopKCategoricalAccuracy has no examples since its last reset")
+            raise NotComputableError("TopKCategoricalAccuracy has received no examples since its last reset")
         return int(self._num_correct) / self._num_examples
