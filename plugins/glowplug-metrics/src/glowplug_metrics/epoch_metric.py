@@ -113,7 +113,9 @@ class EpochMetric(Metric):
         if agree_any(self._result is None):
             y_pred, y = (self._gather(kept) for kept in (self._predictions, self._targets))
             if y_pred is None or y is None:
-                raise NotComputableError(f"{type(self).__name__} has received no examples since its last reset")
+                raise NotComputableError(
+                    f"{type(self).__name__} has received no examples since its last reset"
+                )
             self._result = self._on_rank_zero(y_pred, y)
         return self._result
 

@@ -106,7 +106,9 @@ class MultiLabelConfusionMatrix(TaskMetric):
             ValueError: If values on an accelerator are not 0 or 1.
         """
         if self._num_examples == 0:
-            raise NotComputableError("MultiLabelConfusionMatrix has received no examples since its last reset")
+            raise NotComputableError(
+                "MultiLabelConfusionMatrix has received no examples since its last reset"
+            )
         counts, num_invalid = fetch(self._counts, self._num_invalid)
         self._check_invalid(num_invalid)
         matrices = label_matrices(counts, self._num_examples)
