@@ -163,7 +163,7 @@ def test_updates_do_not_change_published_values():
 def test_without_examples():
     """A matrix without examples raises; with ignored targets only, it is zero (M-010)."""
     for metric in (ConfusionMatrix(3), MultiLabelConfusionMatrix(3)):
-        with pytest.raises(NotComputableError, match="has no examples"):
+        with pytest.raises(NotComputableError, match="has received no examples"):
             metric.compute()
     metric = ConfusionMatrix(3)
     metric.update((torch.eye(3), torch.full((3,), 255)))

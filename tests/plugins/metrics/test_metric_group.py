@@ -123,7 +123,7 @@ def test_group_without_data():
     """A group without data has no value, and a warning names the metric (M-010)."""
     engine = Engine(lambda engine, batch: ([], []))
     MetricGroup({"accuracy": Accuracy()}).attach(engine, "group")
-    with pytest.warns(GlowplugWarning, match="'group' .* Accuracy has no examples"):
+    with pytest.warns(GlowplugWarning, match="'group' .* Accuracy has received no examples"):
         assert engine.run([1]).metrics == {}
 
 

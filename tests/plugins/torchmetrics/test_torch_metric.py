@@ -150,7 +150,7 @@ def test_single_arguments_text_and_transforms():
 def test_without_data():
     """Without data compute() raises, and an engine gives a single warning (M-010)."""
     metric = TorchMetric(BinaryAccuracy())
-    with pytest.raises(NotComputableError, match=r"TorchMetric\(BinaryAccuracy\) has no updates"):
+    with pytest.raises(NotComputableError, match=r"TorchMetric\(BinaryAccuracy\) has received no updates"):
         metric.compute()
     engine = Engine(lambda engine, batch: ([], []))
     metric.attach(engine, "accuracy")
