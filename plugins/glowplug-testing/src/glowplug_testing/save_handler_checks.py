@@ -106,7 +106,7 @@ def second_save_replaces_the_first(case: SaveHandlerCase) -> None:
 
 
 def list_returns_loadable_names(case: SaveHandlerCase) -> None:
-    """list() returns the names of all checkpoints, oldest first, even in another handler for the same location."""
+    """list() returns the names of all checkpoints, oldest first; another handler for the location returns the same."""
     store = Store(case)
     found = list(store.handler.list())
     require(not found, f"list() must be empty before the first save, got {found}")
