@@ -151,7 +151,7 @@ def test_invalid_binary_values_raise_in_compute():
     accuracy._num_invalid = torch.tensor(0)  # the type after an update on an accelerator
     assert accuracy.compute() == 1.0
     accuracy._num_invalid = torch.tensor(2)
-    with pytest.raises(ValueError, match="must be 0 or 1, but 2 values since the last reset are not"):
+    with pytest.raises(ValueError, match="must be 0 or 1, but 2 values since the last reset are invalid"):
         accuracy.compute()
     accuracy.reset()
     accuracy.update((torch.tensor([0, 1]), torch.tensor([0, 1])))

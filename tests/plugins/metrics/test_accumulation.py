@@ -75,7 +75,7 @@ def test_invalid_outputs_and_operations():
 
 def test_without_examples():
     """Averages without examples raise NotComputableError (M-010)."""
-    with pytest.raises(NotComputableError, match="Average has no examples"):
+    with pytest.raises(NotComputableError, match="Average has received no examples"):
         Average().compute()
 
 
@@ -107,7 +107,7 @@ def test_geometric_average_of_numbers_and_vectors():
     average.update(-1.0)
     assert average.compute().isnan()
     average.reset()
-    with pytest.raises(NotComputableError, match="GeometricAverage has no examples"):
+    with pytest.raises(NotComputableError, match="GeometricAverage has received no examples"):
         average.compute()
 
 

@@ -170,7 +170,7 @@ def test_kind_must_not_change():
 
 def test_without_examples():
     """Accuracy without examples raises NotComputableError (M-010)."""
-    with pytest.raises(NotComputableError, match="Accuracy has no examples"):
+    with pytest.raises(NotComputableError, match="Accuracy has received no examples"):
         Accuracy().compute()
 
 

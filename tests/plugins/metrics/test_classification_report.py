@@ -95,7 +95,7 @@ def test_report_errors():
     """An invalid beta and missing data raise errors (M-088)."""
     with pytest.raises(ValueError, match="must be a finite number above 0, got -1"):
         ClassificationReport(beta=-1)
-    with pytest.raises(NotComputableError, match="Precision has no examples"):
+    with pytest.raises(NotComputableError, match="Precision has received no examples"):
         ClassificationReport().compute()
 
 
@@ -134,7 +134,7 @@ def test_top_k_errors():
     """Invalid k and shapes are refused, and missing data raises NotComputableError (M-088)."""
     with pytest.raises(ValueError, match="at least 1, got 0"):
         TopKCategoricalAccuracy(0)
-    with pytest.raises(NotComputableError, match="TopKCategoricalAccuracy has no examples"):
+    with pytest.raises(NotComputableError, match="TopKCategoricalAccuracy has received no examples"):
         TopKCategoricalAccuracy().compute()
     with pytest.raises(ValueError, match="at least k=5 classes, got 3"):
         TopKCategoricalAccuracy().update(DATA)

@@ -163,7 +163,7 @@ def test_updates_do_not_change_published_values():
 def test_without_examples():
     """A matrix without examples raises; with ignored targets only, it is zero (M-010)."""
     for metric in (ConfusionMatrix(3), MultiLabelConfusionMatrix(3)):
-        with pytest.raises(NotComputableError, match="has no examples"):
+        with pytest.raises(NotComputableError, match="has received no examples"):
             metric.compute()
     metric = ConfusionMatrix(3)
     metric.update((torch.eye(3), torch.full((3,), 255)))
@@ -239,7 +239,7 @@ def test_scores_need_counts(make):
         make(3)
     with pytest.raises(TypeError, match="cm must be a ConfusionMatrix"):
         make(Accuracy())
-    with pytest.raises(ValueError, match="must have counts, got a ConfusionMatrix with average='recall'"):
+    with pytest.raises(ValueError, match="must contain counts, got a ConfusionMatrix with average='recall'"):
         make(ConfusionMatrix(3, average="recall"))
     assert isinstance(make(ConfusionMatrix(3, average="samples")), Metric)
 

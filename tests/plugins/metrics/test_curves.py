@@ -81,7 +81,7 @@ def test_attached_and_pickled(kind):
 @each_metric
 def test_without_examples(kind):
     """Curves without examples raise NotComputableError (M-010)."""
-    with pytest.raises(NotComputableError, match=f"{kind.__name__} has no examples"):
+    with pytest.raises(NotComputableError, match=f"{kind.__name__} has received no examples"):
         kind().compute()
 
 

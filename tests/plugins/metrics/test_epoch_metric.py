@@ -37,7 +37,7 @@ def test_function_gets_all_outputs(sizes, extra, seed):
     for batch in batches:
         metric.update(batch)
     if sum(sizes) == 0:
-        with pytest.raises(NotComputableError, match="EpochMetric has no examples"):
+        with pytest.raises(NotComputableError, match="EpochMetric has received no examples"):
             metric.compute()
     else:
         assert metric.compute() == tuple(torch.cat(parts).tolist() for parts in zip(*batches, strict=True))
@@ -216,11 +216,11 @@ def test_two_ranks(run_ranks):
         assert total == [14.0, 14.0]
         assert y == [3, 3, 3, 2, 2, 1]
         assert later == [3, 3, 3, 2, 2, 1, 10]
-        assert "NotComputableError: EpochMetric has no examples" in empty
+        assert "NotComputableError: EpochMetric has received no examples" in empty
         assert only_one == [7]
         assert failing == (
             "RuntimeError: compute_fn of EpochMetric failed on rank 0: ZeroDivisionError: division by zero"
             if rank
             else "ZeroDivisionError: division by zero"
         )
-        assert "ValueError: the values of EpochMetric must have one type and shape on all ranks" in mixed
+        assert "ValueError: the values of EpochMetric must have the same type and shape on all ranks" in mixed

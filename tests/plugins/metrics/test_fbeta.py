@@ -93,7 +93,7 @@ def test_invalid_arguments():
     with pytest.raises(TypeError, match="recall must be a Recall, got"):
         Fbeta(1.0, recall=Accuracy())
     for name, value in (("output_transform", lambda output: output), ("device", "cpu")):
-        with pytest.raises(ValueError, match=f"{name} applies to new metrics only"):
+        with pytest.raises(ValueError, match=f"{name} cannot be combined with precision or recall"):
             Fbeta(1.0, precision=Precision(), **{name: value})
 
 

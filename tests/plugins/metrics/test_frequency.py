@@ -64,5 +64,5 @@ def test_outputs():
 
 def test_without_items():
     """Frequency without items raises NotComputableError, where ignite divides by zero (M-010)."""
-    with pytest.raises(NotComputableError, match="Frequency has no items"):
+    with pytest.raises(NotComputableError, match="Frequency has received no items"):
         Frequency().compute()

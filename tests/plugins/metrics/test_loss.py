@@ -71,7 +71,7 @@ def test_empty_batches_are_ignored():
     """An empty batch, whose loss is NaN, is ignored."""
     loss = Loss(mse_loss)
     loss.update((torch.zeros(0), torch.zeros(0)))
-    with pytest.raises(NotComputableError, match="Loss has no examples"):
+    with pytest.raises(NotComputableError, match="Loss has received no examples"):
         loss.compute()
     loss.update((torch.ones(2), torch.zeros(2)))
     assert loss.compute() == 1.0

@@ -125,7 +125,7 @@ def test_group_without_data():
     """A group without data has no value, and a warning names the metric (M-010)."""
     engine = Engine(lambda engine, batch: ([], []))
     MetricGroup({"accuracy": Accuracy()}).attach(engine, "group")
-    with pytest.warns(GlowplugWarning, match="'group' .* Accuracy has no examples"):
+    with pytest.warns(GlowplugWarning, match="'group' .* Accuracy has received no examples"):
         assert engine.run([1]).metrics == {}
 
 
@@ -153,7 +153,7 @@ def test_state_resumes_and_pickles():
 
 def test_invalid_metrics():
     """A group needs a mapping of names to metrics."""
-    with pytest.raises(TypeError, match="dictionary of name: metric, got a list"):
+    with pytest.raises(TypeError, match="dictionary that maps names to metrics, got a list"):
         MetricGroup([Average()])
     with pytest.raises(TypeError, match="metric 'mean' of the group must be a Metric, got a function"):
         MetricGroup({"mean": sum_of})

@@ -157,7 +157,7 @@ def test_samples_need_multilabel_data(kind, reference):
     ):
         with pytest.raises(
             ValueError,
-            match=rf"average='samples' of \w+ needs multilabel data, got {name} data; set is_multilabel",
+            match=rf"\w+ with average='samples' needs multilabel data, got {name} data; set is_multilabel",
         ):
             kind(average="samples").update(data)
 
@@ -232,7 +232,7 @@ def test_not_tensors():
 def test_without_examples(kind, reference):
     """No examples, or empty batches only, raise NotComputableError (M-010)."""
     metric = kind()
-    with pytest.raises(NotComputableError, match=f"{kind.__name__} has no examples"):
+    with pytest.raises(NotComputableError, match=f"{kind.__name__} has received no examples"):
         metric.compute()
     metric.update((torch.zeros(0, 3), torch.zeros(0).long()))
     with pytest.raises(NotComputableError):

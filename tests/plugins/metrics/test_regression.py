@@ -99,7 +99,7 @@ def test_mismatched_shapes(kind, y_pred, y):
 @each_metric
 def test_without_examples(kind):
     """No examples raise NotComputableError, and other types are refused (M-010)."""
-    with pytest.raises(NotComputableError, match=f"{kind.__name__} has no examples"):
+    with pytest.raises(NotComputableError, match=f"{kind.__name__} has received no examples"):
         value_of(kind, (torch.zeros(0), torch.zeros(0)))
     with pytest.raises(TypeError, match=rf"{kind.__name__} needs tensors .* got list and int"):
         kind().update(([1.0], 1))

@@ -130,7 +130,7 @@ def test_without_engine():
     average.update(2.0)
     assert average.compute() == 3.0
     average.reset()
-    with pytest.raises(NotComputableError, match="RunningAverage has no values"):
+    with pytest.raises(NotComputableError, match="RunningAverage has received no values"):
         average.compute()
 
 

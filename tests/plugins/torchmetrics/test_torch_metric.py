@@ -150,7 +150,7 @@ def test_single_arguments_text_and_transforms():
 def test_without_data():
     """Without data compute() raises, and an engine gives a single warning (M-010)."""
     metric = TorchMetric(BinaryAccuracy())
-    with pytest.raises(NotComputableError, match=r"TorchMetric\(BinaryAccuracy\) has no updates"):
+    with pytest.raises(NotComputableError, match=r"TorchMetric\(BinaryAccuracy\) has received no updates"):
         metric.compute()
     engine = Engine(lambda engine, batch: ([], []))
     metric.attach(engine, "accuracy")
@@ -386,7 +386,7 @@ def test_two_ranks(run_ranks):
         assert result["mean"] == [
             0.5,
             pytest.approx(8 / 3),
-            "TorchMetric(MeanMetric) has no updates since its last reset",
+            "TorchMetric(MeanMetric) has received no updates since its last reset",
         ]
         # The local sum is kept for later updates and was reduced once.
         assert result["own"] == [3.0, 1.0][rank]

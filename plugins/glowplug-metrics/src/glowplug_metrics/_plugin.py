@@ -1,4 +1,4 @@
-"""Offers of this distribution; imports nothing but the hooks."""
+"""Offers of this distribution; imports only the hooks."""
 
 from glowplug.hookspecs import Offer, hookimpl
 
@@ -7,7 +7,7 @@ GLOWPLUG_API = 1
 _METRICS = (
     ("Accuracy", "accuracy", "Fraction of correct predictions: binary, multiclass or multilabel."),
     ("Average", "accumulation", "Mean of a number or tensor over the samples."),
-    ("AveragePrecision", "curves", "Average precision of scores and labels, through scikit-learn."),
+    ("AveragePrecision", "curves", "Average precision of scores and labels, via scikit-learn."),
     (
         "ClassificationReport",
         "classification_report",
@@ -36,16 +36,16 @@ _METRICS = (
         "Confusion matrix of each label of multilabel data.",
     ),
     ("Precision", "precision", "Fraction of predictions of each class that are correct."),
-    ("PrecisionRecallCurve", "curves", "Precisions, recalls and thresholds, through scikit-learn."),
+    ("PrecisionRecallCurve", "curves", "Precisions, recalls and thresholds, via scikit-learn."),
     ("Recall", "recall", "Fraction of targets of each class that are predicted."),
-    ("ROC_AUC", "curves", "Area under the ROC curve, through scikit-learn."),
-    ("RocCurve", "curves", "False and true positive rates and thresholds, through scikit-learn."),
+    ("ROC_AUC", "curves", "Area under the ROC curve, via scikit-learn."),
+    ("RocCurve", "curves", "False and true positive rates and thresholds, via scikit-learn."),
     ("RootMeanSquaredError", "regression", "Root of the mean squared error of predicted numbers."),
     ("RunningAverage", "running_average", "Exponential moving average of a metric or of the output."),
     (
         "TopKCategoricalAccuracy",
         "top_k_categorical_accuracy",
-        "Fraction of examples whose class is among the k highest scores.",
+        "Fraction of examples whose class has one of the k highest scores.",
     ),
     ("VariableAccumulation", "accumulation", "Accumulation of numbers or tensors with a custom operation."),
 )

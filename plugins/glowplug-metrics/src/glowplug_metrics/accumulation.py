@@ -15,7 +15,7 @@ __all__ = ["Average", "GeometricAverage", "VariableAccumulation", "add_examples"
 
 
 def add_examples(total: torch.Tensor, output: torch.Tensor | float) -> torch.Tensor:
-    """Add an output to a total; a tensor with two or more dimensions is summed over the first.
+    """Add an output to a total, summing a tensor with two or more dimensions over its first dimension.
 
     Example:
         >>> add_examples(torch.tensor([1.0, 1.0]), torch.ones(3, 2))
@@ -39,14 +39,14 @@ def add_logarithms(total: torch.Tensor, output: torch.Tensor | float) -> torch.T
 class VariableAccumulation(Metric):
     """Accumulate outputs with any operation and count the examples.
 
-    A number or a tensor with less than two dimensions is one example. The first dimension of any other tensor is the number of
-    examples.
+    A number or a tensor with fewer than two dimensions is one example. For any other tensor, the size of the first dimension is
+    the number of examples.
 
     Args:
-        op: ``op(accumulator, output)`` returns the new accumulator. It starts as a tensor 0.0; tensor outputs are converted
-            to 64 bits (32 on MPS).
+        op: ``op(accumulator, output)`` returns the new accumulator. The accumulator starts as ``tensor(0.0)``. Tensor
+            outputs are converted to 64 bits (32 on MPS).
         output_transform: Turns the engine's output into a number or tensor.
-        device: Where the accumulator starts; it follows the outputs to their device.
+        device: Initial device of the accumulator, which moves to the device of the outputs.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
@@ -105,7 +105,7 @@ class VariableAccumulation(Metric):
     def _mean(self) -> torch.Tensor:
         """Return the accumulator divided by the number of examples."""
         if self.num_examples == 0:
-            raise NotComputableError(f"{type(self).__name__} has no examples since its last reset")
+            raise NotComputableError(f"{type(self).__name__} has received no examples since its last reset")
         return self.accumulator / self.num_examples
 
 
@@ -115,7 +115,7 @@ class Average(VariableAccumulation):
     Args:
         output_transform: Turns the engine's output into a number or tensor. The first dimension of a tensor with two or
             more dimensions is the batch.
-        device: Where the sum starts; it follows the outputs to their device.
+        device: Initial device of the sum, which moves to the device of the outputs.
         skip_unrolling: See ``glowplug.Metric``.
 
     Example:
@@ -149,8 +149,8 @@ class GeometricAverage(VariableAccumulation):
 
     Args:
         output_transform: Turns the engine's output into a number or tensor. The first dimension of a tensor with two or
-            more dimensions is the batch. A value of 0 makes the mean 0, a negative value makes it NaN.
-        device: Where the sum of logarithms starts; it follows the outputs to their device.
+            more dimensions is the batch. A value of 0 makes the mean 0; a negative value makes it NaN.
+        device: Initial device of the sum of logarithms, which moves to the device of the outputs.
         skip_unrolling: See ``glowplug.Metric``.
 
     Example:

@@ -39,9 +39,10 @@ def matches(y_pred: torch.Tensor, y: torch.Tensor, is_multilabel: bool = False) 
 class Accuracy(TaskMetric):
     """Fraction of correct predictions: binary, multiclass or multilabel.
 
-    The output is ``(y_pred, y)``, or a mapping with these keys. The shapes determine the kind of data: multiclass for scores
-    y_pred (N, C, ...) and classes y (N, ...); binary for values 0 and 1 of the same shape, or y_pred (N, 1, ...). With
-    ``is_multilabel=True`` both are values 0 and 1 of shape (N, C, ...), and an example is correct if all its labels are.
+    The output is ``(y_pred, y)``, or a mapping with these keys. The shapes determine the kind of data: multiclass if
+    y_pred contains scores of shape (N, C, ...) and y classes of shape (N, ...); binary if both contain values 0 and 1 and have
+    the same shape, or y_pred has the shape (N, 1, ...). With ``is_multilabel=True``, both contain values 0 and 1 of shape
+    (N, C, ...), and an example is correct if all its labels are correct.
 
     Args:
         output_transform: Turns the engine's output into ``(y_pred, y)``, for example with probabilities rounded to 0 and 1.
@@ -65,7 +66,7 @@ class Accuracy(TaskMetric):
     _state_dict_all_req_keys = ("_num_correct", "_kind", "_num_classes", "_num_examples", "_num_invalid")
 
     def reset(self) -> None:
-        """Discard all data and its kind."""
+        """Discard the counts and the kind of data."""
         super().reset()
         self._num_correct: torch.Tensor | int = 0
 
@@ -91,7 +92,7 @@ class Accuracy(TaskMetric):
             ValueError: If binary values on an accelerator are not 0 or 1.
         """
         if self._num_examples == 0:
-            raise NotComputableError("Accuracy has no examples since its last reset")
+            raise NotComputableError("Accuracy has received no examples since its last reset")
         correct, num_invalid = fetch(torch.as_tensor(self._num_correct), self._num_invalid)
         self._check_invalid(num_invalid)
         return int(correct) / self._num_examples

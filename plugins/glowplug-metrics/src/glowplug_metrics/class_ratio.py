@@ -23,7 +23,7 @@ _NAMES = ("macro", "micro", "weighted", "samples")
 
 
 def averaged_ratio(counts: torch.Tensor, row: int, average: Averaging) -> torch.Tensor:
-    """Return the ratio of each class, or their average.
+    """Return the ratio of each class, or the average ratio.
 
     Args:
         counts: Shape (3, C), as returned by :func:`class_counts`.
@@ -32,7 +32,7 @@ def averaged_ratio(counts: torch.Tensor, row: int, average: Averaging) -> torch.
             weighted by the number of examples of each class. ``"micro"``: ratio of the counts of all classes together.
 
     Returns:
-        A float64 tensor of shape (C,), or without dimensions.
+        A float64 tensor of shape (C,), or a scalar tensor if averaged.
 
     Example:
         >>> counts = torch.tensor([[3, 0], [4, 0], [3, 1]])
@@ -48,7 +48,7 @@ def averaged_ratio(counts: torch.Tensor, row: int, average: Averaging) -> torch.
 
 
 class ClassRatio(TaskMetric):
-    """Base class of Precision and Recall, which have different denominators.
+    """Base class of Precision and Recall, which differ only in the denominator.
 
     Args:
         output_transform: Turns the engine's output into ``(y_pred, y)``.
@@ -91,7 +91,7 @@ class ClassRatio(TaskMetric):
         return self._average
 
     def reset(self) -> None:
-        """Discard all data and its kind."""
+        """Discard the counts and the kind of data."""
         super().reset()
         self._total = self._zeros(())
 
@@ -118,7 +118,7 @@ class ClassRatio(TaskMetric):
 
         Raises:
             NotComputableError: If there are no examples.
-            ValueError: If data on an accelerator has invalid values.
+            ValueError: If data on an accelerator contained invalid values.
             RuntimeError: If ranks have data of different kinds.
         """
         self._agree_on_task()
@@ -132,8 +132,8 @@ class ClassRatio(TaskMetric):
     def _begin(self, task: Any) -> None:
         if self._average == "samples" and task[0] != "multilabel":
             raise ValueError(
-                f"average='samples' of {type(self).__name__} needs multilabel data, got {task[0]} data; set is_multilabel=True or "
-                "another average"
+                f"{type(self).__name__} with average='samples' needs multilabel data, got {task[0]} data; set "
+                "is_multilabel=True or choose another average"
             )
         super()._begin(task)
         kind, classes = task
@@ -149,7 +149,7 @@ class ClassRatio(TaskMetric):
     @sync_all_reduce("_total", "_num_examples", "_num_invalid")
     def _computed(self) -> torch.Tensor | float:
         if self._num_examples == 0:
-            raise NotComputableError(f"{type(self).__name__} has no examples since its last reset")
+            raise NotComputableError(f"{type(self).__name__} has received no examples since its last reset")
         total, num_invalid = fetch(self._total, self._num_invalid)
         self._check_invalid(num_invalid)
         if self._average == "samples":

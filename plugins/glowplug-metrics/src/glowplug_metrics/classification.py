@@ -1,4 +1,4 @@
-"""Kinds of classification and validation of their values."""
+"""Detection of the kind of classification, and validation of binary values."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import torch
 __all__ = ["Task", "count_not_binary", "not_binary_error", "task_of"]
 
 Task: TypeAlias = tuple[Literal["binary", "multiclass", "multilabel"], int]
-"""Kind of a classification and its number of classes (1 for binary)."""
+"""Kind of classification, and number of classes (1 for binary)."""
 
 
 def task_of(y_pred: torch.Tensor, y: torch.Tensor, is_multilabel: bool = False) -> Task:
     """Determine the kind of classification and the number of classes from the shapes.
 
     Args:
-        y_pred: Shape (N, C, ...) of scores for multiclass; the shape of ``y``, or (N, 1, ...), for binary; (N, C, ...)
-            with C > 1 for multilabel.
-        y: Shape (N, ...) for binary and multiclass, the shape of ``y_pred`` for multilabel.
+        y_pred: For multiclass, scores of shape (N, C, ...). For binary, the shape of ``y``, or (N, 1, ...). For multilabel,
+            (N, C, ...) with C > 1.
+        y: Shape (N, ...) for binary and multiclass; the shape of ``y_pred`` for multilabel.
         is_multilabel: Whether equal shapes mean multilabel rather than binary.
 
     Raises:
@@ -55,7 +55,7 @@ def count_not_binary(values: torch.Tensor) -> torch.Tensor:
     """
     if values.dtype is torch.bool:
         return values.new_zeros((), dtype=torch.int64)
-    # x - x * x is 0 for 0 and 1 only, NaN for NaN and infinities, and needs a single call.
+    # x - x * x is 0 only for 0 and 1, is NaN for NaN and infinities, and needs a single call.
     return torch.addcmul(values, values, values, value=-1).count_nonzero()
 
 

@@ -16,10 +16,10 @@ __all__ = ["ClassificationMetric", "SharedUpdate", "by_input", "update_together"
 
 
 class ClassificationMetric(Metric):
-    """Metric of tensors ``(y_pred, y)`` that shares statistics with others.
+    """Metric of tensors ``(y_pred, y)`` that shares batch statistics with other metrics.
 
-    Metrics of an engine with the same usage and ``output_transform`` are updated together: the function is called once, and
-    the batch caches statistics. A subclass that overrides :meth:`update` is updated separately.
+    Metrics on one engine with the same usage and ``output_transform`` are updated together: the transform is called once per
+    batch, and the batch caches its statistics. A subclass that overrides :meth:`update` is updated separately.
 
     Example:
         >>> class Sizes(ClassificationMetric):
@@ -64,7 +64,7 @@ class ClassificationMetric(Metric):
         return Batch(y_pred, y)
 
     def transformed_without_gradients(self, output: Any) -> Any:
-        """Return ``transformed(output)``, without gradients in ``output_transform``."""
+        """Return ``transformed(output)``, with gradients disabled in ``output_transform``."""
         if self._output_transform is identity:
             return self.transformed(output)
         with torch.no_grad():
@@ -72,7 +72,7 @@ class ClassificationMetric(Metric):
 
     @property
     def input_key(self) -> tuple[Any, ...] | None:
-        """Key of metrics that are updated together; ``None`` if the class overrides its update."""
+        """Key shared by metrics that are updated together; ``None`` if the class overrides the update."""
         kind = type(self)
         if (
             kind.update is not ClassificationMetric.update
@@ -117,7 +117,7 @@ def update_together(metrics: Sequence[Any], output: Any) -> None:
 
     Args:
         metrics: A group returned by :func:`by_input`.
-        output: The argument of their ``update``.
+        output: The argument of their ``update`` methods.
 
     Example:
         >>> from glowplug_metrics import Precision, Recall
@@ -157,7 +157,7 @@ class SharedUpdate:
     def add(
         self, metric: ClassificationMetric, engine: EngineProtocol, usage: MetricUsage
     ) -> RemovableEventHandle:
-        """Add a metric; the returned handle removes it, and the handler with its last metric."""
+        """Add a metric; the returned handle removes it, and detaches this handler if no metric is left."""
         if not self.metrics:
             self._handle = engine.add_event_handler(usage.ITERATION_COMPLETED, self)
         self._set_metrics([*self.metrics, metric])

@@ -30,7 +30,7 @@ def report_of(
         labels: Names of the classes. Defaults to their numbers.
 
     Raises:
-        ValueError: If the number of labels is not the number of classes, or labels are not unique.
+        ValueError: If the number of labels differs from the number of classes, or labels are not unique.
 
     Example:
         >>> report_of(torch.tensor([1.0, 0.0]), torch.tensor([0.5, 0.0]), labels=["cat", "dog"])["cat"]
@@ -39,7 +39,7 @@ def report_of(
     names = [str(number) for number in range(len(precision))] if labels is None else list(labels)
     if len(names) != len(precision) or len({*names, "macro avg"}) <= len(names):
         raise ValueError(
-            f"labels must be {len(precision)} unique names, one per class and none 'macro avg', got {names}"
+            f"labels must be {len(precision)} unique names, one per class, none of them 'macro avg'; got {names}"
         )
     columns = {"precision": precision, "recall": recall, f"f{beta:g}-score": f_score(precision, recall, beta)}
     report = {
@@ -55,7 +55,7 @@ class ClassificationReport(MetricsLambda):
     Args:
         beta: Weight of recall relative to precision in the F-score; above 0.
         output_dict: Whether to return a dict, ``{"cat": {"precision": ..., "recall": ..., "f1-score": ...}, ...,
-            "macro avg": {...}}``. By default the value is the same as JSON text.
+            "macro avg": {...}}``. By default the value is the same report as JSON text.
         output_transform: Turns the engine's output into ``(y_pred, y)``, as for
             :class:`~glowplug_metrics.precision.Precision`.
         device: See ``glowplug.Metric``.
@@ -64,7 +64,7 @@ class ClassificationReport(MetricsLambda):
         metrics_result_mode: See ``glowplug.Metric``.
 
     Raises:
-        ValueError: If ``beta`` is not above 0, or (in ``compute``) the number of labels is not the number of classes.
+        ValueError: If ``beta`` is not above 0, or (in ``compute``) the number of labels differs from the number of classes.
 
     Example:
         >>> report = ClassificationReport(output_dict=True, labels=["cat", "dog"])
@@ -92,7 +92,7 @@ class ClassificationReport(MetricsLambda):
 
 
 class _Reporter:
-    """Function of a report, as a class because it must be picklable."""
+    """Function that builds the report; a class, because it must be picklable."""
 
     def __init__(self, beta: float, output_dict: bool, labels: Sequence[str] | None) -> None:
         self.beta = beta

@@ -34,12 +34,12 @@ class ConfusionMatrix(ClassificationMetric):
     The output is ``(y_pred, y)``, or a mapping with these keys: scores of shape (N, C, ...) and classes of shape (N, ...), such
     as the pixels of a segmentation. Targets outside 0 to C - 1, such as -1 or 255, are ignored.
 
-    Classification metrics of one engine or group share their statistics.
+    Classification metrics on one engine or in one group compute shared statistics once per batch.
 
     Args:
         num_classes: C, at least 2. Convert binary data to two scores:
             ``output_transform=lambda out: (torch.nn.functional.one_hot(out[0], 2), out[1])``.
-        average: ``None``: counts. ``"samples"``: counts divided by the number of examples (N over all batches).
+        average: ``None``: counts. ``"samples"``: counts divided by the number of examples (the sum of N over all batches).
             ``"recall"``: each row divided by its sum. ``"precision"``: each column divided by its sum.
         output_transform: Turns the engine's output into ``(y_pred, y)``.
         device: See ``glowplug.Metric``. The counts stay on the device of the data, so that no update waits for it.
@@ -141,7 +141,7 @@ class ConfusionMatrix(ClassificationMetric):
 
     @sync_all_reduce("confusion_matrix", "_num_examples")
     def table(self, class_names: Sequence[str] | None = None) -> ConfusionTable:
-        """Return the counts with class names and the scores of each class; a collective, like ``compute``.
+        """Return the counts with class names and the scores of each class; like ``compute``, a collective.
 
         Args:
             class_names: Names of the classes. Defaults to their numbers.
@@ -151,7 +151,7 @@ class ConfusionMatrix(ClassificationMetric):
 
         Raises:
             NotComputableError: If there are no examples.
-            ValueError: If the number of names is not the number of classes, or names are not unique.
+            ValueError: If the number of names differs from the number of classes, or names are not unique.
 
         Example:
             >>> cm = ConfusionMatrix(num_classes=2)
@@ -163,8 +163,8 @@ class ConfusionMatrix(ClassificationMetric):
 
     def _counts(self) -> torch.Tensor:
         if self._num_examples == 0:
-            raise NotComputableError("ConfusionMatrix has no examples since its last reset")
-        # Later updates change it in place.
+            raise NotComputableError("ConfusionMatrix has received no examples since its last reset")
+        # Copy, because later updates change the matrix in place.
         return self.confusion_matrix.to("cpu", copy=True)
 
 
@@ -172,11 +172,12 @@ def IoU(cm: ConfusionMatrix, ignore_index: int | None = None) -> MetricsLambda: 
     """Return a metric of the intersection over union of each class.
 
     Args:
-        cm: The confusion matrix, with ``average=None`` or ``"samples"``. Several metrics can use the same one.
+        cm: The confusion matrix, with ``average=None`` or ``"samples"``. Several metrics can share one matrix.
         ignore_index: A class to omit.
 
     Returns:
-        A metric whose value has the shape (C,), or (C - 1,); float64. A class that neither occurs nor is predicted has 0.
+        A metric whose value is a float64 tensor of shape (C,), or (C - 1,) with ``ignore_index``. The value of a class that
+        neither occurs nor is predicted is 0.
 
     Raises:
         TypeError: If ``cm`` is not a :class:`ConfusionMatrix`.
@@ -243,7 +244,8 @@ def DiceCoefficient(cm: ConfusionMatrix, ignore_index: int | None = None) -> Met
         ignore_index: See :func:`IoU`.
 
     Returns:
-        A metric whose value has the shape (C,), or (C - 1,); float64. A class that neither occurs nor is predicted has 0.
+        A metric whose value is a float64 tensor of shape (C,), or (C - 1,) with ``ignore_index``. The value of a class that
+        neither occurs nor is predicted is 0.
 
     Raises:
         TypeError: See :func:`IoU`.
@@ -281,7 +283,7 @@ def cmAccuracy(cm: ConfusionMatrix) -> MetricsLambda:  # noqa: N802 - its name i
 
 
 def cmPrecision(cm: ConfusionMatrix, average: bool = True) -> MetricsLambda:  # noqa: N802 - its name in ignite
-    """Return a metric of the precision of each class, or their mean.
+    """Return a metric of the precision of each class, or of the mean precision.
 
     Args:
         cm: See :func:`IoU`.
@@ -301,7 +303,7 @@ def cmPrecision(cm: ConfusionMatrix, average: bool = True) -> MetricsLambda:  # 
 
 
 def cmRecall(cm: ConfusionMatrix, average: bool = True) -> MetricsLambda:  # noqa: N802 - its name in ignite
-    """Return a metric of the recall of each class, or their mean.
+    """Return a metric of the recall of each class, or of the mean recall.
 
     Args:
         cm: See :func:`IoU`.
@@ -332,7 +334,7 @@ def _not_normalized(cm: ConfusionMatrix) -> ConfusionMatrix:
         raise TypeError(f"cm must be a ConfusionMatrix, got {cm!r}")
     if cm.average not in {None, "samples"}:
         raise ValueError(
-            f"cm must have counts, got a ConfusionMatrix with average={cm.average!r}; use average=None or 'samples'"
+            f"cm must contain counts, got a ConfusionMatrix with average={cm.average!r}; use average=None or 'samples'"
         )
     return cm
 

@@ -31,7 +31,7 @@ class ConfusionTable:
         class_names: Unique names of the classes. Defaults to their numbers.
 
     Raises:
-        ValueError: If the matrix is not square or not of integers, or the names are not unique or not one per class.
+        ValueError: If the matrix is not a square integer matrix, or the names are not unique or not one per class.
 
     Example:
         >>> table = ConfusionTable(torch.tensor([[5, 2], [1, 7]]), ["cat", "dog"])
@@ -74,12 +74,12 @@ class ConfusionTable:
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def mean(self) -> dict[str, Any]:
-        """Return the mean scores over the classes, and the total number of examples as ``support``."""
+        """Return each score averaged over the classes, and the total number of examples as ``support``."""
         means = {name: figure(self.matrix).mean().item() for name, figure in _FIGURES.items()}
         return {**means, "support": int(self.matrix.sum())}
 
     def to_pandas(self) -> DataFrame:
-        """Return the rows of :meth:`per_class` and their mean as a DataFrame, indexed by class.
+        """Return the rows of :meth:`per_class` and the row of :meth:`mean` as a DataFrame, indexed by class.
 
         Raises:
             ImportError: If pandas is not installed.

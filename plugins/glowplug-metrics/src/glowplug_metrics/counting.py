@@ -27,11 +27,11 @@ __all__ = [
 ]
 
 CORRECT, PREDICTED, ACTUAL = range(3)
-"""Rows of the counts of each class: correct predictions, all predictions, targets."""
+"""Row indices of class counts: correct predictions, all predictions, targets."""
 
 
 class Labels(NamedTuple):
-    """Flat predicted and actual classes of a batch.
+    """Flattened predicted and actual classes of a batch.
 
     Example:
         >>> labels = labels_of(torch.tensor([0, 1]), torch.tensor([0, 255]), classes=2)
@@ -76,7 +76,7 @@ def histogram(values: torch.Tensor, weight: torch.Tensor | None, size: int) -> t
 
     Args:
         values: A flat tensor of these numbers.
-        weight: Weight of each value. ``None`` for weights of 1 on the CPU.
+        weight: Weight of each value. ``None``: each value has the weight 1 (CPU only).
         size: Number of counts.
 
     Returns:
@@ -87,7 +87,7 @@ def histogram(values: torch.Tensor, weight: torch.Tensor | None, size: int) -> t
         tensor([1, 0, 2, 0])
     """
     if weight is None:
-        # The fastest function on the CPU.
+        # On the CPU, bincount is the fastest function.
         return torch.bincount(values, minlength=size)
     return weight.new_zeros(size).index_add_(0, values, weight)
 
@@ -108,7 +108,7 @@ def confusions(labels: Labels, classes: int) -> torch.Tensor:
 
 
 def add_confusions(matrix: torch.Tensor, labels: Labels) -> torch.Tensor:
-    """Add :func:`confusions` in place to a matrix with many classes, touching few of its cells.
+    """Add a batch to a confusion matrix in place, writing only the cells that change.
 
     Args:
         matrix: Counts of shape (C, C), int64, with actual classes in rows and predicted classes in columns.
@@ -164,7 +164,7 @@ def binary_counts(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
     Args:
         y_pred: Values 0 and 1.
-        y: Values 0 and 1, as many.
+        y: Values 0 and 1, with as many elements as ``y_pred``.
 
     Returns:
         Counts of shape (3, 1), int64.
@@ -200,15 +200,15 @@ def label_counts(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 def summed_ratios(y_pred: torch.Tensor, y: torch.Tensor, row: int) -> torch.Tensor:
-    """Sum the fraction of correct labels of each example of multilabel data.
+    """Sum the fraction of correct labels over the examples of multilabel data.
 
     Args:
         y_pred: Values 0 and 1 of shape (N, C, ...).
         y: Values 0 and 1 of the same shape.
-        row: Denominator: ``PREDICTED`` or ``ACTUAL`` labels. An example without such labels adds 0.
+        row: Denominator: ``PREDICTED`` or ``ACTUAL`` labels. An example without any of them adds 0.
 
     Returns:
-        The sum, a scalar of the wide float type.
+        The sum, a scalar of the type :func:`wide_dtype`.
 
     Example:
         >>> summed_ratios(torch.tensor([[1, 1], [0, 1]]), torch.tensor([[1, 0], [0, 1]]), PREDICTED)
@@ -223,7 +223,8 @@ def num_not_binary(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor | int:
     """Count values that are neither 0 nor 1: a tensor on an accelerator, 0 on the CPU.
 
     Raises:
-        ValueError: If a CPU tensor has such values. Checking an accelerator would wait for it.
+        ValueError: If a CPU tensor has such values. Accelerator values are only counted, because raising would need a
+            synchronization.
 
     Example:
         >>> num_not_binary(torch.tensor([0, 1]), torch.tensor([1, 1]))

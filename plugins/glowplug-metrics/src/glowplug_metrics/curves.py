@@ -15,7 +15,7 @@ __all__ = ["ROC_AUC", "AveragePrecision", "PrecisionRecallCurve", "RocCurve"]
 
 
 class _Curve(EpochMetric):
-    """Function of scikit-learn of scores and labels."""
+    """Metric computed by a scikit-learn function of scores and labels."""
 
     _function: str
     """Name of the function in ``sklearn.metrics``."""
@@ -48,7 +48,7 @@ class ROC_AUC(_Curve):  # noqa: N801 - ignite's name
     the mean over C labels. All scores of the epoch are stored; see :class:`EpochMetric`.
 
     Args:
-        output_transform: Turns the engine's output into ``(y_pred, y)``, for example probabilities of logits.
+        output_transform: Turns the engine's output into ``(y_pred, y)``, for example by converting logits to probabilities.
         check_compute_fn: Whether to call the function on the first batch, and warn if it fails.
         device: Device of the stored outputs.
         skip_unrolling: See ``glowplug.Metric``.
@@ -101,8 +101,8 @@ class RocCurve(_Curve):
 class PrecisionRecallCurve(_Curve):
     """Precision-recall curve (``sklearn.metrics.precision_recall_curve``).
 
-    Its value is a tuple of three tensors: precisions, recalls, and one threshold less. Outputs, arguments and errors are the
-    same as for :class:`ROC_AUC`, with one label per example.
+    Its value is a tuple of three tensors: precisions, recalls and thresholds, with one threshold fewer than precisions.
+    Outputs, arguments and errors are the same as for :class:`ROC_AUC`, with one label per example.
 
     Example:
         >>> metric = PrecisionRecallCurve()

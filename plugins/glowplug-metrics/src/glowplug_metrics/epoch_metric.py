@@ -25,15 +25,16 @@ class EpochMetricWarning(GlowplugWarning):
 
 
 class EpochMetric(Metric):
-    """Function of all predictions and targets, for values that cannot be summed over batches.
+    """Custom function of all predictions and targets, for values that cannot be summed over batches.
 
-    It stores all outputs until the next reset. With several processes, which may have different numbers of examples, all
-    outputs are gathered, ``compute_fn`` runs on rank 0, and all ranks get its value. The value is cached until the data changes.
+    The metric stores all outputs until the next reset. With several processes, which may have different numbers of examples,
+    all outputs are gathered, ``compute_fn`` runs on rank 0, and all ranks receive its value. The value is cached until the data
+    changes.
 
     Args:
         compute_fn: ``compute_fn(y_pred, y)`` returns the value, which must be picklable.
         output_transform: Turns the engine's output into ``(y_pred, y)``: tensors of shape (N, C) or (N,); (N, 1) is
-            converted to (N,). The types and C must not change.
+            converted to (N,). The dtypes and C must not change.
         check_compute_fn: Whether to call ``compute_fn`` on the first batch, and warn if it fails.
         device: Device of the stored outputs.
         skip_unrolling: See ``glowplug.Metric``.
@@ -41,7 +42,7 @@ class EpochMetric(Metric):
     Raises:
         TypeError: If ``compute_fn`` is not callable, or an output contains no tensors.
         ValueError: If shapes do not match, or types or shapes change between updates.
-        RuntimeError: If ``compute_fn`` failed on rank 0 (in ``compute`` on the other ranks).
+        RuntimeError: In ``compute`` on the other ranks, if ``compute_fn`` failed on rank 0.
 
     Warns:
         EpochMetricWarning: If ``compute_fn`` fails on the first batch.
@@ -112,7 +113,9 @@ class EpochMetric(Metric):
         if agree_any(self._result is None):
             y_pred, y = (self._gather(kept) for kept in (self._predictions, self._targets))
             if y_pred is None or y is None:
-                raise NotComputableError(f"{type(self).__name__} has no examples since its last reset")
+                raise NotComputableError(
+                    f"{type(self).__name__} has received no examples since its last reset"
+                )
             self._result = self._on_rank_zero(y_pred, y)
         return self._result
 
@@ -134,7 +137,7 @@ class EpochMetric(Metric):
     def _try(self, y_pred: torch.Tensor, y: torch.Tensor) -> None:
         try:
             self.compute_fn(y_pred, y)
-        except Exception as error:  # noqa: BLE001 - compute() raises it if it persists
+        except Exception as error:  # noqa: BLE001 - compute() raises an error that persists
             warnings.warn(
                 f"compute_fn of {type(self).__name__} failed on the first batch with {type(error).__name__}: {error}; if it needs "
                 "more data than one batch, set check_compute_fn=False",
@@ -151,7 +154,7 @@ class EpochMetric(Metric):
             return None
         if any(kind != kinds[0] for kind in kinds):
             raise ValueError(
-                f"the values of {type(self).__name__} must have one type and shape on all ranks, got {kinds}"
+                f"the values of {type(self).__name__} must have the same type and shape on all ranks, got {kinds}"
             )
         dtype, shape = kinds[0]
         local: torch.Tensor = torch.cat([torch.empty((0, *shape), dtype=dtype, device=self._device), *kept])

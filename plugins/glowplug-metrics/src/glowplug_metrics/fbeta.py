@@ -36,7 +36,7 @@ def checked_beta(beta: float) -> float:
     """Return ``beta`` if it is valid.
 
     Raises:
-        ValueError: If it is not above 0 or not finite.
+        ValueError: If ``beta`` is not above 0 or not finite.
 
     Example:
         >>> checked_beta(2)
@@ -51,13 +51,13 @@ class Fbeta(MetricsLambda):
     """Harmonic mean of precision and recall, with recall weighted by ``beta``.
 
     Args:
-        beta: Above 0; 1 is F1.
+        beta: Weight of recall relative to precision, above 0; 1 for the F1 score.
         average: Whether to return the mean over the classes instead of a tensor of shape (C,).
-        precision: A Precision with ``average=False``, or ``None`` for both classes of binary data; its ``output_transform``
-            is used. Defaults to a new one.
-        recall: A Recall, with the same rules.
-        output_transform: Turns the engine's output into ``(y_pred, y)``, for a new precision and recall.
-        device: See ``glowplug.Metric``, for a new precision and recall.
+        precision: An existing Precision to use, with its ``output_transform``. It must have ``average=False``, or
+            ``average=None`` for both classes of binary data. By default a new one is created.
+        recall: An existing Recall to use; the same rules apply.
+        output_transform: Turns the engine's output into ``(y_pred, y)``; only for a new precision and recall.
+        device: See ``glowplug.Metric``; only for a new precision and recall.
 
     Raises:
         ValueError: If ``beta`` is not above 0, ``precision`` or ``recall`` has an average, or ``output_transform`` or
@@ -86,7 +86,7 @@ class Fbeta(MetricsLambda):
         for name, given in (("output_transform", output_transform), ("device", device)):
             if given is not None and (precision is not None or recall is not None):
                 raise ValueError(
-                    f"{name} applies to new metrics only; pass it to your Precision and Recall instead"
+                    f"{name} cannot be combined with precision or recall; pass it to your Precision and Recall instead"
                 )
         transform = output_transform or identity
         initial_device = "cpu" if device is None else device
@@ -126,7 +126,7 @@ class F1(Fbeta):
 
 
 class _Score:
-    """Function of an Fbeta, as a class because it must be picklable."""
+    """Function that computes the score; a class, because it must be picklable."""
 
     def __init__(self, beta: float, average: bool) -> None:
         self.beta = beta

@@ -15,7 +15,7 @@ __all__ = ["Frequency"]
 
 
 class Frequency(Metric):
-    """Items per second since the epoch began, such as examples or tokens.
+    """Number of items, such as examples or tokens, per second since the epoch began.
 
     Items of all processes are added up. The metric does not wait for work queued on an accelerator.
 
@@ -48,7 +48,7 @@ class Frequency(Metric):
         """Count items.
 
         Args:
-            output: Number of items, or a scalar tensor, which is read at once.
+            output: Number of items, or a scalar tensor, which is converted to a number immediately.
         """
         if not isinstance(output, (int, float)) and not (
             isinstance(output, torch.Tensor) and output.ndim == 0
@@ -62,13 +62,13 @@ class Frequency(Metric):
 
     @sync_all_reduce("_items", "_seconds:MAX")
     def compute(self) -> float:
-        """Return the items of all processes per second.
+        """Return the number of items per second over all processes.
 
         Raises:
             NotComputableError: If there are no updates.
         """
         if self._seconds == 0:
-            raise NotComputableError("Frequency has no items since its last reset")
+            raise NotComputableError("Frequency has received no items since its last reset")
         return self._items / self._seconds
 
     def attach(  # type: ignore[override]  # takes an event, as in ignite

@@ -22,7 +22,7 @@ class Loss(Metric):
 
     Args:
         loss_fn: ``loss_fn(y_pred, y, **criterion_kwargs)`` returns the mean over the batch, a scalar tensor.
-        output_transform: Turns the engine's output into these arguments.
+        output_transform: Turns the engine's output into one of these forms.
         batch_size: ``batch_size(y)`` returns the number of examples.
         device: See ``glowplug.Metric``. The sum stays on the device of the loss, so that no update waits for it.
         skip_unrolling: See ``glowplug.Metric``.
@@ -77,7 +77,7 @@ class Loss(Metric):
             shape = f" of shape {tuple(mean.shape)}" if isinstance(mean, torch.Tensor) else ""
             raise ValueError(
                 "loss_fn must return the mean over the batch as a scalar tensor, got a "
-                f"{type(mean).__name__}{shape}; use reduction='mean' with a loss of torch"
+                f"{type(mean).__name__}{shape}; set reduction='mean' for a PyTorch loss"
             )
         self._sum += summand(mean) * size
         self._num_examples += size
@@ -90,5 +90,5 @@ class Loss(Metric):
             NotComputableError: If there are no examples.
         """
         if self._num_examples == 0:
-            raise NotComputableError("Loss has no examples since its last reset")
+            raise NotComputableError("Loss has received no examples since its last reset")
         return float(self._sum) / self._num_examples

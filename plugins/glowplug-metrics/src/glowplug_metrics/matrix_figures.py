@@ -1,7 +1,7 @@
 """Scores of each class of a confusion matrix, as pure functions.
 
-The matrix has the shape (C, C), any number type, and actual classes in rows. The results are float64 tensors of shape (C,). A
-score with a zero denominator is 0.
+The matrix has the shape (C, C) and any numeric type, with actual classes in rows. The results are float64 tensors of shape
+(C,). A score with a zero denominator is 0.
 """
 
 from __future__ import annotations

@@ -19,11 +19,11 @@ class MetricGroup(Metric):
     An attached group publishes the value of each metric under its name, and a dictionary of all values under the group's name.
 
     Args:
-        metrics: The metrics by name. Arithmetic on metrics may share operands; each metric is updated once per output.
+        metrics: The metrics by name. Expressions such as ``a + b`` may share operands; each metric is updated once per output.
             Metrics of a group cannot be attached separately.
         output_transform: Turns the engine's output into the argument of each metric's ``output_transform``. A returned
             mapping is reduced to ``(y_pred, y)``.
-        skip_unrolling: See ``glowplug.Metric``; the group unrolls lists of samples, not its metrics.
+        skip_unrolling: See ``glowplug.Metric``; the group, not its metrics, unrolls lists of samples.
 
     Raises:
         TypeError: If ``metrics`` is not a mapping of names to metrics.
@@ -51,14 +51,16 @@ class MetricGroup(Metric):
         skip_unrolling: bool = False,
     ) -> None:
         if not isinstance(metrics, Mapping):
-            raise TypeError(f"metrics must be a dictionary of name: metric, got a {type(metrics).__name__}")
+            raise TypeError(
+                f"metrics must be a dictionary that maps names to metrics, got a {type(metrics).__name__}"
+            )
         for name, metric in metrics.items():
             if not isinstance(metric, Metric):
                 raise TypeError(
                     f"metric {name!r} of the group must be a Metric, got a {type(metric).__name__}"
                 )
         self.metrics = dict(metrics)
-        # Arithmetic on metrics is replaced by its operands.
+        # Expressions of metrics are replaced by their operands.
         self._members = MetricsLambda(dict, *self.metrics.values()).leaves
         self._by_input = by_input(self._members)
         super().__init__(output_transform, skip_unrolling=skip_unrolling)
@@ -81,7 +83,7 @@ class MetricGroup(Metric):
         """Return the value of each metric by its name.
 
         Raises:
-            NotComputableError: If one of them has no data.
+            NotComputableError: If one of the metrics has no data.
         """
         return {name: metric.compute() for name, metric in self.metrics.items()}
 
@@ -96,7 +98,7 @@ class MetricGroup(Metric):
 
 
 class _MemberOfGroup(MetricUsage):
-    """Usage of the metrics of a group, which resets and updates them itself."""
+    """Usage of the metrics in a group; the group itself resets and updates them."""
 
     def __init__(self, usage: MetricUsage, group: MetricGroup) -> None:
         self._group = group

@@ -39,7 +39,7 @@ def label_matrices(counts: torch.Tensor, examples: int) -> torch.Tensor:
 class MultiLabelConfusionMatrix(TaskMetric):
     """Confusion matrix of each label, with true positives at ``[1, 1]``.
 
-    The output is ``(y_pred, y)``, or a mapping with these keys: values 0 and 1 of shape (N, C, ...).
+    The output is ``(y_pred, y)``, or a mapping with these keys; both contain values 0 and 1 of shape (N, C, ...).
 
     Args:
         num_classes: C, at least 2.
@@ -106,7 +106,9 @@ class MultiLabelConfusionMatrix(TaskMetric):
             ValueError: If values on an accelerator are not 0 or 1.
         """
         if self._num_examples == 0:
-            raise NotComputableError("MultiLabelConfusionMatrix has no examples since its last reset")
+            raise NotComputableError(
+                "MultiLabelConfusionMatrix has received no examples since its last reset"
+            )
         counts, num_invalid = fetch(self._counts, self._num_invalid)
         self._check_invalid(num_invalid)
         matrices = label_matrices(counts, self._num_examples)
@@ -114,5 +116,5 @@ class MultiLabelConfusionMatrix(TaskMetric):
 
     def _begin(self, task: Any) -> None:
         raise ValueError(
-            f"MultiLabelConfusionMatrix has num_classes={self.num_classes}, got data with {task[1]} classes"
+            f"MultiLabelConfusionMatrix was created with num_classes={self.num_classes}, got data with {task[1]} classes"
         )

@@ -11,18 +11,19 @@ __all__ = ["Precision"]
 class Precision(ClassRatio):
     """Fraction of predictions of each class that are correct: binary, multiclass or multilabel.
 
-    The output is ``(y_pred, y)``, or a mapping with these keys. The shapes determine the kind of data: multiclass for scores
-    y_pred (N, C, ...) and classes y (N, ...); binary for values 0 and 1 of the same shape, or y_pred (N, 1, ...). With
-    ``is_multilabel=True`` both are values 0 and 1 of shape (N, C, ...). A class that is never predicted has precision 0.
+    The output is ``(y_pred, y)``, or a mapping with these keys. The shapes determine the kind of data: multiclass if
+    y_pred contains scores of shape (N, C, ...) and y classes of shape (N, ...); binary if both contain values 0 and 1 and have
+    the same shape, or y_pred has the shape (N, 1, ...). With ``is_multilabel=True``, both contain values 0 and 1 of shape
+    (N, C, ...). A class that is never predicted has precision 0.
 
-    Classification metrics of one engine or group share their statistics.
+    Classification metrics on one engine or in one group compute shared statistics once per batch.
 
     Args:
         output_transform: Turns the engine's output into ``(y_pred, y)``, for example with probabilities rounded to 0 and 1.
-        average: ``False``: a tensor of shape (C,), or the value of class 1 for binary data. ``None``: the same, but both
-            classes of binary data. ``True`` or ``"macro"``: mean over the classes. ``"weighted"``: mean weighted by the
-            number of examples of each class. ``"micro"``: ratio of the counts of all classes together. ``"samples"``: mean
-            over the examples of multilabel data.
+        average: ``False``: a tensor of shape (C,), or the value of class 1 for binary data. ``None``: the same, but the
+            values of both classes for binary data. ``True`` or ``"macro"``: mean over the classes. ``"weighted"``: mean
+            weighted by the number of examples of each class. ``"micro"``: ratio of the counts of all classes together.
+            ``"samples"``: mean over the examples of multilabel data.
         is_multilabel: Whether each example has C labels.
         device: See ``glowplug.Metric``. The counts stay on the device of the data, so that no update waits for it.
         skip_unrolling: See ``glowplug.Metric``.
@@ -30,7 +31,7 @@ class Precision(ClassRatio):
     Raises:
         TypeError: If an output contains no tensors.
         ValueError: If ``average`` is unknown, ``"samples"`` is used without multilabel data, shapes do not match, the number
-            of classes changes, binary values are not 0 or 1, or targets are not classes. Values on an accelerator are
+            of classes changes, binary values are not 0 or 1, or targets are not valid classes. Values on an accelerator are
             checked in ``compute``, because checking each batch would wait for the device.
         RuntimeError: If the kind of data changes.
 

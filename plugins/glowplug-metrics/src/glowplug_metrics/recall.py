@@ -11,14 +11,14 @@ __all__ = ["Recall"]
 class Recall(ClassRatio):
     """Fraction of targets of each class that are predicted: binary, multiclass or multilabel.
 
-    A class without targets has recall 0. The output is the same as for :class:`~glowplug_metrics.precision.Precision`.
+    A class without targets has recall 0. The output has the same form as for :class:`~glowplug_metrics.precision.Precision`.
 
     Args:
         output_transform: Turns the engine's output into ``(y_pred, y)``, for example with probabilities rounded to 0 and 1.
-        average: ``False``: a tensor of shape (C,), or the value of class 1 for binary data. ``None``: the same, but both
-            classes of binary data. ``True`` or ``"macro"``: mean over the classes. ``"weighted"``: mean weighted by the
-            number of examples of each class. ``"micro"``: ratio of the counts of all classes together. ``"samples"``: mean
-            over the examples of multilabel data.
+        average: ``False``: a tensor of shape (C,), or the value of class 1 for binary data. ``None``: the same, but the
+            values of both classes for binary data. ``True`` or ``"macro"``: mean over the classes. ``"weighted"``: mean
+            weighted by the number of examples of each class. ``"micro"``: ratio of the counts of all classes together.
+            ``"samples"``: mean over the examples of multilabel data.
         is_multilabel: Whether each example has C labels.
         device: See ``glowplug.Metric``. The counts stay on the device of the data, so that no update waits for it.
         skip_unrolling: See ``glowplug.Metric``.
@@ -26,7 +26,7 @@ class Recall(ClassRatio):
     Raises:
         TypeError: If an output contains no tensors.
         ValueError: If ``average`` is unknown, ``"samples"`` is used without multilabel data, shapes do not match, the number
-            of classes changes, binary values are not 0 or 1, or targets are not classes. Values on an accelerator are
+            of classes changes, binary values are not 0 or 1, or targets are not valid classes. Values on an accelerator are
             checked in ``compute``, because checking each batch would wait for the device.
         RuntimeError: If the kind of data changes.
 

@@ -16,7 +16,7 @@ __all__ = ["MeanAbsoluteError", "MeanSquaredError", "RootMeanSquaredError", "dif
 
 
 def difference(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Return ``y_pred - y``, exact for integers and with at least 32 bits.
+    """Return ``y_pred - y`` as floats of at least 32 bits, exact for integers.
 
     Args:
         y_pred: Shape (N, ...).
@@ -48,7 +48,7 @@ def difference(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 class _MeanError(Metric):
-    """Base class: sum of the errors of all numbers, divided by the number of examples."""
+    """Base class: the sum of all elementwise errors, divided by the number of examples."""
 
     _state_dict_all_req_keys = ("_sum", "_num_examples")
 
@@ -81,20 +81,20 @@ class _MeanError(Metric):
             NotComputableError: If there are no examples.
         """
         if self._num_examples == 0:
-            raise NotComputableError(f"{type(self).__name__} has no examples since its last reset")
+            raise NotComputableError(f"{type(self).__name__} has received no examples since its last reset")
         return float(self._sum) / self._num_examples
 
     @staticmethod
     @abstractmethod
     def _errors(difference: torch.Tensor) -> torch.Tensor:
-        """Return the error of each number."""
+        """Return the error of each element."""
 
 
 class MeanAbsoluteError(_MeanError):
     """Mean absolute error: the sum of ``|y_pred - y|`` divided by the number of examples.
 
     The output is ``(y_pred, y)``, both of shape (N, ...), or a mapping with these keys. The errors of an example are summed; for
-    the mean over all numbers, flatten both with ``output_transform``.
+    the mean over all elements, flatten both tensors with ``output_transform``.
 
     The arguments are the same as for ``glowplug.Metric``. The sum stays on the device of the data, so that no update waits for it.
 
@@ -144,7 +144,7 @@ class RootMeanSquaredError(MeanSquaredError):
     """
 
     def compute(self) -> float:
-        """Return the root of the mean over all examples of all processes.
+        """Return the square root of the mean over all examples of all processes.
 
         Raises:
             NotComputableError: If there are no examples.

@@ -29,7 +29,7 @@ Value: TypeAlias = "float | torch.Tensor"
 
 
 def moved_average(average: Value | None, value: Value, alpha: float) -> Value:
-    """Return ``alpha * average + (1 - alpha) * value``, or the value if there is no average yet.
+    """Return ``alpha * average + (1 - alpha) * value``, or ``value`` if there is no average yet.
 
     Tensors stay on their device; the average has 64 bits (32 on MPS).
 
@@ -46,22 +46,22 @@ def moved_average(average: Value | None, value: Value, alpha: float) -> Value:
 class RunningAverage(Metric):
     """Exponential moving average of a metric or of the output.
 
-    The average is the first value ``x``, then ``alpha * average + (1 - alpha) * x`` for each further value. By default it has a
-    value at each iteration and is reset at each run: :class:`RunningBatchWise`.
+    The average starts as the first value; each further value ``x`` changes it to ``alpha * average + (1 - alpha) * x``. By
+    default it is updated and published at each iteration, and reset at the start of each run; see :class:`RunningBatchWise`.
 
-    With several processes the value is the mean of their averages.
+    With several processes, the value is the mean of the averages of all processes.
 
     Args:
         src: The metric to average, which is updated and reset at each iteration. Do not attach it separately.
         alpha: Weight of the previous average, above 0 and at most 1.
-        output_transform: Turns the engine's output into a number or tensor. Not together with ``src``.
-        epoch_bound: Deprecated. Whether to reset at each epoch if :meth:`attach` gets no usage.
-        device: See ``glowplug.Metric``. Not together with ``src``. Tensors stay on their device.
+        output_transform: Turns the engine's output into a number or tensor. Cannot be combined with ``src``.
+        epoch_bound: Deprecated. Whether to reset at each epoch if :meth:`attach` is called without a usage.
+        device: See ``glowplug.Metric``. Cannot be combined with ``src``. Tensors stay on their device.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
         TypeError: If ``src`` is not a metric, or an output is neither a number nor a tensor.
-        ValueError: If ``alpha`` is out of range, both or none of ``src`` and ``output_transform`` are given, or ``device`` is
+        ValueError: If ``alpha`` is out of range, both or neither of ``src`` and ``output_transform`` are given, or ``device`` is
             given with ``src``.
 
     Example:
@@ -112,7 +112,7 @@ class RunningAverage(Metric):
         """Update the average.
 
         Args:
-            output: A number or a tensor; with ``src``, the argument of its ``update``.
+            output: A number or a tensor; with ``src``, the argument of ``src.update``.
         """
         if self.src is not None:
             self.src.update(output)
@@ -127,13 +127,13 @@ class RunningAverage(Metric):
             NotComputableError: If there are no values.
         """
         if self._average is None:
-            raise NotComputableError("RunningAverage has no values since its last reset")
+            raise NotComputableError("RunningAverage has received no values since its last reset")
         if self.src is not None or world_size() == 1:
             return self._average
         return all_reduce(self._average) / world_size()
 
     def usage_or_default(self, usage: str | MetricUsage | None) -> MetricUsage:
-        """Return the usage for an argument."""
+        """Return the usage for the argument of :meth:`attach`."""
         if usage is None and self.epoch_bound:
             return SingleEpochRunningBatchWise()
         return super().usage_or_default(usage)
@@ -168,7 +168,7 @@ class RunningAverage(Metric):
         try:
             value = self.src.compute()
         except NotComputableError:
-            # An epoch without data has no value.
+            # Without new data, src has no value to add.
             return
         self.src.reset()
         self._add(value)
@@ -182,11 +182,11 @@ class RunningAverage(Metric):
 
 
 class _SourceOfAverage(MetricUsage):
-    """Exclusive usage of the source of a running average, which resets it."""
+    """Exclusive usage of the source of a running average; the average resets the source."""
 
     def __init__(self, usage: MetricUsage, average: RunningAverage) -> None:
         self._average = average
-        # Empty in a MetricGroup, which updates the average directly, and the average its source.
+        # Empty in a MetricGroup: the group updates the average directly, and the average updates its source.
         updated = usage.ITERATION_COMPLETED and Events.ITERATION_COMPLETED
         super().__init__(usage.STARTED, usage.COMPLETED, updated)
 

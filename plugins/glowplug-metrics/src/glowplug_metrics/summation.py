@@ -20,9 +20,9 @@ def wide_dtype(device: torch.device) -> torch.dtype:
 
 
 def summand(value: torch.Tensor) -> Any:
-    """Return a scalar tensor as a Python number, or as a wide tensor on an accelerator.
+    """Return a CPU scalar as a Python number, and an accelerator scalar as a tensor in the wide type.
 
-    Python numbers are the fastest to add. Reading them from an accelerator would wait for it.
+    Python numbers are the fastest to add, but reading one from an accelerator would wait for the device.
 
     Example:
         >>> summand(torch.tensor(0.5))
@@ -35,7 +35,7 @@ def summand(value: torch.Tensor) -> Any:
 
 
 def add_in_place(total: torch.Tensor, addend: torch.Tensor) -> torch.Tensor:
-    """Add a tensor to a total in place, on the device of the tensor.
+    """Add a tensor to a total in place, after moving the total to the device of the tensor.
 
     Example:
         >>> add_in_place(torch.tensor([1, 2]), torch.tensor([1, 1]))
@@ -47,7 +47,7 @@ def add_in_place(total: torch.Tensor, addend: torch.Tensor) -> torch.Tensor:
 
 
 def follow(total: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Return the total on the device of a value, in its wide float type.
+    """Move a total to the device of a value, and convert it to the float type for sums there.
 
     Example:
         >>> follow(torch.zeros((), dtype=torch.float64), torch.ones((), device="meta")).device

@@ -1,4 +1,4 @@
-"""Base class of metrics of binary, multiclass and multilabel data."""
+"""Base class of metrics for binary, multiclass and multilabel data."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def fetch(total: torch.Tensor, num_invalid: torch.Tensor | int) -> tuple[torch.T
 
 
 class TaskMetric(ClassificationMetric):
-    """Metric of binary, multiclass or multilabel data; the first batch determines the kind.
+    """Metric for binary, multiclass or multilabel data; the first batch determines the kind.
 
     Args:
         output_transform: Turns the engine's output into ``(y_pred, y)``.
@@ -56,7 +56,7 @@ class TaskMetric(ClassificationMetric):
         super().__init__(output_transform, device, skip_unrolling)
 
     def reset(self) -> None:
-        """Discard all data and its kind."""
+        """Discard the counts and the kind of data."""
         self._kind: str | None = None
         self._num_classes = 0
         self._num_examples = 0
@@ -87,7 +87,7 @@ class TaskMetric(ClassificationMetric):
         return functools.partial(_flatten_sequences, ignored, output_transform)
 
     def _kind_of(self, batch: Batch) -> str:
-        """Return the kind of a batch, which must not change.
+        """Return the kind of data of a batch; it must not change between resets.
 
         Raises:
             ValueError: If shapes do not match or the number of classes changes.
@@ -99,7 +99,7 @@ class TaskMetric(ClassificationMetric):
         return kind
 
     def _begin(self, task: Task) -> None:
-        """Set the kind at the first batch; raise if it changes later."""
+        """Set the kind of data at the first batch; raise if it changes later."""
         kind, classes = task
         if self._kind is None:
             self._kind, self._num_classes = kind, classes
@@ -107,21 +107,22 @@ class TaskMetric(ClassificationMetric):
         name = type(self).__name__
         if kind != self._kind:
             raise RuntimeError(
-                f"the data of {name} changed from {self._kind} to {kind} since its last reset; use two metrics, or reset()"
+                f"the data of {name} changed from {self._kind} to {kind} since its last reset; use one metric per kind, or call "
+                "reset()"
             )
         raise ValueError(
             f"the number of classes of {name} changed from {self._num_classes} to {classes} since its last reset"
         )
 
     def _agree_on_task(self) -> None:
-        """Set the kind on ranks without data to the kind of the other ranks; a collective."""
+        """On ranks without data, set the kind to that of the other ranks; a collective."""
         if world_size() == 1:
             return
         gathered: list[tuple[Any, int]] = all_gather((self._kind, self._num_classes))
         tasks = sorted({(kind, classes) for kind, classes in gathered if kind is not None})
         if len(tasks) > 1:
             raise RuntimeError(
-                f"{type(self).__name__} needs one kind of data on all ranks, got "
+                f"{type(self).__name__} needs the same kind of data on all ranks, got "
                 + " and ".join(
                     kind if kind == "binary" else f"{kind} of {classes} classes" for kind, classes in tasks
                 )
@@ -130,16 +131,16 @@ class TaskMetric(ClassificationMetric):
             self._begin(tasks[0])
 
     def _check_invalid(self, count: int) -> None:
-        """Raise if there are invalid values, which an update on an accelerator only counts."""
+        """Raise if updates on an accelerator have counted invalid values."""
         if not count:
             return
         if self._kind == "multiclass":
             raise ValueError(
                 f"targets must be classes from 0 to {self._num_classes - 1}, but {count} targets since the last reset are "
-                "not; remove ignored targets with output_transform"
+                "invalid; remove ignored targets with output_transform"
             )
         raise ValueError(
-            f"binary and multilabel values must be 0 or 1, but {count} values since the last reset are not; convert them "
+            f"binary and multilabel values must be 0 or 1, but {count} values since the last reset are invalid; convert them "
             "with output_transform, such as lambda out: ((out[0] > 0.5).int(), out[1])"
         )
 

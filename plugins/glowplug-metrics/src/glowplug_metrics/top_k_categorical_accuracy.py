@@ -1,4 +1,4 @@
-"""TopKCategoricalAccuracy: how often the class is among the k highest scores."""
+"""TopKCategoricalAccuracy: how often the actual class has one of the k highest scores."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ __all__ = ["TopKCategoricalAccuracy", "among_top_k"]
 
 
 def among_top_k(y_pred: torch.Tensor, y: torch.Tensor, k: int) -> torch.Tensor:
-    """Return whether the class of each example is among the k highest scores.
+    """Return whether the actual class of each example has one of the k highest scores.
 
     Args:
         y_pred: Scores of shape (N, C, ...).
         y: Classes of shape (N, ...).
-        k: From 1 to C.
+        k: Number of highest scores to consider, from 1 to C.
 
     Returns:
         A bool tensor of shape (N, ...).
 
     Raises:
-        ValueError: If shapes do not match, or there are less than k classes.
+        ValueError: If shapes do not match, or there are fewer than k classes.
 
     Example:
         >>> among_top_k(torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]]), torch.tensor([1, 0]), k=2)
@@ -40,21 +40,21 @@ def among_top_k(y_pred: torch.Tensor, y: torch.Tensor, k: int) -> torch.Tensor:
             f"{tuple(y.shape)}"
         )
     if y_pred.shape[1] < k:
-        raise ValueError(f"y_pred must have scores of at least k={k} classes, got {y_pred.shape[1]}")
+        raise ValueError(f"y_pred must have scores for at least k={k} classes, got {y_pred.shape[1]}")
     return (y_pred.topk(k, dim=1).indices == y.unsqueeze(1)).any(1)
 
 
 class TopKCategoricalAccuracy(ClassificationMetric):
-    """Fraction of examples whose class is among the k highest scores.
+    """Fraction of examples whose actual class has one of the k highest scores.
 
     Args:
-        k: How many; at least 1.
+        k: Number of highest scores to consider, at least 1.
         output_transform: Turns the engine's output into ``(y_pred, y)``: scores (N, C, ...) and classes (N, ...).
         device: See ``glowplug.Metric``. The count stays on the device of the data, so that no update waits for it.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        ValueError: If ``k`` is below 1, shapes do not match, or there are less than k classes.
+        ValueError: If ``k`` is below 1, shapes do not match, or there are fewer than k classes.
         TypeError: If an output contains no tensors.
 
     Example:
@@ -101,5 +101,5 @@ class TopKCategoricalAccuracy(ClassificationMetric):
             NotComputableError: If there are no examples.
         """
         if self._num_examples == 0:
-            raise NotComputableError("TopKCategoricalAccuracy has no examples since its last reset")
+            raise NotComputableError("TopKCategoricalAccuracy has received no examples since its last reset")
         return int(self._num_correct) / self._num_examples

@@ -48,13 +48,13 @@ class Counter:
         self._offset = _iterations_before_epoch(state) if unit is Unit.ITERATION_OF_EPOCH else 0
 
     def done(self, state: State) -> int:
-        """Return how many units are done."""
+        """Return the number of completed units."""
         if self.unit is Unit.START:
             return 1
         return state.epoch if self.unit is Unit.EPOCH else state.iteration - self._offset
 
     def total(self, state: State) -> int | None:
-        """Return how many units there are, ``None`` if unknown."""
+        """Return the total number of units, or ``None`` if it is unknown."""
         if self.unit is Unit.START:
             return 1
         if self.unit is Unit.EPOCH:
@@ -66,7 +66,7 @@ class Counter:
         return min(state.epoch_length, state.max_iters - self._offset)
 
     def title(self, state: State, name: str | None) -> str:
-        """Return the title of the bar, which starts with the user's name for it if there is one."""
+        """Return the title of the bar, which starts with ``name`` instead of the default if given."""
         epochs = _epochs(state)
         if self.unit is not Unit.ITERATION_OF_EPOCH:
             return name or self.unit.value
@@ -88,8 +88,8 @@ def _iterations(state: State) -> int | None:
 
 
 def _iterations_before_epoch(state: State) -> int:
-    # A resumed run may start in the middle of an epoch, where only the length tells the offset. If an earlier epoch ended
-    # early, that offset exceeds the iteration; the bar then opens at the epoch's first iteration.
+    # A resumed run may start in the middle of an epoch, so the offset is computed from the epoch length. If an earlier epoch
+    # ended early, that offset exceeds the iteration; the bar then counts from the current iteration.
     length = state.epoch_length or 0
     offset = (state.epoch - 1) * length
     return offset if 0 <= state.iteration - offset <= length else state.iteration

@@ -78,7 +78,7 @@ class Display:
     Args:
         event: Event at which the bar advances, without its filter.
         closing: Event at which the bar closes.
-        postfix: Returns the text behind the bar.
+        postfix: Returns the text after the bar.
         settings: Options of tqdm.
     """
 
@@ -129,7 +129,7 @@ class Display:
             bar.total = counter.total(engine.state)
         bar.update(counter.done(engine.state) - bar.n)
         if bar.n == bar.total:
-            # No update follows; handlers such as an evaluation may now run for a long time.
+            # Redraw now: no update follows, and handlers such as an evaluation may run for a long time.
             bar.refresh()
 
     def _begin(self, engine: EngineProtocol) -> None:

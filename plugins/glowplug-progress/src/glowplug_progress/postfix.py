@@ -1,4 +1,4 @@
-"""The text behind a bar: metrics, outputs and attributes of the state."""
+"""The text after a bar: metrics, outputs and attributes of the state."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Postfix:
         ]
 
     def _of_output(self, output: Any) -> Mapping[str, Any]:
-        # Before the first step and after a failed one there is no output; the last one is shown again.
+        # Before the first step and after a failed step there is no output; the last known output is shown again.
         if self._output_transform is not None and output is not None:
             shown = self._output_transform(output)
             self._output = shown if isinstance(shown, Mapping) else {"output": shown}
@@ -79,7 +79,7 @@ class Postfix:
 
     def _texts(self, name: str, value: Any) -> Iterator[str]:
         """Yield a text for each leaf of a value."""
-        # The flattener makes every number a float; a single integer or bool is shown as it is.
+        # flatten() converts every number to a float; a single integer or bool is shown unchanged.
         leaves = [(name, value)] if isinstance(value, Rational) else flatten(name, value, separator="_")
         for leaf, item in leaves:
             text = _short(item)
@@ -96,11 +96,11 @@ class Postfix:
 
 
 def _short(value: Any) -> str | None:
-    """Return a short text for a leaf, ``None`` if it is neither a number nor a string."""
+    """Return a short text for a leaf, or ``None`` if it is neither a number nor a string."""
     if isinstance(value, (str, Rational)):
         return str(value)
     if not isinstance(value, Number):
-        # The flattener yields an object with __float__ for an element of a tensor on a device.
+        # flatten() yields an object with __float__ for an element of a tensor on a device.
         try:
             value = float(value)
         except (TypeError, ValueError, RuntimeError):

@@ -33,7 +33,7 @@ class ProgressBar:
 
     Args:
         persist: Whether closed bars stay on the screen. Defaults to ``False``.
-        bar_format: Format string for tqdm; ``"{l_bar}{bar}{r_bar}"`` is tqdm's default. Without it a bar looks like
+        bar_format: Format string for tqdm; ``"{l_bar}{bar}{r_bar}"`` is tqdm's default. Without a format, a bar looks like
             ``Epoch [2/5]: [30/100]  30%|███       , loss=0.5 [00:03<00:07]``.
         **tqdm_kwargs: Further options of tqdm, such as ``desc``, ``ncols``, ``mininterval``, ``file``, ``disable``.
 
@@ -84,7 +84,8 @@ class ProgressBar:
             A handle that removes the bar.
 
         Raises:
-            ValueError: If the events are not loop events in their order, or ``closing_event_name`` is filtered.
+            ValueError: If an event is not a loop event, ``event_name`` does not come before ``closing_event_name``, or
+                ``closing_event_name`` is filtered.
             TypeError: If the names are not a list, or ``output_transform`` is not callable.
 
         Example:

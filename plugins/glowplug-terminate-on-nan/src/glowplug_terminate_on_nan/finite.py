@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # The most frequent leaf types, and sequences whose elements are never NaN or infinite.
 _LEAVES = (float, int, type(None), str, bytes, bytearray, memoryview, range)
 
-# Bytes of a float32. Smaller formats are summed as float32, because their own sums overflow early.
+# Bytes of a float32. Smaller formats are summed as float32, because sums in these formats overflow early.
 _SINGLE = 4
 
 
@@ -84,7 +84,7 @@ def describe(path: Path, value: Any) -> str:
 
 
 def _leaves(output: object) -> Iterator[tuple[Path, Any]]:
-    """Yield the leaves in order, and visit each container only once, so that cycles end."""
+    """Yield the leaves in order; visit each container only once, so that cycles terminate."""
     # The dict also keeps the containers alive: an id is unique only during the lifetime of its object.
     seen: dict[int, object] = {}
     waiting: list[tuple[Path, object]] = [((), output)]
@@ -100,7 +100,7 @@ def _leaves(output: object) -> Iterator[tuple[Path, Any]]:
 
 
 def _children(value: Any) -> Iterable[tuple[Path, object]] | None:
-    """Return the path steps and values of a container's elements, ``None`` for a leaf."""
+    """Return the path steps and values of a container's elements, or ``None`` for a leaf."""
     children: Iterable[tuple[Path, object]] | None = None
     if isinstance(value, _LEAVES):
         pass
@@ -118,7 +118,7 @@ def _children(value: Any) -> Iterable[tuple[Path, object]] | None:
 
 
 def _field_names(value: Any) -> Sequence[str]:
-    """Return the field names of a dataclass or named tuple, empty for other values."""
+    """Return the field names of a dataclass or named tuple, or an empty sequence for other values."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return [field.name for field in dataclasses.fields(value)]
     names: Sequence[str] = getattr(value, "_fields", ()) if isinstance(value, tuple) else ()
@@ -152,7 +152,7 @@ def _is_finite_array(array: Any) -> bool:
 
 
 def _checkable(tensor: torch.Tensor) -> torch.Tensor | None:
-    """Return this process's part of a tensor, ``None`` if the tensor cannot be checked or is always finite."""
+    """Return this process's part of a tensor, or ``None`` if the tensor cannot be checked or is always finite."""
     import torch
 
     # A DTensor has to_local(), which returns the shard of this process.
@@ -164,7 +164,7 @@ def _checkable(tensor: torch.Tensor) -> torch.Tensor | None:
 
 
 def _first_non_finite_tensor(tensors: list[tuple[Path, torch.Tensor]]) -> tuple[Path, torch.Tensor] | None:
-    """Return the first tensor with an element that is not finite, with one synchronization of their device."""
+    """Return the first tensor with an element that is not finite; synchronize with the device only once."""
     import torch
 
     # NaN and infinity propagate to the sum, which is faster than isfinite() and needs no memory for a mask.

@@ -23,9 +23,9 @@ class HandlerCase:
         attach: ``f(handler, engine) -> handle``. Defaults to ``handler.attach(engine)``, with the handler's default event.
         output: Output of the engine's step that the handler can process.
         metrics: Content of ``engine.state.metrics`` at the end of each iteration and epoch.
-        seconds_per_event: Time limit of the handler per event, in seconds. Raise it for a handler that writes files.
-        plugin: The plugin module, as in ``"acme_shout._plugin"``; it is imported in a fresh interpreter.
-        heavy: Modules that this import must not load. Defaults to everything but Python, glowplug and the plugin.
+        seconds_per_event: Time limit of the handler per event, in seconds. Increase it for a handler that writes files.
+        plugin: The plugin module, such as ``"acme_shout._plugin"``; it is imported in a fresh interpreter.
+        heavy: Further modules that this import must not load. Libraries other than glowplug are always refused.
 
     Example:
         >>> class Shout:
@@ -49,14 +49,14 @@ class LoggerCase:
     """A logger to check.
 
     Args:
-        make: ``f(**options)``, returns a new logger on each call, which always writes to the *same* file or run. Passes the
-            options on to ``glowplug.loggers.Logger``.
-        read: Returns every stored scalar as ``(name, step, value)``; scalars of the same name in the order in which they
-            were stored.
+        make: ``f(**options)`` returns a new logger on each call. All these loggers write to the *same* file or run and
+            pass the options on to ``glowplug.loggers.Logger``.
+        read: Returns every stored scalar as ``(name, step, value)``, with the scalars of each name in the order in which
+            they were stored.
         borrowed: For a logger that can write to a run, file or connection that the user has opened: returns such a logger
-            and a function that tells whether the run is still open.
-        plugin: The plugin module, as in ``"acme_glowplug_logger._plugin"``; it is imported in a fresh interpreter.
-        heavy: Modules that this import must not load. Defaults to everything but Python, glowplug and the plugin.
+            and a function that returns whether the run is still open.
+        plugin: The plugin module, such as ``"acme_glowplug_logger._plugin"``; it is imported in a fresh interpreter.
+        heavy: Further modules that this import must not load. Libraries other than glowplug are always refused.
 
     Example:
         >>> from glowplug.loggers import Logger
@@ -84,17 +84,17 @@ class MetricCase:
 
     Args:
         make: Returns a new metric on each call.
-        outputs: Three or more engine outputs, as ``update`` takes them, with batches of different sizes.
+        outputs: Three or more batches of different sizes, each in the form that ``update`` accepts.
         expected: The value over all outputs: a number, a tensor, or a mapping or sequence of these.
-        joined: The same data as one output. By default tensors are joined along their first dimension and lists are
+        joined: The same data as one output. By default, tensors (along their first dimension) and lists are
             concatenated, also inside tuples and mappings.
-        tolerance: Largest difference between two equal values, relative to their size.
-        reference: Another implementation of the metric: ``f(joined output) -> value``. Checks the value on random data;
-            needs ``random_output``.
-        random_output: ``f(generator) -> output``, returns one output with random data and a random number of examples,
-            drawn from a ``torch.Generator``.
-        plugin: The plugin module, as in ``"acme_metrics._plugin"``; it is imported in a fresh interpreter.
-        heavy: Modules that this import must not load. Defaults to everything but Python, glowplug and the plugin.
+        tolerance: Relative and absolute tolerance within which two values count as equal.
+        reference: Another implementation of the metric, ``f(joined output) -> value``. Both are compared on random data;
+            requires ``random_output``.
+        random_output: ``f(generator) -> output`` returns one output with random data and a random number of examples,
+            both drawn from ``generator``, a ``torch.Generator``.
+        plugin: The plugin module, such as ``"acme_metrics._plugin"``; it is imported in a fresh interpreter.
+        heavy: Further modules that this import must not load. Libraries other than glowplug are always refused.
 
     Raises:
         TypeError: If only one of ``reference`` and ``random_output`` is given.
@@ -137,7 +137,7 @@ class MetricCase:
         if (self.reference is None) is not (self.random_output is None):
             missing = "reference" if self.reference is None else "random_output"
             raise TypeError(
-                f"MetricCase checks random data with reference= and random_output=; {missing} is missing"
+                f"MetricCase needs both reference= and random_output= to check random data; {missing} is missing"
             )
 
 
@@ -146,10 +146,10 @@ class SaveHandlerCase:
     """A save handler to check.
 
     Args:
-        make: Returns a new save handler on each call, always of the *same* location.
-        folder: Folder of the files, if it writes files. Defaults to its ``dirname``.
-        plugin: The plugin module, as in ``"acme_s3._plugin"``; it is imported in a fresh interpreter.
-        heavy: Modules that this import must not load. Defaults to everything but Python, glowplug and the plugin.
+        make: Returns a new save handler on each call. All these save handlers use the *same* location.
+        folder: Folder of the files, for a save handler that writes files. Defaults to the handler's ``dirname``.
+        plugin: The plugin module, such as ``"acme_s3._plugin"``; it is imported in a fresh interpreter.
+        heavy: Further modules that this import must not load. Libraries other than glowplug are always refused.
 
     Example:
         >>> SaveHandlerCase(make=lambda: AcmeSaver("acme://run")).folder is None

@@ -22,10 +22,10 @@ __all__ = [
 ]
 
 SECONDS = 60.0
-"""Time limit of a check, after which the object under test is reported to hang."""
+"""Time limit of a check, in seconds; a check that exceeds it fails."""
 
 
-class CheckFailed(AssertionError):  # noqa: N818 - a test failure, not an error of the kit
+class CheckFailed(AssertionError):  # noqa: N818 - a test failure, not an error of this package
     """The object under test is wrong; the message says why and how to fix it."""
 
 
@@ -54,8 +54,8 @@ class Result:
 
     Args:
         name: Name of the check.
-        status: Whether it passed.
-        message: Why it failed or was skipped.
+        status: Outcome of the check.
+        message: Why the check failed or was skipped.
     """
 
     name: str
@@ -73,7 +73,7 @@ def require(condition: object, message: str) -> None:
 
 
 def checks_of(*functions: Callable[[Any], None]) -> tuple[Check, ...]:
-    """Make checks from functions, with their names and the first lines of their docstrings."""
+    """Make checks from functions; the first line of each docstring is the purpose of the check."""
     return tuple(
         Check(function.__name__, (function.__doc__ or "").strip().splitlines()[0], function)
         for function in functions
@@ -108,7 +108,7 @@ def run_check(check: Check, case: Any, reason: str | None = None) -> Result:
     Args:
         check: The check.
         case: The case to check.
-        reason: Why it is expected to fail. ``None`` expects it to pass.
+        reason: Why the check is expected to fail; ``None`` if it is expected to pass.
     """
     try:
         with time_limit(SECONDS):
@@ -127,7 +127,7 @@ def run_check(check: Check, case: Any, reason: str | None = None) -> Result:
 
 
 def _describe(error: Exception) -> str:
-    """Return a failure as text, with the traceback of an exception of the author's code."""
+    """Return a failure as text, with the traceback of an exception raised by the code under test."""
     message = str(error) if isinstance(error, CheckFailed) else f"it raised {type(error).__name__}: {error}"
     cause = error.__cause__ if isinstance(error, CheckFailed) else error
     return message if cause is None else f"{message}\n\n{''.join(traceback.format_exception(cause))}"

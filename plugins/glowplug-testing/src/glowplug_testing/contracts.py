@@ -23,7 +23,7 @@ class Contract:
     case_type: ClassVar[type] = object
 
     expected_failures: ClassVar[Mapping[str, str]] = {}
-    """Reasons of expected failures, by name of the check. A check that passes although it is listed fails."""
+    """Reasons for expected failures, by name of the check. A listed check that passes is reported as failed."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -72,7 +72,7 @@ def _test_of(check: Check) -> Callable[[Any, Any], None]:
 
 
 class HandlerContract(Contract):
-    """Checks of a handler: subclass it and return a :class:`HandlerCase` from the fixture ``case``.
+    """Checks of a handler. Subclass this contract and return a :class:`HandlerCase` from the fixture ``case``.
 
     Example:
         >>> import pytest
@@ -93,7 +93,7 @@ class HandlerContract(Contract):
 
 
 class LoggerContract(Contract):
-    """Checks of a logger: subclass it and return a :class:`LoggerCase` from the fixture ``case``.
+    """Checks of a logger. Subclass this contract and return a :class:`LoggerCase` from the fixture ``case``.
 
     Example:
         >>> import json, pytest
@@ -122,7 +122,7 @@ class LoggerContract(Contract):
 
 
 class MetricContract(Contract):
-    """Checks of a metric: subclass it and return a :class:`MetricCase` from the fixture ``case``.
+    """Checks of a metric. Subclass this contract and return a :class:`MetricCase` from the fixture ``case``.
 
     Example:
         >>> import torch
@@ -152,7 +152,7 @@ class MetricContract(Contract):
 
 
 class SaveHandlerContract(Contract):
-    """Checks of a save handler: subclass it and return a :class:`SaveHandlerCase` from the fixture ``case``.
+    """Checks of a save handler. Subclass this contract and return a :class:`SaveHandlerCase` from the fixture ``case``.
 
     Example:
         >>> import pytest

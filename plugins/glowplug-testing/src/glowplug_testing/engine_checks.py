@@ -15,17 +15,17 @@ MakeEngine: TypeAlias = Callable[[], Any]
 
 
 class EngineChecks:
-    """Makes and fires the engine under test."""
+    """Creates the engine under test and fires its events."""
 
     @pytest.fixture
     def make_engine(self) -> MakeEngine:
-        """Return a function that makes an engine; override this in the subclass."""
+        """Return a function that creates an engine; override this fixture in the subclass."""
         raise NotImplementedError(
             f"{type(self).__name__} needs a fixture make_engine that returns a function () -> engine"
         )
 
     def fire(self, engine: Any, event: Any, *, error: Exception | None = None, **state: Any) -> None:
-        """Fire an event, on a fake or on a real engine."""
+        """Fire an event on a fake or a real engine."""
         if isinstance(engine, FakeEngine):
             engine.fire(event, error=error, **state)
             return

@@ -21,9 +21,9 @@ from glowplug_testing.registration_contract import RegistrationContract
 
 
 class EngineContract(RegistrationContract):
-    """Checks of an engine: subclass it and return a factory from the fixture ``make_engine``.
+    """Checks of an engine. Subclass this contract and return a factory from the fixture ``make_engine``.
 
-    ``FakeEngine`` and ``Engine`` both pass it, so a handler tested with one works with the other.
+    ``FakeEngine`` and ``Engine`` both pass these checks, so a handler tested with one works with the other.
 
     Example:
         >>> import pytest
@@ -40,7 +40,7 @@ class EngineContract(RegistrationContract):
         replaced = [name for name in checks if getattr(cls, name) is not getattr(EngineContract, name)]
         if replaced:
             raise TypeError(
-                f"{cls.__name__} must not replace {', '.join(replaced)}; an engine passes all of these tests. Rename your test"
+                f"{cls.__name__} must not replace {', '.join(replaced)}; an engine must pass the whole contract. Rename your test"
             )
 
     # Firing
@@ -77,7 +77,7 @@ class EngineContract(RegistrationContract):
         assert got == [True, False, StopIteration]
 
     def test_exception_handlers(self, make_engine: MakeEngine) -> None:
-        """Handlers of EXCEPTION_RAISED get the exception, after the engine if they accept both (E-039)."""
+        """Handlers of EXCEPTION_RAISED get the exception, preceded by the engine if they accept both (E-039)."""
         engine, error = make_engine(), KeyError("broken")
         got: list[Any] = []
         engine.add_event_handler(Events.EXCEPTION_RAISED, got.append)
@@ -166,7 +166,7 @@ class EngineContract(RegistrationContract):
     # Filters
 
     def test_event_filter(self, make_engine: MakeEngine) -> None:
-        """A filter function gets the engine and the counter and decides on the call (E-061, E-068)."""
+        """A filter function gets the engine and the counter and decides whether the handler runs (E-061, E-068)."""
         engine = make_engine()
         asked: list[Any] = []
 
@@ -179,29 +179,29 @@ class EngineContract(RegistrationContract):
         assert asked == [(engine, counter) for counter in range(1, 5)]
 
     def test_every(self, make_engine: MakeEngine) -> None:
-        """``every=n`` runs at each n-th firing, counted from the start of the run (E-062)."""
+        """With ``every=n`` a handler runs at each n-th firing, counted from the start of the run (E-062)."""
         assert self.counters(make_engine(), Events.ITERATION_COMPLETED(every=3), range(2, 8)) == [3, 6]
 
     def test_once(self, make_engine: MakeEngine) -> None:
-        """``once`` runs at one count, or at several (E-063)."""
+        """With ``once`` a handler runs at one count, or at each count of a list (E-063)."""
         assert self.counters(make_engine(), Events.ITERATION_COMPLETED(once=2), range(1, 5)) == [2]
         assert self.counters(make_engine(), Events.ITERATION_COMPLETED(once=[4, 1]), range(1, 6)) == [1, 4]
 
     def test_before_and_after(self, make_engine: MakeEngine) -> None:
-        """``before`` and ``after`` are exclusive (E-064)."""
+        """``before`` and ``after`` are exclusive bounds (E-064)."""
         event = Events.ITERATION_COMPLETED
         assert self.counters(make_engine(), event(before=3), range(6)) == [0, 1, 2]
         assert self.counters(make_engine(), event(after=3), range(1, 6)) == [4, 5]
         assert self.counters(make_engine(), event(before=5, after=2), range(1, 9)) == [3, 4]
 
     def test_every_after(self, make_engine: MakeEngine) -> None:
-        """``every`` counts from ``after`` (E-065)."""
+        """With ``every=n`` and ``after``, a handler runs at the first count after the bound, then at each n-th (E-065)."""
         event = Events.ITERATION_COMPLETED
         assert self.counters(make_engine(), event(every=2, before=10, after=3), range(1, 13)) == [4, 6, 8]
         assert self.counters(make_engine(), event(every=3, after=1), range(1, 10)) == [2, 5, 8]
 
     def test_second_filter_replaces_the_first(self, make_engine: MakeEngine) -> None:
-        """Calling a filtered event replaces its filter (E-066)."""
+        """Calling a filtered event with another filter replaces its filter (E-066)."""
         event = Events.ITERATION_COMPLETED(every=2)(every=3)
         assert self.counters(make_engine(), event, range(1, 8)) == [3, 6]
 
@@ -236,7 +236,7 @@ class EngineContract(RegistrationContract):
         assert got == [Events.EPOCH_STARTED, Events.STARTED, Events.COMPLETED]
 
     def test_custom_events(self, make_engine: MakeEngine) -> None:
-        """Strings and members of an EventEnum can be registered as events, also repeatedly (E-080)."""
+        """Strings and members of an EventEnum can be registered as events, even more than once (E-080)."""
         engine = make_engine()
         got: list[Any] = []
         engine.register_events("begin", CustomEvents.STARTED)
@@ -253,7 +253,7 @@ class EngineContract(RegistrationContract):
             engine.register_events("other", event_to_attr=["attribute"])
 
     def test_custom_counters_belong_to_one_engine(self, make_engine: MakeEngine) -> None:
-        """A counter of a custom event starts at 0 or keeps its value, and other engines do not have it (E-081)."""
+        """The counter of a custom event starts at 0 or at its existing value; other engines do not have it (E-081)."""
         engine, other = make_engine(), make_engine()
         engine.state.kept = 4
         engine.register_events(
@@ -330,7 +330,7 @@ class EngineContract(RegistrationContract):
         assert engine.faults == ()
 
     def test_state_of_handlers_is_saved(self, make_engine: MakeEngine) -> None:
-        """The state of a handler is part of the engine's state and is loaded by the same key."""
+        """The state of a handler is part of the engine's state and is loaded under the same key."""
         engine, other, handler = make_engine(), make_engine(), Stateful(0)
         engine.register_state("mine", Stateful(5))
         other.register_state("mine", handler)
@@ -338,7 +338,7 @@ class EngineContract(RegistrationContract):
         assert handler.number == 5
 
     def test_state_waits_for_a_later_handler(self, make_engine: MakeEngine) -> None:
-        """State without a handler is saved again, and loaded when a handler with its key is attached."""
+        """Loaded state without a handler is saved again, and loaded once a handler with its key is attached."""
         engine, other = make_engine(), make_engine()
         engine.register_state("mine", Stateful(5))
         other.load_state_dict(engine.state_dict())
@@ -348,7 +348,7 @@ class EngineContract(RegistrationContract):
         assert late.number == 5
 
     def test_state_keys_are_unique(self, make_engine: MakeEngine) -> None:
-        """A second handler with the same key gets ``#2``; removing a handler frees its key."""
+        """The key of a second handler with the same key ends with ``#2``; removing a handler frees its key."""
         engine = make_engine()
         handle = engine.register_state("mine", Stateful(1))
         second = engine.register_state("mine", Stateful(2))
@@ -388,5 +388,5 @@ class EngineContract(RegistrationContract):
         assert got == [True, "skip_completed", True, "skip_epoch_completed", True]
 
     def test_parent_defaults_to_none(self, make_engine: MakeEngine) -> None:
-        """An engine outside of another engine's handler has no parent."""
+        """An engine that does not run in a handler of another engine has no parent."""
         assert make_engine().parent is None

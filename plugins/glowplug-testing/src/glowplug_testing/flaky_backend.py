@@ -32,8 +32,8 @@ class Call(NamedTuple):
 class FlakyBackend:
     """Inject faults into the backend of a logger, inside a ``with`` block.
 
-    It wraps the methods of ``glowplug.loggers.Writer`` that the logger's class implements, such as ``write_scalars``, so
-    that it works with any logger. A call at which the fault raises does not reach the wrapped method.
+    A ``FlakyBackend`` works with any logger: it wraps the methods of ``glowplug.loggers.Writer`` that the logger's class
+    implements, such as ``write_scalars``. A call that fails does not reach the wrapped method.
 
     Create it with :meth:`refusing`, :meth:`hanging`, :meth:`slow`, :meth:`failing`, :meth:`full_disk` or
     :meth:`watching`.
@@ -42,11 +42,11 @@ class FlakyBackend:
         logger: The logger; other loggers of the same class are not affected.
         fault: Function that raises, or waits and returns. ``None`` injects no fault.
         methods: Methods that fail. Defaults to all ``write_*`` methods.
-        every: Fail at each n-th of these calls. Defaults to 1.
-        times: Maximum number of faults. Defaults to no maximum.
+        every: Fail at each n-th call of these methods. Defaults to 1.
+        times: Maximum number of faults. Unlimited by default.
 
     Attributes:
-        calls: All calls so far, with arguments and thread; failed calls included.
+        calls: All calls so far, including failed ones, with arguments and thread.
         faults: Number of faults so far.
 
     Example:
@@ -82,7 +82,7 @@ class FlakyBackend:
         self._methods = methods
         self._every = every
         self._times = times
-        # Number of calls of the methods that fail.
+        # Number of calls so far of the methods that fail.
         self._due = 0
         self._healed = threading.Event()
         # A write method that calls another counts as one call.
@@ -97,7 +97,7 @@ class FlakyBackend:
         Args:
             logger: The logger.
             *methods: Methods that fail. Defaults to all.
-            times: Maximum number of faults. Defaults to no maximum.
+            times: Maximum number of faults. Unlimited by default.
         """
         where = methods or METHODS
         return cls(
@@ -135,9 +135,9 @@ class FlakyBackend:
 
         Args:
             logger: The logger.
-            every: Distance between two faults. Defaults to 3.
+            every: Fail at each n-th call. Defaults to 3.
             error: The exception. Defaults to a ``RuntimeError``, after which the logger continues with the next record. After
-                a ``ConnectionError`` it opens the backend again and repeats the record.
+                a ``ConnectionError``, the logger reopens the backend and writes the record again.
             *methods: Methods that fail. Defaults to all ``write_*`` methods.
         """
         fault = _raising(error or RuntimeError("the backend refused this record"))
@@ -151,11 +151,11 @@ class FlakyBackend:
 
     @classmethod
     def watching(cls, logger: Logger) -> FlakyBackend:
-        """Record calls without faults."""
+        """Record calls without injecting faults."""
         return cls(logger)
 
     def heal(self) -> None:
-        """End the fault; calls that hang continue."""
+        """End the fault; hanging calls continue."""
         self._healed.set()
 
     def calls_of(self, *methods: str) -> list[Call]:
@@ -176,7 +176,7 @@ class FlakyBackend:
         self.heal()
         if self._must_close:
             self._must_close = False
-            # The fault kept the logger from releasing what it holds open.
+            # The fault prevented the logger from closing its files and connections.
             with suppress(Exception):
                 self._logger.close_backend(None)
         for name, own in self._replaced.items():

@@ -104,7 +104,7 @@ def _attach_by_keyword(case: HandlerCase, handler: Any, engine: Any) -> Any:
     def by_keyword(engine: Any, *args: Any, **options: Any) -> Any:
         options.update(zip(list(parameters)[1:], args, strict=False))
         event = options.get("event_name", parameters["event_name"].default)
-        # A filter shows whether the handler uses the event that it is given or its default.
+        # A filter shows whether the handler uses the given event instead of its default.
         options["event_name"] = (event if isinstance(event, EventEnum) else Events.EPOCH_COMPLETED)(every=2)
         used.append(options["event_name"])
         return attach(engine, **options)
@@ -143,7 +143,7 @@ def _attach(case: HandlerCase, handler: Any, engine: Any) -> Any:
 
 
 def works_on_fake_engine_and_engine(case: HandlerCase) -> None:
-    """The handler works on a FakeEngine and on an Engine: it uses members of EngineProtocol only."""
+    """The handler works on a FakeEngine and on an Engine: it uses only members of EngineProtocol."""
     fake, engine = PublicOnly(), engine_for(case)
     for each in (fake, engine):
         _attach(case, case.make(), each)
@@ -196,7 +196,7 @@ def handle_removes_all(case: HandlerCase) -> None:
 
 
 def removed_handler_releases_the_engine(case: HandlerCase) -> None:
-    """After remove() the handler does not keep the engine alive."""
+    """After remove(), the handler does not keep the engine alive."""
     handler, engine = case.make(), engine_for(case)
     handle = _attach(case, handler, engine)
     run(engine)
@@ -206,7 +206,7 @@ def removed_handler_releases_the_engine(case: HandlerCase) -> None:
     gc.collect()
     require(
         gone() is None,
-        "after remove() the handler still references the engine, and with it model and data; use the engine passed to each "
+        "after remove() the handler still references the engine, and with it the model and data; use the engine passed to each "
         "call, or clear the reference in the handle",
     )
 
@@ -243,7 +243,7 @@ def two_engines_are_independent(case: HandlerCase) -> None:
 
 
 def second_attach_is_independent(case: HandlerCase) -> None:
-    """A second attach, of the same or another handler, fails without effect or can be removed by itself."""
+    """A second attach(), of the same or another handler, raises without side effects or can be removed separately."""
     for other in (False, True):
         handler, fake = case.make(), FakeEngine()
         _attach(case, handler, fake)
@@ -257,8 +257,8 @@ def second_attach_is_independent(case: HandlerCase) -> None:
         after = sorted(registered(fake))
         require(
             before == after,
-            f"a second attach() of {'another' if other else 'the same'} handler, then removed, changed the registrations from {before} to "
-            f"{after}; check for errors before registering anything",
+            f"a second attach() of {'another' if other else 'the same'} handler, which failed or was removed, changed the registrations "
+            f"from {before} to {after}; check for errors before registering anything",
         )
 
 
@@ -270,7 +270,7 @@ def _require_explained(error: Exception, when: str) -> None:
 
 
 def exceptions_reach_the_caller(case: HandlerCase) -> None:
-    """Exceptions in a run reach the caller unchanged, KeyboardInterrupt included."""
+    """Exceptions in a run, including KeyboardInterrupt, reach the caller unchanged."""
     for error in (ZeroDivisionError("in the step"), KeyboardInterrupt("Ctrl-C")):
 
         def step(_: Any, batch: int, error: BaseException = error) -> Any:
@@ -325,7 +325,7 @@ class Watched(FakeEngine):
 
 
 def second_run_works(case: HandlerCase) -> None:
-    """After a completed or a failed run the next run completes."""
+    """After a completed or a failed run, the next run completes."""
     engine = engine_for(case)
     _attach(case, case.make(), engine)
 
@@ -382,7 +382,7 @@ class Timed(FakeEngine):
 
 
 def missing_metrics_are_reported(case: HandlerCase) -> None:
-    """Without the metrics that it reads the handler works, or its error names the missing metric."""
+    """Without the metrics that it reads, the handler works or raises an error that names the missing metric."""
     if not case.metrics:
         raise CheckSkipped("HandlerCase(metrics=...) is empty")
     fake = FakeEngine()

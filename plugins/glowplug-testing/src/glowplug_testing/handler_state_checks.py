@@ -1,4 +1,4 @@
-"""Checks of a handler's state and its effect on the process and other ranks."""
+"""Checks of a handler's state and of its effects on the process and on other ranks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from glowplug_testing.surroundings import unchanged_process
 
 
 def state_travels_with_the_engine(case: HandlerCase) -> None:
-    """engine.state_dict() contains the handler's state, which can be stored safely and loaded into a new handler."""
+    """engine.state_dict() contains the handler's state, which torch.load(weights_only=True) and a new handler can load."""
     handler, fake = _stateful(case), FakeEngine()
     case.attach(handler, fake)
     play_case(case, fake)
@@ -34,7 +34,7 @@ def state_travels_with_the_engine(case: HandlerCase) -> None:
     )
     expected = copy.deepcopy(handler.state_dict())
     stored = through_file(states)
-    # The state is loaded after the handler is attached, or before.
+    # Load the state after the new handler is attached, then before.
     for late in (False, True):
         other, resumed = case.make(), FakeEngine()
         if not late:
@@ -50,7 +50,7 @@ def state_travels_with_the_engine(case: HandlerCase) -> None:
 
 
 def state_is_a_copy(case: HandlerCase) -> None:
-    """The result of state_dict() and the handler do not share data: neither changes with the other."""
+    """The result of state_dict() and the handler do not share data: changing one does not change the other."""
     handler, fake = _stateful(case), FakeEngine()
     case.attach(handler, fake)
     play_case(case, fake)
@@ -100,7 +100,7 @@ def through_file(state: Any) -> Any:
     """Save a state and load it with ``torch.load(weights_only=True)``, or pickle it where torch is missing."""
     if importlib.util.find_spec("torch") is None:
         _require_plain(state)
-        return pickle.loads(pickle.dumps(state))  # noqa: S301 - our own
+        return pickle.loads(pickle.dumps(state))  # noqa: S301 - pickled here
     import torch
 
     file = io.BytesIO()
@@ -111,7 +111,7 @@ def through_file(state: Any) -> Any:
     except pickle.UnpicklingError as error:
         raise CheckFailed(
             f"torch.load(weights_only=True) cannot load the state {state!r}; return numbers, strings, tensors, None, and lists "
-            "and dicts of these (a numpy scalar: value.item())"
+            "and dicts of these (convert a numpy scalar with value.item())"
         ) from error
 
 
@@ -132,7 +132,7 @@ def _require_plain(value: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value with tuples as lists, because some formats load them as lists."""
+    """Return a value with tuples converted to lists, because some formats load tuples as lists."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -147,12 +147,12 @@ def can_be_pickled_or_explains(case: HandlerCase) -> None:
     if "<locals>" in type(handler).__qualname__:
         raise CheckSkipped(f"{name} is a local class, which cannot be pickled")
     try:
-        made = pickle.loads(pickle.dumps(handler))  # noqa: S301 - our own
+        made = pickle.loads(pickle.dumps(handler))  # noqa: S301 - pickled here
     except Exception as error:  # noqa: BLE001 - the error itself is checked
         message = str(error)
         if _is_of_the_case(message, case, handler):
             raise CheckSkipped(
-                f"the case passes a function to the handler that cannot be pickled: {message}"
+                f"the case passes the handler a function that cannot be pickled: {message}"
             ) from None
         require(
             name in message,
@@ -166,7 +166,7 @@ def can_be_pickled_or_explains(case: HandlerCase) -> None:
 
 
 def _is_of_the_case(message: str, case: HandlerCase, handler: Any) -> bool:
-    """Whether the object that cannot be pickled is a function of the module that defines the case."""
+    """Return whether the object that cannot be pickled is a function of the module that defines the case."""
     where = getattr(case.make, "__module__", "")
     local = re.search(r"local object '?(?:<function )?(\w+)\.", message)
     if local is None:
@@ -211,7 +211,7 @@ def two_ranks_end_together(case: HandlerCase) -> None:
 
 
 def process_is_unchanged(case: HandlerCase) -> None:
-    """The handler does not change signals, logging, random numbers, output or threads of the process."""
+    """The handler does not print, leave threads running, or change the process's signals, logging or random generators."""
     with unchanged_process():
         engine = engine_for(case)
         handle = case.attach(case.make(), engine)

@@ -34,7 +34,7 @@ def options_are_passed_on(case: LoggerCase) -> None:
 
 
 def scalars_are_stored_in_order(case: LoggerCase) -> None:
-    """After close() every scalar is stored once, with its step and value, in the order of logging."""
+    """After close(), every scalar is stored once, with its step and value, in the order of logging."""
     with Trial(case) as trial:
         logger = trial.make()
         # 703 is not a multiple of a usual buffer size.
@@ -59,7 +59,7 @@ def scalars_are_stored_in_order(case: LoggerCase) -> None:
 
 
 def scalars_are_stored_after_flush(case: LoggerCase) -> None:
-    """After flush() everything logged so far can be read."""
+    """After flush(), everything logged so far can be read."""
     with Trial(case) as trial:
         logger = trial.make()
         logged = trial.log(logger, [("loss", step, 0.5 * step) for step in range(5)])
@@ -85,7 +85,7 @@ def odd_names_stay_distinct(case: LoggerCase) -> None:
         require(
             len(new) + lost == len(ODD_NAMES) and new.total() == len(new),
             f"{len(ODD_NAMES)} scalars with different names were logged; {len(new)} names are stored and {lost} records are counted "
-            f"as lost: {', '.join(map(repr, sorted(new)))}. Escape names that the backend refuses without making two equal, or "
+            f"as lost: {', '.join(map(repr, sorted(new)))}. Escape names that the backend refuses so that they stay distinct, or "
             f"raise ValueError{trial.report()}",
         )
 
@@ -130,14 +130,14 @@ def _represents(logged: float, stored: Any) -> bool:
 
 
 def healthy_run_is_quiet(case: LoggerCase) -> None:
-    """With a working backend the logger reports no fault and counts all records as sent."""
+    """With a working backend, the logger reports no fault and counts all records as sent."""
     with Trial(case) as trial:
         logger = trial.make()
         run_logging(trial, logger, [0.5, 0.25, 0.125])
         logger.close()
         require(
             not trial.warnings,
-            "a run with a working backend gave warnings; check the signatures write_scalars(scalars, step, timestamp) and "
+            "a run with a working backend caused warnings; check the signatures write_scalars(scalars, step, timestamp) and "
             f"close_backend(outcome){trial.report()}",
         )
         trial.require_counted(logger, 3, 3)
@@ -151,7 +151,7 @@ def healthy_run_is_quiet(case: LoggerCase) -> None:
 
 
 def two_loggers_are_independent(case: LoggerCase) -> None:
-    """Two loggers at the same time store their records once."""
+    """Two loggers that are in use at the same time store each record once."""
     with Trial(case) as trial:
         first, second = trial.make(), trial.make()
         logged = []
@@ -165,13 +165,13 @@ def two_loggers_are_independent(case: LoggerCase) -> None:
         second.close()
         trial.require_stored(
             logged,
-            "with two loggers of the same file or run",
-            "Store data of a logger in instance attributes (self.rows = [] in __init__), not in the class or module",
+            "with two loggers that write to the same file or run",
+            "Store the data of a logger in instance attributes (self.rows = [] in __init__), not in the class or module",
         )
 
 
 def records_of_several_threads_are_stored(case: LoggerCase) -> None:
-    """Records that several threads log at the same time are stored once."""
+    """Each record is stored once when several threads log at the same time."""
     with Trial(case) as trial:
         logger = trial.make()
         each = [[(f"thread{number}", step, float(step)) for step in range(25)] for number in range(4)]
@@ -219,7 +219,7 @@ def logging_after_close_is_harmless(case: LoggerCase) -> None:
 
 
 def every_write_method_works(case: LoggerCase) -> None:
-    """Each write method of the logger accepts its record."""
+    """Each write method of the logger accepts its kind of record."""
     with Trial(case) as trial, tempfile.TemporaryDirectory() as folder:
         logger = trial.make()
         records = [call for call in _records(trial, Path(folder)) if logger.takes(call[0])]

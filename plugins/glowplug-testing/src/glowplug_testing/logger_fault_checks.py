@@ -16,7 +16,7 @@ from glowplug_testing.flaky_backend import WRITES, FlakyBackend
 from glowplug_testing.logger_trial import Trial, run_logging, wait_for
 from glowplug_testing.surroundings import full_disk, no_files_or_connections
 
-# Seconds that logging may take in an iteration; it usually takes a hundredth of that.
+# Maximum time in seconds that logging may add to an iteration; it usually takes a hundredth of that.
 CALLER_SECONDS = 0.002
 # One report during the fault, and one at close() with the number of lost records.
 REPORTS = 2
@@ -40,7 +40,7 @@ def constructor_opens_nothing(case: LoggerCase) -> None:
 
 
 def backend_down_from_the_start(case: LoggerCase) -> None:
-    """A run with an unreachable backend completes; the fault is reported once and every record counted."""
+    """A run with an unreachable backend completes; the fault is reported once and every record is counted."""
     with Trial(case) as trial:
         logger = trial.make(timeout=0.5)
         with FlakyBackend.refusing(logger), _no_exception_from("a backend that refuses connections"):
@@ -69,7 +69,7 @@ def backend_that_comes_back(case: LoggerCase) -> None:
 
 
 def connection_lost_in_a_write(case: LoggerCase) -> None:
-    """After a ConnectionError in a write the backend is reopened; all records are stored once, in order."""
+    """After a ConnectionError in a write, the backend is reopened; all records are stored once, in order."""
     with Trial(case) as trial:
         logger = trial.make()
         logged = trial.log(logger, [("loss", step, 0.5 * step) for step in range(3)])
@@ -91,7 +91,7 @@ def connection_lost_in_a_write(case: LoggerCase) -> None:
         trial.require_stored(
             logged,
             "after a lost connection and a second open_backend()",
-            "open_backend() must keep stored records (append, do not truncate) and write none itself",
+            "open_backend() must keep stored records (append, do not truncate) and must not write records itself",
         )
 
 
@@ -118,7 +118,7 @@ def occasional_errors_lose_one_record(case: LoggerCase) -> None:
 
 
 def error_at_close(case: LoggerCase) -> None:
-    """Errors of flush_backend() and close_backend() are reported, not raised."""
+    """Errors in flush_backend() and close_backend() are reported, not raised."""
     with Trial(case) as trial:
         logger = trial.make()
         trial.log(logger, [("loss", 1, 0.5)])
@@ -213,7 +213,7 @@ def full_disk_does_not_end_the_run(case: LoggerCase) -> None:
 
 
 def no_files_or_connections_do_not_end_the_run(case: LoggerCase) -> None:
-    """While no file or connection can be opened, records are delayed or counted as lost; then logging continues."""
+    """While no file or connection can be opened, records are delayed or counted as lost; afterwards logging continues."""
     with Trial(case) as trial:
         logger = trial.make()
         with no_files_or_connections(on_all_threads=True), _no_exception_from("an unreachable backend"):
@@ -247,7 +247,7 @@ def refused_writes_are_counted(case: LoggerCase) -> None:
 
 
 def on_error_raise_raises(case: LoggerCase) -> None:
-    """With on_error="raise" the backend's error reaches the caller."""
+    """With on_error="raise", the backend's error reaches the caller."""
     with Trial(case) as trial:
         logger = trial.make(on_error="raise")
         error = RuntimeError("the backend refused this record")
@@ -265,7 +265,7 @@ def on_error_raise_raises(case: LoggerCase) -> None:
 
 @contextmanager
 def _ignore_resource_warnings() -> Iterator[None]:
-    # A second open_backend() may replace an open file, for which Python warns when it closes the first.
+    # A second open_backend() may replace a file that is still open; Python warns when it closes that file.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         yield
@@ -277,8 +277,8 @@ def _no_exception_from(fault: str) -> Iterator[None]:
         yield
     except Exception as error:
         raise CheckFailed(
-            f"{fault} raised {type(error).__name__} in the training; use the backend in open_backend() and write methods only, "
-            "where Logger reports errors"
+            f"{fault} raised {type(error).__name__} in the training loop; use the backend only in open_backend() and write "
+            "methods, where Logger catches and reports errors"
         ) from error
 
 
@@ -286,7 +286,7 @@ def _require_untouched(engine: object, iterations: int) -> None:
     state = engine.state  # type: ignore[attr-defined]  # an Engine
     require(
         state.outcome is RunOutcome.COMPLETED and state.iteration == iterations,
-        f"a run of {iterations} iterations ended after {state.iteration} as {state.outcome} because the backend failed",
+        f"because the backend failed, a run of {iterations} iterations ended at iteration {state.iteration} with {state.outcome}",
     )
 
 

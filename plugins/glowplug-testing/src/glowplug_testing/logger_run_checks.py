@@ -1,4 +1,4 @@
-"""Checks of a logger in a run: what it writes, when, and its effect on run and process."""
+"""Checks of a logger during a run: what it writes and when, and its effects on the run and the process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ATTACH = "Do not override attach(), or call super().attach(engine, event_name, l
 
 
 def works_on_fake_engine_and_engine(case: LoggerCase) -> None:
-    """The logger stores the same from a FakeEngine and an Engine: it uses members of EngineProtocol only."""
+    """The logger stores the same records from a FakeEngine and an Engine: it uses only members of EngineProtocol."""
     outputs = [0.5, 0.25, 0.125]
     for fake in (True, False):
         with Trial(case) as trial:
@@ -66,7 +66,9 @@ def attach_accepts_all_arguments(case: LoggerCase) -> None:
             (trial.name("number"), 1, 3.0),
         ]
         trial.require_stored(
-            logged, "attached at a filtered event and a list of events, and with further arguments", ATTACH
+            logged,
+            "after attaching to a filtered event and to a list of events, with further arguments",
+            ATTACH,
         )
 
 
@@ -93,7 +95,7 @@ def scalars_are_stored_at_the_end_of_a_run(case: LoggerCase) -> None:
 
 
 def exceptions_reach_the_caller(case: LoggerCase) -> None:
-    """Exceptions in a run reach the caller unchanged; records up to then are stored, with outcome FAILED."""
+    """Exceptions in a run reach the caller unchanged; earlier records are stored, and the outcome is FAILED."""
     with Trial(case) as trial:
         logger, error = trial.make(), ZeroDivisionError("in the step")
 
@@ -168,7 +170,7 @@ def close_receives_the_outcome(case: LoggerCase) -> None:
 
 
 def handle_removes_all(case: LoggerCase) -> None:
-    """After remove() of the returned handle nothing is registered or logged."""
+    """After remove() of the returned handle, nothing is registered or logged."""
     for engine in (FakeEngine(), Engine(lambda _, batch: batch)):
         with Trial(case) as trial:
             logger = trial.make()
@@ -218,7 +220,7 @@ def old_argument_order_is_refused(case: LoggerCase) -> None:
 
 
 def logs_after_the_other_handlers(case: LoggerCase) -> None:
-    """At each event the logger runs after other handlers, whatever the order of attaching: its phase is LOGGING."""
+    """At each event, the logger runs after other handlers, whatever the order of attaching: its phase is LOGGING."""
     with Trial(case) as trial:
         logger = trial.make()
         phase = getattr(logger, "phase", None)
@@ -260,7 +262,7 @@ def run_state_is_unchanged(case: LoggerCase) -> None:
         logger.close()
         require(
             not (fake.terminated or fake.should_interrupt or fake.should_terminate_single_epoch),
-            "the logger stopped the run; remove the call of terminate(), terminate_epoch() or interrupt()",
+            "the logger stopped the run; remove the call to terminate(), terminate_epoch() or interrupt()",
         )
 
 
@@ -287,7 +289,7 @@ def one_logger_serves_several_engines(case: LoggerCase) -> None:
 
 
 def evaluator_logs_at_the_trainers_step(case: LoggerCase) -> None:
-    """Records of an evaluator that runs in a trainer's handler have the trainer's epoch as step."""
+    """Records of an evaluator that runs in a trainer's handler have the trainer's epoch as their step."""
     with Trial(case) as trial:
         logger = trial.make()
         trainer, evaluator = Engine(lambda _, batch: batch), Engine(lambda _, batch: batch)
@@ -407,12 +409,12 @@ def _pickled(logger: Any, when: str) -> Any:
     except Exception as error:
         raise CheckFailed(
             f"{type(logger).__name__} cannot be pickled {when}; open files and connections in open_backend(), which also runs in "
-            "the copy, or omit them: def __getstate__(self): return {**super().__getstate__(), '_file': None}"
+            "the copy, or omit them from the state: def __getstate__(self): return {**super().__getstate__(), '_file': None}"
         ) from error
 
 
 def process_is_unchanged(case: LoggerCase) -> None:
-    """The logger does not change signals, logging, random numbers, output or threads of the process."""
+    """The logger does not print, leave threads running, or change the process's signals, logging or random generators."""
     with Trial(case) as trial, unchanged_process():
         logger = trial.make()
         run_logging(trial, logger, [0.5, 0.25])

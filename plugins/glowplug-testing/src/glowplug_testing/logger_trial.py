@@ -24,14 +24,14 @@ Row: TypeAlias = tuple[str, int, Any]
 FIELDS = 3
 
 LONG = 60.0
-"""Timeout of a working backend in seconds; some take long to import."""
+"""Timeout for a working backend, in seconds; some backends take long to import."""
 
 _numbers = itertools.count(1)
 _log = logging.getLogger("glowplug.loggers")
 
 
 class WarningCapture(logging.Handler):
-    """Collects the warnings of a log."""
+    """Collects logged warnings."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -43,7 +43,7 @@ class WarningCapture(logging.Handler):
 
 
 class Trial:
-    """One check of a logger, as a ``with`` block at whose end all its loggers are closed.
+    """One check of a logger: a ``with`` block that closes all its loggers at the end.
 
     All names begin with a tag, because several checks may write to the same file.
 
@@ -111,13 +111,13 @@ class Trial:
         return [(name, step, value) for name, step, value in rows if str(name).startswith(f"{self.tag}/")]
 
     def require_stored(self, logged: Iterable[Row], when: str, advice: str) -> None:
-        """Require that exactly these rows are stored, and rows of one name in this order."""
+        """Require that exactly these rows are stored, with the rows of each name in this order."""
         expected, stored = list(logged), self.stored()
         problem = _difference(expected, stored)
         require(not problem, f"{when}, {problem}. {advice}{self.report()}")
 
     def require_counted(self, logger: Any, logged: int, stored: int) -> None:
-        """Require that all records are counted, and those counted as sent are stored."""
+        """Require that all records are counted, and that those counted as sent are stored."""
         counts = logger.counts
         require(
             sum(counts) == logged and counts.sent == stored,
@@ -126,7 +126,7 @@ class Trial:
         )
 
     def report(self) -> str:
-        """Return the warnings of the logger as the end of a message."""
+        """Return the warnings of the logger as text to append to a message."""
         return f"\nWarnings of the logger: {'; '.join(self.warnings)}" if self.warnings else ""
 
     def __enter__(self) -> Trial:  # noqa: PYI034 - Self needs Python 3.11
@@ -153,7 +153,7 @@ class Trial:
 def run_logging(
     trial: Trial, logger: Any, batches: Iterable[float], prepare: Callable[[Engine], object] | None = None
 ) -> Engine:
-    """Run an engine, log its outputs at each iteration as ``loss``, and return the engine.
+    """Run an engine, log its output at each iteration as ``loss``, and return the engine.
 
     Args:
         trial: The check.
@@ -187,7 +187,7 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def same(expected: Any, value: Any) -> bool:
-    """Return whether a stored value equals the logged one in float32 precision."""
+    """Return whether a stored value equals the logged one within float32 precision."""
     if isinstance(value, (str, bytes, type(None))):
         return False
     return math.isclose(float(expected), float(value), rel_tol=1e-6, abs_tol=1e-30)
@@ -203,7 +203,7 @@ def _difference(expected: list[Row], stored: list[Row]) -> str:
     found = Counter((str(name), step) for name, step, _ in stored)
     for what, difference in (
         ("missing", wanted - found),
-        ("stored too often or never logged", found - wanted),
+        ("stored more than once or without being logged", found - wanted),
     ):
         if difference:
             shown = ", ".join(f"{name} at step {step!r}" for name, step in list(difference)[:3])

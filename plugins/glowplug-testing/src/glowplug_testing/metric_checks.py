@@ -1,4 +1,4 @@
-"""Checks of a metric: its value depends on the data since the last reset only."""
+"""Checks of a metric: its value depends only on the data since the last reset."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def require_value(case: MetricCase, value: Any, when: str, advice: str = "") -> 
 
 
 def close(first: Any, second: Any, tolerance: float) -> bool:
-    """Return whether two values are equal within a tolerance, relative to their size."""
+    """Return whether two values are equal within a relative and absolute tolerance."""
     import torch
 
     if isinstance(first, Mapping) or isinstance(second, Mapping):
@@ -69,7 +69,7 @@ def close(first: Any, second: Any, tolerance: float) -> bool:
 
 
 def value_covers_all_data(case: MetricCase) -> None:
-    """The value after an update with each output is the expected one."""
+    """After an update with each output, the value is the expected one."""
     require(len(case.outputs) >= 3, "MetricCase(outputs=...) needs at least three outputs of different sizes")
     require_value(case, updated(case, case.outputs).compute(), "after an update with each output")
 
@@ -89,12 +89,13 @@ def random_data_gives_the_reference(case: MetricCase) -> None:
         value = updated(case, outputs, metric).compute()
         require(
             close(value, expected, case.tolerance),
-            f"on random data (seed {seed}) the value is {value!r}, the reference is {expected!r}, for {outputs!r}",
+            f"on random data (seed {seed}), the value is {value!r} but the reference is {expected!r}; the outputs "
+            f"are {outputs!r}",
         )
 
 
 def no_data_is_not_computable(case: MetricCase) -> None:
-    """compute() without data, of a new metric or after reset(), raises NotComputableError."""
+    """Without data, in a new metric or after reset(), compute() raises NotComputableError."""
     for when, metric in (("new", make(case)), ("after reset()", updated(case, case.outputs))):
         metric.reset()
         try:
@@ -103,8 +104,8 @@ def no_data_is_not_computable(case: MetricCase) -> None:
             continue
         except Exception as error:
             raise CheckFailed(
-                f"compute() without data ({when}) raised {error!r}; raise glowplug.exceptions.NotComputableError, which omits the "
-                "value with a warning"
+                f"compute() without data ({when}) raised {error!r}; raise glowplug.exceptions.NotComputableError, for which "
+                "the engine omits the value and warns"
             ) from error
         raise CheckFailed(
             f"compute() without data ({when}) returned {value!r}; raise glowplug.exceptions.NotComputableError"
@@ -112,7 +113,7 @@ def no_data_is_not_computable(case: MetricCase) -> None:
 
 
 def reset_clears_all_data(case: MetricCase) -> None:
-    """The value after reset() depends on later data only, even if compute() was called before."""
+    """The value after reset() depends only on later data, even if compute() was called before."""
     metric = updated(case, case.outputs[::-1])
     metric.compute()
     metric.reset()
@@ -200,7 +201,7 @@ def _overwrite(value: Any) -> None:
 
 
 def compute_changes_nothing(case: MetricCase) -> None:
-    """compute() can be repeated, also between updates, without changing the value."""
+    """compute() can be called repeatedly, even between updates, without changing the value."""
     metric = make(case)
     for output in case.outputs:
         updated(case, [output], metric)
@@ -255,7 +256,7 @@ def _with_gradient(value: Any) -> Any:
 
 
 def ranks_agree_on_the_value(case: MetricCase) -> None:
-    """Two ranks with different numbers of batches both return the value of all data, also when repeated."""
+    """Two ranks with different numbers of batches both return the value over all data, even if compute() is repeated."""
     _skip_without_torch(case)
 
     def compute_on(rank: int) -> list[Any]:
@@ -317,7 +318,7 @@ def copies_are_independent(case: MetricCase) -> None:
 
 
 def is_published_under_its_name(case: MetricCase) -> None:
-    """An attached metric writes its value to engine.state.metrics under its name at each epoch."""
+    """An attached metric writes its value to engine.state.metrics under its name at the end of each epoch."""
     from glowplug import Engine
 
     metric = make(case)
@@ -348,7 +349,10 @@ def detach_removes_all(case: MetricCase) -> None:
     for by_handle in (True, False):
         metric, fake = make(case), FakeEngine()
         handle = metric.attach(fake, "checked")
-        require(metric.is_attached(fake), "is_attached() must be True after attach(); do not override them")
+        require(
+            metric.is_attached(fake),
+            "is_attached() must be True after attach(); do not override these methods",
+        )
         play(fake, list(case.outputs), {})
         if by_handle:
             handle.remove()
@@ -361,7 +365,7 @@ def detach_removes_all(case: MetricCase) -> None:
         )
         require(
             not metric.is_attached(fake),
-            "is_attached() must be False after detach(); do not override them",
+            "is_attached() must be False after detach(); do not override these methods",
         )
 
 
@@ -395,7 +399,7 @@ def _moved(value: Any, device: Any) -> Any:
 
 
 def process_is_unchanged(case: MetricCase) -> None:
-    """update() and compute() do not change random numbers, torch's defaults, logging or output."""
+    """update() and compute() do not print, or change logging, random generators or the defaults of torch."""
     with unchanged_process():
         updated(case, case.outputs).compute()
 

@@ -1,4 +1,4 @@
-"""Calls of a function on two ranks of a gloo process group."""
+"""Call a function on two ranks of a gloo process group."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def on_two_ranks(function: Callable[[int], Any], seconds: float = SECONDS) -> li
         raise CheckSkipped("two ranks need torch")
     if not hasattr(os, "fork") or distributed.is_initialized():
         raise CheckSkipped("two ranks need fork and a process that is not a rank itself")
-    # Import it once, before the fork.
+    # Import the module once, before the fork.
     import torch.distributed  # noqa: F401
 
     with tempfile.TemporaryDirectory() as folder:
@@ -91,7 +91,7 @@ def _as_rank(function: Callable[[int], Any], rank: int, store: Path, seconds: fl
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{store}", rank=rank, world_size=2, timeout=timedelta(seconds=seconds)
     )
-    # A rank that ended before the other connected to it would look like a crash.
+    # Otherwise a rank might end before the other connects to it, which would look like a crash.
     torch.distributed.barrier()
     return function(rank)
 

@@ -16,7 +16,7 @@ from glowplug_testing.engine_checks import EngineChecks, MakeEngine, OneEvent, R
 
 
 class RegistrationContract(EngineChecks):
-    """The part of ``EngineContract`` about registrations and their handles."""
+    """The part of ``EngineContract`` that checks registrations and their handles."""
 
     # Registration
 
@@ -66,7 +66,7 @@ class RegistrationContract(EngineChecks):
             engine.remove_event_handler(nothing, Events.STARTED)
 
     def test_unknown_event_is_refused(self, make_engine: MakeEngine) -> None:
-        """An unknown event is refused with its name and the remedy (E-031)."""
+        """An unknown event is refused; the message contains its name and the remedy (E-031)."""
         engine = make_engine()
         calls: tuple[Callable[[], Any], ...] = (
             lambda: engine.add_event_handler("epoch_end", nothing),
@@ -143,7 +143,7 @@ class RegistrationContract(EngineChecks):
         assert got == [("method", engine)]
 
     def test_handle_removes_one_registration(self, make_engine: MakeEngine) -> None:
-        """A handle removes one registration, ``remove_event_handler`` all of a handler (E-035)."""
+        """A handle removes one registration; ``remove_event_handler`` removes all those of a handler at an event (E-035)."""
         engine = make_engine()
         got: list[Any] = []
         handler = got.append
@@ -209,7 +209,7 @@ class RegistrationContract(EngineChecks):
         handle.remove()
 
     def test_handle_is_a_context_manager(self, make_engine: MakeEngine) -> None:
-        """``with handle`` returns the handle and removes the handler at the end of the block, also after an error (E-051)."""
+        """``with handle`` returns the handle and removes the handler at the end of the block, even after an error (E-051)."""
         engine = make_engine()
         got: list[Any] = []
         handle = engine.add_event_handler(Events.STARTED, got.append)

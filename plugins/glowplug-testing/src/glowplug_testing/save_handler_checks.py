@@ -90,7 +90,7 @@ def save_and_load_are_inverse(case: SaveHandlerCase) -> None:
             f"save(checkpoint, filename, metadata) raised {error}; accept these three arguments"
         ) from error
     store.require_stored(
-        "first.pt", saved, "after save()", "Store all of the checkpoint in a format that load() can read"
+        "first.pt", saved, "after save()", "Store the whole checkpoint in a format that load() can read"
     )
     require(equal(saved, content()), "save() changed its argument; work on a copy")
 
@@ -106,7 +106,7 @@ def second_save_replaces_the_first(case: SaveHandlerCase) -> None:
 
 
 def list_returns_loadable_names(case: SaveHandlerCase) -> None:
-    """list() returns the names of all checkpoints, oldest first, also from another handler of the location."""
+    """list() returns the names of all checkpoints, oldest first; another handler for the location returns the same."""
     store = Store(case)
     found = list(store.handler.list())
     require(not found, f"list() must be empty before the first save, got {found}")
@@ -116,7 +116,10 @@ def list_returns_loadable_names(case: SaveHandlerCase) -> None:
         time.sleep(0.02)
     store.handler.save(content(2.0), "second.pt", METADATA)
     expected = ["first.pt", "third.pt", "second.pt"]
-    for handler, which in ((store.handler, "the handler"), (case.make(), "another handler of the location")):
+    for handler, which in (
+        (store.handler, "the handler"),
+        (case.make(), "another handler for the same location"),
+    ):
         found = list(handler.list())
         require(found == expected, f"{which} listed {found} instead of {expected}, the order of the saves")
         for name in found:
@@ -173,7 +176,7 @@ def failed_save_keeps_the_previous(case: SaveHandlerCase) -> None:
             continue
         except Exception as error:
             raise CheckFailed(
-                f"save() raised {error!r} instead of the RuntimeError of its argument; do not replace exceptions"
+                f"save() raised {error!r} instead of the RuntimeError from pickling the checkpoint; do not replace exceptions"
             ) from error
         raise CheckFailed(
             "save() raised no error for a checkpoint that cannot be pickled; older checkpoints would be removed next"
@@ -230,7 +233,7 @@ def full_disk_keeps_the_previous(case: SaveHandlerCase) -> None:
 
 
 def remove_affects_one_checkpoint(case: SaveHandlerCase) -> None:
-    """remove(filename) removes that checkpoint only; a missing one is not an error."""
+    """remove(filename) removes only that checkpoint; a missing checkpoint is not an error."""
     store = Store(case)
     for name in ("first.pt", "first.pt.bak", "second.pt"):
         store.handler.save(content(), name, METADATA)
@@ -247,7 +250,7 @@ def remove_affects_one_checkpoint(case: SaveHandlerCase) -> None:
     listed = set(store.handler.list())
     require(
         listed == {"first.pt.bak", "second.pt"},
-        f"after remove('first.pt') list() returned {sorted(listed)} instead of first.pt.bak and second.pt",
+        f"after remove('first.pt'), list() returned {sorted(listed)} instead of first.pt.bak and second.pt",
     )
 
 
@@ -276,7 +279,7 @@ def names_cannot_leave_the_folder(case: SaveHandlerCase) -> None:
 
 
 def several_threads_can_save(case: SaveHandlerCase) -> None:
-    """Concurrent saves under different names or the same leave complete checkpoints."""
+    """Concurrent saves, under different names or the same name, leave complete checkpoints."""
     store = Store(case)
     errors: list[BaseException] = []
 
@@ -324,7 +327,7 @@ def one_rank_writes(case: SaveHandlerCase) -> None:
 
 
 def process_is_unchanged(case: SaveHandlerCase) -> None:
-    """save() does not change signals, logging, random numbers, output or threads of the process."""
+    """save() does not print, leave threads running, or change the process's signals, logging or random generators."""
     saved = content()
     with unchanged_process():
         copy.copy(Store(case)).handler.save(saved, "first.pt", METADATA)

@@ -18,16 +18,16 @@ def check_handler(obj: Any, expected_failures: Mapping[str, str] | None = None) 
     """Run the checks of ``HandlerContract``.
 
     Args:
-        obj: A :class:`HandlerCase`; a class or function that makes a handler without arguments; or a handler, which is
-            copied for each check.
-        expected_failures: Reasons of expected failures, by name of the check.
+        obj: A :class:`HandlerCase`; a class or function that returns a new handler when called without arguments; or
+            a handler, which is copied for each check.
+        expected_failures: Reasons for expected failures, by name of the check.
 
     Returns:
         The result of each check.
 
     Raises:
-        CheckFailed: If a check fails, or passes although it is expected to fail; the message lists all of them.
-        ValueError: If an expected failure has no reason, or names no check.
+        CheckFailed: If a check fails, or passes although it is expected to fail; the message lists all such checks.
+        ValueError: If an expected failure has no reason, or its name is not that of a check.
 
     Example:
         >>> from glowplug import Events
@@ -48,28 +48,28 @@ def check_logger(case: LoggerCase, expected_failures: Mapping[str, str] | None =
 
     Args:
         case: How to make a logger and how to read what it stores.
-        expected_failures: Reasons of expected failures, by name of the check.
+        expected_failures: Reasons for expected failures, by name of the check.
 
     Returns:
         The result of each check.
 
     Raises:
-        CheckFailed: If a check fails, or passes although it is expected to fail; the message lists all of them.
-        ValueError: If an expected failure has no reason, or names no check.
+        CheckFailed: If a check fails, or passes although it is expected to fail; the message lists all such checks.
+        ValueError: If an expected failure has no reason, or its name is not that of a check.
         TypeError: If ``case`` is not a :class:`LoggerCase`.
     """
     return _check(_of_type(LoggerCase, case), LOGGER_CHECKS, expected_failures)
 
 
 def check_metric(case: MetricCase, expected_failures: Mapping[str, str] | None = None) -> list[Result]:
-    """Run the checks of ``MetricContract``, with the arguments and errors of :func:`check_logger`."""
+    """Run the checks of ``MetricContract``, with arguments and errors as for :func:`check_logger`."""
     return _check(_of_type(MetricCase, case), METRIC_CHECKS, expected_failures)
 
 
 def check_save_handler(
     case: SaveHandlerCase, expected_failures: Mapping[str, str] | None = None
 ) -> list[Result]:
-    """Run the checks of ``SaveHandlerContract``, with the arguments and errors of :func:`check_logger`."""
+    """Run the checks of ``SaveHandlerContract``, with arguments and errors as for :func:`check_logger`."""
     return _check(_of_type(SaveHandlerCase, case), SAVE_HANDLER_CHECKS, expected_failures)
 
 

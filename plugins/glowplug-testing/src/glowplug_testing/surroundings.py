@@ -76,7 +76,7 @@ _PROBES: tuple[_Probe, ...] = (
         _restore_logging,
     ),
     (
-        "it uses the global random generators, which changes the training; use random.Random()",
+        "it uses the global random generators, which changes the training results; use random.Random()",
         _generators,
         _do_not_restore,
     ),
@@ -96,7 +96,7 @@ _PROBES: tuple[_Probe, ...] = (
 
 @contextlib.contextmanager
 def unchanged_process() -> Iterator[None]:
-    """Require that the block does not change signals, logging, random generators, directory, output or threads."""
+    """Require that the block does not print, leave threads running, or change global state of the process."""
     before = [read() for _, read, _ in _PROBES]
     threads = set(threading.enumerate())
     printed = io.StringIO()
@@ -118,7 +118,7 @@ def unchanged_process() -> Iterator[None]:
     ]
     if left:
         problems.append(
-            f"it leaves the thread {', '.join(left)}, which keeps the process alive; make it a daemon and end it"
+            f"it leaves the thread {', '.join(left)} running, which keeps the process alive; end it, and make it a daemon thread"
         )
     require(not problems, "; ".join(problems))
 
@@ -130,10 +130,10 @@ _is_hooked = False
 
 @contextlib.contextmanager
 def no_files_or_connections(*, on_all_threads: bool = False) -> Iterator[None]:
-    """Raise ``OSError`` when a file is opened to write, a directory created or a connection opened.
+    """Raise ``OSError`` when a file is opened for writing, a directory is created or a connection is opened.
 
     Args:
-        on_all_threads: On all threads of the process. By default on the current thread only.
+        on_all_threads: Whether to raise on all threads of the process. By default, only the current thread is affected.
     """
     global _is_refused, _is_hooked  # noqa: PLW0603 - an audit hook cannot be removed, so there is only one
     if not _is_hooked:
@@ -164,7 +164,7 @@ def _refuse(event: str, args: tuple[Any, ...]) -> None:
 def full_disk() -> Iterator[None]:
     """Make all writes to files in this process fail.
 
-    Exceptions in threads of the backend are not reported; the check compares the stored records instead.
+    Exceptions in the backend's threads are not printed; the check compares the stored records instead.
 
     Raises:
         CheckSkipped: If the system cannot limit the size of files.

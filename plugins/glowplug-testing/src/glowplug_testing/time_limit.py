@@ -15,10 +15,10 @@ class TooSlowError(Exception):
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise :class:`TooSlowError` in the block after some seconds, even if it waits for a lock.
+    """Raise :class:`TooSlowError` in the block after a number of seconds, even if the block waits for a lock.
 
-    The limit needs the main thread and a system with ``SIGALRM``; elsewhere it has no effect. A running timer, such as that of
-    pytest-timeout, is suspended and continues after the block.
+    The limit needs the main thread and a system with ``SIGALRM``; elsewhere it has no effect. A running timer, such as the timer
+    of pytest-timeout, is suspended and continues after the block.
 
     Args:
         seconds: Time limit of the block.

@@ -1,4 +1,4 @@
-"""Offers of this distribution; imports nothing but the hooks."""
+"""Offers of this distribution; imports only the hooks."""
 
 from glowplug.hookspecs import Offer, hookimpl
 
@@ -13,6 +13,6 @@ def glowplug_offers() -> list[Offer]:
             "TorchMetric",
             "glowplug_torchmetrics.torch_metric:TorchMetric",
             kind="metric",
-            summary="Adapter for a metric or collection of torchmetrics.",
+            summary="Adapter for a torchmetrics metric or MetricCollection.",
         ),
     ]

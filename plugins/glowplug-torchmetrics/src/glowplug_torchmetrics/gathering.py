@@ -1,4 +1,4 @@
-"""Gathering of the states of torchmetrics metrics."""
+"""Gather the states of torchmetrics metrics from all ranks."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ __all__ = ["gather"]
 def gather(state: torch.Tensor, group: Any = None) -> list[torch.Tensor]:  # noqa: ARG001 - torchmetrics passes it
     """Return the states of all ranks, some of which may have no examples.
 
-    Use it as the ``dist_sync_fn`` of torchmetrics. The default function fails or hangs if the empty state of a rank without
-    examples has another type or number of dimensions.
+    Use this function as the ``dist_sync_fn`` of torchmetrics. The default function fails or hangs if the empty state of a
+    rank without examples has another type or number of dimensions.
 
     Args:
         state: The state of this rank.
         group: Unused; the default process group is gathered.
 
     Returns:
-        One tensor per rank, in order and of one type; empty for a rank without examples.
+        One tensor per rank, in rank order and with a common type; it is empty for a rank without examples.
 
     Example:
         >>> gather(torch.tensor([1.0, 2.0]))

@@ -24,15 +24,15 @@ class TorchMetric(Metric):
     ``TorchMetric(collection)["f1"]``. The value of a collection is a mapping; ``metrics_result_mode`` controls how it is
     published.
 
-    With several processes the states are gathered when the value is computed, with
-    :func:`~glowplug_torchmetrics.gathering.gather` unless the metric has a ``dist_sync_fn`` or ``process_group``. Ranks may have
-    different numbers of examples.
+    With several processes, the states are gathered when the value is computed. This uses
+    :func:`~glowplug_torchmetrics.gathering.gather`, unless the metric has a ``dist_sync_fn`` or ``process_group``. Ranks may
+    have different numbers of examples.
 
     The output is a tuple or list of the arguments of the metric's ``update``, such as ``(preds, target)``, or a single argument.
     A mapping with the keys ``y_pred`` and ``y`` is reduced to these two; any other mapping contains keyword arguments.
 
     Args:
-        metric: The metric, which is reset. Do not use it elsewhere.
+        metric: The metric. The adapter resets it; do not use it elsewhere.
         output_transform: Turns the engine's output into these arguments.
         device: Device of the states. Defaults to the device of the data.
         skip_unrolling: See ``glowplug.Metric``.
@@ -64,8 +64,8 @@ class TorchMetric(Metric):
     ) -> None:
         if not isinstance(metric, (torchmetrics.Metric, torchmetrics.MetricCollection)):
             raise TypeError(
-                f"metric must be a metric of torchmetrics, such as torchmetrics.MeanMetric(), got {metric!r}; attach metrics of "
-                "glowplug directly"
+                f"metric must be a metric of torchmetrics, such as torchmetrics.MeanMetric(), got {metric!r}; attach "
+                "glowplug metrics directly"
             )
         self.metric = metric
         for part in self._parts().values():
@@ -106,14 +106,14 @@ class TorchMetric(Metric):
         """Return the value for the data of all processes; scalars in a mapping become Python numbers.
 
         Raises:
-            NotComputableError: If no process has updates.
+            NotComputableError: If no process was updated since the last reset.
         """
         if all_reduce(self.num_updates) == 0:
             raise NotComputableError(
-                f"TorchMetric({type(self.metric).__name__}) has no updates since its last reset"
+                f"TorchMetric({type(self.metric).__name__}) has received no updates since its last reset"
             )
         with warnings.catch_warnings():
-            # Other ranks may have data if this one has none.
+            # Other ranks may have data even if this one has none.
             if self.num_updates == 0:
                 warnings.filterwarnings("ignore", "The ``compute`` method of metric .* was called before")
             value = self.metric.compute()
@@ -141,7 +141,7 @@ class TorchMetric(Metric):
         if expected != given:
             raise ValueError(
                 f"{type(self.metric).__name__} has the states {expected} ('' is the metric itself) and cannot load {given}; create "
-                "it with the arguments of the saved metric"
+                "it with the same arguments as the saved metric"
             )
         self.metric.reset()
         for name, part in parts.items():
