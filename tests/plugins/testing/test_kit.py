@@ -275,6 +275,12 @@ def test_time_limit_ends_a_wait_and_restores_timers():
 # FlakyBackend
 
 
+def test_flaky_backend_refuses_unknown_methods(tmp_path):
+    """A misspelt method would never fail, so it is refused with the closest name."""
+    with pytest.raises(ValueError, match=r"'close' is not a method .* Did you mean 'close_backend'"):
+        FlakyBackend.hanging(loggers.JsonLines(tmp_path / "log"), "close")
+
+
 def test_flaky_backend_restores_the_class(tmp_path):
     """FlakyBackend restores the methods of the class and does not affect other loggers."""
     before = dict(vars(loggers.JsonLines))

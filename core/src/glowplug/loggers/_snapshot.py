@@ -41,7 +41,7 @@ class DeferredItem:
 
     Args:
         deferred: The tensor.
-        index: Index of the element; ``None`` for a tensor without dimensions.
+        index: Index of the element; ``None`` for a scalar tensor.
     """
 
     def __init__(self, deferred: Deferred, index: int | None) -> None:

@@ -1,4 +1,4 @@
-"""Offers of this distribution; imports only the hooks."""
+"""Plugin hooks of this distribution; imports nothing heavy."""
 
 from glowplug.hookspecs import Offer, hookimpl
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from difflib import get_close_matches
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -45,6 +46,9 @@ class FlakyBackend:
         every: Fail at each n-th call of these methods. Defaults to 1.
         times: Maximum number of faults. Unlimited by default.
 
+    Raises:
+        ValueError: If ``methods`` has a name that is not a method of ``Writer``.
+
     Attributes:
         calls: All calls so far, including failed ones, with arguments and thread.
         faults: Number of faults so far.
@@ -75,6 +79,7 @@ class FlakyBackend:
         every: int = 1,
         times: int | None = None,
     ) -> None:
+        _check_methods(methods)
         self.calls: list[Call] = []
         self.faults = 0
         self._logger = logger
@@ -216,6 +221,16 @@ class FlakyBackend:
             except Exception:
                 self._must_close |= name == "close_backend"
                 raise
+
+
+def _check_methods(methods: tuple[str, ...]) -> None:
+    for method in methods:
+        if method not in METHODS:
+            close = get_close_matches(method, METHODS, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ValueError(
+                f"FlakyBackend: {method!r} is not a method of a backend; the methods are {', '.join(METHODS)}.{hint}"
+            )
 
 
 def _raising(error: Exception) -> Callable[[], None]:

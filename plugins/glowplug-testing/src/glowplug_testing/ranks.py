@@ -105,7 +105,7 @@ def _answers(children: list[_Child], seconds: float) -> list[Any]:
         if not ready:
             ranks = " and ".join(f"rank {rank}" for rank in waiting.values())
             raise CheckFailed(
-                f"{ranks} did not end within {seconds:g} s; all ranks must call each collective (all_reduce, broadcast, barrier) "
+                f"{ranks} did not finish within {seconds:g} s; all ranks must call each collective (all_reduce, broadcast, barrier) "
                 "equally often"
             )
         for pipe in ready:

@@ -1,4 +1,4 @@
-"""Offers of this distribution; imports only the hooks."""
+"""Plugin hooks of this distribution; imports nothing heavy."""
 
 from glowplug.hookspecs import Offer, hookimpl
 
@@ -7,7 +7,7 @@ GLOWPLUG_API = 1
 
 @hookimpl
 def glowplug_offers() -> list[Offer]:
-    """Offer the names of this distribution."""
+    """Return what this distribution offers."""
     return [
         Offer(
             "TorchMetric",
