@@ -360,7 +360,7 @@ class Engine(HandlerTable):
     def __getstate__(self) -> dict[str, Any]:
         if self._loop is not None:
             raise TypeError(
-                "a running or interrupted engine cannot be pickled or copied, because its loop is suspended; save "
+                "a running or interrupted engine cannot be pickled or copied, because its loop cannot be; save "
                 "engine.state_dict() and load it into a new engine"
             )
         return self.__dict__

@@ -392,7 +392,7 @@ class Logger(Writer):
 
     def _pause(self, engine: EngineProtocol, outcome: RunOutcome | None) -> None:
         """Deliver waiting records at the end or the interruption of a run."""
-        # If an evaluator runs in a trainer's handler, the end of the trainer's run delivers its records.
+        # The records of an evaluator that runs in a trainer's handler are delivered when the trainer's run ends.
         if engine.parent is not None:
             return
         self._outcome = outcome
@@ -430,7 +430,7 @@ class _Backend:
                 for name, value in attributes_of(self._logger).items()
                 if before.get(name) is not value
             }
-            # Pickle the values from before the first call of open_backend, even if it was called again.
+            # Keep the values from before the first call of open_backend for pickling; later calls do not replace them.
             self._logger._before_open = changed | self._logger._before_open  # noqa: SLF001 - one class in two parts
         # A library that open_backend imported may have registered an exit hook; loggers must be closed before it runs.
         atexit.unregister(_close_open_loggers)

@@ -183,7 +183,7 @@ class MetricArithmetic:
         return self.map(_Method("item"))
 
     def tolist(self) -> MetricsLambda:
-        """Return a metric for the elements as nested lists of Python numbers."""
+        """Return a metric whose value is a nested list of Python numbers."""
         return self.map(_Method("tolist"))
 
 

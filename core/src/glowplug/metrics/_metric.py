@@ -424,8 +424,8 @@ def _samples(output: Sequence[Sequence[Any]]) -> Iterator[tuple[torch.Tensor, ..
     lengths = [len(part) for part in output]
     if len(lengths) != 2 or lengths[0] != lengths[1]:  # noqa: PLR2004 - predictions and targets
         raise ValueError(
-            f"an output of lists must be two lists of equal length (predictions and targets), got {len(lengths)} "
-            f"lists of lengths {lengths}; skip_unrolling=True passes it to update() unchanged"
+            "an output that consists of lists must contain exactly two lists of equal length (predictions and targets), got "
+            f"{len(lengths)} lists of lengths {lengths}; to pass the output to update() unchanged, set skip_unrolling=True"
         )
     for pair in zip(*output, strict=True):
         yield tuple(x.unsqueeze(0) if isinstance(x, torch.Tensor) else torch.tensor([x]) for x in pair)

@@ -135,9 +135,9 @@ class Registry:
         for plugin in self.plugins:
             if plugin.import_seconds > SLOW_IMPORT_SECONDS:
                 text = (
-                    f"{plugin} took {plugin.import_seconds:.1f} s to import: {plugin.module} imports a library that its"
-                    " handlers should import. Report this to the author; to disable the plugin:"
-                    f" GLOWPLUG_DISABLED_PLUGINS={plugin.name}"
+                    f"{plugin} took {plugin.import_seconds:.1f} s to import, probably because {plugin.module} imports a large"
+                    " library that should be imported only when a handler is used. Report this to the author of the plugin;"
+                    f" to disable the plugin, set GLOWPLUG_DISABLED_PLUGINS={plugin.name}"
                 )
                 warnings.warn(GlowplugPluginWarning(text), stacklevel=2)
 

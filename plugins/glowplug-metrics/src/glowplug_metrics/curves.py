@@ -54,7 +54,7 @@ class ROC_AUC(_Curve):  # noqa: N801 - ignite's name
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        ModuleNotFoundError: If scikit-learn is not installed; ``glowplug-metrics[sklearn]`` requires it.
+        ModuleNotFoundError: If scikit-learn is not installed; run ``pip install "glowplug-metrics[sklearn]"``.
 
     Example:
         >>> metric = ROC_AUC()

@@ -215,7 +215,8 @@ class Checkpoint:
         """Save at an event, after metrics, other handlers and loggers have run.
 
         Args:
-            engine: Engine that provides the step and metrics, and that fires ``SAVED_CHECKPOINT``.
+            engine: Engine that is passed to ``score_function`` and ``global_step_transform``, and that fires
+                ``SAVED_CHECKPOINT``.
             event_name: When to save; join several events with ``|``.
 
         Returns:

@@ -96,7 +96,7 @@ def random_data_gives_the_reference(case: MetricCase) -> None:
 
 def no_data_is_not_computable(case: MetricCase) -> None:
     """Without data, in a new metric or after reset(), compute() raises NotComputableError."""
-    for when, metric in (("new", make(case)), ("after reset()", updated(case, case.outputs))):
+    for when, metric in (("in a new metric", make(case)), ("after reset()", updated(case, case.outputs))):
         metric.reset()
         try:
             value = metric.compute()
@@ -104,7 +104,7 @@ def no_data_is_not_computable(case: MetricCase) -> None:
             continue
         except Exception as error:
             raise CheckFailed(
-                f"compute() without data ({when}) raised {error!r}; raise glowplug.exceptions.NotComputableError, for which "
+                f"compute() without data ({when}) raised {error!r}; raise glowplug.exceptions.NotComputableError instead; then "
                 "the engine omits the value and warns"
             ) from error
         raise CheckFailed(
