@@ -59,6 +59,7 @@ class State:
         times: Durations in seconds of the last epoch (``"EPOCH_COMPLETED"``) and of the run (``"COMPLETED"``).
         outcome: How the last run ended; ``None`` before the first run and during a run.
         run_start: Whether the run is new, continues the previous run, or starts from a loaded state.
+        epoch_start: Number of iterations completed before the current epoch.
 
     Example:
         >>> State(best=0.5).best
@@ -78,6 +79,8 @@ class State:
     times: dict[str, float | None]
     outcome: RunOutcome | None
     run_start: RunStart
+    # A class attribute keeps the constructor fast.
+    epoch_start: int = 0
 
     def __init__(self, **attributes: Any) -> None:
         self.iteration = 0

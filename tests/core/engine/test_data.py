@@ -14,7 +14,7 @@ class TestExhaustedData:
         """An exhausted generator gives an epoch without iterations and a warning (E-111)."""
         names = fired(identity)
         with pytest.warns(
-            UserWarning, match=r"epoch 2 ends after 0 of 3 iterations: the data \(generator\) has no more"
+            UserWarning, match=r"epoch 2 ends after 0 of 3 iterations: the data \(generator\) yields no more"
         ):
             state = identity.run((i for i in range(3)), max_epochs=2)
         start = names.index("EPOCH_COMPLETED")
@@ -32,7 +32,7 @@ class TestExhaustedData:
     def test_warns_in_each_epoch(self, identity, batches):
         """A run over an exhausted generator warns in each further epoch and completes normally (E-111)."""
         epochs = batches(identity)
-        with pytest.warns(UserWarning, match="has no more batches") as warned:
+        with pytest.warns(UserWarning, match="yields no more batches") as warned:
             state = identity.run((i for i in range(3)), max_epochs=3)
         assert len(warned) == 2
         assert epochs == [[0, 1, 2], [], []]
@@ -40,7 +40,7 @@ class TestExhaustedData:
 
     def test_max_iters_ends_the_run(self, identity):
         """Exhausted data ends a run with max_iters instead of looping forever (E-111)."""
-        with pytest.warns(UserWarning, match="has no more batches"):
+        with pytest.warns(UserWarning, match="yields no more batches"):
             state = identity.run((i for i in range(3)), max_iters=10, epoch_length=3)
         assert (state.iteration, state.outcome) == (3, RunOutcome.TERMINATED)
 
@@ -147,14 +147,24 @@ class TestErrors:
 
 class TestSetData:
     def test_next_batch_comes_from_the_new_data(self, identity, batches):
-        """After set_data() the next batch comes from the new data, and epoch_length is unchanged (E-117)."""
+        """After set_data() the next batch comes from the new data; the length of this epoch is unchanged (E-117)."""
         epochs = batches(identity)
         identity.add_event_handler(
             Events.ITERATION_COMPLETED(once=2), lambda e: e.set_data([10, 20, 30, 40, 50])
         )
         state = identity.run([1, 2, 3], max_epochs=3)
+        assert epochs == [[1, 2, 10], [10, 20, 30, 40, 50], [10, 20, 30, 40, 50]]
+        assert (state.epoch_length, state.dataloader) == (5, [10, 20, 30, 40, 50])
+
+    def test_given_epoch_length(self, identity, batches):
+        """After set_data() a given epoch_length continues to cut and restart the passes (E-117, E-113)."""
+        epochs = batches(identity)
+        identity.add_event_handler(
+            Events.ITERATION_COMPLETED(once=2), lambda e: e.set_data([10, 20, 30, 40, 50])
+        )
+        state = identity.run([1, 2, 3], max_epochs=3, epoch_length=3)
         assert epochs == [[1, 2, 10], [20, 30, 40], [50, 10, 20]]
-        assert (state.epoch_length, state.dataloader) == (3, [10, 20, 30, 40, 50])
+        assert state.epoch_length == 3
 
     def test_set_data_in_a_run_without_data(self, identity, fired):
         """set_data() in a run without data starts the batch events (E-117)."""

@@ -103,8 +103,8 @@ class TestNextRun:
             identity.run([1, 2, 3], max_epochs=3)
         assert epochs == [[1, 2, 3], [1]]
         state = identity.run([1, 2, 3], max_epochs=3)
-        assert epochs == [[1, 2, 3], [1], [1, 2]]
-        assert (state.epoch, state.iteration, state.outcome) == (3, 6, RunOutcome.COMPLETED)
+        assert epochs == [[1, 2, 3], [1], [2, 3], [1, 2, 3]]
+        assert (state.epoch, state.iteration, state.outcome) == (3, 9, RunOutcome.COMPLETED)
 
     @pytest.mark.parametrize("event", [Events.TERMINATE, Events.COMPLETED, Events.TEARDOWN])
     def test_error_after_terminate(self, event, identity, batches):

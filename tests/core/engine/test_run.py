@@ -157,14 +157,14 @@ class TestState:
 
 class TestContinuedRun:
     def test_run_after_a_finished_run(self, identity):
-        """No limit or the same limit starts a new run; a higher limit continues with the same epoch_length (E-095)."""
+        """No limit or the same limit starts a new run; a higher limit continues with passes over the new data (E-095)."""
         state = identity.run([1, 2], max_epochs=3)
         identity.run([1, 2])
         assert (state.epoch, state.iteration, state.max_epochs) == (1, 2, 1)
         identity.run([1, 2], max_epochs=1)
         assert (state.epoch, state.iteration) == (1, 2)
         identity.run([1, 2, 3, 4, 5], max_epochs=3)
-        assert (state.epoch, state.iteration, state.epoch_length) == (3, 6, 2)
+        assert (state.epoch, state.iteration, state.epoch_length) == (3, 12, 5)
 
     def test_counters_continue(self, identity, seen):
         """A continued run keeps its counters and fires STARTED again (E-095)."""

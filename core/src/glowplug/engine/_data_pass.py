@@ -7,8 +7,10 @@ the beginning of the pass, creates a new iterator, and skips the batches that we
 
 from __future__ import annotations
 
+import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -16,7 +18,10 @@ from glowplug.engine import _rng
 
 FORMAT = 1
 
-# Iterating over these types draws no random numbers.
+# Bounds of the checksum by which another order of a list is recognized.
+_SAMPLED_ITEMS, _SAMPLED_VALUES = 64, 8
+
+# Iterating over these types draws no random numbers, and yields as many batches as their length.
 _NOT_RANDOM = (list, tuple, range, str)
 
 
@@ -34,6 +39,8 @@ class DataPass:
         self.data = data
         self.first_iteration = iteration
         self.start: dict[str, Any] | None = None
+        # An ended pass is not repeated on resume: the next one begins.
+        self.is_over = False
 
     def begin(self) -> Iterator[Any]:
         """Create an iterator over the data."""
@@ -48,6 +55,11 @@ class DataPass:
         # Some iterators violate the protocol by lacking __iter__; wrap them.
         return iterator if hasattr(iterator, "__iter__") else iter(iterator.__next__, object())
 
+    @property
+    def has_exact_length(self) -> bool:
+        """Whether the length of the data cannot differ from its number of batches."""
+        return type(self.data) in _NOT_RANDOM
+
     def begin_at(self, iteration: int) -> None:
         """Record the iteration before the first batch of the pass, if it is not known yet."""
         if self.first_iteration is None:
@@ -55,7 +67,7 @@ class DataPass:
 
     def position(self, iteration: int) -> dict[str, Any]:
         """Return the position after this iteration as plain values and tensors."""
-        used = 0 if self.first_iteration is None else iteration - self.first_iteration
+        used = self.used(iteration)
         if is_stateful(self.data):
             return {"used": used, "data": self.data.state_dict()}  # type: ignore[attr-defined]  # checked by is_stateful
         return {
@@ -63,7 +75,12 @@ class DataPass:
             "length": length_of(self.data),
             "start": self.start,
             "generators": _generators(self.data),
+            "fingerprint": _fingerprint(self.data) if used else None,
         }
+
+    def used(self, iteration: int) -> int:
+        """Return the number of batches used after this iteration; 0 for an ended pass."""
+        return 0 if self.is_over or self.first_iteration is None else iteration - self.first_iteration
 
 
 def resumed(
@@ -81,38 +98,66 @@ def resumed(
     Raises:
         ValueError: If the data cannot be positioned at that batch.
     """
+    check_position(data, position)
     used = position["used"]
     if "data" in position:
-        if not is_stateful(data):
-            raise ValueError(
-                f"the saved run used data with state_dict(), but {type(data).__name__} has none; pass run() the same "
-                "kind of loader, such as torchdata's StatefulDataLoader"
-            )
-        data.load_state_dict(position["data"])  # type: ignore[attr-defined]  # checked by is_stateful
+        data.load_state_dict(position["data"])  # type: ignore[attr-defined]  # checked by check_position
         current, data_pass = _rng.capture(), DataPass(data, iteration - used)
         iterator = data_pass.begin()
         _rng.restore(current)
         return data_pass, iterator
-    length = length_of(data)
-    # A sampler draws from its generator once more at the end of a pass, so a complete pass with generators is replayed.
-    if not used or (used == position["length"] == length and not position["generators"]):
-        _set_generators(data, position["generators"])
-        data_pass = DataPass(data, iteration)
-        return data_pass, data_pass.begin()
+    if used and not _is_complete(data, position):
+        return _replayed(data, iteration, position)
+    _set_generators(data, position["generators"])
+    data_pass = DataPass(data, iteration - used)
+    return data_pass, iter(()) if used else data_pass.begin()
+
+
+def check_position(data: Iterable[Any], position: Mapping[str, Any]) -> None:
+    """Check that a pass over this data can continue at a position, without changing anything.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    used, length = position["used"], length_of(data)
+    if "data" in position:
+        if not is_stateful(data):
+            raise ValueError(
+                f"the run used data with state_dict(), but {type(data).__name__} has none; pass run() the same "
+                "kind of loader, such as torchdata's StatefulDataLoader"
+            )
+        return
+    if not used or _is_complete(data, position):
+        return
     if length != position["length"]:
         raise ValueError(
-            f"the saved run stopped after {used} of {position['length']} batches, but this data has {length}. Pass "
-            "run() the data of the saved run, or start at the beginning of an epoch with "
+            f"the run stopped after {used} of {position['length']} batches, but this data has {length}. Pass "
+            "run() the same data, or start at the beginning of an epoch with "
             "load_state_dict({'epoch': ..., 'epoch_length': ..., 'max_epochs': ...})"
         )
     # Check the type, because calling iter(data) could draw random numbers.
     if isinstance(data, Iterator):
         raise ValueError(  # noqa: TRY004 - its type is right, its position is not
-            f"the saved run stopped after {used} batches, but a {type(data).__name__} can be iterated only once, so this "
-            "position cannot be restored. Pass run() data that can be iterated again (a list, a DataLoader), or that has "
+            f"the run stopped after {used} batches, and the position of a {type(data).__name__} is unknown, since it "
+            "can be iterated only once. Pass run() data that can be iterated again (a list, a DataLoader), or that has "
             "state_dict() and load_state_dict() (torchdata's StatefulDataLoader)"
         )
-    return _replayed(data, iteration, position)
+    fingerprint = _fingerprint(data)
+    if position.get("fingerprint", fingerprint) != fingerprint:
+        raise ValueError(
+            f"the run stopped after {used} batches of a {type(data).__name__} whose items have changed or are in another "
+            "order, so some would be used twice and others never. Restore the order before run(), or shuffle with a "
+            "DataLoader, or start at the beginning of an epoch with "
+            "load_state_dict({'epoch': ..., 'epoch_length': ..., 'max_epochs': ...})"
+        )
+
+
+def _is_complete(data: Iterable[Any], position: Mapping[str, Any]) -> bool:
+    """Return whether all batches of a pass were used, so that it need not be repeated."""
+    if position["used"] != position["length"]:
+        return False
+    # A sampler draws from its generator once more at the end of a pass, so a pass with generators is repeated if possible.
+    return not position["generators"] or length_of(data) != position["length"]
 
 
 def _replayed(
@@ -184,6 +229,35 @@ def _set_epochs(data: object, epochs: Mapping[str, int]) -> None:
     for path, part in _parts(data):
         if path in epochs:
             part.set_epoch(epochs[path])
+
+
+def _fingerprint(data: object) -> int | None:
+    """Return a checksum of some items of a list or tuple, by which another order is recognized.
+
+    Example:
+        >>> _fingerprint([1, 2, 3]) == _fingerprint([1, 3, 2])
+        False
+    """
+    if not isinstance(data, (list, tuple)):
+        return None
+    step = max(1, len(data) // _SAMPLED_ITEMS)
+    return zlib.crc32(repr([_digest(item) for item in data[::step]]).encode())
+
+
+def _digest(item: Any, depth: int = 3) -> Any:
+    """Return plain values that represent an item; objects of unknown types are represented by their type."""
+    if item is None or isinstance(item, (bool, int, float, complex, str, bytes)):
+        return item
+    if depth and isinstance(item, Mapping):
+        return [(key, _digest(value, depth - 1)) for key, value in islice(item.items(), _SAMPLED_VALUES)]
+    if depth and isinstance(item, (list, tuple)):
+        return [_digest(value, depth - 1) for value in item[:_SAMPLED_VALUES]]
+    is_on_device = getattr(getattr(item, "device", None), "type", "cpu") != "cpu"
+    if hasattr(item, "shape") and hasattr(item, "reshape") and not is_on_device:
+        # Sparse tensors cannot be reshaped.
+        with suppress(RuntimeError):
+            return tuple(item.shape), item.reshape(-1)[:_SAMPLED_VALUES].tolist()
+    return type(item).__name__
 
 
 def _parts(data: object) -> Iterator[tuple[str, Any]]:

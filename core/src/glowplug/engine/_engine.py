@@ -214,6 +214,11 @@ class Engine(HandlerTable):
         handlers = self._stateful.state_dict(self)
         iteration = self._position.saved_iteration(state)
         has_begun = iteration or state.epoch
+        resume = self._position.state_dict(state)
+        # A run that was terminated within an epoch can continue there.
+        resume["terminated"] = resume["epoch_iterations"] is None and (
+            bool(self._stop.run) or self._position.was_terminated
+        )
         return {
             # load_state_dict() does not accept an epoch length of 0.
             "epoch_length": state.epoch_length or None,
@@ -221,7 +226,7 @@ class Engine(HandlerTable):
             limit: getattr(state, limit),
             **{key: getattr(state, key) for key in self.state_dict_user_keys},
             **({"handlers": handlers} if handlers else {}),
-            **({"resume": self._position.state_dict(state)} if has_begun else {}),
+            **({"resume": resume} if has_begun else {}),
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -266,14 +271,18 @@ class Engine(HandlerTable):
     ) -> SuspendedLoop:
         """Check the arguments and return a new loop or the suspended one."""
         state, position = self.state, self._position
+        # terminate() ends an epoch even if a later handler fails.
+        has_failed = state.outcome is RunOutcome.FAILED and not self._stop.run
         plan = plan_run(
             state,
             data,
             max_epochs,
             max_iters,
             epoch_length,
+            forecast=position.forecast,
             is_suspended=self._loop is not None,
             was_loaded=position.was_loaded,
+            has_open_epoch=position.in_epoch and has_failed,
         )
         if plan.kind is RunKind.NEW:
             self._start_new(plan, data)
@@ -281,11 +290,16 @@ class Engine(HandlerTable):
         else:
             state.run_start = RunStart.LOADED if position.was_loaded else RunStart.CONTINUED
         if plan.kind is RunKind.CONTINUED:
-            # Continue an epoch that a failure ended, but not one that was terminated.
-            failed = state.outcome is RunOutcome.FAILED and not self._stop.run
-            state.epoch_length, state.dataloader = plan.epoch_length, data
-            position.start_again(state, within_epoch=failed)
+            state.epoch_length = plan.epoch_length
+            reason = position.start_again(state, data, within_epoch=has_failed)
+            if reason is not None:
+                self.logger.warning(reason)
+            state.dataloader = data
+        former = state.max_epochs if plan.max_iters is None else state.max_iters
+        position.forecast = plan.forecast
         state.max_epochs, state.max_iters = plan.max_epochs, plan.max_iters
+        if plan.kind is RunKind.CONTINUED:
+            self._report_finished(former)
         if self._loop is None:
             self._stop.clear()
             state.times = dict.fromkeys(state.times, 0.0)
@@ -294,10 +308,25 @@ class Engine(HandlerTable):
         state.outcome = None
         return self._loop
 
+    def _report_finished(self, former: int | None) -> None:
+        """Log that a loaded run has nothing left to do; a limit above the former one continues it."""
+        state, position = self.state, self._position
+        name = "max_epochs" if state.max_iters is None else "max_iters"
+        limit = getattr(state, name)
+        if former is not None and limit is not None and limit > former:
+            position.was_terminated = False
+        if position.was_terminated or (position.was_loaded and not position.has_epoch_to_do(state)):
+            how = "was terminated" if position.was_terminated else "ended"
+            self.logger.warning(
+                "the loaded run %s after epoch %d (iteration %d) and does not continue; to continue it, call run() with %s "
+                "above %d, and to start a new run, set engine.state.%s = None before run()",
+                how, state.epoch, state.iteration, name, limit, name,
+            )  # fmt: skip
+
     def _start_new(self, plan: RunPlan, data: Iterable[Any] | None) -> None:
         state = self.state
         self._loop = None
-        self._position.start_new()
+        self._position.start_new(state)
         state.iteration = state.epoch = 0
         state.epoch_length = plan.epoch_length
         state.output = state.batch = None

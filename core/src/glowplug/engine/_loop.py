@@ -25,6 +25,7 @@ from time import perf_counter
 from typing import Any
 
 from glowplug.engine._channel import Channel
+from glowplug.engine._data_pass import length_of
 from glowplug.engine._handler_table import HandlerTable
 from glowplug.engine._position import RunPosition
 from glowplug.engine._stop import StopRequests, Watch
@@ -86,29 +87,33 @@ class Loop:
     def run(self) -> Generator[None, None, RunOutcome]:
         """Run the epochs, yield at each interruption, and return how the run ended."""
         state, position, begin = self._engine.state, self._position, perf_counter()
-        outcome, done = RunOutcome.COMPLETED, position.done(state)
+        is_cut_short, done = position.was_terminated, position.done(state)
         try:
             yield from self._event(Events.STARTED)
             if not position.is_within_loaded_epoch():
                 position.restore_random_state()
-            while position.has_epoch_to_do(state):
+            while not is_cut_short and position.has_epoch_to_do(state):
                 yield from self._epoch(state, done)
                 done = 0
         except _EndRun:
-            # Without a request, the run ended because max_iters was reached.
-            if self._stop.run:
-                outcome = RunOutcome.TERMINATED
+            is_cut_short = True
+        # The iterator may own worker processes.
+        position.iterator = None
+        if is_cut_short:
             self._fire_alone(self._channels[Events.TERMINATE])
         state.times["COMPLETED"] = perf_counter() - begin
         if self._stop.run != "skip_completed":
             self._fire_alone(self._channels[Events.COMPLETED])
             state.times["COMPLETED"] = perf_counter() - begin
-        return outcome
+        # Without a request, max_iters was reached within an epoch.
+        is_terminated = is_cut_short and (self._stop.run or position.was_terminated)
+        return RunOutcome.TERMINATED if is_terminated else RunOutcome.COMPLETED
 
     def _epoch(self, state: State, done: int) -> Generator[None, None, None]:
         """Run one epoch, of which ``done`` iterations are already completed."""
         state.epoch += 1
-        self._position.in_epoch = True
+        has_handlers = self._channels[Events.EPOCH_STARTED].has_handlers
+        self._position.prepare_epoch(state, done, has_handlers=has_handlers)
         begin, ended_early, skip_completed = perf_counter(), False, False
         yield from self._event(Events.EPOCH_STARTED)
         self._position.begin_epoch(state, done)
@@ -135,18 +140,9 @@ class Loop:
             self._channels[Events.ITERATION_COMPLETED],
         )
         get_started, get_completed = self._batch_channels()
-        end, restarted_at = self._end(), None
-        position.restore_random_state()
-        if state.iteration >= end:
-            # The loaded epoch is complete.
+        if not (yield from self._begin_data(state, get_started)):
             return
-        if position.iterator is None:
-            position.begin_pass(state)
-        state.batch = None
-        if get_started.has_handlers:
-            self._fire_alone(get_started)
-            if stop.is_pending:
-                end = yield from self._handle_stop(get_started)
+        end, restarted_at = self._end(), None
         while True:
             stop.has_new_data = False
             if position.data_pass is not None:
@@ -176,9 +172,10 @@ class Loop:
                         if stop.is_pending:
                             end = yield from self._handle_stop(completed)
                     if state.iteration >= end:
-                        if position.is_cut_short(state):
-                            raise _EndRun
-                        return
+                        if not (yield from self._exceed_length(state, get_started)):
+                            return
+                        end = self._end()
+                        break
                     # Release the batch before the next one is fetched.
                     state.batch = None  # noqa: PLW2901
                     if is_watched:
@@ -195,11 +192,77 @@ class Loop:
                     continue
             except StopIteration as error:
                 raise _misplaced() from error
-            # set_data() was called. GET_BATCH_STARTED has not fired yet if the run had no data before.
+            # The next batches come from other data. GET_BATCH_STARTED has not fired yet if the run had no data before.
             if get_started is not self._channels[Events.GET_BATCH_STARTED]:
                 yield from self._event(Events.GET_BATCH_STARTED)
                 end = self._end()
             get_started, get_completed = self._batch_channels()
+
+    def _begin_data(self, state: State, get_started: Channel) -> Generator[None, None, bool]:
+        """Prepare the data of an epoch and return whether an iteration follows."""
+        position = self._position
+        position.restore_random_state()
+        # A loaded epoch may be complete.
+        is_complete = state.iteration >= self._end()
+        if is_complete and position.keeps_length:
+            return False
+        if position.iterator is None and not position.is_pass_over:
+            position.begin_pass(state)
+        if is_complete and not self._has_more_data(state):
+            return False
+        state.batch = None
+        if get_started.has_handlers:
+            self._fire_alone(get_started)
+            if self._stop.is_pending:
+                yield from self._handle_stop(get_started)
+        if position.is_pass_over:
+            yield from self._event(Events.DATALOADER_STOP_ITERATION)
+        if position.is_pass_over:
+            position.begin_pass(state)
+        return True
+
+    def _exceed_length(self, state: State, get_started: Channel) -> Generator[None, None, bool]:
+        """Handle the expected end of an epoch and return whether another iteration follows."""
+        position = self._position
+        if position.is_cut_short(state):
+            raise _EndRun
+        if position.keeps_length:
+            if position.has_used_all_data(state):
+                # Release the workers of a DataLoader.
+                position.has_more_data()
+            return False
+        if not self._has_more_data(state):
+            return False
+        state.batch = None
+        if get_started.has_handlers:
+            self._fire_alone(get_started)
+        if self._stop.is_pending:
+            yield from self._handle_stop(get_started)
+        return True
+
+    def _has_more_data(self, state: State) -> bool:
+        """Return whether the data goes beyond the expected length."""
+        position = self._position
+        if not position.has_more_data():
+            return False
+        if state.iteration == state.max_iters:
+            raise _EndRun
+        position.is_past_forecast = True
+        self._warn_about_length(state, "more")
+        return True
+
+    def _warn_about_length(self, state: State, found: str) -> None:
+        """Warn once in a run that the length of the data is wrong; without a length, epochs may differ."""
+        expected = length_of(state.dataloader)
+        if expected is not None and not self._position.has_warned:
+            self._position.has_warned = True
+            kind = type(state.dataloader).__name__
+            warnings.warn(
+                f"epoch {state.epoch}: len() of the {kind} is {expected}, but it yields {found}; the epoch follows the data. "
+                "Correct the length, or set the number of iterations with epoch_length=",
+                GlowplugWarning,
+                stacklevel=8,
+            )
 
     def _has_iteration_handlers(self) -> bool:
         get_started, get_completed, started, completed = self._iteration_channels
@@ -217,36 +280,42 @@ class Loop:
         return self._channels[Events.GET_BATCH_STARTED], self._channels[Events.GET_BATCH_COMPLETED]
 
     def _end(self) -> float:
-        """Return the iteration after which this epoch or the run ends."""
-        state = self._engine.state
-        end = math.inf if state.epoch_length is None else self._position.epoch_start + state.epoch_length
+        """Return the iteration after which this epoch or the run is expected to end."""
+        state, position = self._engine.state, self._position
+        is_open = state.epoch_length is None or position.is_past_forecast
+        end = math.inf if is_open else state.epoch_start + state.epoch_length  # type: ignore[operator]  # there is a length
         return end if state.max_iters is None else min(end, state.max_iters)
 
     def _refill(self, state: State, *, dry: bool) -> Generator[None, None, bool]:
         """Handle the end of the data and return whether a new pass began."""
-        done = self._position.done(state)
-        if state.epoch_length is None:
-            state.epoch_length = done
+        position, done = self._position, self._position.done(state)
+        if position.keeps_length and not dry:
+            yield from self._event(Events.DATALOADER_STOP_ITERATION)
+            position.iterator = None
+            position.begin_pass(state)
+            return True
+        position.end_pass()
+        if dry or (not done and state.epoch_length):
+            self._warn_about_exhausted_data(state, done)
+        elif state.epoch_length is None:
             if state.max_iters is not None:
                 state.max_epochs = math.ceil(state.max_iters / done) if done else state.epoch
-            return False
-        if dry:
-            warnings.warn(
-                f"epoch {state.epoch} ends after {done} of {state.epoch_length} iterations: the data "
-                f"({type(state.dataloader).__name__}) has no more batches. A generator can be iterated only once; pass "
-                "data that can be iterated again, or reduce epoch_length= or max_epochs=",
-                GlowplugWarning,
-                stacklevel=7,
-            )
-            if state.max_epochs is None and not done:
-                # max_iters would never be reached.
-                self._stop.run = True
-                raise _EndRun
-            return False
-        yield from self._event(Events.DATALOADER_STOP_ITERATION)
-        self._position.iterator = None
-        self._position.begin_pass(state)
-        return True
+        elif not position.is_past_forecast:
+            self._warn_about_length(state, str(done))
+        return False
+
+    def _warn_about_exhausted_data(self, state: State, done: int) -> None:
+        warnings.warn(
+            f"epoch {state.epoch} ends after {done} of {state.epoch_length} iterations: the data "
+            f"({type(state.dataloader).__name__}) yields no more batches. A generator can be used only once; pass data that can "
+            "be iterated again, or a smaller epoch_length= or max_epochs=",
+            GlowplugWarning,
+            stacklevel=8,
+        )
+        if state.max_epochs is None and not done:
+            # max_iters would never be reached.
+            self._stop.run = True
+            raise _EndRun
 
     def _event(self, event: Events, *payload: Any) -> Generator[None, None, None]:
         """Fire an event and handle the requests of its handlers."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import repeat
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, repeat
 from typing import Any
 
 from glowplug.engine import _data_pass, _rng
@@ -19,53 +19,103 @@ class RunPosition:
     # The iterator and its data pass, which outlives the iterator.
     iterator: Iterator[Any] | None = None
     data_pass: _data_pass.DataPass | None = None
+    # The epoch length that the engine expects from the data; any other value of state.epoch_length was given by the user.
+    forecast: int | None = None
+    # Whether epoch_length, instead of the end of the data, ends this epoch.
+    keeps_length = False
+    # Whether this epoch has more iterations than expected, and whether this run has warned about a wrong length.
+    is_past_forecast = False
+    has_warned = False
     # True while an epoch is in progress, until EPOCH_COMPLETED fires.
     in_epoch = False
-    # The iteration before the first one of the epoch, and the last iteration with a completed step.
-    epoch_start = 0
+    # The last iteration with a completed step.
     stepped = 0
     # A loaded state, until a run restores it.
     was_loaded = False
+    was_terminated = False
     _pending: Mapping[str, Any] | None = None
     _random_state: Mapping[str, Any] | None = None
+    # The random states before the handlers of EPOCH_STARTED ran.
+    _epoch_random: Mapping[str, Any] | None = None
 
     # Starting
 
-    def start_new(self) -> None:
+    def start_new(self, state: State) -> None:
         """Reset to the start of a new run."""
-        self.iterator = self.data_pass = self._pending = None
-        self.in_epoch = False
-        self.epoch_start = self.stepped = 0
+        self.iterator = self.data_pass = self._pending = self._random_state = None
+        self.in_epoch = self.has_warned = self.was_terminated = False
+        state.epoch_start = self.stepped = 0
 
-    def start_again(self, state: State, *, within_epoch: bool) -> None:
+    def start_again(self, state: State, data: Iterable[Any] | None, *, within_epoch: bool) -> str | None:
         """Continue where the last run or the loaded state ended.
 
         Args:
             state: The state of the engine.
-            within_epoch: Whether to continue the epoch of the last run instead of starting a new one.
+            data: The data of the run.
+            within_epoch: Whether to continue the epoch that an exception ended instead of starting a new one.
+
+        Returns:
+            Why that epoch starts again instead, otherwise ``None``.
         """
-        done = 0
-        if self._pending is not None:
-            done = self._pending["epoch_iterations"] or 0
-        elif within_epoch:
-            done = (state.iteration - self.epoch_start) % (state.epoch_length or 1)
-        self.in_epoch = False
-        self.epoch_start = state.iteration - done
+        reason = self._return_to_epoch(state, data) if within_epoch and self.in_epoch else None
+        done = (self._pending and self._pending["epoch_iterations"]) or 0
+        self.in_epoch = self.has_warned = False
+        state.epoch_start = state.iteration - done
         self.stepped = state.iteration
-        self.data_pass = None
+        self.iterator = self.data_pass = None
+        return reason
+
+    def _return_to_epoch(self, state: State, data: Iterable[Any] | None) -> str | None:
+        """Return to the last completed iteration of the epoch, or to its start if the data cannot continue there."""
+        saved, failed_at = self.state_dict(state), state.iteration
+        state.iteration, state.epoch = self.saved_iteration(state), state.epoch - 1
+        # In this process the random number generators continue where they are.
+        self._pending = {**saved, "epoch_random": None}
+        try:
+            _check_data(data, saved["data"], repeats=state.iteration != failed_at)
+        except ValueError as error:
+            reason = f"epoch {state.epoch + 1} starts again instead of continuing after iteration {state.iteration}: {error}"
+            state.iteration = state.epoch_start
+            self._pending = None
+            return reason
+        return None
 
     # During the run
 
+    def prepare_epoch(self, state: State, done: int, *, has_handlers: bool) -> None:
+        """Prepare the handlers of EPOCH_STARTED; in a loaded epoch they see the same random numbers again."""
+        self.in_epoch, self.is_past_forecast = True, False
+        state.epoch_start = state.iteration - done
+        if has_handlers:
+            loaded = (
+                self._pending.get("epoch_random") if self._pending and self.is_within_loaded_epoch() else None
+            )
+            if loaded is not None:
+                _rng.restore(loaded)
+            self._epoch_random = loaded or _rng.capture()
+
     def begin_epoch(self, state: State, done: int) -> None:
-        """Count the epoch's iterations from the current one, since a handler may have changed the counters."""
-        self.epoch_start = state.iteration - done
+        """Decide what ends the epoch, after handlers of EPOCH_STARTED changed counters, the length or the data."""
+        state.epoch_start = state.iteration - done
         self.stepped = state.iteration
+        self.keeps_length = state.dataloader is None or state.epoch_length not in (None, self.forecast)
+        if self.keeps_length or done:
+            return
+        if self.data_pass is not None and self.data_pass.used(state.iteration):
+            # An earlier epoch of a given length has left this pass unfinished.
+            self.iterator = self.data_pass = None
+        expected = _data_pass.length_of(state.dataloader)
+        if expected:
+            self.forecast = state.epoch_length = expected
 
     def end_epoch(self, state: State, *, early: bool) -> int:
         """End the epoch and return its number of iterations."""
         done = self.done(state)
+        if not early and not self.keeps_length and (done or state.epoch_length is None):
+            self.forecast = state.epoch_length = done
         self.in_epoch = False
-        self.epoch_start = self.stepped = state.iteration
+        self._epoch_random = None
+        state.epoch_start = self.stepped = state.iteration
         if self._pending is not None:
             self._pending = {**self._pending, "epoch_iterations": None}
         if early:
@@ -74,7 +124,7 @@ class RunPosition:
 
     def done(self, state: State) -> int:
         """Return the number of completed iterations of the epoch."""
-        return state.iteration - self.epoch_start
+        return state.iteration - state.epoch_start
 
     def begin_pass(self, state: State) -> None:
         """Begin a pass over the data, or restore the pass of a loaded run."""
@@ -89,9 +139,41 @@ class RunPosition:
             self.data_pass = _data_pass.DataPass(state.dataloader, state.iteration)
             self.iterator = self.data_pass.begin()
 
+    def end_pass(self) -> None:
+        """Release the iterator of an exhausted pass, and with it the workers of a DataLoader."""
+        self.iterator = None
+        if self.data_pass is not None:
+            self.data_pass.is_over = True
+
+    @property
+    def is_pass_over(self) -> bool:
+        """Whether the data ended with the last epoch, so that the next epoch begins another pass."""
+        return self.iterator is None and self.data_pass is not None and self.data_pass.is_over
+
+    def has_more_data(self) -> bool:
+        """Fetch the next batch ahead of its iteration, or end the pass."""
+        if self.data_pass is not None and self.data_pass.has_exact_length:
+            self.end_pass()
+            return False
+        nothing = object()
+        batch = next(self.iterator, nothing)  # type: ignore[arg-type]  # there is a pass
+        if batch is nothing:
+            self.end_pass()
+            return False
+        self.iterator = chain((batch,), self.iterator)  # type: ignore[arg-type]  # there is a pass
+        return True
+
+    def has_used_all_data(self, state: State) -> bool:
+        """Return whether the pass has yielded as many batches as the data claims to have."""
+        used = 0 if self.data_pass is None else self.data_pass.used(state.iteration)
+        return used > 0 and used == _data_pass.length_of(state.dataloader)
+
     def replace_data(self, state: State) -> None:
         """Begin a pass over other data; without a loaded position, the loop sets its first iteration later."""
         offset_known = self._pending is not None
+        if self.done(state) and not self.is_past_forecast:
+            # The length of the current epoch does not change.
+            self.keeps_length = self.keeps_length or state.epoch_length is not None
         self.begin_pass(state)
         if not offset_known and self.data_pass is not None:
             self.data_pass.first_iteration = None
@@ -112,7 +194,7 @@ class RunPosition:
             return not self.is_cut_short(state) and (
                 state.max_epochs is None or state.epoch < state.max_epochs
             )
-        return not is_done(state, state.max_epochs, state.max_iters)
+        return not is_done(state, state.epoch, state.max_epochs, state.max_iters)
 
     def is_cut_short(self, state: State) -> bool:
         """Return whether ``max_iters`` ends the run within an epoch."""
@@ -134,12 +216,14 @@ class RunPosition:
         elif self.data_pass is not None:
             data = self.data_pass.position(iteration)
         if self.in_epoch:
-            epoch_iterations = iteration - self.epoch_start
+            epoch_iterations = iteration - state.epoch_start
         return {
             "format": _data_pass.FORMAT,
             "epoch": state.epoch - self.in_epoch,
             "epoch_iterations": epoch_iterations,
             "data": data,
+            "forecast": self.forecast,
+            "epoch_random": self._epoch_random,
             "random": _rng.capture() if self._random_state is None else self._random_state,
         }
 
@@ -159,5 +243,19 @@ class RunPosition:
         self.iterator = self.data_pass = None
         self.in_epoch = False
         self._pending, self._random_state = saved, saved["random"]
+        # Without this entry the length is the user's.
+        self.forecast = saved.get("forecast")
+        self.was_terminated = saved.get("terminated", False)
         self.stepped = iteration
         self.was_loaded = True
+
+
+def _check_data(data: Iterable[Any] | None, position: Mapping[str, Any] | None, *, repeats: bool) -> None:
+    """Check that data can continue at a position, perhaps with a batch whose iteration was not completed."""
+    if data is None or position is None:
+        return
+    _data_pass.check_position(data, position)
+    if "data" in position and repeats:
+        raise ValueError(
+            f"the position of the {type(data).__name__} is after the batch of the iteration that was not completed"
+        )

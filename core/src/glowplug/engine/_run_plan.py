@@ -28,6 +28,8 @@ class RunPlan:
     max_epochs: int | None
     max_iters: int | None
     epoch_length: int | None
+    forecast: int | None
+    """``epoch_length`` if it is expected from the data, ``None`` if it was given."""
 
 
 def plan_run(
@@ -37,8 +39,10 @@ def plan_run(
     max_iters: int | None,
     epoch_length: int | None,
     *,
+    forecast: int | None,
     is_suspended: bool,
     was_loaded: bool,
+    has_open_epoch: bool,
 ) -> RunPlan:
     """Decide what a call of run() does, without side effects.
 
@@ -48,8 +52,10 @@ def plan_run(
         max_epochs: Epochs after which the run ends.
         max_iters: Iterations after which the run ends.
         epoch_length: Iterations per epoch.
+        forecast: The epoch length that the last run expected from its data.
         is_suspended: Whether the last run was interrupted.
         was_loaded: Whether a state was loaded since the last run.
+        has_open_epoch: Whether an exception ended the last run within an epoch.
 
     Raises:
         TypeError: If ``data`` cannot be iterated over.
@@ -58,38 +64,40 @@ def plan_run(
     check_data(data)
     limits = limits_of(state, max_epochs, max_iters)
     has_limit = state.max_epochs is not None or state.max_iters is not None
+    # A run of one epoch, such as an evaluation, does not continue after an exception.
+    epoch = state.epoch - (has_open_epoch and limits != (1, None))
     # Users remove the limits to force a new run. A loaded run continues even if nothing is left to do.
-    if not has_limit or (not (is_suspended or was_loaded) and is_done(state, *limits)):
+    if not has_limit or (not (is_suspended or was_loaded) and is_done(state, epoch, *limits)):
         length = epoch_length_of(data, epoch_length)
         if length is None and data is None:
             length = state.epoch_length
         check_length(data, length)
         if max_epochs is None and max_iters is None:
             max_epochs = 1
-        return RunPlan(RunKind.NEW, max_epochs, max_iters, length)
+        return RunPlan(RunKind.NEW, max_epochs, max_iters, length, None if epoch_length else length)
     if epoch_length not in (None, state.epoch_length) and (state.epoch_length or is_suspended):
         raise ValueError(
             f"the epoch_length of this run is {state.epoch_length or 'not known yet'} and cannot change to {epoch_length!r}; to "
             "start a new run, set engine.state.max_epochs = None before run()"
         )
     if is_suspended:
-        return RunPlan(RunKind.SUSPENDED, *limits, state.epoch_length)
+        return RunPlan(RunKind.SUSPENDED, *limits, state.epoch_length, forecast)
     length = state.epoch_length
-    if length is None:
-        length = epoch_length_of(data, epoch_length)
-        check_length(data, length)
-    return RunPlan(RunKind.CONTINUED, *limits, length)
+    if length is None or (epoch_length is None and length == forecast):
+        found = epoch_length_of(data, epoch_length)
+        check_length(data, length if found is None else found)
+        length = found if length is None else length
+        forecast = length
+    return RunPlan(RunKind.CONTINUED, *limits, length, None if epoch_length else forecast)
 
 
-def is_done(state: State, max_epochs: int | None, max_iters: int | None) -> bool:
-    """Return whether a run with these limits has nothing left to do."""
-    if state.epoch_length == 0 or (max_iters is not None and state.iteration >= max_iters):
+def is_done(state: State, epoch: int, max_epochs: int | None, max_iters: int | None) -> bool:
+    """Return whether a run that has reached this epoch has nothing left to do."""
+    if state.epoch_length == 0:
         return True
-    if max_epochs is None:
-        return False
-    if state.epoch_length is not None and state.iteration >= state.epoch_length * max_epochs:
-        return True
-    return state.epoch >= max_epochs
+    if max_iters is not None:
+        return state.iteration >= max_iters
+    return max_epochs is not None and epoch >= max_epochs
 
 
 def limits_of(state: State, max_epochs: Any, max_iters: Any) -> tuple[int | None, int | None]:
