@@ -54,6 +54,12 @@ class Data:
         self.batches = list(batches)
         self.is_one_shot = kind == "generator"
         self.length = len(self.batches) if kind in {"list", "sized"} else None
+        # A list cannot have another number of batches than its length.
+        self.is_list = kind == "list"
+
+    def items(self):
+        """Return the batches of a list, whose order a saved state checks."""
+        return tuple(self.batches) if self.is_list else None
 
     def iterate(self):
         """Return the batches of one pass; all passes over a generator share one list."""
@@ -107,19 +113,28 @@ class ReferenceEngine:
         self.is_running = self.is_suspended = self.was_loaded = False
         # True from STARTED until TEARDOWN.
         self.is_active = False
-        # `batches` holds the remaining batches of the current pass over `data`.
+        # `batches` holds the remaining batches of the current pass over `data`, `ahead` one that was fetched early.
         self.data = self.batches = None
+        self.ahead = []
         self.pass_count = 0
         # The number of batches of this pass whose step has finished.
         self.used = None
         self.in_epoch = False
         # The number of iterations of the current epoch.
         self.done = 0
+        # The length that the model expects from the data; any other epoch_length was given by the user.
+        self.forecast = None
+        # Whether epoch_length ends this epoch and restarts its data, instead of the end of the data.
+        self.keeps_length = self.is_past_forecast = False
+        # Whether the data ended with the last epoch.
+        self.is_pass_over = False
+        self.was_terminated = False
         # True while an iteration is counted and its step has not finished.
         self.is_step_pending = False
-        # The position of a loaded state: iterations done, batches used, and the length of the data.
+        # The position of a loaded state: iterations done, batches used, length of the data, and its items if it is a list.
         self.position = None
         self.warnings = 0
+        self.has_warned = False
 
     # Handlers
 
@@ -160,30 +175,37 @@ class ReferenceEngine:
 
     def set_data(self, data):
         if self.is_active:
+            if self.done and self.in_epoch and not self.is_past_forecast:
+                self.keeps_length = self.keeps_length or self.state.epoch_length is not None
             self.data = data
             self.begin_pass()
 
     # Saving and loading
 
     def state_dict(self):
-        state, pending = self.state, self.is_step_pending
+        state = self.state
         limit = "max_iters" if state.max_iters is not None else "max_epochs"
-        done, used, length = self.position or (0, None, None)
-        if self.position is None:
-            used, length = self.used, self.data.length if self.data else None
-        if self.in_epoch:
-            done = self.done - pending
+        epoch, *position = self.current_position()
+        iteration = state.iteration - self.is_step_pending
+        has_begun = iteration or state.epoch or state.epoch_length is not None
+        is_terminated = position[0] is None and bool(self.terminating or self.was_terminated)
         return {
-            "iteration": state.iteration - pending,
+            "iteration": iteration,
             "epoch_length": state.epoch_length or None,
             limit: getattr(state, limit),
-            "position": (
-                state.epoch - self.in_epoch,
-                done if self.in_epoch or self.position else None,
-                used,
-                length,
-            ),
+            "position": (epoch, *position),
+            "forecast": self.forecast if has_begun else None,
+            "terminated": is_terminated if has_begun else False,
         }
+
+    def current_position(self):
+        """Return completed epochs, and iterations of the current one, batches used, length and items of the data."""
+        done, *data = self.position or (None, self.used, None, None)
+        if self.position is None and self.data:
+            data = [self.used, self.data.length, self.data.items() if self.used else None]
+        if self.in_epoch:
+            done = self.done - self.is_step_pending
+        return (self.state.epoch - self.in_epoch, done, *data)
 
     def load_state_dict(self, saved):
         state = self.state
@@ -191,9 +213,11 @@ class ReferenceEngine:
         state.max_epochs, state.max_iters = saved.get("max_epochs"), saved.get("max_iters")
         state.epoch, *position = saved["position"]
         self.position = tuple(position)
+        self.forecast, self.was_terminated = saved["forecast"], saved["terminated"]
         self.in_epoch = self.is_step_pending = self.is_suspended = self.is_active = False
         self.was_loaded = True
         self.data = self.batches = self.used = state.outcome = None
+        self.is_pass_over = False
 
     # Running
 
@@ -203,7 +227,10 @@ class ReferenceEngine:
             raise ValueError
         limits = self.check_limits(max_epochs, max_iters)
         has_none = state.max_epochs is None and state.max_iters is None
-        is_new = has_none or (not self.is_suspended and not self.was_loaded and self.is_over(*limits))
+        is_open = self.in_epoch and state.outcome == "FAILED" and not self.terminating
+        # A run of one epoch does not continue after an error.
+        epoch = state.epoch - (is_open and limits != (1, None))
+        is_new = has_none or (not self.is_suspended and not self.was_loaded and self.is_over(epoch, *limits))
         length = epoch_length
         if length is None and data is not None:
             length = data.length
@@ -213,14 +240,22 @@ class ReferenceEngine:
             self.check_length(data, length)
             self.reset()
             state.epoch_length = length
+            self.forecast = None if epoch_length else length
             limits = (1, None) if (max_epochs, max_iters) == (None, None) else (max_epochs, max_iters)
         elif epoch_length not in (None, state.epoch_length) and (self.is_suspended or state.epoch_length):
             raise ValueError  # E-098
         elif not self.is_suspended:
-            if state.epoch_length is None:
-                self.check_length(data, length)
-                state.epoch_length = length
-            self.resume()
+            if state.epoch_length is None or (epoch_length is None and state.epoch_length == self.forecast):
+                self.check_length(data, state.epoch_length if length is None else length)
+                if state.epoch_length is None:
+                    state.epoch_length = length
+                self.forecast = state.epoch_length
+            if epoch_length:
+                self.forecast = None
+            self.resume(data, is_open)
+            by_iterations = limits[1] is not None
+            if limits[by_iterations] > (state.max_iters if by_iterations else state.max_epochs):
+                self.was_terminated = False
         state.max_epochs, state.max_iters = limits
         state.outcome = None
         self.was_loaded = False
@@ -228,7 +263,8 @@ class ReferenceEngine:
             raise Continue
         self.is_suspended = False
         self.terminating = self.ending_epoch = self.interrupting = None  # E-094
-        self.data, self.batches, self.used = data, None, None
+        self.data, self.batches, self.used, self.ahead = data, None, None, []
+        self.is_pass_over = self.has_warned = False
         self.execute_run()
         return state
 
@@ -259,28 +295,38 @@ class ReferenceEngine:
         state.output = state.batch = None
         self.in_epoch = self.is_step_pending = False
         self.position = None
+        self.was_terminated = False
         self.firings.clear()
 
-    def resume(self):
-        if self.position is not None:
-            self.done = self.position[0] or 0
-        elif self.state.outcome == "FAILED" and not self.terminating:  # E-158
-            self.done = self.done % self.state.epoch_length if self.state.epoch_length else 0
-        else:  # E-134
-            self.done = 0
+    def resume(self, data, is_open):
+        if is_open:  # E-158
+            state = self.state
+            epoch, *position = self.current_position()
+            state.iteration -= self.is_step_pending
+            state.epoch = epoch
+            self.position = tuple(position)
+            if data is not None and self.refuses(data, *position[1:]):
+                state.iteration -= position[0]
+                self.position = None
+        # E-134
+        self.done = (self.position and self.position[0]) or 0
         self.in_epoch = self.is_step_pending = False
 
-    def is_over(self, max_epochs, max_iters):
+    def refuses(self, data, used, length, items):
+        """Return whether data cannot continue at a position."""
+        if not used or used == length:
+            return False
+        has_other_items = None not in (items, data.items()) and items != data.items()
+        return length != data.length or data.is_one_shot or has_other_items
+
+    def is_over(self, epoch, max_epochs, max_iters):
         """Return whether the limits are reached (E-092)."""
         state = self.state
         if state.epoch_length == 0:
             return True
-        if max_iters is not None and state.iteration >= max_iters:
-            return True
-        if max_epochs is None:
-            return False
-        by_iterations = state.epoch_length is not None and state.iteration >= state.epoch_length * max_epochs
-        return by_iterations or state.epoch >= max_epochs
+        if max_iters is not None:
+            return state.iteration >= max_iters
+        return max_epochs is not None and epoch >= max_epochs
 
     def execute_run(self):
         self.is_running = self.is_active = True
@@ -322,13 +368,16 @@ class ReferenceEngine:
         return None if is_suppressed else error
 
     def execute_epochs(self):
-        outcome = "COMPLETED"
+        is_cut_short = self.was_terminated
         try:
             self.fire("STARTED")
-            while self.has_epochs_left():
+            while not is_cut_short and self.has_epochs_left():
                 self.execute_epoch()
         except EndRun:
-            if self.terminating:
+            is_cut_short = True
+        outcome = "COMPLETED"
+        if is_cut_short:
+            if self.terminating or self.was_terminated:
                 outcome = "TERMINATED"
             self.fire_event("TERMINATE")
         if self.terminating != "skip":
@@ -341,21 +390,26 @@ class ReferenceEngine:
             # The loaded state is within an epoch.
             within = state.max_iters == state.iteration and self.done != state.epoch_length
             return not within and (state.max_epochs is None or state.epoch < state.max_epochs)
-        return not self.is_over(state.max_epochs, state.max_iters)
+        return not self.is_over(state.epoch, state.max_epochs, state.max_iters)
 
     def execute_epoch(self):
         self.state.epoch += 1
         self.in_epoch = True
+        self.is_past_forecast = False
         self.fire("EPOCH_STARTED")
         self.check_max_iters()
+        self.expect_length()
         ended_early = False
         try:
             self.execute_iterations()
         except EndEpoch:
             ended_early = True
             self.batches = self.used = None
+            self.is_pass_over = False
         done, self.done, self.in_epoch = self.done, 0, False
         self.is_step_pending = False
+        if not ended_early and not self.keeps_length and (done or self.state.epoch_length is None):
+            self.forecast = self.state.epoch_length = done
         if self.position is not None:
             self.position = (None, *self.position[1:])
         skips = False
@@ -365,32 +419,96 @@ class ReferenceEngine:
         if not skips:
             self.fire("EPOCH_COMPLETED")
 
+    def expect_length(self):
+        """Decide what ends the epoch: a given length, or the end of the data."""
+        state = self.state
+        self.keeps_length = self.data is None or state.epoch_length not in (None, self.forecast)
+        if self.keeps_length or self.done:
+            return
+        if self.used:
+            self.batches = self.used = None
+        if self.data.length:
+            self.forecast = state.epoch_length = self.data.length
+
     def execute_iterations(self):
         state = self.state
-        while state.epoch_length is None or self.done < state.epoch_length:
+        is_complete = state.epoch_length is not None and self.done >= state.epoch_length
+        if is_complete and self.keeps_length:
+            return
+        if self.batches is None and not self.is_pass_over:
+            self.begin_pass()
+        if is_complete and not self.has_more_data():
+            return
+        self.fire_get_batch_started()
+        if self.is_pass_over:  # E-015
+            self.fire("DATALOADER_STOP_ITERATION")
             self.check_max_iters()
-            if self.batches is None:
-                self.begin_pass()
-            state.batch = None
-            if self.data is not None:
-                self.fire("GET_BATCH_STARTED")
-                self.check_max_iters()
-            if not self.ensure_batch():
+        if self.is_pass_over:
+            self.begin_pass()
+        while self.ensure_batch():
+            self.execute_iteration()
+            if self.is_at_expected_end() and not self.has_more_iterations():
                 return
-            state.batch = self.take_batch()
-            state.output = None
-            if self.data is not None:
-                self.fire("GET_BATCH_COMPLETED")
-                self.check_max_iters()
-            state.iteration += 1
-            self.done += 1
-            self.is_step_pending = True
-            self.fire("ITERATION_STARTED")
-            state.output = self.step(self, state.batch)
-            self.is_step_pending = False
-            if self.pass_count == self.pass_of_batch and self.used is not None:
-                self.used += 1
-            self.fire("ITERATION_COMPLETED")
+            self.fire_get_batch_started()
+
+    def execute_iteration(self):
+        state = self.state
+        state.batch = self.take_batch()
+        state.output = None
+        if self.data is not None:
+            self.fire("GET_BATCH_COMPLETED")
+            self.check_max_iters()
+        state.iteration += 1
+        self.done += 1
+        self.is_step_pending = True
+        self.fire("ITERATION_STARTED")
+        state.output = self.step(self, state.batch)
+        self.is_step_pending = False
+        if self.pass_count == self.pass_of_batch and self.used is not None:
+            self.used += 1
+        self.fire("ITERATION_COMPLETED")
+
+    def fire_get_batch_started(self):
+        self.state.batch = None
+        if self.data is not None:
+            self.fire("GET_BATCH_STARTED")
+            self.check_max_iters()
+
+    def is_at_expected_end(self):
+        state = self.state
+        if state.max_iters is not None and state.iteration >= state.max_iters:
+            return True
+        is_open = state.epoch_length is None or self.is_past_forecast
+        return not is_open and self.done >= state.epoch_length
+
+    def has_more_iterations(self):
+        """Return whether the epoch continues at its expected end."""
+        self.check_max_iters()
+        if not self.keeps_length:
+            return self.has_more_data()
+        if self.used and self.used == self.data.length and not self.batches:
+            self.end_pass()
+        return False
+
+    def has_more_data(self):
+        """Return whether the data goes beyond the expected length."""
+        if self.data.is_list or not self.batches:
+            self.end_pass()
+            return False
+        self.ahead = [self.take_batch()]
+        if self.state.iteration == self.state.max_iters:
+            raise EndRun
+        self.is_past_forecast = True
+        self.warn_about_length()
+        return True
+
+    def warn_about_length(self):
+        if self.data.length is not None and not self.has_warned:
+            self.has_warned = True
+            self.warnings += 1
+
+    def end_pass(self):
+        self.batches, self.used, self.is_pass_over = None, 0, True
 
     def check_max_iters(self):
         """End the run if max_iters is reached within an epoch (E-104)."""
@@ -401,14 +519,19 @@ class ReferenceEngine:
     def begin_pass(self):
         position, self.position = self.position, None
         self.pass_count += 1
+        self.ahead, self.is_pass_over = [], False
         if self.data is None:
             self.batches, self.used = [], None
             return
-        self.batches, self.used = self.data.iterate(), 0
-        _, used, length = position or (None, None, None)
-        if not used or used == length == self.data.length:
+        _, used, length, items = position or (None, None, None, None)
+        if used and used == length:
+            # The pass of the saved state was complete.
+            self.batches, self.used = [], used
             return
-        if length != self.data.length or self.data.is_one_shot:
+        self.batches, self.used = self.data.iterate(), 0
+        if not used:
+            return
+        if self.refuses(self.data, used, length, items):
             raise ValueError
         # Skipped batches are read, so their errors are raised.
         if -1 in self.batches[:used]:
@@ -416,30 +539,35 @@ class ReferenceEngine:
         self.batches, self.used = self.batches[used:], used
 
     def ensure_batch(self):
-        """Return whether a batch is available, restarting the data if necessary (E-015, E-110, E-111)."""
+        """Return whether a batch is available, restarting the data if necessary (E-114, E-110, E-111)."""
         state = self.state
-        if self.data is None or self.batches:
+        if self.data is None or self.batches or self.ahead:
             return True
-        if state.epoch_length is None:
-            state.epoch_length = self.done
+        if self.keeps_length:
+            self.fire("DATALOADER_STOP_ITERATION")
+            self.check_max_iters()
+            self.begin_pass()
+            if self.batches:
+                return True
+        self.end_pass()
+        if self.keeps_length or (not self.done and state.epoch_length):
+            self.warnings += 1
+            if state.max_epochs is None and not self.done:
+                self.terminate()
+                raise EndRun
+        elif state.epoch_length is None:
             if state.max_iters is not None:  # E-105
                 state.max_epochs = math.ceil(state.max_iters / self.done) if self.done else state.epoch
-            return False
-        self.fire("DATALOADER_STOP_ITERATION")
-        self.check_max_iters()
-        self.begin_pass()
-        if self.batches:
-            return True
-        self.warnings += 1
-        if state.max_epochs is None and not self.done:
-            self.terminate()
-            raise EndRun
+        elif not self.is_past_forecast:
+            self.warn_about_length()
         return False
 
     def take_batch(self):
         self.pass_of_batch = self.pass_count
         if self.data is None:
             return None
+        if self.ahead:
+            return self.ahead.pop()
         batch = self.batches.pop(0)
         if batch < 0:
             if self.data.is_one_shot:

@@ -142,8 +142,8 @@ def check_position(data: Iterable[Any], position: Mapping[str, Any]) -> None:
             "can be iterated only once. Pass run() data that can be iterated again (a list, a DataLoader), or that has "
             "state_dict() and load_state_dict() (torchdata's StatefulDataLoader)"
         )
-    fingerprint = _fingerprint(data)
-    if position.get("fingerprint", fingerprint) != fingerprint:
+    saved, found = position.get("fingerprint"), _fingerprint(data)
+    if None not in (saved, found) and saved != found:
         raise ValueError(
             f"the run stopped after {used} batches of a {type(data).__name__} whose items have changed or are in another "
             "order, so some would be used twice and others never. Restore the order before run(), or shuffle with a "

@@ -213,7 +213,7 @@ class Engine(HandlerTable):
         limit = "max_epochs" if state.max_iters is None else "max_iters"
         handlers = self._stateful.state_dict(self)
         iteration = self._position.saved_iteration(state)
-        has_begun = iteration or state.epoch
+        has_begun = iteration or state.epoch or state.epoch_length is not None
         resume = self._position.state_dict(state)
         # A run that was terminated within an epoch can continue there.
         resume["terminated"] = resume["epoch_iterations"] is None and (

@@ -99,14 +99,14 @@ class Loop:
             is_cut_short = True
         # The iterator may own worker processes.
         position.iterator = None
+        # Without a request, max_iters was reached within an epoch.
+        is_terminated = is_cut_short and (self._stop.run or position.was_terminated)
         if is_cut_short:
             self._fire_alone(self._channels[Events.TERMINATE])
         state.times["COMPLETED"] = perf_counter() - begin
         if self._stop.run != "skip_completed":
             self._fire_alone(self._channels[Events.COMPLETED])
             state.times["COMPLETED"] = perf_counter() - begin
-        # Without a request, max_iters was reached within an epoch.
-        is_terminated = is_cut_short and (self._stop.run or position.was_terminated)
         return RunOutcome.TERMINATED if is_terminated else RunOutcome.COMPLETED
 
     def _epoch(self, state: State, done: int) -> Generator[None, None, None]:
