@@ -552,7 +552,7 @@ class ReferenceEngine:
         self.end_pass()
         if self.keeps_length or (not self.done and state.epoch_length):
             self.warnings += 1
-            if state.max_epochs is None and not self.done:
+            if state.max_iters is not None and not self.done:
                 self.terminate()
                 raise EndRun
         elif state.epoch_length is None:

@@ -312,8 +312,8 @@ class Loop:
             GlowplugWarning,
             stacklevel=8,
         )
-        if state.max_epochs is None and not done:
-            # max_iters would never be reached.
+        if state.max_iters is not None and not done:
+            # The run would never reach max_iters.
             self._stop.run = True
             raise _EndRun
 
