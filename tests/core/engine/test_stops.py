@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 
 from glowplug import Engine, Events, RunOutcome
@@ -313,3 +316,18 @@ class TestInterrupt:
         state = identity.run(max_iters=2)
         assert (state.iteration, state.outcome) == (2, RunOutcome.COMPLETED)
         assert names[-4:] == ["INTERRUPT", *ENDS]
+
+
+@pytest.mark.parametrize("event", [Events.EPOCH_STARTED, Events.ITERATION_COMPLETED, Events.EPOCH_COMPLETED])
+def test_interrupted_engine_is_freed(event):
+    """An interrupted engine is freed with its last reference, without the garbage collector."""
+    engine = Engine(lambda engine, batch: batch)
+    engine.add_event_handler(event, lambda e: e.interrupt())
+    engine.run([1, 2], max_epochs=2)
+    alive = weakref.ref(engine)
+    gc.disable()
+    try:
+        del engine
+        assert alive() is None
+    finally:
+        gc.enable()

@@ -18,7 +18,6 @@ from glowplug.events import Events
 from glowplug.state import RunOutcome, RunStart, State
 
 ProcessFunction: TypeAlias = Callable[[Any, Any], Any]
-SuspendedLoop: TypeAlias = Generator[None, None, RunOutcome]
 
 _running: ContextVar[Engine | None] = ContextVar("glowplug_running_engine", default=None)
 
@@ -50,7 +49,8 @@ class Engine(HandlerTable):
     # Class attributes keep the constructor fast.
     _is_running = False
     # The loop of the current run; after interrupt(), it is suspended until the next call of run().
-    _loop: SuspendedLoop | None = None
+    _loop: Loop | None = None
+    _progress: Generator[None, None, RunOutcome] | None = None
     _parent: Engine | None = None
     _logger: logging.Logger | None = None
 
@@ -101,20 +101,20 @@ class Engine(HandlerTable):
                 "this engine is already running, so its step and handlers cannot call run(). Use another engine there, or call "
                 "engine.terminate() and call run() again after the current run returns"
             )
-        loop = self._prepare(data, max_epochs, max_iters, epoch_length)
+        self._prepare(data, max_epochs, max_iters, epoch_length)
         self._is_running = True
         self._parent = _running.get()
         token = _running.set(self)
         problem: BaseException | None = None
         try:
-            self.state.outcome = _advance(loop)
+            self.state.outcome = self._advance()
         except BaseException as error:  # noqa: BLE001 - passed to the handlers and raised below
             self.state.outcome = RunOutcome.FAILED
             self.current_event = None
             problem = self._handle_exception(error)
         finally:
             if self.state.outcome is not RunOutcome.INTERRUPTED:
-                self._loop = self._position.iterator = None
+                self._loop = self._progress = self._position.iterator = None
                 problem = self._tear_down(problem)
             _running.reset(token)
             self._parent = None
@@ -250,7 +250,7 @@ class Engine(HandlerTable):
         check_state_dict(state_dict, self.state_dict_user_keys)
         iteration, epoch = position_of(state_dict)
         state = self.state
-        self._loop = None
+        self._loop = self._progress = None
         self._position.load_state_dict(state_dict.get("resume"), iteration, state_dict["epoch_length"])
         state.epoch_length = state_dict["epoch_length"]
         state.iteration, state.epoch = iteration, epoch
@@ -268,8 +268,8 @@ class Engine(HandlerTable):
         max_epochs: int | None,
         max_iters: int | None,
         epoch_length: int | None,
-    ) -> SuspendedLoop:
-        """Check the arguments and return a new loop or the suspended one."""
+    ) -> None:
+        """Check the arguments and make a new loop, unless one is suspended."""
         state, position = self.state, self._position
         # terminate() ends an epoch even if a later handler fails.
         has_failed = state.outcome is RunOutcome.FAILED and not self._stop.run
@@ -303,10 +303,10 @@ class Engine(HandlerTable):
         if self._loop is None:
             self._stop.clear()
             state.times = dict.fromkeys(state.times, 0.0)
-            self._loop = self._new_loop()
+            self._loop = Loop(self._process_function, self._channels, self._position, self._stop, self._watch)
+            self._progress = self._loop.run()
         position.was_loaded = False
         state.outcome = None
-        return self._loop
 
     def _report_finished(self, former: int | None) -> None:
         """Log that a loaded run has nothing left to do; a limit above the former one continues it."""
@@ -325,7 +325,7 @@ class Engine(HandlerTable):
 
     def _start_new(self, plan: RunPlan, data: Iterable[Any] | None) -> None:
         state = self.state
-        self._loop = None
+        self._loop = self._progress = None
         self._position.start_new(state)
         state.iteration = state.epoch = 0
         state.epoch_length = plan.epoch_length
@@ -335,15 +335,18 @@ class Engine(HandlerTable):
         for channel in self._channels.values():
             channel.firings = 0
 
-    def _new_loop(self) -> SuspendedLoop:
-        return Loop(
-            self,
-            self._process_function,
-            self._channels,
-            self._position,
-            self._stop,
-            self._watch,
-        ).run()
+    def _advance(self) -> RunOutcome:
+        """Run the loop until it ends or is interrupted."""
+        loop, progress = self._loop, self._progress
+        loop.engine = self  # type: ignore[union-attr]  # _prepare() made the loop
+        try:
+            next(progress)  # type: ignore[arg-type]  # _prepare() made the loop
+        except StopIteration as end:
+            outcome: RunOutcome = end.value
+            return outcome
+        finally:
+            del loop.engine  # type: ignore[union-attr]  # _prepare() made the loop
+        return RunOutcome.INTERRUPTED
 
     def _handle_exception(self, error: BaseException) -> BaseException | None:
         """Call each EXCEPTION_RAISED handler once and return the exception that run() raises, if any."""
@@ -393,13 +396,3 @@ class Engine(HandlerTable):
                 "engine.state_dict() and load it into a new engine"
             )
         return self.__dict__
-
-
-def _advance(loop: SuspendedLoop) -> RunOutcome:
-    """Run the loop until it ends or is interrupted."""
-    try:
-        next(loop)
-    except StopIteration as end:
-        outcome: RunOutcome = end.value
-        return outcome
-    return RunOutcome.INTERRUPTED

@@ -59,7 +59,6 @@ class Loop:
     """Run the epochs of one engine.
 
     Args:
-        engine: The engine that handlers and the step receive.
         step: The engine's process function.
         channels: The events of the engine.
         position: The position of the run, updated by the loop.
@@ -67,16 +66,17 @@ class Loop:
         watch: Tells whether an iteration does more than call the step.
     """
 
+    # Set only while the loop runs, so that a suspended loop does not keep its engine alive.
+    engine: HandlerTable
+
     def __init__(
         self,
-        engine: HandlerTable,
         step: Callable[[Any, Any], Any],
         channels: dict[Any, Channel],
         position: RunPosition,
         stop: StopRequests,
         watch: Watch,
     ) -> None:
-        self._engine = engine
         self._step = step
         self._channels = channels
         self._position = position
@@ -86,7 +86,7 @@ class Loop:
 
     def run(self) -> Generator[None, None, RunOutcome]:
         """Run the epochs, yield at each interruption, and return how the run ended."""
-        state, position, begin = self._engine.state, self._position, perf_counter()
+        state, position, begin = self.engine.state, self._position, perf_counter()
         is_cut_short, done = position.was_terminated, position.done(state)
         try:
             yield from self._event(Events.STARTED)
@@ -133,7 +133,7 @@ class Loop:
 
     def _iterations(self, state: State) -> Generator[None, None, None]:  # noqa: C901, PLR0912, PLR0915 - keep the whole loop in one function
         """Run the iterations of one epoch; without handlers, each does little more than call the step."""
-        engine, step = self._engine, self._step
+        step = self._step
         position, stop, watch = self._position, self._stop, self._watch
         started, completed = (
             self._channels[Events.ITERATION_STARTED],
@@ -153,22 +153,22 @@ class Loop:
                     state.output = None
                     if watch.is_on:
                         if get_completed.has_handlers:
-                            engine._fire(get_completed)
+                            self.engine._fire(get_completed)
                             if stop.is_pending:
                                 end = yield from self._handle_stop(get_completed)
                         state.iteration = iteration = state.iteration + 1
                         if started.has_handlers:
-                            engine._fire(started)
+                            self.engine._fire(started)
                             if stop.is_pending:
                                 end = yield from self._handle_stop(started)
                     else:
                         state.iteration = iteration = state.iteration + 1
-                    state.output = step(engine, state.batch)
+                    state.output = step(self.engine, state.batch)
                     position.stepped = iteration
                     is_watched = watch.is_on
                     if is_watched:
                         if completed.has_handlers:
-                            engine._fire(completed)
+                            self.engine._fire(completed)
                         if stop.is_pending:
                             end = yield from self._handle_stop(completed)
                     if state.iteration >= end:
@@ -180,7 +180,7 @@ class Loop:
                     state.batch = None  # noqa: PLW2901
                     if is_watched:
                         if get_started.has_handlers:
-                            engine._fire(get_started)
+                            self.engine._fire(get_started)
                         if stop.is_pending:
                             end = yield from self._handle_stop(get_started)
                             if stop.has_new_data:
@@ -275,13 +275,13 @@ class Loop:
 
     def _batch_channels(self) -> tuple[Channel, Channel]:
         """Return the channels of the batch events, which do not fire in a run without data."""
-        if self._engine.state.dataloader is None:
+        if self.engine.state.dataloader is None:
             return Channel("no data"), Channel("no data")
         return self._channels[Events.GET_BATCH_STARTED], self._channels[Events.GET_BATCH_COMPLETED]
 
     def _end(self) -> float:
         """Return the iteration after which this epoch or the run is expected to end."""
-        state, position = self._engine.state, self._position
+        state, position = self.engine.state, self._position
         is_open = state.epoch_length is None or position.is_past_forecast
         end = math.inf if is_open else state.epoch_start + state.epoch_length  # type: ignore[operator]  # there is a length
         return end if state.max_iters is None else min(end, state.max_iters)
@@ -328,9 +328,9 @@ class Loop:
         """Fire an event outside the loop over batches, which handles StopIteration itself."""
         try:
             if payload:
-                self._engine._fire_with(channel, *payload)
+                self.engine._fire_with(channel, *payload)
             else:
-                self._engine._fire(channel)
+                self.engine._fire(channel)
         except StopIteration as error:
             raise _misplaced() from error
 
@@ -361,7 +361,7 @@ class Loop:
             stop.interrupt = False
             yield
         # An interrupted run may continue with a lower limit.
-        if channel.key in _BEFORE_A_STEP and self._position.is_cut_short(self._engine.state):
+        if channel.key in _BEFORE_A_STEP and self._position.is_cut_short(self.engine.state):
             raise _EndRun
         return self._end()
 
