@@ -35,12 +35,15 @@ class DataPass:
         iteration: The engine's iteration before the first batch of the pass; ``None`` if it is not known yet.
     """
 
+    # An ended pass is not repeated on resume: the next one begins.
+    is_over = False
+
     def __init__(self, data: Iterable[Any], iteration: int | None) -> None:
         self.data = data
         self.first_iteration = iteration
         self.start: dict[str, Any] | None = None
-        # An ended pass is not repeated on resume: the next one begins.
-        self.is_over = False
+        # The length of these types cannot differ from their number of batches.
+        self.has_exact_length = type(data) in _NOT_RANDOM
 
     def begin(self) -> Iterator[Any]:
         """Create an iterator over the data."""
@@ -54,11 +57,6 @@ class DataPass:
         iterator = iter(data)
         # Some iterators violate the protocol by lacking __iter__; wrap them.
         return iterator if hasattr(iterator, "__iter__") else iter(iterator.__next__, object())
-
-    @property
-    def has_exact_length(self) -> bool:
-        """Whether the length of the data cannot differ from its number of batches."""
-        return type(self.data) in _NOT_RANDOM
 
     def begin_at(self, iteration: int) -> None:
         """Record the iteration before the first batch of the pass, if it is not known yet."""

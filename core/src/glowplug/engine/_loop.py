@@ -140,8 +140,15 @@ class Loop:
             self._channels[Events.ITERATION_COMPLETED],
         )
         get_started, get_completed = self._batch_channels()
-        if not (yield from self._begin_data(state, get_started)):
+        if not self._begin_data(state):
             return
+        state.batch = None
+        if get_started.has_handlers:
+            self._fire_alone(get_started)
+            if stop.is_pending:
+                yield from self._handle_stop(get_started)
+        if position.iterator is None:
+            yield from self._begin_next_pass(state)
         end, restarted_at = self._end(), None
         while True:
             stop.has_new_data = False
@@ -172,8 +179,11 @@ class Loop:
                         if stop.is_pending:
                             end = yield from self._handle_stop(completed)
                     if state.iteration >= end:
-                        if not (yield from self._exceed_length(state, get_started)):
+                        if not self._exceeds_length(state):
                             return
+                        state.batch = None  # noqa: PLW2901
+                        if get_started.has_handlers:
+                            yield from self._event(Events.GET_BATCH_STARTED)
                         end = self._end()
                         break
                     # Release the batch before the next one is fetched.
@@ -198,47 +208,35 @@ class Loop:
                 end = self._end()
             get_started, get_completed = self._batch_channels()
 
-    def _begin_data(self, state: State, get_started: Channel) -> Generator[None, None, bool]:
+    def _begin_data(self, state: State) -> bool:
         """Prepare the data of an epoch and return whether an iteration follows."""
         position = self._position
         position.restore_random_state()
         # A loaded epoch may be complete.
-        is_complete = state.iteration >= self._end()
+        is_complete = state.epoch_length is not None and position.done(state) >= state.epoch_length
         if is_complete and position.keeps_length:
             return False
         if position.iterator is None and not position.is_pass_over:
             position.begin_pass(state)
-        if is_complete and not self._has_more_data(state):
-            return False
-        state.batch = None
-        if get_started.has_handlers:
-            self._fire_alone(get_started)
-            if self._stop.is_pending:
-                yield from self._handle_stop(get_started)
-        if position.is_pass_over:
-            yield from self._event(Events.DATALOADER_STOP_ITERATION)
-        if position.is_pass_over:
-            position.begin_pass(state)
-        return True
+        return not is_complete or self._has_more_data(state)
 
-    def _exceed_length(self, state: State, get_started: Channel) -> Generator[None, None, bool]:
-        """Handle the expected end of an epoch and return whether another iteration follows."""
+    def _begin_next_pass(self, state: State) -> Generator[None, None, None]:
+        """Begin the next pass over the data, unless a handler sets other data."""
+        yield from self._event(Events.DATALOADER_STOP_ITERATION)
+        if self._position.iterator is None:
+            self._position.begin_pass(state)
+
+    def _exceeds_length(self, state: State) -> bool:
+        """Return whether the epoch goes on at its expected end, because there is more data."""
         position = self._position
         if position.is_cut_short(state):
             raise _EndRun
-        if position.keeps_length:
-            if position.has_used_all_data(state):
-                # Release the workers of a DataLoader.
-                position.has_more_data()
-            return False
-        if not self._has_more_data(state):
-            return False
-        state.batch = None
-        if get_started.has_handlers:
-            self._fire_alone(get_started)
-        if self._stop.is_pending:
-            yield from self._handle_stop(get_started)
-        return True
+        if not position.keeps_length:
+            return self._has_more_data(state)
+        if position.has_used_all_data(state):
+            # Release the workers of a DataLoader.
+            position.has_more_data()
+        return False
 
     def _has_more_data(self, state: State) -> bool:
         """Return whether the data goes beyond the expected length."""

@@ -10,6 +10,8 @@ from glowplug.engine import _data_pass, _rng
 from glowplug.engine._run_plan import is_done
 from glowplug.state import State
 
+_NOTHING = object()
+
 
 class RunPosition:
     """Position of an engine in its run, which can be saved and restored."""
@@ -152,16 +154,13 @@ class RunPosition:
 
     def has_more_data(self) -> bool:
         """Fetch the next batch ahead of its iteration, or end the pass."""
-        if self.data_pass is not None and self.data_pass.has_exact_length:
-            self.end_pass()
-            return False
-        nothing = object()
-        batch = next(self.iterator, nothing)  # type: ignore[arg-type]  # there is a pass
-        if batch is nothing:
-            self.end_pass()
-            return False
-        self.iterator = chain((batch,), self.iterator)  # type: ignore[arg-type]  # there is a pass
-        return True
+        if self.data_pass is None or not self.data_pass.has_exact_length:
+            batch = next(self.iterator, _NOTHING)  # type: ignore[arg-type]  # there is a pass
+            if batch is not _NOTHING:
+                self.iterator = chain((batch,), self.iterator)  # type: ignore[arg-type]  # there is a pass
+                return True
+        self.end_pass()
+        return False
 
     def has_used_all_data(self, state: State) -> bool:
         """Return whether the pass has yielded as many batches as the data claims to have."""

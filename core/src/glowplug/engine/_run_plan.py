@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from numbers import Integral
-from typing import Any
+from typing import Any, NamedTuple
 
 from glowplug.engine._data_pass import check_format, length_of
 from glowplug.state import State
@@ -20,8 +19,7 @@ class RunKind(Enum):
     SUSPENDED = "suspended"
 
 
-@dataclass(frozen=True)
-class RunPlan:
+class RunPlan(NamedTuple):
     """Plan of a run, made before the engine changes."""
 
     kind: RunKind
