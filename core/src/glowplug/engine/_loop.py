@@ -112,8 +112,10 @@ class Loop:
     def _epoch(self, state: State, done: int) -> Generator[None, None, None]:
         """Run one epoch, of which ``done`` iterations are already completed."""
         state.epoch += 1
-        has_handlers = self._channels[Events.EPOCH_STARTED].has_handlers
-        self._position.prepare_epoch(state, done, has_handlers=has_handlers)
+        self._position.in_epoch = True
+        state.epoch_start = state.iteration - done
+        if self._channels[Events.EPOCH_STARTED].has_handlers:
+            self._position.repeat_random_state()
         begin, ended_early, skip_completed = perf_counter(), False, False
         yield from self._event(Events.EPOCH_STARTED)
         self._position.begin_epoch(state, done)
@@ -229,7 +231,7 @@ class Loop:
     def _exceeds_length(self, state: State) -> bool:
         """Return whether the epoch goes on at its expected end, because there is more data."""
         position = self._position
-        if position.is_cut_short(state):
+        if state.iteration == state.max_iters and position.is_cut_short(state):
             raise _EndRun
         if not position.keeps_length:
             return self._has_more_data(state)

@@ -84,22 +84,18 @@ class RunPosition:
 
     # During the run
 
-    def prepare_epoch(self, state: State, done: int, *, has_handlers: bool) -> None:
-        """Prepare the handlers of EPOCH_STARTED; in a loaded epoch they see the same random numbers again."""
-        self.in_epoch, self.is_past_forecast = True, False
-        state.epoch_start = state.iteration - done
-        if has_handlers:
-            loaded = (
-                self._pending.get("epoch_random") if self._pending and self.is_within_loaded_epoch() else None
-            )
-            if loaded is not None:
-                _rng.restore(loaded)
-            self._epoch_random = loaded or _rng.capture()
+    def repeat_random_state(self) -> None:
+        """Save the random states that handlers of EPOCH_STARTED see; in a loaded epoch, restore the saved ones."""
+        saved = self._pending.get("epoch_random") if self.is_within_loaded_epoch() and self._pending else None
+        if saved is not None:
+            _rng.restore(saved)
+        self._epoch_random = saved or _rng.capture()
 
     def begin_epoch(self, state: State, done: int) -> None:
         """Decide what ends the epoch, after handlers of EPOCH_STARTED changed counters, the length or the data."""
         state.epoch_start = state.iteration - done
         self.stepped = state.iteration
+        self.is_past_forecast = False
         self.keeps_length = state.dataloader is None or state.epoch_length not in (None, self.forecast)
         if self.keeps_length or done:
             return

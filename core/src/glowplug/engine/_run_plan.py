@@ -108,7 +108,7 @@ def limits_of(state: State, max_epochs: Any, max_iters: Any) -> tuple[int | None
     ):
         if limit is None:
             continue
-        if not isinstance(limit, Integral) or limit < 1:
+        if not isinstance(limit, (int, Integral)) or limit < 1:
             raise ValueError(f"{name} must be an integer of at least 1, got {limit!r}")
         mode = None
         if state.max_iters is not None:
@@ -206,7 +206,7 @@ def check_length(data: Iterable[Any] | None, length: object) -> None:
     """Check that an epoch has at least one iteration and a known end."""
     if length is None and data is None:
         raise ValueError("run() without data needs epoch_length=, the number of iterations per epoch")
-    if length is not None and (not isinstance(length, Integral) or length < 1):
+    if length is not None and (not isinstance(length, (int, Integral)) or length < 1):
         raise ValueError(
             f"an epoch must have at least one iteration, got {length!r}; pass data with at least one batch, "
             "or an epoch_length= of at least 1"
@@ -215,5 +215,5 @@ def check_length(data: Iterable[Any] | None, length: object) -> None:
 
 def check_data(data: object) -> None:
     """Check that the data is ``None`` or iterable."""
-    if data is not None and not isinstance(data, Iterable) and not hasattr(data, "__getitem__"):
+    if data is not None and not hasattr(data, "__iter__") and not hasattr(data, "__getitem__"):
         raise TypeError(f"data must be an iterable of batches; got {data!r}")
