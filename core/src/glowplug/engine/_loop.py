@@ -89,7 +89,8 @@ class Loop:
         state, position, begin = self.engine.state, self._position, perf_counter()
         is_cut_short, done = position.was_terminated, position.done(state)
         try:
-            yield from self._event(Events.STARTED)
+            if self._fire(Events.STARTED):
+                yield from self._handle_stop(Events.STARTED)
             if not position.is_within_loaded_epoch():
                 position.restore_random_state()
             while not is_cut_short and position.has_epoch_to_do(state):
@@ -102,10 +103,10 @@ class Loop:
         # Without a request, max_iters was reached within an epoch.
         is_terminated = is_cut_short and (self._stop.run or position.was_terminated)
         if is_cut_short:
-            self._fire_alone(self._channels[Events.TERMINATE])
+            self._fire(Events.TERMINATE)
         state.times["COMPLETED"] = perf_counter() - begin
         if self._stop.run != "skip_completed":
-            self._fire_alone(self._channels[Events.COMPLETED])
+            self._fire(Events.COMPLETED)
             state.times["COMPLETED"] = perf_counter() - begin
         return RunOutcome.TERMINATED if is_terminated else RunOutcome.COMPLETED
 
@@ -117,7 +118,8 @@ class Loop:
         if self._channels[Events.EPOCH_STARTED].has_handlers:
             self._position.repeat_random_state()
         begin, ended_early, skip_completed = perf_counter(), False, False
-        yield from self._event(Events.EPOCH_STARTED)
+        if self._fire(Events.EPOCH_STARTED):
+            yield from self._handle_stop(Events.EPOCH_STARTED)
         self._position.begin_epoch(state, done)
         try:
             yield from self._iterations(state)
@@ -125,12 +127,14 @@ class Loop:
             ended_early = True
         done = self._position.end_epoch(state, early=ended_early)
         if ended_early:
-            yield from self._event(Events.TERMINATE_SINGLE_EPOCH, done)
+            if self._fire(Events.TERMINATE_SINGLE_EPOCH, done):
+                yield from self._handle_stop(Events.TERMINATE_SINGLE_EPOCH)
             skip_completed = self._stop.epoch == "skip_epoch_completed"
             self._stop.epoch = False
         state.times["EPOCH_COMPLETED"] = perf_counter() - begin
         if not skip_completed:
-            yield from self._event(Events.EPOCH_COMPLETED)
+            if self._fire(Events.EPOCH_COMPLETED):
+                yield from self._handle_stop(Events.EPOCH_COMPLETED)
             state.times["EPOCH_COMPLETED"] = perf_counter() - begin
 
     def _iterations(self, state: State) -> Generator[None, None, None]:  # noqa: C901, PLR0912, PLR0915 - keep the whole loop in one function
@@ -145,10 +149,8 @@ class Loop:
         if not self._begin_data(state):
             return
         state.batch = None
-        if get_started.has_handlers:
-            self._fire_alone(get_started)
-            if stop.is_pending:
-                yield from self._handle_stop(get_started)
+        if get_started.has_handlers and self._fire(Events.GET_BATCH_STARTED):
+            yield from self._handle_stop(Events.GET_BATCH_STARTED)
         if position.iterator is None:
             yield from self._begin_next_pass(state)
         end, restarted_at = self._end(), None
@@ -164,12 +166,12 @@ class Loop:
                         if get_completed.has_handlers:
                             self.engine._fire(get_completed)
                             if stop.is_pending:
-                                end = yield from self._handle_stop(get_completed)
+                                end = yield from self._handle_stop(Events.GET_BATCH_COMPLETED)
                         state.iteration = iteration = state.iteration + 1
                         if started.has_handlers:
                             self.engine._fire(started)
                             if stop.is_pending:
-                                end = yield from self._handle_stop(started)
+                                end = yield from self._handle_stop(Events.ITERATION_STARTED)
                     else:
                         state.iteration = iteration = state.iteration + 1
                     state.output = step(self.engine, state.batch)
@@ -179,13 +181,13 @@ class Loop:
                         if completed.has_handlers:
                             self.engine._fire(completed)
                         if stop.is_pending:
-                            end = yield from self._handle_stop(completed)
+                            end = yield from self._handle_stop(Events.ITERATION_COMPLETED)
                     if state.iteration >= end:
                         if not self._exceeds_length(state):
                             return
                         state.batch = None  # noqa: PLW2901
-                        if get_started.has_handlers:
-                            yield from self._event(Events.GET_BATCH_STARTED)
+                        if get_started.has_handlers and self._fire(Events.GET_BATCH_STARTED):
+                            yield from self._handle_stop(Events.GET_BATCH_STARTED)
                         end = self._end()
                         break
                     # Release the batch before the next one is fetched.
@@ -194,7 +196,7 @@ class Loop:
                         if get_started.has_handlers:
                             self.engine._fire(get_started)
                         if stop.is_pending:
-                            end = yield from self._handle_stop(get_started)
+                            end = yield from self._handle_stop(Events.GET_BATCH_STARTED)
                             if stop.has_new_data:
                                 break
                 else:
@@ -206,7 +208,8 @@ class Loop:
                 raise _misplaced() from error
             # The next batches come from other data. GET_BATCH_STARTED has not fired yet if the run had no data before.
             if get_started is not self._channels[Events.GET_BATCH_STARTED]:
-                yield from self._event(Events.GET_BATCH_STARTED)
+                if self._fire(Events.GET_BATCH_STARTED):
+                    yield from self._handle_stop(Events.GET_BATCH_STARTED)
                 end = self._end()
             get_started, get_completed = self._batch_channels()
 
@@ -224,7 +227,8 @@ class Loop:
 
     def _begin_next_pass(self, state: State) -> Generator[None, None, None]:
         """Begin the next pass over the data, unless a handler sets other data."""
-        yield from self._event(Events.DATALOADER_STOP_ITERATION)
+        if self._fire(Events.DATALOADER_STOP_ITERATION):
+            yield from self._handle_stop(Events.DATALOADER_STOP_ITERATION)
         if self._position.iterator is None:
             self._position.begin_pass(state)
 
@@ -290,7 +294,8 @@ class Loop:
         """Handle the end of the data and return whether a new pass began."""
         position, done = self._position, self._position.done(state)
         if position.keeps_length and not dry:
-            yield from self._event(Events.DATALOADER_STOP_ITERATION)
+            if self._fire(Events.DATALOADER_STOP_ITERATION):
+                yield from self._handle_stop(Events.DATALOADER_STOP_ITERATION)
             position.iterator = None
             position.begin_pass(state)
             return True
@@ -317,15 +322,9 @@ class Loop:
             self._stop.run = True
             raise _EndRun
 
-    def _event(self, event: Events, *payload: Any) -> Generator[None, None, None]:
-        """Fire an event and handle the requests of its handlers."""
+    def _fire(self, event: Events, *payload: Any) -> bool:
+        """Fire an event that does not occur in each iteration, and return whether a stop is requested."""
         channel = self._channels[event]
-        self._fire_alone(channel, *payload)
-        if self._stop.is_pending:
-            yield from self._handle_stop(channel)
-
-    def _fire_alone(self, channel: Channel, *payload: Any) -> None:
-        """Fire an event outside the loop over batches, which handles StopIteration itself."""
         try:
             if payload:
                 self.engine._fire_with(channel, *payload)
@@ -333,8 +332,9 @@ class Loop:
                 self.engine._fire(channel)
         except StopIteration as error:
             raise _misplaced() from error
+        return self._stop.is_pending
 
-    def _handle_stop(self, channel: Channel) -> Generator[None, None, float]:
+    def _handle_stop(self, event: Events) -> Generator[None, None, float]:
         """Handle requests: terminate() first, then terminate_epoch(), then interrupt().
 
         Returns:
@@ -345,23 +345,23 @@ class Loop:
             if stop.run:
                 raise _EndRun
             if stop.epoch:
-                if channel.key in (Events.STARTED, Events.EPOCH_STARTED):
+                if event in (Events.STARTED, Events.EPOCH_STARTED):
                     raise RuntimeError(
-                        f"terminate_epoch() was called at {channel.key}, where no epoch is in progress; call it at an "
+                        f"terminate_epoch() was called at {event}, where no epoch is in progress; call it at an "
                         "iteration event, or use terminate()"
                     )
-                if channel.key is Events.EPOCH_COMPLETED:
+                if event is Events.EPOCH_COMPLETED:
                     stop.epoch = False
-                elif channel.key is not Events.TERMINATE_SINGLE_EPOCH:
+                elif event is not Events.TERMINATE_SINGLE_EPOCH:
                     raise _EndEpoch
             stop.is_pending = stop.has_new_data
             if not stop.interrupt:
                 break
-            self._fire_alone(self._channels[Events.INTERRUPT])
+            self._fire(Events.INTERRUPT)
             stop.interrupt = False
             yield
         # An interrupted run may continue with a lower limit.
-        if channel.key in _BEFORE_A_STEP and self._position.is_cut_short(self.engine.state):
+        if event in _BEFORE_A_STEP and self._position.is_cut_short(self.engine.state):
             raise _EndRun
         return self._end()
 
