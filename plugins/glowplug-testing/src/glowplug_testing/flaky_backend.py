@@ -226,7 +226,7 @@ class FlakyBackend:
 def _check_methods(methods: tuple[str, ...]) -> None:
     for method in methods:
         if method not in METHODS:
-            close = get_close_matches(method, METHODS, n=1)
+            close = get_close_matches(method, METHODS, n=1, cutoff=0.5)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise ValueError(
                 f"FlakyBackend: {method!r} is not a method of a backend; the methods are {', '.join(METHODS)}.{hint}"
