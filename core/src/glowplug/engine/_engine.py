@@ -76,13 +76,16 @@ class Engine(HandlerTable):
     ) -> State:
         """Start a run, or continue one that has not reached its limit.
 
+        A run that an exception ended within an epoch continues that epoch after its last completed iteration. If the data
+        cannot continue there, :attr:`logger` reports why the epoch starts again.
+
         Args:
             data: The batches. If ``None``, the step is called ``epoch_length`` times per epoch with ``batch=None``.
             max_epochs: Total number of epochs; when a run continues, it includes the completed ones. Defaults to 1 for a new
                 run without ``max_iters``.
             max_iters: Total number of iterations, counted in the same way; not allowed with ``max_epochs``.
-            epoch_length: Iterations per epoch. Defaults to ``len(data)``; if the data has no length, to the number of
-                iterations in the first epoch.
+            epoch_length: Iterations per epoch; a longer pass over the data continues in the next epoch, and a shorter one is
+                restarted within the epoch. By default, each epoch is one pass.
 
         Returns:
             ``engine.state``, always the same object; its ``outcome`` says how the run ended.
@@ -129,7 +132,9 @@ class Engine(HandlerTable):
         return self.state
 
     def set_data(self, data: Iterable[Any]) -> None:
-        """Take the next batches from other data, without changing ``epoch_length``.
+        """Take the next batches from other data; the length of the current epoch does not change.
+
+        Later epochs are passes over the new data, unless ``epoch_length`` was given.
 
         Raises:
             TypeError: If ``data`` is not iterable.
