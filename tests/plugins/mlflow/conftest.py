@@ -15,6 +15,14 @@ import pytest
 START_LIMIT = 120
 
 
+# MLflow's runner of background jobs starts eight processes, which tracking does not need.
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "1",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+}
+
+
 class Server:
     """An ``mlflow server`` process and its workers."""
 
@@ -35,7 +43,7 @@ class Server:
                 *("--artifacts-destination", str(self.folder / "artifacts")),
             ],
             cwd=self.folder,
-            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1"},
+            env={**os.environ, **SETTINGS},
             stdout=log,
             stderr=subprocess.STDOUT,
             # A process group of the server and its workers, which kill() needs.
