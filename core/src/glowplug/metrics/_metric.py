@@ -207,11 +207,15 @@ class Metric(MetricArithmetic, ABC):
         return self._attachments.has(engine, self.usage_or_default(usage))
 
     def started(self, engine: EngineProtocol) -> None:
-        """Reset, unless the engine continues a loaded state; runs at the usage's ``STARTED``."""
+        """Reset, unless the engine continues a loaded state or an unfinished epoch; runs at the usage's ``STARTED``."""
         epoch, self._kept_for_epoch = self._kept_for_epoch, None
-        if epoch is None or not _continues(engine, epoch):
-            self._saved_after = None
-            self.reset()
+        holds_data_of_engine = self._attachments.begin(engine)
+        if epoch is not None and _continues(engine, epoch):
+            return
+        if holds_data_of_engine and _continues_unfinished_epoch(engine):
+            return
+        self._saved_after = None
+        self.reset()
 
     def iteration_completed(self, engine: EngineProtocol) -> None:
         """Update with the engine's output; runs at the usage's ``ITERATION_COMPLETED``.
@@ -401,6 +405,16 @@ def _continues(engine: EngineProtocol, epoch: int) -> bool:
         return False
     event = engine.current_event
     return event is Events.STARTED or (event is Events.EPOCH_STARTED and engine.state.epoch == epoch)
+
+
+def _continues_unfinished_epoch(engine: EngineProtocol) -> bool:
+    """Return whether the engine continues, at STARTED or EPOCH_STARTED, within an epoch that an exception ended."""
+    state = engine.state
+    return (
+        state.run_start is RunStart.CONTINUED
+        and state.iteration > state.epoch_start
+        and engine.current_event in {Events.STARTED, Events.EPOCH_STARTED}
+    )
 
 
 def _is_list_batch(output: object) -> bool:
