@@ -55,7 +55,8 @@ class Metric(MetricArithmetic, ABC):
             the values of ``required_output_keys`` are passed.
         device: Device of the accumulators.
         skip_unrolling: Pass lists of samples to :meth:`update` unchanged. By default, an output that consists of
-            two lists of tensors or numbers is passed sample by sample, for models with inputs of different sizes.
+            two lists of tensors or numbers is passed sample by sample, for models with inputs of different sizes. A tuple
+            of tensors is not a list of samples but one batch, for example of a model with several heads.
         metrics_result_mode: How a mapping is published: ``"flatten"`` publishes each key, ``"named"`` publishes the mapping
             under the metric's name, and ``"both"`` does both.
 
@@ -418,7 +419,7 @@ def _continues_unfinished_epoch(engine: EngineProtocol) -> bool:
 
 
 def _is_list_batch(output: object) -> bool:
-    """Return whether this is a list of lists of tensors or numbers."""
+    """Return whether this consists of lists of tensors or numbers."""
     # The concrete classes come first: isinstance with an abstract class is slower.
     if not isinstance(output, (tuple, list, Sequence)):
         return False
@@ -428,9 +429,15 @@ def _is_list_batch(output: object) -> bool:
             isinstance(part, torch.Tensor)
             or not isinstance(part, Sequence)
             or not all(isinstance(x, (torch.Tensor, Number)) for x in part)
+            or _has_batches(part)
         ):
             return False
     return True
+
+
+def _has_batches(part: Sequence[Any]) -> bool:
+    """Return whether this is a tuple of tensors with a batch dimension, such as one per head of a model."""
+    return isinstance(part, tuple) and any(isinstance(x, torch.Tensor) and x.ndim for x in part)
 
 
 def _samples(output: Sequence[Sequence[Any]]) -> Iterator[tuple[torch.Tensor, ...]]:
