@@ -44,6 +44,9 @@ class Seen(Metric):
         return self.outputs
 
 
+ONES = torch.ones(3)
+
+
 class Constant(Metric):
     """Metric with a constant value."""
 
@@ -212,10 +215,21 @@ class TestOutputs:
             seen(output)
 
     @pytest.mark.parametrize(
-        "output", [(1, 2), "text", ("ab", "c"), ([1, "a"], [2, 3]), ([[1]], [[2]]), torch.ones(2, 2)]
+        "output",
+        [
+            (ONES,) * 2,
+            ((ONES, ONES), [ONES, ONES]),
+            ([ONES], (ONES,)),
+            (1, 2),
+            "text",
+            ("ab", "c"),
+            ([1, "a"], [2, 3]),
+            ([[1]], [[2]]),
+            torch.ones(2, 2),
+        ],
     )
     def test_other_outputs(self, output):
-        """Outputs other than lists of tensors or numbers are passed to update() unchanged (M-009)."""
+        """Outputs other than lists of tensors or numbers, such as tuples of tensors, are passed to update() unchanged (M-009)."""
         assert seen(output)[0] is output
 
     def test_skip_unrolling(self):

@@ -5,7 +5,7 @@ import io
 import pytest
 import torch
 
-from glowplug import Metric, reinit__is_reduced, sync_all_reduce
+from glowplug import Engine, Metric, reinit__is_reduced, sync_all_reduce
 
 
 class Everything(Metric):
@@ -255,3 +255,38 @@ def test_two_ranks(run_ranks):
             == "ValueError: Late.uneven has different shapes on the ranks and cannot be reduced: [(1,), (2,)]"
         )
         assert result["late"] == [[0.0, 0.0, 0.0], [0.1, [1.0] * 3, 2.0], [0.1 + 0.5, [3.0] * 3, 6.0]]
+
+
+class Largest(Count):
+    """Metric that does not use what its parent declares as state."""
+
+    def reset(self):
+        self.largest = 0
+
+    def update(self, output):
+        self.largest = max(self.largest, output)
+
+    def compute(self):
+        return self.largest
+
+
+class TestSubclassWithItsOwnReset:
+    """A subclass whose reset() does not set what its parent declares as state."""
+
+    @pytest.mark.parametrize("combined", [False, True])
+    def test_attached(self, combined):
+        """It can be attached, alone or in an expression, and is omitted from the engine's state (M-071)."""
+        engine = Engine(lambda engine, batch: batch)
+        metric = Largest() + 0 if combined else Largest()
+        metric.attach(engine, "largest")
+        assert engine.run([1, 7, 3], max_epochs=2).metrics == {"largest": 7}
+        assert "handlers" not in engine.state_dict()
+
+    def test_saved_by_the_user(self):
+        """Its state_dict() and load_state_dict() name the missing attribute and what to declare (M-071)."""
+        metric = Largest()
+        for call in (metric.state_dict, lambda: metric.load_state_dict(Count().state_dict())):
+            with pytest.raises(
+                NotImplementedError, match=r"Largest does not have count, .*_state_dict_all_req_keys = "
+            ):
+                call()

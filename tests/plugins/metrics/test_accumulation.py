@@ -25,17 +25,53 @@ def test_average_equals_numpy_mean(sizes, seed):
     np.testing.assert_allclose(average.compute().numpy(), expected, rtol=1e-12, atol=1e-15)
 
 
-def test_numbers_and_vectors_are_one_example():
-    """A number or a one-dimensional tensor counts as one example (M-082)."""
+def test_numbers_are_one_example():
+    """A number or a scalar tensor counts as one example (M-082)."""
     average = Average()
     for output in (2, 4.0, torch.tensor(6)):
         average.update(output)
     assert average.compute() == 4.0
-    average.reset()
-    average.update(torch.tensor([1.0, 2.0]))
-    average.update(torch.tensor([3, 4]))
-    assert average.compute().tolist() == [2.0, 3.0]
     assert average.compute().dtype is torch.float64
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"), [((4, 1), 11 / 5), ((4, 2), 13 / 6), ((1, 4), 11 / 5), ((4, 0), 2.5)]
+)
+def test_vectors_are_batches(sizes, expected):
+    """The mean of vectors, such as losses with reduction="none", covers each example once, whatever the batches (M-082)."""
+    batches = [torch.arange(1.0, n + 1) for n in sizes]
+    engine = Engine(lambda engine, batch: batch)
+    Average().attach(engine, "average")
+    GeometricAverage(output_transform=torch.exp).attach(engine, "geometric")
+    total = VariableAccumulation(add_examples)
+    total.attach(engine, "total")
+    metrics = engine.run(batches).metrics
+    assert metrics["average"] == pytest.approx(expected)
+    assert metrics["geometric"] == pytest.approx(np.exp(expected))
+    assert total.num_examples == sum(sizes)
+
+
+def test_elements_of_a_vector():
+    """With a batch dimension, each element of a vector has its own mean (M-082)."""
+    average = Average(output_transform=lambda vector: vector.unsqueeze(0))
+    engine = Engine(lambda engine, batch: batch)
+    average.attach(engine, "average")
+    assert engine.run([torch.tensor([1.0, 2.0]), torch.tensor([3, 4])]).metrics["average"].tolist() == [
+        2.0,
+        3.0,
+    ]
+
+
+@pytest.mark.parametrize("kind", [Average, GeometricAverage])
+@pytest.mark.parametrize("other", [torch.ones(2, 1), torch.ones(2, 4), torch.ones(2), torch.tensor(1.0), 1.0])
+def test_examples_of_another_shape(kind, other):
+    """Examples of another shape are refused with both shapes instead of being broadcast (M-082)."""
+    average = kind()
+    average.update(torch.ones(4, 3))
+    with pytest.raises(
+        ValueError, match=rf"{kind.__name__} needs examples of one shape, got .* after \(3,\)"
+    ):
+        average.update(other)
 
 
 def test_attached_average_is_a_number():
@@ -92,12 +128,12 @@ def test_geometric_average_equals_root_of_product(sizes, seed):
     np.testing.assert_allclose(average.compute().numpy(), expected, rtol=1e-12)
 
 
-def test_geometric_average_of_numbers_and_vectors():
-    """GeometricAverage handles numbers, vectors, 0, negative values and missing data (M-082)."""
+def test_geometric_average_of_numbers_and_rows():
+    """GeometricAverage handles numbers, rows, 0, negative values and missing data (M-082)."""
     for outputs, expected in (
         ([2, 8.0], 4.0),
         ([torch.tensor(2), torch.tensor(8)], 4.0),
-        ([torch.tensor([2.0, 1.0]), torch.tensor([8.0, 4.0])], [4.0, 2.0]),
+        ([torch.tensor([[2.0, 1.0]]), torch.tensor([[8.0, 4.0]])], [4.0, 2.0]),
         ([0.0, 5.0], 0.0),
     ):
         average = GeometricAverage()
@@ -129,14 +165,14 @@ def test_two_ranks(run_ranks):
 
         from glowplug_metrics import Average
 
-        numbers, vectors = Average(), Average()
+        numbers, rows = Average(), Average()
         for value in [1.0, 2.0, 3.0] if rank == 0 else [10.0]:
             numbers.update(value)
         if rank == 0:
-            vectors.update(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
-        first = vectors.compute().tolist()
-        vectors.update(torch.tensor([5.0, 6.0]))
-        return [numbers.compute().item(), numbers.num_examples, first, vectors.compute().tolist()]
+            rows.update(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+        first = rows.compute().tolist()
+        rows.update(torch.tensor([[5.0, 6.0]]))
+        return [numbers.compute().item(), numbers.num_examples, first, rows.compute().tolist()]
 
     first, second = run_ranks(check)
     assert first == [4.0, 3, [2.0, 3.0], [3.5, 4.5]]

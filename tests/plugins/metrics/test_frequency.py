@@ -8,7 +8,7 @@ import torch
 from glowplug import Engine, Events
 from glowplug.exceptions import NotComputableError
 from glowplug.testing import FakeEngine
-from glowplug_metrics import Frequency
+from glowplug_metrics import Frequency, MetricGroup, RunningAverage
 
 STEP = 0.02
 
@@ -40,6 +40,88 @@ def test_event_name():
     assert at_the_end[3] is not None
 
 
+class SlowToReplay:
+    """Data of 10 batches that takes a while to skip those that were already used, and nothing to yield others."""
+
+    def __init__(self, used):
+        self.used = used
+
+    def __len__(self):
+        return 10
+
+    def __iter__(self):
+        for i in range(10):
+            time.sleep(10 * STEP if i < self.used else 0)
+            yield 1
+
+
+def attached(kind):
+    """Return an engine with a Frequency, attached by itself or as a part of another metric."""
+    engine, frequency = Engine(lambda engine, batch: time.sleep(STEP) or batch), Frequency()
+    if kind == "alone":
+        frequency.attach(engine, "items/s")
+    elif kind == "in a group":
+        MetricGroup({"items/s": frequency}).attach(engine, "group", "single_epoch_running_batch_wise")
+    elif kind == "in an expression":
+        (1 * frequency).attach(engine, "items/s", "single_epoch_running_batch_wise")
+    else:
+        RunningAverage(frequency, alpha=0.01).attach(engine, "items/s")
+    return engine
+
+
+KINDS = ["alone", "in a group", "in an expression", "averaged"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_replay_after_a_resume(kind):
+    """Skipping the batches that were already used is not counted in a resumed epoch (M-090)."""
+    engine, saved = attached(kind), []
+    engine.add_event_handler(
+        Events.ITERATION_COMPLETED(once=8), lambda e: (saved.append(e.state_dict()), e.terminate())
+    )
+    engine.run(SlowToReplay(0))
+    resumed = attached(kind)
+    resumed.load_state_dict(saved[0])
+    assert 1 / STEP / 10 < resumed.run(SlowToReplay(8)).metrics["items/s"] <= 1 / STEP
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_epoch_that_continues(kind):
+    """The time between an exception and the next run is not counted, and the items before it are (M-090)."""
+    engine, data = attached(kind), SlowToReplay(0)
+    failing = engine.add_event_handler(Events.ITERATION_STARTED(once=8), lambda e: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        engine.run(data, max_epochs=2)
+    failing.remove()
+    time.sleep(20 * STEP)
+    data.used, values = 7, {}
+    engine.add_event_handler(
+        Events.ITERATION_COMPLETED,
+        lambda e: values.setdefault(e.state.iteration, e.state.metrics["items/s"]),
+    )
+    engine.add_event_handler(Events.ITERATION_STARTED, lambda e: setattr(data, "used", 0))
+    engine.run(data)
+    assert sorted(values) == [*range(8, 21)]
+    assert all(1 / STEP / 10 < value <= 1 / STEP for value in values.values())
+
+
+def test_items_of_the_whole_epoch():
+    """In an epoch that continues, items and seconds of both runs are counted (M-090)."""
+    fake, frequency = FakeEngine(), Frequency()
+    frequency.attach(fake, "items/s")
+    fake.fire(Events.STARTED).fire(Events.EPOCH_STARTED)
+    fake.fire(Events.ITERATION_COMPLETED, iteration=1, output=100)
+    seconds = frequency._seconds
+    fake.fire(Events.STARTED, epoch_start=0).fire(Events.EPOCH_STARTED, epoch_start=0)
+    time.sleep(20 * STEP)
+    fake.fire(Events.ITERATION_STARTED, iteration=2)
+    fake.fire(Events.ITERATION_COMPLETED, output=50)
+    assert frequency._items == 150
+    assert seconds < frequency._seconds < 20 * STEP
+    assert fake.state.metrics["items/s"] == int(150 / frequency._seconds)
+    assert not fake.handlers_at(Events.ITERATION_STARTED)
+
+
 def test_detach():
     """detach() and is_attached() accept the event of attach() (M-090)."""
     fake, frequency = FakeEngine(), Frequency()
@@ -49,6 +131,7 @@ def test_detach():
     frequency.detach(fake)
     assert not frequency.is_attached(fake)
     assert not fake.has_event_handler(frequency.iteration_completed)
+    assert not fake.handlers_at(Events.EPOCH_STARTED)
 
 
 def test_outputs():

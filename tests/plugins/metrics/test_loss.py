@@ -67,6 +67,90 @@ def test_custom_batch_size():
     assert loss.compute() == (6 + 50) / 8
 
 
+def loss_over(targets, **options):
+    """Return the loss over batches whose own losses are 2 and 18; the first has 4 examples, the second has 1."""
+    values = iter([2.0, 18.0])
+    engine = Engine(lambda engine, y: (torch.zeros(()), y))
+    Loss(lambda y_pred, y: torch.tensor(next(values)), **options).attach(engine, "loss")
+    return engine.run(targets).metrics["loss"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        torch.zeros,
+        lambda n: np.zeros((n, 3)),
+        lambda n: {"class": torch.zeros(n)},
+        lambda n: {"class": torch.zeros(n), "box": torch.zeros(n, 4), "weights": torch.zeros(7)},
+        lambda n: (torch.zeros(n), torch.zeros(n, 4)),
+        lambda n: [torch.zeros(n, 2), torch.zeros(n), torch.tensor(3.0)],
+        lambda n: (torch.zeros(n), "name", 3),
+        lambda n: {"meta": "name", "heads": {"a": [torch.zeros(n, 5), torch.zeros(n)]}},
+        lambda n: [{"boxes": torch.zeros(3, 4), "labels": torch.zeros(3)} for _ in range(n)],
+        lambda n: torch.nested.nested_tensor([torch.zeros(i + 1) for i in range(n)]),
+        lambda n: torch.eye(n).to_sparse(),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_structured_targets(make):
+    """The size of a batch is the first dimension of the first tensor in the target, whatever its structure (M-083)."""
+    assert loss_over([make(4), make(1)], skip_unrolling=True) == (4 * 2.0 + 18.0) / 5 == 5.2
+
+
+@pytest.mark.parametrize("convert", [tuple, list])
+def test_several_heads(convert):
+    """The predictions and targets of several heads are passed to loss_fn together (M-009, M-083)."""
+    engine = Engine(lambda engine, n: ((torch.ones(n), torch.full((n, 2), 6.0 / n)), convert(zeros(n))))
+
+    def zeros(n):
+        return [torch.zeros(n), torch.zeros(n, 2)]
+
+    def both(y_pred, y):
+        return mse_loss(y_pred[0], y[0]) + mse_loss(y_pred[1], y[1])
+
+    Loss(both).attach(engine, "loss")
+    assert engine.run([4, 1]).metrics["loss"] == (4 * (1 + 1.5**2) + 1 + 6**2) / 5
+
+
+@pytest.mark.parametrize(
+    ("target", "error", "found"),
+    [
+        ("text", TypeError, "a str without tensors"),
+        (["text", "text"], TypeError, "a list without tensors"),
+        ({"a": 3}, TypeError, "a dict without tensors"),
+        ([], TypeError, "a list without tensors"),
+        (torch.tensor(1.0), ValueError, "a tensor without dimensions"),
+        ({"a": torch.tensor(1.0), "b": torch.zeros(4)}, ValueError, "a tensor without dimensions"),
+        (
+            (torch.zeros(3), torch.zeros(5)),
+            ValueError,
+            r"a tuple of tensors whose first dimensions are \[3, 5\]",
+        ),
+        (
+            torch.nn.utils.rnn.pack_sequence([torch.zeros(3), torch.zeros(2)]),
+            TypeError,
+            "a PackedSequence, which contains time steps",
+        ),
+    ],
+)
+def test_targets_that_cannot_be_counted(target, error, found):
+    """A target whose examples cannot be counted is refused, and batch_size= is the remedy (M-083)."""
+    with pytest.raises(
+        error, match=f"cannot count the examples of a target: it is {found}; pass batch_size="
+    ):
+        loss_over([target], skip_unrolling=True)
+    assert loss_over([target], skip_unrolling=True, batch_size=lambda _: 4) == 2.0
+
+
+def test_sums_are_refused():
+    """A loss that sums over the batch is refused when the metric is created (M-083)."""
+    with pytest.raises(ValueError, match="MSELoss has reduction='sum'; set reduction='mean'"):
+        Loss(torch.nn.MSELoss(reduction="sum"))
+    one_per_batch = Loss(torch.nn.MSELoss(reduction="sum"), batch_size=lambda _: 1)
+    one_per_batch.update((torch.ones(3), torch.zeros(3)))
+    assert one_per_batch.compute() == 3.0
+
+
 def test_empty_batches_are_ignored():
     """An empty batch, whose loss is NaN, is ignored."""
     loss = Loss(mse_loss)

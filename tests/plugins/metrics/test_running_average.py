@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from glowplug import BatchWise, Engine, EpochWise, Events, RunningBatchWise, RunningEpochWise
 from glowplug.exceptions import GlowplugWarning, NotComputableError
-from glowplug_metrics import Accuracy, Average, RunningAverage
+from glowplug_metrics import Accuracy, Average, RunningAverage, VariableAccumulation
 from glowplug_metrics.running_average import moved_average
 
 
@@ -134,11 +134,11 @@ def test_without_engine():
         average.compute()
 
 
-def test_vectors_and_first_integers():
-    """Tensors are averaged elementwise, and integers become floats."""
+def test_rows_and_first_integers():
+    """The rows of a tensor are averaged elementwise, and integers become floats (M-080)."""
     average = RunningAverage(alpha=0.98, output_transform=lambda x: x)
-    average.update(torch.tensor([1.0, 2.0]))
-    average.update(torch.tensor([2.0, 2.0]))
+    average.update(torch.tensor([[1.0, 2.0]]))
+    average.update(torch.tensor([[2.0, 3.0], [2.0, 1.0]]))
     assert average.compute().tolist() == pytest.approx([1.02, 2.0], rel=1e-12)
     average.reset()
     average.update(3)
@@ -147,7 +147,7 @@ def test_vectors_and_first_integers():
 
 def test_published_values_do_not_change():
     """Later iterations change neither a published tensor nor the output."""
-    outputs = [torch.tensor([x], dtype=torch.float64) for x in (4.0, 2.0)]
+    outputs = [torch.tensor([[x]], dtype=torch.float64) for x in (4.0, 2.0)]
     got = published(RunningAverage(alpha=0.5, output_transform=lambda x: x), outputs)
     assert [x.item() for x in got] == [4.0, 3.0]
     assert [x.item() for x in outputs] == [4.0, 2.0]
@@ -158,6 +158,80 @@ def test_accelerator_tensors_are_published_unread():
     average = RunningAverage(output_transform=lambda x: x)
     output = torch.tensor(1.0, device="meta")  # a device whose values cannot be read
     assert published(average, [output, output])[-1].device.type == "meta"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [((4, 1), [2.5, 1.75]), ((4, 2), [2.5, 2.0]), ((1, 4), [1.0, 1.75]), ((4, 0), [2.5, 2.5])],
+)
+@pytest.mark.parametrize("is_source", [False, True], ids=["output", "src"])
+def test_batches_of_any_size(sizes, expected, is_source):
+    """The value of a vector is its mean, whatever the sizes of the batches; an empty batch changes nothing (M-080)."""
+    batches = [torch.arange(1.0, n + 1) for n in sizes]
+    average = RunningAverage(Average() if is_source else None, 0.5, None if is_source else lambda x: x)
+    assert published(average, batches) == expected
+
+
+def test_changed_shape():
+    """Values of another shape are refused with both shapes instead of being broadcast (M-080)."""
+    average = RunningAverage(output_transform=lambda x: x)
+    average.update(torch.ones(2, 3))
+    for other in (torch.ones(2, 1), torch.ones(2), 1.0):
+        with pytest.raises(ValueError, match=r"changed from \(3,\) to \((1,)?\).*output_transform or in src"):
+            average.update(other)
+    sizes = VariableAccumulation(lambda total, x: x)
+    of_source = RunningAverage(src=sizes.map(lambda value: value[0]), alpha=0.5)
+    of_source.update(torch.ones(4))
+    with pytest.raises(ValueError, match=r"changed from \(4,\) to \(1,\)"):
+        of_source.update(torch.ones(1))
+
+
+class TestNotFinite:
+    """A value that is infinite or NaN."""
+
+    @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+    @pytest.mark.parametrize("convert", [float, torch.tensor, lambda x: torch.tensor([x, 1.0])])
+    def test_average_continues(self, value, convert):
+        """It changes nothing, and the first one is reported with its value (M-080)."""
+        average = RunningAverage(alpha=0.5, output_transform=convert)
+        with pytest.warns(
+            GlowplugWarning, match="not finite .*(nan|inf).*average of the other values"
+        ) as caught:
+            got = published(average, [4.0, value, value, 2.0])
+        assert len(caught) == 1
+        first = published(RunningAverage(alpha=0.5, output_transform=convert), [4.0, 2.0])
+        assert got == [first[0]] * 3 + [first[1]]
+
+    @pytest.mark.parametrize("convert", [float, torch.tensor, lambda x: torch.tensor([x, 1.0])])
+    def test_first_value(self, convert):
+        """As the first value it is published, and the first finite value replaces it (M-080)."""
+        average = RunningAverage(alpha=0.5, output_transform=convert)
+        with pytest.warns(GlowplugWarning, match="not finite"):
+            got = published(average, [math.nan, 4.0, 2.0])
+        assert math.isnan(got[0])
+        assert got[1:] == published(RunningAverage(alpha=0.5, output_transform=convert), [4.0, 2.0])
+
+    def test_elements_and_sources(self):
+        """Each element of a tensor and the value of a metric are treated in the same way (M-080)."""
+        average = RunningAverage(Average(), alpha=0.5)
+        with pytest.warns(GlowplugWarning, match="not finite"):
+            got = published(average, [torch.tensor([[4.0, 4.0]]), torch.tensor([[math.nan, 2.0]])])
+        assert got[-1].tolist() == [4.0, 3.0]
+
+    def test_on_an_accelerator(self):
+        """On an accelerator the value is not read, so there is no warning (M-080)."""
+        average = RunningAverage(output_transform=lambda x: x)
+        average.update(torch.ones(4, device="meta"))
+        average.update(torch.full((2,), math.nan, device="meta"))
+        assert average.compute().shape == ()
+
+    def test_each_run_warns(self):
+        """Each run reports its first such value (M-080)."""
+        engine = Engine(lambda engine, batch: batch)
+        RunningAverage(alpha=0.5, output_transform=lambda x: x).attach(engine, "average")
+        for _ in range(2):
+            with pytest.warns(GlowplugWarning, match="not finite"):
+                engine.run([1.0, math.nan])
 
 
 def test_no_gradients_are_kept():

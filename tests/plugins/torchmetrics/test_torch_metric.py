@@ -69,6 +69,13 @@ def test_attached_value_equals_torchmetrics(kind):
     assert isinstance(metrics["metric"], float)
 
 
+def test_output_for_a_loss():
+    """A metric ignores the keyword arguments that a Loss beside it needs (M-083)."""
+    outputs = [(*batch, {"weight": None}) for batch in BATCHES]
+    metrics = engine_with(TorchMetric(BinaryAccuracy())).run(outputs).metrics
+    assert metrics == {"metric": pytest.approx(by_hand(BinaryAccuracy()).item())}
+
+
 def test_usages_and_detach():
     """The usage applies, and detach() removes all registrations."""
     metric = TorchMetric(torchmetrics.SumMetric())

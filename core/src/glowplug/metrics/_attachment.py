@@ -32,6 +32,7 @@ class Attachments:
         self._feeds: list[_Feed] = []
         self._published: dict[str, tuple[str, ...]] = {}
         self._warned: set[str] = set()
+        self._begun_at: weakref.ref[EngineProtocol] | None = None
 
     def attach(
         self, metric: Metric, engine: EngineProtocol, name: str, usage: MetricUsage
@@ -81,6 +82,12 @@ class Attachments:
     def has(self, engine: EngineProtocol, usage: MetricUsage) -> bool:
         """Return whether the metric is attached to this engine with this usage."""
         return any(attachment.is_at(engine, usage) for attachment in self._attachments)
+
+    def begin(self, engine: EngineProtocol) -> bool:
+        """Record the engine whose outputs follow, and return whether the previous outputs came from it as well."""
+        previous = self._begun_at and self._begun_at()
+        self._begun_at = weakref.ref(engine)
+        return previous is engine
 
     def engines(self) -> list[EngineProtocol]:
         """Return the engines that the metric is attached to, each once."""

@@ -55,7 +55,8 @@ class Metric(MetricArithmetic, ABC):
             the values of ``required_output_keys`` are passed.
         device: Device of the accumulators.
         skip_unrolling: Pass lists of samples to :meth:`update` unchanged. By default, an output that consists of
-            two lists of tensors or numbers is passed sample by sample, for models with inputs of different sizes.
+            two lists of tensors or numbers is passed sample by sample, for models with inputs of different sizes. A tuple
+            of tensors is not a list of samples but one batch, for example of a model with several heads.
         metrics_result_mode: How a mapping is published: ``"flatten"`` publishes each key, ``"named"`` publishes the mapping
             under the metric's name, and ``"both"`` does both.
 
@@ -207,11 +208,15 @@ class Metric(MetricArithmetic, ABC):
         return self._attachments.has(engine, self.usage_or_default(usage))
 
     def started(self, engine: EngineProtocol) -> None:
-        """Reset, unless the engine continues a loaded state; runs at the usage's ``STARTED``."""
+        """Reset, unless the engine continues a loaded state or an unfinished epoch; runs at the usage's ``STARTED``."""
         epoch, self._kept_for_epoch = self._kept_for_epoch, None
-        if epoch is None or not _continues(engine, epoch):
-            self._saved_after = None
-            self.reset()
+        holds_data_of_engine = self._attachments.begin(engine)
+        if epoch is not None and _continues(engine, epoch):
+            return
+        if holds_data_of_engine and _continues_unfinished_epoch(engine):
+            return
+        self._saved_after = None
+        self.reset()
 
     def iteration_completed(self, engine: EngineProtocol) -> None:
         """Update with the engine's output; runs at the usage's ``ITERATION_COMPLETED``.
@@ -403,8 +408,18 @@ def _continues(engine: EngineProtocol, epoch: int) -> bool:
     return event is Events.STARTED or (event is Events.EPOCH_STARTED and engine.state.epoch == epoch)
 
 
+def _continues_unfinished_epoch(engine: EngineProtocol) -> bool:
+    """Return whether the engine continues, at STARTED or EPOCH_STARTED, within an epoch that an exception ended."""
+    state = engine.state
+    return (
+        state.run_start is RunStart.CONTINUED
+        and state.iteration > state.epoch_start
+        and engine.current_event in {Events.STARTED, Events.EPOCH_STARTED}
+    )
+
+
 def _is_list_batch(output: object) -> bool:
-    """Return whether this is a list of lists of tensors or numbers."""
+    """Return whether this consists of lists of tensors or numbers."""
     # The concrete classes come first: isinstance with an abstract class is slower.
     if not isinstance(output, (tuple, list, Sequence)):
         return False
@@ -414,9 +429,15 @@ def _is_list_batch(output: object) -> bool:
             isinstance(part, torch.Tensor)
             or not isinstance(part, Sequence)
             or not all(isinstance(x, (torch.Tensor, Number)) for x in part)
+            or _has_batches(part)
         ):
             return False
     return True
+
+
+def _has_batches(part: Sequence[Any]) -> bool:
+    """Return whether this is a tuple of tensors with a batch dimension, such as one per head of a model."""
+    return isinstance(part, tuple) and any(isinstance(x, torch.Tensor) and x.ndim for x in part)
 
 
 def _samples(output: Sequence[Sequence[Any]]) -> Iterator[tuple[torch.Tensor, ...]]:

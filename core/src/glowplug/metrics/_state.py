@@ -42,13 +42,15 @@ def restore_state(metric: Metric, state: Mapping[str, Any]) -> None:
 
 
 def has_state(metric: Metric) -> bool:
-    """Return whether the metric and all its component metrics declare their state.
+    """Return whether the metric and all its component metrics declare their state and have it.
 
     Resuming from a partial state would produce a wrong value.
     """
     names = metric._state_dict_all_req_keys  # noqa: SLF001 - see _state_names
+    if not names or _missing(metric, names):
+        return False
     parts = (part for name in names for _, part in _metrics_in(getattr(metric, name)))
-    return bool(names) and all(map(has_state, parts))
+    return all(map(has_state, parts))
 
 
 class RankState:
@@ -85,7 +87,17 @@ def _state_names(metric: Metric) -> tuple[str, ...]:
             f"{type(metric).__name__} does not declare its state; list its attributes in the class: "
             "_state_dict_all_req_keys = ('...',)"
         )
+    if missing := _missing(metric, names):
+        raise NotImplementedError(
+            f"{type(metric).__name__} does not have {', '.join(missing)}, which its class declares as state; list the "
+            "attributes that its reset() sets: _state_dict_all_req_keys = ('...',)"
+        )
     return names
+
+
+def _missing(metric: Metric, names: tuple[str, ...]) -> list[str]:
+    """Return the declared attributes that a subclass with its own ``reset`` does not set."""
+    return [name for name in names if not hasattr(metric, name)]
 
 
 def _own_state(metric: Metric) -> dict[str, Any]:

@@ -52,7 +52,8 @@ class FakeEngine(HandlerTable):
             error: The exception passed to handlers of ``EXCEPTION_RAISED``.
             **state: Attributes of ``state`` to set, such as ``epoch=3`` or ``metrics={...}``. If ``run_start`` is missing
                 at ``STARTED``, it is set to ``LOADED`` after :meth:`load_state_dict`, to ``CONTINUED`` if ``iteration`` is
-                above 0, and otherwise to ``NEW``.
+                above 0, and otherwise to ``NEW``. If ``epoch_start`` is missing at ``STARTED`` or ``EPOCH_STARTED``, an
+                epoch begins: it is set to ``iteration``.
 
         Returns:
             The engine itself, so that calls can be chained.
@@ -65,6 +66,8 @@ class FakeEngine(HandlerTable):
         channel = self._channel(event_name)
         if channel.key is Events.STARTED and "run_start" not in state:
             self.state.run_start = self._next_run_start()
+        if channel.key in {Events.STARTED, Events.EPOCH_STARTED} and "epoch_start" not in state:
+            self.state.epoch_start = self.state.iteration
         if channel.key is Events.EXCEPTION_RAISED and error is None:
             raise ValueError(
                 "fire(Events.EXCEPTION_RAISED) requires the exception that was raised; pass error=..."

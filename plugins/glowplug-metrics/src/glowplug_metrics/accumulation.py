@@ -15,13 +15,13 @@ __all__ = ["Average", "GeometricAverage", "VariableAccumulation", "add_examples"
 
 
 def add_examples(total: torch.Tensor, output: torch.Tensor | float) -> torch.Tensor:
-    """Add an output to a total, summing a tensor with two or more dimensions over its first dimension.
+    """Add an output to a total, summing a tensor over its first dimension.
 
     Example:
         >>> add_examples(torch.tensor([1.0, 1.0]), torch.ones(3, 2))
         tensor([4., 4.])
     """
-    if isinstance(output, torch.Tensor) and output.ndim > 1:
+    if isinstance(output, torch.Tensor) and output.ndim:
         output = output.sum(dim=0)
     return total + output
 
@@ -39,8 +39,8 @@ def add_logarithms(total: torch.Tensor, output: torch.Tensor | float) -> torch.T
 class VariableAccumulation(Metric):
     """Accumulate outputs with any operation and count the examples.
 
-    A number or a tensor with fewer than two dimensions is one example. For any other tensor, the size of the first dimension is
-    the number of examples.
+    A number or a scalar tensor is one example. The first dimension of any other tensor is the batch, so its size is the number
+    of examples. An empty batch is ignored.
 
     Args:
         op: ``op(accumulator, output)`` returns the new accumulator. The accumulator starts as ``tensor(0.0)``. Tensor
@@ -86,7 +86,11 @@ class VariableAccumulation(Metric):
         Args:
             output: A number or a tensor.
         """
+        examples = 1
         if isinstance(output, torch.Tensor):
+            examples = output.shape[0] if output.ndim else 1
+            if not examples:
+                return
             self.accumulator = follow(self.accumulator, output)
             output = output.detach().to(self.accumulator.dtype)
         elif not isinstance(output, (int, float)):
@@ -95,12 +99,30 @@ class VariableAccumulation(Metric):
                 "output_transform"
             )
         self.accumulator = self._op(self.accumulator, output)
-        self.num_examples += output.shape[0] if isinstance(output, torch.Tensor) and output.ndim > 1 else 1
+        self.num_examples += examples
 
     @sync_all_reduce("accumulator", "num_examples")
     def compute(self) -> Any:
         """Return the accumulator and the number of examples, each summed over all processes."""
         return self.accumulator, self.num_examples
+
+
+class _Mean(VariableAccumulation):
+    """Base class of means over examples of one shape."""
+
+    def update(self, output: Any) -> None:
+        """Add one output.
+
+        Args:
+            output: A number, or a tensor with the batch as its first dimension.
+        """
+        shape = tuple(output.shape[1:]) if isinstance(output, torch.Tensor) else ()
+        if self.num_examples and shape != tuple(self.accumulator.shape):
+            raise ValueError(
+                f"{type(self).__name__} needs examples of one shape, got {shape} after {tuple(self.accumulator.shape)}; the first "
+                "dimension of a tensor is the batch, see output_transform"
+            )
+        super().update(output)
 
     def _mean(self) -> torch.Tensor:
         """Return the accumulator divided by the number of examples."""
@@ -109,21 +131,28 @@ class VariableAccumulation(Metric):
         return self.accumulator / self.num_examples
 
 
-class Average(VariableAccumulation):
+class Average(_Mean):
     """Mean of a number or tensor over the examples.
 
+    A number or a scalar tensor is one example. The first dimension of any other tensor is the batch: the average of
+    a loss with ``reduction="none"``, for example, is the mean over all examples, whatever the sizes of the batches. For the mean of
+    each element of a vector, add a batch dimension: ``output_transform=lambda vector: vector.unsqueeze(0)``.
+
     Args:
-        output_transform: Turns the engine's output into a number or tensor. The first dimension of a tensor with two or
-            more dimensions is the batch.
+        output_transform: Turns the engine's output into a number or tensor.
         device: Initial device of the sum, which moves to the device of the outputs.
         skip_unrolling: See ``glowplug.Metric``.
 
+    Raises:
+        TypeError: If an output is neither a number nor a tensor.
+        ValueError: If examples have different shapes.
+
     Example:
         >>> average = Average()
-        >>> average.update(2.0)
-        >>> average.update(4.0)
+        >>> average.update(torch.tensor([1.0, 2.0, 3.0, 4.0]))
+        >>> average.update(torch.tensor([1.0]))
         >>> average.compute()
-        tensor(3., dtype=torch.float64)
+        tensor(2.2000, dtype=torch.float64)
     """
 
     def __init__(
@@ -144,12 +173,14 @@ class Average(VariableAccumulation):
         return self._mean()
 
 
-class GeometricAverage(VariableAccumulation):
+class GeometricAverage(_Mean):
     """Geometric mean of a positive number or tensor over the examples.
 
+    Examples and errors are the same as for :class:`Average`.
+
     Args:
-        output_transform: Turns the engine's output into a number or tensor. The first dimension of a tensor with two or
-            more dimensions is the batch. A value of 0 makes the mean 0; a negative value makes it NaN.
+        output_transform: Turns the engine's output into a number or tensor. A value of 0 makes the mean 0; a negative value
+            makes it NaN.
         device: Initial device of the sum of logarithms, which moves to the device of the outputs.
         skip_unrolling: See ``glowplug.Metric``.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
+from typing import Any
 
 import torch
 
@@ -10,10 +12,38 @@ from glowplug_metrics import counting
 from glowplug_metrics.classification import Task, task_of
 from glowplug_metrics.counting import Labels
 
-__all__ = ["FEW_CLASSES", "Batch"]
+__all__ = ["FEW_CLASSES", "Batch", "split_output"]
 
 FEW_CLASSES = 64
 """Largest number of classes for which metrics share a confusion matrix."""
+
+
+def split_output(output: Any, user: str) -> tuple[Any, Any, Mapping[str, Any]]:
+    """Return ``y_pred``, ``y`` and ``criterion_kwargs``, which only ``Loss`` uses.
+
+    Args:
+        output: ``(y_pred, y)`` or ``(y_pred, y, criterion_kwargs)``.
+        user: The class or function that needs the output, named in errors.
+
+    Raises:
+        TypeError: If the output is neither a tuple nor a list.
+        ValueError: If it has other parts.
+
+    Example:
+        >>> split_output(("predictions", "targets"), "Loss")
+        ('predictions', 'targets', {})
+    """
+    is_sequence = isinstance(output, (tuple, list))
+    if is_sequence and len(output) == 2:  # noqa: PLR2004 - y_pred and y
+        return output[0], output[1], {}
+    if is_sequence and len(output) == 3 and isinstance(output[2], Mapping):  # noqa: PLR2004 - with criterion_kwargs
+        return output[0], output[1], output[2]
+    parts = f" ({', '.join(type(part).__name__ for part in output)})" if is_sequence else ""
+    message = (
+        f"{user} needs the output (y_pred, y) or (y_pred, y, criterion_kwargs), got a {type(output).__name__}{parts}; select these "
+        "with output_transform"
+    )
+    raise (ValueError if is_sequence else TypeError)(message)
 
 
 class Batch:

@@ -10,7 +10,7 @@ import torch
 
 from glowplug import Metric, MetricUsage, Phase, RemovableEventHandle, StashKey, identity
 from glowplug.typing import EngineProtocol
-from glowplug_metrics.batch import Batch
+from glowplug_metrics.batch import Batch, split_output
 
 __all__ = ["ClassificationMetric", "SharedUpdate", "by_input", "update_together"]
 
@@ -45,7 +45,7 @@ class ClassificationMetric(Metric):
         """Count one batch.
 
         Args:
-            output: The pair ``(y_pred, y)``.
+            output: ``(y_pred, y)``; a third part, ``criterion_kwargs`` of ``Loss``, is ignored.
         """
         self.count(self.batch_of(output))
 
@@ -53,9 +53,10 @@ class ClassificationMetric(Metric):
         """Convert an output to a batch.
 
         Raises:
-            TypeError: If the output is not a pair of tensors.
+            TypeError: If the output does not consist of tensors.
+            ValueError: If the output has other parts.
         """
-        y_pred, y = output
+        y_pred, y, _ = split_output(output, type(self).__name__)
         if not (isinstance(y_pred, torch.Tensor) and isinstance(y, torch.Tensor)):
             raise TypeError(
                 f"{type(self).__name__} needs tensors y_pred and y, got {type(y_pred).__name__} and {type(y).__name__}; convert "

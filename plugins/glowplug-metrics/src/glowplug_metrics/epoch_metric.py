@@ -11,6 +11,7 @@ import torch
 from glowplug import Metric, identity, reinit__is_reduced
 from glowplug.distributed import agree_any, all_gather, broadcast, rank, world_size
 from glowplug.exceptions import GlowplugWarning, NotComputableError
+from glowplug_metrics.batch import split_output
 
 __all__ = ["EpochMetric", "EpochMetricWarning"]
 
@@ -83,9 +84,9 @@ class EpochMetric(Metric):
         """Store one batch; a batch without examples is ignored.
 
         Args:
-            output: ``(y_pred, y)``.
+            output: ``(y_pred, y)``; a third part, ``criterion_kwargs`` of ``Loss``, is ignored.
         """
-        y_pred, y = output
+        y_pred, y, _ = split_output(output, type(self).__name__)
         y_pred, y = self._prepare("y_pred", y_pred), self._prepare("y", y)
         if len(y_pred) != len(y):
             raise ValueError(

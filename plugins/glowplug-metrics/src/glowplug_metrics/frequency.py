@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from time import perf_counter
 from typing import Any
 
 import torch
 
-from glowplug import Events, Metric, MetricUsage, RemovableEventHandle, sync_all_reduce
+from glowplug import Events, Metric, MetricUsage, RemovableEventHandle, RunStart, sync_all_reduce
 from glowplug.exceptions import NotComputableError
 from glowplug.typing import AnyEvent, EngineProtocol
 
@@ -17,7 +18,8 @@ __all__ = ["Frequency"]
 class Frequency(Metric):
     """Number of items, such as examples or tokens, per second since the epoch began.
 
-    Items of all processes are added up. The metric does not wait for work queued on an accelerator.
+    Items of all processes are added up. The metric does not wait for work queued on an accelerator. In an epoch that is resumed or
+    continues after an exception, the clock runs from the first iteration: restoring the position in the data is not counted.
 
     Args:
         output_transform: Turns the engine's output into the number of items.
@@ -70,6 +72,25 @@ class Frequency(Metric):
         if self._seconds == 0:
             raise NotComputableError("Frequency has received no items since its last reset")
         return self._items / self._seconds
+
+    def feed(self, engine: EngineProtocol, usage: str | MetricUsage | None = None) -> RemovableEventHandle:
+        """Reset, update and time the metric; see ``glowplug.Metric.feed``."""
+        with ExitStack() as fed:
+            fed.enter_context(super().feed(engine, usage))
+            fed.enter_context(engine.add_event_handler(Events.EPOCH_STARTED, self._continue_clock))
+            return RemovableEventHandle(fed.pop_all().close)
+
+    def _continue_clock(self, engine: EngineProtocol) -> None:
+        """Within an epoch, continue the clock only when the data has reached the first iteration."""
+        is_new = engine.state.run_start not in {RunStart.CONTINUED, RunStart.LOADED}
+        if is_new or engine.state.iteration == engine.state.epoch_start:
+            return
+
+        def begin(engine: EngineProtocol) -> None:  # noqa: ARG001 - handlers receive the engine
+            self._begin = perf_counter() - self._seconds
+            handle.remove()
+
+        handle = engine.add_event_handler(Events.ITERATION_STARTED, begin)
 
     def attach(  # type: ignore[override]  # takes an event, as in ignite
         self, engine: EngineProtocol, name: str, event_name: AnyEvent = Events.ITERATION_COMPLETED

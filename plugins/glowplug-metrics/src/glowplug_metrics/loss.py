@@ -9,6 +9,8 @@ import torch
 
 from glowplug import Metric, identity, sync_all_reduce
 from glowplug.exceptions import NotComputableError
+from glowplug_metrics.batch import split_output
+from glowplug_metrics.batch_size import batch_size_of
 from glowplug_metrics.summation import summand
 
 __all__ = ["Loss"]
@@ -18,18 +20,20 @@ class Loss(Metric):
     """Mean of a loss function over all examples, weighted by the size of each batch.
 
     The output is ``(y_pred, y)`` or ``(y_pred, y, criterion_kwargs)``, or a mapping with the three keys ``y_pred``, ``y``
-    and ``criterion_kwargs``.
+    and ``criterion_kwargs``. The predictions and targets of several heads are mappings or tuples; if both are lists of tensors, these
+    are samples unless ``skip_unrolling`` is true. Other metrics ignore ``criterion_kwargs``, so they work beside a loss that needs it.
 
     Args:
         loss_fn: ``loss_fn(y_pred, y, **criterion_kwargs)`` returns the mean over the batch, a scalar tensor.
         output_transform: Turns the engine's output into one of these forms.
-        batch_size: ``batch_size(y)`` returns the number of examples.
+        batch_size: ``batch_size(y)`` returns the number of examples. Defaults to the first dimension of the first tensor in
+            y; see :func:`~glowplug_metrics.batch_size.batch_size_of`.
         device: See ``glowplug.Metric``. The sum stays on the device of the loss, so that no update waits for it.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        TypeError: If ``loss_fn`` or ``batch_size`` is not callable.
-        ValueError: If ``loss_fn`` does not return a scalar tensor.
+        TypeError: If ``loss_fn`` or ``batch_size`` is not callable, or the examples of a target cannot be counted.
+        ValueError: If ``loss_fn`` does not return the mean as a scalar tensor, or the parts of a target have different sizes.
 
     Example:
         >>> loss = Loss(torch.nn.functional.mse_loss)
@@ -46,13 +50,18 @@ class Loss(Metric):
         self,
         loss_fn: Callable[..., Any],
         output_transform: Callable[[Any], Any] = identity,
-        batch_size: Callable[[Any], int] = len,
+        batch_size: Callable[[Any], int] = batch_size_of,
         device: str | torch.device = "cpu",
         skip_unrolling: bool = False,
     ) -> None:
         for name, function in (("loss_fn", loss_fn), ("batch_size", batch_size)):
             if not callable(function):
                 raise TypeError(f"{name} must be a function, got {function!r}")
+        if getattr(loss_fn, "reduction", None) == "sum" and batch_size is batch_size_of:
+            raise ValueError(
+                f"loss_fn must return the mean over the batch, but {type(loss_fn).__name__} has reduction='sum'; set "
+                "reduction='mean'"
+            )
         self._loss_fn = loss_fn
         self._batch_size = batch_size
         super().__init__(output_transform, device, skip_unrolling)
@@ -68,11 +77,11 @@ class Loss(Metric):
         Args:
             output: ``(y_pred, y)`` or ``(y_pred, y, criterion_kwargs)``.
         """
-        y_pred, y, *rest = output
+        y_pred, y, criterion_kwargs = split_output(output, type(self).__name__)
         size = self._batch_size(y)
         if size == 0:
             return
-        mean = self._loss_fn(y_pred, y, **(rest[0] if rest else {}))
+        mean = self._loss_fn(y_pred, y, **criterion_kwargs)
         if not isinstance(mean, torch.Tensor) or mean.ndim:
             shape = f" of shape {tuple(mean.shape)}" if isinstance(mean, torch.Tensor) else ""
             raise ValueError(

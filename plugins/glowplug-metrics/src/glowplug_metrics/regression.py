@@ -10,6 +10,7 @@ import torch
 
 from glowplug import Metric, sync_all_reduce
 from glowplug.exceptions import NotComputableError
+from glowplug_metrics.batch import split_output
 from glowplug_metrics.summation import summand, wide_dtype
 
 __all__ = ["MeanAbsoluteError", "MeanSquaredError", "RootMeanSquaredError", "difference"]
@@ -61,9 +62,9 @@ class _MeanError(Metric):
         """Add the errors of one batch.
 
         Args:
-            output: ``(y_pred, y)``.
+            output: ``(y_pred, y)``; a third part, ``criterion_kwargs`` of ``Loss``, is ignored.
         """
-        y_pred, y = output
+        y_pred, y, _ = split_output(output, type(self).__name__)
         if not (isinstance(y_pred, torch.Tensor) and isinstance(y, torch.Tensor)):
             raise TypeError(
                 f"{type(self).__name__} needs tensors y_pred and y, got {type(y_pred).__name__} and {type(y).__name__}; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -29,18 +30,30 @@ Value: TypeAlias = "float | torch.Tensor"
 
 
 def moved_average(average: Value | None, value: Value, alpha: float) -> Value:
-    """Return ``alpha * average + (1 - alpha) * value``, or ``value`` if there is no average yet.
+    """Return ``alpha * average + (1 - alpha) * value``, or ``value`` if there is no finite average yet.
 
-    Tensors stay on their device; the average has 64 bits (32 on MPS).
+    A value that is infinite or NaN does not change a finite average; this applies to each element of a tensor. Tensors stay on
+    their device; the average has 64 bits (32 on MPS).
 
     Example:
         >>> moved_average(1.0, 2.0, alpha=0.75)
         1.25
+        >>> moved_average(1.0, float("nan"), alpha=0.75)
+        1.0
     """
     if not isinstance(value, torch.Tensor):
-        return float(value) if average is None else alpha * average + (1 - alpha) * value
+        if average is None or not math.isfinite(average):
+            return float(value)
+        return alpha * average + (1 - alpha) * value if math.isfinite(value) else average
+    if value.is_cpu and not value.ndim:
+        number = moved_average(None if average is None else float(average), value.item(), alpha)
+        return torch.tensor(number, dtype=torch.float64)
     moved = value.detach().to(wide_dtype(value.device), copy=True)
-    return moved if average is None else moved.mul_(1 - alpha).add_(average, alpha=alpha)
+    if average is None:
+        return moved
+    previous = torch.as_tensor(average, dtype=moved.dtype, device=moved.device)
+    change = (moved - previous).nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+    return torch.where(previous.isfinite(), previous + (1 - alpha) * change, moved)
 
 
 class RunningAverage(Metric):
@@ -48,6 +61,13 @@ class RunningAverage(Metric):
 
     The average starts as the first value; each further value ``x`` changes it to ``alpha * average + (1 - alpha) * x``. By
     default it is updated and published at each iteration, and reset at the start of each run; see :class:`RunningBatchWise`.
+
+    The first dimension of an output tensor is the batch, and ``x`` is the mean over it, such as the mean of a loss with
+    ``reduction="none"``; a scalar tensor is ``x`` itself. An empty batch is ignored. For the averages of the elements of a vector, add a
+    batch dimension: ``output_transform=lambda vector: vector.unsqueeze(0)``.
+
+    A value that is infinite or NaN is published only if there is no average yet. Otherwise the average stays as it is, and a
+    warning reports the first such value. On an accelerator there is no warning, because the value would have to be read.
 
     With several processes, the value is the mean of the averages of all processes.
 
@@ -61,8 +81,11 @@ class RunningAverage(Metric):
 
     Raises:
         TypeError: If ``src`` is not a metric, or an output is neither a number nor a tensor.
-        ValueError: If ``alpha`` is out of range, both or neither of ``src`` and ``output_transform`` are given, or ``device`` is
-            given with ``src``.
+        ValueError: If ``alpha`` is out of range, both or neither of ``src`` and ``output_transform`` are given, ``device`` is
+            given with ``src``, or the shape of the values changes.
+
+    Warns:
+        GlowplugWarning: If a value is infinite or NaN.
 
     Example:
         >>> from glowplug import Engine
@@ -105,6 +128,7 @@ class RunningAverage(Metric):
     def reset(self) -> None:
         """Discard the average and the data of ``src``."""
         self._average: Value | None = None
+        self._has_warned = False
         if self.src is not None:
             self.src.reset()
 
@@ -118,7 +142,7 @@ class RunningAverage(Metric):
             self.src.update(output)
             self._add_from_source()
         else:
-            self._add(output)
+            self._add_output(output)
 
     def compute(self) -> Value:
         """Return the average, or the mean of the averages of all processes.
@@ -173,12 +197,47 @@ class RunningAverage(Metric):
         self.src.reset()
         self._add(value)
 
+    def _add_output(self, output: Any) -> None:
+        if isinstance(output, torch.Tensor) and output.ndim:
+            if not len(output):
+                return
+            output = output.detach().to(wide_dtype(output.device)).mean(0)
+        self._add(output)
+
     def _add(self, value: Any) -> None:
         if not isinstance(value, (int, float, torch.Tensor)):
             raise TypeError(
                 f"RunningAverage accepts numbers and tensors, got a {type(value).__name__}; select one with output_transform"
             )
+        self._check(value)
         self._average = moved_average(self._average, value, self.alpha)
+
+    def _check(self, value: Value) -> None:
+        """Refuse a value of another shape, and warn once if a value that can be read is not finite."""
+        if self._average is not None and _shape(value) != _shape(self._average):
+            raise ValueError(
+                f"the shape of the values of RunningAverage changed from {_shape(self._average)} to {_shape(value)} since its last "
+                "reset; reduce them with output_transform or in src"
+            )
+        if self._has_warned or not _has_invalid(value):
+            return
+        self._has_warned = True
+        warnings.warn(
+            f"RunningAverage received a value that is not finite ({value}); the average of the other values continues",
+            GlowplugWarning,
+            stacklevel=3,
+        )
+
+
+def _shape(value: Value) -> tuple[int, ...]:
+    return tuple(value.shape) if isinstance(value, torch.Tensor) else ()
+
+
+def _has_invalid(value: Value) -> bool:
+    """Return whether a number or a CPU tensor has infinite or NaN values."""
+    if isinstance(value, torch.Tensor):
+        return value.is_cpu and not math.isfinite(value.sum().item())
+    return not math.isfinite(value)
 
 
 class _SourceOfAverage(MetricUsage):

@@ -10,7 +10,7 @@ import torch
 
 from glowplug import identity
 from glowplug.distributed import all_gather, world_size
-from glowplug_metrics.batch import Batch
+from glowplug_metrics.batch import Batch, split_output
 from glowplug_metrics.classification import Task
 from glowplug_metrics.classification_metric import ClassificationMetric
 
@@ -149,7 +149,9 @@ def _flatten_sequences(
     ignored: list[int], output_transform: Callable[[Any], Any], output: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
     output = output_transform(output)
-    y_pred, y = (output["y_pred"], output["y"]) if isinstance(output, Mapping) else output
+    if isinstance(output, Mapping):
+        output = output["y_pred"], output["y"]
+    y_pred, y, _ = split_output(output, "get_sequence_transform")
     if y_pred.ndim != y.ndim + 1 or y.shape != y_pred.shape[:2]:
         raise ValueError(
             f"y_pred and y must have the shapes (N, S, C) and (N, S), got {tuple(y_pred.shape)} and "

@@ -29,7 +29,8 @@ class TorchMetric(Metric):
     have different numbers of examples.
 
     The output is a tuple or list of the arguments of the metric's ``update``, such as ``(preds, target)``, or a single argument.
-    A mapping with the keys ``y_pred`` and ``y`` is reduced to these two; any other mapping contains keyword arguments.
+    A mapping with the keys ``y_pred`` and ``y`` is reduced to these two; any other mapping contains keyword arguments. In
+    ``(y_pred, y, criterion_kwargs)``, which is the output for ``Loss``, the mapping is ignored.
 
     Args:
         metric: The metric. The adapter resets it; do not use it elsewhere.
@@ -92,7 +93,7 @@ class TorchMetric(Metric):
         Args:
             output: The arguments of its ``update``: a tuple or list, a mapping of keyword arguments, or a single argument.
         """
-        output = _detach(output, copied=self._keeps_examples)
+        output = _detach(_without_criterion_kwargs(output), copied=self._keeps_examples)
         self._follow(output)
         if isinstance(output, Mapping):
             self.metric.update(**output)
@@ -159,6 +160,12 @@ class TorchMetric(Metric):
         if self._follows_data and device != self._device:
             self.metric.to(device)
             self._device = device
+
+
+def _without_criterion_kwargs(output: Any) -> Any:
+    if isinstance(output, (tuple, list)) and len(output) == 3 and isinstance(output[2], Mapping):  # noqa: PLR2004
+        return output[:2]
+    return output
 
 
 def _detach(value: Any, *, copied: bool) -> Any:

@@ -1,0 +1,74 @@
+"""Number of examples in a target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import torch
+from torch.nn.utils.rnn import PackedSequence
+
+__all__ = ["batch_size_of"]
+
+
+def batch_size_of(y: Any) -> int:
+    """Return the number of examples in a target: the first dimension of its first tensor.
+
+    Args:
+        y: A tensor or array of shape (N, ...), or a mapping, tuple or list of targets, for example one per head of a model.
+            A list of mappings contains one mapping per example, as for object detection.
+
+    Raises:
+        TypeError: If the target contains no tensor.
+        ValueError: If the first tensor has no dimension, or the tensors of a tuple or list have different first dimensions.
+
+    Example:
+        >>> batch_size_of({"class": torch.zeros(4), "box": torch.zeros(4, 2)})
+        4
+    """
+    if isinstance(y, torch.Tensor) and y.dim():
+        return y.size(0)
+    first = _first_countable(y)
+    if first is None:
+        _refuse(TypeError, f"a {type(y).__name__} without tensors")
+    size = _size_of(first)
+    if size is None:
+        _refuse(ValueError, "a tensor without dimensions")
+    return size
+
+
+def _first_countable(value: Any) -> Any:
+    """Return the first tensor, array or list of examples; ``None`` if there is none."""
+    if isinstance(value, PackedSequence):
+        _refuse(TypeError, "a PackedSequence, which contains time steps")
+    if isinstance(value, torch.Tensor) or hasattr(value, "shape") or _is_list_of_examples(value):
+        return value
+    if isinstance(value, Mapping):
+        return next((found for part in value.values() if (found := _first_countable(part)) is not None), None)
+    if not isinstance(value, (tuple, list)):
+        return None
+    parts = [found for part in value if (found := _first_countable(part)) is not None]
+    sizes = sorted({size for part in parts if (size := _size_of(part)) is not None})
+    if len(sizes) > 1:
+        _refuse(ValueError, f"a {type(value).__name__} of tensors whose first dimensions are {sizes}")
+    return parts[0] if parts else None
+
+
+def _size_of(countable: Any) -> int | None:
+    """Return the first dimension; ``None`` if there is none."""
+    if isinstance(countable, torch.Tensor):
+        return countable.size(0) if countable.dim() else None
+    if isinstance(countable, list):
+        return len(countable)
+    return int(countable.shape[0]) if countable.shape else None
+
+
+def _is_list_of_examples(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(part, Mapping) for part in value)
+
+
+def _refuse(kind: type[Exception], found: str) -> NoReturn:
+    raise kind(
+        f"cannot count the examples of a target: it is {found}; pass batch_size=, a function of the target such as "
+        "batch_size=lambda y: len(y['labels'])"
+    )
