@@ -31,6 +31,8 @@ class Engine(HandlerTable):
 
     Raises:
         ValueError: If ``process_function`` cannot be called with these two arguments.
+        TypeError: If it is an ``async`` function or a generator function, which a call does not run. A coroutine or generator
+            that another function returns is refused at the first iteration.
 
     Example:
         >>> from glowplug import Engine, Events
@@ -333,7 +335,7 @@ class Engine(HandlerTable):
         state.metrics = {}
         state.dataloader = data
         for channel in self._channels.values():
-            channel.firings = 0
+            channel.begin_run()
 
     def _new_loop(self) -> SuspendedLoop:
         return Loop(

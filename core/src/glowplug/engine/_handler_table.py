@@ -369,7 +369,7 @@ class HandlerTable:
             channel.firings += 1
         counter = channel.firings if channel.counter is None else getattr(self.state, channel.counter)
         try:
-            yield [r.call for r in channel.registrations if r.test is None or r.test(self, counter)]
+            yield [r.checked_call for r in channel.registrations if r.test is None or r.test(self, counter)]
         finally:
             self._return_to(outer)
 
