@@ -334,8 +334,7 @@ class Engine(HandlerTable):
         state.output = state.batch = None
         state.metrics = {}
         state.dataloader = data
-        for channel in self._channels.values():
-            channel.begin_run()
+        self._begin_run()
 
     def _new_loop(self) -> SuspendedLoop:
         return Loop(

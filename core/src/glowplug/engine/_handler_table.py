@@ -306,6 +306,11 @@ class HandlerTable:
 
     # Firing
 
+    def _begin_run(self) -> None:
+        """Count firings and ``once`` filters from the start of a new run."""
+        for channel in self._channels.values():
+            channel.begin_run()
+
     def fire_event(self, event_name: AnyEvent) -> None:
         """Run the handlers of an event; use ``state`` to pass values to them.
 

@@ -85,7 +85,7 @@ def _is_annotated(annotation: Any, role: Role) -> bool | None:
     if isinstance(annotation, str):
         return True if role.base.search(annotation) else None
     cls = annotation if origin is None else origin
-    if not isinstance(cls, type) or cls is object or cls is Parameter.empty:
+    if not isinstance(cls, type) or cls in (Any, object, Parameter.empty):
         return None
     if any(role.base.search(base.__name__) for base in cls.__mro__):
         return True

@@ -65,6 +65,8 @@ class FakeEngine(HandlerTable):
         channel = self._channel(event_name)
         if channel.key is Events.STARTED and "run_start" not in state:
             self.state.run_start = self._next_run_start()
+        if channel.key is Events.STARTED and self.state.run_start is RunStart.NEW:
+            self._begin_run()
         if channel.key is Events.EXCEPTION_RAISED and error is None:
             raise ValueError(
                 "fire(Events.EXCEPTION_RAISED) requires the exception that was raised; pass error=..."
