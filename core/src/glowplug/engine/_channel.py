@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import weakref
+from collections.abc import Collection
 from typing import Any
 
 from glowplug.engine._call import Call, Key
@@ -41,6 +42,15 @@ class Channel:
         self.unfiltered = () if filtered else tuple(call for call, _ in self.calls)
         self.has_handlers = bool(self.calls)
         self.seen = self.due = -1
+
+    def remove(self, registrations: Collection[Registration]) -> None:
+        """Remove registrations, and the states that they added."""
+        gone = [each for each in self.registrations if each in registrations]
+        if gone:
+            self.change(tuple(each for each in self.registrations if each not in gone))
+        for registration in gone:
+            if registration.state_handle is not None:
+                registration.state_handle.remove()
 
     def _call_of(self, registration: Registration) -> Call:
         """Return the call of a registration; the first one checks its result, and replaces itself."""

@@ -106,6 +106,10 @@ class Engine(HandlerTable):
         loop = self._prepare(data, max_epochs, max_iters, epoch_length)
         self._is_running = True
         self._parent = _running.get()
+        ancestor = self._parent
+        while ancestor is not None:
+            ancestor._stateful.adopt(self._stateful)
+            ancestor = ancestor._parent
         token = _running.set(self)
         problem: BaseException | None = None
         try:

@@ -42,8 +42,8 @@ class Registration:
         self.guard = guard
         # The counter values of this run at which a ``once`` filter has let the handler run.
         self.passed: set[int] = set()
-        # The handle of the handler's state in the engine's state.
-        self.state_handle = RemovableEventHandle()
+        # The handle of the handler's state in the engine's state, if the handler is stateful.
+        self.state_handle: RemovableEventHandle | None = None
         self._compile()
 
     def _compile(self) -> None:
