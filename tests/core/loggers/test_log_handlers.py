@@ -190,7 +190,7 @@ class TestEvaluatorStep:
 
     def test_iterations_of_the_evaluator(self, logger):
         """An evaluator's iteration events use the evaluator's own counter (L-021)."""
-        assert run_with_evaluator(logger, Events.EPOCH_COMPLETED, Events.ITERATION_COMPLETED) == [1, 2, 1, 2]
+        assert run_with_evaluator(logger, Events.EPOCH_COMPLETED, Events.ITERATION_COMPLETED) == [1, 2, 3, 4]
 
 
 class TestStep:

@@ -195,7 +195,11 @@ def _signature(handler: Any, key: Key) -> inspect.Signature:
     check_function(handler, f"handler {name} of {key}")
     with suppress(Exception):
         # Names that exist only for type checkers cannot be evaluated.
-        return inspect.signature(handler, eval_str=True)
+        signature = inspect.signature(handler, eval_str=True)
+        if isinstance(handler, FunctionType) and "self" in list(signature.parameters)[:1]:
+            # A learning rate scheduler replaces optimizer.step by a function that wraps the unbound method.
+            signature = inspect.signature(handler, follow_wrapped=False)
+        return signature
     try:
         return inspect.signature(handler)
     except ValueError:

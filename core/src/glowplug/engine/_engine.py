@@ -106,10 +106,8 @@ class Engine(HandlerTable):
         loop = self._prepare(data, max_epochs, max_iters, epoch_length)
         self._is_running = True
         self._parent = _running.get()
-        ancestor = self._parent
-        while ancestor is not None:
-            ancestor._stateful.adopt(self._stateful)
-            ancestor = ancestor._parent
+        if self._parent is not None:
+            self._stateful.share_with(self._parent._stateful)
         token = _running.set(self)
         problem: BaseException | None = None
         try:
@@ -123,7 +121,7 @@ class Engine(HandlerTable):
                 self._loop = self._position.iterator = None
                 problem = self._tear_down(problem)
             _running.reset(token)
-            self._parent = None
+            self._parent = self._stateful.outer = None
             self._is_running = False
         if problem is not None:
             mark_as_foreign(problem)

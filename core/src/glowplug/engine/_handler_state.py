@@ -46,6 +46,9 @@ class StatefulHandlers:
     A handler has one entry, however many times it is added.
     """
 
+    # The handlers of the engine that runs this one in its step or a handler.
+    outer: StatefulHandlers | None = None
+
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
         self._waiting: dict[str, Any] = {}
@@ -75,17 +78,25 @@ class StatefulHandlers:
             return None
         return self._use(self._find(handler) or self._insert(_default_key(handler), handler, guard), handler)
 
-    def adopt(self, child: StatefulHandlers) -> None:
-        """Add the handlers of an engine that runs within a handler of this one, without keeping them alive.
+    def share_with(self, outer: StatefulHandlers) -> None:
+        """Add the handlers to those of an engine that runs this one, until this run ends.
 
-        States that every run of the child resets, such as those of metrics, are not added.
+        The other engine does not keep the handlers alive. States that every run resets, such as those of metrics, are not
+        shared.
         """
-        for _, handler, entry in child.live():
-            if not getattr(handler, "is_reset_by_run", False) and self._find(handler) is None:
-                self._insert(entry.key, handler, entry.guard).handler = _weakly(handler)
+        self.outer = outer
+        for _, handler, entry in self.live():
+            self._share(entry, handler)
+
+    def _share(self, entry: _Entry, handler: Any) -> None:
+        outer = self.outer
+        if outer is None or getattr(handler, "is_reset_by_run", False) or outer._find(handler) is not None:
+            return
+        outer._insert(entry.key, handler, entry.guard).handler = _weakly(handler)
 
     def _insert(self, key: str, handler: Any, guard: Guard | None) -> _Entry:
         entry = self._entries[self._load(key, handler)] = _Entry(key, _Strong(handler), guard)
+        self._share(entry, handler)
         return entry
 
     def _use(self, entry: _Entry, handler: Any) -> RemovableEventHandle:

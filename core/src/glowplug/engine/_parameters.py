@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import typing
-from inspect import Parameter, Signature
+from inspect import Parameter, Signature, isroutine
 from types import MethodType, UnionType
 from typing import Any, NamedTuple
 
@@ -49,6 +49,8 @@ def accepts(function: Any, signature: Signature, *roles: Role) -> bool:
     """
     parameters = list(signature.parameters.values())
     is_library = is_from_library(function)
+    if is_library and ENGINE in roles:
+        return False
     for position, role in enumerate(roles):
         if position >= len(parameters) or parameters[position].kind not in _POSITIONAL:
             # ``*args`` accepts anything, and anything else nothing.
@@ -59,7 +61,9 @@ def accepts(function: Any, signature: Signature, *roles: Role) -> bool:
 
 
 def is_from_library(function: Any) -> bool:
-    """Return whether a function belongs to the standard library, numpy or torch."""
+    """Return whether a function is one of the standard library, numpy or torch; other objects are not."""
+    if not isroutine(function):
+        return False
     function = function.__func__ if isinstance(function, MethodType) else function
     module = getattr(function, "__module__", None) or type(getattr(function, "__self__", function)).__module__
     return isinstance(module, str) and module.partition(".")[0] in _LIBRARIES
@@ -90,6 +94,6 @@ def _is_annotated(annotation: Any, role: Role) -> bool | None:
     if any(role.base.search(base.__name__) for base in cls.__mro__):
         return True
     # A protocol may describe an engine.
-    is_protocol = getattr(cls, "_is_protocol", False) and not is_from_library(cls)
+    is_protocol = getattr(cls, "_is_protocol", False) and cls.__module__ not in _LIBRARIES
     return None if is_protocol else False
 
