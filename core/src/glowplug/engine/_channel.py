@@ -79,9 +79,7 @@ class Channel:
         self.change(self.registrations)
 
 
-def _first_call(
-    channel: weakref.ref[Channel], registration: Registration, engine: Any, *payload: Any
-) -> Any:
+def _first_call(channel: weakref.ref[Channel], registration: Registration, engine: Any, *payload: Any) -> Any:
     result = registration.checked_call(engine, *payload)
     registration.is_checked = True
     here = channel()

@@ -107,7 +107,7 @@ class Engine(HandlerTable):
         self._is_running = True
         self._parent = _running.get()
         if self._parent is not None:
-            self._stateful.share_with(self._parent._stateful)
+            self._stateful.share_with(self._parent._stateful)  # noqa: SLF001 - also an engine
         token = _running.set(self)
         problem: BaseException | None = None
         try:

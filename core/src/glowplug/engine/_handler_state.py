@@ -59,9 +59,9 @@ class StatefulHandlers:
             raise ValueError(
                 f"the state key of {type(handler).__name__} must be a non-empty string, got {key!r}"
             )
-        entry = self._find(handler)
+        entry = self.find(handler)
         if entry is None:
-            entry = self._insert(key, handler, guard)
+            entry = self.insert(key, handler, guard)
         elif not entry.is_registered and entry.key != key:
             # add_event_handler() or another engine added it under the default key.
             free = self._load(key, handler)
@@ -76,7 +76,7 @@ class StatefulHandlers:
         handler = unwrap(handler)
         if not _is_stateful(handler):
             return None
-        return self._use(self._find(handler) or self._insert(_default_key(handler), handler, guard), handler)
+        return self._use(self.find(handler) or self.insert(_default_key(handler), handler, guard), handler)
 
     def share_with(self, outer: StatefulHandlers) -> None:
         """Add the handlers to those of an engine that runs this one, until this run ends.
@@ -90,11 +90,12 @@ class StatefulHandlers:
 
     def _share(self, entry: _Entry, handler: Any) -> None:
         outer = self.outer
-        if outer is None or getattr(handler, "is_reset_by_run", False) or outer._find(handler) is not None:
+        if outer is None or getattr(handler, "is_reset_by_run", False) or outer.find(handler) is not None:
             return
-        outer._insert(entry.key, handler, entry.guard).handler = _weakly(handler)
+        outer.insert(entry.key, handler, entry.guard).handler = _weakly(handler)
 
-    def _insert(self, key: str, handler: Any, guard: Guard | None) -> _Entry:
+    def insert(self, key: str, handler: Any, guard: Guard | None) -> _Entry:
+        """Add a handler under a key, and load the state stored there, if any."""
         entry = self._entries[self._load(key, handler)] = _Entry(key, _Strong(handler), guard)
         self._share(entry, handler)
         return entry
@@ -125,7 +126,8 @@ class StatefulHandlers:
             if handler is not None:
                 yield key, handler, entry
 
-    def _find(self, handler: Any) -> _Entry | None:
+    def find(self, handler: Any) -> _Entry | None:
+        """Return the entry of a handler."""
         return next((entry for _, other, entry in self.live() if other is handler), None)
 
     def _free_key(self, key: str) -> str:
@@ -191,9 +193,7 @@ def _is_stateful(handler: Any) -> bool:
     Modules are saved by the user. The class is inspected, because a mock object has every attribute.
     """
     kind = type(handler)
-    if not (
-        callable(getattr(kind, "state_dict", None)) and callable(getattr(kind, "load_state_dict", None))
-    ):
+    if not (callable(getattr(kind, "state_dict", None)) and callable(getattr(kind, "load_state_dict", None))):
         return False
     torch = sys.modules.get("torch")
     return torch is None or not isinstance(handler, (torch.nn.Module, torch.optim.Optimizer))

@@ -82,9 +82,7 @@ def _is_annotated(annotation: Any, role: Role) -> bool | None:
     """Return whether an annotation names the role, or ``None`` if it says nothing."""
     origin = typing.get_origin(annotation)
     if origin is typing.Union or origin is UnionType:
-        found = [
-            _is_annotated(part, role) for part in typing.get_args(annotation) if part is not type(None)
-        ]
+        found = [_is_annotated(part, role) for part in typing.get_args(annotation) if part is not type(None)]
         return True if True in found else None if None in found else False
     if isinstance(annotation, str):
         return True if role.base.search(annotation) else None
@@ -96,4 +94,3 @@ def _is_annotated(annotation: Any, role: Role) -> bool | None:
     # A protocol may describe an engine.
     is_protocol = getattr(cls, "_is_protocol", False) and cls.__module__ not in _LIBRARIES
     return None if is_protocol else False
-

@@ -192,9 +192,9 @@ class RegistrationContract(EngineChecks):
         """A second ``remove()`` does nothing, even if the handler is registered again or the engine is gone (E-050)."""
         engine = make_engine()
         got: list[Any] = []
-        handle = engine.add_event_handler(Events.STARTED, lambda e: got.append(e))
+        handle = engine.add_event_handler(Events.STARTED, Recorder(got).record)
         handle.remove()
-        engine.add_event_handler(Events.STARTED, lambda e: got.append(e))
+        engine.add_event_handler(Events.STARTED, Recorder(got).record)
         handle.remove()
         self.fire(engine, Events.STARTED)
         assert got == [engine]
@@ -217,7 +217,7 @@ class RegistrationContract(EngineChecks):
         """``with handle`` returns the handle and removes the handler at the end of the block, even after an error (E-051)."""
         engine = make_engine()
         got: list[Any] = []
-        handle = engine.add_event_handler(Events.STARTED, lambda e: got.append(e))
+        handle = engine.add_event_handler(Events.STARTED, Recorder(got).record)
         with contextlib.suppress(KeyError), handle as given:
             assert given is handle
             self.fire(engine, Events.STARTED)
