@@ -434,8 +434,8 @@ class TestRemove:
         for _ in range(2):
             handle = handler.attach(evaluator)
             evaluator.fire(Events.COMPLETED)
-            assert list(trainer.state_dict()["handlers"]) == ["EarlyStopping"]
-            assert evaluator.state_dict() == {"handlers": {}}
+            for engine in (trainer, evaluator):
+                assert list(engine.state_dict()["handlers"]) == ["EarlyStopping"]
             handle.remove()
             for engine in (trainer, evaluator):
                 assert engine.state_dict() == {"handlers": {}}
