@@ -9,6 +9,8 @@ from enum import Enum
 from numbers import Integral
 from typing import Any, TypeAlias, overload
 
+_DEFERRED_KINDS = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction)
+
 EventFilter: TypeAlias = Callable[[Any, int], bool]
 
 
@@ -282,6 +284,11 @@ def _checked_function(event: EventEnum, event_filter: EventFilter) -> EventFilte
     if not callable(event_filter):
         raise TypeError(
             f"{event}: event_filter= must be a function (engine, counter) -> bool, got {event_filter!r}"
+        )
+    if any(is_kind(event_filter) for is_kind in _DEFERRED_KINDS):
+        raise TypeError(
+            f"{event}: event_filter= is an async function or a generator function, whose result is always true; use a plain "
+            f"function; got {event_filter!r}"
         )
     try:
         inspect.signature(event_filter).bind(None, 1)

@@ -82,6 +82,8 @@ class Registration:
 
     def __init__(self, event, event_filter, function, arguments):
         self.event, self.filter, self.function, self.arguments = event, event_filter, function, arguments
+        # The counter values of this run for which a filter with once= has accepted the event.
+        self.passed = []
 
     def is_due(self, model, counter):
         """Return whether the filter accepts the counter (E-061 to E-065)."""
@@ -89,7 +91,11 @@ class Registration:
         if "event_filter" in rule:
             return rule["event_filter"](model, counter)
         if "once" in rule:
-            return counter in ([rule["once"]] if isinstance(rule["once"], int) else rule["once"])
+            wanted = [rule["once"]] if isinstance(rule["once"], int) else rule["once"]
+            if counter not in wanted or counter in self.passed:
+                return False
+            self.passed.append(counter)
+            return True
         first = 0 if rule.get("after") is None else rule["after"] + 1
         return counter in range(first, rule.get("before", counter + 1), rule.get("every", 1))
 
@@ -156,7 +162,8 @@ class ReferenceEngine:
         self.firings[event] += 1
         counter = getattr(self.state, COUNTERS[event]) if event in COUNTERS else self.firings[event]
         ordered = sorted(self.registered, key=lambda r: r.function.phase)
-        return [r for r in ordered if r.event == event and r.is_due(self, counter)]
+        # A filter is asked only when its handler's turn has come.
+        return (r for r in ordered if r.event == event and r.is_due(self, counter))
 
     def fire_event(self, event, **extra):
         for registration in self.due(event):
@@ -297,6 +304,8 @@ class ReferenceEngine:
         self.position = None
         self.was_terminated = False
         self.firings.clear()
+        for registration in self.registered:
+            registration.passed.clear()
 
     def resume(self, data, is_open):
         if is_open:  # E-158

@@ -124,7 +124,7 @@ class TestNames:
 
     def test_builtin_method(self, engine):
         """A method of a builtin type is shown with its name and origin."""
-        engine.add_event_handler(Events.COMPLETED, [].append)
+        engine.add_event_handler(Events.COMPLETED, [].append, 1)
         assert cells(engine) == [["Events.COMPLETED", "user", "", "list.append", "builtins"]]
 
     def test_plugin_and_distribution(self, engine, site):
@@ -142,7 +142,7 @@ class TestNames:
         with use_registry(Registry.from_entry_points(site.entry_points())):
             module = importlib.import_module("acme_shout.handler")
             engine.add_event_handler(Events.STARTED, module.Shout())
-            engine.add_event_handler(Events.STARTED, module.Shout().filter)
+            engine.add_event_handler(Events.STARTED, module.Shout().filter, None)
             engine.add_event_handler(Events.STARTED, module.shout)
             engine.add_event_handler(Events.STARTED, type("Mine", (module.Shout,), {"__module__": HERE})())
             assert [row[3:] for row in cells(engine)] == [
@@ -167,7 +167,7 @@ class TestRows:
         engine.add_event_handler(Events.TEARDOWN, note)
         engine.add_event_handler(Events.EPOCH_COMPLETED, Saver())
         engine.add_event_handler(Events.EPOCH_COMPLETED, note)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, len)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, len, "")
         engine.add_event_handler(Events.STARTED, note)
         assert cells(engine) == [
             ["Events.STARTED", "user", "", "note", HERE],
@@ -210,7 +210,7 @@ class TestRows:
     def test_removed_handlers(self, engine):
         """Handlers that a handle has removed are not shown."""
         handle = engine.add_event_handler(Events.STARTED, note)
-        engine.add_event_handler(Events.STARTED, len)
+        engine.add_event_handler(Events.STARTED, len, "")
         handle.remove()
         assert [row[3] for row in cells(engine)] == ["len"]
 

@@ -44,7 +44,7 @@ class TestEquality:
     def test_event_by_name(self, identity):
         """Registration methods accept a built-in event by its name, but not by its value (E-013)."""
         got = []
-        identity.add_event_handler("EPOCH_COMPLETED", got.append)
+        identity.add_event_handler("EPOCH_COMPLETED", lambda e: got.append(e))
         identity.run([1])
         assert got == [identity]
         assert identity.has_registered_events("EPOCH_COMPLETED")
@@ -154,7 +154,7 @@ class TestRegisterEvents:
         """Registering an event again keeps its handlers (E-083)."""
         engine, got = Engine(lambda engine, batch: batch), []
         engine.register_events(Mine.OTHER)
-        engine.add_event_handler(Mine.OTHER, got.append)
+        engine.add_event_handler(Mine.OTHER, lambda e: got.append(e))
         engine.register_events(Mine.OTHER, "more")
         engine.fire_event(Mine.OTHER)
         assert got == [engine]

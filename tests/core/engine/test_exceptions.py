@@ -215,7 +215,7 @@ class TestRaise:
                 raise BrokenError("no data")
 
         told = []
-        identity.add_event_handler(Events.EXCEPTION_RAISED, told.append)
+        identity.add_event_handler(Events.EXCEPTION_RAISED, lambda e: told.append(e))
         with pytest.raises(BrokenError, match="no data"):
             identity.run(Data())
         assert [type(error) for error in told] == [BrokenError]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -240,3 +242,39 @@ class TestCounterSeen:
         identity.run(range(20))
         assert often == [4, 6, 8]
         assert seldom == [10, 20]
+
+
+class TestOnce:
+    def test_counter_value_that_is_seen_again(self, identity):
+        """once= fires once per counter value, though each epoch begins at the same iteration (E-063)."""
+        got = []
+
+        def end_epoch(engine):
+            got.append((engine.state.epoch, engine.state.iteration))
+            engine.terminate_epoch()
+
+        identity.add_event_handler(Events.GET_BATCH_STARTED(once=3), end_epoch)
+        identity.add_event_handler(Events.GET_BATCH_STARTED(once=[3, 5]), lambda: got.append("second"))
+        identity.run([1, 2, 3, 4, 5], max_epochs=3)
+        assert got == [(1, 3), "second", "second"]
+        assert identity.state.iteration == 3 + 5 + 5
+
+    def test_each_run_counts_again(self, identity):
+        """A new run, or another registration of the same event, fires again (E-063)."""
+        got = []
+        event = Events.EPOCH_COMPLETED(once=2)
+        identity.add_event_handler(event, lambda: got.append("a"))
+        identity.add_event_handler(event, lambda: got.append("b"))
+        identity.run([1], max_epochs=3)
+        identity.run([1], max_epochs=3)
+        assert got == ["a", "b", "a", "b"]
+
+    def test_continued_run(self, identity):
+        """A run that continues, also as a copy of the engine, does not fire again (E-063)."""
+        got = []
+        identity.add_event_handler(Events.STARTED(once=1), lambda: got.append(1))
+        identity.run([1], max_epochs=1)
+        identity.run([1], max_epochs=2)
+        identity.run([1], max_epochs=3)
+        copy.deepcopy(identity).run([1], max_epochs=4)
+        assert got == [1]

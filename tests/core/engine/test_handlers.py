@@ -58,7 +58,7 @@ class TestSignature:
         async def handler(engine):
             yield
 
-        with pytest.raises(TypeError, match=r"handler of Events.STARTED is an async function"):
+        with pytest.raises(TypeError, match=r"handler of Events.STARTED is an async generator function"):
             identity.add_event_handler(Events.STARTED, handler)
 
     def test_weak_reference_is_an_ordinary_argument(self, identity):

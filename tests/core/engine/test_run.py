@@ -129,7 +129,7 @@ class TestState:
         """Handlers and registered events survive a run (E-093)."""
         got = []
         identity.register_events("custom")
-        identity.add_event_handler(Events.COMPLETED, got.append)
+        identity.add_event_handler(Events.COMPLETED, lambda e: got.append(e))
         identity.run([1])
         identity.run([1])
         assert got == [identity, identity]

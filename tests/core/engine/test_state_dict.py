@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import random
+from unittest.mock import MagicMock
 
 import pytest
 
 from glowplug import Engine, Events, RunOutcome
+from glowplug.testing import FakeEngine
 
 
 @pytest.fixture
@@ -424,3 +428,192 @@ class TestPosition:
         with pytest.raises(OSError, match="disk gone"):
             other.run(Broken())
         assert (other.state.outcome, other.state.iteration) == (RunOutcome.FAILED, 2)
+
+
+class Slots:
+    """A stateful handler to which no weak reference can be made."""
+
+    __slots__ = ("count",)
+    __call__, state_dict, load_state_dict = Counter.__call__, Counter.state_dict, Counter.load_state_dict
+
+    def __init__(self):
+        self.count = 0
+
+
+def nested():
+    """Return a trainer, an evaluator that runs in it, and a stateful handler of the evaluator."""
+    trainer, evaluator = (Engine(lambda engine, batch: batch) for _ in range(2))
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run([1, 2]))
+    counter = Counter()
+    evaluator.add_event_handler(Events.ITERATION_COMPLETED, counter)
+    return trainer, evaluator, counter
+
+
+class TestAddedHandlers:
+    """A stateful object at an event is part of the state without register_state."""
+
+    def test_saved_and_loaded(self):
+        """add_event_handler adds the state of an object, whether it is loaded before or after (H-003)."""
+        first, second, third = (Engine(lambda engine, batch: batch) for _ in range(3))
+        first.add_event_handler(Events.ITERATION_COMPLETED, Counter())
+        first.run([1, 2, 3])
+        before, after = Counter(), Counter()
+        second.add_event_handler(Events.ITERATION_COMPLETED, before)
+        second.load_state_dict(first.state_dict())
+        third.load_state_dict(first.state_dict())
+        third.add_event_handler(Events.ITERATION_COMPLETED, functools.partial(after))
+        assert (before.count, after.count) == (3, 3)
+
+    def test_added_several_times(self):
+        """An object has one state, however often and in whatever way it is added (H-003)."""
+        engine, counter = Engine(lambda engine, batch: batch), Counter()
+        handles = [
+            engine.add_event_handler(Events.STARTED | Events.COMPLETED, counter),
+            counter.attach(engine),
+            engine.register_state("Counter", counter),
+        ]
+        for handle in handles:
+            assert list(engine.state_dict()["handlers"]) == ["Counter"]
+            handle.remove()
+        # Counter.attach returns the handle of its state only.
+        engine.remove_event_handler(counter, Events.ITERATION_COMPLETED)
+        assert "handlers" not in engine.state_dict()
+
+    def test_two_of_one_class(self):
+        """A second object of a class gets a number, or the key in its attribute state_key (H-003)."""
+        engine = Engine(lambda engine, batch: batch)
+        third = Counter()
+        third.state_key = "Counter:third"
+        for counter in (Counter(), Counter(), third):
+            engine.add_event_handler(Events.STARTED, counter)
+        assert list(engine.state_dict()["handlers"]) == ["Counter", "Counter#2", "Counter:third"]
+
+    def test_own_key(self):
+        """A key that the handler registers replaces the class name, and gets the state that waits there (H-003)."""
+        engine, counter = Engine(lambda engine, batch: batch), Counter()
+        engine.load_state_dict(
+            {"epoch_length": 1, "iteration": 0, "max_epochs": 1, "handlers": {"mine": {"count": 4}}}
+        )
+        engine.add_event_handler(Events.STARTED, counter)
+        handle = engine.register_state("mine", counter)
+        assert (engine.state_dict()["handlers"], counter.count) == ({"mine": {"count": 4}}, 4)
+        handle.remove()
+        engine.remove_event_handler(counter, Events.STARTED)
+        assert "handlers" not in engine.state_dict()
+
+    def test_rejected_state(self):
+        """An object that rejects its loaded state is not registered, and the state is kept (H-003)."""
+        engine = Engine(lambda engine, batch: batch)
+        handlers = {"Counter": {"other": 4}}
+        engine.load_state_dict({"epoch_length": 1, "iteration": 0, "max_epochs": 1, "handlers": handlers})
+        with pytest.raises(KeyError):
+            engine.add_event_handler(Events.STARTED, Counter())
+        assert (engine.registrations(), engine.state_dict()["handlers"]) == ((), handlers)
+
+    def test_what_has_no_state(self):
+        """Mock objects, modules and bound methods add no state (H-003)."""
+        torch = pytest.importorskip("torch")
+        engine = Engine(lambda engine, batch: batch)
+        for handler in (MagicMock(), torch.nn.Identity(), Counter().__call__):
+            engine.add_event_handler(Events.STARTED, handler)
+        assert "handlers" not in engine.state_dict()
+
+    def test_fake_engine(self):
+        """FakeEngine adds the state in the same way (H-003)."""
+        fake, counter = FakeEngine(), Counter()
+        fake.add_event_handler(Events.STARTED, counter)
+        fake.fire(Events.STARTED)
+        assert fake.state_dict()["handlers"] == {"Counter": {"count": 1}}
+
+
+class TestNestedEngines:
+    """The state of a trainer contains the handlers of the engines that it runs."""
+
+    def test_resumed_run(self):
+        """A trainer that is saved after any epoch and loaded into new engines ends as one that never stopped (H-003)."""
+        whole, _, expected = nested()
+        whole.run([1], max_epochs=5)
+        for epochs in range(1, 5):
+            first = nested()[0]
+            first.run([1], max_epochs=epochs)
+            trainer, _, counter = nested()
+            trainer.load_state_dict({**first.state_dict(), "max_epochs": 5})
+            trainer.run([1])
+            assert counter.count == expected.count == 10
+
+    def test_saved_before_the_evaluator_has_run_again(self):
+        """A loaded state of an evaluator's handler is saved again before the evaluator runs (H-003)."""
+        first, second = nested()[0], nested()[0]
+        first.run([1])
+        second.load_state_dict(first.state_dict())
+        assert second.state_dict()["handlers"] == {"Counter": {"count": 2}}
+
+    def test_three_levels(self):
+        """The outermost of three nested engines has the state of the innermost (H-003)."""
+        outer = Engine(lambda engine, batch: batch)
+        trainer, _, _ = nested()
+        outer.add_event_handler(Events.EPOCH_COMPLETED, lambda: trainer.run([1]))
+        outer.run([1], max_epochs=2)
+        assert outer.state_dict()["handlers"] == {"Counter": {"count": 4}}
+
+    def test_added_while_the_evaluator_runs(self):
+        """A handler that is added while the evaluator runs joins the trainer's state at once (H-003)."""
+        trainer, evaluator, _ = nested()
+        evaluator.add_event_handler(
+            Events.STARTED(once=1) | Events.EPOCH_STARTED,
+            lambda engine: engine.add_event_handler(Events.COMPLETED, Slots()),
+        )
+        trainer.run([1])
+        assert trainer.state_dict()["handlers"] == {"Counter": {"count": 2}, "Slots": {"count": 1}}
+
+    def test_two_evaluators(self):
+        """Handlers of two evaluators with one class have a number each (H-003)."""
+        trainer, _, _ = nested()
+        other = Engine(lambda engine, batch: batch)
+        other.add_event_handler(Events.COMPLETED, Counter())
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: other.run([1]))
+        trainer.run([1])
+        assert trainer.state_dict()["handlers"] == {"Counter": {"count": 2}, "Counter#2": {"count": 1}}
+
+    def test_evaluator_is_not_kept(self):
+        """The trainer does not keep the handlers of its evaluators alive (H-003)."""
+        trainer = Engine(lambda engine, batch: batch)
+
+        def validate():
+            evaluator = Engine(lambda engine, batch: batch)
+            evaluator.add_event_handler(Events.COMPLETED, Counter())
+            evaluator.run([1])
+
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, validate)
+        trainer.run([1], max_epochs=3)
+        assert "handlers" not in trainer.state_dict()
+
+    def test_copy(self):
+        """A copy of the trainer keeps the states of its evaluators' handlers (H-003)."""
+        trainer, _, _ = nested()
+        trainer.run([1])
+        assert copy.deepcopy(trainer).state_dict()["handlers"] == {"Counter": {"count": 2}}
+
+    def test_standalone_run(self):
+        """A run of the evaluator outside a trainer adds nothing to the trainer (H-003)."""
+        trainer, evaluator, _ = nested()
+        evaluator.run([1])
+        assert "handlers" not in trainer.state_dict()
+        assert evaluator.state_dict()["handlers"] == {"Counter": {"count": 1}}
+
+    def test_failed_optional_handler(self):
+        """The trainer keeps the last state of an optional handler that failed on the evaluator (P3)."""
+
+        class Failing(Counter):
+            def attach(self, engine):
+                return engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+            def __call__(self):
+                super().__call__()
+                raise OSError
+
+        trainer, evaluator, _ = nested()
+        evaluator.attach(Failing(), on_error="disable")
+        with pytest.warns(UserWarning, match="Failing"):
+            trainer.run([1], max_epochs=2)
+        assert trainer.state_dict()["handlers"] == {"Counter": {"count": 4}, "Failing": {"count": 1}}

@@ -1,8 +1,10 @@
 """Log handlers: their sources, names, steps and validation."""
 
+from unittest.mock import MagicMock
+
 import pytest
 
-from glowplug import Engine, Events
+from glowplug import Engine, Events, State
 from glowplug.loggers import (
     GradsHistHandler,
     GradsScalarHandler,
@@ -12,6 +14,7 @@ from glowplug.loggers import (
     WeightsScalarHandler,
     global_step_from_engine,
 )
+from glowplug.loggers._step import default_step
 from glowplug.testing import FakeEngine
 
 np = pytest.importorskip("numpy")
@@ -189,8 +192,97 @@ class TestEvaluatorStep:
         assert run_with_evaluator(logger, Events.ITERATION_COMPLETED(every=2)) == [2, 4, 6]
 
     def test_iterations_of_the_evaluator(self, logger):
-        """An evaluator's iteration events use the evaluator's own counter (L-021)."""
-        assert run_with_evaluator(logger, Events.EPOCH_COMPLETED, Events.ITERATION_COMPLETED) == [1, 2, 1, 2]
+        """An evaluator's iterations are counted over all its runs in the trainer (L-021)."""
+        assert run_with_evaluator(logger, Events.EPOCH_COMPLETED, Events.ITERATION_COMPLETED) == [1, 2, 3, 4]
+
+    def test_filtered_iterations_of_the_evaluator(self, logger):
+        """With a filter, the steps of an evaluator's iterations still increase (L-021)."""
+        event = Events.ITERATION_COMPLETED(every=2)
+        assert run_with_evaluator(logger, Events.EPOCH_COMPLETED, event) == [2, 4]
+
+    def test_batches_of_the_evaluator(self, logger):
+        """Events before an iteration have steps of their own in each run of the evaluator (L-021)."""
+        trainer, evaluator = (Engine(lambda engine, batch: batch) for _ in range(2))
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run([1, 2]))
+        for tag in "ab":
+            logger.attach_output_handler(
+                evaluator, Events.GET_BATCH_COMPLETED, tag, output_transform=lambda output: 1.0
+            )
+        trainer.run([1, 2, 3], max_epochs=2)
+        assert [(step, *scalars) for step, scalars in logger.scalars] == [
+            (step, f"{tag}/output") for step in range(4) for tag in "ab"
+        ]
+
+    def test_evaluator_in_a_resumed_run(self, logger):
+        """After a resume, the steps of an evaluator's iterations continue (L-021)."""
+
+        def make():
+            trainer, evaluator = (Engine(lambda engine, batch: batch) for _ in range(2))
+            trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run([1, 2]))
+            logger.attach_output_handler(evaluator, Events.ITERATION_COMPLETED, "v", output_transform=float)
+            return trainer
+
+        first, second = make(), make()
+        first.run([1, 2, 3], max_epochs=1)
+        second.load_state_dict(first.state_dict())
+        second.run([1, 2, 3], max_epochs=2)
+        assert [step for step, _ in logger.scalars] == [1, 2, 3, 4]
+
+    def test_evaluator_in_a_step(self, logger):
+        """An evaluator that the trainer's step runs logs at the trainer's iteration (L-021)."""
+        evaluator = Engine(lambda engine, batch: batch)
+        trainer = Engine(lambda engine, batch: evaluator.run([batch]))
+        logger.attach_output_handler(evaluator, Events.COMPLETED, "v", output_transform=float)
+        trainer.run([1, 2], max_epochs=2)
+        assert [step for step, _ in logger.scalars] == [1, 2, 3, 4]
+
+
+class TestMocks:
+    def test_engine_without_end_of_parents(self):
+        """The step of an engine that is its own parent, or has endless parents, is found (L-021)."""
+        circle = MagicMock(current_event=Events.EPOCH_COMPLETED)
+        circle.parent, circle.state = circle, State(epoch=3)
+        endless = MagicMock(state=State(epoch=4))
+        assert default_step(circle, Events.EPOCH_COMPLETED) == 3
+        assert default_step(endless, Events.EPOCH_COMPLETED) == 4
+        assert isinstance(default_step(MagicMock(), Events.ITERATION_COMPLETED), int)
+
+    def test_mock_as_log_handler(self, logger):
+        """Any callable can be a log handler, also a mock (L-001)."""
+        identity = Engine(lambda engine, batch: batch)
+        handler = MagicMock()
+        logger.attach(identity, Events.EPOCH_COMPLETED, handler)
+        identity.run([1])
+        handler.assert_called_once_with(identity, logger, Events.EPOCH_COMPLETED)
+        assert "MagicMock" in identity.describe()
+
+
+class TestDeferred:
+    def test_async_log_handler(self, logger):
+        """An async function or a generator function is refused as a log handler (L-001)."""
+        identity = Engine(lambda engine, batch: batch)
+
+        async def handler(engine, logger, event_name): ...
+
+        with pytest.raises(TypeError, match=r"ListLogger.attach: log_handler .*handler is an async function"):
+            logger.attach(identity, Events.EPOCH_COMPLETED, handler)
+
+    def test_result(self, logger):
+        """A log handler that returns a generator is refused at its first call (L-001)."""
+        identity = Engine(lambda engine, batch: batch)
+        logger.attach(identity, Events.EPOCH_COMPLETED, lambda *args: (arg for arg in args))
+        with pytest.raises(TypeError, match=r"returned a generator"):
+            identity.run([1])
+
+    def test_exception_event(self, logger):
+        """A log handler of EXCEPTION_RAISED gets the engine (E-039)."""
+        identity = Engine(lambda engine, batch: batch)
+        got = []
+        logger.attach(identity, Events.EXCEPTION_RAISED, lambda engine, *_: got.append(engine))
+        identity.add_event_handler(Events.STARTED, lambda: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            identity.run([1])
+        assert got == [identity]
 
 
 class TestStep:

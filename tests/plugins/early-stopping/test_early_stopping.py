@@ -434,8 +434,8 @@ class TestRemove:
         for _ in range(2):
             handle = handler.attach(evaluator)
             evaluator.fire(Events.COMPLETED)
-            assert list(trainer.state_dict()["handlers"]) == ["EarlyStopping"]
-            assert evaluator.state_dict() == {"handlers": {}}
+            for engine in (trainer, evaluator):
+                assert list(engine.state_dict()["handlers"]) == ["EarlyStopping"]
             handle.remove()
             for engine in (trainer, evaluator):
                 assert engine.state_dict() == {"handlers": {}}
@@ -456,3 +456,37 @@ class TestRemove:
         assert handler.best_score == 1.0
         second.remove()
         assert trainer.state_dict() == {"handlers": {}}
+
+
+SCORES = [0.5, 0.9, 0.8, 0.7, 0.6, 0.95, 0.4, 0.3, 0.2, 0.1]
+WAYS = {
+    "added": lambda evaluator, stopping: evaluator.add_event_handler(Events.COMPLETED, stopping),
+    "attached": lambda evaluator, stopping: stopping.attach(evaluator),
+}
+
+
+def validated(way, *, given):
+    """Return a trainer whose evaluator stops it, and the handler."""
+    trainer, evaluator = (Engine(lambda engine, batch: batch) for _ in range(2))
+    stopping = EarlyStopping(3, lambda engine: SCORES[trainer.state.epoch - 1], trainer if given else None)
+    WAYS[way](evaluator, stopping)
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run([1, 2]))
+    return trainer, stopping
+
+
+class TestResume:
+    @pytest.mark.parametrize("given", [False, True])
+    @pytest.mark.parametrize("way", WAYS)
+    @pytest.mark.parametrize("epochs", [1, 2, 3, 4])
+    def test_state_of_the_trainer_alone(self, tmp_path, way, given, epochs):
+        """A trainer restored from a file stops in the same epoch as one that never stopped (H-085)."""
+        whole, expected = validated(way, given=given)
+        whole.run([1, 2, 3], max_epochs=10)
+        first, _ = validated(way, given=given)
+        first.run([1, 2, 3], max_epochs=epochs)
+        torch.save({**first.state_dict(), "max_epochs": 10}, tmp_path / "trainer.pt")
+        trainer, stopping = validated(way, given=given)
+        trainer.load_state_dict(torch.load(tmp_path / "trainer.pt", weights_only=True))
+        trainer.run([1, 2, 3])
+        assert trainer.state.epoch == whole.state.epoch == 5
+        assert (stopping.state_dict(), stopping.stop_reason) == (expected.state_dict(), expected.stop_reason)

@@ -193,3 +193,38 @@ def test_terminate_does_not_prevent_the_save(trainer, tmp_path, model):
     trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: engine.terminate())
     trainer.run([1, 2], max_epochs=3)
     assert checkpoint.last_checkpoint == tmp_path / "model_2.pt"
+
+
+SCORES = [0.5, 0.9, 0.7, 0.6, 0.95, 0.4]
+
+
+def best_of_evaluator(folder, model, way):
+    """Return a trainer whose evaluator saves the best model, and the checkpoint."""
+    trainer, evaluator = (Engine(lambda engine, batch: batch) for _ in range(2))
+    checkpoint = ModelCheckpoint(
+        folder,
+        "best",
+        score_function=lambda engine: SCORES[trainer.state.epoch - 1],
+        require_empty=False,
+        global_step_transform=lambda engine, event: trainer.state.epoch,
+    )
+    if way == "added":
+        evaluator.add_event_handler(Events.COMPLETED, checkpoint, {"model": model})
+    else:
+        checkpoint.attach(evaluator, Events.COMPLETED, {"model": model})
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run([1]))
+    return trainer, checkpoint
+
+
+@pytest.mark.parametrize("way", ["added", "attached"])
+def test_record_of_the_evaluator(tmp_path, model, names, way):
+    """The state of the trainer alone restores the best record of a checkpoint on its evaluator."""
+    first, _ = best_of_evaluator(tmp_path, model, way)
+    first.run([1, 2], max_epochs=2)
+    torch.save({**first.state_dict(), "max_epochs": 4}, tmp_path / "trainer.pth")
+    trainer, checkpoint = best_of_evaluator(tmp_path, model, way)
+    trainer.load_state_dict(torch.load(tmp_path / "trainer.pth", weights_only=True))
+    trainer.run([1, 2])
+    assert [(item.priority, item.filename) for item in checkpoint.saved] == [(0.9, "best_model_2_0.9000.pt")]
+    trainer.run([1, 2], max_epochs=6)
+    assert names(tmp_path) == ["best_model_5_0.9500.pt", "trainer.pth"]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from glowplug.engine._call import Delegate, describe_handler
+from glowplug.engine._deferred import check_function
 from glowplug.engine._engine import Engine
 from glowplug.engine._handler_table import HandlerTable
 from glowplug.engine._optional import Fault
 
-__all__ = ["Delegate", "Engine", "Fault", "HandlerTable", "describe_handler"]
+__all__ = ["Delegate", "Engine", "Fault", "HandlerTable", "check_function", "describe_handler"]
 
 # Show the public path in tracebacks, pickles and the name of the engine's logger.
 for _exported in (Engine, Fault, HandlerTable):

@@ -5,16 +5,19 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from types import FunctionType, MethodType
 from typing import Any, TypeAlias
 
+from glowplug.engine._deferred import DEFERRED, check_function
+from glowplug.engine._parameters import ENGINE, EXCEPTION, Role, accepts, is_from_library
 from glowplug.events import EventEnum, Events
 
 Key: TypeAlias = EventEnum | str
 Call: TypeAlias = Callable[..., Any]
 
 _WITH_PAYLOAD = (Events.EXCEPTION_RAISED, Events.TERMINATE_SINGLE_EPOCH)
-_SPECIAL = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+_SPECIAL = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS | DEFERRED
 
 
 class Delegate:
@@ -72,37 +75,39 @@ def compile_call(  # noqa: C901, PLR0911 - one branch and one return per form of
 ) -> Call:
     """Return ``call(engine, *payload)``, which passes a handler the arguments that its signature accepts.
 
+    The engine and the exception are passed only to parameters that can be meant for them: without a default, or named
+    or annotated so.
+
     Raises:
-        TypeError: If the handler is not callable, or is an ``async`` function.
+        TypeError: If the handler is not callable, or is an ``async`` function or a generator function.
         ValueError: If the handler cannot be called with its arguments.
     """
-    if positional_arity(handler) == 1 and not args and not kwargs and key not in _WITH_PAYLOAD:
+    if not args and not kwargs and key not in _WITH_PAYLOAD and _takes_only_engine(handler):
         # Skip signature inspection, which is slow, for a plain function with one parameter.
         return handler
-    signature = _signature(handler, key)
+    signature, function = _signature(handler, key), unwrap(handler)
 
-    def takes(*first: Any, **more: Any) -> bool:
+    def takes(*first: Role, **more: Any) -> bool:
         try:
             signature.bind(*first, *args, **kwargs, **more)
         except TypeError:
             return False
-        return True
+        return accepts(function, signature, *first)
 
-    engine = payload = object()
     if key is Events.EXCEPTION_RAISED:
-        if takes(engine, payload):
+        if takes(ENGINE, EXCEPTION):
             return lambda e, error: handler(e, error, *args, **kwargs)
-        if takes(payload):
+        if takes(EXCEPTION):
             return lambda _, error: handler(error, *args, **kwargs)
         raise ValueError(_misfit(handler, key, "(engine, exception) or (exception)", args, kwargs))
     if key is Events.TERMINATE_SINGLE_EPOCH:
-        if takes(engine, iter_counter=0):
+        if takes(ENGINE, iter_counter=0):
             return lambda e, n: handler(e, *args, iter_counter=n, **kwargs)
         if takes(iter_counter=0):
             return lambda _, n: handler(*args, iter_counter=n, **kwargs)
-    elif not args and not kwargs and takes(engine):
+    elif not args and not kwargs and takes(ENGINE):
         return handler
-    if takes(engine):
+    if takes(ENGINE):
         return lambda e, *_: handler(e, *args, **kwargs)
     if takes():
         return lambda *_: handler(*args, **kwargs)
@@ -110,7 +115,7 @@ def compile_call(  # noqa: C901, PLR0911 - one branch and one return per form of
 
 
 def check_process_function(process_function: object) -> None:
-    """Check that a process function can be called with an engine and a batch."""
+    """Check that a process function can be called with an engine and a batch, and that the call runs it."""
     if process_function is None:
         raise ValueError("Engine needs a process_function, called as f(engine, batch); got None")
     if not callable(process_function):
@@ -119,6 +124,7 @@ def check_process_function(process_function: object) -> None:
         )
     if positional_arity(process_function) == 2:  # noqa: PLR2004 - engine and batch
         return
+    check_function(process_function, f"process_function {describe_handler(process_function)}")
     try:
         inspect.signature(process_function).bind(None, None)
     except (TypeError, ValueError) as error:
@@ -171,18 +177,29 @@ def positional_arity(function: object) -> int | None:
     return None if code.co_kwonlyargcount or code.co_flags & _SPECIAL else code.co_argcount - bound
 
 
+def _takes_only_engine(handler: object) -> bool:
+    """Return whether a handler is a plain function or method with one parameter, which can be meant for the engine."""
+    if positional_arity(handler) != 1:
+        return False
+    function: Any = handler.__func__ if isinstance(handler, MethodType) else handler
+    if ENGINE.is_named(function.__code__.co_varnames[isinstance(handler, MethodType)]):
+        return True
+    return not (function.__defaults__ or function.__annotations__ or is_from_library(function))
+
+
 def _signature(handler: Any, key: Key) -> inspect.Signature:
     name = describe_handler(handler)
     if not callable(handler):
         hint = "; use engine.attach(handler) instead" if hasattr(handler, "attach") else ""
         raise TypeError(f"a handler of {key} must be callable, got {handler!r}{hint}")
-    function = unwrap(handler)
-    for candidate in (function, getattr(type(function), "__call__", None)):  # noqa: B004 - the method itself is inspected
-        if inspect.iscoroutinefunction(candidate) or inspect.isasyncgenfunction(candidate):
-            raise TypeError(
-                f"handler {name} of {key} is an async function, which the engine does not await; use a plain function "
-                "that runs the coroutine with asyncio.run(...)"
-            )
+    check_function(handler, f"handler {name} of {key}")
+    with suppress(Exception):
+        # Names that exist only for type checkers cannot be evaluated.
+        signature = inspect.signature(handler, eval_str=True)
+        if isinstance(handler, FunctionType) and "self" in list(signature.parameters)[:1]:
+            # A learning rate scheduler replaces optimizer.step by a function that wraps the unbound method.
+            signature = inspect.signature(handler, follow_wrapped=False)
+        return signature
     try:
         return inspect.signature(handler)
     except ValueError:
@@ -195,5 +212,6 @@ def _misfit(handler: Any, key: Key, form: str, args: tuple[Any, ...], kwargs: di
     extra = f", followed by the registered arguments {args!r} {kwargs!r}" if args or kwargs else ""
     return (
         f"handler {describe_handler(handler)}{inspect.signature(handler)} of {key} cannot be called with {form}{extra}; "
-        "change its parameters, or wrap it in a lambda"
+        "change its parameters, or wrap it in a lambda. The engine is passed only to a first parameter that has no default or is "
+        "named or annotated as an engine, never to functions of the standard library, numpy or torch"
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import weakref
+from collections.abc import Collection
 from typing import Any
 
 from glowplug.engine._call import Call, Key
@@ -34,11 +37,32 @@ class Channel:
     def change(self, registrations: tuple[Registration, ...]) -> None:
         """Replace the registrations; a firing in progress still uses the old ones."""
         self.registrations = tuple(sorted(registrations, key=lambda r: (r.phase, r.order)))
-        self.calls = tuple((r.call, r.only) for r in self.registrations)
+        self.calls = tuple((self._call_of(r), r.only) for r in self.registrations)
         filtered = any(only is not None for _, only in self.calls)
         self.unfiltered = () if filtered else tuple(call for call, _ in self.calls)
         self.has_handlers = bool(self.calls)
         self.seen = self.due = -1
+
+    def remove(self, registrations: Collection[Registration]) -> None:
+        """Remove registrations, and the states that they added."""
+        gone = [each for each in self.registrations if each in registrations]
+        if gone:
+            self.change(tuple(each for each in self.registrations if each not in gone))
+        for registration in gone:
+            if registration.state_handle is not None:
+                registration.state_handle.remove()
+
+    def _call_of(self, registration: Registration) -> Call:
+        """Return the call of a registration; the first one checks its result, and replaces itself."""
+        if registration.is_checked:
+            return registration.call
+        return functools.partial(_first_call, weakref.ref(self), registration)
+
+    def begin_run(self) -> None:
+        """Count firings and ``once`` filters from the start of a new run."""
+        self.firings = 0
+        for registration in self.registrations:
+            registration.passed.clear()
 
     def next_due(self, counter: int) -> int:
         """Return the next counter value at which any handler may run."""
@@ -53,3 +77,12 @@ class Channel:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.change(self.registrations)
+
+
+def _first_call(channel: weakref.ref[Channel], registration: Registration, engine: Any, *payload: Any) -> Any:
+    result = registration.checked_call(engine, *payload)
+    registration.is_checked = True
+    here = channel()
+    if here is not None:
+        here.change(here.registrations)
+    return result

@@ -30,6 +30,8 @@ class Engine(HandlerTable):
 
     Raises:
         ValueError: If ``process_function`` cannot be called with these two arguments.
+        TypeError: If it is an ``async`` function or a generator function, which a call does not run. A coroutine or generator
+            that another function returns is refused at the first iteration.
 
     Example:
         >>> from glowplug import Engine, Events
@@ -107,6 +109,8 @@ class Engine(HandlerTable):
         self._prepare(data, max_epochs, max_iters, epoch_length)
         self._is_running = True
         self._parent = _running.get()
+        if self._parent is not None:
+            self._stateful.share_with(self._parent._stateful)  # noqa: SLF001 - also an engine
         token = _running.set(self)
         problem: BaseException | None = None
         try:
@@ -120,7 +124,7 @@ class Engine(HandlerTable):
                 self._loop = self._progress = self._position.iterator = None
                 problem = self._tear_down(problem)
             _running.reset(token)
-            self._parent = None
+            self._parent = self._stateful.outer = None
             self._is_running = False
         if problem is not None:
             mark_as_foreign(problem)
@@ -337,8 +341,7 @@ class Engine(HandlerTable):
         state.output = state.batch = None
         state.metrics = {}
         state.dataloader = data
-        for channel in self._channels.values():
-            channel.firings = 0
+        self._begin_run()
 
     def _advance(self) -> RunOutcome:
         """Run the loop until it ends or is interrupted."""

@@ -3,44 +3,138 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+import sys
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
+from glowplug.engine._call import unwrap
 from glowplug.engine._optional import Guard
 from glowplug.handles import RemovableEventHandle
 
 
-class _Entry(NamedTuple):
-    handler: Any
+class _Strong:
+    """Reference that keeps a handler alive; called like a weak one."""
+
+    def __init__(self, handler: Any) -> None:
+        self._handler = handler
+
+    def __call__(self) -> Any:
+        return self._handler
+
+
+@dataclass(eq=False)
+class _Entry:
+    """A stateful handler of an engine."""
+
+    key: str
+    """The key without the number that distinguishes handlers with one key."""
+    handler: Callable[[], Any]
+    """Returns the handler, or ``None`` once it no longer exists."""
     guard: Guard | None
+    uses: int = 0
+    """The number of handles that keep the entry."""
+    is_registered: bool = False
+    """Whether the handler chose its key with ``register_state``."""
 
 
 class StatefulHandlers:
-    """States of stateful handlers by key, including states whose handlers are not attached."""
+    """States of stateful handlers by key, including states whose handlers are not attached.
+
+    A handler has one entry, however many times it is added.
+    """
+
+    # The handlers of the engine that runs this one in its step or a handler.
+    outer: StatefulHandlers | None = None
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
         self._waiting: dict[str, Any] = {}
 
     def add(self, key: Any, handler: Any, guard: Guard | None = None) -> RemovableEventHandle:
-        """Add a handler and load the state stored under its key, if any."""
+        """Add a handler under a key of its choice, and load the state stored there, if any."""
         if not isinstance(key, str) or not key:
             raise ValueError(
                 f"the state key of {type(handler).__name__} must be a non-empty string, got {key!r}"
             )
+        entry = self.find(handler)
+        if entry is None:
+            entry = self.insert(key, handler, guard)
+        elif not entry.is_registered and entry.key != key:
+            # add_event_handler() or another engine added it under the default key.
+            free = self._load(key, handler)
+            self._entries = {name: other for name, other in self._entries.items() if other is not entry}
+            self._entries[free] = entry
+            entry.key = key
+        entry.is_registered = True
+        return self._use(entry, handler)
+
+    def add_callable(self, handler: Any, guard: Guard | None = None) -> RemovableEventHandle | None:
+        """Add the handler of an event if it is an object with a state."""
+        handler = unwrap(handler)
+        if not _is_stateful(handler):
+            return None
+        return self._use(self.find(handler) or self.insert(_default_key(handler), handler, guard), handler)
+
+    def share_with(self, outer: StatefulHandlers) -> None:
+        """Add the handlers to those of an engine that runs this one, until this run ends.
+
+        The other engine does not keep the handlers alive. States that every run resets, such as those of metrics, are not
+        shared.
+        """
+        self.outer = outer
+        for _, handler, entry in self.live():
+            self._share(entry, handler)
+
+    def _share(self, entry: _Entry, handler: Any) -> None:
+        outer = self.outer
+        if outer is None or getattr(handler, "is_reset_by_run", False) or outer.find(handler) is not None:
+            return
+        outer.insert(entry.key, handler, entry.guard).handler = _weakly(handler)
+
+    def insert(self, key: str, handler: Any, guard: Guard | None) -> _Entry:
+        """Add a handler under a key, and load the state stored there, if any."""
+        entry = self._entries[self._load(key, handler)] = _Entry(key, _Strong(handler), guard)
+        self._share(entry, handler)
+        return entry
+
+    def _use(self, entry: _Entry, handler: Any) -> RemovableEventHandle:
+        entry.handler = _Strong(handler)
+        entry.uses += 1
+        return RemovableEventHandle(functools.partial(self._release, entry))
+
+    def _load(self, key: str, handler: Any) -> str:
+        """Load the state that waits under a key into a handler, and return the key, with a number if it is taken."""
         key = self._free_key(key)
         if key in self._waiting:
             handler.load_state_dict(self._waiting[key])
             # If the handler rejects its state, the state stays here.
             del self._waiting[key]
-        self._entries[key] = _Entry(handler, guard)
-        return RemovableEventHandle(functools.partial(self._entries.pop, key, None))
+        return key
+
+    def _release(self, entry: _Entry) -> None:
+        entry.uses -= 1
+        if not entry.uses:
+            self._entries = {key: other for key, other in self._entries.items() if other is not entry}
+
+    def live(self) -> Iterator[tuple[str, Any, _Entry]]:
+        """Yield key, handler and entry of the handlers that exist."""
+        for key, entry in tuple(self._entries.items()):
+            handler = entry.handler()
+            if handler is not None:
+                yield key, handler, entry
+
+    def find(self, handler: Any) -> _Entry | None:
+        """Return the entry of a handler."""
+        return next((entry for _, other, entry in self.live() if other is handler), None)
 
     def _free_key(self, key: str) -> str:
         """Return the key, followed by a number if it is taken."""
+        taken = {key for key, _, _ in self.live()}
         free, number = key, 1
-        while free in self._entries:
+        while free in taken:
             number += 1
             free = f"{key}#{number}"
         return free
@@ -48,29 +142,66 @@ class StatefulHandlers:
     def state_dict(self, engine: Any) -> dict[str, Any]:
         """Return all states by key, including states whose handlers are not attached."""
         states = {}
-        for key, (handler, guard) in tuple(self._entries.items()):
-            if guard is None:
+        for _, _, entry in self.live():
+            if entry.guard is not None and entry.guard.is_off:
+                # It failed on the engine that runs within this one.
+                self.retire(entry.guard)
+        for key, handler, entry in self.live():
+            if entry.guard is None:
                 states[key] = handler.state_dict()
             else:
-                state = guard.around(_ask(handler), "state_dict()")(engine)
-                if not guard.is_off:
+                state = entry.guard.around(_ask(handler), "state_dict()")(engine)
+                if not entry.guard.is_off:
                     states[key] = state
         return {**self._waiting, **states}
 
     def retire(self, guard: Guard) -> None:
         """Remove an optional handler that failed, and keep its last state."""
-        for key, entry in tuple(self._entries.items()):
+        for key, handler, entry in self.live():
             if entry.guard is guard:
                 del self._entries[key]
                 # Its state_dict() may fail as well.
                 with suppress(Exception):
-                    self._waiting[key] = entry.handler.state_dict()
+                    self._waiting[key] = handler.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load the states of attached handlers; keep other states until their handlers are attached."""
-        self._waiting = {key: value for key, value in state.items() if key not in self._entries}
-        for key in state.keys() & self._entries.keys():
-            self._entries[key].handler.load_state_dict(state[key])
+        live = {key: handler for key, handler, _ in self.live()}
+        self._waiting = {key: value for key, value in state.items() if key not in live}
+        for key in state.keys() & live.keys():
+            live[key].load_state_dict(state[key])
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Weak references cannot be pickled; the states of their handlers are kept.
+        weak = {key for key, entry in self._entries.items() if not isinstance(entry.handler, _Strong)}
+        states = {key: handler.state_dict() for key, handler, _ in self.live() if key in weak}
+        strong = {key: entry for key, entry in self._entries.items() if key not in weak}
+        return {"_entries": strong, "_waiting": {**self._waiting, **states}}
+
+
+def _weakly(handler: Any) -> Callable[[], Any]:
+    try:
+        return weakref.ref(handler)
+    except TypeError:
+        # Objects with __slots__ may not support weak references.
+        return _Strong(handler)
+
+
+def _is_stateful(handler: Any) -> bool:
+    """Return whether an object has a state that belongs to the engine.
+
+    Modules are saved by the user. The class is inspected, because a mock object has every attribute.
+    """
+    kind = type(handler)
+    if not (callable(getattr(kind, "state_dict", None)) and callable(getattr(kind, "load_state_dict", None))):
+        return False
+    torch = sys.modules.get("torch")
+    return torch is None or not isinstance(handler, (torch.nn.Module, torch.optim.Optimizer))
+
+
+def _default_key(handler: Any) -> str:
+    key = getattr(handler, "state_key", None)
+    return key if isinstance(key, str) and key else type(handler).__name__
 
 
 def _ask(handler: Any) -> Callable[[Any], Mapping[str, Any]]:

@@ -104,15 +104,18 @@ class HandlerTable:
 
         Args:
             event_name: An event (plain or filtered), events joined with ``|``, or the name of a custom event.
-            handler: Any callable. It receives the engine as its first argument if its signature accepts one. Handlers of
-                ``EXCEPTION_RAISED`` also receive the exception, which is raised again unless one of them returns ``True``;
-                handlers of ``TERMINATE_SINGLE_EPOCH`` receive ``iter_counter=`` if they accept it.
+            handler: Any callable. It receives the engine if its first parameter has no default, or is named or annotated as
+                an engine; functions of the standard library, numpy and torch never do. Handlers of ``EXCEPTION_RAISED`` also
+                receive the exception, which is raised again unless one of them returns ``True``; handlers of
+                ``TERMINATE_SINGLE_EPOCH`` receive ``iter_counter=`` if they accept it. The state of an object with
+                ``state_dict()`` and ``load_state_dict()`` becomes part of the engine's state; modules are excepted.
             *args: Further arguments for the handler.
             **kwargs: Further keyword arguments for the handler.
 
         Raises:
             ValueError: If the event is not registered or the handler cannot be called with its arguments.
-            TypeError: If the handler is not callable, or is an ``async`` function.
+            TypeError: If the handler is not callable, or is an ``async`` function or a generator function. A coroutine or
+                generator that another function returns is refused when the event first fires.
 
         Example:
             >>> from glowplug import Engine, Events
@@ -128,6 +131,8 @@ class HandlerTable:
         channel = self._channel(event_name)
         event_filter = event_name.filter if isinstance(event_name, CallableEventWithFilter) else None
         registration = Registration(handler, channel.key, event_filter, args, kwargs, guard_of_attach())
+        # If the handler rejects a loaded state, it is not registered.
+        registration.state_handle = self._stateful.add_callable(handler, registration.guard)
         channel.change((*channel.registrations, registration))
         self._watch.is_on = True
         return RemovableEventHandle(
@@ -181,10 +186,10 @@ class HandlerTable:
                 self.remove_event_handler(handler, event)
             return
         channel = self._channel(event_name)
-        left = tuple(r for r in channel.registrations if not r.runs(handler))
-        if len(left) == len(channel.registrations):
+        gone = [r for r in channel.registrations if r.runs(handler)]
+        if not gone:
             raise ValueError(f"{handler!r} cannot be removed from {channel.key}: it is not registered there")
-        channel.change(left)
+        channel.remove(gone)
 
     def attach(self, *handlers: Any, on_error: Literal["raise", "disable"] = "raise") -> RemovableEventHandle:
         """Attach handlers, each to its default events.
@@ -229,17 +234,18 @@ class HandlerTable:
 
     def _drop(self, guard: Guard) -> None:
         """Remove everything that a guarded handler registered."""
-        for channel in self._channels.values():
-            left = tuple(r for r in channel.registrations if r.guard is not guard)
-            if len(left) < len(channel.registrations):
-                channel.change(left)
         self._stateful.retire(guard)
+        for channel in self._channels.values():
+            channel.remove([r for r in channel.registrations if r.guard is guard])
 
     def register_state(self, key: str, handler: Any) -> RemovableEventHandle:
         """Add the state of a handler to ``state_dict()``; handlers call this in ``attach``.
 
+        A stateful object that is itself registered at an event is added automatically, under its attribute ``state_key`` or
+        its class name; with this method a handler adds another object, or chooses another key.
+
         Args:
-            key: The key of the state, by convention the class name. If the key is taken, a suffix ``#2``, ``#3``
+            key: The key of the state, by convention the class name. If another handler has the key, a suffix ``#2``, ``#3``
                 and so on is appended.
             handler: An object with ``state_dict()`` and ``load_state_dict(state)``. If the engine has already loaded a
                 state for this key, the handler receives it immediately.
@@ -306,6 +312,11 @@ class HandlerTable:
 
     # Firing
 
+    def _begin_run(self) -> None:
+        """Count firings and ``once`` filters from the start of a new run."""
+        for channel in self._channels.values():
+            channel.begin_run()
+
     def fire_event(self, event_name: AnyEvent) -> None:
         """Run the handlers of an event; use ``state`` to pass values to them.
 
@@ -369,7 +380,7 @@ class HandlerTable:
             channel.firings += 1
         counter = channel.firings if channel.counter is None else getattr(self.state, channel.counter)
         try:
-            yield [r.call for r in channel.registrations if r.test is None or r.test(self, counter)]
+            yield [r.checked_call for r in channel.registrations if r.test is None or r.test(self, counter)]
         finally:
             self._return_to(outer)
 
@@ -406,4 +417,4 @@ class HandlerTable:
 def _forget(channel: weakref.ref[Channel], registration: weakref.ref[Registration]) -> None:
     where, which = channel(), registration()
     if where is not None and which is not None:
-        where.change(tuple(r for r in where.registrations if r is not which))
+        where.remove([which])

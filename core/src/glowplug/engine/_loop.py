@@ -24,8 +24,10 @@ from collections.abc import Callable, Generator
 from time import perf_counter
 from typing import Any
 
+from glowplug.engine._call import describe_handler
 from glowplug.engine._channel import Channel
 from glowplug.engine._data_pass import length_of
+from glowplug.engine._deferred import check_result
 from glowplug.engine._handler_table import HandlerTable
 from glowplug.engine._position import RunPosition
 from glowplug.engine._stop import StopRequests, Watch
@@ -139,7 +141,7 @@ class Loop:
 
     def _iterations(self, state: State) -> Generator[None, None, None]:  # noqa: C901, PLR0912, PLR0915 - keep the whole loop in one function
         """Run the iterations of one epoch; without handlers, each does little more than call the step."""
-        step = self._step
+        step = self._step if self._watch.is_step_checked else self._first_step
         position, stop, watch = self._position, self._stop, self._watch
         started, completed = (
             self._channels[Events.ITERATION_STARTED],
@@ -153,7 +155,8 @@ class Loop:
             yield from self._handle_stop(Events.GET_BATCH_STARTED)
         if position.iterator is None:
             yield from self._begin_next_pass(state)
-        end, restarted_at = self._end(), None
+        # The first iteration checks the step; the loop calls it directly from the next iteration on.
+        end, restarted_at = self._end() if watch.is_step_checked else state.iteration + 1, None
         while True:
             stop.has_new_data = False
             if position.data_pass is not None:
@@ -183,13 +186,15 @@ class Loop:
                         if stop.is_pending:
                             end = yield from self._handle_stop(Events.ITERATION_COMPLETED)
                     if state.iteration >= end:
-                        if not self._exceeds_length(state):
-                            return
-                        state.batch = None  # noqa: PLW2901
-                        if get_started.has_handlers and self._fire(Events.GET_BATCH_STARTED):
-                            yield from self._handle_stop(Events.GET_BATCH_STARTED)
-                        end = self._end()
-                        break
+                        step, end = self._step, self._end()
+                        if state.iteration >= end:
+                            if not self._exceeds_length(state):
+                                return
+                            state.batch = None  # noqa: PLW2901
+                            if get_started.has_handlers and self._fire(Events.GET_BATCH_STARTED):
+                                yield from self._handle_stop(Events.GET_BATCH_STARTED)
+                            end = self._end()
+                            break
                     # Release the batch before the next one is fetched.
                     state.batch = None  # noqa: PLW2901
                     if is_watched:
@@ -212,6 +217,14 @@ class Loop:
                     yield from self._handle_stop(Events.GET_BATCH_STARTED)
                 end = self._end()
             get_started, get_completed = self._batch_channels()
+
+    def _first_step(self, engine: HandlerTable, batch: Any) -> Any:
+        """Call the step for the first time, and refuse an output that is code which has not run."""
+        output = check_result(
+            self._step(engine, batch), lambda: f"process_function {describe_handler(self._step)}"
+        )
+        self._watch.is_step_checked = True
+        return output
 
     def _begin_data(self, state: State) -> bool:
         """Prepare the data of an epoch and return whether an iteration follows."""

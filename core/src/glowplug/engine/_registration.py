@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from types import MethodType
 from typing import Any
 
-from glowplug.engine._call import Key, compile_call, unwrap
+from glowplug.engine._call import Call, Key, compile_call, describe_handler, unwrap
+from glowplug.engine._deferred import check_result
 from glowplug.engine._optional import Guard
-from glowplug.events import EventFilter, Every
+from glowplug.events import EventFilter, Every, Once
+from glowplug.handles import RemovableEventHandle
 from glowplug.phase import Phase
 
 
@@ -17,6 +20,8 @@ class Registration:
     """One handler at one event."""
 
     _order = itertools.count()
+    # Whether the handler has run once and returned no coroutine or generator.
+    is_checked = False
 
     def __init__(
         self,
@@ -35,17 +40,26 @@ class Registration:
         self.phase = _phase_of(handler)
         self.order = next(self._order)
         self.guard = guard
+        # The counter values of this run at which a ``once`` filter has let the handler run.
+        self.passed: set[int] = set()
+        # The handle of the handler's state in the engine's state, if the handler is stateful.
+        self.state_handle: RemovableEventHandle | None = None
         self._compile()
 
     def _compile(self) -> None:
         self.call = compile_call(self.handler, self.event, self.args, self.kwargs)
+        self.checked_call: Call = functools.partial(_check_call, self.call, self.handler, self.event)
         self.test = self.filter
+        if isinstance(self.filter, Once):
+            self.test = functools.partial(_passes_once, self.filter, self.passed)
         if self.guard is not None:
             self.call = self.guard.around(self.call, self.event)
-            self.test = self.filter and self.guard.around(self.filter, self.event)
+            self.checked_call = self.guard.around(self.checked_call, self.event)
+            self.test = self.test and self.guard.around(self.test, self.event)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("call", "test")}
+        compiled = ("call", "checked_call", "test")
+        return {name: value for name, value in vars(self).items() if name not in compiled}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -59,6 +73,19 @@ class Registration:
     def runs(self, handler: object) -> bool:
         """Return whether this is a registration of the given handler."""
         return self.handler is handler or (isinstance(handler, MethodType) and self.handler == handler)
+
+
+def _check_call(call: Call, handler: Callable[..., Any], event: Key, engine: Any, *payload: Any) -> Any:
+    """Call a handler and refuse a result that is code which has not run."""
+    return check_result(call(engine, *payload), lambda: f"handler {describe_handler(handler)} of {event}")
+
+
+def _passes_once(once: Once, passed: set[int], engine: Any, counter: int) -> bool:
+    """Return whether a counter value passes the filter for the first time in a run."""
+    if counter in passed or not once(engine, counter):
+        return False
+    passed.add(counter)
+    return True
 
 
 def _phase_of(handler: Any) -> Phase:

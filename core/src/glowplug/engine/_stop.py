@@ -17,6 +17,8 @@ class Watch:
 
     # A class attribute keeps the constructor of an engine fast; the loop makes it an attribute of the instance.
     is_on = True
+    # Whether the step has run once and returned no coroutine or generator.
+    is_step_checked = False
 
 
 class StopRequests:

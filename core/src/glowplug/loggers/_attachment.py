@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from glowplug.engine import Delegate, describe_handler
+from glowplug.engine import Delegate, check_function, describe_handler
 from glowplug.events import AnyEvent, CallableEventWithFilter, Events, EventsList
 from glowplug.handles import RemovableEventHandle
 from glowplug.phase import Phase
@@ -61,9 +61,11 @@ class _LogCall(Delegate):
         self._args = args
         self._kwargs = kwargs
 
-    def __call__(self, engine: EngineProtocol) -> None:
-        if self.owner.is_logging_rank:
-            self._log_handler(engine, self.owner, self._event, *self._args, **self._kwargs)
+    def __call__(self, engine: EngineProtocol, exception: BaseException | None = None) -> object:
+        # The engine refuses a result that is a coroutine or a generator.
+        if not self.owner.is_logging_rank:
+            return None
+        return self._log_handler(engine, self.owner, self._event, *self._args, **self._kwargs)
 
 
 class _EngineLink:
@@ -112,6 +114,7 @@ def _check_handler(logger: Logger, log_handler: Callable[..., Any]) -> None:
             f"{name}.attach: log_handler must be callable as f(engine, logger, event_name), got {log_handler!r}; write "
             "logger.attach(engine, event_name, OutputHandler(...))"
         )
+    check_function(log_handler, f"{name}.attach: log_handler {describe_handler(log_handler)}")
     method = getattr(log_handler, "method", None)
     if isinstance(method, str) and not logger.takes(method):
         write = method.replace("log_", "write_")

@@ -22,8 +22,8 @@ class OutputHandler:
         output_transform: Function called with ``engine.state.output``. Returns a dict of names and values, or a single value,
             which is logged as ``output``.
         global_step_transform: Function ``f(engine, event_name) -> int`` that returns the step. Defaults to the counter of the
-            event. If an evaluator runs in a handler of a trainer, the default for all events except iteration events is
-            the counter of the trainer's current event.
+            event. If an evaluator runs in a trainer, the default is the counter of the trainer's current event, and for
+            iteration events the number of the evaluator's iterations in all its runs.
         state_attributes: Names of attributes of ``engine.state`` to log.
 
     Raises:

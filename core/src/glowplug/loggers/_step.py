@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from glowplug.events import CallableEventWithFilter
+from glowplug.events import CallableEventWithFilter, Events
+from glowplug.stash import StashKey
+from glowplug.state import RunStart
 from glowplug.typing import EngineProtocol
+
+_MAX_DEPTH = 100
 
 GlobalStep: TypeAlias = Callable[[EngineProtocol, CallableEventWithFilter | str], int]
 
@@ -44,23 +48,86 @@ def global_step_from_engine(
 def default_step(engine: EngineProtocol, event_name: CallableEventWithFilter | str) -> int:
     """Return the step of an event.
 
-    The step is the counter of the event. For an evaluator that runs in a handler of a trainer, it is the counter of the
-    trainer's current event, because the evaluator starts at epoch 1 in each run. Iteration events always use the
-    evaluator's own counter.
+    The step is the counter of the event. For an evaluator that runs in a trainer, it is the counter of the trainer's
+    current event, or the trainer's iteration if the step runs the evaluator, because the evaluator starts at epoch 1 in
+    each run. At iteration events, the step is the evaluator's iteration, counted over all its runs in the trainer.
 
     Args:
         engine: The engine that fires the event.
         event_name: The event.
     """
     counter = _counter(engine, event_name)
-    while counter != "iteration":
-        parent = engine.parent
-        # A mock engine has an endless chain of parents without a current event.
-        if parent is None or not isinstance(parent.current_event, (CallableEventWithFilter, str)):
+    parent = _parent(engine)
+    if parent is None:
+        return checked_step(getattr(engine.state, counter or "iteration"), "engine.state")
+    if counter == "iteration":
+        return _steps_of(engine).step(engine)
+    # An engine runs within a finite number of others, but an object such as a mock may be its own parent.
+    for _ in range(_MAX_DEPTH):
+        event, outer = parent.current_event, _parent(parent)
+        counter = "iteration" if event is None else _counter(parent, event)
+        if counter == "iteration" or outer is None:
             break
-        engine = parent
-        counter = _counter(engine, parent.current_event)
-    return checked_step(getattr(engine.state, counter or "iteration"), "engine.state")
+        parent = outer
+    return checked_step(getattr(parent.state, counter or "iteration"), "engine.state")
+
+
+class _RunSteps:
+    """Steps of the iterations of an evaluator, which increase from run to run.
+
+    Args:
+        engine: The evaluator.
+    """
+
+    state_key = "steps"
+
+    def __init__(self, engine: EngineProtocol) -> None:
+        self._last = 0
+        # The step before the first iteration of the current run, once it is known.
+        self._offset: int | None = None
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: EngineProtocol) -> None:
+        """Begin a new run."""
+        if engine.state.run_start is RunStart.NEW:
+            self._offset = None
+
+    def step(self, engine: EngineProtocol) -> int:
+        """Return the step of the current iteration."""
+        iteration = checked_step(engine.state.iteration, "engine.state")
+        if self._offset is None:
+            # GET_BATCH events begin at iteration 0, where the last run may have ended.
+            self._offset = self._last + (iteration == 0 < self._last)
+        self._last = max(self._last, self._offset + iteration)
+        return self._offset + iteration
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the last step."""
+        return {"last": self._last}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Continue after the saved step."""
+        self._last = state["last"]
+        self._offset = None
+
+
+def _steps_of(engine: EngineProtocol) -> _RunSteps:
+    steps = engine.stash.get(_STEPS)
+    if steps is None:
+        steps = engine.stash[_STEPS] = _RunSteps(engine)
+    return steps
+
+
+def _parent(engine: EngineProtocol) -> EngineProtocol | None:
+    """Return the engine that runs this one; a mock object is none."""
+    parent = engine.parent
+    is_engine = parent is not None and (
+        parent.current_event is None or isinstance(parent.current_event, (CallableEventWithFilter, str))
+    )
+    return parent if is_engine else None
+
+
+_STEPS = StashKey[_RunSteps]()
 
 
 def checked_step(step: Any, source: str) -> int:

@@ -63,6 +63,8 @@ class RankState:
         run: The engine's state, whose epoch and iteration are saved too.
     """
 
+    is_reset_by_run = True
+
     def __init__(self, metric: Metric, run: State) -> None:
         self._metric = metric
         self._run = run

@@ -68,6 +68,8 @@ class FakeEngine(HandlerTable):
             self.state.run_start = self._next_run_start()
         if channel.key in {Events.STARTED, Events.EPOCH_STARTED} and "epoch_start" not in state:
             self.state.epoch_start = self.state.iteration
+        if channel.key is Events.STARTED and self.state.run_start is RunStart.NEW:
+            self._begin_run()
         if channel.key is Events.EXCEPTION_RAISED and error is None:
             raise ValueError(
                 "fire(Events.EXCEPTION_RAISED) requires the exception that was raised; pass error=..."

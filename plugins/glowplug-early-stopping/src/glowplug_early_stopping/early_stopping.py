@@ -247,7 +247,10 @@ class EarlyStopping:
 
     def _on_started(self, trainer: EngineProtocol) -> None:
         """Reset the handler at the start of a new run."""
-        if self._was_loaded:
+        if self.trainer is None and trainer.parent is not None:
+            # This engine is an evaluator; the runs of its trainer reset the handler.
+            self._settle(trainer.parent)
+        elif self._was_loaded:
             self._was_loaded = False
         elif trainer.state.run_start is RunStart.NEW:
             self.reset()

@@ -72,6 +72,9 @@ class Recorder:
     def method(self, engine: Any) -> None:
         self.got.append(("method", engine))
 
+    def record(self, value: Any) -> None:
+        self.got.append(value)
+
     def record_phase(self) -> None:
         self.got.append(self.phase)
 

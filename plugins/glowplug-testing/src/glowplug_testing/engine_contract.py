@@ -13,6 +13,7 @@ from glowplug_testing.engine_checks import (
     Failing,
     MakeEngine,
     OneEvent,
+    Recorder,
     Stateful,
     fail_with,
     nothing,
@@ -80,7 +81,7 @@ class EngineContract(RegistrationContract):
         """Handlers of EXCEPTION_RAISED get the exception, preceded by the engine if they accept both (E-039)."""
         engine, error = make_engine(), KeyError("broken")
         got: list[Any] = []
-        engine.add_event_handler(Events.EXCEPTION_RAISED, got.append)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, Recorder(got).record)
         engine.add_event_handler(Events.EXCEPTION_RAISED, lambda e, x: got.append((e, x)))
         engine.add_event_handler(Events.EXCEPTION_RAISED, lambda e, x, y, z: got.append((e, x, y, z)), 1, z=2)
         self.fire(engine, Events.EXCEPTION_RAISED, error=error)
@@ -94,7 +95,7 @@ class EngineContract(RegistrationContract):
         got: list[Any] = []
         event = Events.TERMINATE_SINGLE_EPOCH
         engine.add_event_handler(event, lambda: got.append("bare"))
-        engine.add_event_handler(event, got.append)
+        engine.add_event_handler(event, Recorder(got).record)
         engine.add_event_handler(event, lambda iter_counter: got.append((iter_counter,)))
         engine.add_event_handler(event, lambda e, iter_counter: got.append((e, iter_counter)))
         engine.add_event_handler(event, lambda e, x, *, iter_counter: got.append((e, x, iter_counter)), "x")

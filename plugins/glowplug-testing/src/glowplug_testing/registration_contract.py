@@ -88,6 +88,7 @@ class RegistrationContract(EngineChecks):
             "keyword only": lambda *, k=1: got.append(("keyword only", k)),
             "one": lambda x: got.append(("one", x)),
             "default": lambda x=5: got.append(("default", x)),
+            "named default": lambda trainer=None: got.append(("named default", trainer)),
             "star": lambda *a: got.append(("star", *a)),
             "partial": partial(Recorder.method, Recorder(got)),
             "method": Recorder(got).method,
@@ -97,8 +98,9 @@ class RegistrationContract(EngineChecks):
             engine.add_event_handler(Events.STARTED, handler)
         engine.add_event_handler(Events.STARTED, lambda a, b=None: got.append((a, b)), 1)
         self.fire(engine, Events.STARTED)
-        with_engine = [(name, engine) for name in ("one", "default", "star", "method", "method", "object")]
-        assert got == ["bare", ("keyword only", 1), *with_engine, (engine, 1)]
+        with_engine = [(name, engine) for name in ("named default", "star", "method", "method", "object")]
+        assert got[:4] == ["bare", ("keyword only", 1), ("one", engine), ("default", 5)]
+        assert got[4:] == [*with_engine, (engine, 1)]
 
     def test_wrong_signature_is_refused(self, make_engine: MakeEngine) -> None:
         """A handler with a wrong signature is refused at registration, with the signature in the message (E-032)."""
@@ -146,7 +148,10 @@ class RegistrationContract(EngineChecks):
         """A handle removes one registration; ``remove_event_handler`` removes all those of a handler at an event (E-035)."""
         engine = make_engine()
         got: list[Any] = []
-        handler = got.append
+
+        def handler(engine: Any) -> None:
+            got.append(engine)
+
         engine.add_event_handler(Events.STARTED, lambda: None)
         first = engine.add_event_handler(Events.STARTED, handler)
         second = engine.add_event_handler(Events.STARTED(every=2), handler)
@@ -187,9 +192,9 @@ class RegistrationContract(EngineChecks):
         """A second ``remove()`` does nothing, even if the handler is registered again or the engine is gone (E-050)."""
         engine = make_engine()
         got: list[Any] = []
-        handle = engine.add_event_handler(Events.STARTED, got.append)
+        handle = engine.add_event_handler(Events.STARTED, Recorder(got).record)
         handle.remove()
-        engine.add_event_handler(Events.STARTED, got.append)
+        engine.add_event_handler(Events.STARTED, Recorder(got).record)
         handle.remove()
         self.fire(engine, Events.STARTED)
         assert got == [engine]
@@ -212,7 +217,7 @@ class RegistrationContract(EngineChecks):
         """``with handle`` returns the handle and removes the handler at the end of the block, even after an error (E-051)."""
         engine = make_engine()
         got: list[Any] = []
-        handle = engine.add_event_handler(Events.STARTED, got.append)
+        handle = engine.add_event_handler(Events.STARTED, Recorder(got).record)
         with contextlib.suppress(KeyError), handle as given:
             assert given is handle
             self.fire(engine, Events.STARTED)

@@ -1,0 +1,60 @@
+"""Deferred code: coroutines and generators, whose code does not run when they are called."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+DEFERRED = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_GENERATOR
+"""Flags of the code of functions whose calls run nothing."""
+
+_AWAIT = "use a plain function that runs the coroutine with asyncio.run(...)"
+_YIELD = "use a plain function without yield"
+_KINDS: tuple[tuple[Callable[[Any], bool], str, str], ...] = (
+    (inspect.iscoroutinefunction, "is an async function, which the engine does not await", _AWAIT),
+    (inspect.isasyncgenfunction, "is an async generator function, which the engine does not iterate", _YIELD),
+    (inspect.isgeneratorfunction, "is a generator function, which the engine does not iterate", _YIELD),
+)
+
+
+def check_function(function: Any, what: str) -> None:
+    """Check that a call of a function runs its code.
+
+    Args:
+        function: Any callable; ``functools.partial`` and callable objects are looked through.
+        what: Names the function in the error message.
+
+    Raises:
+        TypeError: If it is an ``async`` function or a generator function.
+    """
+    while isinstance(function, functools.partial):
+        function = function.func
+    for candidate in (function, getattr(type(function), "__call__", None)):  # noqa: B004 - the method itself is inspected
+        for is_kind, problem, remedy in _KINDS:
+            if is_kind(candidate):
+                raise TypeError(f"{what} {problem}; {remedy}")
+
+
+def check_result(result: Result, what: Callable[[], str]) -> Result:
+    """Return the result of a call, unless it is code that has not run.
+
+    Args:
+        result: What the call returned.
+        what: Returns the name of the function for the error message.
+
+    Raises:
+        TypeError: If it is a coroutine or a generator.
+    """
+    if not isinstance(result, (CoroutineType, GeneratorType, AsyncGeneratorType)):
+        return result
+    is_coroutine = isinstance(result, CoroutineType)
+    if not isinstance(result, AsyncGeneratorType):
+        # Python would warn about a coroutine that is never awaited.
+        result.close()
+    kind, remedy = ("coroutine", _AWAIT) if is_coroutine else ("generator", _YIELD)
+    raise TypeError(f"{what()} returned a {kind}, whose code has not run; {remedy}")

@@ -1,0 +1,96 @@
+"""Parameters that receive the engine or the exception of an event."""
+
+from __future__ import annotations
+
+import re
+import sys
+import typing
+from inspect import Parameter, Signature, isroutine
+from types import MethodType, UnionType
+from typing import Any, NamedTuple
+
+_POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+# Functions of these packages do not know engines.
+_LIBRARIES = sys.stdlib_module_names | {"numpy", "torch"}
+
+
+class Role(NamedTuple):
+    """What a parameter can stand for.
+
+    Args:
+        name: Pattern of the parameter names that say so.
+        base: Pattern of the class names that say so in an annotation, or as the base of an annotated class.
+    """
+
+    name: re.Pattern[str]
+    base: re.Pattern[str]
+
+    def is_named(self, name: str) -> bool:
+        """Return whether a parameter's name says so."""
+        return self.name.search(name.lower()) is not None
+
+
+ENGINE = Role(
+    re.compile(r"(^|[_\d])(engine|trainer|evaluator|validator|tester)s?(?=$|[_\d])"),
+    re.compile("Engine|^HandlerTable$"),
+)
+EXCEPTION = Role(
+    re.compile(r"(^|[_\d])(exception|exc|error|err|e)(?=$|[_\d])"), re.compile("^BaseException$")
+)
+
+
+def accepts(function: Any, signature: Signature, *roles: Role) -> bool:
+    """Return whether the first parameters of a function can be meant for these roles.
+
+    Args:
+        function: The function, without ``functools.partial``.
+        signature: Its signature.
+        *roles: The role of each positional argument.
+    """
+    parameters = list(signature.parameters.values())
+    is_library = is_from_library(function)
+    if is_library and ENGINE in roles:
+        return False
+    for position, role in enumerate(roles):
+        if position >= len(parameters) or parameters[position].kind not in _POSITIONAL:
+            # ``*args`` accepts anything, and anything else nothing.
+            return any(parameter.kind is Parameter.VAR_POSITIONAL for parameter in parameters)
+        if not _is_meant(parameters[position], role, is_library=is_library):
+            return False
+    return True
+
+
+def is_from_library(function: Any) -> bool:
+    """Return whether a function is one of the standard library, numpy or torch; other objects are not."""
+    if not isroutine(function):
+        return False
+    function = function.__func__ if isinstance(function, MethodType) else function
+    module = getattr(function, "__module__", None) or type(getattr(function, "__self__", function)).__module__
+    return isinstance(module, str) and module.partition(".")[0] in _LIBRARIES
+
+
+def _is_meant(parameter: Parameter, role: Role, *, is_library: bool) -> bool:
+    if role.is_named(parameter.name):
+        return True
+    annotated = _is_annotated(parameter.annotation, role)
+    if annotated is None:
+        return parameter.default is Parameter.empty and not is_library
+    return annotated
+
+
+def _is_annotated(annotation: Any, role: Role) -> bool | None:
+    """Return whether an annotation names the role, or ``None`` if it says nothing."""
+    origin = typing.get_origin(annotation)
+    if origin is typing.Union or origin is UnionType:
+        found = [_is_annotated(part, role) for part in typing.get_args(annotation) if part is not type(None)]
+        return True if True in found else None if None in found else False
+    if isinstance(annotation, str):
+        return True if role.base.search(annotation) else None
+    cls = annotation if origin is None else origin
+    if not isinstance(cls, type) or cls in (Any, object, Parameter.empty):
+        return None
+    if any(role.base.search(base.__name__) for base in cls.__mro__):
+        return True
+    # A protocol may describe an engine.
+    is_protocol = getattr(cls, "_is_protocol", False) and cls.__module__ not in _LIBRARIES
+    return None if is_protocol else False
