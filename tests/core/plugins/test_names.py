@@ -5,7 +5,7 @@ import pytest
 import glowplug.handlers
 import glowplug.metrics
 from glowplug.exceptions import PluginLoadError, PluginNotFoundError
-from glowplug.plugins import Registry, use_registry
+from glowplug.plugins import FIRST_PARTY, REPLACEMENTS, Registry, use_registry
 
 METRIC = (
     "from glowplug.hookspecs import Offer\nGLOWPLUG_API = 1\n"
@@ -70,6 +70,32 @@ class TestImport:
             PluginNotFoundError, match=r"It is a metric: from glowplug.metrics import Loudness"
         ):
             from glowplug.handlers import Loudness  # noqa: F401 it is the import that is tested
+
+    @pytest.mark.parametrize(
+        ("module", "name", "remedy"),
+        [
+            (glowplug.handlers, "LRScheduler", "torch.optim.lr_scheduler"),
+            (glowplug.handlers, "create_lr_scheduler_with_warmup", "SequentialLR"),
+            (glowplug.handlers, "Timer", "state.times"),
+            (glowplug.handlers, "EMAHandler", "torch.optim.swa_utils.AveragedModel"),
+            (glowplug.handlers, "BaseLogger", "glowplug.loggers.Logger"),
+            (glowplug.handlers, "BaseOutputHandler", "OutputHandler"),
+            (glowplug.metrics, "SSIM", r"TorchMetric\(torchmetrics.image.StructuralSimilarityIndexMeasure"),
+            (glowplug.metrics, "GpuInfo", r"torch.cuda.utilization\(\)"),
+        ],
+    )
+    def test_name_of_ignite(self, installed, module, name, remedy):
+        """Importing a name of ignite that does not exist raises an error that says what to use instead (H-005)."""
+        with pytest.raises(
+            PluginNotFoundError, match=rf"^no plugin offers the \w+ '{name}'\. .*{remedy}"
+        ) as caught:
+            getattr(module, name)
+        assert "Did you mean" not in str(caught.value)
+
+    def test_every_name_of_ignite(self, installed):
+        """No name has both a distribution and a replacement (H-005)."""
+        assert not FIRST_PARTY.keys() & REPLACEMENTS.keys()
+        assert all(text and not text.endswith(".") for text in REPLACEMENTS.values())
 
     def test_core_names(self, installed):
         """Names of the core are exported by the same modules as in ignite."""

@@ -89,7 +89,7 @@ def _entry(batch: Mapping[str, Any], key: str) -> Any:
     raise KeyError(f"the batch has no key {key!r}, only {list(batch)}.{hint}")
 
 
-def _checked_keys(name: str, keys: str | Sequence[str]) -> str | tuple[str, ...]:
+def _checked_keys(name: str, keys: object) -> str | tuple[str, ...]:
     if isinstance(keys, str):
         return keys
     if isinstance(keys, Sequence) and keys and all(isinstance(key, str) for key in keys):
