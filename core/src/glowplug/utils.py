@@ -45,7 +45,7 @@ def convert_tensor(batch: Any, device: Device = None, non_blocking: bool = False
 
     def move(leaf: Any) -> Any:
         if isinstance(leaf, (torch.Tensor, PackedSequence)):
-            return leaf if device is None else leaf.to(torch.device(device), non_blocking=non_blocking)
+            return leaf if device is None else leaf.to(device, non_blocking=non_blocking)  # type: ignore[arg-type]  # the annotation has one overload only
         if leaf is None or isinstance(leaf, (str, bytes)):
             return leaf
         raise TypeError(
