@@ -167,4 +167,4 @@ def test_repr():
     assert repr(engine) == "<Mine: epoch 2 of 2, iteration 4, completed>"
     engine = Mine(lambda engine, batch: batch)
     engine.run([1], max_iters=1)
-    assert repr(engine) == "<Mine: epoch 1 of 1, iteration 1, completed>"
+    assert repr(engine) == "<Mine: epoch 1, iteration 1, completed>"
