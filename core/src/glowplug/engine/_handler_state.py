@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -35,7 +36,7 @@ class StatefulHandlers:
             # If the handler rejects its state, the state stays here.
             del self._waiting[key]
         self._entries[key] = _Entry(handler, guard)
-        return RemovableEventHandle(functools.partial(self._entries.pop, key, None))
+        return RemovableEventHandle(functools.partial(_forget, weakref.ref(self), key))
 
     def _free_key(self, key: str) -> str:
         """Return the key, followed by a number if it is taken."""
@@ -71,6 +72,12 @@ class StatefulHandlers:
         self._waiting = {key: value for key, value in state.items() if key not in self._entries}
         for key in state.keys() & self._entries.keys():
             self._entries[key].handler.load_state_dict(state[key])
+
+
+def _forget(handlers: weakref.ref[StatefulHandlers], key: str) -> None:
+    stateful = handlers()
+    if stateful is not None:
+        stateful._entries.pop(key, None)
 
 
 def _ask(handler: Any) -> Callable[[Any], Mapping[str, Any]]:
