@@ -38,6 +38,10 @@ class StatefulHandlers:
         self._entries[key] = _Entry(handler, guard)
         return RemovableEventHandle(functools.partial(_forget, weakref.ref(self), key))
 
+    def remove(self, key: str) -> None:
+        """Remove the handler with this key."""
+        self._entries.pop(key, None)
+
     def _free_key(self, key: str) -> str:
         """Return the key, followed by a number if it is taken."""
         free, number = key, 1
@@ -77,7 +81,7 @@ class StatefulHandlers:
 def _forget(handlers: weakref.ref[StatefulHandlers], key: str) -> None:
     stateful = handlers()
     if stateful is not None:
-        stateful._entries.pop(key, None)
+        stateful.remove(key)
 
 
 def _ask(handler: Any) -> Callable[[Any], Mapping[str, Any]]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from numbers import Integral
 from typing import Any
 
-from glowplug import Events, EventsList, RemovableEventHandle, RunStart, State
+from glowplug import CallableEventWithFilter, Events, EventsList, RemovableEventHandle, RunStart, State
 from glowplug.distributed import broadcast, rank
 from glowplug.engine import EngineReference
 from glowplug.typing import AnyEvent, EngineProtocol
@@ -38,10 +40,13 @@ def _renamed(old: str, given: Any, new: str, value: Any, default: Any) -> Any:
     return given
 
 
+def _events(event_name: AnyEvent) -> Iterable[CallableEventWithFilter | str]:
+    return event_name if isinstance(event_name, EventsList) else (event_name,)
+
+
 def _includes(event_name: AnyEvent, event: Events) -> bool:
     """Return whether an event, perhaps filtered, is among the given ones."""
-    given = event_name if isinstance(event_name, EventsList) else (event_name,)
-    return any(each in (event, event.name) for each in given)
+    return any(each in (event, event.name) for each in _events(event_name))
 
 
 class EarlyStopping:
@@ -199,13 +204,17 @@ class EarlyStopping:
             self._leave()
         self._attachments += 1
         with ExitStack() as undo:
-            handles = [undo.enter_context(RemovableEventHandle(self._detach))]
+            handles = [undo.enter_context(RemovableEventHandle(partial(_detach, weakref.ref(self))))]
             self._settle(self.trainer or reset_engine or engine)
             handles.append(undo.enter_context(engine.add_event_handler(event_name, self)))
-            if not _includes(reset_event, Events.STARTED):
-                handles.append((reset_engine or engine).add_event_handler(reset_event, self.reset))
-            elif reset_engine is not None and not self._is_home(reset_engine):
-                handles.append(reset_engine.add_event_handler(reset_event, self._on_started))
+            for event in _events(reset_event):
+                if not _includes(event, Events.STARTED):
+                    reset = (reset_engine or engine).add_event_handler(event, self.reset)
+                    handles.append(undo.enter_context(reset))
+                elif reset_engine is not None and not self._is_home(reset_engine):
+                    handles.append(
+                        undo.enter_context(reset_engine.add_event_handler(event, self._on_started))
+                    )
             undo.pop_all()
         return RemovableEventHandle.join(*handles)
 
@@ -381,3 +390,9 @@ class EarlyStopping:
         self._attachments -= 1
         if not self._attachments:
             self._leave()
+
+
+def _detach(reference: weakref.ref[EarlyStopping]) -> None:
+    handler = reference()
+    if handler is not None:
+        handler._detach()  # noqa: SLF001 - this function is part of the class
