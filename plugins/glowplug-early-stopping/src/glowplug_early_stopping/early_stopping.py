@@ -359,11 +359,11 @@ class EarlyStopping:
     def _trainer_of(self, engine: EngineProtocol) -> EngineProtocol:
         """Return the trainer to stop, for a score of this engine."""
         parent = engine.parent
-        # A mock engine has a parent that is no engine.
-        if parent is not None and not isinstance(parent.state, State):
-            parent = None
+        state: object = None if parent is None else parent.state
+        # The parent of a mock engine is not an engine.
+        found = parent if isinstance(state, State) else None
         home = None if self._home is None else self._home()
-        return self.trainer or parent or home or engine
+        return self.trainer or found or home or engine
 
     def _is_home(self, engine: EngineProtocol) -> bool:
         return self._home is not None and self._home() is engine
