@@ -16,7 +16,10 @@ _WRITE_LOGGER = (
 _LOG_HANDLER = (
     "Write a function (engine, logger, event_name) and pass it to logger.attach(engine, event_name, function)"
 )
-_SAVE_HANDLER = "Write a class with the methods of glowplug.typing.SaveHandler"
+_SAVE_HANDLER = (
+    "Write a class with the methods of glowplug.typing.SaveHandler, or subclass BaseSaveHandler from "
+    "glowplug_model_checkpoint"
+)
 _COMPUTE = "Write a function (y_pred, y) and pass it to EpochMetric(function) from glowplug-metrics"
 
 
