@@ -1,5 +1,7 @@
 """Names that glowplug.handlers and glowplug.metrics resolve from plugins."""
 
+from pathlib import Path
+
 import pytest
 
 import glowplug.handlers
@@ -150,3 +152,14 @@ class TestCreate:
             pytest.raises(PluginLoadError, match="No module named 'acme_nosuch'"),
         ):
             glowplug.handlers.create("Shout")
+
+
+def test_replacements_are_documented():
+    """The page about ignite lists each handler that has a replacement, by its name or the kind of handler (H-005)."""
+    page = (Path(__file__).parents[3] / "docs" / "coming-from-ignite.md").read_text(encoding="utf-8")
+    page = page[page.index("## What is missing") :]
+    kinds = ("Scheduler", "PiecewiseLinear", "TimeProfiler")
+    handlers = [
+        name for name, text in REPLACEMENTS.items() if "Metric(" not in text and not name.endswith(kinds)
+    ]
+    assert [name for name in handlers if f"`{name}`" not in page] == []

@@ -180,7 +180,8 @@ def _mapped(tree: Any, path: str, function: Callable[[str, Any], Any]) -> Any:
 
 
 def _without_engine(_path: str, leaf: Any) -> Any:
-    return EngineReference(leaf) if isinstance(leaf, HandlerTable) else leaf
+    is_engine = isinstance(leaf, HandlerTable)
+    return EngineReference(leaf) if is_engine else leaf
 
 
 def _with_engine(path: str, leaf: Any) -> Any:
