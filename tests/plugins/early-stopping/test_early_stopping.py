@@ -405,6 +405,16 @@ class TestTrainer:
         engine.parent.terminate.assert_not_called()
 
 
+def test_describe():
+    """describe() shows the handler, not its private methods."""
+    trainer = Engine(lambda engine, batch: batch)
+    EarlyStopping(1, len).attach(trainer, Events.EPOCH_COMPLETED)
+    assert [row.split()[2] for row in trainer.describe().splitlines()[1:]] == [
+        "EarlyStopping",
+        "EarlyStopping",
+    ]
+
+
 class TestLifetime:
     @pytest.fixture(autouse=True)
     def no_gc(self):

@@ -98,7 +98,7 @@ def create_supervised_trainer(
     if used is not None:
         trainer.register_state("GradScaler", used)
     if deterministic:
-        _DeterministicRuns().attach(trainer)
+        DeterministicRuns().attach(trainer)
     return trainer
 
 
@@ -159,7 +159,7 @@ def create_supervised_evaluator(
     return evaluator
 
 
-class _DeterministicRuns:
+class DeterministicRuns:
     """Enables torch's deterministic algorithms during the runs of an engine."""
 
     def __init__(self) -> None:
