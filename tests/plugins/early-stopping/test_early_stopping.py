@@ -617,15 +617,6 @@ class TestState:
         assert trainer.state_dict()["handlers"].keys() == {"EarlyStopping", "EarlyStopping#2"}
         assert len(trainer.handlers_at(Events.STARTED)) == 2
 
-    def test_state_of_a_discarded_run(self):
-        """A new run does not use a state that was loaded for a run that never started (H-066)."""
-        trainer, handler = training([0.9, 0.8, 0.7], attach=False)
-        handlers = {"EarlyStopping": {"counter": 1, "best_score": 0.95}}
-        trainer.load_state_dict({"epoch_length": 3, "iteration": 3, "max_epochs": 3, "handlers": handlers})
-        trainer.state.max_epochs = None
-        assert trainer.run(range(3), max_epochs=3).epoch == 3
-        assert handler.best_score == 0.9
-
     def test_attach_after_add_event_handler(self):
         """attach() registers the state at a trainer that the handler already follows."""
         trainer = FakeEngine()

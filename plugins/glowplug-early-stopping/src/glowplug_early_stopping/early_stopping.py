@@ -250,11 +250,7 @@ class EarlyStopping:
             TypeError: If the score is not a single number.
         """
         trainer = self._trainer_of(engine)
-        was_loaded = self._was_loaded
         self._settle(trainer)
-        if self._was_loaded and not was_loaded and trainer.state.run_start is RunStart.NEW:
-            # The trainer had this state from an earlier run.
-            self.reset()
         self._was_loaded = False
         self._update(self._score(engine))
         # Scores may differ between ranks; rank 0 decides.
