@@ -65,6 +65,7 @@ if TYPE_CHECKING:
         create_supervised_evaluator,
         create_supervised_tbptt_trainer,
         create_supervised_trainer,
+        prepare_batch_from_keys,
         supervised_evaluation_step,
         supervised_training_step,
     )
@@ -102,6 +103,7 @@ __all__ = [
     "create_supervised_tbptt_trainer",
     "create_supervised_trainer",
     "identity",
+    "prepare_batch_from_keys",
     "reinit__is_reduced",
     "supervised_evaluation_step",
     "supervised_training_step",
@@ -133,6 +135,7 @@ __getattr__, __dir__ = lazy_exports(
             "create_supervised_evaluator",
             "create_supervised_tbptt_trainer",
             "create_supervised_trainer",
+            "prepare_batch_from_keys",
             "supervised_evaluation_step",
             "supervised_training_step",
         ),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from difflib import get_close_matches
+from enum import Enum, EnumMeta
 from numbers import Integral
 from typing import Any, TypeAlias, overload
 
@@ -83,7 +84,19 @@ class CallableEventWithFilter:
         return EventsList(self) | other
 
 
-class EventEnum(CallableEventWithFilter, Enum):
+class _EventEnumType(EnumMeta):
+    """Type of event enums; suggests the closest event for a misspelt one."""
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(f"type object {cls.__name__!r} has no attribute {name!r}")
+        matches = get_close_matches(name.upper(), cls.__members__, n=1)
+        hint = "".join(f". Did you mean {cls.__name__}.{match}?" for match in matches)
+        # Without an object, Python does not add a second suggestion.
+        raise AttributeError(f"{cls.__name__} has no event {name!r}{hint}", name=name, obj=None)
+
+
+class EventEnum(CallableEventWithFilter, Enum, metaclass=_EventEnumType):
     """Base class of events; subclass it to define custom events.
 
     Members of different classes are never equal: ``MyEvents.STARTED`` is not ``Events.STARTED``.

@@ -81,10 +81,10 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name in __all__:
         return _log_handler(name)
-    from glowplug.plugins import get_registry
+    from glowplug.plugins import REPLACEMENTS, get_registry
 
     registry = get_registry()
-    if name[0].islower() and name not in registry.names("handler"):
+    if name[0].islower() and name not in registry.names("handler") and name not in REPLACEMENTS:
         # Tools probe modules for lower-case names such as pytest_plugins.
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return registry.resolve("handler", name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -131,8 +133,43 @@ class State:
         return value
 
     def __repr__(self) -> str:
-        def shown(value: Any) -> Any:
-            return value if isinstance(value, (int, float, str, Enum)) else type(value).__name__
-
-        lines = (f"\t{name}: {shown(value)}" for name, value in vars(self).items() if name != "event_to_attr")
+        lines = (
+            f"\t{name}: {_shown(value)}" for name, value in vars(self).items() if name != "event_to_attr"
+        )
         return "State:\n" + "\n".join(lines)
+
+
+_FEW, _SHORT, _DEEP = 8, 120, 4
+
+
+def _shown(value: Any, depth: int = 0) -> str:
+    """Return a value in one line: numbers, text, small arrays and their containers by value, anything else by type."""
+    if isinstance(value, Enum):
+        return f"{type(value).__name__}.{value.name}"
+    if value is None or isinstance(value, (int, float, str)):
+        return repr(value) if depth else str(value)
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return _shown_array(value)
+    if depth < _DEEP and isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key!r}: {_shown(item, depth + 1)}" for key, item in value.items()) + "}"
+    if depth < _DEEP and isinstance(value, (list, tuple)):
+        return _shown_sequence(value, depth)
+    return type(value).__name__
+
+
+def _shown_sequence(value: list[Any] | tuple[Any, ...], depth: int) -> str:
+    if len(value) <= _FEW:
+        parts = ", ".join(_shown(item, depth + 1) for item in value)
+        comma = "," if len(value) == 1 and isinstance(value, tuple) else ""
+        text = f"[{parts}]" if isinstance(value, list) else f"({parts}{comma})"
+        if len(text) <= _SHORT:
+            return text
+    return f"{type(value).__name__} of length {len(value)}"
+
+
+def _shown_array(value: Any) -> str:
+    """Return the values of a small tensor or array, and the shape of a large one."""
+    shape = tuple(value.shape)
+    if math.prod(shape) <= _FEW:
+        return " ".join(repr(value).split())
+    return f"{str(value.dtype).removeprefix('torch.')} {type(value).__name__} of shape {shape}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
 from glowplug.distributed import rank
@@ -24,12 +25,12 @@ def convert_tensor(batch: Any, device: Device = None, non_blocking: bool = False
     """Return a batch with all its tensors on a device.
 
     Args:
-        batch: A tensor, a string, or nested mappings, lists, tuples and named tuples of these.
+        batch: A tensor, a packed sequence, a string, ``None``, or nested mappings, lists, tuples and named tuples of these.
         device: The device; ``None`` leaves the tensors where they are.
         non_blocking: Copy from pinned memory asynchronously.
 
     Returns:
-        The same structure; strings are unchanged.
+        The same structure; strings and ``None`` are unchanged.
 
     Raises:
         TypeError: If the batch contains anything else.
@@ -40,15 +41,16 @@ def convert_tensor(batch: Any, device: Device = None, non_blocking: bool = False
         device(type='meta')
     """
     import torch
+    from torch.nn.utils.rnn import PackedSequence
 
     def move(leaf: Any) -> Any:
-        if isinstance(leaf, torch.Tensor):
-            return leaf if device is None else leaf.to(device=device, non_blocking=non_blocking)
-        if isinstance(leaf, (str, bytes)):
+        if isinstance(leaf, (torch.Tensor, PackedSequence)):
+            return leaf if device is None else leaf.to(device, non_blocking=non_blocking)  # type: ignore[arg-type]  # the annotation has one overload only
+        if leaf is None or isinstance(leaf, (str, bytes)):
             return leaf
         raise TypeError(
-            f"cannot move a {type(leaf).__name__} to a device: a batch must consist of tensors, strings, mappings, lists and "
-            "tuples; convert other types in prepare_batch(batch, device, non_blocking)"
+            f"cannot move a {type(leaf).__name__} to a device: a batch must consist of tensors, strings, None, mappings, "
+            "lists and tuples; convert other types in prepare_batch(batch, device, non_blocking)"
         )
 
     return map_leaves(batch, move)
@@ -57,15 +59,28 @@ def convert_tensor(batch: Any, device: Device = None, non_blocking: bool = False
 def map_leaves(value: Any, function: Callable[[Any], Any]) -> Any:
     """Apply a function to each leaf of nested mappings, tuples and lists.
 
+    A packed sequence of torch is a leaf. The containers keep their types and attributes, such as the default factory of a
+    ``defaultdict``.
+
     Example:
         >>> map_leaves({"a": (1, [2])}, lambda leaf: leaf + 1)
         {'a': (2, [3])}
     """
     if isinstance(value, Mapping):
-        return type(value)({key: map_leaves(item, function) for key, item in value.items()})  # type: ignore[call-arg]  # mapping types accept a dict
+        mapped_items = {key: map_leaves(item, function) for key, item in value.items()}
+        if not isinstance(value, MutableMapping):
+            return type(value)(mapped_items)  # type: ignore[call-arg]  # mapping types accept a dict
+        duplicate = copy.copy(value)
+        duplicate.update(mapped_items)
+        return duplicate
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        from torch.nn.utils.rnn import PackedSequence
+
+        # The batch sizes of a packed sequence must stay on the CPU.
+        is_leaf = isinstance(value, PackedSequence)
+        return function(value) if is_leaf else type(value)(*(map_leaves(item, function) for item in value))
     if isinstance(value, (list, tuple)):
-        mapped = (map_leaves(item, function) for item in value)
-        return type(value)(*mapped) if hasattr(value, "_fields") else type(value)(mapped)
+        return type(value)(map_leaves(item, function) for item in value)
     return function(value)
 
 

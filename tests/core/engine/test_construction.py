@@ -150,3 +150,21 @@ class TestCopies:
             pickle.dumps(engine)
         engine.run()
         assert pickle.loads(pickle.dumps(engine)).state.iteration == 2
+
+
+def test_repr():
+    """The repr shows the class, the epoch, the iteration and, after a run, its outcome."""
+
+    class Mine(Engine):
+        pass
+
+    engine = Mine(lambda engine, batch: batch)
+    assert repr(engine) == "<Mine: epoch 0, iteration 0>"
+    seen = []
+    engine.add_event_handler(Events.EPOCH_COMPLETED(once=1), lambda engine: seen.append(repr(engine)))
+    engine.run([1, 2], max_epochs=2)
+    assert seen == ["<Mine: epoch 1 of 2, iteration 2>"]
+    assert repr(engine) == "<Mine: epoch 2 of 2, iteration 4, completed>"
+    engine = Mine(lambda engine, batch: batch)
+    engine.run([1], max_iters=1)
+    assert repr(engine) == "<Mine: epoch 1, iteration 1, completed>"

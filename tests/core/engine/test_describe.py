@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 import pytest
 
 from glowplug import Engine, EventEnum, Events, Phase
+from glowplug.engine import Delegate
 from glowplug.loggers import Logger, OutputHandler
 from glowplug.plugins import Registry, get_registry, use_registry
 from glowplug.testing import FakeEngine
@@ -277,3 +278,16 @@ class TestImports:
             check=False,
         )
         assert (done.stdout.strip(), done.stderr) == ("True False", "")
+
+
+class Helper(Delegate):
+    def begin(self, engine):
+        pass
+
+
+def test_method_of_a_delegate():
+    """A method of an object that works for a handler is shown with the handler's name and origin."""
+    engine, helper = FakeEngine(), Helper()
+    helper.owner, helper.label = Saver(), "Saver"
+    engine.add_event_handler(Events.STARTED, helper.begin)
+    assert engine.describe().splitlines()[1].split() == ["Events.STARTED", "user", "Saver", HERE]

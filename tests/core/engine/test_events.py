@@ -8,6 +8,7 @@ import pickle
 import pytest
 
 from glowplug import CallableEventWithFilter, Engine, EventEnum, Events, EventsList
+from glowplug.testing import FakeEngine
 
 
 class Mine(EventEnum):
@@ -160,3 +161,45 @@ class TestRegisterEvents:
         assert got == [engine]
         assert engine.has_registered_events(Mine.OTHER | Events.STARTED)
         assert not engine.has_registered_events(Mine.OTHER | Mine.STARTED)
+
+
+class TestMisspelt:
+    @pytest.mark.parametrize(
+        ("name", "closest"),
+        [
+            ("EPOCH_COMPLETE", "EPOCH_COMPLETED"),
+            ("epoch_completed", "EPOCH_COMPLETED"),
+            ("STARTD", "STARTED"),
+        ],
+    )
+    def test_attribute(self, name, closest):
+        """The error for a misspelt event of an enum suggests the closest event."""
+        with pytest.raises(AttributeError) as caught:
+            getattr(Events, name)
+        assert str(caught.value) == f"Events has no event {name!r}. Did you mean Events.{closest}?"
+
+    def test_custom_events(self):
+        """A custom enum suggests its own events, and nothing if no event is close."""
+        with pytest.raises(AttributeError, match=r"Mine has no event 'OTHR'. Did you mean Mine.OTHER\?"):
+            Mine.OTHR  # noqa: B018
+        with pytest.raises(AttributeError, match=r"^Mine has no event 'zebra'$"):
+            Mine.zebra  # noqa: B018
+        assert not hasattr(Mine, "__wrapped__")
+
+    @pytest.mark.parametrize(
+        ("name", "closest"),
+        [
+            ("EPOCH_COMPLETE", "Events.EPOCH_COMPLETED"),
+            ("epoch_completed", "Events.EPOCH_COMPLETED"),
+            ("Events.STARTED", "Events.STARTED"),
+            ("half_tim", "half_time"),
+        ],
+    )
+    def test_string(self, name, closest):
+        """The error for a misspelt event given as a string suggests the closest event of the engine."""
+        engine = FakeEngine()
+        engine.register_events("half_time")
+        with pytest.raises(ValueError, match=rf"Did you mean {closest}\? Register custom"):
+            engine.add_event_handler(name, print)
+        with pytest.raises(ValueError, match=r"half_time\. Register custom events first"):
+            engine.fire_event("zebra")

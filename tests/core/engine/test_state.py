@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 import pytest
+import torch
 
 from glowplug import EventEnum, Events, RunOutcome, State
 
@@ -67,15 +69,39 @@ class TestAttributes:
         state.mine = "value"
         assert (state.best, state.epoch, state.iteration, state.mine) == (0.5, 3, 0, "value")
 
-    def test_repr(self):
-        """The repr shows numbers and strings by value and other attributes by type (E-174)."""
-        text = repr(State(name="mine", data=[1, 2], epoch=3))
+    @pytest.mark.parametrize(
+        ("value", "shown"),
+        [
+            ("mine", "mine"),
+            (None, "None"),
+            (0.5, "0.5"),
+            ({"accuracy": 0.5, "name": "a"}, "{'accuracy': 0.5, 'name': 'a'}"),
+            (torch.tensor(0.25), "tensor(0.2500)"),
+            (torch.eye(2), "tensor([[1., 0.], [0., 1.]])"),
+            (torch.ones(3, 4), "float32 Tensor of shape (3, 4)"),
+            (np.zeros((5, 2), dtype=np.int64), "int64 ndarray of shape (5, 2)"),
+            ({"matrix": torch.ones(9, 9)}, "{'matrix': float32 Tensor of shape (9, 9)}"),
+            ((torch.ones(9), [1, "a"]), "(float32 Tensor of shape (9,), [1, 'a'])"),
+            ((1,), "(1,)"),
+            ([0] * 1000, "list of length 1000"),
+            (["a" * 200], "list of length 1"),
+            (range(3), "range"),
+            (RunOutcome.FAILED, "RunOutcome.FAILED"),
+        ],
+    )
+    def test_repr(self, value, shown):
+        """The repr shows numbers, text, small tensors and their containers by value, other values in short (E-174)."""
+        text = repr(State(value=value, epoch=3))
         assert text.startswith("State:\n")
-        assert "\tepoch: 3" in text
-        assert "\tname: mine" in text
-        assert "\tdata: list" in text
-        assert "\tmetrics: dict" in text
+        assert "\tepoch: 3\n" in text
+        assert text.endswith(f"\tvalue: {shown}")
         assert "event_to_attr" not in text
+
+    def test_repr_of_a_cycle(self):
+        """A list that contains itself can be shown (E-174)."""
+        cyclic = []
+        cyclic.append(cyclic)
+        assert repr(State(value=cyclic)).endswith("value: [[[[list]]]]")
 
     def test_repr_shows_the_outcome(self, identity):
         """The repr contains the outcome of the run."""

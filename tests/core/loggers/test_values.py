@@ -150,3 +150,24 @@ class TestSnapshot:
         assert red.shape == (2, 3, 3)
         assert (red == [255, 0, 0]).all()
         assert snapshot(image.convert("1")).shape == (2, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("add_scalar", "log_scalars"),
+        ("log_metrics", "log_scalars"),
+        ("log_param", "log_params"),
+        ("set_tag", "tags= of the constructor of MLflowLogger"),
+        ("add_graph", r"TensorboardLogger\(...\).writer"),
+    ],
+)
+def test_method_of_the_backend(logger, name, instead):
+    """Asking a logger for a method of its backend raises an error that says what to use (L-009)."""
+    with pytest.raises(
+        AttributeError, match=f"no attribute '{name}'; loggers do not pass .* Use .*{instead}"
+    ):
+        getattr(logger, name)
+    with pytest.raises(AttributeError, match=r"no attribute 'unknown'$"):
+        logger.unknown  # noqa: B018
+    assert not hasattr(logger, "__wrapped__")

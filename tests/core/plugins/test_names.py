@@ -1,11 +1,13 @@
 """Names that glowplug.handlers and glowplug.metrics resolve from plugins."""
 
+from pathlib import Path
+
 import pytest
 
 import glowplug.handlers
 import glowplug.metrics
 from glowplug.exceptions import PluginLoadError, PluginNotFoundError
-from glowplug.plugins import Registry, use_registry
+from glowplug.plugins import FIRST_PARTY, REPLACEMENTS, Registry, use_registry
 
 METRIC = (
     "from glowplug.hookspecs import Offer\nGLOWPLUG_API = 1\n"
@@ -71,6 +73,32 @@ class TestImport:
         ):
             from glowplug.handlers import Loudness  # noqa: F401 it is the import that is tested
 
+    @pytest.mark.parametrize(
+        ("module", "name", "remedy"),
+        [
+            (glowplug.handlers, "LRScheduler", "torch.optim.lr_scheduler"),
+            (glowplug.handlers, "create_lr_scheduler_with_warmup", "SequentialLR"),
+            (glowplug.handlers, "Timer", "state.times"),
+            (glowplug.handlers, "EMAHandler", "torch.optim.swa_utils.AveragedModel"),
+            (glowplug.handlers, "BaseLogger", "glowplug.loggers.Logger"),
+            (glowplug.handlers, "BaseOutputHandler", "OutputHandler"),
+            (glowplug.metrics, "SSIM", r"TorchMetric\(torchmetrics.image.StructuralSimilarityIndexMeasure"),
+            (glowplug.metrics, "GpuInfo", r"torch.cuda.utilization\(\)"),
+        ],
+    )
+    def test_name_of_ignite(self, installed, module, name, remedy):
+        """Importing a name of ignite that does not exist raises an error that says what to use instead (H-005)."""
+        with pytest.raises(
+            PluginNotFoundError, match=rf"^no plugin offers the \w+ '{name}'\. .*{remedy}"
+        ) as caught:
+            getattr(module, name)
+        assert "Did you mean" not in str(caught.value)
+
+    def test_every_name_of_ignite(self, installed):
+        """No name has both a distribution and a replacement (H-005)."""
+        assert not FIRST_PARTY.keys() & REPLACEMENTS.keys()
+        assert all(text and not text.endswith(".") for text in REPLACEMENTS.values())
+
     def test_core_names(self, installed):
         """Names of the core are exported by the same modules as in ignite."""
         from glowplug import engine, loggers
@@ -124,3 +152,14 @@ class TestCreate:
             pytest.raises(PluginLoadError, match="No module named 'acme_nosuch'"),
         ):
             glowplug.handlers.create("Shout")
+
+
+def test_replacements_are_documented():
+    """The page about ignite lists each handler that has a replacement, by its name or the kind of handler (H-005)."""
+    page = (Path(__file__).parents[3] / "docs" / "coming-from-ignite.md").read_text(encoding="utf-8")
+    page = page[page.index("## What is missing") :]
+    kinds = ("Scheduler", "PiecewiseLinear", "TimeProfiler")
+    handlers = [
+        name for name, text in REPLACEMENTS.items() if "Metric(" not in text and not name.endswith(kinds)
+    ]
+    assert [name for name in handlers if f"`{name}`" not in page] == []

@@ -1,10 +1,14 @@
 """The factories of trainers and evaluators, and their steps."""
 
+import copy
+from collections import OrderedDict, UserDict, defaultdict
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pack_sequence
 
 from glowplug import (
     Engine,
@@ -14,6 +18,7 @@ from glowplug import (
     convert_tensor,
     create_supervised_evaluator,
     create_supervised_trainer,
+    prepare_batch_from_keys,
     supervised_evaluation_step,
     supervised_training_step,
 )
@@ -185,6 +190,33 @@ class TestMixedPrecision:
         assert own.get_scale() == 32.0
         assert not torch.equal(weights(model), before)
 
+    @pytest.mark.parametrize("own", [True, False], ids=["given", "created"])
+    def test_scale_is_resumed(self, own, tmp_path):
+        """A resumed run continues with the saved scale and ends with the weights of the uninterrupted run (E-193)."""
+
+        def training():
+            model, optimizer = make_model()
+            # The first step overflows, so the scale decreases.
+            scaler = torch.amp.GradScaler("cpu", growth_interval=7) if own else True
+            trainer = create_supervised_trainer(model, optimizer, mse, amp_mode="amp", scaler=scaler)
+            used = scaler if own else trainer.state.scaler
+            return {"model": model, "optimizer": optimizer, "trainer": trainer}, used
+
+        data = make_data(4)
+        data[0] = (data[0][0], data[0][1] * 1e36)
+        whole, expected = training()
+        whole["trainer"].run(data, max_epochs=3)
+        first, _ = training()
+        first["trainer"].run(data, max_epochs=1)
+        torch.save({name: each.state_dict() for name, each in first.items()}, tmp_path / "state.pt")
+        second, scaler = training()
+        for name, state in torch.load(tmp_path / "state.pt", weights_only=True).items():
+            second[name].load_state_dict(state)
+        assert scaler.get_scale() == first["trainer"].state_dict()["handlers"]["GradScaler"]["scale"] != 65536
+        second["trainer"].run(data, max_epochs=3)
+        assert scaler.state_dict() == expected.state_dict()
+        assert torch.equal(weights(second["model"]), weights(whole["model"]))
+
     def test_autocast(self):
         """amp_mode runs the model in the device's lower precision (E-193)."""
         model, optimizer = make_model()
@@ -260,7 +292,7 @@ class TestDeterministicEngine:
                 False,
                 True,
             )
-            with pytest.raises(ValueError, match="too many values"):
+            with pytest.raises(ValueError, match="a tuple of length 3"):
                 trainer.run([(1, 2, 3)])
             assert (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark) == (
                 False,
@@ -292,6 +324,76 @@ class TestDeterministicEngine:
             torch.use_deterministic_algorithms(False)
 
 
+class TestBatches:
+    @pytest.mark.parametrize(
+        ("batch", "error", "message"),
+        [
+            (
+                {"x": torch.ones(2, 3), "y": torch.ones(2, 1)},
+                TypeError,
+                r"a dict with the keys \['x', 'y'\]; pass prepare_batch=prepare_batch_from_keys\(",
+            ),
+            (UserDict(x=1, y=2), TypeError, "a UserDict with the keys .*prepare_batch_from_keys"),
+            (torch.ones(2, 3), TypeError, r"a Tensor of shape \(2, 3\); pass prepare_batch=, a function"),
+            (np.ones((2, 3)), TypeError, r"a ndarray of shape \(2, 3\); pass prepare_batch="),
+            ("xy", TypeError, "a str; pass prepare_batch="),
+            ({"x", "y"}, TypeError, "a set; pass prepare_batch="),
+            (None, TypeError, "a NoneType; pass prepare_batch="),
+            ([torch.ones(2, 3)], ValueError, "a list of length 1; pass prepare_batch="),
+            ((1, 2, 3), ValueError, "a tuple of length 3; pass prepare_batch="),
+        ],
+    )
+    @pytest.mark.parametrize("engine", ["trainer", "evaluator"])
+    def test_other_than_a_pair(self, engine, batch, error, message):
+        """A batch that is not a pair is refused with an error that names prepare_batch (E-191)."""
+        model, optimizer = make_model()
+        made = {
+            "trainer": lambda: create_supervised_trainer(model, optimizer, mse),
+            "evaluator": lambda: create_supervised_evaluator(model),
+        }[engine]()
+        with pytest.raises(error, match=rf"the batch must be a pair \(x, y\), got {message}"):
+            made.run([batch])
+
+    def test_from_keys(self):
+        """Training on dicts with prepare_batch_from_keys gives the weights of training on pairs (E-191)."""
+        pairs = make_data()
+        expected, _ = reference_loop(pairs, 1)
+        model, optimizer = make_model()
+        prepare_batch = copy.deepcopy(prepare_batch_from_keys("image", "label"))
+        trainer = create_supervised_trainer(model, optimizer, mse, prepare_batch=prepare_batch)
+        trainer.run([{"image": x, "label": y, "names": ["a"], "size": 5} for x, y in pairs])
+        assert torch.equal(weights(model), expected)
+
+    def test_from_several_keys(self):
+        """With several keys, x is a dict of these entries, on the device (E-191)."""
+        batch = {"ids": torch.ones(2), "mask": torch.ones(2), "y": torch.ones(2)}
+        x, y = prepare_batch_from_keys(["ids", "mask"], "y")(batch, device="meta", non_blocking=True)
+        assert {name: value.device.type for name, value in x.items()} == {"ids": "meta", "mask": "meta"}
+        assert y.device.type == "meta"
+
+    @pytest.mark.parametrize(
+        ("batch", "error", "message"),
+        [
+            (
+                {"image": 1, "labels": 2},
+                KeyError,
+                r"no key 'label', only \['image', 'labels'\].*mean 'labels'",
+            ),
+            ((1, 2), TypeError, r"prepare_batch_from_keys\('image', 'label'\): .* mapping, got a tuple"),
+        ],
+    )
+    def test_from_keys_of_another_batch(self, batch, error, message):
+        """A missing key and a batch without keys are reported with what the batch has (E-191)."""
+        with pytest.raises(error, match=message):
+            prepare_batch_from_keys("image", "label")(batch)
+
+    @pytest.mark.parametrize("keys", [None, 3, [], ["x", 1]])
+    def test_invalid_keys(self, keys):
+        """Keys that are not strings are refused when they are given (E-191)."""
+        with pytest.raises(TypeError, match="x must be a key or a sequence of keys"):
+            prepare_batch_from_keys(keys, "y")
+
+
 class TestConvertTensor:
     def test_keeps_structures(self):
         """Nested tensors are moved, and container types and strings are kept (U-001)."""
@@ -304,7 +406,30 @@ class TestConvertTensor:
         assert moved["bytes"] == (b"x",)
         assert convert_tensor(batch["pair"].x) is batch["pair"].x
 
-    @pytest.mark.parametrize("leaf", [None, 3, object()])
+    def test_keeps_attributes_of_containers(self):
+        """A defaultdict keeps its default factory, an ordered dict its type, and the original is unchanged (U-001)."""
+        original = defaultdict(list, x=torch.ones(1))
+        moved = convert_tensor({"default": original, "ordered": OrderedDict(x=torch.ones(1))}, "meta")
+        assert moved["default"]["x"].device.type == "meta"
+        assert moved["default"]["absent"] == []
+        assert type(moved["ordered"]) is OrderedDict
+        assert original["x"].device.type == "cpu"
+
+    def test_packed_sequence(self):
+        """A packed sequence is moved as a whole, so its batch sizes stay on the CPU, also in a pair (U-001)."""
+        packed = pack_sequence([torch.ones(3), torch.ones(2)])
+        moved, absent = convert_tensor((packed, None), "meta")
+        assert type(moved) is type(packed)
+        assert (moved.data.device.type, moved.batch_sizes.device.type) == ("meta", "cpu")
+        assert absent is None
+        assert convert_tensor(packed) is packed
+
+    def test_result_of_a_torch_function(self):
+        """The named result of a torch function keeps its type (U-001)."""
+        largest = torch.ones(2, 2).max(0)
+        assert convert_tensor(largest, "meta").indices.device.type == "meta"
+
+    @pytest.mark.parametrize("leaf", [3, object()])
     def test_other_leaves_are_refused(self, leaf):
         """A value that is neither tensor nor string is refused, and the message names the remedy (U-001)."""
         with pytest.raises(

@@ -1,6 +1,9 @@
 """EarlyStopping: improvements, scores, trainers, run starts and state."""
 
+import copy
+import gc
 import logging
+import weakref
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -69,6 +72,131 @@ class TestOptions:
         """Each invalid option is refused at construction with its value (H-061)."""
         with pytest.raises(error, match=message):
             EarlyStopping(**{"patience": 1, "score_function": len, **options})
+
+    @pytest.mark.parametrize("options", [{"threshold": 0.5}, {"min_delta": 0.5}])
+    def test_former_names(self, options):
+        """min_delta, min_delta_mode and cumulative_delta are other names of the options (H-060)."""
+        assert stopped_at([1.0, 1.3, 1.6], **options)[0] == 3
+        _, handler = stopped_at([], min_delta=0.1, min_delta_mode="rel", cumulative_delta=True)
+        assert (handler.threshold, handler.threshold_mode, handler.cumulative) == (0.1, "rel", True)
+        handler.min_delta, handler.min_delta_mode, handler.cumulative_delta = 0.2, "abs", False
+        assert (handler.threshold, handler.threshold_mode, handler.cumulative) == (0.2, "abs", False)
+        assert (handler.min_delta, handler.min_delta_mode, handler.cumulative_delta) == (0.2, "abs", False)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (
+                {"min_delta": 0.5, "threshold": 0.1},
+                "min_delta is the former name of threshold; pass threshold only",
+            ),
+            ({"min_delta": -0.5}, "threshold must be finite and at least 0, got -0.5"),
+            ({"min_delta_mode": "x"}, "threshold_mode must be 'abs' or 'rel', got 'x'"),
+        ],
+    )
+    def test_invalid_former_name(self, options, message):
+        """An option under both names, or an invalid one under its former name, is refused (H-060, H-061)."""
+        with pytest.raises(ValueError, match=message):
+            EarlyStopping(1, len, **options)
+
+    def test_set_during_a_run(self):
+        """Options can be read and set, and take effect at the next score (H-060)."""
+        trainer = FakeEngine()
+        handler = EarlyStopping(3, lambda engine: engine.state.output)
+        handler.attach(trainer, Events.EPOCH_COMPLETED)
+        assert (handler.threshold, handler.threshold_mode, handler.mode) == (0.0, "abs", "max")
+        handler.threshold = 0.5
+        for score, counter in ((1.0, 0), (1.05, 1)):
+            trainer.fire(Events.EPOCH_COMPLETED, output=score)
+            assert handler.counter == counter
+        handler.threshold, handler.threshold_mode = 0.25, "rel"
+        trainer.fire(Events.EPOCH_COMPLETED, output=1.3)
+        assert handler.counter == 2
+        handler.mode = "min"
+        trainer.fire(Events.EPOCH_COMPLETED, output=0.5)
+        assert (handler.counter, handler.best_score) == (0, 0.5)
+        handler.patience = 1
+        assert trainer.fire(Events.EPOCH_COMPLETED, output=0.5).terminated
+
+    @pytest.mark.parametrize(
+        ("name", "value"), [("threshold", -1), ("threshold_mode", "x"), ("mode", "best"), ("patience", 0)]
+    )
+    def test_set_to_an_invalid_value(self, name, value):
+        """Setting an option to an invalid value is refused and changes nothing (H-061)."""
+        handler = EarlyStopping(1, len)
+        before = getattr(handler, name)
+        with pytest.raises(ValueError, match=f"EarlyStopping: {name} must be .*, got {value!r}"):
+            setattr(handler, name, value)
+        assert getattr(handler, name) == before
+
+
+class TestResetEngine:
+    def test_trainer(self):
+        """attach(evaluator, event, reset_engine=trainer) resets at new runs of the trainer and stops it (H-067)."""
+        scores = [0.9, 0.8, 0.7, 0.6]
+        trainer = Engine(lambda engine, batch: batch)
+        evaluator = Engine(lambda engine, batch: scores[trainer.state.epoch - 1])
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run([0]))
+        handler = EarlyStopping(2, lambda engine: engine.state.output)
+        handle = handler.attach(evaluator, Events.COMPLETED, reset_engine=trainer)
+        assert list(trainer.state_dict()["handlers"]) == ["EarlyStopping"]
+        for _ in range(2):
+            assert trainer.run(range(3), max_epochs=4).epoch == 3
+            trainer.state.max_epochs = None
+        handle.remove()
+        assert not trainer.registrations()[1:]
+        assert not evaluator.registrations()
+
+    def test_event(self):
+        """reset_event resets the handler in addition to new runs, until the handle is removed (H-067)."""
+        trainer = FakeEngine()
+        evaluator = FakeEngine(parent=trainer)
+        handler = EarlyStopping(5, lambda engine: 1.0)
+        handle = handler.attach(
+            evaluator, reset_engine=trainer, reset_event=Events.STARTED | Events.EPOCH_STARTED(once=3)
+        )
+        for epoch, counter in ((1, 0), (2, 1), (3, 0), (4, 1)):
+            trainer.fire(Events.EPOCH_STARTED, epoch=epoch)
+            evaluator.fire(Events.COMPLETED)
+            assert handler.counter == counter
+        trainer.fire(Events.STARTED)
+        assert (handler.counter, handler.best_score) == (0, None)
+        handle.remove()
+        assert not trainer.registrations()
+
+    def test_another_engine(self):
+        """Each new run of an engine that is not the trainer resets the handler (H-067)."""
+        folds, trainer = FakeEngine(), FakeEngine()
+        evaluator = FakeEngine(parent=trainer)
+        handler = EarlyStopping(5, lambda engine: 1.0, trainer)
+        handle = handler.attach(evaluator, reset_engine=folds)
+        for _ in range(2):
+            evaluator.fire(Events.COMPLETED)
+        folds.fire(Events.STARTED, iteration=3)
+        assert handler.counter == 1
+        folds.fire(Events.STARTED, iteration=0)
+        assert (handler.counter, handler.best_score) == (0, None)
+        handle.remove()
+        assert not folds.registrations()
+
+    @pytest.mark.parametrize("event", [Events.COMPLETED, "COMPLETED", Events.COMPLETED | Events.TERMINATE])
+    def test_never_stops(self, event):
+        """A reset at STARTED of each evaluation is refused, because the trainer would never stop (H-067)."""
+        evaluator = FakeEngine()
+        with pytest.raises(ValueError, match=r"use attach\(evaluator, reset_engine=trainer\)"):
+            EarlyStopping(1, len).attach(evaluator, event, reset_engine=evaluator)
+        assert not evaluator.registrations()
+
+    def test_unknown_event(self):
+        """An unknown reset_event is refused and nothing is attached."""
+        trainer, evaluator = FakeEngine(), FakeEngine()
+        handler = EarlyStopping(1, len)
+        with pytest.raises(ValueError, match=r"Did you mean Events\.EPOCH_STARTED\?"):
+            handler.attach(evaluator, reset_engine=trainer, reset_event="EPOCH_STRTED")
+        assert not trainer.registrations()
+        assert not evaluator.registrations()
+        with pytest.raises(TypeError, match="reset_engine must be a glowplug engine, got 'trainer'"):
+            handler.attach(evaluator, reset_engine="trainer")
 
 
 class TestImprovement:
@@ -266,6 +394,91 @@ class TestTrainer:
         handler(evaluator)
         trainer.terminate.assert_called_once_with()
 
+    def test_mock_engine_alone(self):
+        """A MagicMock without a trainer is terminated itself, instead of its parent."""
+        engine = MagicMock()
+        handler = EarlyStopping(1, lambda engine: 1.0)
+        handler.attach(engine)
+        for _ in range(2):
+            handler(engine)
+        engine.terminate.assert_called_once_with()
+        engine.parent.terminate.assert_not_called()
+
+
+def test_describe():
+    """describe() shows the handler, not its private methods."""
+    trainer = Engine(lambda engine, batch: batch)
+    EarlyStopping(1, len).attach(trainer, Events.EPOCH_COMPLETED)
+    assert [row.split()[2] for row in trainer.describe().splitlines()[1:]] == [
+        "EarlyStopping",
+        "EarlyStopping",
+    ]
+
+
+class TestLifetime:
+    @pytest.fixture(autouse=True)
+    def no_gc(self):
+        """Free only what nothing refers to."""
+        gc.collect()
+        gc.disable()
+        yield
+        gc.enable()
+
+    @pytest.mark.parametrize("attach", [True, False], ids=["attach", "add_event_handler"])
+    @pytest.mark.parametrize("given", [True, False], ids=["trainer given", "trainer found"])
+    def test_trainer_and_evaluator(self, attach, given):
+        """The engines and the handler are freed with their last references, without the garbage collector."""
+
+        def train():
+            trainer = Engine(lambda engine, batch: batch)
+            evaluator = Engine(lambda engine, batch: 1.0)
+            trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run([0]))
+            handler = EarlyStopping(2, lambda engine: engine.state.output, trainer if given else None)
+            if attach:
+                handler.attach(evaluator)
+            else:
+                evaluator.add_event_handler(Events.COMPLETED, handler)
+            assert trainer.run([0], max_epochs=9).epoch == 3
+            return [weakref.ref(each) for each in (trainer, evaluator, handler)]
+
+        assert [reference() for reference in train()] == [None, None, None]
+
+    def test_trainer_alone(self):
+        """A trainer that computes its own score is freed, even if its handle is kept."""
+
+        def train():
+            trainer = Engine(lambda engine, batch: 1.0)
+            handler = EarlyStopping(2, lambda engine: engine.state.output, trainer)
+            handle = handler.attach(trainer, Events.EPOCH_COMPLETED, reset_engine=trainer)
+            trainer.run([0], max_epochs=9)
+            return handle, [weakref.ref(each) for each in (trainer, handler)]
+
+        handle, references = train()
+        assert [reference() for reference in references] == [None, None]
+        handle.remove()
+
+    def test_next_trainer(self):
+        """The scores of a trainer that no longer exists do not count for the next one (H-066)."""
+        evaluator = FakeEngine()
+        handler = EarlyStopping(3, lambda engine: 1.0)
+        handler.attach(evaluator)
+        for _ in range(2):
+            evaluator.parent = None
+            evaluator.parent = FakeEngine()
+            evaluator.fire(Events.COMPLETED)
+            evaluator.fire(Events.COMPLETED)
+            assert handler.counter == 1
+
+    def test_copy(self):
+        """The handlers of a copied trainer stop and reset the copy (H-068)."""
+        trainer, evaluator = FakeEngine(), FakeEngine()
+        EarlyStopping(1, lambda engine: 1.0, trainer).attach(evaluator)
+        copied, copied_evaluator = copy.deepcopy((trainer, evaluator))
+        for _ in range(2):
+            copied_evaluator.fire(Events.COMPLETED)
+        assert copied.terminated
+        assert not trainer.terminated
+
 
 class TestRunStart:
     @pytest.mark.parametrize("attach", [True, False], ids=["attach", "add_event_handler"])
@@ -323,20 +536,20 @@ class TestRunStart:
 
 
 class TestState:
+    @pytest.mark.parametrize("attach", [True, False], ids=["attach", "add_event_handler"])
     @pytest.mark.parametrize("given", [True, False], ids=["trainer given", "trainer found"])
-    def test_resumed_run(self, given):
+    def test_resumed_run(self, attach, given):
         """A run resumed with new objects stops where the uninterrupted run would stop (H-068)."""
         scores = [0.9, 0.8, 0.7, 0.6]
-        trainer, _ = training(scores, given=given)
-        trainer.add_event_handler(Events.EPOCH_COMPLETED(once=2), trainer.terminate)
-        trainer.run(range(3), max_epochs=4)
+        trainer, _ = training(scores, attach, given)
+        trainer.run(range(3), max_epochs=2)
         saved = trainer.state_dict()
         assert saved["handlers"] == {
             "EarlyStopping": {"counter": 1, "best_score": 0.9, "threshold_mode": "abs"}
         }
-        trainer, handler = training(scores, given=given)
+        trainer, handler = training(scores, attach, given)
         trainer.load_state_dict(saved)
-        assert trainer.run(range(3)).epoch == 3
+        assert trainer.run(range(3), max_epochs=4).epoch == 3
         assert (handler.best_score, handler.counter) == (0.9, 2)
         trainer.state.max_epochs = None
         scores[:] = [0.1, 0.2, 0.3]
@@ -394,13 +607,14 @@ class TestState:
         assert trainer.state_dict()["handlers"].keys() == {"second"}
 
     def test_add_event_handler(self):
-        """Handlers added with add_event_handler() register no state."""
+        """Handlers added with add_event_handler() register their states at the first score (H-068)."""
         trainer = FakeEngine()
         evaluator = FakeEngine(parent=trainer)
         for _ in range(2):
             evaluator.add_event_handler(Events.COMPLETED, EarlyStopping(1, lambda engine: 1.0))
-        evaluator.fire(Events.COMPLETED)
         assert trainer.state_dict() == {"handlers": {}}
+        evaluator.fire(Events.COMPLETED)
+        assert trainer.state_dict()["handlers"].keys() == {"EarlyStopping", "EarlyStopping#2"}
         assert len(trainer.handlers_at(Events.STARTED)) == 2
 
     def test_attach_after_add_event_handler(self):

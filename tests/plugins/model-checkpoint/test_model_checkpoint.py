@@ -1,6 +1,8 @@
 """Tests of ModelCheckpoint."""
 
+import gc
 import os
+import weakref
 
 import pytest
 import torch
@@ -8,7 +10,8 @@ from torch import nn
 
 from glowplug import Engine, Events
 from glowplug.exceptions import GlowplugWarning
-from glowplug_model_checkpoint import ModelCheckpoint
+from glowplug.loggers import global_step_from_engine
+from glowplug_model_checkpoint import Checkpoint, ModelCheckpoint
 
 
 @pytest.fixture
@@ -228,3 +231,78 @@ def test_record_of_the_evaluator(tmp_path, model, names, way):
     assert [(item.priority, item.filename) for item in checkpoint.saved] == [(0.9, "best_model_2_0.9000.pt")]
     trainer.run([1, 2], max_epochs=6)
     assert names(tmp_path) == ["best_model_5_0.9500.pt", "trainer.pth"]
+
+
+class TestLifetime:
+    @pytest.fixture(autouse=True)
+    def no_gc(self):
+        """Free only what nothing refers to."""
+        gc.collect()
+        gc.disable()
+        yield
+        gc.enable()
+
+    @pytest.mark.parametrize("form", ["Checkpoint", "constructor", "attach", "optional", "add_event_handler"])
+    def test_saved_trainer(self, form, tmp_path):
+        """A checkpoint that saves the trainer keeps neither trainer nor model alive (H-011)."""
+
+        def train():
+            trainer, model = Engine(lambda engine, batch: None), nn.Linear(2, 1)
+            to_save = {"model": model, "nested": [{"trainer": trainer}]}
+            if form == "Checkpoint":
+                Checkpoint(to_save, tmp_path).attach(trainer)
+            elif form == "attach":
+                ModelCheckpoint(tmp_path).attach(trainer, to_save=to_save)
+            elif form == "add_event_handler":
+                trainer.add_event_handler(Events.EPOCH_COMPLETED, ModelCheckpoint(tmp_path, to_save=to_save))
+            else:
+                on_error = "disable" if form == "optional" else "raise"
+                trainer.attach(ModelCheckpoint(tmp_path, to_save=to_save), on_error=on_error)
+            trainer.run([1, 2])
+            return [weakref.ref(trainer), weakref.ref(model)]
+
+        assert [reference() for reference in train()] == [None, None]
+        saved = torch.load(tmp_path / "checkpoint_2.pt", weights_only=True)
+        assert saved["nested"][0]["trainer"]["iteration"] == 2
+
+    def test_steps_of_the_trainer(self, tmp_path, names):
+        """A best checkpoint of the evaluator with the trainer's steps keeps neither engine alive (H-004)."""
+
+        def train():
+            trainer, evaluator = Engine(lambda engine, batch: None), Engine(lambda engine, batch: 1.0)
+            trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run([1]))
+            best = ModelCheckpoint(
+                tmp_path,
+                "best",
+                score_function=lambda engine: engine.state.output,
+                global_step_transform=global_step_from_engine(trainer),
+            )
+            evaluator.add_event_handler(Events.COMPLETED, best, {"model": nn.Linear(2, 1)})
+            trainer.run([1, 2], max_epochs=1)
+            return [weakref.ref(each) for each in (trainer, evaluator, best)]
+
+        assert [reference() for reference in train()] == [None, None, None]
+        assert names(tmp_path) == ["best_model_1_1.0000.pt"]
+
+    def test_engine_that_no_longer_exists(self, trainer, tmp_path):
+        """Saving an engine that no longer exists raises an error that names it (H-011)."""
+        checkpoint = ModelCheckpoint(tmp_path, to_save={"other": Engine(lambda engine, batch: None)})
+        trainer.attach(checkpoint)
+        with pytest.raises(RuntimeError, match=r"to_save\['other'\] is an engine that no longer exists"):
+            trainer.run([1])
+        with pytest.raises(RuntimeError, match="the engine no longer exists"):
+            global_step_from_engine(Engine(lambda engine, batch: None))(trainer, Events.COMPLETED)
+
+    def test_to_save(self, trainer, tmp_path):
+        """to_save is a read-only view of the objects, and can be replaced (H-011)."""
+        first, second = nn.Linear(2, 1), nn.Linear(2, 1)
+        checkpoint = ModelCheckpoint(tmp_path, to_save={"model": first, "trainer": trainer})
+        assert checkpoint.to_save["model"] is first
+        assert checkpoint.to_save["trainer"] is trainer
+        with pytest.raises(TypeError, match="does not support item assignment"):
+            checkpoint.to_save["model"] = second
+        checkpoint.to_save = {"model": second}
+        assert dict(checkpoint.to_save) == {"model": second}
+        with pytest.raises(TypeError, match="has no state_dict"):
+            checkpoint.to_save = {"model": 3}
+        assert dict(checkpoint.to_save) == {"model": second}

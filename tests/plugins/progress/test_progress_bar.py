@@ -539,3 +539,16 @@ class TestArguments:
     def test_mock_engine(self, bar):
         """A bar can be attached to a MagicMock and removed."""
         bar().attach(MagicMock()).remove()
+
+
+def test_describe():
+    """describe() shows the bar under its own name at each of its events."""
+
+    class MyBar(ProgressBar):
+        pass
+
+    for make in (ProgressBar, MyBar):
+        engine = Engine(lambda engine, batch: batch)
+        make().attach(engine)
+        names = {row.split("logging")[1].split()[0] for row in engine.describe().splitlines()[1:]}
+        assert names == {make.__name__}

@@ -9,11 +9,20 @@ from glowplug.engine._deferred import check_function
 from glowplug.engine._engine import Engine
 from glowplug.engine._handler_table import HandlerTable
 from glowplug.engine._optional import Fault
+from glowplug.engine._reference import EngineReference
 
-__all__ = ["Delegate", "Engine", "Fault", "HandlerTable", "check_function", "describe_handler"]
+__all__ = [
+    "Delegate",
+    "Engine",
+    "EngineReference",
+    "Fault",
+    "HandlerTable",
+    "check_function",
+    "describe_handler",
+]
 
 # Show the public path in tracebacks, pickles and the name of the engine's logger.
-for _exported in (Engine, Fault, HandlerTable):
+for _exported in (Engine, EngineReference, Fault, HandlerTable):
     _exported.__module__ = __name__
 
 

@@ -21,7 +21,7 @@ _SPECIAL = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS | DEFERRED
 
 
 class Delegate:
-    """Base of handlers that run on behalf of another object.
+    """Base of handlers that run, or whose methods run, on behalf of another object.
 
     Attributes:
         owner: The object on whose behalf the handler runs; ``describe()`` shows its origin.
@@ -40,10 +40,12 @@ def unwrap(handler: Any) -> Any:
 
 
 def owner_of(handler: Any) -> Any:
-    """Return the object that a method belongs to, or the handler itself."""
-    function = unwrap(handler)
-    if isinstance(function, Delegate):
-        return function.owner
+    """Return the object that a handler runs for: its delegate's owner, the object of a method, or the handler itself."""
+    receiver = _receiver_of(unwrap(handler))
+    return receiver.owner if isinstance(receiver, Delegate) else receiver
+
+
+def _receiver_of(function: Any) -> Any:
     return function.__self__ if isinstance(function, MethodType) else function
 
 
@@ -57,11 +59,12 @@ def describe_handler(handler: Any) -> str:
         >>> describe_handler(MyStopping().look)
         'MyStopping.look'
     """
-    function, owner = unwrap(handler), owner_of(handler)
-    if isinstance(function, Delegate):
-        return function.label
-    if owner is not function:
-        return f"{_qualified_name(owner)}.{function.__name__}"
+    function = unwrap(handler)
+    receiver = _receiver_of(function)
+    if isinstance(receiver, Delegate):
+        return receiver.label
+    if receiver is not function:
+        return f"{_qualified_name(receiver)}.{function.__name__}"
     return _qualified_name(function)
 
 

@@ -86,12 +86,20 @@ def as_html(rows: Sequence[Row]) -> str:
 
 
 def _row(registration: Registration, registry: Registry) -> Row:
+    handler, owner = describe_handler(registration.handler), owner_of(registration.handler)
+    plugin = registry.origin_of(owner)
+    if plugin is not None:
+        # The private methods of a plugin's class say nothing to its users.
+        handler = handler.partition("._")[0]
+        origin = f"{plugin.name} ({plugin.distribution} {plugin.version})"
+    else:
+        origin = getattr(owner, "__module__", None) or type(owner).__module__
     return Row(
         event=str(registration.event),
         phase=registration.phase.name.lower(),
         filter=_describe_filter(registration.filter),
-        handler=describe_handler(registration.handler),
-        origin=_origin(registration.handler, registry),
+        handler=handler,
+        origin=origin,
     )
 
 
@@ -100,11 +108,3 @@ def _describe_filter(event_filter: EventFilter | None) -> str:
         return ""
     known = isinstance(event_filter, (Every, Once, Between))
     return str(event_filter) if known else f"event_filter={describe_handler(event_filter)}"
-
-
-def _origin(handler: object, registry: Registry) -> str:
-    owner = owner_of(handler)
-    plugin = registry.origin_of(owner)
-    if plugin is not None:
-        return f"{plugin.name} ({plugin.distribution} {plugin.version})"
-    return getattr(owner, "__module__", None) or type(owner).__module__

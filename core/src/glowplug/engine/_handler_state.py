@@ -103,7 +103,8 @@ class StatefulHandlers:
     def _use(self, entry: _Entry, handler: Any) -> RemovableEventHandle:
         entry.handler = _Strong(handler)
         entry.uses += 1
-        return RemovableEventHandle(functools.partial(self._release, entry))
+        # A handle may outlive the engine, and keeps neither it nor the handler alive.
+        return RemovableEventHandle(functools.partial(_release, weakref.ref(self), weakref.ref(entry)))
 
     def _load(self, key: str, handler: Any) -> str:
         """Load the state that waits under a key into a handler, and return the key, with a number if it is taken."""
@@ -114,7 +115,8 @@ class StatefulHandlers:
             del self._waiting[key]
         return key
 
-    def _release(self, entry: _Entry) -> None:
+    def release(self, entry: _Entry) -> None:
+        """Remove an entry when its last handle is removed."""
         entry.uses -= 1
         if not entry.uses:
             self._entries = {key: other for key, other in self._entries.items() if other is not entry}
@@ -202,6 +204,12 @@ def _is_stateful(handler: Any) -> bool:
 def _default_key(handler: Any) -> str:
     key = getattr(handler, "state_key", None)
     return key if isinstance(key, str) and key else type(handler).__name__
+
+
+def _release(handlers: weakref.ref[StatefulHandlers], entry: weakref.ref[_Entry]) -> None:
+    where, which = handlers(), entry()
+    if where is not None and which is not None:
+        where.release(which)
 
 
 def _ask(handler: Any) -> Callable[[Any], Mapping[str, Any]]:

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import weakref
 from collections.abc import Callable, Iterator
+from difflib import get_close_matches
 from typing import Any, Literal, TypeVar
 
 from glowplug.engine._call import Call, Key, check_attachable
@@ -50,6 +51,12 @@ class HandlerTable:
         self._watch = Watch()
         self._channels: dict[Key, Channel] = {event: Channel(event, counter) for event, counter in _BUILT_IN}
         self._stateful = StatefulHandlers()
+
+    def __repr__(self) -> str:
+        state = self.state
+        limit = "" if state.max_epochs is None else f" of {state.max_epochs}"
+        outcome = "" if state.outcome is None else f", {state.outcome.value}"
+        return f"<{type(self).__name__}: epoch {state.epoch}{limit}, iteration {state.iteration}{outcome}>"
 
     # Registration
 
@@ -409,9 +416,17 @@ class HandlerTable:
         if channel is None:
             raise ValueError(
                 f"{event_name!r} is not an event of this engine, which has {', '.join(map(str, self._channels))}. "
-                "Register custom events first: engine.register_events(...)"
+                f"{self._closest_event(event_name)}Register custom events first: engine.register_events(...)"
             )
         return channel
+
+    def _closest_event(self, event_name: object) -> str:
+        """Return a question that suggests the event with the closest name, if any."""
+        if not isinstance(event_name, str):
+            return ""
+        names = {str(key).rpartition(".")[2].upper(): key for key in self._channels}
+        matches = get_close_matches(event_name.rpartition(".")[2].upper(), names, n=1)
+        return "".join(f"Did you mean {names[match]}? " for match in matches)
 
 
 def _forget(channel: weakref.ref[Channel], registration: weakref.ref[Registration]) -> None:

@@ -9,12 +9,13 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, SupportsFloat, SupportsIndex, TypeVar
+from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, TypeVar
 
 from glowplug import distributed
 from glowplug.events import AnyEvent
 from glowplug.handles import RemovableEventHandle
 from glowplug.loggers._attachment import attach_log_handler
+from glowplug.loggers._backend_calls import missing_attribute
 from glowplug.loggers._delivery import Counts, Delivery, OnError, log
 from glowplug.loggers._flatten import checked_scalars
 from glowplug.loggers._optimizer_handler import OptimizerParamsHandler
@@ -398,6 +399,11 @@ class Logger(Writer):
         self._outcome = outcome
         if not self._delivery.is_stuck:
             self._delivery.flush(self.timeout)
+
+    if not TYPE_CHECKING:
+        # Type checkers report missing attributes only without this method.
+        def __getattr__(self, name: str) -> Any:
+            raise missing_attribute(self, name)
 
     def __getstate__(self) -> dict[str, Any]:
         state = attributes_of(self)

@@ -6,6 +6,7 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+from glowplug.engine import EngineReference
 from glowplug.events import CallableEventWithFilter, Events
 from glowplug.stash import StashKey
 from glowplug.state import RunStart
@@ -24,7 +25,7 @@ def global_step_from_engine(
     """Return a ``global_step_transform`` that reads the step from another engine.
 
     Args:
-        engine: The engine whose counter is the step, usually the trainer.
+        engine: The engine whose counter is the step, usually the trainer. The result does not keep it alive.
         custom_event_name: Event whose counter to read. Defaults to the event at which the values are logged.
         fallback_attr: State attribute to read for an event without a counter. Defaults to ``"epoch"``.
 
@@ -36,10 +37,16 @@ def global_step_from_engine(
         >>> global_step_from_engine(trainer)(evaluator, Events.COMPLETED)
         7
     """
+    reference = EngineReference(engine)
 
     def global_step(_: EngineProtocol, event_name: CallableEventWithFilter | str) -> int:
-        counter = _counter(engine, custom_event_name or event_name) or fallback_attr
-        step: int = getattr(engine.state, counter)
+        source = reference()
+        if source is None:
+            raise RuntimeError(
+                "global_step_from_engine: the engine no longer exists; keep a reference to it while its steps are in use"
+            )
+        counter = _counter(source, custom_event_name or event_name) or fallback_attr
+        step: int = getattr(source.state, counter)
         return step
 
     return global_step

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         to_scalar,
         use_registry,
     )
+    from glowplug.plugins._replacements import REPLACEMENTS
     from glowplug.plugins._settings import (
         ALLOW_VARIABLE,
         BLOCK_VARIABLE,
@@ -36,6 +37,7 @@ __all__ = [
     "BLOCK_VARIABLE",
     "FIRST_PARTY",
     "HOOKS",
+    "REPLACEMENTS",
     "SLOW_IMPORT_SECONDS",
     "STRICT_VARIABLE",
     "TRACE_VARIABLE",
@@ -75,6 +77,7 @@ __getattr__, __dir__ = lazy_exports(
             "to_scalar",
             "use_registry",
         ),
+        "glowplug.plugins._replacements": ("REPLACEMENTS",),
         "glowplug.plugins._settings": (
             "ALLOW_VARIABLE",
             "BLOCK_VARIABLE",

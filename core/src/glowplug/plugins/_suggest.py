@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from glowplug.exceptions import PluginNotFoundError
 from glowplug.plugins._catalogue import FIRST_PARTY
+from glowplug.plugins._replacements import REPLACEMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -49,7 +50,9 @@ def explain_missing(
             broken.__cause__ = failure.exception
             return broken
     sentences = [f"no plugin offers the {kind} {name!r}", *_elsewhere(kind, name, offered)]
-    if distribution is None:
+    if name in REPLACEMENTS:
+        sentences += [REPLACEMENTS[name], *_unavailable(blocked, failures)]
+    elif distribution is None:
         matches = get_close_matches(name, {*offered.get(kind, ()), *FIRST_PARTY}, n=1)
         sentences += [f"Did you mean {match}?" for match in matches]
         sentences += _unavailable(blocked, failures)

@@ -1,5 +1,6 @@
 """Steps and engines for supervised training and evaluation."""
 
+from glowplug.supervised._batch import prepare_batch_from_keys
 from glowplug.supervised._factories import create_supervised_evaluator, create_supervised_trainer
 from glowplug.supervised._steps import supervised_evaluation_step, supervised_training_step
 from glowplug.supervised._tbptt import Tbptt_Events, TbpttEvents, create_supervised_tbptt_trainer
@@ -10,6 +11,7 @@ __all__ = [
     "create_supervised_evaluator",
     "create_supervised_tbptt_trainer",
     "create_supervised_trainer",
+    "prepare_batch_from_keys",
     "supervised_evaluation_step",
     "supervised_training_step",
 ]

@@ -51,14 +51,16 @@ def create_supervised_trainer(
         loss_fn: Loss function; ``loss_fn(y_pred, y)`` returns a scalar tensor.
         device: The device to move batches to; the model is not moved.
         non_blocking: As for :func:`convert_tensor`.
-        prepare_batch: ``prepare_batch(batch, device=, non_blocking=)`` returns ``(x, y)``.
+        prepare_batch: ``prepare_batch(batch, device=, non_blocking=)`` returns ``(x, y)``. By default, the batch is this
+            pair; for a mapping, pass :func:`prepare_batch_from_keys`.
         model_transform: Converts the model's output to the prediction for ``loss_fn``.
         output_transform: ``output_transform(x, y, y_pred, loss)`` returns ``state.output``; defaults to the detached loss.
         deterministic: Call ``torch.use_deterministic_algorithms(True, warn_only=True)`` during runs. The previous setting
             is restored when a run ends, but not when it is interrupted. This does not seed the generators: call
             ``torch.manual_seed``.
         amp_mode: ``"amp"`` runs the model and the loss under ``torch.autocast`` for the device.
-        scaler: A ``torch.amp.GradScaler``; ``True`` creates one and stores it in ``state.scaler``.
+        scaler: A ``torch.amp.GradScaler``; ``True`` creates one and stores it in ``state.scaler``. Its state is
+            part of the trainer's ``state_dict()``.
         gradient_accumulation_steps: Iterations per optimizer step, counted over the whole run; there is no step for an
             incomplete last window.
         model_fn: ``model_fn(model, x)`` calls the model.
@@ -75,6 +77,7 @@ def create_supervised_trainer(
         3
     """
     made = torch.amp.GradScaler(device_in_use(device, model).type) if scaler is True else None
+    used = made if isinstance(scaler, bool) else scaler
     step = supervised_training_step(
         model,
         optimizer,
@@ -87,13 +90,15 @@ def create_supervised_trainer(
         gradient_accumulation_steps,
         model_fn,
         amp_mode=amp_mode,
-        scaler=made if isinstance(scaler, bool) else scaler,
+        scaler=used,
     )
     trainer = Engine(step)
     if made is not None:
         trainer.state.scaler = made
+    if used is not None:
+        trainer.register_state("GradScaler", used)
     if deterministic:
-        _DeterministicRuns().attach(trainer)
+        DeterministicRuns().attach(trainer)
     return trainer
 
 
@@ -115,7 +120,8 @@ def create_supervised_evaluator(
         metrics: Metrics to attach, by their names in ``state.metrics``.
         device: The device to move batches to.
         non_blocking: As for :func:`convert_tensor`.
-        prepare_batch: ``prepare_batch(batch, device=, non_blocking=)`` returns ``(x, y)``.
+        prepare_batch: ``prepare_batch(batch, device=, non_blocking=)`` returns ``(x, y)``. By default, the batch is this
+            pair; for a mapping, pass :func:`prepare_batch_from_keys`.
         model_transform: Converts the model's output to the prediction.
         output_transform: ``output_transform(x, y, y_pred)`` returns ``state.output``; defaults to ``(y_pred, y)``.
         amp_mode: ``"amp"`` runs the model under ``torch.autocast`` for the device.
@@ -153,7 +159,7 @@ def create_supervised_evaluator(
     return evaluator
 
 
-class _DeterministicRuns:
+class DeterministicRuns:
     """Enables torch's deterministic algorithms during the runs of an engine."""
 
     def __init__(self) -> None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from functools import partial
 from numbers import Integral
 from typing import Any
 
-from glowplug import Events, RemovableEventHandle, RunStart
+from glowplug import CallableEventWithFilter, Events, EventsList, RemovableEventHandle, RunStart, State
 from glowplug.distributed import broadcast, rank
+from glowplug.engine import EngineReference
 from glowplug.typing import AnyEvent, EngineProtocol
-from glowplug_early_stopping.improvement import Improvement, Mode, ThresholdMode, checked_threshold_mode
+from glowplug_early_stopping.forwarding import Forwarded
+from glowplug_early_stopping.improvement import Improvement, Mode, ThresholdMode
 
 _log = logging.getLogger("glowplug_early_stopping")
 
@@ -21,12 +26,35 @@ def _checked_patience(value: object) -> int:
     return int(value)
 
 
+def _check_engine(name: str, value: object) -> None:
+    if value is not None and not (hasattr(value, "terminate") and hasattr(value, "register_state")):
+        raise TypeError(f"EarlyStopping: {name} must be a glowplug engine, got {value!r}")
+
+
+def _renamed(old: str, given: Any, new: str, value: Any, default: Any) -> Any:
+    """Return the value of an option that may be given under its former name."""
+    if given is None:
+        return value
+    if value != default:
+        raise ValueError(f"EarlyStopping: {old} is the former name of {new}; pass {new} only")
+    return given
+
+
+def _events(event_name: AnyEvent) -> Iterable[CallableEventWithFilter | str]:
+    return event_name if isinstance(event_name, EventsList) else (event_name,)
+
+
+def _includes(event_name: AnyEvent, event: Events) -> bool:
+    """Return whether an event, perhaps filtered, is among the given ones."""
+    return any(each in (event, event.name) for each in _events(event_name))
+
+
 class EarlyStopping:
     """Stops a trainer after ``patience`` evaluations in a row without an improvement.
 
     Attach the handler to the engine that computes the score, usually the evaluator. NaN, or an infinity in the wrong
     direction, is never an improvement. A new run of the trainer resets the handler; a run that continues from a loaded
-    state retains the count. The state is part of the trainer's ``state_dict()``.
+    state retains the count. The state is part of the trainer's ``state_dict()``, from :meth:`attach` or the first score on.
 
     Under ``torch.distributed`` each call is a collective operation; all ranks follow the score of rank 0.
 
@@ -34,14 +62,19 @@ class EarlyStopping:
         patience: Number of evaluations without an improvement after which the run ends; at least 1.
         score_function: ``f(engine) -> number``, or the name of a metric in ``engine.state.metrics``. The number may be
             a numpy scalar or a tensor with one element.
-        trainer: The engine to stop. Defaults to the engine whose handler runs the attached engine; otherwise to the
-            attached engine.
+        trainer: The engine to stop; the handler does not keep it alive. Defaults to the engine whose handler runs the attached
+            engine, otherwise to ``reset_engine`` of :meth:`attach`, otherwise to the attached engine.
         threshold: A score is an improvement if it beats the best score by more than this. Defaults to 0.
         cumulative: Whether gains below the threshold add up. With ``False``, any better score becomes the best score;
             with ``True``, only a score that beats it by more than the threshold.
         threshold_mode: ``"abs"`` for an absolute threshold, ``"rel"`` for a fraction of the best score's absolute value.
         mode: ``"max"`` if a larger score is better, ``"min"`` if a smaller one is.
         state_key: Key of the handler's state in the trainer's ``state_dict()``. Defaults to the class name.
+        min_delta: Former name of ``threshold``.
+        min_delta_mode: Former name of ``threshold_mode``.
+        cumulative_delta: Former name of ``cumulative``.
+
+    The options are attributes, and setting one takes effect at the next score.
 
     Attributes:
         best_score: Best score of the run, ``None`` before the first.
@@ -50,7 +83,8 @@ class EarlyStopping:
         stop_reason: Why the trainer was stopped, ``None`` otherwise.
 
     Raises:
-        ValueError: If the patience is below 1, the threshold is negative, or a mode is unknown.
+        ValueError: If the patience is below 1, the threshold is negative, a mode is unknown, or an option is given under both
+            names.
         TypeError: If ``score_function`` is neither callable nor a name, or ``trainer`` is not an engine.
 
     Example:
@@ -70,6 +104,13 @@ class EarlyStopping:
     stopped_epoch: int | None
     stop_reason: str | None
 
+    threshold: Forwarded[float] = Forwarded("improvement.threshold")
+    threshold_mode: Forwarded[ThresholdMode] = Forwarded("improvement.threshold_mode")
+    mode: Forwarded[Mode] = Forwarded("improvement.mode")
+    min_delta: Forwarded[float] = Forwarded("threshold")
+    min_delta_mode: Forwarded[ThresholdMode] = Forwarded("threshold_mode")
+    cumulative_delta: Forwarded[bool] = Forwarded("cumulative")
+
     def __init__(
         self,
         patience: int,
@@ -81,38 +122,71 @@ class EarlyStopping:
         mode: Mode = "max",
         *,
         state_key: str | None = None,
+        min_delta: float | None = None,
+        min_delta_mode: ThresholdMode | None = None,
+        cumulative_delta: bool | None = None,
     ) -> None:
         if not callable(score_function) and not isinstance(score_function, str):
             raise TypeError(
                 f"EarlyStopping: score_function must be a function of the engine or a metric name, got {score_function!r}"
             )
-        if trainer is not None and not (hasattr(trainer, "terminate") and hasattr(trainer, "register_state")):
-            raise TypeError(f"EarlyStopping: trainer must be a glowplug engine, got {trainer!r}")
-        self.patience = _checked_patience(patience)
+        threshold = _renamed("min_delta", min_delta, "threshold", threshold, 0.0)
+        threshold_mode = _renamed("min_delta_mode", min_delta_mode, "threshold_mode", threshold_mode, "abs")
+        self.patience = patience
         self.score_function = score_function
         self.trainer = trainer
-        self.cumulative = cumulative
+        self.cumulative = _renamed("cumulative_delta", cumulative_delta, "cumulative", cumulative, False)
         self.improvement = Improvement(threshold, threshold_mode, mode)
         self.state_key = type(self).__name__ if state_key is None else state_key
         self.reset()
         self._was_loaded = False
         self._attachments = 0
         # The trainer that resets this handler at new runs and stores its state.
-        self._home: EngineProtocol | None = None
+        self._home: EngineReference | None = None
         self._home_handle = RemovableEventHandle()
 
-    def attach(self, engine: EngineProtocol, event_name: AnyEvent = Events.COMPLETED) -> RemovableEventHandle:
+    @property
+    def patience(self) -> int:
+        """Number of evaluations without an improvement after which the run ends."""
+        return self._patience
+
+    @patience.setter
+    def patience(self, patience: int) -> None:
+        self._patience = _checked_patience(patience)
+
+    @property
+    def trainer(self) -> EngineProtocol | None:
+        """The engine to stop; ``None`` if it was not given or no longer exists."""
+        return self._trainer()
+
+    @trainer.setter
+    def trainer(self, trainer: EngineProtocol | None) -> None:
+        _check_engine("trainer", trainer)
+        self._trainer = EngineReference(trainer)
+
+    def attach(
+        self,
+        engine: EngineProtocol,
+        event_name: AnyEvent = Events.COMPLETED,
+        reset_engine: EngineProtocol | None = None,
+        reset_event: AnyEvent = Events.STARTED,
+    ) -> RemovableEventHandle:
         """Check the score at an event.
 
         Args:
             engine: The engine passed to ``score_function``: the evaluator, or the trainer itself.
             event_name: When the score is available.
+            reset_engine: The engine with ``reset_event``, usually the trainer. Defaults to ``engine``.
+            reset_event: An event that resets the handler, in addition to each new run of the trainer. At ``STARTED``, only a
+                new run of ``reset_engine`` resets it.
 
         Returns:
             A handle that removes the handler from this engine and from the trainer.
 
         Raises:
-            ValueError: If the engine is the trainer and the event is ``COMPLETED``, because the run is already over then.
+            ValueError: If the engine is the trainer and the event is ``COMPLETED``, because the run is already over then, or
+                if each run of the evaluator would reset the handler, because it could never stop the trainer.
+            TypeError: If ``reset_engine`` is not an engine.
 
         Example:
             >>> from glowplug.testing import FakeEngine
@@ -124,22 +198,46 @@ class EarlyStopping:
             >>> trainer.terminated
             True
         """
-        if engine is self.trainer and event_name == Events.COMPLETED:
+        self._check_events(engine, event_name, reset_engine, reset_event)
+        # A handler added with add_event_handler may be bound to a trainer already.
+        if not self._attachments:
+            self._leave()
+        self._attachments += 1
+        with ExitStack() as undo:
+            handles = [undo.enter_context(RemovableEventHandle(partial(_detach, weakref.ref(self))))]
+            self._settle(self.trainer or reset_engine or engine)
+            handles.append(undo.enter_context(engine.add_event_handler(event_name, self)))
+            for event in _events(reset_event):
+                if not _includes(event, Events.STARTED):
+                    reset = (reset_engine or engine).add_event_handler(event, self.reset)
+                    handles.append(undo.enter_context(reset))
+                elif reset_engine is not None and not self._is_home(reset_engine):
+                    handles.append(
+                        undo.enter_context(reset_engine.add_event_handler(event, self._on_started))
+                    )
+            undo.pop_all()
+        return RemovableEventHandle.join(*handles)
+
+    def _check_events(
+        self,
+        engine: EngineProtocol,
+        event_name: AnyEvent,
+        reset_engine: EngineProtocol | None,
+        reset_event: AnyEvent,
+    ) -> None:
+        _check_engine("reset_engine", reset_engine)
+        if not _includes(event_name, Events.COMPLETED):
+            return
+        if engine is self.trainer:
             raise ValueError(
                 "EarlyStopping cannot stop the trainer at COMPLETED, because the run is already over; attach the handler to "
                 "the evaluator, or use attach(trainer, Events.EPOCH_COMPLETED)"
             )
-        # A handler added with add_event_handler is already bound to a trainer, but has not registered its state there.
-        if not self._attachments:
-            self._leave()
-        self._attachments += 1
-        try:
-            self._settle(self.trainer or engine)
-            scoring = engine.add_event_handler(event_name, self)
-        except BaseException:
-            self._detach()
-            raise
-        return RemovableEventHandle.join(RemovableEventHandle(self._detach), scoring)
+        if engine is reset_engine and _includes(reset_event, Events.STARTED):
+            raise ValueError(
+                "EarlyStopping would be reset at STARTED of each evaluation and never stop the trainer; use "
+                "attach(evaluator, reset_engine=trainer), or omit reset_engine"
+            )
 
     def __call__(self, engine: EngineProtocol) -> None:
         """Read the score and stop the trainer if the patience is exhausted.
@@ -151,7 +249,7 @@ class EarlyStopping:
             ValueError: If ``score_function`` names a metric that the engine does not have.
             TypeError: If the score is not a single number.
         """
-        trainer = self.trainer or engine.parent or self._home or engine
+        trainer = self._trainer_of(engine)
         self._settle(trainer)
         self._was_loaded = False
         self._update(self._score(engine))
@@ -179,7 +277,7 @@ class EarlyStopping:
         return {
             "counter": self.counter,
             "best_score": self.best_score,
-            "threshold_mode": self.improvement.threshold_mode,
+            "threshold_mode": self.threshold_mode,
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -195,8 +293,7 @@ class EarlyStopping:
             raise ValueError(
                 f"EarlyStopping: the state must have the keys 'counter' and 'best_score', got {list(state_dict)}"
             )
-        mode = checked_threshold_mode(state_dict.get("threshold_mode", self.improvement.threshold_mode))
-        self.improvement.threshold_mode = mode
+        self.threshold_mode = state_dict.get("threshold_mode", self.threshold_mode)
         self._reset_count()
         self.counter, self.best_score = state_dict["counter"], state_dict["best_score"]
         self._was_loaded = True
@@ -258,19 +355,31 @@ class EarlyStopping:
             # A run that continues after an early stop has its full patience again.
             self._reset_count()
 
+    def _trainer_of(self, engine: EngineProtocol) -> EngineProtocol:
+        """Return the trainer to stop, for a score of this engine."""
+        parent = engine.parent
+        state: object = None if parent is None else parent.state
+        # The parent of a mock engine is not an engine.
+        found = parent if isinstance(state, State) else None
+        home = None if self._home is None else self._home()
+        return self.trainer or found or home or engine
+
+    def _is_home(self, engine: EngineProtocol) -> bool:
+        return self._home is not None and self._home() is engine
+
     def _settle(self, trainer: EngineProtocol) -> None:
-        """Bind the handler to a trainer: reset it at new runs and, if it is attached, register its state."""
-        if trainer is self._home:
+        """Bind the handler to a trainer: register its state there and reset it at new runs."""
+        if self._is_home(trainer):
             return
         if self._home is not None and not self._was_loaded:
             # The previous scores belong to another trainer's run.
             self.reset()
         self._leave()
-        if self._attachments:
-            self._home_handle = trainer.register_state(self.state_key, self)
-        started = trainer.add_event_handler(Events.STARTED, self._on_started)
-        self._home_handle = RemovableEventHandle.join(self._home_handle, started)
-        self._home = trainer
+        self._home_handle = RemovableEventHandle.join(
+            trainer.register_state(self.state_key, self),
+            trainer.add_event_handler(Events.STARTED, self._on_started),
+        )
+        self._home = EngineReference(trainer)
 
     def _leave(self) -> None:
         self._home_handle.remove()
@@ -280,3 +389,9 @@ class EarlyStopping:
         self._attachments -= 1
         if not self._attachments:
             self._leave()
+
+
+def _detach(reference: weakref.ref[EarlyStopping]) -> None:
+    handler = reference()
+    if handler is not None:
+        handler._detach()  # noqa: SLF001 - this function is part of the class

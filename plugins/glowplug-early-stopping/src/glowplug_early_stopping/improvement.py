@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 Mode = Literal["max", "min"]
 ThresholdMode = Literal["abs", "rel"]
 
 
-def checked_threshold_mode(value: object) -> ThresholdMode:
-    """Validate a threshold mode and return it.
-
-    Raises:
-        ValueError: If the mode is neither ``"abs"`` nor ``"rel"``.
-    """
+def _check_threshold_mode(value: object) -> None:
     if value not in ("abs", "rel"):
         raise ValueError(f"EarlyStopping: threshold_mode must be 'abs' or 'rel', got {value!r}")
-    return value
+
+
+def _check_threshold(value: float) -> None:
+    if not 0 <= value < math.inf:
+        raise ValueError(f"EarlyStopping: threshold must be finite and at least 0, got {value!r}")
+
+
+def _check_mode(value: object) -> None:
+    if value not in ("max", "min"):
+        raise ValueError(f"EarlyStopping: mode must be 'max' or 'min', got {value!r}")
 
 
 @dataclass
 class Improvement:
     """Rule that decides whether a score is an improvement.
+
+    Each option can be changed at any time; an invalid value is refused.
 
     Args:
         threshold: A score is an improvement if it beats the best score by more than this.
@@ -43,14 +50,15 @@ class Improvement:
     threshold_mode: ThresholdMode
     mode: Mode
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.threshold < math.inf:
-            raise ValueError(
-                f"EarlyStopping: threshold must be finite and at least 0, got {self.threshold!r}"
-            )
-        checked_threshold_mode(self.threshold_mode)
-        if self.mode not in ("max", "min"):
-            raise ValueError(f"EarlyStopping: mode must be 'max' or 'min', got {self.mode!r}")
+    _checks: ClassVar[dict[str, Callable[[Any], object]]] = {
+        "threshold": _check_threshold,
+        "threshold_mode": _check_threshold_mode,
+        "mode": _check_mode,
+    }
+
+    def __setattr__(self, name: str, value: object) -> None:
+        self._checks[name](value)
+        super().__setattr__(name, value)
 
     def is_worthless(self, score: float) -> bool:
         """Return whether a score is NaN or the worst possible value for the mode."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from numbers import Integral
 from pathlib import Path
@@ -16,7 +16,7 @@ from glowplug.exceptions import GlowplugWarning
 from glowplug.typing import EngineProtocol, SaveHandler
 from glowplug_model_checkpoint import filenames
 from glowplug_model_checkpoint.disk_saver import DiskSaver, save_method
-from glowplug_model_checkpoint.objects import check_objects, load_states, read, states
+from glowplug_model_checkpoint.objects import Objects, load_states, read, states
 from glowplug_model_checkpoint.ranks import alone, check_rank, together
 from glowplug_model_checkpoint.retention import Item, Retention, item_from, plain_number, without
 from glowplug_model_checkpoint.save_handler import FunctionSaver, handler_at, is_address, load_from_address
@@ -58,7 +58,8 @@ class Checkpoint:
 
     Args:
         to_save: Mapping of names to objects with ``state_dict()``, or to nested mappings, lists and tuples of such objects.
-            The engine can be one of them. A single object is saved as its bare state, several as a dict of states.
+            The engine can be one of them; the handler does not keep it alive. The mapping is copied. A single object is saved
+            as its bare state, several as a dict of states.
         save_handler: Folder (for a :class:`DiskSaver`), address such as ``"s3://bucket/run"`` that a plugin handles,
             :class:`glowplug.typing.SaveHandler`, or function ``(checkpoint, filename, metadata)`` or ``(checkpoint,
             filename)``. Files written by a plain function are never removed or loaded.
@@ -145,7 +146,7 @@ class Checkpoint:
         self.include_self = include_self
         self.save_on_rank = save_on_rank
         self.state_key = self._default_state_key() if state_key is None else state_key
-        self.to_save = self._checked(to_save)
+        self._objects = self._checked(to_save)
         self.save_handler = self._handler(save_handler)
         self._store = _store(self.save_handler)
         # Items that are being saved but not yet recorded.
@@ -155,6 +156,15 @@ class Checkpoint:
     def _default_state_key(self) -> str:
         distinguishing = self.filename_prefix or self.score_name
         return f"{type(self).__name__}:{distinguishing}" if distinguishing else type(self).__name__
+
+    @property
+    def to_save(self) -> Mapping[str, Any]:
+        """The objects to save, in a read-only mapping; assign another mapping to replace them."""
+        return self._objects.resolve()
+
+    @to_save.setter
+    def to_save(self, to_save: Mapping[str, Any]) -> None:
+        self._objects = self._checked(to_save)
 
     # Retained checkpoints
 
@@ -247,7 +257,7 @@ class Checkpoint:
             RuntimeError: If ``to_save`` is empty, or another rank failed to save.
             OSError: If the checkpoint cannot be written. The retained checkpoints are unchanged.
         """
-        if not self.to_save:
+        if not self._objects.names:
             raise RuntimeError(
                 f"{type(self).__name__} has nothing to save: to_save is empty; pass {{'model': model}}"
             )
@@ -272,7 +282,7 @@ class Checkpoint:
             return None
         if not self._kept.admits(priority):
             return None
-        name = self._name(self.to_save)
+        name = self._name(self._objects.names)
         item = Item(priority, self._filename(name, score, step, with_step=self._has_step))
         kept = self._kept.keep_with(item)
         return _Plan(item, name, kept, evicted=without(self._kept.items, *kept))
@@ -349,8 +359,8 @@ class Checkpoint:
         )
 
     @staticmethod
-    def _name(to_save: Mapping[str, Any]) -> str:
-        return next(iter(to_save)) if len(to_save) == 1 else "checkpoint"
+    def _name(names: Collection[str]) -> str:
+        return next(iter(names)) if len(names) == 1 else "checkpoint"
 
     setup_filename_pattern = staticmethod(filenames.setup_filename_pattern)
 
@@ -441,9 +451,9 @@ class Checkpoint:
 
     # Arguments
 
-    def _checked(self, to_save: object) -> Mapping[str, Any]:
-        objects = check_objects(to_save)
-        if self.include_self and "checkpointer" in objects:
+    def _checked(self, to_save: object) -> Objects:
+        objects = to_save if isinstance(to_save, Objects) else Objects(to_save)
+        if self.include_self and "checkpointer" in objects.names:
             raise ValueError(
                 "the key 'checkpointer' of to_save is reserved because of include_self=True; rename it"
             )

@@ -145,7 +145,7 @@ class ModelCheckpoint(Checkpoint):
             if isinstance(value, BaseException):
                 exception = value
             elif value is not None:
-                self.to_save = self._checked(value)
+                self._objects = self._checked(value)
         super().__call__(engine, exception)
 
     def attach(
@@ -167,7 +167,7 @@ class ModelCheckpoint(Checkpoint):
         Raises:
             ValueError: If there are no objects to save.
         """
-        if to_save is None and not self.to_save:
+        if to_save is None and not self._objects.names:
             raise ValueError(
                 f"{type(self).__name__} has nothing to save; pass to_save={{'model': model}} to attach() or the constructor"
             )

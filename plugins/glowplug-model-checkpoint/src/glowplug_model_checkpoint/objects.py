@@ -2,16 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
 from glowplug.distributed import rank, world_size
+from glowplug.engine import EngineReference, HandlerTable
 from glowplug_model_checkpoint.filenames import check_part
 
-__all__ = ["check_objects", "load_states", "read", "states"]
+__all__ = ["Objects", "check_objects", "load_states", "read", "states"]
+
+
+class Objects:
+    """Objects to save by name, which do not keep the engines among them alive.
+
+    Args:
+        to_save: Mapping of names to objects with ``state_dict()``, or to trees of such objects. It is copied.
+
+    Raises:
+        TypeError: As for :func:`check_objects`.
+        ValueError: As for :func:`check_objects`.
+
+    Example:
+        >>> from glowplug import Engine
+        >>> engine = Engine(lambda engine, batch: None)
+        >>> objects = Objects({"trainer": engine})
+        >>> objects.resolve()["trainer"] is engine
+        True
+        >>> del engine
+        >>> objects.resolve()
+        Traceback (most recent call last):
+        ...
+        RuntimeError: to_save['trainer'] is an engine that no longer exists; keep a reference to it while the checkpoint is in use
+    """
+
+    def __init__(self, to_save: object) -> None:
+        self._tree: dict[str, Any] = _mapped(check_objects(to_save), "to_save", _without_engine)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the objects."""
+        return list(self._tree)
+
+    def resolve(self) -> Mapping[str, Any]:
+        """Return the objects in a read-only mapping.
+
+        Raises:
+            RuntimeError: If one of them is an engine that no longer exists.
+        """
+        return MappingProxyType(_mapped(self._tree, "to_save", _with_engine))
 
 
 def check_objects(to_save: object) -> Mapping[str, Any]:
@@ -58,10 +100,8 @@ def states(tree: Any, save_on_rank: int, is_alone: bool = False) -> Any:
         >>> list(states({"model": nn.Linear(2, 1)}, save_on_rank=0)["model"])
         ['weight', 'bias']
     """
-    children = _children(tree)
-    if children is not None:
-        values = {key: states(value, save_on_rank, is_alone) for key, value in children}
-        return values if isinstance(tree, Mapping) else list(values.values())
+    if _children(tree) is not None:
+        return _mapped(tree, "to_save", lambda _, leaf: states(leaf, save_on_rank, is_alone))
     # ZeroRedundancyOptimizer shards its state.
     if hasattr(tree, "consolidate_state_dict"):
         if is_alone and world_size() > 1:
@@ -128,6 +168,29 @@ def _matched(tree: Any, state: Any, path: str) -> Iterator[tuple[Any, Any]]:
         if key not in known:
             raise ValueError(f"{path}[{key!r}] is missing; found {list(known) or type(state).__name__}")
         yield from _matched(value, known[key], f"{path}[{key!r}]")
+
+
+def _mapped(tree: Any, path: str, function: Callable[[str, Any], Any]) -> Any:
+    """Return a tree of dicts and lists with ``function(path, leaf)`` at each leaf."""
+    children = _children(tree)
+    if children is None:
+        return function(path, tree)
+    values = {key: _mapped(value, f"{path}[{key!r}]", function) for key, value in children}
+    return values if isinstance(tree, Mapping) else list(values.values())
+
+
+def _without_engine(_path: str, leaf: Any) -> Any:
+    is_engine = isinstance(leaf, HandlerTable)
+    return EngineReference(leaf) if is_engine else leaf
+
+
+def _with_engine(path: str, leaf: Any) -> Any:
+    found = leaf() if isinstance(leaf, EngineReference) else leaf
+    if found is None:
+        raise RuntimeError(
+            f"{path} is an engine that no longer exists; keep a reference to it while the checkpoint is in use"
+        )
+    return found
 
 
 def _leaves(tree: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from glowplug import Events, Phase, RemovableEventHandle, RunOutcome
 from glowplug.distributed import rank
+from glowplug.engine import Delegate
 from glowplug.exceptions import GlowplugWarning
 from glowplug.typing import AnyEvent, EngineProtocol
 from glowplug_progress.counting import Counter, Unit
@@ -72,7 +73,7 @@ class LazyBar(tqdm):  # type: ignore[misc]  # tqdm has no type annotations
             self.write(last, file=self.fp)
 
 
-class Display:
+class Display(Delegate):
     """Bar of one engine.
 
     Args:

@@ -150,7 +150,9 @@ class ProgressBar:
     def _display(self, event: Events, closing: Events, postfix: Postfix) -> Display:
         from glowplug_progress.display import Display
 
-        return Display(event, closing, postfix, self._settings)
+        display = Display(event, closing, postfix, self._settings)
+        display.owner, display.label = self, type(self).__name__
+        return display
 
 
 def _check_options(options: dict[str, Any]) -> None:

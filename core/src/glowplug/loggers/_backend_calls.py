@@ -1,0 +1,49 @@
+"""What to call instead of a backend's own methods, which the loggers of pytorch-ignite pass through."""
+
+from __future__ import annotations
+
+__all__ = ["missing_attribute"]
+
+_SCALARS = "log_scalars({name: value}, step)"
+_PARAMS = "log_params({name: value})"
+_TEXT = "log_text(name, text, step)"
+_IMAGE = "log_image(name, image, step)"
+_TAGS = "tags= of the constructor of MLflowLogger, or log_text(name, text, step)"
+_REPLACEMENTS = {
+    "add_scalar": _SCALARS,
+    "add_scalars": _SCALARS,
+    "log_metric": _SCALARS,
+    "log_metrics": _SCALARS,
+    "add_hparams": _PARAMS,
+    "log_param": _PARAMS,
+    "add_text": _TEXT,
+    "log_dict": _TEXT,
+    "add_histogram": "log_histogram(name, values, step)",
+    "add_image": _IMAGE,
+    "add_images": _IMAGE,
+    "add_figure": "log_figure(name, figure, step)",
+    "log_artifacts": "log_artifact(path) for each file",
+    "set_tag": _TAGS,
+    "set_tags": _TAGS,
+    **dict.fromkeys(
+        ("add_audio", "add_embedding", "add_graph", "add_mesh", "add_pr_curve", "add_video"),
+        "the same method of TensorboardLogger(...).writer",
+    ),
+}
+
+
+def missing_attribute(logger: object, name: str) -> AttributeError:
+    """Return the error for an attribute that a logger does not have.
+
+    Args:
+        logger: The logger.
+        name: The attribute.
+
+    Example:
+        >>> print(missing_attribute(3, "add_scalar"))
+        'int' object has no attribute 'add_scalar'; loggers do not pass calls on to their backend. Use log_scalars({name: value}, step)
+    """
+    problem = f"{type(logger).__name__!r} object has no attribute {name!r}"
+    if name in _REPLACEMENTS:
+        problem += f"; loggers do not pass calls on to their backend. Use {_REPLACEMENTS[name]}"
+    return AttributeError(problem)

@@ -1,0 +1,161 @@
+"""What to use instead of the handlers and metrics of pytorch-ignite that no plugin offers."""
+
+from __future__ import annotations
+
+__all__ = ["REPLACEMENTS"]
+
+_SCHEDULER = (
+    "Use a scheduler of torch.optim.lr_scheduler and step it in a handler: "
+    "trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: scheduler.step())"
+)
+_PARAMETER = "Set the parameter in a handler of Events.ITERATION_STARTED"
+_PROFILER = "Use torch.profiler, or state.times for the durations of the epoch and of the run"
+_WRITE_LOGGER = (
+    "Subclass glowplug.loggers.Logger and implement write_scalars; docs/writing-plugins.md shows how"
+)
+_LOG_HANDLER = (
+    "Write a function (engine, logger, event_name) and pass it to logger.attach(engine, event_name, function)"
+)
+_SAVE_HANDLER = (
+    "Write a class with the methods of glowplug.typing.SaveHandler, or subclass BaseSaveHandler from "
+    "glowplug_model_checkpoint"
+)
+_COMPUTE = "Write a function (y_pred, y) and pass it to EpochMetric(function) from glowplug-metrics"
+
+
+def _torchmetrics(name: str) -> str:
+    return f"Use TorchMetric(torchmetrics.{name}(...)): pip install glowplug-torchmetrics"
+
+
+REPLACEMENTS = {
+    # Schedulers of the learning rate and of other values
+    **dict.fromkeys(
+        (
+            "BaseParamScheduler",
+            "ConcatScheduler",
+            "CosineAnnealingScheduler",
+            "CyclicalScheduler",
+            "LinearCyclicalScheduler",
+            "LRScheduler",
+            "ParamGroupScheduler",
+            "ParamScheduler",
+            "PiecewiseLinear",
+        ),
+        _SCHEDULER,
+    ),
+    "create_lr_scheduler_with_warmup": (
+        "Join a torch.optim.lr_scheduler.LinearLR and your scheduler with SequentialLR, and step it in a handler: "
+        "trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: scheduler.step())"
+    ),
+    "ReduceLROnPlateauScheduler": (
+        "Use torch.optim.lr_scheduler.ReduceLROnPlateau and step it in a handler of the evaluator: "
+        "evaluator.add_event_handler(Events.COMPLETED, lambda engine: scheduler.step(engine.state.metrics['loss']))"
+    ),
+    **dict.fromkeys(
+        (
+            "BatchSizeScheduler",
+            "ExpStateScheduler",
+            "LambdaStateScheduler",
+            "MultiStepStateScheduler",
+            "PiecewiseLinearStateScheduler",
+            "StateParamScheduler",
+            "StepStateScheduler",
+        ),
+        _PARAMETER,
+    ),
+    # Other handlers
+    "Timer": "state.times has the durations of the epoch and of the run in seconds; for others, use time.perf_counter()",
+    "TimeLimit": "Compare time.monotonic() with the limit in a handler, and call engine.terminate()",
+    "BasicTimeProfiler": _PROFILER,
+    "HandlersTimeProfiler": _PROFILER,
+    "EMAHandler": (
+        "Use torch.optim.swa_utils.AveragedModel and update it in a handler: "
+        "trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: averaged.update_parameters(model))"
+    ),
+    "EpochOutputStore": "Append engine.state.output to a list in a handler of Events.ITERATION_COMPLETED",
+    "FastaiLRFinder": "There is no replacement yet",
+    # Loggers
+    **dict.fromkeys(
+        (
+            "BaseLogger",
+            "ClearMLLogger",
+            "FBResearchLogger",
+            "NeptuneLogger",
+            "PolyaxonLogger",
+            "VisdomLogger",
+            "WandBLogger",
+        ),
+        _WRITE_LOGGER,
+    ),
+    "BaseHandler": _LOG_HANDLER,
+    "BaseOutputHandler": f"Use OutputHandler from glowplug.handlers. {_LOG_HANDLER}",
+    "BaseOptimizerParamsHandler": f"Use OptimizerParamsHandler from glowplug.handlers. {_LOG_HANDLER}",
+    "BaseWeightsHandler": f"Use WeightsScalarHandler or WeightsHistHandler from glowplug.handlers. {_LOG_HANDLER}",
+    "BaseWeightsScalarHandler": f"Use WeightsScalarHandler from glowplug.handlers. {_LOG_HANDLER}",
+    # Save handlers
+    "BaseSaveHandler": _SAVE_HANDLER,
+    "ClearMLSaver": _SAVE_HANDLER,
+    "NeptuneSaver": _SAVE_HANDLER,
+    # Metrics
+    "Bleu": _torchmetrics("text.BLEUScore"),
+    "CalinskiHarabaszScore": _torchmetrics("clustering.CalinskiHarabaszScore"),
+    "CharacterErrorRate": _torchmetrics("text.CharErrorRate"),
+    "CohenKappa": _torchmetrics("CohenKappa"),
+    "CommonObjectDetectionMetrics": _torchmetrics("detection.MeanAveragePrecision"),
+    "CosineSimilarity": _torchmetrics("CosineSimilarity"),
+    "DaviesBouldinScore": _torchmetrics("clustering.DaviesBouldinScore"),
+    "FID": _torchmetrics("image.FrechetInceptionDistance"),
+    "GpuInfo": "Read torch.cuda.utilization() and torch.cuda.memory_allocated() in a handler",
+    "HitRate": _torchmetrics("retrieval.RetrievalHitRate"),
+    "InceptionScore": _torchmetrics("image.InceptionScore"),
+    "KendallRankCorrelation": _torchmetrics("KendallRankCorrCoef"),
+    "KLDivergence": _torchmetrics("KLDivergence"),
+    "MatthewsCorrCoef": _torchmetrics("MatthewsCorrCoef"),
+    "MeanAveragePrecision": _torchmetrics("detection.MeanAveragePrecision"),
+    "MutualInformation": _torchmetrics("clustering.MutualInfoScore"),
+    "NDCG": _torchmetrics("retrieval.RetrievalNormalizedDCG"),
+    "ObjectDetectionAvgPrecisionRecall": _torchmetrics("detection.MeanAveragePrecision"),
+    "PearsonCorrelation": _torchmetrics("PearsonCorrCoef"),
+    "Perplexity": _torchmetrics("text.Perplexity"),
+    "PSNR": _torchmetrics("image.PeakSignalNoiseRatio"),
+    "R2Score": _torchmetrics("R2Score"),
+    **dict.fromkeys(
+        (
+            "DemographicParityDifference",
+            "SelectionRate",
+            "SubgroupAccuracyDifference",
+            "SubgroupDifference",
+            "SubgroupMetric",
+        ),
+        _torchmetrics("classification.BinaryFairness"),
+    ),
+    **dict.fromkeys(("Rouge", "RougeL", "RougeN"), _torchmetrics("text.ROUGEScore")),
+    "SpearmanRankCorrelation": _torchmetrics("SpearmanCorrCoef"),
+    "SSIM": _torchmetrics("image.StructuralSimilarityIndexMeasure"),
+    **dict.fromkeys(
+        (
+            "CanberraMetric",
+            "Entropy",
+            "FractionalAbsoluteError",
+            "FractionalBias",
+            "GeometricMeanAbsoluteError",
+            "GeometricMeanRelativeAbsoluteError",
+            "HSIC",
+            "JSDivergence",
+            "ManhattanDistance",
+            "MaximumAbsoluteError",
+            "MaximumMeanDiscrepancy",
+            "MeanAbsoluteRelativeError",
+            "MeanError",
+            "MeanNormalizedBias",
+            "MeanPairwiseDistance",
+            "MedianAbsoluteError",
+            "MedianAbsolutePercentageError",
+            "MedianRelativeAbsoluteError",
+            "SilhouetteScore",
+            "WaveHedgesDistance",
+        ),
+        _COMPUTE,
+    ),
+}
+"""A sentence for each name, for messages that say what to use instead."""
