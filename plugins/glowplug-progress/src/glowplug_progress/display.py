@@ -43,7 +43,9 @@ class LazyBar(tqdm):  # type: ignore[misc]  # tqdm has no type annotations
         '[2/4]  5'
     """
 
-    leave: bool | None  # set by tqdm
+    # tqdm sets these.
+    leave: bool | None
+    total: float | None
     _stop_printing_above: Callable[[], None] | None = None
 
     def __init__(self, text: Callable[[], str], **settings: Any) -> None:
