@@ -188,7 +188,7 @@ def report(
     best = checkpoint.best_checkpoint
     if best is None:
         sys.exit("no checkpoint was saved")
-    reloaded, best_trainer = make_model(), Engine(lambda engine, batch: None)
+    reloaded, best_trainer = make_model(), Engine(lambda *_: None)
     ModelCheckpoint.load_objects({"model": reloaded, "trainer": best_trainer}, best)
     metrics = {"accuracy": Accuracy(), "loss": Loss(nn.CrossEntropyLoss())}
     now = create_supervised_evaluator(model, metrics=metrics).run(data).metrics
