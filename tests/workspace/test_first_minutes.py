@@ -12,7 +12,7 @@ import pytest
 
 if os.environ.get("GLOWPLUG_WHEELS") != "1":
     pytest.skip("only in the environment wheels: pip installs torch again", allow_module_level=True)
-pty = pytest.importorskip("pty")
+pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
 pytestmark = pytest.mark.timeout(600)
 
 ROOT = Path(__file__).parents[2]
@@ -57,6 +57,8 @@ def python(tmp_path_factory):
 def lines_on_a_terminal(*command):
     """Run a command on a terminal, and return the lines that it leaves there."""
     master, slave = pty.openpty()
+    # tqdm draws nothing on a terminal without rows.
+    termios.tcsetwinsize(slave, (24, 100))
     with subprocess.Popen([*map(str, command)], stdout=slave, stderr=slave, cwd="/") as job:
         os.close(slave)
         written = b""
@@ -65,6 +67,7 @@ def lines_on_a_terminal(*command):
                 written += part
     os.close(master)
     assert job.returncode == 0, written.decode()
+    assert b"it/s]" in written
     rows = written.decode().replace("\r\n", "\n").split("\n")
     return [text for text in (row.rpartition("\r")[2].rstrip() for row in rows) if text]
 
