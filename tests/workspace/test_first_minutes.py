@@ -24,7 +24,8 @@ def run(*command, folder=ROOT):
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith(("GLOWPLUG_", "PYTHON"))
     }
-    environment |= {"PIP_CONSTRAINT": str(ROOT / "constraints.txt"), "PIP_NO_COMPILE": "1"}
+    # pip reads a false value as the flag --no-compile, which saves half of the time.
+    environment |= {"PIP_CONSTRAINT": str(ROOT / "constraints.txt"), "PIP_NO_COMPILE": "0"}
     ended = subprocess.run(
         [*map(str, command)],
         cwd=folder,
