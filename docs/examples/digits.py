@@ -59,7 +59,8 @@ def main() -> None:
     def validate() -> None:
         evaluator.run(validation_loader)
 
-    EarlyStopping(patience=options.patience, score_function="accuracy", trainer=trainer).attach(evaluator)
+    stopper = EarlyStopping(patience=options.patience, score_function="accuracy", trainer=trainer)
+    stopper.attach(evaluator)
     checkpoint = ModelCheckpoint(
         options.output / "checkpoints",
         filename_prefix="best",
@@ -98,7 +99,10 @@ def main() -> None:
         trainer.run(train_loader, max_epochs=options.epochs)
     torch.save(model.state_dict(), options.output / "model.pt")
 
-    report(options, trainer, checkpoint, model, validation_loader)
+    report(trainer, why_it_ended(trainer, stopper), checkpoint, model, validation_loader)
+    print(f"TensorBoard       {sys.executable} -m tensorboard.main --logdir {options.output / 'tensorboard'}")
+    print(f"MLflow            {sys.executable} -m mlflow ui --backend-store-uri {mlflow.tracking_uri}")
+    print(f"                  then open {mlflow.page_url()}")
 
 
 def parse_options() -> argparse.Namespace:
@@ -162,9 +166,20 @@ def resume(folder: Path, to_load: dict[str, object]) -> None:
     print(f"resuming from {newest}")
 
 
+def why_it_ended(trainer: Engine, stopper: EarlyStopping) -> str:
+    """Return the reason why the run ended."""
+    state = trainer.state
+    if stopper.stop_reason is not None:
+        return f"early stopping after epoch {state.epoch}: {stopper.stop_reason}"
+    if state.epoch == state.max_epochs:
+        return f"all {state.max_epochs} epochs are done"
+    outcome = state.outcome.value if state.outcome else "not run"
+    return f"{outcome} in epoch {state.epoch}, iteration {state.iteration}"
+
+
 def report(
-    options: argparse.Namespace,
     trainer: Engine,
+    reason: str,
     checkpoint: ModelCheckpoint,
     model: nn.Module,
     data: DataLoader[object],
@@ -173,28 +188,24 @@ def report(
     best = checkpoint.best_checkpoint
     if best is None:
         sys.exit("no checkpoint was saved")
-    reloaded = make_model()
-    ModelCheckpoint.load_objects({"model": reloaded}, best)
+    reloaded, best_trainer = make_model(), Engine(lambda *_: None)
+    ModelCheckpoint.load_objects({"model": reloaded, "trainer": best_trainer}, best)
     metrics = {"accuracy": Accuracy(), "loss": Loss(nn.CrossEntropyLoss())}
     now = create_supervised_evaluator(model, metrics=metrics).run(data).metrics
     metrics = {"accuracy": Accuracy(), "loss": Loss(nn.CrossEntropyLoss())}
     again = create_supervised_evaluator(reloaded, metrics=metrics).run(data).metrics
 
-    table = Table(
-        title=f"handwritten digits, {trainer.state.outcome.value if trainer.state.outcome else 'not run'} after {trainer.state.epoch} epochs"
-    )
-    for column in ("", "validation accuracy", "validation loss"):
+    table = Table(title="handwritten digits", caption=reason)
+    for column in ("", "epoch", "validation accuracy", "validation loss"):
         table.add_column(column, justify="left" if not column else "right")
-    table.add_row("at the end", f"{now['accuracy']:.4f}", f"{now['loss']:.4f}")
-    table.add_row("best checkpoint, reloaded", f"{again['accuracy']:.4f}", f"{again['loss']:.4f}")
+    for name, epoch, metrics in (
+        ("at the end", trainer.state.epoch, now),
+        ("best checkpoint, reloaded", best_trainer.state.epoch, again),
+    ):
+        table.add_row(name, str(epoch), f"{metrics['accuracy']:.4f}", f"{metrics['loss']:.4f}")
     console = Console(width=None if sys.stdout.isatty() else 100)
     console.print(table)
-    for line in (
-        f"best checkpoint   {best}",
-        f"TensorBoard       {sys.executable} -m tensorboard.main --logdir {options.output / 'tensorboard'}",
-        f"MLflow            {sys.executable} -m mlflow ui --backend-store-uri sqlite:///{options.output / 'mlflow.db'}",
-    ):
-        print(line)
+    print(f"best checkpoint   {best}")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,12 @@ def run(folder, *options):
     return ended.stdout
 
 
+def table(printed):
+    """Return the epoch and accuracy in each row of the final table."""
+    rows = re.findall(r"│ (at the end|best checkpoint, reloaded)\s*│\s+(\d+) │\s+([\d.]+) │", printed)
+    return {name: (int(epoch), accuracy) for name, epoch, accuracy in rows}
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """Return the folder and the output of an uninterrupted run."""
@@ -45,12 +51,32 @@ def whole(tmp_path_factory):
 def test_accuracy_and_the_best_checkpoint_reloaded(whole):
     """The accuracy exceeds 0.97, and the reloaded best checkpoint has the accuracy in its name."""
     folder, printed = whole
-    table = dict(re.findall(r"│ (at the end|best checkpoint, reloaded)\s*│\s+([\d.]+) │", printed))
-    assert float(table["best checkpoint, reloaded"]) > 0.97
+    _, accuracy = table(printed)["best checkpoint, reloaded"]
+    assert float(accuracy) > 0.97
     best = re.search(r"best checkpoint   (\S+)", printed)[1]
-    assert f"accuracy={table['best checkpoint, reloaded']}.pt" in best
+    assert f"accuracy={accuracy}.pt" in best
     assert Path(best).is_file()
     assert len(list((folder / "checkpoints").glob("*.pt"))) == 3
+
+
+def test_table_says_why_the_run_ended_and_when_it_was_best(whole):
+    """The final table shows the reason for the end and the epochs of its rows."""
+    folder, printed = whole
+    assert "all 8 epochs are done" in printed
+    rows = table(printed)
+    assert rows["at the end"][0] == 8
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("digits").experiment_id
+    (found,) = client.search_runs([experiment])
+    history = {m.step: m.value for m in client.get_metric_history(found.info.run_id, "validation/accuracy")}
+    assert history[rows["best checkpoint, reloaded"][0]] == max(history.values())
+    assert f"#/experiments/{experiment}?workflowType=machine_learning" in printed
+
+
+def test_early_stopping_is_named(tmp_path):
+    """A run that early stopping ended says so in the table."""
+    printed = run(tmp_path / "digits", "--patience", "1", "--learning-rate", "0")
+    assert "early stopping after epoch 2: no improvement on" in printed
 
 
 def test_tensorboard_has_scalars_and_weights(whole):

@@ -191,6 +191,32 @@ def test_run_id_excludes_new_run_arguments():
         MLflowLogger(run_id="abc", run_name="new")
 
 
+def test_kind_of_a_new_experiment(uri):
+    """A new experiment is one of training runs; an existing one keeps its tags."""
+    client = MlflowClient(uri)
+    client.create_experiment("mine", tags={"owner": "me"})
+    for name in ("new", "mine"):
+        with make(uri, experiment_name=name) as logger:
+            logger.log_params({"lr": 0.1})
+    kind = client.get_experiment_by_name("new").tags["mlflow.experimentKind"]
+    assert kind == "custom_model_development"
+    assert client.get_experiment_by_name("mine").tags == {"owner": "me"}
+
+
+def test_page_url(server, tmp_path):
+    """The address of the page names the server and the experiment, without credentials."""
+    for uri, start in (
+        (server.uri, server.uri),
+        (server.uri.replace("://", "://me:secret@"), server.uri),
+        (f"sqlite:///{tmp_path}/local.db", "http://127.0.0.1:5000"),
+    ):
+        with make(uri, experiment_name="paged") as logger:
+            logger.log_params({"lr": 0.1})
+        number = MlflowClient(uri).get_experiment_by_name("paged").experiment_id
+        assert logger.page_url() == f"{start}/#/experiments/{number}?workflowType=machine_learning"
+    assert logger.page_url("http://my.host:81/").startswith("http://my.host:81/#/experiments/")
+
+
 def test_default_experiment(server, monkeypatch):
     """A new run belongs to the experiment of mlflow.set_experiment or MLFLOW_EXPERIMENT_NAME."""
     client = MlflowClient(server.uri)

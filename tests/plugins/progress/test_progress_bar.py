@@ -1,6 +1,7 @@
 """ProgressBar: lines on the screen, values, closing and errors."""
 
 import functools
+import re
 import threading
 import time
 from unittest.mock import MagicMock
@@ -159,6 +160,75 @@ class TestCount:
         assert screen.lines == []
         trainer.run(range(4))
         assert seen[-2:] == [["Epoch [2/2]: [3/4] 75%|"], ["Epoch [2/2]: [4/4] 100%|"]]
+
+    def test_failed_epoch_continues(self, bar, screen):
+        """After an exception the next run() shows where the epoch continues, whatever the lengths before (L-045)."""
+        fails = iter([False] * 6 + [True])
+        trainer = Engine(lambda engine, batch: 1 / (not next(fails, False)))
+        trainer.attach(bar())
+        seen = seen_at(trainer, screen, Events.EPOCH_STARTED | Events.ITERATION_COMPLETED)
+        data = [range(5), range(3)]
+        trainer.add_event_handler(
+            Events.EPOCH_STARTED, lambda: trainer.set_data(data[trainer.state.epoch - 1])
+        )
+        with pytest.raises(ZeroDivisionError):
+            trainer.run(data[0], max_epochs=2)
+        assert screen.lines == []
+        assert seen[-1] == ["Epoch [2/2]: [1/3] 33%|"]
+        trainer.run(data[0], max_epochs=2)
+        assert seen[-3:] == [[f"Epoch [2/2]: [{n}/3] {p}%|"] for n, p in ((1, 33), (2, 67), (3, 100))]
+
+    def test_lengths_vary(self, bar, screen):
+        """Epochs of different lengths each start at zero, and the totals follow the forecast (L-045)."""
+        passes = iter([range(5), range(3), range(6)])
+
+        class Data:
+            def __iter__(self):
+                return iter(next(passes))
+
+        trainer = Engine(lambda engine, batch: batch)
+        trainer.attach(bar(persist=True))
+        bar(persist=True).attach(trainer, closing_event_name=Events.COMPLETED)
+        seen = seen_at(trainer, screen, Events.ITERATION_COMPLETED)
+        trainer.run(Data(), max_epochs=3)
+        of_run = [next(line for line in lines if line.startswith("Iteration")) for lines in seen]
+        assert of_run[5] == "Iteration: [6/15] 40%|"
+        assert of_run[8] == "Iteration: [9/11] 82%|"
+        assert "Epoch [3/3]: [4/?]" in seen[11]
+        assert of_run[11] == "Iteration: [12/?]"
+        assert screen.lines == [
+            "Epoch [1/3]: [5/5] 100%|",
+            "Epoch [2/3]: [3/3] 100%|",
+            "Epoch [3/3]: [6/6] 100%|",
+            "Iteration: [14/14] 100%|",
+        ]
+
+    def test_length_set_during_a_run(self, bar, screen):
+        """The total follows a length that a handler sets, unless the user gave the total (L-045)."""
+        trainer = Engine(lambda engine, batch: batch)
+        trainer.attach(bar(persist=True))
+        bar(persist=True, total=9, desc="mine").attach(trainer)
+
+        @trainer.on(Events.ITERATION_COMPLETED(once=2))
+        def shorten(engine):
+            engine.state.epoch_length = 4
+
+        seen = seen_at(trainer, screen, Events.ITERATION_COMPLETED)
+        trainer.run(range(5))
+        assert seen[0][0] == "Iteration: [1/5] 20%|"
+        assert seen[1][0] == "Iteration: [2/4] 50%|"
+        assert seen[1][1] == "mine: [2/9] 22%|"
+
+    def test_rate(self, screen):
+        """A bar shows the rate of iterations or epochs."""
+        trainer = Engine(lambda engine, batch: time.sleep(0.01))
+        progress = ProgressBar(persist=True, file=screen, ncols=200)
+        progress.attach(trainer)
+        progress.attach(trainer, event_name=Events.EPOCH_COMPLETED, closing_event_name=Events.COMPLETED)
+        trainer.run(range(5), max_epochs=1)
+        iterations, epochs = [row for row in screen.rows if row.strip()]
+        assert re.search(r"\[00:00<00:00, [\d.]+it/s\]", iterations)
+        assert re.search(r"\[00:00<00:00, [\d.]+epoch/s\]", epochs)
 
     def test_elapsed_time(self, screen):
         """The elapsed time includes the first step."""
@@ -407,7 +477,7 @@ class TestScreen:
         trainer = Engine(lambda engine, batch: batch)
         bar(persist=True, bar_format="{desc}{n_fmt} of {total_fmt}{postfix}", desc="fit").attach(trainer)
         trainer.run(NoLength(2), max_epochs=2)
-        assert screen.lines == ["fit [1/2]: 2 of ?", "fit [2/2]: 2 of 2"]
+        assert screen.lines == ["fit [1/2]: 2 of 2", "fit [2/2]: 2 of 2"]
 
     def test_phase(self):
         """The bar advances in the LOGGING phase, after user handlers."""
@@ -535,6 +605,11 @@ class TestArguments:
         """An unknown option raises an error with the closest name or the right call."""
         with pytest.raises(TypeError, match=f"ProgressBar has no option '{next(iter(options))}'.*{message}"):
             ProgressBar(**options)
+
+    def test_invalid_persist(self):
+        """A value of persist that is not a bool raises an error that shows it."""
+        with pytest.raises(TypeError, match="ProgressBar: persist must be True or False, got 'yes'"):
+            ProgressBar("yes")
 
     def test_mock_engine(self, bar):
         """A bar can be attached to a MagicMock and removed."""

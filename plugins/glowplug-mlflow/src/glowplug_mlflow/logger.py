@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from glowplug import RunOutcome
 from glowplug.loggers import Logger, OnError, flatten_params
-from glowplug_mlflow.failures import redact, reported
+from glowplug_mlflow.failures import CREDENTIALS, redact, reported
 from glowplug_mlflow.keys import escape, file_name, shorten
 from glowplug_mlflow.requests import (
     MAX_METRICS,
@@ -38,6 +38,8 @@ STATUS = {
 }
 # Tag of the runs that a logger has opened. After a crash, a later logger may end such a run.
 OPENED_BY = "glowplug.logger"
+# Tag that MLflow's pages read: an experiment of training runs, not of traces of a GenAI application.
+KIND = {"mlflow.experimentKind": "custom_model_development"}
 LONG_NAMES = "glowplug/long_names.json"
 
 
@@ -61,7 +63,7 @@ class MLflowLogger(Logger):
     Args:
         tracking_uri: Server or database. Defaults to ``mlflow.set_tracking_uri``, ``MLFLOW_TRACKING_URI`` or MLflow's
             default, in this order. Its password is never shown.
-        experiment_name: Experiment, created if necessary. Defaults to ``mlflow.set_experiment``,
+        experiment_name: Experiment, created if necessary, as one of the kind "Machine learning". Defaults to ``mlflow.set_experiment``,
             ``MLFLOW_EXPERIMENT_NAME``, ``MLFLOW_EXPERIMENT_ID`` or MLflow's default experiment, in this order.
         run_name: Name of a new run. By default MLflow chooses one.
         run_id: Id of a run to continue.
@@ -148,6 +150,36 @@ class MLflowLogger(Logger):
         return self._run_id
 
     @reported
+    def page_url(self, server: str = "http://127.0.0.1:5000") -> str:
+        """Return the address of the page with the training runs of this experiment, for a browser.
+
+        MLflow 3 opens on its GenAI page, which shows no training runs, unless the address selects the other one.
+
+        Args:
+            server: Address of the server that shows a local store; by default that of ``mlflow ui``. A logger with a
+                tracking server uses the address of that server.
+
+        Returns:
+            The address, without credentials.
+
+        Raises:
+            ConnectionError: If the run cannot be opened or read.
+
+        Example:
+            >>> import tempfile
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     with MLflowLogger(f"sqlite:///{folder}/mlflow.db", "digits", timeout=60) as logger:
+            ...         logger.page_url()
+            'http://127.0.0.1:5000/#/experiments/1?workflowType=machine_learning'
+        """
+        from mlflow import MlflowClient, get_tracking_uri
+
+        run = MlflowClient(self.tracking_uri).get_run(self.run_id)
+        uri = self.tracking_uri or get_tracking_uri()
+        shown_by = CREDENTIALS.sub("", uri) if uri.startswith(("http://", "https://")) else server
+        return f"{shown_by.rstrip('/')}/#/experiments/{run.info.experiment_id}?workflowType=machine_learning"
+
+    @reported
     def open_backend(self) -> None:
         """Import MLflow and open the run."""
         self._bounded = self._bounded or bound_requests()
@@ -192,7 +224,7 @@ class MLflowLogger(Logger):
             if experiment is not None:
                 return str(experiment.experiment_id)
             try:
-                return str(client.create_experiment(name))
+                return str(client.create_experiment(name, tags=KIND))
             except MlflowException as error:
                 # Another process may create the experiment at the same time.
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":

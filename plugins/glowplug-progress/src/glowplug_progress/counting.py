@@ -7,6 +7,8 @@ from enum import Enum
 
 from glowplug import Events, State
 
+WITHIN_AN_EPOCH = (Events.EPOCH_STARTED, Events.ITERATION_STARTED, Events.ITERATION_COMPLETED)
+
 
 class Unit(Enum):
     """Unit of a bar; the value is the default title."""
@@ -28,6 +30,11 @@ class Unit(Enum):
             return cls.ITERATION if closing is Events.COMPLETED else cls.ITERATION_OF_EPOCH
         return cls.START if event is Events.STARTED else cls.EPOCH
 
+    @property
+    def short_name(self) -> str:
+        """Name of the unit in a rate, as in ``2.50it/s``."""
+        return "epoch" if self is Unit.EPOCH else "it"
+
 
 class Counter:
     """Counts the units of one bar.
@@ -35,61 +42,71 @@ class Counter:
     Args:
         unit: What to count.
         state: State of the engine when the bar opens.
+        event: The event at which it opens.
 
     Example:
-        >>> state = State(epoch=2, max_epochs=5, iteration=7, epoch_length=4)
-        >>> counter = Counter(Unit.ITERATION_OF_EPOCH, state)
+        >>> state = State(epoch=2, max_epochs=5, iteration=7, epoch_start=4, epoch_length=4)
+        >>> counter = Counter(Unit.ITERATION_OF_EPOCH, state, Events.ITERATION_COMPLETED)
         >>> counter.done(state), counter.total(state), counter.title(state, None)
         (3, 4, 'Epoch [2/5]')
     """
 
-    def __init__(self, unit: Unit, state: State) -> None:
+    def __init__(self, unit: Unit, state: State, event: object) -> None:
         self.unit = unit
-        self._offset = _iterations_before_epoch(state) if unit is Unit.ITERATION_OF_EPOCH else 0
+        self.follow(state, event)
+
+    def follow(self, state: State, event: object) -> None:
+        """Read where the current epoch starts; at its end the state no longer contains that.
+
+        Args:
+            state: State of the engine.
+            event: The current event, at which the bar opens or advances.
+        """
+        self._epoch_start = state.epoch_start
+        # At STARTED, an epoch that continues is not counted yet.
+        is_within_epoch = event in WITHIN_AN_EPOCH
+        self._completed_epochs = state.epoch - is_within_epoch
 
     def done(self, state: State) -> int:
         """Return the number of completed units."""
         if self.unit is Unit.START:
             return 1
-        return state.epoch if self.unit is Unit.EPOCH else state.iteration - self._offset
+        if self.unit is Unit.EPOCH:
+            return state.epoch
+        return state.iteration - (self._epoch_start if self.unit is Unit.ITERATION_OF_EPOCH else 0)
 
     def total(self, state: State) -> int | None:
-        """Return the total number of units, or ``None`` if it is unknown."""
+        """Return the expected number of units, or ``None`` if it is unknown or was exceeded."""
         if self.unit is Unit.START:
             return 1
         if self.unit is Unit.EPOCH:
-            return _epochs(state)
-        if self.unit is Unit.ITERATION:
-            return _iterations(state)
-        if state.epoch_length is None or state.max_iters is None:
-            return state.epoch_length
-        return min(state.epoch_length, state.max_iters - self._offset)
+            return self._epochs(state)
+        total = self._iterations(state) if self.unit is Unit.ITERATION else self._iterations_of_epoch(state)
+        return total if total is None or total >= self.done(state) else None
 
     def title(self, state: State, name: str | None) -> str:
         """Return the title of the bar, which starts with ``name`` instead of the default if given."""
-        epochs = _epochs(state)
         if self.unit is not Unit.ITERATION_OF_EPOCH:
             return name or self.unit.value
+        epochs = self._epochs(state)
         if epochs == 1:
             return name or Unit.ITERATION.value
         return f"{name or Unit.EPOCH.value} [{state.epoch}{'' if epochs is None else f'/{epochs}'}]"
 
+    def _iterations_of_epoch(self, state: State) -> int | None:
+        if state.epoch_length is None or state.max_iters is None:
+            return state.epoch_length
+        return min(state.epoch_length, state.max_iters - self._epoch_start)
 
-def _epochs(state: State) -> int | None:
-    if state.max_iters is None:
-        return state.max_epochs
-    return math.ceil(state.max_iters / state.epoch_length) if state.epoch_length else None
+    def _iterations(self, state: State) -> int | None:
+        if state.max_iters is not None or state.max_epochs is None or not state.epoch_length:
+            return state.max_iters
+        # The lengths of the completed epochs may differ.
+        return self._epoch_start + (state.max_epochs - self._completed_epochs) * state.epoch_length
 
-
-def _iterations(state: State) -> int | None:
-    if state.max_iters is None and state.epoch_length and state.max_epochs is not None:
-        return state.epoch_length * state.max_epochs
-    return state.max_iters
-
-
-def _iterations_before_epoch(state: State) -> int:
-    # A resumed run may start in the middle of an epoch, so the offset is computed from the epoch length. If an earlier epoch
-    # ended early, that offset exceeds the iteration; the bar then counts from the current iteration.
-    length = state.epoch_length or 0
-    offset = (state.epoch - 1) * length
-    return offset if 0 <= state.iteration - offset <= length else state.iteration
+    def _epochs(self, state: State) -> int | None:
+        if state.max_iters is None:
+            return state.max_epochs
+        if not state.epoch_length:
+            return None
+        return self._completed_epochs + math.ceil((state.max_iters - self._epoch_start) / state.epoch_length)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -9,20 +10,25 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from glowplug import Events, Phase, RemovableEventHandle, RunOutcome
+from glowplug import Events, Phase, RemovableEventHandle, RunOutcome, State
 from glowplug.distributed import rank
 from glowplug.engine import Delegate
 from glowplug.exceptions import GlowplugWarning
 from glowplug.typing import AnyEvent, EngineProtocol
 from glowplug_progress.counting import Counter, Unit
 from glowplug_progress.postfix import Postfix
+from glowplug_progress.printing import print_above
 
-KNOWN_TOTAL = "{desc}[{n_fmt}/{total_fmt}] {percentage:3.0f}%|{bar}{postfix} [{elapsed}<{remaining}]"
+KNOWN_TOTAL = (
+    "{desc}[{n_fmt}/{total_fmt}] {percentage:3.0f}%|{bar}{postfix} [{elapsed}<{remaining}, {rate_fmt}]"
+)
 UNKNOWN_TOTAL = "{desc}[{n_fmt}/?]{postfix} [{elapsed}, {rate_fmt}]"
 
 
 class LazyBar(tqdm):  # type: ignore[misc]  # tqdm has no type annotations
     r"""tqdm bar that computes its postfix only when it redraws, about ten times a second.
+
+    While the bar is open, lines that the process prints appear above it.
 
     Args:
         text: Function that returns the postfix, such as ``"loss=0.5"``. Only the thread that created the bar calls it;
@@ -38,13 +44,23 @@ class LazyBar(tqdm):  # type: ignore[misc]  # tqdm has no type annotations
         '[2/4]  5'
     """
 
-    leave: bool | None  # set by tqdm
+    # tqdm sets these.
+    leave: bool | None
+    total: float | None
+    _stop_printing_above: Callable[[], None] | None = None
 
     def __init__(self, text: Callable[[], str], **settings: Any) -> None:
         self._text = text
         self._shown = ""
         self._owner = threading.get_ident()
         super().__init__(**settings)
+        if not self.disable and not self._is_widget:
+            self._stop_printing_above = print_above(settings.get("file") or sys.stderr)
+
+    @property
+    def _is_widget(self) -> bool:
+        # A notebook's bar has a container instead of a line.
+        return hasattr(self, "container")
 
     @property
     def format_dict(self) -> dict[str, Any]:
@@ -56,21 +72,31 @@ class LazyBar(tqdm):  # type: ignore[misc]  # tqdm has no type annotations
         fields["bar_format"] = fields["bar_format"] or (UNKNOWN_TOTAL if self.total is None else KNOWN_TOTAL)
         return fields
 
+    def follow(self, total: int | None) -> None:
+        """Change the total, which may be a forecast."""
+        if total == self.total:
+            return
+        self.total = total
+        if total and self._is_widget:
+            self.container.children[1].max = total
+
     def close(self) -> None:
         """Close the bar; with ``leave=True``, print its last state above the open bars."""
-        # A notebook's bar is a widget that has a container instead of a line.
-        if getattr(self, "disable", True) or hasattr(self, "container"):
+        if getattr(self, "disable", True) or self._is_widget:
             super().close()
             return
         leave, self.leave, last = self.leave, False, ""
         try:
             last = str(self) if leave else ""
         finally:
-            super().close()
-            # tqdm leaves the cursor at the end of the line if other bars were above.
-            self.fp.write("\r")
-        if leave:
-            self.write(last, file=self.fp)
+            with self.get_lock():
+                super().close()
+                # tqdm leaves the cursor at the end of the line if other bars were above.
+                self.fp.write("\r")
+            if last:
+                self.write(last, file=self.fp)
+            if self._stop_printing_above is not None:
+                self._stop_printing_above()
 
 
 class Display(Delegate):
@@ -93,8 +119,7 @@ class Display(Delegate):
         self._opening = Events.STARTED if whole_run else Events.EPOCH_STARTED
         self._postfix = postfix
         self._settings = settings
-        self._counter: Counter | None = None
-        self._bar: LazyBar | None = None
+        self._open_bar: tuple[LazyBar, Counter] | None = None
 
     def attach(self, engine: EngineProtocol, event: AnyEvent) -> RemovableEventHandle:
         """Open, advance and close the bar at the engine's events.
@@ -123,48 +148,50 @@ class Display(Delegate):
 
     def show(self, engine: EngineProtocol) -> None:
         """Advance the bar to the engine's position, and open it first if necessary."""
-        bar, counter = self._bar, self._counter
-        if bar is None or counter is None:
-            bar, counter = self._open(engine)
-        if bar.total is None:
-            bar.total = counter.total(engine.state)
-        bar.update(counter.done(engine.state) - bar.n)
+        bar, counter = self._open_bar or self._open(engine)
+        counter.follow(engine.state, engine.current_event)
+        self._advance(bar, counter, engine.state)
         if bar.n == bar.total:
             # Redraw now: no update follows, and handlers such as an evaluation may run for a long time.
             bar.refresh()
 
     def _begin(self, engine: EngineProtocol) -> None:
-        self._end()
+        self._close()
         self._open(engine)
 
-    def _end(self) -> None:
-        self._close()
-        self._counter = None
-
     def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        if self._open_bar is not None:
+            bar, self._open_bar = self._open_bar[0], None
+            bar.close()
 
     def _open(self, engine: EngineProtocol) -> tuple[LazyBar, Counter]:
         state = engine.state
-        # After interrupt() the bar was closed, but the counter is still valid.
-        counter = self._counter = self._counter or Counter(self._unit, state)
-        settings = {"total": counter.total(state), "initial": counter.done(state), **self._settings}
+        counter = Counter(self._unit, state, engine.current_event)
+        settings = {
+            "total": counter.total(state),
+            "initial": counter.done(state),
+            "unit": self._unit.short_name,
+            **self._settings,
+        }
         settings["desc"] = f"{counter.title(state, self._settings.get('desc'))}: "
         if rank() != 0:
             settings["disable"] = True
-        bar = self._bar = LazyBar(lambda: self._postfix(state), **settings)
-        return bar, counter
+        self._open_bar = LazyBar(lambda: self._postfix(state), **settings), counter
+        return self._open_bar
+
+    def _advance(self, bar: LazyBar, counter: Counter, state: State) -> None:
+        if "total" not in self._settings:
+            bar.follow(counter.total(state))
+        bar.update(counter.done(state) - bar.n)
 
     def _complete(self, engine: EngineProtocol) -> None:
         # A run may end in the middle of an epoch: state.epoch then counts an epoch that is not done.
-        if self._bar is not None and self._counter is not None and self._unit is not Unit.EPOCH:
-            self._bar.update(self._counter.done(engine.state) - self._bar.n)
-        self._end()
+        if self._open_bar is not None and self._unit is not Unit.EPOCH:
+            self._advance(*self._open_bar, engine.state)
+        self._close()
 
     def _tear_down(self, engine: EngineProtocol) -> None:
-        self._end()
+        self._close()
         missing = self._postfix.missing(engine.state)
         if missing and rank() == 0 and engine.state.outcome is RunOutcome.COMPLETED:
             warnings.warn(

@@ -31,14 +31,18 @@ class ProgressBar:
     bar closes at its closing event, and when the run ends or is interrupted. Values are read only when tqdm redraws,
     about ten times a second, so most steps do not wait for tensors on a device. Only rank 0 shows bars.
 
+    Lines that you print while a bar is open appear above it. An unfinished line (``print(..., end="")``) waits for its end,
+    or until the last bar closes.
+
     Args:
-        persist: Whether closed bars stay on the screen. Defaults to ``False``.
+        persist: Whether a closed bar leaves its last line on the screen: one line per epoch, or per run for a bar of the
+            whole run. Defaults to ``False``.
         bar_format: Format string for tqdm; ``"{l_bar}{bar}{r_bar}"`` is tqdm's default. Without a format, a bar looks like
-            ``Epoch [2/5]: [30/100]  30%|███       , loss=0.5 [00:03<00:07]``.
+            ``Epoch [2/5]: [30/100]  30%|███       , loss=0.5 [00:03<00:07, 10.00it/s]``.
         **tqdm_kwargs: Further options of tqdm, such as ``desc``, ``ncols``, ``mininterval``, ``file``, ``disable``.
 
     Raises:
-        TypeError: If an option is unknown or belongs to :meth:`attach`.
+        TypeError: If an option is unknown or belongs to :meth:`attach`, or ``persist`` is not a bool.
 
     Example:
         >>> import io
@@ -55,6 +59,8 @@ class ProgressBar:
     phase = Phase.LOGGING
 
     def __init__(self, persist: bool = False, bar_format: str | None = None, **tqdm_kwargs: Any) -> None:
+        if not isinstance(persist, bool):
+            raise TypeError(f"ProgressBar: persist must be True or False, got {persist!r}")
         _check_options(tqdm_kwargs)
         self._settings = {"leave": persist, "bar_format": bar_format, **tqdm_kwargs}
         self._displays_key = StashKey[dict[Events, "Display"]]()

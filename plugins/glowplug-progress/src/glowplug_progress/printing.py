@@ -1,0 +1,130 @@
+"""Lines that are printed while bars are open; they appear above the bars."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from tqdm.auto import tqdm
+
+
+class LinesAbove:
+    r"""``write`` method of a stream that prints whole lines above the open bars.
+
+    Replaces the method and not the stream, so that log handlers that hold the stream are included, and code that replaces
+    ``sys.stdout`` itself is not disturbed. An unfinished line waits for its end or for the last bar to close.
+
+    Args:
+        stream: The stream; :meth:`open` replaces its method and :meth:`close` restores it.
+
+    Example:
+        >>> import io
+        >>> stream = io.StringIO()
+        >>> lines = LinesAbove(stream)
+        >>> lines.open()
+        >>> print("loss:", end=" ", file=stream)
+        >>> stream.getvalue()
+        ''
+        >>> print(0.5, file=stream)
+        >>> stream.getvalue()
+        'loss: 0.5\n'
+        >>> lines.close()
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._write: Callable[[str], Any] = stream.write
+        self._is_inherited = "write" not in getattr(stream, "__dict__", ())
+        self._unfinished = ""
+        self._bars = 0
+        self._process = os.getpid()
+
+    def open(self) -> None:
+        """Count another open bar; the first one replaces the method.
+
+        Raises:
+            AttributeError: If the stream does not permit it.
+        """
+        with tqdm.get_lock():
+            if not self._bars:
+                self._stream.write = self
+            self._bars += 1
+
+    def close(self) -> None:
+        """Count a closed bar; the last one restores the method."""
+        with tqdm.get_lock():
+            self._bars -= 1
+            if self._bars:
+                return
+            # Another library may have replaced the method since; it then calls this object, which passes everything on.
+            if self._stream.write is self:
+                if self._is_inherited:
+                    del self._stream.write
+                else:
+                    self._stream.write = self._write
+            if self._unfinished and self._is_same_process():
+                self._write(self._unfinished)
+            self._unfinished = ""
+
+    def __call__(self, text: str) -> Any:
+        """Write the lines that the text completes."""
+        if not self._bars or not text or _is_drawing() or not self._is_same_process():
+            return self._write(text)
+        with tqdm.get_lock():
+            lines, end, self._unfinished = (self._unfinished + text).rpartition("\n")
+            if end:
+                with tqdm.external_write_mode(file=self._stream, nolock=True):
+                    self._write(lines + end)
+                    # The bars, which may use another stream, are drawn again below.
+                    self._stream.flush()
+        return len(text)
+
+    def _is_same_process(self) -> bool:
+        # A worker process that was forked must not wait for a lock of its parent.
+        return os.getpid() == self._process
+
+
+def print_above(screen: Any) -> Callable[[], None]:
+    """Print what the process writes to a screen above the bars on it.
+
+    Args:
+        screen: The file of a bar.
+
+    Returns:
+        A function to call when the bar is closed.
+    """
+    opened = []
+    for stream in (sys.stdout,) if sys.stdout is sys.stderr else (sys.stdout, sys.stderr):
+        if stream is None or not _is_same_screen(stream, screen):
+            continue
+        lines = stream.write if isinstance(stream.write, LinesAbove) else LinesAbove(stream)
+        try:
+            lines.open()
+        except AttributeError:
+            continue
+        opened.append(lines)
+
+    def close() -> None:
+        for lines in opened:
+            lines.close()
+
+    return close
+
+
+def _is_drawing() -> bool:
+    """Return whether this thread holds the lock under which tqdm draws bars and prints lines between them."""
+    return bool(tqdm.get_lock().th_lock._is_owned())  # noqa: SLF001 - threading.Condition relies on this method as well
+
+
+def _is_same_screen(first: Any, second: Any) -> bool:
+    if first is second:
+        return True
+    try:
+        if first.isatty() and second.isatty():
+            return True
+        return os.path.sameopenfile(first.fileno(), second.fileno())
+    except (AttributeError, OSError, ValueError):
+        # A file in memory has no descriptor.
+        return False
