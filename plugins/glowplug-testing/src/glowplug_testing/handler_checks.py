@@ -285,7 +285,7 @@ def exceptions_reach_the_caller(case: HandlerCase) -> None:
         _attach(case, case.make(), engine)
         raised: BaseException | None = None
         reached: list[Any] = []
-        engine.add_event_handler(Events.ITERATION_STARTED(once=2), lambda seen=reached: seen.append(True))
+        engine.add_event_handler(Events.ITERATION_STARTED(once=2), reached.append, True)
         try:
             engine.run([0, 1, 2], max_epochs=2)
         except (ZeroDivisionError, KeyboardInterrupt) as caught:
