@@ -59,6 +59,7 @@ def test_accuracy_and_the_best_checkpoint_reloaded(whole):
     assert len(list((folder / "checkpoints").glob("*.pt"))) == 3
 
 
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")  # in MLflow's own queries
 def test_table_says_why_the_run_ended_and_when_it_was_best(whole):
     """The final table shows the reason for the end and the epochs of its rows."""
     folder, printed = whole

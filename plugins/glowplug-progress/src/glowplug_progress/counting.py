@@ -62,10 +62,14 @@ class Counter:
             state: State of the engine.
             event: The current event, at which the bar opens or advances.
         """
-        self._epoch_start = state.epoch_start
+        self._epoch_start, self._epoch_length = state.epoch_start, state.epoch_length
         # At STARTED, an epoch that continues is not counted yet.
         is_within_epoch = event in WITHIN_AN_EPOCH
         self._completed_epochs = state.epoch - is_within_epoch
+
+    def is_current(self, state: State) -> bool:
+        """Return whether the total is still that of the last call of :meth:`follow`."""
+        return state.epoch_start == self._epoch_start and state.epoch_length == self._epoch_length
 
     def done(self, state: State) -> int:
         """Return the number of completed units."""

@@ -149,8 +149,15 @@ class Display(Delegate):
     def show(self, engine: EngineProtocol) -> None:
         """Advance the bar to the engine's position, and open it first if necessary."""
         bar, counter = self._open_bar or self._open(engine)
-        counter.follow(engine.state, engine.current_event)
-        self._advance(bar, counter, engine.state)
+        state = engine.state
+        # This runs in every iteration: the total is computed only when it may have changed.
+        is_current = counter.is_current(state)
+        if not is_current:
+            counter.follow(state, engine.current_event)
+        done = counter.done(state)
+        if not is_current or (bar.total is not None and done > bar.total):
+            self._follow_total(bar, counter, state)
+        bar.update(done - bar.n)
         if bar.n == bar.total:
             # Redraw now: no update follows, and handlers such as an evaluation may run for a long time.
             bar.refresh()
@@ -179,15 +186,16 @@ class Display(Delegate):
         self._open_bar = LazyBar(lambda: self._postfix(state), **settings), counter
         return self._open_bar
 
-    def _advance(self, bar: LazyBar, counter: Counter, state: State) -> None:
+    def _follow_total(self, bar: LazyBar, counter: Counter, state: State) -> None:
         if "total" not in self._settings:
             bar.follow(counter.total(state))
-        bar.update(counter.done(state) - bar.n)
 
     def _complete(self, engine: EngineProtocol) -> None:
         # A run may end in the middle of an epoch: state.epoch then counts an epoch that is not done.
         if self._open_bar is not None and self._unit is not Unit.EPOCH:
-            self._advance(*self._open_bar, engine.state)
+            bar, counter = self._open_bar
+            self._follow_total(bar, counter, engine.state)
+            bar.update(counter.done(engine.state) - bar.n)
         self._close()
 
     def _tear_down(self, engine: EngineProtocol) -> None:
