@@ -36,10 +36,13 @@ class Channel:
 
     def change(self, registrations: tuple[Registration, ...]) -> None:
         """Replace the registrations; a firing in progress still uses the old ones."""
-        self.registrations = tuple(sorted(registrations, key=lambda r: (r.phase, r.order)))
-        self.calls = tuple((self._call_of(r), r.only) for r in self.registrations)
-        filtered = any(only is not None for _, only in self.calls)
-        self.unfiltered = () if filtered else tuple(call for call, _ in self.calls)
+        if len(registrations) > 1:
+            registrations = tuple(sorted(registrations, key=lambda r: (r.phase, r.order)))
+        self.registrations = registrations
+        # Lists are faster than generators.
+        self.calls = tuple([(self._call_of(r), r.only) for r in registrations])
+        unfiltered = [call for call, only in self.calls if only is None]
+        self.unfiltered = tuple(unfiltered) if len(unfiltered) == len(self.calls) else ()
         self.has_handlers = bool(self.calls)
         self.seen = self.due = -1
 
@@ -62,7 +65,8 @@ class Channel:
         """Count firings and ``once`` filters from the start of a new run."""
         self.firings = 0
         for registration in self.registrations:
-            registration.passed.clear()
+            if registration.passed:
+                registration.passed.clear()
 
     def next_due(self, counter: int) -> int:
         """Return the next counter value at which any handler may run."""

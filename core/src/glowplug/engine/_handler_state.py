@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 from glowplug.engine._call import unwrap
@@ -73,8 +74,7 @@ class StatefulHandlers:
 
     def add_callable(self, handler: Any, guard: Guard | None = None) -> RemovableEventHandle | None:
         """Add the handler of an event if it is an object with a state."""
-        handler = unwrap(handler)
-        if not _is_stateful(handler):
+        if isinstance(handler, FunctionType) or not _is_stateful(handler := unwrap(handler)):
             return None
         return self._use(self.find(handler) or self.insert(_default_key(handler), handler, guard), handler)
 

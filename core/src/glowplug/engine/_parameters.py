@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 import typing
@@ -25,6 +26,7 @@ class Role(NamedTuple):
     name: re.Pattern[str]
     base: re.Pattern[str]
 
+    @functools.cache  # noqa: B019 - there are two roles, and names repeat
     def is_named(self, name: str) -> bool:
         """Return whether a parameter's name says so."""
         return self.name.search(name.lower()) is not None

@@ -22,6 +22,10 @@ class Registration:
     _order = itertools.count()
     # Whether the handler has run once and returned no coroutine or generator.
     is_checked = False
+    # The counter values of this run at which a ``once`` filter has let the handler run.
+    passed: set[int] | None = None
+    # The handle of the handler's state in the engine's state, if the handler is stateful.
+    state_handle: RemovableEventHandle | None = None
 
     def __init__(
         self,
@@ -40,30 +44,34 @@ class Registration:
         self.phase = _phase_of(handler)
         self.order = next(self._order)
         self.guard = guard
-        # The counter values of this run at which a ``once`` filter has let the handler run.
-        self.passed: set[int] = set()
-        # The handle of the handler's state in the engine's state, if the handler is stateful.
-        self.state_handle: RemovableEventHandle | None = None
+        if isinstance(event_filter, Once):
+            self.passed = set()
         self._compile()
 
     def _compile(self) -> None:
         self.call = compile_call(self.handler, self.event, self.args, self.kwargs)
-        self.checked_call: Call = functools.partial(_check_call, self.call, self.handler, self.event)
+        self._unguarded = self.call
         self.test = self.filter
-        if isinstance(self.filter, Once):
+        if isinstance(self.filter, Once) and self.passed is not None:
             self.test = functools.partial(_passes_once, self.filter, self.passed)
         if self.guard is not None:
             self.call = self.guard.around(self.call, self.event)
-            self.checked_call = self.guard.around(self.checked_call, self.event)
             self.test = self.test and self.guard.around(self.test, self.event)
 
     def __getstate__(self) -> dict[str, Any]:
-        compiled = ("call", "checked_call", "test")
+        compiled = ("call", "_unguarded", "test")
         return {name: value for name, value in vars(self).items() if name not in compiled}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._compile()
+
+    def checked_call(self, engine: Any, *payload: Any) -> Any:
+        """Call the handler, and refuse a result that is code which has not run."""
+        call: Call = functools.partial(_check_call, self._unguarded, self.handler, self.event)
+        if self.guard is not None:
+            call = self.guard.around(call, self.event)
+        return call(engine, *payload)
 
     @property
     def only(self) -> int | EventFilter | None:
