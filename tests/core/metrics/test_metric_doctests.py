@@ -13,10 +13,10 @@ MODULES = [
     "metrics._metrics_lambda",
     "metrics._reduce",
     "metrics._usage",
+    "supervised._batch",
     "supervised._factories",
     "supervised._steps",
     "supervised._tbptt",
-    "utils",
 ]
 
 
