@@ -693,7 +693,7 @@ class TestResume:
     @pytest.mark.parametrize("way", WAYS)
     @pytest.mark.parametrize("epochs", [1, 2, 3, 4])
     def test_state_of_the_trainer_alone(self, tmp_path, way, given, epochs):
-        """A trainer restored from a file stops in the same epoch as one that never stopped (H-085)."""
+        """A trainer restored from a file stops in the same epoch as one that never stopped (C4)."""
         whole, expected = validated(way, given=given)
         whole.run([1, 2, 3], max_epochs=10)
         first, _ = validated(way, given=given)

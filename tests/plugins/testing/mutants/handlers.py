@@ -230,7 +230,8 @@ class RaisesKeyError(Best):
 
 class StateIsNotRegistered(Best):
     def attach(self, engine, event_name=Events.EPOCH_COMPLETED):
-        return engine.add_event_handler(event_name, self)
+        # The engine adds the state of an object, but not that of a bound method's object.
+        return engine.add_event_handler(event_name, self.__call__)
 
 
 class StateIsAnObject(Best):
