@@ -61,9 +61,8 @@ class Channel:
             return registration.call
         return functools.partial(_first_call, weakref.ref(self), registration)
 
-    def begin_run(self) -> None:
-        """Count firings and ``once`` filters from the start of a new run."""
-        self.firings = 0
+    def reset_once(self) -> None:
+        """Let ``once`` filters pass again, in a new run."""
         for registration in self.registrations:
             if registration.passed:
                 registration.passed.clear()

@@ -322,7 +322,9 @@ class HandlerTable:
     def _begin_run(self) -> None:
         """Count firings and ``once`` filters from the start of a new run."""
         for channel in self._channels.values():
-            channel.begin_run()
+            channel.firings = 0
+            if channel.has_handlers:
+                channel.reset_once()
 
     def fire_event(self, event_name: AnyEvent) -> None:
         """Run the handlers of an event; use ``state`` to pass values to them.
