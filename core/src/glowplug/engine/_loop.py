@@ -307,10 +307,8 @@ class Loop:
         """Handle the end of the data and return whether a new pass began."""
         position, done = self._position, self._position.done(state)
         if position.keeps_length and not dry:
-            if self._fire(Events.DATALOADER_STOP_ITERATION):
-                yield from self._handle_stop(Events.DATALOADER_STOP_ITERATION)
             position.iterator = None
-            position.begin_pass(state)
+            yield from self._begin_next_pass(state)
             return True
         position.end_pass()
         if dry or (not done and state.epoch_length):
