@@ -1,5 +1,6 @@
 """What the tests of several distributions share; imports nothing that one of them may lack."""
 
+import gc
 import inspect
 import json
 import os
@@ -63,3 +64,12 @@ def run_ranks(tmp_path):
         return [json.loads(line.removeprefix("RESULT ")) for line in lines]
 
     return run
+
+
+@pytest.fixture
+def no_gc():
+    """Free only what nothing refers to."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import weakref
 
 import pytest
@@ -318,6 +317,7 @@ class TestInterrupt:
         assert names[-4:] == ["INTERRUPT", *ENDS]
 
 
+@pytest.mark.usefixtures("no_gc")
 @pytest.mark.parametrize("event", [Events.EPOCH_STARTED, Events.ITERATION_COMPLETED, Events.EPOCH_COMPLETED])
 def test_interrupted_engine_is_freed(event):
     """An interrupted engine is freed with its last reference, without the garbage collector."""
@@ -325,9 +325,5 @@ def test_interrupted_engine_is_freed(event):
     engine.add_event_handler(event, lambda e: e.interrupt())
     engine.run([1, 2], max_epochs=2)
     alive = weakref.ref(engine)
-    gc.disable()
-    try:
-        del engine
-        assert alive() is None
-    finally:
-        gc.enable()
+    del engine
+    assert alive() is None

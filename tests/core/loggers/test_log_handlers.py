@@ -201,7 +201,7 @@ class TestEvaluatorStep:
         assert run_with_evaluator(logger, Events.EPOCH_COMPLETED, event) == [2, 4]
 
     def test_batches_of_the_evaluator(self, logger):
-        """Events before an iteration have steps of their own in each run of the evaluator (L-021)."""
+        """Events before an iteration have separate steps in each run of the evaluator (L-021)."""
         trainer, evaluator = (Engine(lambda engine, batch: batch) for _ in range(2))
         trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run([1, 2]))
         for tag in "ab":

@@ -1,7 +1,6 @@
 """EarlyStopping: improvements, scores, trainers, run starts and state."""
 
 import copy
-import gc
 import logging
 import weakref
 from unittest.mock import MagicMock
@@ -415,15 +414,8 @@ def test_describe():
     ]
 
 
+@pytest.mark.usefixtures("no_gc")
 class TestLifetime:
-    @pytest.fixture(autouse=True)
-    def no_gc(self):
-        """Free only what nothing refers to."""
-        gc.collect()
-        gc.disable()
-        yield
-        gc.enable()
-
     @pytest.mark.parametrize("attach", [True, False], ids=["attach", "add_event_handler"])
     @pytest.mark.parametrize("given", [True, False], ids=["trainer given", "trainer found"])
     def test_trainer_and_evaluator(self, attach, given):

@@ -1,6 +1,5 @@
 """Tests of ModelCheckpoint."""
 
-import gc
 import os
 import weakref
 
@@ -233,15 +232,8 @@ def test_record_of_the_evaluator(tmp_path, model, names, way):
     assert names(tmp_path) == ["best_model_5_0.9500.pt", "trainer.pth"]
 
 
+@pytest.mark.usefixtures("no_gc")
 class TestLifetime:
-    @pytest.fixture(autouse=True)
-    def no_gc(self):
-        """Free only what nothing refers to."""
-        gc.collect()
-        gc.disable()
-        yield
-        gc.enable()
-
     @pytest.mark.parametrize("form", ["Checkpoint", "constructor", "attach", "optional", "add_event_handler"])
     def test_saved_trainer(self, form, tmp_path):
         """A checkpoint that saves the trainer keeps neither trainer nor model alive (H-011)."""
