@@ -50,8 +50,8 @@ class Engine(HandlerTable):
 
     # Class attributes keep the constructor fast.
     _is_running = False
-    # The loop of the current run; after interrupt(), it is suspended until the next call of run().
     _loop: Loop | None = None
+    # The current run; after interrupt(), it is suspended until the next call of run().
     _progress: Generator[None, None, RunOutcome] | None = None
     _parent: Engine | None = None
     _logger: logging.Logger | None = None
@@ -121,7 +121,7 @@ class Engine(HandlerTable):
             problem = self._handle_exception(error)
         finally:
             if self.state.outcome is not RunOutcome.INTERRUPTED:
-                self._loop = self._progress = self._position.iterator = None
+                self._progress = self._position.iterator = None
                 problem = self._tear_down(problem)
             _running.reset(token)
             self._parent = self._stateful.outer = None
@@ -148,7 +148,7 @@ class Engine(HandlerTable):
             raise TypeError("set_data() needs an iterable, got None")
         self.state.dataloader = data
         # If no run is in progress, the next run() begins the pass.
-        if self._loop is not None:
+        if self._progress is not None:
             self._position.replace_data(self.state)
             self._stop.note_new_data()
 
@@ -259,7 +259,7 @@ class Engine(HandlerTable):
         check_state_dict(state_dict, self.state_dict_user_keys)
         iteration, epoch = position_of(state_dict)
         state = self.state
-        self._loop = self._progress = None
+        self._progress = None
         self._position.load_state_dict(state_dict.get("resume"), iteration, state_dict["epoch_length"])
         state.epoch_length = state_dict["epoch_length"]
         state.iteration, state.epoch = iteration, epoch
@@ -289,7 +289,7 @@ class Engine(HandlerTable):
             max_iters,
             epoch_length,
             forecast=position.forecast,
-            is_suspended=self._loop is not None,
+            is_suspended=self._progress is not None,
             was_loaded=position.was_loaded,
             has_open_epoch=position.in_epoch and has_failed,
         )
@@ -309,11 +309,12 @@ class Engine(HandlerTable):
         state.max_epochs, state.max_iters = plan.max_epochs, plan.max_iters
         if plan.kind is RunKind.CONTINUED:
             self._report_finished(former)
-        if self._loop is None:
+        if self._progress is None:
             self._stop.clear()
             state.times = dict.fromkeys(state.times, 0.0)
-            self._loop = Loop(self._process_function, self._channels, self._position, self._stop, self._watch)
-            self._progress = self._loop.run()
+            if self._loop is None:
+                self._loop = Loop(self._channels, self._position, self._stop, self._watch)
+            self._progress = self._loop.run(self._process_function)
         position.was_loaded = False
         state.outcome = None
 
@@ -334,7 +335,7 @@ class Engine(HandlerTable):
 
     def _start_new(self, plan: RunPlan, data: Iterable[Any] | None) -> None:
         state = self.state
-        self._loop = self._progress = None
+        self._progress = None
         self._position.start_new(state)
         state.iteration = state.epoch = 0
         state.epoch_length = plan.epoch_length
@@ -398,7 +399,7 @@ class Engine(HandlerTable):
         self._logger = logger
 
     def __getstate__(self) -> dict[str, Any]:
-        if self._loop is not None:
+        if self._progress is not None:
             raise TypeError(
                 "a running or interrupted engine cannot be pickled or copied, because its loop cannot be; save "
                 "engine.state_dict() and load it into a new engine"

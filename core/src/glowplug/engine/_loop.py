@@ -58,10 +58,9 @@ class _EndEpoch(Exception):  # noqa: N818 - also a jump, not an error
 
 
 class Loop:
-    """Run the epochs of one engine.
+    """Run the epochs of one engine, for each of its runs.
 
     Args:
-        step: The engine's process function.
         channels: The events of the engine.
         position: The position of the run, updated by the loop.
         stop: The stop requests of handlers.
@@ -73,21 +72,20 @@ class Loop:
 
     def __init__(
         self,
-        step: Callable[[Any, Any], Any],
         channels: dict[Any, Channel],
         position: RunPosition,
         stop: StopRequests,
         watch: Watch,
     ) -> None:
-        self._step = step
         self._channels = channels
         self._position = position
         self._stop = stop
         self._watch = watch
         self._iteration_channels = tuple(channels[event] for event in ITERATION_EVENTS)
 
-    def run(self) -> Generator[None, None, RunOutcome]:
-        """Run the epochs, yield at each interruption, and return how the run ended."""
+    def run(self, step: Callable[[Any, Any], Any]) -> Generator[None, None, RunOutcome]:
+        """Run the epochs with this process function, yield at each interruption, and return how the run ended."""
+        self._step = step
         state, position, begin = self.engine.state, self._position, perf_counter()
         is_cut_short, done = position.was_terminated, position.done(state)
         try:
