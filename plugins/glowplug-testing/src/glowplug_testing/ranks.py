@@ -44,7 +44,9 @@ def on_two_ranks(function: Callable[[int], Any], seconds: float = SECONDS) -> li
     if importlib.util.find_spec("torch") is None:
         raise CheckSkipped("two ranks need torch")
     if not hasattr(os, "fork") or distributed.is_initialized():
-        raise CheckSkipped("two ranks need os.fork(), and the test must not run on one of several ranks itself")
+        raise CheckSkipped(
+            "two ranks need os.fork(), and the test must not run on one of several ranks itself"
+        )
     # Import the module once, before the fork.
     import torch.distributed  # noqa: F401
 
