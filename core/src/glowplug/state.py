@@ -68,35 +68,22 @@ class State:
         0.5
     """
 
-    iteration: int
-    epoch: int
-    epoch_length: int | None
-    max_epochs: int | None
-    max_iters: int | None
-    output: Any
-    batch: Any
-    metrics: dict[str, Any]
-    dataloader: Any
-    seed: int | None
-    times: dict[str, float | None]
-    outcome: RunOutcome | None
-    run_start: RunStart
     # A class attribute keeps the constructor fast.
     epoch_start: int = 0
 
     def __init__(self, **attributes: Any) -> None:
         self.iteration = 0
         self.epoch = 0
-        self.epoch_length = None
-        self.max_epochs = None
-        self.max_iters = None
-        self.output = None
-        self.batch = None
-        self.metrics = {}
-        self.dataloader = None
-        self.seed = None
-        self.times = {"EPOCH_COMPLETED": None, "COMPLETED": None}
-        self.outcome = None
+        self.epoch_length: int | None = None
+        self.max_epochs: int | None = None
+        self.max_iters: int | None = None
+        self.output: Any = None
+        self.batch: Any = None
+        self.metrics: dict[str, Any] = {}
+        self.dataloader: Any = None
+        self.seed: int | None = None
+        self.times: dict[str, float | None] = {"EPOCH_COMPLETED": None, "COMPLETED": None}
+        self.outcome: RunOutcome | None = None
         self.run_start = RunStart.NEW
         # Each engine has its own copy, since custom counters belong to one engine.
         self.event_to_attr: dict[CallableEventWithFilter | str, str] = COUNTERS.copy()
