@@ -16,32 +16,14 @@ from glowplug.state import RunOutcome, RunStart, State
 if TYPE_CHECKING:
     from glowplug import (
         distributed as distributed,
-    )
-    from glowplug import (
         exceptions as exceptions,
-    )
-    from glowplug import (
         handlers as handlers,
-    )
-    from glowplug import (
         hookspecs as hookspecs,
-    )
-    from glowplug import (
         loggers as loggers,
-    )
-    from glowplug import (
         metrics as metrics,
-    )
-    from glowplug import (
         plugins as plugins,
-    )
-    from glowplug import (
         testing as testing,
-    )
-    from glowplug import (
         typing as typing,
-    )
-    from glowplug import (
         utils as utils,
     )
     from glowplug.exceptions import GlowplugWarning, NotComputableError

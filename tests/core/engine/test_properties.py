@@ -6,8 +6,7 @@ import dataclasses
 import os
 from collections import Counter
 
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from glowplug import Engine, Events, Phase
 

@@ -4,8 +4,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from glowplug.loggers._flatten import Flattened
 from glowplug.loggers._snapshot import resolve, snapshot

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from glowplug_metrics.counting import Labels, class_counts, confusions, labels_of, matrix_counts
 

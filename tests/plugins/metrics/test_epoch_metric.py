@@ -5,8 +5,7 @@ import warnings
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from glowplug import Engine, Events
 from glowplug.exceptions import NotComputableError

@@ -5,8 +5,7 @@ import pickle
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from glowplug import BatchWise, Engine, EpochWise, Events, RunningBatchWise, RunningEpochWise
 from glowplug.exceptions import GlowplugWarning, NotComputableError

@@ -1,8 +1,7 @@
 """Tests of escaped and shortened names."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from mlflow.utils.validation import _validate_metric_name
 
 from glowplug_mlflow.keys import ALLOWED_IN_FILES, escape, file_name, shorten, unescape

@@ -2,8 +2,7 @@
 
 import json
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from glowplug_mlflow.requests import MAX_BYTES, MAX_PARAMS, slices
 

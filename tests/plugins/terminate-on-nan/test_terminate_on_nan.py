@@ -13,8 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from glowplug import Engine, Events, RunOutcome
 from glowplug.testing import FakeEngine

@@ -4,8 +4,7 @@ import importlib.util
 
 import pytest
 
-from glowplug_testing import HandlerCase, HandlerContract
-from glowplug_testing import checks as kit
+from glowplug_testing import HandlerCase, HandlerContract, checks as kit
 from glowplug_testing.check_lists import HANDLER_CHECKS
 
 from .mutants import handlers

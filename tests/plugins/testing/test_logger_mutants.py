@@ -7,8 +7,7 @@ import time
 
 import pytest
 
-from glowplug_testing import LoggerCase, LoggerContract
-from glowplug_testing import checks as kit
+from glowplug_testing import LoggerCase, LoggerContract, checks as kit
 from glowplug_testing.check_lists import LOGGER_CHECKS
 
 from .mutants import loggers

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from glowplug_testing import MetricCase, MetricContract
-from glowplug_testing import checks as kit
+from glowplug_testing import MetricCase, MetricContract, checks as kit
 from glowplug_testing.check_lists import METRIC_CHECKS
 
 from .mutants import metrics

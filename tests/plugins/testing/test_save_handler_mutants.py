@@ -5,8 +5,7 @@ import pickle
 import pytest
 import torch  # noqa: F401 - collection skips this file without torch
 
-from glowplug_testing import SaveHandlerCase, SaveHandlerContract
-from glowplug_testing import checks as kit
+from glowplug_testing import SaveHandlerCase, SaveHandlerContract, checks as kit
 from glowplug_testing.check_lists import SAVE_HANDLER_CHECKS
 
 from .mutants import save_handlers

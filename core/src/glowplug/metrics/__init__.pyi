@@ -1,45 +1,50 @@
 from glowplug.exceptions import NotComputableError as NotComputableError
-from glowplug.metrics._metric import Metric as Metric
-from glowplug.metrics._metric import identity as identity
+from glowplug.metrics._metric import Metric as Metric, identity as identity
 from glowplug.metrics._metrics_lambda import MetricsLambda as MetricsLambda
-from glowplug.metrics._reduce import reinit__is_reduced as reinit__is_reduced
-from glowplug.metrics._reduce import sync_all_reduce as sync_all_reduce
-from glowplug.metrics._usage import BatchFiltered as BatchFiltered
-from glowplug.metrics._usage import BatchWise as BatchWise
-from glowplug.metrics._usage import EpochWise as EpochWise
-from glowplug.metrics._usage import MetricUsage as MetricUsage
-from glowplug.metrics._usage import RunningBatchWise as RunningBatchWise
-from glowplug.metrics._usage import RunningEpochWise as RunningEpochWise
-from glowplug.metrics._usage import SingleEpochRunningBatchWise as SingleEpochRunningBatchWise
-from glowplug_metrics import F1 as F1
-from glowplug_metrics import ROC_AUC as ROC_AUC
-from glowplug_metrics import Accuracy as Accuracy
-from glowplug_metrics import Average as Average
-from glowplug_metrics import AveragePrecision as AveragePrecision
-from glowplug_metrics import ClassificationReport as ClassificationReport
-from glowplug_metrics import ConfusionMatrix as ConfusionMatrix
-from glowplug_metrics import DiceCoefficient as DiceCoefficient
-from glowplug_metrics import EpochMetric as EpochMetric
-from glowplug_metrics import Fbeta as Fbeta
-from glowplug_metrics import Frequency as Frequency
-from glowplug_metrics import GeometricAverage as GeometricAverage
-from glowplug_metrics import IoU as IoU
-from glowplug_metrics import JaccardIndex as JaccardIndex
-from glowplug_metrics import Loss as Loss
-from glowplug_metrics import MeanAbsoluteError as MeanAbsoluteError
-from glowplug_metrics import MeanSquaredError as MeanSquaredError
-from glowplug_metrics import MetricGroup as MetricGroup
-from glowplug_metrics import MultiLabelConfusionMatrix as MultiLabelConfusionMatrix
-from glowplug_metrics import Precision as Precision
-from glowplug_metrics import PrecisionRecallCurve as PrecisionRecallCurve
-from glowplug_metrics import Recall as Recall
-from glowplug_metrics import RocCurve as RocCurve
-from glowplug_metrics import RootMeanSquaredError as RootMeanSquaredError
-from glowplug_metrics import RunningAverage as RunningAverage
-from glowplug_metrics import TopKCategoricalAccuracy as TopKCategoricalAccuracy
-from glowplug_metrics import VariableAccumulation as VariableAccumulation
-from glowplug_metrics import cmAccuracy as cmAccuracy
-from glowplug_metrics import cmPrecision as cmPrecision
-from glowplug_metrics import cmRecall as cmRecall
-from glowplug_metrics import mIoU as mIoU
+from glowplug.metrics._reduce import (
+    reinit__is_reduced as reinit__is_reduced,
+    sync_all_reduce as sync_all_reduce,
+)
+from glowplug.metrics._usage import (
+    BatchFiltered as BatchFiltered,
+    BatchWise as BatchWise,
+    EpochWise as EpochWise,
+    MetricUsage as MetricUsage,
+    RunningBatchWise as RunningBatchWise,
+    RunningEpochWise as RunningEpochWise,
+    SingleEpochRunningBatchWise as SingleEpochRunningBatchWise,
+)
+from glowplug_metrics import (
+    F1 as F1,
+    ROC_AUC as ROC_AUC,
+    Accuracy as Accuracy,
+    Average as Average,
+    AveragePrecision as AveragePrecision,
+    ClassificationReport as ClassificationReport,
+    ConfusionMatrix as ConfusionMatrix,
+    DiceCoefficient as DiceCoefficient,
+    EpochMetric as EpochMetric,
+    Fbeta as Fbeta,
+    Frequency as Frequency,
+    GeometricAverage as GeometricAverage,
+    IoU as IoU,
+    JaccardIndex as JaccardIndex,
+    Loss as Loss,
+    MeanAbsoluteError as MeanAbsoluteError,
+    MeanSquaredError as MeanSquaredError,
+    MetricGroup as MetricGroup,
+    MultiLabelConfusionMatrix as MultiLabelConfusionMatrix,
+    Precision as Precision,
+    PrecisionRecallCurve as PrecisionRecallCurve,
+    Recall as Recall,
+    RocCurve as RocCurve,
+    RootMeanSquaredError as RootMeanSquaredError,
+    RunningAverage as RunningAverage,
+    TopKCategoricalAccuracy as TopKCategoricalAccuracy,
+    VariableAccumulation as VariableAccumulation,
+    cmAccuracy as cmAccuracy,
+    cmPrecision as cmPrecision,
+    cmRecall as cmRecall,
+    mIoU as mIoU,
+)
 from glowplug_torchmetrics import TorchMetric as TorchMetric

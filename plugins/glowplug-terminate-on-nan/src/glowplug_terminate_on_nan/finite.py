@@ -6,8 +6,7 @@ import cmath
 import dataclasses
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
 from decimal import Decimal
 from itertools import repeat
 from numbers import Number, Rational
