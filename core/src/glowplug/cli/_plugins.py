@@ -108,10 +108,10 @@ def check(name: str) -> None:
     Exit code: 0 if there is nothing to report; 1 for errors, warnings and blocked plugins; 2 for incorrect usage or a NAME
     that is not installed.
     """
-    installed = {(plugin.name, plugin.distribution): plugin for plugin in installed_plugins()}
+    installed = {plugin.key: plugin for plugin in installed_plugins()}
     reports = []
     for report in _select(name):
-        checked = check_plugin(installed[report.name, report.distribution])
+        checked = check_plugin(installed[report.key])
         reports.append(replace(checked, findings=(*report.findings, *checked.findings)))
     print_findings(reports)
     exit_if(any(overall_status(report) != "ok" for report in reports))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from glowplug._finding import Finding
 from glowplug.exceptions import PluginIncompatibleError, PluginLoadError
-from glowplug.plugins import InstalledPlugin, is_tracing
+from glowplug.plugins import InstalledPlugin, PluginIdentity, is_tracing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -48,7 +48,7 @@ _CHILD = "import sys; sys.path[:] = sys.argv[1:]; from glowplug.cli._subprocess 
 
 
 @dataclass(frozen=True)
-class PluginReport:
+class PluginReport(PluginIdentity):
     """Description of an installed plugin.
 
     Args:
@@ -69,9 +69,6 @@ class PluginReport:
         []
     """
 
-    name: str
-    distribution: str
-    version: str
     module: str
     status: str
     cause: str = ""

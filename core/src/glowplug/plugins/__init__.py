@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from glowplug.plugins._catalogue import FIRST_PARTY
     from glowplug.plugins._discovery import (
         InstalledPlugin,
+        PluginIdentity,
         describe_entry_points,
         installed_plugins,
         is_beside,
@@ -44,6 +45,7 @@ __all__ = [
     "InstalledPlugin",
     "Plugin",
     "PluginFailure",
+    "PluginIdentity",
     "Registry",
     "describe_entry_points",
     "get_registry",
@@ -64,6 +66,7 @@ __getattr__, __dir__ = lazy_exports(
         "glowplug.plugins._catalogue": ("FIRST_PARTY",),
         "glowplug.plugins._discovery": (
             "InstalledPlugin",
+            "PluginIdentity",
             "describe_entry_points",
             "installed_plugins",
             "is_beside",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "GROUP",
     "InstalledPlugin",
+    "PluginIdentity",
     "describe_entry_points",
     "installed_plugins",
     "is_beside",
@@ -36,7 +37,34 @@ GROUP = "glowplug"
 
 
 @dataclass(frozen=True)
-class InstalledPlugin:
+class PluginIdentity:
+    """What identifies a plugin; the base of its descriptions.
+
+    Args:
+        name: Name of the entry point.
+        distribution: Distribution that provides the plugin.
+        version: Version of that distribution.
+
+    Example:
+        >>> print(PluginIdentity("mlflow", "glowplug-mlflow", "0.1.0"))
+        plugin 'mlflow' of glowplug-mlflow 0.1.0
+    """
+
+    name: str
+    distribution: str
+    version: str
+
+    @property
+    def key(self) -> str:
+        """Name and distribution, because two distributions may use the same plugin name."""
+        return f"{self.name} ({self.distribution})"
+
+    def __str__(self) -> str:
+        return f"plugin {self.name!r} of {self.distribution} {self.version}"
+
+
+@dataclass(frozen=True)
+class InstalledPlugin(PluginIdentity):
     """Description of an installed plugin from its metadata.
 
     Args:
@@ -53,17 +81,9 @@ class InstalledPlugin:
         True
     """
 
-    name: str
-    distribution: str
-    version: str
     module: str = ""
     blocked_by: str = ""
     problem: Exception | None = field(default=None, compare=False)
-
-    @property
-    def key(self) -> str:
-        """Name and distribution, because two distributions may use the same plugin name."""
-        return f"{self.name} ({self.distribution})"
 
     @property
     def loadable(self) -> bool:

@@ -17,6 +17,7 @@ import pluggy
 from glowplug import hookspecs
 from glowplug.exceptions import PluginIncompatibleError, PluginLoadError
 from glowplug.hookspecs import API_VERSION, PROJECT, Offer, OfferKind
+from glowplug.plugins._discovery import PluginIdentity
 from glowplug.plugins._settings import trace
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ _REPLACED_HOOKS = ("glowplug_events", "glowplug_handlers", "glowplug_metrics")
 
 
 @dataclass(frozen=True)
-class Plugin:
+class Plugin(PluginIdentity):
     """A loaded plugin.
 
     Args:
@@ -71,25 +72,14 @@ class Plugin:
         plugin 'mlflow' of glowplug-mlflow 0.1.0
     """
 
-    name: str
-    distribution: str
-    version: str
     module: str
     offers: tuple[Offer, ...] = ()
     hooks: tuple[str, ...] = ()
     import_seconds: float = 0.0
 
-    @property
-    def key(self) -> str:
-        """Name and distribution, as in the plugin manager."""
-        return f"{self.name} ({self.distribution})"
-
-    def __str__(self) -> str:
-        return f"plugin {self.name!r} of {self.distribution} {self.version}"
-
 
 @dataclass(frozen=True)
-class PluginFailure:
+class PluginFailure(PluginIdentity):
     """An installed plugin that is faulty.
 
     Args:
@@ -103,9 +93,6 @@ class PluginFailure:
         plugin 'shout' of acme-shout 1.2 does not work: SyntaxError: invalid syntax. To fix it: pip install --upgrade acme-shout; to disable it: GLOWPLUG_DISABLED_PLUGINS=shout
     """
 
-    name: str
-    distribution: str
-    version: str
     exception: BaseException
 
     @property
@@ -128,7 +115,7 @@ class PluginFailure:
         return PluginLoadError(message, plugin=self.name, distribution=self.distribution, hook=hook)
 
     def __str__(self) -> str:
-        return f"plugin {self.name!r} of {self.distribution} {self.version} does not work: {self.cause}. {self.remedy}"
+        return f"{super().__str__()} does not work: {self.cause}. {self.remedy}"
 
 
 class PluginManager(pluggy.PluginManager):
