@@ -104,16 +104,16 @@ def installed_plugins(environ: Mapping[str, str] | None = None) -> list[Installe
         >>> [plugin.name for plugin in installed_plugins({"GLOWPLUG_PLUGINS": ""}) if plugin.loadable]
         []
     """
+    environ = os.environ if environ is None else environ
     entry_points: list[EntryPoint] = []
     damaged: list[InstalledPlugin] = []
-    rules = _Rules(os.environ if environ is None else environ)
     trace(f"looking for entry points of the group {GROUP!r} in the {len(sys.path)} folders of sys.path")
     for distribution in _distributions():
         try:
             entry_points.extend(distribution.entry_points.select(group=GROUP))
         except Exception as error:  # noqa: BLE001 a damaged file must not hide other plugins
             name, version = _identity(distribution)
-            blocked_by = rules.blocked_by(name, name)
+            blocked_by = _blocked_by(environ, name, name)
             problem = None if blocked_by else PluginLoadError(f"its entry_points.txt is damaged: {error}")
             damaged.append(InstalledPlugin(name, name, version, blocked_by=blocked_by, problem=problem))
             trace(f"{'blocked' if blocked_by else 'refused'} {name} {version}: {blocked_by or problem}")
@@ -137,8 +137,8 @@ def describe_entry_points(
         >>> describe_entry_points([EntryPoint("shout", "acme_shout._plugin", "glowplug")], {})[0].module
         'acme_shout._plugin'
     """
-    rules = _Rules(os.environ if environ is None else environ)
-    return _sorted(_describe(entry_point, rules) for entry_point in entry_points)
+    environ = os.environ if environ is None else environ
+    return _sorted(_describe(entry_point, environ) for entry_point in entry_points)
 
 
 def is_beside(plugin_module: str, module: str) -> bool:
@@ -208,13 +208,13 @@ def _trace_found(plugin: InstalledPlugin, distribution: Distribution | None) -> 
         )
 
 
-def _describe(entry_point: EntryPoint, rules: _Rules) -> InstalledPlugin:
+def _describe(entry_point: EntryPoint, environ: Mapping[str, str]) -> InstalledPlugin:
     distribution = entry_point.dist
     name, version = ("unknown distribution", "?") if distribution is None else _identity(distribution)
-    plugin = InstalledPlugin(entry_point.name, name, version, entry_point.value.strip())
-    blocked_by = rules.blocked_by(plugin.name, plugin.distribution)
-    problem = None if blocked_by else _problem(plugin, distribution)
-    plugin = replace(plugin, blocked_by=blocked_by, problem=problem)
+    blocked_by = _blocked_by(environ, entry_point.name, name)
+    plugin = InstalledPlugin(entry_point.name, name, version, entry_point.value.strip(), blocked_by)
+    if not blocked_by:
+        plugin = replace(plugin, problem=_problem(plugin, distribution))
     if is_tracing():
         _trace_found(plugin, distribution)
     return plugin
@@ -256,45 +256,32 @@ def _core_requirements(distribution: Distribution) -> list[str]:
 
 def _identity(distribution: Distribution) -> tuple[str, str]:
     """Return the name and version of a distribution, from RECORD if METADATA is damaged."""
-    try:
+    name = version = None
+    # The exception for a missing or damaged file depends on the Python version.
+    with suppress(Exception):
         metadata = distribution.metadata
         name, version = ((metadata.get_all(field) or [None])[0] for field in ("Name", "Version"))
-    except Exception:  # noqa: BLE001 the exception for a missing or damaged file depends on the Python version
-        name = version = None
     if name is None or version is None:
-        folder = re.search(
-            r"^(?P<name>[^/\n-]+)-(?P<version>[^/\n]+)\.dist-info/", _record(distribution), re.MULTILINE
-        )
+        record = ""
+        with suppress(UnicodeDecodeError):
+            record = distribution.read_text("RECORD") or ""
+        folder = re.search(r"^(?P<name>[^/\n-]+)-(?P<version>[^/\n]+)\.dist-info/", record, re.MULTILINE)
         name = name or (folder["name"].replace("_", "-") if folder else "unknown distribution")
         version = version or (folder["version"] if folder else "?")
     return name, version
-
-
-def _record(distribution: Distribution) -> str:
-    try:
-        return distribution.read_text("RECORD") or ""
-    except UnicodeDecodeError:
-        return ""
 
 
 def _canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-class _Rules:
-    """Settings that allow and block plugins."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._allowed = environ.get(ALLOW_VARIABLE)
-        self._disabled = environ.get(BLOCK_VARIABLE, "")
-
-    def blocked_by(self, name: str, distribution: str) -> str:
-        """Return the setting that blocks this plugin, or an empty string."""
-        if self._allowed is not None and not _matches(self._allowed, name, distribution):
-            return f"{ALLOW_VARIABLE}={self._allowed}"
-        if _matches(self._disabled, name, distribution):
-            return f"{BLOCK_VARIABLE}={self._disabled}"
-        return ""
+def _blocked_by(environ: Mapping[str, str], name: str, distribution: str) -> str:
+    """Return the setting that blocks this plugin, or an empty string."""
+    allowed = environ.get(ALLOW_VARIABLE)
+    if allowed is not None and not _matches(allowed, name, distribution):
+        return f"{ALLOW_VARIABLE}={allowed}"
+    blocked = environ.get(BLOCK_VARIABLE, "")
+    return f"{BLOCK_VARIABLE}={blocked}" if _matches(blocked, name, distribution) else ""
 
 
 def _matches(setting: str, *names: str) -> bool:

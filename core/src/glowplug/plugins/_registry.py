@@ -117,7 +117,7 @@ class Registry:
             ()
         """
         environ = os.environ if environ is None else environ
-        return cls(describe_entry_points(entry_points, environ), strict=_is_strict(environ))
+        return cls(describe_entry_points(entry_points, environ), strict=is_on(environ.get(STRICT_VARIABLE)))
 
     @property
     def failures(self) -> tuple[PluginFailure, ...]:
@@ -363,7 +363,7 @@ def _load_registry() -> Registry:
         # Another thread may have loaded it in the meantime.
         if _registry is not None:
             return _registry
-        registry = _registry = Registry(installed_plugins(), strict=_is_strict(os.environ))
+        registry = _registry = Registry(installed_plugins(), strict=is_on(os.environ.get(STRICT_VARIABLE)))
     registry.warn()
     return registry
 
@@ -441,7 +441,3 @@ def save_handler(uri: str) -> SaveHandler | Callable[..., Any]:
     if found is None:
         raise explain_unknown_scheme(uri, registry.blocked, registry.failures)
     return found
-
-
-def _is_strict(environ: Mapping[str, str]) -> bool:
-    return is_on(environ.get(STRICT_VARIABLE))

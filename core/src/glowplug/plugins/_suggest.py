@@ -49,7 +49,10 @@ def explain_missing(
             broken = failure.error(f"the {kind} {name!r} is in a faulty plugin: {failure}")
             broken.__cause__ = failure.exception
             return broken
-    sentences = [f"no plugin offers the {kind} {name!r}", *_elsewhere(kind, name, offered)]
+    sentences = [f"no plugin offers the {kind} {name!r}"]
+    for other, module in _MODULES.items():
+        if other != kind and name in offered.get(other, ()):
+            sentences.append(f"It is a {other}: from {module} import {name}")
     if name in REPLACEMENTS:
         sentences += [REPLACEMENTS[name], *_unavailable(blocked, failures)]
     elif distribution is None:
@@ -64,12 +67,6 @@ def explain_missing(
         )
         sentences.append(f"It is in {distribution}: pip install {distribution}{state}")
     return PluginNotFoundError(_join(sentences))
-
-
-def _elsewhere(kind: str, name: str, offered: Mapping[str, Collection[str]]) -> Iterator[str]:
-    for other, module in _MODULES.items():
-        if other != kind and name in offered.get(other, ()):
-            yield f"It is a {other}: from {module} import {name}"
 
 
 def explain_unknown_scheme(
@@ -106,7 +103,4 @@ def _unavailable(blocked: Sequence[InstalledPlugin], failures: Sequence[PluginFa
 
 
 def _join(sentences: Sequence[str]) -> str:
-    text = sentences[0]
-    for sentence in sentences[1:]:
-        text += f" {sentence}" if text.endswith("?") else f". {sentence}"
-    return text
+    return ". ".join(sentences).replace("?. ", "? ")
