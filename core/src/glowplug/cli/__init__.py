@@ -2,38 +2,14 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from glowplug._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    import click
-
-    main: click.Group
+    from glowplug.cli._main import main
 
 __all__ = ["main"]
 
-_COMMANDS = ("plugins", "doctor", "new")
-"""Names of the commands; the module ``_<command>`` defines the function ``<command>``."""
-
-
-def _make_main() -> click.Group:
-    import click
-
-    from glowplug._version import __version__
-
-    @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-    @click.version_option(__version__, prog_name="glowplug")
-    def main() -> None:
-        """Manage the plugins of the glowplug training engine."""
-
-    for name in _COMMANDS:
-        main.add_command(getattr(import_module(f"{__name__}._{name}"), name))
-    return main
-
-
-def __getattr__(name: str) -> Any:
-    # The subprocess that loads plugins is part of this package and must not import click.
-    if name != "main":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = command = _make_main()
-    return command
+# The subprocess that loads plugins is part of this package and must not import click.
+__getattr__, __dir__ = lazy_exports(__name__, {"glowplug.cli._main": ("main",)})

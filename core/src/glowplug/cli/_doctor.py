@@ -20,7 +20,7 @@ import click
 from glowplug._finding import Finding
 from glowplug._folders import HOME_VARIABLE, spool_folder
 from glowplug._version import __version__
-from glowplug.cli._finding import exit_if, overall_status, print_findings
+from glowplug.cli._finding import overall_status, print_findings
 from glowplug.cli._subprocess import DOCTOR_SECONDS, diagnose_plugins
 from glowplug.plugins import (
     ALLOW_VARIABLE,
@@ -76,8 +76,8 @@ def doctor(as_json: bool, torch: bool, time_limit: float) -> None:
         click.echo(json.dumps(found, indent=2))
     else:
         print_findings(reports, core)
-    broken = any(finding.status == "error" for finding in core)
-    exit_if(broken or any(overall_status(report) == "error" for report in reports))
+    statuses = {finding.status for finding in core} | {overall_status(report) for report in reports}
+    click.get_current_context().exit(1 if "error" in statuses else 0)
 
 
 def examine_core(*, torch: bool = False) -> list[Finding]:

@@ -1,11 +1,9 @@
-"""Printing of findings, and the exit code of a command."""
+"""Printing of findings."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
-
-import click
 
 from glowplug._finding import Finding
 from glowplug.cli._table import print_table
@@ -13,7 +11,7 @@ from glowplug.cli._table import print_table
 if TYPE_CHECKING:
     from glowplug.cli._subprocess import PluginReport
 
-__all__ = ["exit_if", "overall_status", "print_findings"]
+__all__ = ["overall_status", "print_findings"]
 
 
 def overall_status(report: PluginReport) -> str:
@@ -44,16 +42,6 @@ def print_findings(reports: Sequence[PluginReport], core: Sequence[Finding] = ()
         rows.append((report.name, report.status, "the plugin", found, report.remedy))
         rows.extend(_row(report.name, finding) for finding in report.findings)
     print_table(("plugin", "status", "what", "found", "remedy"), rows, below={"found": ("remedy",)})
-
-
-def exit_if(wrong: bool) -> None:
-    """End the command with exit code 1 if something is wrong.
-
-    Example:
-        >>> exit_if(False)
-    """
-    if wrong:
-        click.get_current_context().exit(1)
 
 
 def _row(plugin: str, finding: Finding) -> tuple[str, ...]:

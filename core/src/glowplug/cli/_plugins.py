@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from glowplug.cli._finding import exit_if, overall_status, print_findings
+from glowplug.cli._finding import overall_status, print_findings
 from glowplug.cli._subprocess import check_plugin, report_plugins
 from glowplug.cli._table import one_line, print_table
 from glowplug.plugins import installed_plugins
@@ -114,7 +114,8 @@ def check(name: str) -> None:
         checked = check_plugin(installed[report.key])
         reports.append(replace(checked, findings=(*report.findings, *checked.findings)))
     print_findings(reports)
-    exit_if(any(overall_status(report) != "ok" for report in reports))
+    is_ok = all(overall_status(report) == "ok" for report in reports)
+    click.get_current_context().exit(0 if is_ok else 1)
 
 
 def _select(name: str) -> list[PluginReport]:

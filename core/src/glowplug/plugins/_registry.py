@@ -349,16 +349,14 @@ def get_registry() -> Registry:
         >>> get_registry() is get_registry()
         True
     """
+    global _registry  # noqa: PLW0603 the one registry of the process, guarded by the lock
     if getattr(_loading, "active", False):
         raise PluginLoadError(
             "its module accesses names from other plugins at import time; move these imports into the functions that use "
             "the names"
         )
-    return _registry or _load_registry()
-
-
-def _load_registry() -> Registry:
-    global _registry  # noqa: PLW0603 the one registry of the process, guarded by the lock
+    if _registry is not None:
+        return _registry
     with _lock:
         # Another thread may have loaded it in the meantime.
         if _registry is not None:

@@ -1,0 +1,21 @@
+"""The group of all commands."""
+
+from __future__ import annotations
+
+import click
+
+from glowplug._version import __version__
+from glowplug.cli._doctor import doctor
+from glowplug.cli._new import new
+from glowplug.cli._plugins import plugins
+
+__all__ = ["main"]
+
+
+@click.group(
+    commands=[plugins, doctor, new],
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(__version__, prog_name="glowplug")
+def main() -> None:
+    """Manage the plugins of the glowplug training engine."""
