@@ -102,8 +102,7 @@ def all_reduce(value: torch.Tensor | float, op: str = "SUM") -> torch.Tensor | f
     """
     if op not in REDUCE_OPS:
         raise ValueError(f"op must be one of {', '.join(REDUCE_OPS)}, got {op!r}")
-    is_tensor = _is_tensor(value)
-    if not is_tensor and not isinstance(value, (int, float)):
+    if not (_is_tensor(value) or isinstance(value, (int, float))):
         raise TypeError(
             f"all_reduce accepts a tensor or a number, got {value!r} of type {type(value).__name__}"
         )

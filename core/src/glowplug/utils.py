@@ -6,6 +6,7 @@ import copy
 import logging
 import random
 from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
 from glowplug.distributed import rank
@@ -98,11 +99,10 @@ def manual_seed(seed: int) -> None:
 
     random.seed(seed)
     torch.manual_seed(seed)
-    try:
+    with suppress(ImportError):
         import numpy as np
-    except ImportError:
-        return
-    np.random.seed(seed)  # noqa: NPY002 - the purpose is to seed the global generator
+
+        np.random.seed(seed)  # noqa: NPY002 - the purpose is to seed the global generator
 
 
 def to_onehot(indices: torch.Tensor, num_classes: int) -> torch.Tensor:

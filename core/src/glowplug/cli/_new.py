@@ -88,7 +88,12 @@ def create_project(kind: str, name: str, directory: Path, author: str | None = N
     folder = directory / name
     if folder.exists():
         raise FileExistsError(f"{folder} already exists; choose another name or directory")
-    run_copy = _import_copier()
+    try:
+        from copier import run_copy
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            'glowplug new needs copier: pip install "glowplug[new]"', name=error.name
+        ) from error
     for template in ("common", kind):
         run_copy(str(_TEMPLATES / template), folder, data=answers, defaults=True, quiet=True)
     return folder
@@ -141,13 +146,3 @@ def _class_name(kind: str, name: str) -> str:
     if kind == "logger" and words[-1] != "logger":
         words.append("logger")
     return "".join(word.capitalize() for word in words)
-
-
-def _import_copier() -> Any:
-    try:
-        from copier import run_copy
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            'glowplug new needs copier: pip install "glowplug[new]"', name=error.name
-        ) from error
-    return run_copy

@@ -165,8 +165,7 @@ def _ask_child(
     plugins: Sequence[InstalledPlugin], task: str, seconds: float
 ) -> tuple[list[PluginReport], str, bool]:
     """Run a new subprocess; return its reports, how it ended, and whether it timed out."""
-    fields = ("name", "distribution", "version", "module")
-    questions = [{field: getattr(plugin, field) for field in fields} for plugin in plugins]
+    request = {"task": task, "plugins": list(map(asdict, plugins))}
     with tempfile.TemporaryFile() as stderr:
         child = subprocess.Popen(  # noqa: S603 this interpreter
             [sys.executable, "-c", _CHILD, *sys.path],
@@ -178,7 +177,7 @@ def _ask_child(
         threading.Thread(target=_read, args=(child, lines), daemon=True).start()
         try:
             with suppress(BrokenPipeError), child.stdin as stdin:  # type: ignore[union-attr] # it is a pipe
-                stdin.write(json.dumps({"task": task, "plugins": questions}).encode())
+                stdin.write(json.dumps(request).encode())
             answers, hung = _answers(lines, len(plugins), seconds)
             returncode = 0 if hung or len(answers) == len(plugins) else child.wait()
         finally:
@@ -242,8 +241,14 @@ def _conflicts(report: PluginReport, reports: Iterable[PluginReport]) -> Iterabl
 def _report_from_metadata(plugin: InstalledPlugin) -> PluginReport:
     if plugin.problem is not None:
         return _failed(plugin, plugin.problem)
-    identity = (plugin.name, plugin.distribution, plugin.version, plugin.module)
-    return PluginReport(*identity, status="blocked", cause=plugin.blocked_by)
+    return PluginReport(
+        plugin.name,
+        plugin.distribution,
+        plugin.version,
+        plugin.module,
+        status="blocked",
+        cause=plugin.blocked_by,
+    )
 
 
 def _failed(plugin: InstalledPlugin, error: BaseException) -> PluginReport:
@@ -280,7 +285,13 @@ def _examine(installed: InstalledPlugin, task: str) -> PluginReport:
     if registry.failures:
         return _failed(installed, registry.failures[0].exception)
     plugin = registry.plugins[0]
-    report = PluginReport(
+    if task == "check":
+        findings = [_check_weight(plugin, set(sys.modules) - before), *_check_targets(registry, plugin)]
+    else:
+        findings = list(_check_duration(plugin))
+    if task == "diagnose":
+        findings += [finding for _, finding in registry.findings()]
+    return PluginReport(
         plugin.name,
         plugin.distribution,
         plugin.version,
@@ -289,15 +300,8 @@ def _examine(installed: InstalledPlugin, task: str) -> PluginReport:
         offers=tuple(map(asdict, plugin.offers)),
         hooks=plugin.hooks,
         import_seconds=round(plugin.import_seconds, 3),
+        findings=tuple(findings),
     )
-    findings: list[Finding] = []
-    if task == "check":
-        findings += [_check_weight(plugin, set(sys.modules) - before), *_check_targets(registry, plugin)]
-    else:
-        findings += _check_duration(plugin)
-    if task == "diagnose":
-        findings += [finding for _, finding in registry.findings()]
-    return replace(report, findings=tuple(findings))
 
 
 def _check_duration(plugin: Plugin) -> Iterable[Finding]:

@@ -62,18 +62,16 @@ def _print_for_people(
     from rich.text import Text
 
     lower = {title for under in below.values() for title in under}
+    columns = [title for title in titles if title not in lower]
     table = Table(box=None, pad_edge=False)
-    for title in titles:
-        if title not in lower:
-            # A status is short and must not be wrapped.
-            table.add_column(title.upper(), overflow="fold", no_wrap=title == "status")
+    for title in columns:
+        # A status is short and must not be wrapped.
+        table.add_column(title.upper(), overflow="fold", no_wrap=title == "status")
     before = ""
     for row in rows:
         values = dict(zip(titles, row, strict=True))
         cells = []
-        for title in titles:
-            if title in lower:
-                continue
+        for title in columns:
             repeated = title == titles[0] and values[title] == before
             cell = Text("" if repeated else values[title], style=_STYLES.get(values[title], ""))
             more = " ".join(filter(None, (values[each] for each in below.get(title, ()))))

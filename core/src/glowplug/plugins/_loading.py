@@ -327,8 +327,7 @@ def collect(manager: PluginManager, key: str, hook: str, item_type: type[_Item])
         >>> collect(PluginManager(), "x", "glowplug_offers", Offer)
         ()
     """
-    implemented = any(impl.plugin_name == key for impl in getattr(manager.hook, hook).get_hookimpls())
-    if not implemented:
+    if key not in {impl.plugin_name for impl in getattr(manager.hook, hook).get_hookimpls()}:
         return ()
     try:
         answers = ask_plugin(manager, key, hook)

@@ -11,6 +11,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
+from itertools import chain
 from numbers import Real
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, cast
@@ -216,13 +217,11 @@ class Registry:
         """
         module = getattr(value, "__module__", None) or ""
         target = f"{module}:{getattr(value, '__qualname__', type(value).__qualname__)}"
-        for plugin in self.plugins:
-            if any(offer.target == target for offer in plugin.offers):
-                return plugin
-        for plugin in self.plugins:
-            if is_beside(plugin.module, module):
-                return plugin
-        return None
+        offering = (
+            plugin for plugin in self.plugins if any(offer.target == target for offer in plugin.offers)
+        )
+        beside = (plugin for plugin in self.plugins if is_beside(plugin.module, module))
+        return next(chain(offering, beside), None)
 
     def to_scalar(self, value: Any) -> float | None:
         """Convert a value to a number with the plugins' hooks.

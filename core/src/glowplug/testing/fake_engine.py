@@ -79,11 +79,7 @@ class FakeEngine(HandlerTable):
             self.fired.append(channel.key)
             self._fire_with(channel, arguments[channel.key])
         else:
-            outer = self.current_event
-            try:
-                self._fire(channel)
-            finally:
-                self._return_to(outer)
+            self.fire_event(event_name)
         return self
 
     def _next_run_start(self) -> RunStart:
