@@ -29,6 +29,10 @@ class CallableEventWithFilter:
         before: Run only at counter values below this number.
         after: Run only at counter values above this number.
 
+    Attributes:
+        event: The plain event.
+        filter: The filter; ``None`` for a plain event.
+
     Raises:
         ValueError: If no filter is given, the given filters cannot be combined, a number is out of range, or ``event_filter``
             does not accept two arguments.
@@ -42,15 +46,8 @@ class CallableEventWithFilter:
         True
     """
 
-    @property
-    def event(self) -> EventEnum:
-        """The plain event."""
-        raise NotImplementedError(f"{type(self).__name__} does not define the property event")
-
-    @property
-    def filter(self) -> EventFilter | None:
-        """The filter; ``None`` for a plain event."""
-        return None
+    event: EventEnum
+    filter: EventFilter | None = None
 
     def __call__(
         self,
@@ -109,7 +106,7 @@ class EventEnum(CallableEventWithFilter, Enum, metaclass=_EventEnumType):
     """
 
     @property
-    def event(self) -> EventEnum:
+    def event(self) -> EventEnum:  # type: ignore[override]  # an event does not change
         """The event itself."""
         return self
 
@@ -148,38 +145,28 @@ class FilteredEvent(CallableEventWithFilter):
     """An event with a filter, as returned by calling an event."""
 
     def __init__(self, event: EventEnum, event_filter: EventFilter) -> None:
-        self._event = event
-        self._filter = event_filter
-
-    @property
-    def event(self) -> EventEnum:
-        """The plain event."""
-        return self._event
-
-    @property
-    def filter(self) -> EventFilter:
-        """The filter."""
-        return self._filter
+        self.event = event
+        self.filter = event_filter
 
     @property
     def name(self) -> str:
         """The event's name."""
-        return self._event.name
+        return self.event.name
 
     @property
     def value(self) -> Any:
         """The event's value."""
-        return self._event.value
+        return self.event.value
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, CallableEventWithFilter) and self._event is other.event
+        return isinstance(other, CallableEventWithFilter) and self.event is other.event
 
     def __hash__(self) -> int:
-        return hash(self._event)
+        return hash(self.event)
 
     def __repr__(self) -> str:
-        known = isinstance(self._filter, (Every, Once, Between))
-        return f"{self._event}({self._filter if known else f'event_filter={self._filter!r}'})"
+        known = isinstance(self.filter, (Every, Once, Between))
+        return f"{self.event}({self.filter if known else f'event_filter={self.filter!r}'})"
 
 
 class EventsList:

@@ -131,9 +131,14 @@ def examine_requirements(distribution: str) -> list[Finding]:
                 version = _version(requirement.name)
                 if version is None or not requirement.specifier.contains(version, prereleases=True):
                     state = "is not installed" if version is None else f"{version} is installed"
-                    message = f"{distribution} requires {requirement}, but {requirement.name} {state}"
-                    remedy = f'pip install "{requirement}"'
-                    found.append(Finding("requirements", "error", message, remedy))
+                    found.append(
+                        Finding(
+                            "requirements",
+                            "error",
+                            f"{distribution} requires {requirement}, but {requirement.name} {state}",
+                            f'pip install "{requirement}"',
+                        )
+                    )
     return found
 
 
@@ -176,8 +181,7 @@ def _examine_spool(folder: Path) -> Finding:
     except OSError as error:
         return Finding("spool folder", "error", f"{folder} is not writable: {error}", remedy)
     if free < _LOW_SPACE:
-        message = f"{folder} has {free / 2**20:.0f} MB of free space"
-        return Finding("spool folder", "warning", message, remedy)
+        return Finding("spool folder", "warning", f"{folder} has {free / 2**20:.0f} MB of free space", remedy)
     return Finding("spool folder", "ok", f"{folder} is writable")
 
 

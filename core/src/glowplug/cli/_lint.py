@@ -30,6 +30,12 @@ WRITE_ARGUMENTS = {
 }
 """Positional arguments of the methods that the author of a logger implements."""
 
+_CALL_ARGUMENTS: dict[str, list[tuple[str, ...]]] = {
+    "log_handler": [("engine", "logger", "event_name")],
+    "save_handler": [("checkpoint", "filename", "metadata"), ("checkpoint", "filename")],
+}
+"""Positional arguments of ``__call__``, with alternatives, by kind of offer."""
+
 
 def inspect_offer(offer: Offer, target: Any) -> list[Finding]:
     """Check the target of an offer without calling it.
@@ -81,26 +87,35 @@ def _check_handler(offer: Offer, target: type) -> Iterator[Finding]:
     if callable(getattr(target, "attach", None)):
         problem = _misfit(target, "attach", ("engine",))
         if problem:
-            remedy = "give the other parameters defaults, so that engine.attach(handler) works"
-            yield Finding(offer.name, "warning", problem, remedy)
+            yield Finding(
+                offer.name,
+                "warning",
+                problem,
+                "give the other parameters defaults, so that engine.attach(handler) works",
+            )
     elif not _is_called(target):
-        remedy = "add attach(engine), which registers the handler and returns the handle"
-        yield _error(offer.name, f"{offer.target} has no method attach and is not callable", remedy)
+        yield _error(
+            offer.name,
+            f"{offer.target} has no method attach and is not callable",
+            "add attach(engine), which registers the handler and returns the handle",
+        )
 
 
 def _check_logger(offer: Offer, target: type) -> Iterator[Finding]:
     from glowplug.loggers import Logger
 
     if not issubclass(target, Logger):
-        remedy = "derive it from glowplug.loggers.Logger, or offer it as another kind"
         missing = "" if hasattr(target, "attach") else " and has no method attach"
         yield _error(
-            offer.name, f"{offer.target} is not a subclass of glowplug.loggers.Logger{missing}", remedy
+            offer.name,
+            f"{offer.target} is not a subclass of glowplug.loggers.Logger{missing}",
+            "derive it from glowplug.loggers.Logger, or offer it as another kind",
         )
     elif not target.takes("log_scalars"):
-        remedy = "define write_scalars(self, scalars, step, timestamp)"
         yield _error(
-            offer.name, f"{offer.target} implements neither write_scalars nor write_scalars_batch", remedy
+            offer.name,
+            f"{offer.target} implements neither write_scalars nor write_scalars_batch",
+            "define write_scalars(self, scalars, step, timestamp)",
         )
     for method, arguments in WRITE_ARGUMENTS.items():
         problem = _misfit(target, method, arguments) if hasattr(target, method) else ""
@@ -125,33 +140,28 @@ def _check_metric(offer: Offer, target: type) -> Iterator[Finding]:
 
 def _check_event(offer: Offer, target: type) -> Iterator[Finding]:
     if not issubclass(target, EventEnum):
-        remedy = "derive it from glowplug.EventEnum"
-        yield _error(offer.name, f"{offer.target} is not a subclass of glowplug.EventEnum", remedy)
+        yield _error(
+            offer.name,
+            f"{offer.target} is not a subclass of glowplug.EventEnum",
+            "derive it from glowplug.EventEnum",
+        )
 
 
-def _check_log_handler(offer: Offer, target: type) -> Iterator[Finding]:
-    yield from _check_call(offer, target, ("engine", "logger", "event_name"))
-
-
-def _check_save_handler(offer: Offer, target: type) -> Iterator[Finding]:
-    if not _is_called(target) or _misfit(target, "__call__", ("checkpoint", "filename")):
-        yield from _check_call(offer, target, ("checkpoint", "filename", "metadata"))
-
-
-def _check_call(offer: Offer, target: type, arguments: tuple[str, ...]) -> Iterator[Finding]:
-    if not _is_called(target):
-        problem = f"objects of {offer.target} are not callable"
+def _check_call(offer: Offer, target: type) -> Iterator[Finding]:
+    signatures = _CALL_ARGUMENTS[offer.kind]
+    if _is_called(target):
+        problems = [_misfit(target, "__call__", arguments) for arguments in signatures]
     else:
-        problem = _misfit(target, "__call__", arguments)
-    if problem:
-        yield _error(offer.name, problem, f"write def __call__(self, {', '.join(arguments)})")
+        problems = [f"objects of {offer.target} are not callable"]
+    if all(problems):
+        yield _error(offer.name, problems[0], f"write def __call__(self, {', '.join(signatures[0])})")
 
 
 _CHECKS = {
     "handler": _check_handler,
     "logger": _check_logger,
-    "log_handler": _check_log_handler,
-    "save_handler": _check_save_handler,
+    "log_handler": _check_call,
+    "save_handler": _check_call,
     "metric": _check_metric,
     "event": _check_event,
 }

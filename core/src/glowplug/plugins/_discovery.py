@@ -250,8 +250,8 @@ def _mismatch(distribution: Distribution) -> PluginIncompatibleError | None:
 
 
 def _core_requirements(distribution: Distribution) -> list[str]:
-    requirements = distribution.requires or []
-    return [text for text in requirements if re.match(rf"{PROJECT}\s*($|[^\w.\s-])", text, re.IGNORECASE)]
+    pattern = re.compile(rf"{PROJECT}\s*($|[^\w.\s-])", re.IGNORECASE)
+    return list(filter(pattern.match, distribution.requires or []))
 
 
 def _identity(distribution: Distribution) -> tuple[str, str]:

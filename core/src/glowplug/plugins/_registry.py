@@ -354,10 +354,7 @@ def get_registry() -> Registry:
             "its module accesses names from other plugins at import time; move these imports into the functions that use "
             "the names"
         )
-    if _registry is not None:
-        return _registry
     with _lock:
-        # Another thread may have loaded it in the meantime.
         if _registry is not None:
             return _registry
         registry = _registry = Registry(installed_plugins(), strict=is_on(os.environ.get(STRICT_VARIABLE)))

@@ -84,12 +84,15 @@ def explain_unknown_scheme(
         no plugin handles s3:// addresses: got 's3://bucket/run'. Install a plugin that implements glowplug_save_handler(uri) for this scheme, or pass a folder or a function (checkpoint, filename, metadata)
     """
     scheme = uri.partition("://")[0]
-    problem = f"no plugin handles {scheme}:// addresses: got {uri!r}"
-    remedy = (
-        "Install a plugin that implements glowplug_save_handler(uri) for this scheme, or pass a folder or a function"
-        " (checkpoint, filename, metadata)"
-    )
-    return PluginNotFoundError(_join([problem, remedy, *_unavailable(blocked, failures)]))
+    sentences = [
+        f"no plugin handles {scheme}:// addresses: got {uri!r}",
+        (
+            "Install a plugin that implements glowplug_save_handler(uri) for this scheme, or pass a folder or a function"
+            " (checkpoint, filename, metadata)"
+        ),
+        *_unavailable(blocked, failures),
+    ]
+    return PluginNotFoundError(_join(sentences))
 
 
 def _unavailable(blocked: Sequence[InstalledPlugin], failures: Sequence[PluginFailure]) -> Iterator[str]:
