@@ -40,5 +40,7 @@ class Finding:
             if not isinstance(value, str):
                 raise ValueError(f"Finding {self.name!r}: {field} must be text; got {value!r}")  # noqa: TRY004 one error type for a bad finding
         if self.status not in get_args(FindingStatus):
-            choices = ", ".join(map(repr, get_args(FindingStatus)))
-            raise ValueError(f"Finding {self.name!r}: status must be one of {choices}; got {self.status!r}")
+            raise ValueError(
+                f"Finding {self.name!r}: status must be one of {', '.join(map(repr, get_args(FindingStatus)))};"
+                f" got {self.status!r}"
+            )

@@ -12,7 +12,7 @@ import inspect
 from difflib import get_close_matches
 from typing import Any
 
-from glowplug._lazy import lazy_exports
+from glowplug.plugins import plugin_exports
 
 __all__ = [
     "GradsHistHandler",
@@ -26,7 +26,9 @@ __all__ = [
 ]
 
 
-_log_handler, _ = lazy_exports(__name__, {"glowplug.loggers": tuple(set(__all__) - {"create"})})
+__getattr__, __dir__ = plugin_exports(
+    __name__, "handler", {"glowplug.loggers": tuple(set(__all__) - {"create"})}
+)
 
 
 def create(name: str, /, **options: Any) -> Any:
@@ -74,23 +76,3 @@ def _check_options(name: str, factory: Any, options: dict[str, Any]) -> None:
         ]
         hint = f" Did you mean {', '.join(matches)}?" if matches else ""
         raise TypeError(f"{name}: {error}.{hint} Its options: {name}{signature}") from None
-
-
-def __getattr__(name: str) -> Any:
-    if name.startswith("_"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name in __all__:
-        return _log_handler(name)
-    from glowplug.plugins import REPLACEMENTS, get_registry
-
-    registry = get_registry()
-    if name[0].islower() and name not in registry.names("handler") and name not in REPLACEMENTS:
-        # Tools probe modules for lower-case names such as pytest_plugins.
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return registry.resolve("handler", name)
-
-
-def __dir__() -> list[str]:
-    from glowplug.plugins import get_registry
-
-    return sorted({*__all__, *get_registry().names("handler")})

@@ -116,8 +116,9 @@ class Offer:
                 f" got {target!r}"
             )
         if self.kind not in get_args(OfferKind):
-            choices = ", ".join(map(repr, get_args(OfferKind)))
-            raise ValueError(f"Offer {name!r}: kind must be one of {choices}; got {self.kind!r}")
+            raise ValueError(
+                f"Offer {name!r}: kind must be one of {', '.join(map(repr, get_args(OfferKind)))}; got {self.kind!r}"
+            )
         if not isinstance(self.summary, str):
             raise ValueError(f"Offer {name!r}: summary must be text; got {self.summary!r}")  # noqa: TRY004 one error type for a bad offer
 

@@ -153,17 +153,26 @@ def _examine_torch(list_devices: bool) -> Iterator[Finding]:
             "devices", "ok", "not checked, to avoid importing torch; to check: glowplug doctor --torch"
         )
         return
-    child = [sys.executable, "-c", _DEVICES]
+    remedy = 'run: python -c "import torch"'
     try:
-        ended = subprocess.run(child, capture_output=True, text=True, timeout=TORCH_SECONDS, check=False)  # noqa: S603 this interpreter
+        ended = subprocess.run(  # noqa: S603 this interpreter
+            [sys.executable, "-c", _DEVICES],
+            capture_output=True,
+            text=True,
+            timeout=TORCH_SECONDS,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
-        message = f"importing torch took more than {TORCH_SECONDS:g} s"
-        yield Finding("devices", "error", message, 'run: python -c "import torch"')
+        yield Finding("devices", "error", f"importing torch took more than {TORCH_SECONDS:g} s", remedy)
         return
     if ended.returncode:
         last_words = "".join(ended.stderr.strip().splitlines()[-1:])
-        message = f"importing torch failed (exit code {ended.returncode}): {last_words}"
-        yield Finding("devices", "error", message, 'run: python -c "import torch"')
+        yield Finding(
+            "devices",
+            "error",
+            f"importing torch failed (exit code {ended.returncode}): {last_words}",
+            remedy,
+        )
         return
     cuda, devices = json.loads(ended.stdout.splitlines()[-1])
     build = f"built for CUDA {cuda}" if cuda else "built without CUDA"

@@ -308,8 +308,12 @@ def _check_duration(plugin: Plugin) -> Iterable[Finding]:
     from glowplug.plugins import SLOW_IMPORT_SECONDS
 
     if plugin.import_seconds > SLOW_IMPORT_SECONDS:
-        message = f"takes {plugin.import_seconds:.1f} s to import, which delays every user of the plugin"
-        yield Finding(plugin.module, "warning", message, "move the slow import to the target's module")
+        yield Finding(
+            plugin.module,
+            "warning",
+            f"takes {plugin.import_seconds:.1f} s to import, which delays every user of the plugin",
+            "move the slow import to the target's module",
+        )
 
 
 def _check_weight(plugin: Plugin, imported: set[str]) -> Finding:
@@ -317,9 +321,11 @@ def _check_weight(plugin: Plugin, imported: set[str]) -> Finding:
     brought = sorted({name.partition(".")[0] for name in imported} - _LIGHT - {own})
     if not brought:
         return Finding(plugin.module, "ok", "imports no library")
-    message = f"imports {', '.join(brought)}, which delays every user of the plugin"
     return Finding(
-        plugin.module, "error", message, "move the import to the target's module or its constructor"
+        plugin.module,
+        "error",
+        f"imports {', '.join(brought)}, which delays every user of the plugin",
+        "move the import to the target's module or its constructor",
     )
 
 

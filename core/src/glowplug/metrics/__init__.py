@@ -6,9 +6,7 @@ first-party plugins in ``__init__.pyi``.
 
 from __future__ import annotations
 
-from typing import Any
-
-from glowplug._lazy import lazy_exports
+from glowplug.plugins import plugin_exports
 
 __all__ = [
     "BatchFiltered",
@@ -26,9 +24,9 @@ __all__ = [
     "sync_all_reduce",
 ]
 
-
-_core, _ = lazy_exports(
+__getattr__, __dir__ = plugin_exports(
     __name__,
+    "metric",
     {
         "glowplug.exceptions": ("NotComputableError",),
         "glowplug.metrics._metric": ("Metric", "identity"),
@@ -45,23 +43,3 @@ _core, _ = lazy_exports(
         ),
     },
 )
-
-
-def __getattr__(name: str) -> Any:
-    if name.startswith("_"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name in __all__:
-        return _core(name)
-    from glowplug.plugins import get_registry
-
-    registry = get_registry()
-    if name[0].islower() and name not in registry.names("metric"):
-        # Tools probe modules for lower-case names such as pytest_plugins.
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return registry.resolve("metric", name)
-
-
-def __dir__() -> list[str]:
-    from glowplug.plugins import get_registry
-
-    return sorted({*__all__, *get_registry().names("metric")})

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         installed_plugins,
         is_beside,
     )
+    from glowplug.plugins._exports import plugin_exports
     from glowplug.plugins._loading import HOOKS, Plugin, PluginFailure, one_line
     from glowplug.plugins._registry import (
         SLOW_IMPORT_SECONDS,
@@ -54,6 +55,7 @@ __all__ = [
     "is_tracing",
     "lazy_exports",
     "one_line",
+    "plugin_exports",
     "save_handler",
     "to_scalar",
     "use_registry",
@@ -71,6 +73,7 @@ __getattr__, __dir__ = lazy_exports(
             "installed_plugins",
             "is_beside",
         ),
+        "glowplug.plugins._exports": ("plugin_exports",),
         "glowplug.plugins._loading": ("HOOKS", "Plugin", "PluginFailure", "one_line"),
         "glowplug.plugins._registry": (
             "SLOW_IMPORT_SECONDS",

@@ -339,9 +339,9 @@ def collect(manager: PluginManager, key: str, hook: str, item_type: type[_Item])
         raise PluginLoadError(f"its hook {hook}() failed: {one_line(error)}", hook=hook) from error
     wrong = [item for item in items or () if not isinstance(item, item_type)]
     if items is None or wrong:
-        got = show(wrong[0]) if wrong else show(answer)
         raise PluginLoadError(
-            f"its hook {hook}() must return a list of {item_type.__name__}; got {got}", hook=hook
+            f"its hook {hook}() must return a list of {item_type.__name__}; got {show(wrong[0] if wrong else answer)}",
+            hook=hook,
         )
     return items
 

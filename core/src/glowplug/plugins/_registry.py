@@ -135,12 +135,13 @@ class Registry:
             warnings.warn(GlowplugPluginWarning(str(failure)), stacklevel=2)
         for plugin in self.plugins:
             if plugin.import_seconds > SLOW_IMPORT_SECONDS:
-                text = (
+                warnings.warn(
                     f"{plugin} took {plugin.import_seconds:.1f} s to import, probably because {plugin.module} imports a large"
                     " library that should be imported only when a handler is used. Report this to the author of the plugin;"
-                    f" to disable the plugin, set GLOWPLUG_DISABLED_PLUGINS={plugin.name}"
+                    f" to disable the plugin, set GLOWPLUG_DISABLED_PLUGINS={plugin.name}",
+                    GlowplugPluginWarning,
+                    stacklevel=2,
                 )
-                warnings.warn(GlowplugPluginWarning(text), stacklevel=2)
 
     def names(self, kind: OfferKind) -> list[str]:
         """List the names that the plugins offer.
@@ -187,8 +188,8 @@ class Registry:
             ...     print(error)
             no plugin offers the handler 'MLflowLogger'. It is in glowplug-mlflow: pip install glowplug-mlflow
         """
-        found = self._offers[namespace_of(kind)].get(name, [])
-        found = [(plugin, offer) for plugin, offer in found if kind in {"handler", offer.kind}]
+        offers = self._offers[namespace_of(kind)].get(name, ())
+        found = [(plugin, offer) for plugin, offer in offers if kind in {"handler", offer.kind}]
         sources = [f"{plugin.distribution} {plugin.version}" for plugin, _ in found]
         trace(f"requested the {kind} {name}: offered by {' and '.join(sources) or 'no plugin'}")
         if not found:
