@@ -70,9 +70,11 @@ def _check_options(name: str, factory: Any, options: dict[str, Any]) -> None:
     try:
         signature.bind(**options)
     except TypeError as error:
-        unknown = [option for option in options if option not in signature.parameters]
         matches = [
-            match for option in unknown for match in get_close_matches(option, signature.parameters, n=1)
+            match
+            for option in options
+            if option not in signature.parameters
+            for match in get_close_matches(option, signature.parameters, n=1)
         ]
         hint = f" Did you mean {', '.join(matches)}?" if matches else ""
         raise TypeError(f"{name}: {error}.{hint} Its options: {name}{signature}") from None

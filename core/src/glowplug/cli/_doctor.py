@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -142,17 +141,17 @@ def examine_requirements(distribution: str) -> list[Finding]:
     return found
 
 
-def _examine_torch(list_devices: bool) -> Iterator[Finding]:
+def _examine_torch(list_devices: bool) -> list[Finding]:
     version = _version("torch")
     if version is None:
-        yield Finding("torch", "error", "not installed", "pip install torch")
-        return
-    yield Finding("torch", "ok", version)
-    if not list_devices:
-        yield Finding(
-            "devices", "ok", "not checked, to avoid importing torch; to check: glowplug doctor --torch"
-        )
-        return
+        return [Finding("torch", "error", "not installed", "pip install torch")]
+    not_checked = "not checked, to avoid importing torch; to check: glowplug doctor --torch"
+    devices = _examine_devices() if list_devices else Finding("devices", "ok", not_checked)
+    return [Finding("torch", "ok", version), devices]
+
+
+def _examine_devices() -> Finding:
+    """Import torch in a subprocess to list its devices."""
     remedy = 'run: python -c "import torch"'
     try:
         ended = subprocess.run(  # noqa: S603 this interpreter
@@ -163,20 +162,14 @@ def _examine_torch(list_devices: bool) -> Iterator[Finding]:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        yield Finding("devices", "error", f"importing torch took more than {TORCH_SECONDS:g} s", remedy)
-        return
+        return Finding("devices", "error", f"importing torch took more than {TORCH_SECONDS:g} s", remedy)
     if ended.returncode:
         last_words = "".join(ended.stderr.strip().splitlines()[-1:])
-        yield Finding(
-            "devices",
-            "error",
-            f"importing torch failed (exit code {ended.returncode}): {last_words}",
-            remedy,
-        )
-        return
+        message = f"importing torch failed (exit code {ended.returncode}): {last_words}"
+        return Finding("devices", "error", message, remedy)
     cuda, devices = json.loads(ended.stdout.splitlines()[-1])
     build = f"built for CUDA {cuda}" if cuda else "built without CUDA"
-    yield Finding("devices", "ok", f"{', '.join(devices) or 'cpu only'}; {build}")
+    return Finding("devices", "ok", f"{', '.join(devices) or 'cpu only'}; {build}")
 
 
 def _examine_spool(folder: Path) -> Finding:

@@ -69,6 +69,7 @@ class Registry:
     Attributes:
         plugins: The loaded plugins, sorted by name and distribution.
         blocked: The plugins that the settings block; they were not imported.
+        failures: The faulty plugins, in the order in which they failed.
 
     Example:
         >>> registry = Registry([])
@@ -80,7 +81,7 @@ class Registry:
         self._strict = strict
         self._manager = PluginManager()
         self._by_key: dict[str, Plugin] = {}
-        self._failures: list[PluginFailure] = []
+        self.failures: tuple[PluginFailure, ...] = ()
         self._lock = threading.Lock()
         found = sorted(installed, key=attrgetter("name", "distribution"))
         self.blocked: tuple[InstalledPlugin, ...] = tuple(plugin for plugin in found if plugin.blocked_by)
@@ -120,18 +121,13 @@ class Registry:
         environ = os.environ if environ is None else environ
         return cls(describe_entry_points(entry_points, environ), strict=is_on(environ.get(STRICT_VARIABLE)))
 
-    @property
-    def failures(self) -> tuple[PluginFailure, ...]:
-        """The faulty plugins, in the order in which they failed."""
-        return tuple(self._failures)
-
     def warn(self) -> None:
         """Warn about each faulty plugin and each slow import.
 
         Example:
             >>> Registry([]).warn()
         """
-        for failure in self._failures:
+        for failure in self.failures:
             warnings.warn(GlowplugPluginWarning(str(failure)), stacklevel=2)
         for plugin in self.plugins:
             if plugin.import_seconds > SLOW_IMPORT_SECONDS:
@@ -193,7 +189,7 @@ class Registry:
         sources = [f"{plugin.distribution} {plugin.version}" for plugin, _ in found]
         trace(f"requested the {kind} {name}: offered by {' and '.join(sources) or 'no plugin'}")
         if not found:
-            raise explain_missing(kind, name, self._offers, self.blocked, self._failures)
+            raise explain_missing(kind, name, self._offers, self.blocked, self.failures)
         if len(found) > 1:
             listed = " and ".join([", ".join(sources[:-1]), sources[-1]])
             others = ",".join(plugin.distribution for plugin, _ in found[1:])
@@ -292,7 +288,8 @@ class Registry:
     def _record(self, failure: PluginFailure) -> None:
         if self._strict:
             raise failure.error(f"{failure} ({STRICT_VARIABLE} is set)") from failure.exception
-        self._failures.append(failure)
+        with self._lock:
+            self.failures += (failure,)
         trace(f"failed: {failure}")
 
     def _first_answer(self, hook: str, wanted: Any, description: str, **arguments: Any) -> Any:

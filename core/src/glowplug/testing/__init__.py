@@ -13,16 +13,15 @@ __all__ = ["FakeEngine"]
 
 
 def __getattr__(name: str) -> Any:
-    if name.startswith("_") or not (name[0].isupper() or name.startswith("check_")):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        import glowplug_testing
-    except ModuleNotFoundError as error:
-        if error.name != "glowplug_testing":
-            raise
-        raise ImportError(
-            f"{name!r} is not part of the core; install contracts and checks with: pip install glowplug-testing"
-        ) from None
-    if name not in glowplug_testing.__all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(glowplug_testing, name)
+    if name[0].isupper() or name.startswith("check_"):
+        try:
+            import glowplug_testing
+        except ModuleNotFoundError as error:
+            if error.name != "glowplug_testing":
+                raise
+            raise ImportError(
+                f"{name!r} is not part of the core; install contracts and checks with: pip install glowplug-testing"
+            ) from None
+        if name in glowplug_testing.__all__:
+            return getattr(glowplug_testing, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
