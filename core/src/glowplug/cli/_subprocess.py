@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
-import queue
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -45,6 +43,9 @@ _LIGHT = {"glowplug", "pluggy", "packaging"} | set(sys.stdlib_module_names)
 
 # Set the path first: a file in the working folder must not shadow a module.
 _CHILD = "import sys; sys.path[:] = sys.argv[1:]; from glowplug.cli._subprocess import _serve; _serve()"
+
+_TIMEOUT = b"Timeout ("
+"""Start of the line that ``faulthandler`` writes at the time limit."""
 
 
 @dataclass(frozen=True)
@@ -165,55 +166,33 @@ def _ask_child(
     plugins: Sequence[InstalledPlugin], task: str, seconds: float
 ) -> tuple[list[PluginReport], str, bool]:
     """Run a new subprocess; return its reports, how it ended, and whether it timed out."""
-    request = {"task": task, "plugins": list(map(asdict, plugins))}
-    with tempfile.TemporaryFile() as stderr:
-        child = subprocess.Popen(  # noqa: S603 this interpreter
+    request = {"task": task, "seconds": seconds, "plugins": list(map(asdict, plugins))}
+    # In a file, unlike a pipe, output ends with the subprocess, even if a plugin has started another process.
+    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+        ended = subprocess.run(  # noqa: S603 this interpreter
             [sys.executable, "-c", _CHILD, *sys.path],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            input=json.dumps(request).encode(),
+            stdout=stdout,
             stderr=stderr,
+            check=False,
         )
-        lines: queue.Queue[bytes] = queue.Queue()
-        threading.Thread(target=_read, args=(child, lines), daemon=True).start()
-        try:
-            with suppress(BrokenPipeError), child.stdin as stdin:  # type: ignore[union-attr] # it is a pipe
-                stdin.write(json.dumps(request).encode())
-            answers, hung = _answers(lines, len(plugins), seconds)
-            returncode = 0 if hung or len(answers) == len(plugins) else child.wait()
-        finally:
-            # A thread started by a plugin could keep the subprocess alive.
-            child.kill()
-            child.wait()
+        stdout.seek(0)
         stderr.seek(0)
+        lines = stdout.readlines()
         words = stderr.read().decode(errors="replace")
     if is_tracing():
         sys.stderr.write(words)
-    ending = f"it did not finish within {seconds:g} s" if hung else _describe_end(returncode, words)
+    # The subprocess may have ended in the middle of an answer.
+    answers = [_parse(line) for line in lines if line.startswith(b"{") and line.endswith(b"}\n")]
+    hung = any(line.startswith(_TIMEOUT) for line in lines)
+    ending = f"it did not finish within {seconds:g} s" if hung else _describe_end(ended.returncode, words)
     return answers, ending, hung
 
 
-def _read(child: subprocess.Popen[bytes], lines: queue.Queue[bytes]) -> None:
-    with child.stdout as stdout:  # type: ignore[union-attr] # it is a pipe
-        for line in stdout:
-            lines.put(line)
-    lines.put(b"")
-
-
-def _answers(lines: queue.Queue[bytes], number: int, seconds: float) -> tuple[list[PluginReport], bool]:
-    """Return the received reports, and whether waiting for the next one timed out."""
-    answers: list[PluginReport] = []
-    while len(answers) < number:
-        try:
-            line = lines.get(timeout=seconds)
-        except queue.Empty:
-            return answers, True
-        # The subprocess may have ended in the middle of an answer.
-        if not line.endswith(b"\n"):
-            break
-        fields = json.loads(line)
-        findings = tuple(Finding(**finding) for finding in fields.pop("findings"))
-        answers.append(PluginReport(**fields, findings=findings))
-    return answers, False
+def _parse(line: bytes) -> PluginReport:
+    fields = json.loads(line)
+    findings = tuple(Finding(**finding) for finding in fields.pop("findings"))
+    return PluginReport(**fields, findings=findings)
 
 
 def _describe_end(returncode: int, stderr: str) -> str:
@@ -273,8 +252,13 @@ def _serve() -> None:
     with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as answers:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         for question in request["plugins"]:
+            # At the time limit, write _TIMEOUT and a traceback, then end the process, even if the plugin hangs in C code.
+            faulthandler.dump_traceback_later(request["seconds"], exit=True, file=answers)
             report = _examine(InstalledPlugin(**question), request["task"])
+            faulthandler.cancel_dump_traceback_later()
             print(json.dumps(asdict(report)), file=answers, flush=True)
+    # A thread started by a plugin could keep the process alive.
+    os._exit(0)
 
 
 def _examine(installed: InstalledPlugin, task: str) -> PluginReport:
