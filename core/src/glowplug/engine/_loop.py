@@ -280,13 +280,7 @@ class Loop:
             )
 
     def _has_iteration_handlers(self) -> bool:
-        get_started, get_completed, started, completed = self._iteration_channels
-        return (
-            get_started.has_handlers
-            or get_completed.has_handlers
-            or started.has_handlers
-            or completed.has_handlers
-        )
+        return any(channel.has_handlers for channel in self._iteration_channels)
 
     def _batch_channels(self) -> tuple[Channel, Channel]:
         """Return the channels of the batch events, which do not fire in a run without data."""

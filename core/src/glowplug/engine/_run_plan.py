@@ -110,11 +110,7 @@ def limits_of(state: State, max_epochs: Any, max_iters: Any) -> tuple[int | None
             continue
         if not isinstance(limit, (int, Integral)) or limit < 1:
             raise ValueError(f"{name} must be an integer of at least 1, got {limit!r}")
-        mode = None
-        if state.max_iters is not None:
-            mode = "max_iters"
-        elif state.max_epochs is not None:
-            mode = "max_epochs"
+        mode = next((mode for mode in ("max_iters", "max_epochs") if getattr(state, mode) is not None), None)
         if mode not in (None, name):
             raise ValueError(
                 f"this engine's run is limited by {mode}={getattr(state, mode)}; to limit it by {name}, start a new run: set "
