@@ -9,10 +9,25 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from glowplug.metrics._metrics_lambda import MetricsLambda
+
+
+def _binary(operation: Callable[[Any, Any], Any]) -> Callable[[MetricArithmetic, Any], MetricsLambda]:
+    """Return the method of a binary operator."""
+
+    def method(self: MetricArithmetic, other: Any) -> MetricsLambda:
+        return self.map(operation, other)
+
+    return method
+
+
+def _swapped(operation: Callable[[Any, Any], Any], right: Any, left: Any) -> Any:
+    """Apply the operator to a value on the right of a constant."""
+    return operation(left, right)
 
 
 class MetricArithmetic:
@@ -68,59 +83,26 @@ class MetricArithmetic:
 
         return MetricsLambda(function, self, *args, **kwargs)
 
-    def __getitem__(self, index: Any) -> MetricsLambda:
-        return self.map(operator.getitem, index)
-
+    __getitem__ = _binary(operator.getitem)
     # With __getitem__ alone, Python would iterate over 0, 1, 2, ... endlessly.
     __iter__ = None
 
-    def __add__(self, other: Any) -> MetricsLambda:
-        return self.map(operator.add, other)
-
-    def __radd__(self, other: Any) -> MetricsLambda:
-        return self.map(_reflected(operator.add), other)
-
-    def __sub__(self, other: Any) -> MetricsLambda:
-        return self.map(operator.sub, other)
-
-    def __rsub__(self, other: Any) -> MetricsLambda:
-        return self.map(_reflected(operator.sub), other)
-
-    def __mul__(self, other: Any) -> MetricsLambda:
-        return self.map(operator.mul, other)
-
-    def __rmul__(self, other: Any) -> MetricsLambda:
-        return self.map(_reflected(operator.mul), other)
-
-    def __truediv__(self, other: Any) -> MetricsLambda:
-        return self.map(operator.truediv, other)
-
-    def __rtruediv__(self, other: Any) -> MetricsLambda:
-        return self.map(_reflected(operator.truediv), other)
-
-    def __floordiv__(self, other: Any) -> MetricsLambda:
-        return self.map(operator.floordiv, other)
-
-    def __rfloordiv__(self, other: Any) -> MetricsLambda:
-        return self.map(_reflected(operator.floordiv), other)
-
-    def __mod__(self, other: Any) -> MetricsLambda:
-        return self.map(operator.mod, other)
-
-    def __rmod__(self, other: Any) -> MetricsLambda:
-        return self.map(_reflected(operator.mod), other)
-
-    def __pow__(self, other: Any) -> MetricsLambda:
-        return self.map(operator.pow, other)
-
-    def __rpow__(self, other: Any) -> MetricsLambda:
-        return self.map(_reflected(operator.pow), other)
-
-    def __matmul__(self, other: Any) -> MetricsLambda:
-        return self.map(operator.matmul, other)
-
-    def __rmatmul__(self, other: Any) -> MetricsLambda:
-        return self.map(_reflected(operator.matmul), other)
+    __add__ = _binary(operator.add)
+    __radd__ = _binary(partial(_swapped, operator.add))
+    __sub__ = _binary(operator.sub)
+    __rsub__ = _binary(partial(_swapped, operator.sub))
+    __mul__ = _binary(operator.mul)
+    __rmul__ = _binary(partial(_swapped, operator.mul))
+    __truediv__ = _binary(operator.truediv)
+    __rtruediv__ = _binary(partial(_swapped, operator.truediv))
+    __floordiv__ = _binary(operator.floordiv)
+    __rfloordiv__ = _binary(partial(_swapped, operator.floordiv))
+    __mod__ = _binary(operator.mod)
+    __rmod__ = _binary(partial(_swapped, operator.mod))
+    __pow__ = _binary(operator.pow)
+    __rpow__ = _binary(partial(_swapped, operator.pow))
+    __matmul__ = _binary(operator.matmul)
+    __rmatmul__ = _binary(partial(_swapped, operator.matmul))
 
     def __neg__(self) -> MetricsLambda:
         return self.map(operator.neg)
@@ -185,19 +167,6 @@ class MetricArithmetic:
     def tolist(self) -> MetricsLambda:
         """Return a metric whose value is a nested list of Python numbers."""
         return self.map(_Method("tolist"))
-
-
-class _reflected:  # noqa: N801 - used like a function, but instances can be pickled
-    """A binary operator with its arguments swapped."""
-
-    def __init__(self, operation: Callable[[Any, Any], Any]) -> None:
-        self.operation = operation
-
-    def __call__(self, right: Any, left: Any) -> Any:
-        return self.operation(left, right)
-
-    def __repr__(self) -> str:
-        return f"reflected {self.operation.__name__}"
 
 
 class _Method:
