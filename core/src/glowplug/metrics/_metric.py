@@ -201,11 +201,12 @@ class Metric(MetricArithmetic, ABC):
             engine: The engine.
             usage: The usage given to :meth:`attach`.
         """
-        self._attachments.detach(engine, self.usage_or_default(usage))
+        for handle in self._attachments.handles(engine, self.usage_or_default(usage)):
+            handle.remove()
 
     def is_attached(self, engine: EngineProtocol, usage: str | MetricUsage | None = None) -> bool:
         """Return whether the metric is attached to this engine with this usage."""
-        return self._attachments.has(engine, self.usage_or_default(usage))
+        return bool(self._attachments.handles(engine, self.usage_or_default(usage)))
 
     def started(self, engine: EngineProtocol) -> None:
         """Reset, unless the engine continues a loaded state or an unfinished epoch; runs at the usage's ``STARTED``."""
@@ -260,7 +261,7 @@ class Metric(MetricArithmetic, ABC):
             ValueError: If the value is a mapping that has the metric's name as a key.
         """
         metrics = engine.state.metrics
-        for key in self._attachments.replace_published(name, (name,)):
+        for key in self._attachments.published.pop(name, (name,)):
             metrics.pop(key, None)
         try:
             with torch.no_grad():
@@ -268,7 +269,7 @@ class Metric(MetricArithmetic, ABC):
         except NotComputableError as reason:
             self._attachments.warn_once(self, name, reason)
             return
-        self._attachments.replace_published(name, tuple(values))
+        self._attachments.published[name] = tuple(values)
         metrics.update(values)
 
     def transformed(self, output: Any) -> Any:
