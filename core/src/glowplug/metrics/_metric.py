@@ -212,12 +212,10 @@ class Metric(MetricArithmetic, ABC):
         """Reset, unless the engine continues a loaded state or an unfinished epoch; runs at the usage's ``STARTED``."""
         epoch, self._kept_for_epoch = self._kept_for_epoch, None
         holds_data_of_engine = self._attachments.begin(engine)
-        if epoch is not None and _continues(engine, epoch):
-            return
-        if holds_data_of_engine and _continues_unfinished_epoch(engine):
-            return
-        self._saved_after = None
-        self.reset()
+        continues_loaded_state = epoch is not None and _continues(engine, epoch)
+        if not continues_loaded_state and not (holds_data_of_engine and _continues_unfinished_epoch(engine)):
+            self._saved_after = None
+            self.reset()
 
     def iteration_completed(self, engine: EngineProtocol) -> None:
         """Update with the engine's output; runs at the usage's ``ITERATION_COMPLETED``.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from glowplug.distributed import all_gather, rank, world_size
+from glowplug.utils import map_leaves
 
 if TYPE_CHECKING:
     from glowplug.metrics._metric import Metric
@@ -47,10 +48,8 @@ def has_state(metric: Metric) -> bool:
     Resuming from a partial state would produce a wrong value.
     """
     names = metric._state_dict_all_req_keys  # noqa: SLF001 - see _state_names
-    if not names or _missing(metric, names):
-        return False
     parts = (part for name in names for _, part in _metrics_in(getattr(metric, name)))
-    return all(map(has_state, parts))
+    return bool(names) and not _missing(metric, names) and all(map(has_state, parts))
 
 
 class RankState:
@@ -71,9 +70,13 @@ class RankState:
 
     def state_dict(self) -> dict[str, Any]:
         """Return this rank's state, with the epoch and iteration of the run."""
-        own = _own_state(self._metric)
-        position = {"epoch": self._run.epoch, "iteration": self._run.iteration}
-        return {"rank": rank(), "world_size": world_size(), **position, "state": own}
+        return {
+            "rank": rank(),
+            "world_size": world_size(),
+            "epoch": self._run.epoch,
+            "iteration": self._run.iteration,
+            "state": _own_state(self._metric),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the state if it belongs to this rank."""
@@ -129,12 +132,17 @@ def _saved(where: str, value: Any) -> Any:
 
 def _restore_own(metric: Metric, own: Mapping[str, Any], *position: int) -> None:
     """Restore a state saved at an epoch and iteration (``position``)."""
+
+    def copied(leaf: Any) -> Any:
+        # Updates must not change the loaded state.
+        return leaf.to(metric.device, copy=True) if isinstance(leaf, torch.Tensor) else leaf
+
     for name in _state_names(metric):
         parts = _metrics_in(getattr(metric, name))
         for key, part in parts:
             _restore_own(part, own[name] if key is None else own[name][key], *position)
         if not parts:
-            setattr(metric, name, _copied(own[name], metric.device))
+            setattr(metric, name, map_leaves(own[name], copied))
     if "_result" in vars(metric):
         # The cached result belongs to the previous data.
         vars(metric)["_result"] = None
@@ -151,14 +159,3 @@ def _metrics_in(value: Any) -> list[tuple[Any, Metric]]:
     if isinstance(value, (list, tuple)):
         items = enumerate(value)
     return [(key, item) for key, item in items if isinstance(item, Metric)]
-
-
-def _copied(saved: Any, device: torch.device) -> Any:
-    """Return a copy, so updates do not change the loaded state."""
-    if isinstance(saved, torch.Tensor):
-        return saved.to(device, copy=True)
-    if isinstance(saved, Mapping):
-        return {key: _copied(item, device) for key, item in saved.items()}
-    if isinstance(saved, (list, tuple)):
-        return [_copied(item, device) for item in saved]
-    return saved
