@@ -10,9 +10,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from glowplug.loggers._record import Record
+from glowplug.loggers._writer import Writer, takes_batches, write
 
 OnError: TypeAlias = Literal["warn", "raise"]
 
@@ -25,25 +26,6 @@ class Counts(NamedTuple):
     sent: int
     dropped: int
     pending: int
-
-
-class Backend(Protocol):
-    """Methods that the worker thread calls."""
-
-    def open(self) -> None:
-        """Connect, for the first time or again."""
-
-    def takes_batches(self, record: Record) -> bool:
-        """Return whether records of this kind are sent in batches."""
-
-    def send(self, records: list[Record]) -> None:
-        """Write one record, or a batch of records of the same kind, in order."""
-
-    def flush(self) -> None:
-        """Flush the buffers of the backend."""
-
-    def close(self) -> None:
-        """Disconnect."""
 
 
 class _Marker:
@@ -63,31 +45,34 @@ class Delivery:
     reports this at most once a minute.
 
     Args:
-        backend: Object that sends the records.
-        name: Name of the logger in messages.
+        writer: Object that writes the records.
+        connect: Function that opens the backend, for the first time or again.
+        disconnect: Function that closes the backend.
         on_error: ``"warn"`` reports a failure in the log; ``"raise"`` raises the exception at the next call.
         capacity: Maximum number of waiting records; further records are dropped.
-        interval: Seconds that the worker waits between deliveries.
     """
 
     BATCH = 500
+    INTERVAL = 0.2
+    """Seconds that the worker waits between deliveries."""
     REPORT_EVERY = 60.0
     LONGEST_PAUSE = 30.0
 
     def __init__(
         self,
-        backend: Backend,
+        writer: Writer,
         *,
-        name: str,
-        on_error: OnError = "warn",
-        capacity: int = 100_000,
-        interval: float = 0.2,
+        connect: Callable[[], None],
+        disconnect: Callable[[], None],
+        on_error: OnError,
+        capacity: int,
     ) -> None:
-        self._backend = backend
-        self._name = name
+        self._writer = writer
+        self._connect = connect
+        self._disconnect = disconnect
+        self._name = type(writer).__name__
         self._on_error = on_error
         self._capacity = capacity
-        self._interval = interval
         self._queue: deque[Record | _Marker] = deque()
         self._wake = threading.Event()
         # Held only for rare events: starting the worker and dropping records.
@@ -119,11 +104,6 @@ class Delivery:
         """Whether a flush failed and nothing has been sent since; another flush would time out too."""
         return self._sent_when_stuck == self._sent
 
-    @property
-    def is_worker(self) -> bool:
-        """Whether the caller runs on the worker thread."""
-        return threading.current_thread() is self._thread
-
     def put(self, record: Record) -> None:
         """Queue a record without blocking."""
         if self._error is not None:
@@ -147,12 +127,11 @@ class Delivery:
         self.refuse_worker("flush")
         marker = self._pass(_Marker(last=False), timeout)
         self._sent_when_stuck = None if marker.delivered else self._sent
-        if self._error is not None:
-            self._raise()
+        self._raise()
         return marker.delivered
 
-    def close(self, timeout: float) -> bool:
-        """Deliver the queue, disconnect and stop the worker; return whether no record was lost."""
+    def close(self, timeout: float) -> None:
+        """Deliver the queue, disconnect and stop the worker."""
         self._ended = "after close(); close a logger after the last run"
         if self._thread is not None and not self._pass(_Marker(last=True), timeout).reached.is_set():
             log.warning(
@@ -161,12 +140,10 @@ class Delivery:
                 timeout,
                 self.counts.pending,
             )
-            return False
-        if self._error is not None:
-            self._raise()
+            return
+        self._raise()
         if self._dropped:
             log.warning("%s: closed; %d records sent, %d lost", self._name, self._sent, self._dropped)
-        return not self._dropped
 
     def open_now(self, timeout: float) -> None:
         """Open the backend on the worker thread and wait until it is open.
@@ -196,7 +173,7 @@ class Delivery:
 
     def refuse_worker(self, method: str) -> None:
         """Raise if the caller is the worker thread, which must not wait for itself."""
-        if self.is_worker:
+        if threading.current_thread() is self._thread:
             raise RuntimeError(
                 f"{self._name}: {method}() was called on the worker thread, which would wait for itself; use "
                 f"{method}_backend()"
@@ -209,6 +186,7 @@ class Delivery:
         return marker
 
     def _raise(self) -> None:
+        """Raise the exception of a failure since the last call, if any."""
         error, self._error = self._error, None
         if error is not None:
             raise error
@@ -222,7 +200,7 @@ class Delivery:
 
     def _work(self) -> None:
         while True:
-            self._wake.wait(self._interval if self._is_open else self._pause or self._interval)
+            self._wake.wait(self.INTERVAL if self._is_open else self._pause or self.INTERVAL)
             self._wake.clear()
             if self._queue and not self._is_open:
                 self._open()
@@ -241,7 +219,7 @@ class Delivery:
         if isinstance(first, _Marker):
             return first
         records = [first]
-        if self._backend.takes_batches(first):
+        if takes_batches(self._writer, first):
             while self._queue and len(records) < self.BATCH:
                 following = self._queue[0]
                 if isinstance(following, _Marker) or following.kind != first.kind:
@@ -252,7 +230,7 @@ class Delivery:
         return records
 
     def _deliver(self, records: list[Record]) -> None:
-        error = self._attempt(functools.partial(self._backend.send, records))
+        error = self._attempt(functools.partial(write, self._writer, records))
         if error is None:
             self._sent += len(records)
             self._pause = 0.0
@@ -264,7 +242,7 @@ class Delivery:
         self._in_hand = 0
 
     def _open(self) -> None:
-        error = self._attempt(self._backend.open)
+        error = self._attempt(self._connect)
         if error is None:
             self._is_open = self._was_open = True
         else:
@@ -278,12 +256,12 @@ class Delivery:
 
     def _reach(self, marker: _Marker) -> bool:
         """Flush the backend at a marker; at the last marker, also disconnect and return False."""
-        error = self._attempt(self._backend.flush)
+        error = self._attempt(self._writer.flush_backend)
         if error is not None:
             self._report(f"flushing failed: {_describe(error)}", error)
         marker.delivered = error is None
         if marker.last:
-            self._disconnect()
+            self._end()
         marker.reached.set()
         return not marker.last
 
@@ -294,16 +272,16 @@ class Delivery:
                 lost = self.counts.pending
                 self._queue.clear()
                 self._drop(lost, "the backend could not be opened")
-                self._disconnect()
+                self._end()
                 marker.reached.set()
                 return False
             self._queue.remove(marker)
             marker.reached.set()
         return True
 
-    def _disconnect(self) -> None:
+    def _end(self) -> None:
         if self._was_open:
-            error = self._attempt(self._backend.close)
+            error = self._attempt(self._disconnect)
             if error is not None:
                 self._report(f"closing failed: {_describe(error)}", error)
         self._is_open = False

@@ -24,7 +24,7 @@ from glowplug.loggers._pickling import attributes_of, can_be_pickled
 from glowplug.loggers._record import Kind, Record
 from glowplug.loggers._snapshot import PLAIN, Deferred, plain, snapshot
 from glowplug.loggers._step import checked_step
-from glowplug.loggers._writer import Writer, takes_batches, write
+from glowplug.loggers._writer import Writer
 from glowplug.phase import Phase
 from glowplug.stash import StashKey
 from glowplug.state import RunOutcome
@@ -102,7 +102,11 @@ class Logger(Writer):
         self._before_open: dict[str, Any] = {}
         self._stash_key: StashKey[Any] = StashKey()
         self._delivery = Delivery(
-            _Backend(self), name=type(self).__name__, on_error=self.on_error, capacity=self.capacity
+            self,
+            connect=self._open,
+            disconnect=lambda: self.close_backend(self._outcome),
+            on_error=self.on_error,
+            capacity=self.capacity,
         )
         _open_loggers.add(self)
 
@@ -384,6 +388,22 @@ class Logger(Writer):
             number = self._last_number = next(self._numbers)
             self._delivery.put(Record(number, kind, name, step, timestamp, payload))
 
+    def _open(self) -> None:
+        before = attributes_of(self)
+        try:
+            self.open_backend()
+        finally:
+            changed = {
+                name: before.get(name)
+                for name, value in attributes_of(self).items()
+                if before.get(name) is not value
+            }
+            # Keep the values from before the first call of open_backend for pickling; later calls do not replace them.
+            self._before_open = changed | self._before_open
+        # A library that open_backend imported may have registered an exit hook; loggers must be closed before it runs.
+        atexit.unregister(_close_open_loggers)
+        atexit.register(_close_open_loggers)
+
     def _run_ended(self, engine: EngineProtocol) -> None:
         self._pause(engine, engine.state.outcome)
 
@@ -420,41 +440,6 @@ class Logger(Writer):
         self._connect()
 
 
-class _Backend:
-    """Adapter between the delivery queue and the backend methods of a logger."""
-
-    def __init__(self, logger: Logger) -> None:
-        self._logger = logger
-
-    def open(self) -> None:
-        before = attributes_of(self._logger)
-        try:
-            self._logger.open_backend()
-        finally:
-            changed = {
-                name: before.get(name)
-                for name, value in attributes_of(self._logger).items()
-                if before.get(name) is not value
-            }
-            # Keep the values from before the first call of open_backend for pickling; later calls do not replace them.
-            self._logger._before_open = changed | self._logger._before_open  # noqa: SLF001 - one class in two parts
-        # A library that open_backend imported may have registered an exit hook; loggers must be closed before it runs.
-        atexit.unregister(_close_open_loggers)
-        atexit.register(_close_open_loggers)
-
-    def takes_batches(self, record: Record) -> bool:
-        return takes_batches(self._logger, record)
-
-    def send(self, records: list[Record]) -> None:
-        write(self._logger, records)
-
-    def flush(self) -> None:
-        self._logger.flush_backend()
-
-    def close(self) -> None:
-        self._logger.close_backend(self._logger._outcome)  # noqa: SLF001 - one class in two parts
-
-
 def _close_open_loggers() -> None:
     for logger in list(_open_loggers):
         try:
@@ -468,7 +453,7 @@ atexit.register(_close_open_loggers)
 
 def _abandon_open_loggers() -> None:
     for logger in list(_open_loggers):
-        logger._delivery.abandon()  # noqa: SLF001 - one class in two parts
+        logger._delivery.abandon()  # noqa: SLF001 - part of the logger
     _open_loggers.clear()
 
 
