@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple, TypeAlias
 
 from glowplug.loggers._record import Record
-from glowplug.loggers._writer import Writer, takes_batches, write
+from glowplug.loggers._writer import Writer, write
 
 OnError: TypeAlias = Literal["warn", "raise"]
 
@@ -156,8 +156,7 @@ class Delivery:
             return
         if self._ended:
             raise RuntimeError(f"{self._name}: cannot open the backend {self._ended}")
-        if self._thread is None:
-            self._start()
+        self._start()
         self._pass(_Marker(last=False), timeout)
         if not self._is_open:
             # The exception is raised here, so the next call must not raise it again.
@@ -192,6 +191,7 @@ class Delivery:
             raise error
 
     def _start(self) -> None:
+        """Start the worker, once."""
         with self._lock:
             if self._thread is None:
                 # Use a daemon thread: a hanging backend must not keep the process alive. Loggers are closed at exit.
@@ -219,7 +219,7 @@ class Delivery:
         if isinstance(first, _Marker):
             return first
         records = [first]
-        if takes_batches(self._writer, first):
+        if first.kind == "scalars" and self._writer.implements("write_scalars_batch"):
             while self._queue and len(records) < self.BATCH:
                 following = self._queue[0]
                 if isinstance(following, _Marker) or following.kind != first.kind:

@@ -137,28 +137,16 @@ class Writer:
         )
 
 
-def takes_batches(writer: Writer, record: Record) -> bool:
-    """Return whether records of this kind are written in batches."""
-    return record.kind == "scalars" and writer.implements("write_scalars_batch")
-
-
 def write(writer: Writer, records: Sequence[Record]) -> None:
-    """Write one record, or several records that :func:`takes_batches` accepts."""
-    if takes_batches(writer, records[0]):
-        # Scalars always have a step.
-        writer.write_scalars_batch([(resolve(r.payload), r.step or 0, r.timestamp) for r in records])
-        return
-    for record in records:
-        _write_one(writer, record)
-
-
-def _write_one(writer: Writer, record: Record) -> None:
-    payload = resolve(record.payload)
+    """Write one record, or several records of scalars."""
+    record = records[0]
     if record.kind == "scalars":
-        writer.write_scalars(payload, record.step or 0, record.timestamp)
+        # A writer without batches inherits a method that writes each row. Scalars always have a step.
+        writer.write_scalars_batch([(resolve(r.payload), r.step or 0, r.timestamp) for r in records])
     elif record.kind == "params":
-        writer.write_params(payload)
+        writer.write_params(resolve(record.payload))
     elif record.kind == "artifact":
-        writer.write_artifact(payload, record.name)
+        writer.write_artifact(record.payload, record.name)
     else:
-        getattr(writer, f"write_{record.kind}")(record.name, payload, record.step, record.timestamp)
+        method = getattr(writer, f"write_{record.kind}")
+        method(record.name, resolve(record.payload), record.step, record.timestamp)
