@@ -11,6 +11,7 @@ from glowplug.engine import Delegate, check_function, describe_handler
 from glowplug.events import AnyEvent, CallableEventWithFilter, Events, EventsList
 from glowplug.handles import RemovableEventHandle
 from glowplug.phase import Phase
+from glowplug.state import RunOutcome
 from glowplug.typing import EngineProtocol
 
 if TYPE_CHECKING:
@@ -31,14 +32,12 @@ def attach_log_handler(
     for event in events:
         _check_arguments(log_handler, (engine, logger, event, *args), kwargs)
     # Undo all registrations if the engine does not know one of the events.
-    with ExitStack() as undo:
-        handles = []
+    with ExitStack() as added:
         for event in events:
             handler = _LogCall(logger, log_handler, event, args, kwargs)
-            handles.append(undo.enter_context(engine.add_event_handler(event, handler)))
-        handles.append(undo.enter_context(_join_engine(logger, engine)))
-        undo.pop_all()
-    return RemovableEventHandle.join(*handles)
+            added.enter_context(engine.add_event_handler(event, handler))
+        added.enter_context(_join_engine(logger, engine))
+        return RemovableEventHandle(added.pop_all().close)
 
 
 class _LogCall(Delegate):
@@ -75,7 +74,8 @@ class _EngineLink:
         self.uses = 0
         self.handle = RemovableEventHandle.join(
             engine.add_event_handler(Events.TEARDOWN, logger._run_ended),  # noqa: SLF001 - part of the logger
-            engine.add_event_handler(Events.INTERRUPT, logger._run_interrupted),  # noqa: SLF001 - part of the logger
+            # An interrupted run that is never resumed does not fire TEARDOWN.
+            engine.add_event_handler(Events.INTERRUPT, logger._run_ended, RunOutcome.INTERRUPTED),  # noqa: SLF001 - part of the logger
             engine.register_state(logger.state_key, logger),
         )
 

@@ -404,19 +404,12 @@ class Logger(Writer):
         atexit.unregister(_close_open_loggers)
         atexit.register(_close_open_loggers)
 
-    def _run_ended(self, engine: EngineProtocol) -> None:
-        self._pause(engine, engine.state.outcome)
-
-    def _run_interrupted(self, engine: EngineProtocol) -> None:
-        # An interrupted run that is never resumed does not fire TEARDOWN.
-        self._pause(engine, RunOutcome.INTERRUPTED)
-
-    def _pause(self, engine: EngineProtocol, outcome: RunOutcome | None) -> None:
+    def _run_ended(self, engine: EngineProtocol, outcome: RunOutcome | None = None) -> None:
         """Deliver waiting records at the end or the interruption of a run."""
         # The records of an evaluator that runs in a trainer's handler are delivered when the trainer's run ends.
         if engine.parent is not None:
             return
-        self._outcome = outcome
+        self._outcome = outcome or engine.state.outcome
         if not self._delivery.is_stuck:
             self._delivery.flush(self.timeout)
 
