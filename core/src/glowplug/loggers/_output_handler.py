@@ -79,7 +79,10 @@ class OutputHandler:
                 scalars[f"{prefix}{name}"] = value
             else:
                 flat.add(f"{prefix}{name}", value)
-        step = self._step(engine, event_name)
+        if self.global_step_transform is None:
+            step = default_step(engine, event_name)
+        else:
+            step = checked_step(self.global_step_transform(engine, event_name), "global_step_transform")
         if flat.scalars:
             logger.log_scalars(flat.scalars, step)
         if flat.texts and logger.takes("log_text"):
@@ -114,11 +117,6 @@ class OutputHandler:
             else:
                 self._warn_once(name, f"engine.state has no attribute {name!r} to log")
         return values
-
-    def _step(self, engine: EngineProtocol, event_name: CallableEventWithFilter | str) -> int:
-        if self.global_step_transform is None:
-            return default_step(engine, event_name)
-        return checked_step(self.global_step_transform(engine, event_name), "global_step_transform")
 
     def _warn_once(self, name: str, message: str) -> None:
         if name not in self._warned:
