@@ -88,6 +88,8 @@ def supervised_training_step(
         raise ValueError("scaler needs amp_mode='amp'")
     autocast = _autocast(amp_mode, device, model)
     window = gradient_accumulation_steps
+    # A disabled scaler does not change the loss, and only calls optimizer.step().
+    used = torch.amp.GradScaler(enabled=False) if scaler is None else scaler
 
     def step(engine: EngineProtocol, batch: Any) -> Any:
         iteration = engine.state.iteration
@@ -99,14 +101,10 @@ def supervised_training_step(
             y_pred = model_transform(model_fn(model, x))
             loss = loss_fn(y_pred, y)
         share = loss if window == 1 else loss / window
-        scaled = share if scaler is None else scaler.scale(share)
-        scaled.backward()  # type: ignore[no-untyped-call]
+        used.scale(share).backward()  # type: ignore[no-untyped-call]
         if iteration % window == 0:
-            if scaler is None:
-                optimizer.step()
-            else:
-                scaler.step(optimizer)
-                scaler.update()
+            used.step(optimizer)
+            used.update()
         return output_transform(x, y, y_pred, loss)
 
     return step
