@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = ["prepare_batch_from_keys", "prepare_pair"]
 
-_PAIR = 2
-
 
 def prepare_pair(batch: Any, device: Device = None, non_blocking: bool = False) -> tuple[Any, Any]:
     """Return the pair ``(inputs, targets)`` with all tensors on the device.
@@ -26,7 +24,7 @@ def prepare_pair(batch: Any, device: Device = None, non_blocking: bool = False) 
     """
     if isinstance(batch, (str, bytes)) or not isinstance(batch, Sequence):
         raise TypeError(f"the batch must be a pair (x, y), got {_described(batch)}; {_remedy(batch)}")
-    if len(batch) != _PAIR:
+    if len(batch) != 2:  # noqa: PLR2004 - a pair
         raise ValueError(
             f"the batch must be a pair (x, y), got a {type(batch).__name__} of length {len(batch)}; {_remedy(batch)}"
         )

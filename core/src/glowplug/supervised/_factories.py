@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from glowplug.engine import Engine
 from glowplug.events import Events
-from glowplug.handles import RemovableEventHandle
 from glowplug.metrics import Metric, identity
 from glowplug.supervised._batch import prepare_pair
 from glowplug.supervised._steps import (
@@ -20,7 +20,6 @@ from glowplug.supervised._steps import (
     supervised_evaluation_step,
     supervised_training_step,
 )
-from glowplug.typing import EngineProtocol
 
 if TYPE_CHECKING:
     from glowplug.utils import Device
@@ -98,7 +97,7 @@ def create_supervised_trainer(
     if used is not None:
         trainer.register_state("GradScaler", used)
     if deterministic:
-        DeterministicRuns().attach(trainer)
+        _make_deterministic(trainer)
     return trainer
 
 
@@ -159,30 +158,22 @@ def create_supervised_evaluator(
     return evaluator
 
 
-class DeterministicRuns:
-    """Enables torch's deterministic algorithms during the runs of an engine."""
+def _make_deterministic(trainer: Engine) -> None:
+    """Enable torch's deterministic algorithms during the runs of an engine."""
+    # Empty if a run ends before switch_on() is called.
+    previous = ExitStack()
 
-    def __init__(self) -> None:
-        self._previous: tuple[bool, bool, bool] | None = None
-
-    def attach(self, engine: EngineProtocol) -> RemovableEventHandle:
-        return RemovableEventHandle.join(
-            engine.add_event_handler(Events.STARTED, self.switch_on),
-            engine.add_event_handler(Events.TEARDOWN, self.restore),
-        )
-
-    def switch_on(self) -> None:
-        self._previous = (
+    @trainer.on(Events.STARTED)
+    def switch_on() -> None:
+        previous.callback(
+            torch.use_deterministic_algorithms,
             torch.are_deterministic_algorithms_enabled(),
-            torch.is_deterministic_algorithms_warn_only_enabled(),
-            torch.backends.cudnn.benchmark,
+            warn_only=torch.is_deterministic_algorithms_warn_only_enabled(),
         )
+        previous.callback(setattr, torch.backends.cudnn, "benchmark", torch.backends.cudnn.benchmark)
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.benchmark = False
 
-    def restore(self) -> None:
-        # A run can end before switch_on() is called.
-        if self._previous is not None:
-            enabled, warn_only, torch.backends.cudnn.benchmark = self._previous
-            torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
-            self._previous = None
+    @trainer.on(Events.TEARDOWN)
+    def restore() -> None:
+        previous.close()
