@@ -205,19 +205,16 @@ class Delivery:
             if self._queue and not self._is_open:
                 self._open()
             while self._is_open and self._queue:
-                item = self._take()
-                if isinstance(item, list):
-                    self._deliver(item)
+                item = self._queue.popleft()
+                if isinstance(item, Record):
+                    self._deliver(self._batch_from(item))
                 elif not self._reach(item):
                     return
             if not self._is_open and not self._release_waiting():
                 return
 
-    def _take(self) -> list[Record] | _Marker:
-        """Take a marker or a batch of records from the queue."""
-        first = self._queue.popleft()
-        if isinstance(first, _Marker):
-            return first
+    def _batch_from(self, first: Record) -> list[Record]:
+        """Take the records that the writer accepts together with the first one."""
         records = [first]
         if first.kind == "scalars" and self._writer.implements("write_scalars_batch"):
             while self._queue and len(records) < self.BATCH:
@@ -226,10 +223,10 @@ class Delivery:
                     break
                 records.append(following)
                 self._queue.popleft()
-        self._in_hand = len(records)
         return records
 
     def _deliver(self, records: list[Record]) -> None:
+        self._in_hand = len(records)
         error = self._attempt(functools.partial(write, self._writer, records))
         if error is None:
             self._sent += len(records)
