@@ -56,15 +56,14 @@ class _LogCall(Delegate):
         self.owner = logger
         self.label = f"{type(logger).__name__} <- {describe_handler(log_handler)}"
         self._log_handler = log_handler
-        self._event = event
-        self._args = args
+        self._arguments = (logger, event, *args)
         self._kwargs = kwargs
 
     def __call__(self, engine: EngineProtocol, exception: BaseException | None = None) -> object:
         # The engine refuses a result that is a coroutine or a generator.
         if not self.owner.is_logging_rank:
             return None
-        return self._log_handler(engine, self.owner, self._event, *self._args, **self._kwargs)
+        return self._log_handler(engine, *self._arguments, **self._kwargs)
 
 
 class _EngineLink:

@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping
 from numbers import Real
 from typing import Any
 
-from glowplug.loggers._snapshot import Deferred, DeferredItem, is_a, on_device
+from glowplug.loggers._snapshot import Deferred, DeferredItem, is_array, on_device
 
 NUMBERS = frozenset({float, int, bool})
 TEXTS = frozenset({str})
-ARRAYS = (("torch", "Tensor"), ("numpy", "ndarray"), ("numpy", "generic"))
 
 
 def flatten(name: str, value: Any, separator: str = "/") -> Iterator[tuple[str, Any]]:
@@ -30,7 +29,7 @@ def flatten(name: str, value: Any, separator: str = "/") -> Iterator[tuple[str, 
         >>> list(flatten("training", {"loss": 1, "f1": [0.25, 0.75]}))
         [('training/loss', 1.0), ('training/f1/0', 0.25), ('training/f1/1', 0.75)]
     """
-    if value.__class__ is float or isinstance(value, (str, DeferredItem)):
+    if value.__class__ is float or value is None or isinstance(value, (str, DeferredItem)):
         yield name, value
     elif isinstance(value, Real):
         yield name, _number(value)
@@ -40,10 +39,12 @@ def flatten(name: str, value: Any, separator: str = "/") -> Iterator[tuple[str, 
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
             yield from flatten(f"{name}{separator}{index}", item, separator)
-    elif any(is_a(value, *kind) for kind in ARRAYS) and value.ndim <= 1:
+    elif is_array(value) and value.ndim <= 1:
         yield from _array(name, value, separator)
     else:
-        number = _number_from_plugins(value)
+        from glowplug.plugins import to_scalar
+
+        number = to_scalar(value)
         yield name, value if number is None else number
 
 
@@ -68,14 +69,6 @@ def _number(value: Any) -> Any:
         return value if isinstance(value, str) else float(value)
     except (TypeError, ValueError, OverflowError):
         return value
-
-
-def _number_from_plugins(value: Any) -> float | None:
-    if value is None:
-        return None
-    from glowplug.plugins import to_scalar
-
-    return to_scalar(value)
 
 
 class Flattened:

@@ -25,9 +25,9 @@ class Deferred:
         # A non-blocking copy is queued behind the step's kernels, so the training thread does not wait.
         # Only CUDA has an event that signals the end of the copy.
         self._host = tensor.to("cpu", non_blocking=tensor.is_cuda)
-        self._copied: Any = torch.cuda.Event() if tensor.is_cuda else None  # type: ignore[no-untyped-call]
-        if self._copied is not None:
-            self._copied.record(torch.cuda.current_stream(tensor.device))
+        self._copied: Any = (
+            torch.cuda.current_stream(tensor.device).record_event() if tensor.is_cuda else None
+        )
 
     def resolve(self) -> Any:
         """Wait for the copy and return the tensor in host memory."""
@@ -110,11 +110,10 @@ def plain(value: Any) -> Any:
         return value
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [plain(item) for item in value]
-    if isinstance(value, tuple):
-        return tuple(map(plain, value))
-    if any(is_a(value, *kind) for kind in (("torch", "Tensor"), ("numpy", "ndarray"), ("numpy", "generic"))):
+    if isinstance(value, (list, tuple)):
+        items = [plain(item) for item in value]
+        return tuple(items) if isinstance(value, tuple) else items
+    if is_array(value):
         return plain(value.tolist())
     return str(value)
 
@@ -142,6 +141,13 @@ def is_a(value: Any, module: str, name: str) -> bool:
     # Classes of a module that was never imported have no instances.
     loaded = sys.modules.get(module)
     return loaded is not None and isinstance(value, getattr(loaded, name))
+
+
+def is_array(value: Any) -> bool:
+    """Return whether a value is a tensor of torch, or an array or scalar of numpy."""
+    return (
+        is_a(value, "torch", "Tensor") or is_a(value, "numpy", "ndarray") or is_a(value, "numpy", "generic")
+    )
 
 
 def on_device(value: Any) -> bool:
