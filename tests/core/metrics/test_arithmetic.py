@@ -7,21 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from glowplug import BatchWise, Engine, Events, Metric, MetricsLambda
+from glowplug import BatchWise, Engine, Events, MetricsLambda
 from glowplug.testing import FakeEngine
 
-
-class Total(Metric):
-    _state_dict_all_req_keys = ("total",)
-
-    def reset(self):
-        self.total = 0
-
-    def update(self, output):
-        self.total += output
-
-    def compute(self):
-        return self.total
+from .total import Total
 
 
 def with_value(value):

@@ -9,7 +9,6 @@ from glowplug import (
     Engine,
     EpochWise,
     Events,
-    Metric,
     MetricUsage,
     RunningBatchWise,
     RunningEpochWise,
@@ -17,6 +16,8 @@ from glowplug import (
     SingleEpochRunningBatchWise,
 )
 from glowplug.testing import FakeEngine
+
+from .total import Total
 
 BATCHES = [2.0**i for i in range(10)]
 USAGES = {
@@ -31,17 +32,6 @@ USAGES = {
         Events.STARTED | Events.EPOCH_STARTED, Events.EPOCH_COMPLETED, Events.ITERATION_COMPLETED
     ),
 }
-
-
-class Total(Metric):
-    def reset(self):
-        self.total = 0.0
-
-    def update(self, output):
-        self.total += output
-
-    def compute(self):
-        return self.total
 
 
 class Once:

@@ -8,7 +8,6 @@ from glowplug import (
     Engine,
     EpochWise,
     Events,
-    Metric,
     MetricUsage,
     RunningBatchWise,
     RunningEpochWise,
@@ -16,16 +15,7 @@ from glowplug import (
 )
 from glowplug.metrics._usage import as_usage
 
-
-class Total(Metric):
-    def reset(self):
-        self.total = 0
-
-    def update(self, output):
-        self.total += output
-
-    def compute(self):
-        return self.total
+from .total import Total
 
 
 def published(usage, event):
