@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["missing_attribute"]
-
 _SCALARS = "log_scalars({name: value}, step)"
 _PARAMS = "log_params({name: value})"
 _TEXT = "log_text(name, text, step)"

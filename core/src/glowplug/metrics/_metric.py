@@ -21,8 +21,6 @@ from glowplug.phase import Phase
 from glowplug.state import RunStart
 from glowplug.typing import EngineProtocol
 
-__all__ = ["Metric", "identity"]
-
 ResultMode = Literal["flatten", "named", "both"]
 
 

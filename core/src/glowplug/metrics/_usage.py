@@ -6,16 +6,6 @@ from typing import Any, ClassVar
 
 from glowplug.events import AnyEvent, CallableEventWithFilter, Events, EventsList
 
-__all__ = [
-    "BatchFiltered",
-    "BatchWise",
-    "EpochWise",
-    "MetricUsage",
-    "RunningBatchWise",
-    "RunningEpochWise",
-    "SingleEpochRunningBatchWise",
-]
-
 
 class MetricUsage:
     """The three events at which an attached metric is reset, updated and computed.

@@ -12,8 +12,6 @@ from glowplug.utils import convert_tensor
 if TYPE_CHECKING:
     from glowplug.utils import Device
 
-__all__ = ["prepare_batch_from_keys", "prepare_pair"]
-
 
 def prepare_pair(batch: Any, device: Device = None, non_blocking: bool = False) -> tuple[Any, Any]:
     """Return the pair ``(inputs, targets)`` with all tensors on the device.

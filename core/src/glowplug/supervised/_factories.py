@@ -24,8 +24,6 @@ from glowplug.supervised._steps import (
 if TYPE_CHECKING:
     from glowplug.utils import Device
 
-__all__ = ["create_supervised_evaluator", "create_supervised_trainer"]
-
 
 def create_supervised_trainer(
     model: torch.nn.Module,

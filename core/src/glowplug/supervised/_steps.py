@@ -16,8 +16,6 @@ from glowplug.typing import EngineProtocol
 if TYPE_CHECKING:
     from glowplug.utils import Device
 
-__all__ = ["supervised_evaluation_step", "supervised_training_step"]
-
 Step: TypeAlias = Callable[[EngineProtocol, Any], Any]
 
 

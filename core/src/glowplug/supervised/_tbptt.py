@@ -18,8 +18,6 @@ from glowplug.utils import map_leaves
 if TYPE_CHECKING:
     from glowplug.utils import Device
 
-__all__ = ["TbpttEvents", "Tbptt_Events", "create_supervised_tbptt_trainer"]
-
 
 class TbpttEvents(EventEnum):
     """Events that :func:`create_supervised_tbptt_trainer` fires for each chunk.
