@@ -14,8 +14,6 @@ from glowplug.metrics._metric import Metric
 from glowplug.metrics._usage import MetricUsage
 from glowplug.typing import EngineProtocol
 
-__all__ = ["MetricsLambda"]
-
 
 class MetricsLambda(Metric):
     """A function of other metrics, as returned by arithmetic on metrics.
@@ -108,8 +106,9 @@ class MetricsLambda(Metric):
 
     def compute(self) -> Any:
         """Return ``f`` of the current values."""
-        args = [_value(value) for value in self.args]
-        return self.function(*args, **{name: _value(value) for name, value in self.kwargs.items()})
+        return self.function(
+            *map(_value, self.args), **{name: _value(value) for name, value in self.kwargs.items()}
+        )
 
     def feed(self, engine: EngineProtocol, usage: str | MetricUsage | None = None) -> RemovableEventHandle:
         """Reset and update the component metrics; see :meth:`Metric.feed`.

@@ -10,8 +10,6 @@ import torch
 
 from glowplug.distributed import REDUCE_OPS, all_gather, all_reduce, world_size
 
-__all__ = ["reinit__is_reduced", "sync_all_reduce"]
-
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -130,7 +128,10 @@ def _reducible(metric: Any, name: str) -> torch.Tensor | float:
 def _alike(metric: Any, own: dict[str, torch.Tensor | float]) -> dict[str, torch.Tensor | float]:
     """Return the values, expanded to the common shape and type of all ranks."""
     forms = all_gather({name: _form(value) for name, value in own.items()})
-    return {name: _in_form_of(metric, name, [of_rank[name] for of_rank in forms]) for name in own}
+    return {
+        name: _in_form_of(metric, name, value, [of_rank[name] for of_rank in forms])
+        for name, value in own.items()
+    }
 
 
 def _form(value: torch.Tensor | float) -> tuple[torch.dtype, tuple[int, ...], bool]:
@@ -140,8 +141,12 @@ def _form(value: torch.Tensor | float) -> tuple[torch.dtype, tuple[int, ...], bo
     return torch.int64 if isinstance(value, int) else torch.float64, (), False
 
 
-def _in_form_of(metric: Any, name: str, forms: list[tuple[torch.dtype, tuple[int, ...], bool]]) -> Any:
-    value = getattr(metric, name)
+def _in_form_of(
+    metric: Any,
+    name: str,
+    value: torch.Tensor | float,
+    forms: list[tuple[torch.dtype, tuple[int, ...], bool]],
+) -> torch.Tensor | float:
     if all(form == forms[0] for form in forms):
         return value
     shapes = {shape for _, shape, _ in forms} - {()}
