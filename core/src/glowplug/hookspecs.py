@@ -78,7 +78,6 @@ implementations of different plugins. An undecorated function with the name of a
 
 _IDENTIFIER = r"[^\W\d]\w*"
 _TARGET = re.compile(rf"{_IDENTIFIER}(\.{_IDENTIFIER})*:{_IDENTIFIER}(\.{_IDENTIFIER})*")
-_REPLACED = ("EventSpec", "HandlerSpec", "MetricSpec")
 
 
 @dataclass(frozen=True)
@@ -172,10 +171,3 @@ def glowplug_doctor() -> Iterable[Finding]:  # type: ignore[empty-body] # a spec
     Returns:
         The findings, in display order.
     """
-
-
-def __getattr__(name: str) -> Any:
-    # Python's default message, "cannot import name", would not name the replacement.
-    if name in _REPLACED:
-        raise ImportError(f"{name} was replaced by Offer; return the offers from the hook glowplug_offers()")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

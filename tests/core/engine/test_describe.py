@@ -204,7 +204,7 @@ class TestRows:
             )
             assert cells(engine) == [
                 ["Events.EPOCH_COMPLETED", "logging", "every=2", "Quiet <- OutputHandler", HERE],
-                ["Events.INTERRUPT", "logging", "", "Quiet._run_interrupted", HERE],
+                ["Events.INTERRUPT", "logging", "", "Quiet._run_ended", HERE],
                 ["Events.TEARDOWN", "logging", "", "Quiet._run_ended", HERE],
             ]
 

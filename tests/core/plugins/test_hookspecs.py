@@ -73,10 +73,3 @@ def test_example_is_a_plugin(site):
     assert registry.failures == ()
     assert registry.plugins[0].hooks == ("glowplug_offers",)
     assert registry.names("handler") == ["Shout"]
-
-
-@pytest.mark.parametrize("name", ["HandlerSpec", "MetricSpec", "EventSpec"])
-def test_replaced_specification(name):
-    """Importing a removed specification class raises an ImportError that names the hook."""
-    with pytest.raises(ImportError, match=rf"{name} was replaced by Offer; .* glowplug_offers\(\)"):
-        getattr(hookspecs, name)

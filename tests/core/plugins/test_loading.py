@@ -77,25 +77,6 @@ FAULTS = {
         IMPORTS + f"def glowplug_offers(): return [{SPEC}, 'Shout']",
         "glowplug_offers() must return a list of Offer; got 'Shout'",
     ),
-    "replaced hook": (
-        API + "def glowplug_handlers(): return []",
-        "its hook glowplug_handlers() was replaced by glowplug_offers(), which returns a list of Offer",
-    ),
-    "replaced hook for metrics": (
-        API + "def glowplug_metrics(): return []",
-        "its hook glowplug_metrics() was replaced by glowplug_offers()",
-    ),
-    "replaced decorated hook": (
-        (
-            "from glowplug.hookspecs import hookimpl\nGLOWPLUG_API = 1\n"
-            "@hookimpl\ndef glowplug_events(): return []"
-        ),
-        "its hook glowplug_events() was replaced by glowplug_offers()",
-    ),
-    "replaced specification": (
-        "from glowplug.hookspecs import HandlerSpec",
-        "HandlerSpec was replaced by Offer; return the offers from the hook glowplug_offers()",
-    ),
     "offers a handler and a logger of one name": (
         IMPORTS + f"def glowplug_offers(): return [{SPEC}, Offer('Shout', 'a:B', 'logger')]",
         "offers Shout more than once",

@@ -69,8 +69,7 @@ def describe_handler(handler: Any) -> str:
 
 
 def _qualified_name(value: Any) -> str:
-    name: str = getattr(value, "__qualname__", type(value).__qualname__)
-    return name
+    return str(getattr(value, "__qualname__", type(value).__qualname__))
 
 
 def compile_call(  # noqa: C901, PLR0911 - one branch and one return per form of call

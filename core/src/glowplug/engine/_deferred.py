@@ -52,9 +52,8 @@ def check_result(result: Result, what: Callable[[], str]) -> Result:
     """
     if not isinstance(result, (CoroutineType, GeneratorType, AsyncGeneratorType)):
         return result
-    is_coroutine = isinstance(result, CoroutineType)
     if not isinstance(result, AsyncGeneratorType):
         # Python would warn about a coroutine that is never awaited.
         result.close()
-    kind, remedy = ("coroutine", _AWAIT) if is_coroutine else ("generator", _YIELD)
+    kind, remedy = ("coroutine", _AWAIT) if isinstance(result, CoroutineType) else ("generator", _YIELD)
     raise TypeError(f"{what()} returned a {kind}, whose code has not run; {remedy}")

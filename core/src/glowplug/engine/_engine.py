@@ -150,7 +150,7 @@ class Engine(HandlerTable):
         # If no run is in progress, the next run() begins the pass.
         if self._progress is not None:
             self._position.replace_data(self.state)
-            self._stop.note_new_data()
+            self._stop.request("has_new_data", True)
 
     # Stopping
 
@@ -160,7 +160,7 @@ class Engine(HandlerTable):
         Args:
             skip_completed: Whether to omit ``COMPLETED``; ``TERMINATE`` and ``TEARDOWN`` always fire.
         """
-        self._stop.run = "skip_completed" if skip_completed else True
+        self._stop.request("run", "skip_completed" if skip_completed else True)
 
     def terminate_epoch(self, skip_epoch_completed: bool = False) -> None:
         """Request that the current epoch end after the handlers of the current event.
@@ -168,11 +168,11 @@ class Engine(HandlerTable):
         Args:
             skip_epoch_completed: Whether to omit ``EPOCH_COMPLETED``.
         """
-        self._stop.epoch = "skip_epoch_completed" if skip_epoch_completed else True
+        self._stop.request("epoch", "skip_epoch_completed" if skip_epoch_completed else True)
 
     def interrupt(self) -> None:
         """Interrupt the run after the handlers of the current event; the next call of ``run()`` continues from there."""
-        self._stop.interrupt = True
+        self._stop.request("interrupt", True)
 
     @property
     def should_terminate(self) -> RunEnd:
@@ -181,7 +181,7 @@ class Engine(HandlerTable):
 
     @should_terminate.setter
     def should_terminate(self, value: RunEnd) -> None:
-        self._stop.run = value
+        self._stop.request("run", value)
 
     @property
     def should_terminate_single_epoch(self) -> EpochEnd:
@@ -190,7 +190,7 @@ class Engine(HandlerTable):
 
     @should_terminate_single_epoch.setter
     def should_terminate_single_epoch(self, value: EpochEnd) -> None:
-        self._stop.epoch = value
+        self._stop.request("epoch", value)
 
     @property
     def should_interrupt(self) -> bool:
@@ -199,7 +199,7 @@ class Engine(HandlerTable):
 
     @should_interrupt.setter
     def should_interrupt(self, value: bool) -> None:
-        self._stop.interrupt = value
+        self._stop.request("interrupt", value)
 
     # Saving and loading
 

@@ -159,7 +159,7 @@ class Loop:
             stop.has_new_data = False
             if position.data_pass is not None:
                 position.data_pass.begin_at(state.iteration)
-            watch.is_on = self._has_iteration_handlers() or stop.is_pending
+            watch.is_on = stop.is_pending or any(channel.has_handlers for channel in self._iteration_channels)
             try:
                 for state.batch in position.iterator:  # type: ignore[union-attr]  # a pass has begun
                     state.output = None
@@ -278,9 +278,6 @@ class Loop:
                 GlowplugWarning,
                 stacklevel=8,
             )
-
-    def _has_iteration_handlers(self) -> bool:
-        return any(channel.has_handlers for channel in self._iteration_channels)
 
     def _batch_channels(self) -> tuple[Channel, Channel]:
         """Return the channels of the batch events, which do not fire in a run without data."""

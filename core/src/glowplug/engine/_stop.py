@@ -29,9 +29,9 @@ class StopRequests:
     """
 
     # Class attributes keep the constructor of an engine fast; clear() makes them attributes of the instance.
-    _run: RunEnd = False
-    _epoch: EpochEnd = False
-    _interrupt = False
+    run: RunEnd = False
+    epoch: EpochEnd = False
+    interrupt: bool = False
     # Whether the loop must handle a request or new data, and whether there is new data.
     is_pending = False
     has_new_data = False
@@ -39,46 +39,15 @@ class StopRequests:
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
 
-    @property
-    def run(self) -> RunEnd:
-        """Whether the end of the run is requested. Assign a true value to request it."""
-        return self._run
-
-    @run.setter
-    def run(self, value: RunEnd) -> None:
-        self._run = value
-        self._note(value)
-
-    @property
-    def epoch(self) -> EpochEnd:
-        """Whether the end of the epoch is requested. Assign a true value to request it."""
-        return self._epoch
-
-    @epoch.setter
-    def epoch(self, value: EpochEnd) -> None:
-        self._epoch = value
-        self._note(value)
-
-    @property
-    def interrupt(self) -> bool:
-        """Whether an interruption is requested. Assign a true value to request it."""
-        return self._interrupt
-
-    @interrupt.setter
-    def interrupt(self, value: bool) -> None:
-        self._interrupt = value
-        self._note(value)
-
-    def note_new_data(self) -> None:
-        """Make the loop continue with the new data."""
-        self.has_new_data = True
-        self._note(True)
-
-    def clear(self) -> None:
-        """Withdraw all requests."""
-        self._run = self._epoch = self._interrupt = self.is_pending = self.has_new_data = False
-
-    def _note(self, value: object) -> None:
+    def request(
+        self, name: Literal["run", "epoch", "interrupt", "has_new_data"], value: RunEnd | EpochEnd
+    ) -> None:
+        """Set a request, or withdraw it with ``False``; the loop handles it after the handlers of the current event."""
+        setattr(self, name, value)
         if value:
             self.is_pending = True
             self._watch.is_on = True
+
+    def clear(self) -> None:
+        """Withdraw all requests."""
+        self.run = self.epoch = self.interrupt = self.is_pending = self.has_new_data = False

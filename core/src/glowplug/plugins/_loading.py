@@ -51,8 +51,6 @@ HOOKS: dict[str, tuple[str, ...]] = {
 }
 """The hooks that a plugin module may implement, and the arguments of each."""
 
-_REPLACED_HOOKS = ("glowplug_events", "glowplug_handlers", "glowplug_metrics")
-
 
 @dataclass(frozen=True)
 class Plugin(PluginIdentity):
@@ -406,8 +404,6 @@ def _signature(hook: str) -> str:
 
 
 def _describe_unknown_hook(hook: str) -> str:
-    if hook in _REPLACED_HOOKS:
-        return f"its hook {hook}() was replaced by glowplug_offers(), which returns a list of Offer"
     endings = [known.removeprefix(_PREFIX) for known in HOOKS]
     matches = get_close_matches(hook.removeprefix(_PREFIX), endings, n=1)
     hint = (
