@@ -89,7 +89,7 @@ def test_name_that_is_not_installed_says_what_to_install(name, distribution):
         Registry([]).resolve("handler", name)
 
 
-def test_import_of_MLflowLogger_without_its_plugin():
+def test_import_of_a_logger_without_its_plugin():
     """`from glowplug.handlers import MLflowLogger` is an ImportError that names `pip install glowplug-mlflow`."""
     ended = run("from glowplug.handlers import MLflowLogger", GLOWPLUG_PLUGINS="")
     assert ended.returncode == 1

@@ -6,7 +6,6 @@ import copy
 import logging
 import random
 from collections.abc import Mapping, MutableMapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
 from glowplug.distributed import rank
@@ -86,7 +85,7 @@ def map_leaves(value: Any, function: Callable[[Any], Any]) -> Any:
 
 
 def manual_seed(seed: int) -> None:
-    """Seed the random number generators of Python, torch and, if installed, numpy.
+    """Seed the random number generators of Python, numpy and torch.
 
     Example:
         >>> manual_seed(3)
@@ -95,14 +94,12 @@ def manual_seed(seed: int) -> None:
         >>> random.random() == first
         True
     """
+    import numpy as np
     import torch
 
     random.seed(seed)
     torch.manual_seed(seed)
-    with suppress(ImportError):
-        import numpy as np
-
-        np.random.seed(seed)  # noqa: NPY002 - the purpose is to seed the global generator
+    np.random.seed(seed)  # noqa: NPY002 - the purpose is to seed the global generator
 
 
 def to_onehot(indices: torch.Tensor, num_classes: int) -> torch.Tensor:

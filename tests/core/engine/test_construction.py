@@ -45,7 +45,7 @@ class TestProcessFunction:
 
     def test_not_callable_is_refused(self):
         """The constructor refuses an object that is not callable (E-002)."""
-        with pytest.raises(ValueError, match=r"Engine needs a function.*got 'step'"):
+        with pytest.raises(ValueError, match=r"Engine needs a process_function.*got 'step'"):
             Engine("step")
 
     @pytest.mark.parametrize(

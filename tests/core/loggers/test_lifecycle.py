@@ -386,3 +386,18 @@ def test_docstring_examples(name):
     if ">>> import torch" in inspect.getsource(module):
         pytest.importorskip("torch", reason="an example needs torch")
     assert doctest.testmod(module).failed == 0
+
+
+@pytest.mark.parametrize("method", ["open_backend", "write_scalars", "write_text", "close_backend"])
+def test_async_method(method):
+    """A logger with an async method is refused when it is created: its records would count as sent, but reach no backend."""
+
+    async def deferred(self, *_):
+        raise AssertionError("never runs")
+
+    class Printer(Logger):
+        def write_scalars(self, scalars, step, timestamp): ...
+
+    setattr(Printer, method, deferred)
+    with pytest.raises(TypeError, match=rf"Printer\.{method} is an async function"):
+        Printer()

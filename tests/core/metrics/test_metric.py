@@ -10,6 +10,7 @@ import torch
 
 from glowplug import BatchFiltered, BatchWise, Engine, EpochWise, Events, Metric, Phase
 from glowplug.exceptions import GlowplugWarning, NotComputableError
+from glowplug.metrics import MetricsLambda
 from glowplug.testing import FakeEngine
 
 
@@ -419,3 +420,28 @@ class TestAttach:
         assert not engine.has_event_handler(total.iteration_completed)
         total.attach(engine, "total", EpochWise())
         assert engine.run([1]).metrics == {"total": 1}
+
+
+class TestDeferredCode:
+    @pytest.mark.parametrize("method", ["reset", "update", "compute"])
+    def test_async_method(self, method):
+        """A metric with an async method is refused when it is created, since nothing would run the coroutine."""
+
+        async def deferred(self, *_):
+            raise AssertionError("never runs")
+
+        cls = type("Deferred", (Total,), {method: deferred})
+        with pytest.raises(TypeError, match=rf"Deferred\.{method} is an async"):
+            cls()
+
+    def test_value_that_is_a_coroutine(self):
+        """A coroutine is not published as the value of a metric."""
+
+        async def double(value):
+            return 2 * value
+
+        engine = Engine(lambda engine, batch: batch)
+        MetricsLambda(double, Total()).attach(engine, "doubled")
+        with pytest.raises(TypeError, match=r"MetricsLambda\.compute returned a coroutine"):
+            engine.run([1.0, 2.0])
+        assert "doubled" not in engine.state.metrics

@@ -64,7 +64,7 @@ def test_existing_metrics_are_used():
     assert published == {"f2": pytest.approx(2 / 3), "precision": pytest.approx(2 / 3)}
 
 
-def test_F1_equals_Fbeta_1():
+def test_f1_equals_fbeta_1():
     """F1 equals Fbeta with beta=1 and can be pickled (F1)."""
     assert isinstance(F1(), Fbeta)
     assert isinstance(F1(), MetricsLambda)

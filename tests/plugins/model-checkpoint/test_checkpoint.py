@@ -145,6 +145,23 @@ class TestSaveHandler:
         with pytest.raises(TypeError, match="must be a folder"):
             Checkpoint({"model": Plain()}, None)
 
+    def test_functions_that_would_save_nothing(self, fake):
+        """A function whose call runs no code is refused at construction, or at the first save if a lambda hides it."""
+
+        async def upload(checkpoint, filename):
+            raise AssertionError("never runs")
+
+        def chunks(checkpoint, filename, metadata):
+            yield checkpoint
+
+        for function, kind in ((upload, "an async function"), (chunks, "a generator function")):
+            with pytest.raises(TypeError, match=rf"save_handler .* is {kind}"):
+                Checkpoint({"model": Plain()}, function)
+        hidden = Checkpoint({"model": Plain()}, lambda checkpoint, filename: upload(checkpoint, filename))
+        with pytest.raises(TypeError, match=r"save_handler .* returned a coroutine"):
+            hidden(fake)
+        assert hidden.last_checkpoint is None
+
     def test_path_becomes_a_disk_saver(self, fake, tmp_path, names):
         """A str or Path becomes a DiskSaver, which creates the folder and requires it to be empty (H-012)."""
         Checkpoint({"model": Plain()}, str(tmp_path / "a" / "b"))(fake)

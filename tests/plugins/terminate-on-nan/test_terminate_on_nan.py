@@ -221,6 +221,15 @@ class TestOutputTransform:
         ):
             TerminateOnNan(output_transform="loss")
 
+    def test_async_function(self):
+        """An async output_transform is refused: the coroutine that it returns would never be found not finite."""
+
+        async def loss(output):
+            return output["loss"]
+
+        with pytest.raises(TypeError, match=r"TerminateOnNan: output_transform .* is an async function"):
+            TerminateOnNan(output_transform=loss)
+
 
 class TestCost:
     def test_tensors_are_read_together(self):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from glowplug.engine._call import Delegate, describe_handler
-from glowplug.engine._deferred import check_function
+from glowplug.engine._deferred import check_function, check_result
 from glowplug.engine._engine import Engine
 from glowplug.engine._handler_table import HandlerTable
 from glowplug.engine._optional import Fault
@@ -18,6 +18,7 @@ __all__ = [
     "Fault",
     "HandlerTable",
     "check_function",
+    "check_result",
     "describe_handler",
 ]
 

@@ -118,11 +118,9 @@ def compile_call(  # noqa: C901, PLR0911 - one branch and one return per form of
 
 def check_process_function(process_function: object) -> None:
     """Check that a process function can be called with an engine and a batch, and that the call runs it."""
-    if process_function is None:
-        raise ValueError("Engine needs a process_function, called as f(engine, batch); got None")
     if not callable(process_function):
         raise ValueError(  # noqa: TRY004 - ignite raises ValueError here
-            f"Engine needs a function, called as f(engine, batch); got {process_function!r}"
+            f"Engine needs a process_function, called as f(engine, batch); got {process_function!r}"
         )
     if positional_arity(process_function) == 2:  # noqa: PLR2004 - engine and batch
         return

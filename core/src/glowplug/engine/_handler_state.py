@@ -152,7 +152,7 @@ class StatefulHandlers:
             if entry.guard is None:
                 states[key] = handler.state_dict()
             else:
-                state = entry.guard.around(_ask(handler), "state_dict()")(engine)
+                state = entry.guard.around(lambda _, each=handler: each.state_dict(), "state_dict()")(engine)
                 if not entry.guard.is_off:
                     states[key] = state
         return {**self._waiting, **states}
@@ -210,7 +210,3 @@ def _release(handlers: weakref.ref[StatefulHandlers], entry: weakref.ref[_Entry]
     where, which = handlers(), entry()
     if where is not None and which is not None:
         where.release(which)
-
-
-def _ask(handler: Any) -> Callable[[Any], Mapping[str, Any]]:
-    return lambda _: handler.state_dict()

@@ -271,9 +271,8 @@ class Loop:
         expected = length_of(state.dataloader)
         if expected is not None and not self._position.has_warned:
             self._position.has_warned = True
-            kind = type(state.dataloader).__name__
             warnings.warn(
-                f"epoch {state.epoch}: len() of the {kind} is {expected}, but it yields {found}; the epoch follows the data. "
+                f"epoch {state.epoch}: len() of the {type(state.dataloader).__name__} is {expected}, but it yields {found}; the epoch follows the data. "
                 "Correct the length, or set the number of iterations with epoch_length=",
                 GlowplugWarning,
                 stacklevel=8,

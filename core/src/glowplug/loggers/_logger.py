@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, TypeVar
 
 from glowplug import distributed
+from glowplug.engine import check_function
 from glowplug.events import AnyEvent
 from glowplug.handles import RemovableEventHandle
 from glowplug.loggers._attachment import attach_log_handler
@@ -51,7 +52,8 @@ class Logger(Writer):
         all_ranks: Log on every rank of ``torch.distributed`` instead of rank 0 only. Defaults to ``False``.
 
     Raises:
-        TypeError: If the class implements neither ``write_scalars`` nor ``write_scalars_batch``.
+        TypeError: If the class implements neither ``write_scalars`` nor ``write_scalars_batch``, or one of its methods is an
+            ``async`` function or a generator function.
 
     Example:
         >>> class Printer(Logger):
@@ -86,6 +88,8 @@ class Logger(Writer):
                 f"{type(self).__name__} must implement write_scalars(scalars, step, timestamp) or "
                 "write_scalars_batch(rows)"
             )
+        for method in filter(self.implements, vars(Writer)):
+            check_function(getattr(type(self), method), f"{type(self).__name__}.{method}")
         if on_error not in ("warn", "raise"):
             raise ValueError(f'on_error must be "warn" or "raise", got {on_error!r}')
         self.on_error: OnError = on_error

@@ -152,5 +152,4 @@ def is_array(value: Any) -> bool:
 
 def on_device(value: Any) -> bool:
     """Return whether a tensor is on a device other than the CPU."""
-    device = getattr(value, "device", None)
-    return getattr(device, "type", "cpu") != "cpu"
+    return getattr(getattr(value, "device", None), "type", "cpu") != "cpu"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
 import torch
 
+from glowplug.engine import check_function, check_result, describe_handler
 from glowplug.events import Events
 from glowplug.exceptions import GlowplugWarning, NotComputableError
 from glowplug.handles import RemovableEventHandle
@@ -103,6 +104,8 @@ class Metric(MetricArithmetic, ABC):
             raise ValueError(
                 f"metrics_result_mode must be 'flatten', 'named' or 'both', got {metrics_result_mode!r}"
             )
+        for method in (self.reset, self.update, self.compute):
+            check_function(method, describe_handler(method))
         self._output_transform = output_transform
         self._device = torch.device(device)
         self._skip_unrolling = skip_unrolling
@@ -261,7 +264,8 @@ class Metric(MetricArithmetic, ABC):
             metrics.pop(key, None)
         try:
             with torch.no_grad():
-                values = self._named_values(name, self.compute())
+                value = check_result(self.compute(), lambda: describe_handler(self.compute))
+                values = self._named_values(name, value)
         except NotComputableError as reason:
             self._attachments.warn_once(self, name, reason)
             return

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
+from glowplug.engine import check_function, check_result
 from glowplug.plugins import save_handler as handler_of_address
 from glowplug.typing import SaveHandler
 
@@ -72,7 +73,7 @@ class FunctionSaver:
             ``locate``, they are called; without ``remove``, nothing is ever removed.
 
     Raises:
-        TypeError: If ``function`` is not callable or takes other arguments.
+        TypeError: If ``function`` is not callable, takes other arguments, or is an ``async`` function or a generator function.
 
     Example:
         >>> saver = FunctionSaver(lambda checkpoint, filename: print(filename))
@@ -85,8 +86,14 @@ class FunctionSaver:
         self._save = _with_three_arguments(function)
 
     def save(self, checkpoint: Any, filename: str, metadata: Mapping[str, Any] | None = None) -> None:
-        """Call the function."""
-        self._save(checkpoint, filename, metadata or {})
+        """Call the function.
+
+        Raises:
+            TypeError: If it returns a coroutine or a generator, which has saved nothing.
+        """
+        check_result(
+            self._save(checkpoint, filename, metadata or {}), lambda: f"save_handler {self._function!r}"
+        )
 
     def load(self, filename: str) -> NoReturn:
         """Refuse to load.
@@ -172,6 +179,7 @@ def _with_three_arguments(save_handler: Callable[..., object]) -> SaveFunction:
             "save_handler must be a folder, an address, an object with save, load, list, remove and locate, or a "
             f"function (checkpoint, filename, metadata); got {save_handler!r}"
         )
+    check_function(save_handler, f"save_handler {save_handler!r}")
     try:
         signature = inspect.signature(save_handler)
     except ValueError:

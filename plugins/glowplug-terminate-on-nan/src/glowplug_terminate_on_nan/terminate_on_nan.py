@@ -8,6 +8,7 @@ from typing import Any
 
 from glowplug import Events, RemovableEventHandle
 from glowplug.distributed import agree_any
+from glowplug.engine import check_function
 from glowplug.typing import AnyEvent, EngineProtocol
 from glowplug_terminate_on_nan.finite import describe, find_non_finite
 
@@ -31,7 +32,7 @@ class TerminateOnNan:
         output_transform: Function from ``engine.state.output`` to the values to check. Defaults to the whole output.
 
     Raises:
-        TypeError: If ``output_transform`` is not callable.
+        TypeError: If ``output_transform`` is not callable, or is an ``async`` function or a generator function.
 
     Example:
         >>> from glowplug import Engine
@@ -47,6 +48,7 @@ class TerminateOnNan:
             raise TypeError(
                 f"TerminateOnNan: output_transform must be a function of the engine's output, got {output_transform!r}"
             )
+        check_function(output_transform, f"TerminateOnNan: output_transform {output_transform!r}")
         self._output_transform = output_transform
 
     def attach(
