@@ -67,21 +67,28 @@ class Batch:
     def __init__(self, y_pred: torch.Tensor, y: torch.Tensor) -> None:
         self.y_pred = y_pred.detach() if y_pred.requires_grad else y_pred
         self.y = y.detach() if y.requires_grad else y
+        # Each update needs these two; before Python 3.12, cached_property takes a lock, which costs a microsecond.
+        self._task: Task | None = None
+        self._predicted: torch.Tensor | None = None
 
-    @cached_property
+    @property
     def task(self) -> Task:
         """Kind of the data, binary or multiclass, and number of classes; see :func:`task_of`."""
-        return task_of(self.y_pred, self.y)
+        if self._task is None:
+            self._task = task_of(self.y_pred, self.y)
+        return self._task
 
     @cached_property
     def multilabel_task(self) -> Task:
         """Kind and number of labels of multilabel data."""
         return task_of(self.y_pred, self.y, is_multilabel=True)
 
-    @cached_property
+    @property
     def predicted(self) -> torch.Tensor:
         """The classes with the highest scores, (N, ...), of multiclass data."""
-        return self.y_pred.argmax(1)
+        if self._predicted is None:
+            self._predicted = self.y_pred.argmax(1)
+        return self._predicted
 
     @cached_property
     def labels(self) -> Labels:
