@@ -430,6 +430,7 @@ class TestDeferredCode:
         async def deferred(self, *_):
             raise AssertionError("never runs")
 
+        deferred.__name__ = method
         cls = type("Deferred", (Total,), {method: deferred})
         with pytest.raises(TypeError, match=rf"Deferred\.{method} is an async"):
             cls()
