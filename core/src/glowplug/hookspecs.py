@@ -34,7 +34,7 @@ from glowplug._finding import Finding, FindingStatus
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from glowplug.typing import SaveHandler
+    from glowplug._save_handler import SaveHandler
 
 __all__ = [
     "API_VERSION",

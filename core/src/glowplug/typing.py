@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from glowplug._save_handler import SaveHandler
 from glowplug.events import AnyEvent, CallableEventWithFilter, EventEnum, EventFilter
 from glowplug.handles import RemovableEventHandle
 from glowplug.phase import Phase
@@ -124,73 +124,5 @@ class LogHandler(Protocol):
         """Log the records of one firing."""
 
 
-@runtime_checkable
-class SaveHandler(Protocol):
-    """Storage for checkpoints, addressed by plain file names.
-
-    ``save`` returns when the checkpoint is durable, and raises if it fails. Stored checkpoints can be listed and loaded,
-    even by another handler for the same location in another process. No base class is needed.
-
-    Example:
-        >>> class InMemory:
-        ...     def __init__(self):
-        ...         self.files = {}
-        ...
-        ...     def save(self, checkpoint, filename, metadata=None):
-        ...         self.files.pop(filename, None)
-        ...         self.files[filename] = checkpoint
-        ...
-        ...     def load(self, filename):
-        ...         return self.files[filename]
-        ...
-        ...     def list(self):
-        ...         return list(self.files)
-        ...
-        ...     def remove(self, filename):
-        ...         self.files.pop(filename, None)
-        ...
-        ...     def locate(self, filename):
-        ...         return filename
-        >>> isinstance(InMemory(), SaveHandler)
-        True
-    """
-
-    def save(self, checkpoint: Any, filename: str, metadata: Mapping[str, Any] | None = None) -> None:
-        """Store a checkpoint and return when it is durable.
-
-        Args:
-            checkpoint: Mappings and lists of plain values and tensors. The caller may change them afterwards.
-            filename: A plain name without a path. An existing checkpoint with this name is replaced.
-            metadata: ``basename``, ``score_name`` and ``priority`` of the checkpoint.
-        """
-
-    def load(self, filename: str) -> Any:
-        """Return a stored checkpoint with its tensors on the CPU.
-
-        Args:
-            filename: The name given to :meth:`save`.
-
-        Raises:
-            Exception: If the checkpoint does not exist or cannot be read.
-        """
-
-    def list(self) -> Sequence[str]:
-        """Return the names of all complete checkpoints, oldest first."""
-
-    def remove(self, filename: str) -> None:
-        """Remove a checkpoint; do nothing if it does not exist.
-
-        Args:
-            filename: The name given to :meth:`save`.
-        """
-
-    def locate(self, filename: str) -> Path | str:
-        """Return the path or address of a checkpoint.
-
-        Args:
-            filename: The name given to :meth:`save`.
-
-        Returns:
-            The path or address. A handler for the address ``scheme://location`` returns ``scheme://location/filename``, so
-            that the address alone identifies the checkpoint.
-        """
+# Show the public path in tracebacks.
+SaveHandler.__module__ = __name__

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from glowplug._lazy import lazy_exports
 from glowplug.engine._call import Delegate, describe_handler
 from glowplug.engine._deferred import check_function, check_result
 from glowplug.engine._engine import Engine
@@ -26,11 +25,22 @@ __all__ = [
 for _exported in (Engine, EngineReference, Fault, HandlerTable):
     _exported.__module__ = __name__
 
-
-def __getattr__(name: str) -> Any:
-    # In ignite, the factories and the events are importable from ignite.engine; ported scripts import them from here.
-    import glowplug
-
-    if name in glowplug.__all__:
-        return getattr(glowplug, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# In ignite, these are importable from ignite.engine as well; ported scripts import them from here.
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "glowplug.events": ("CallableEventWithFilter", "EventEnum", "Events", "EventsList"),
+        "glowplug.handles": ("RemovableEventHandle",),
+        "glowplug.state": ("State",),
+        "glowplug.supervised": (
+            "TbpttEvents",
+            "Tbptt_Events",
+            "create_supervised_evaluator",
+            "create_supervised_tbptt_trainer",
+            "create_supervised_trainer",
+            "supervised_evaluation_step",
+            "supervised_training_step",
+        ),
+        "glowplug.utils": ("convert_tensor",),
+    },
+)

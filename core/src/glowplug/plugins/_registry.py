@@ -16,6 +16,7 @@ from numbers import Real
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, cast
 
+from glowplug._save_handler import SaveHandler
 from glowplug.exceptions import (
     GlowplugPluginWarning,
     PluginConflictError,
@@ -42,7 +43,6 @@ from glowplug.plugins._loading import (
 )
 from glowplug.plugins._settings import STRICT_VARIABLE, is_on, trace
 from glowplug.plugins._suggest import explain_missing, explain_unknown_scheme
-from glowplug.typing import SaveHandler
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

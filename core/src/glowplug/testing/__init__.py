@@ -5,6 +5,7 @@ The contracts are in the distribution ``glowplug-testing``; if it is installed, 
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from glowplug.testing.fake_engine import FakeEngine
@@ -15,13 +16,13 @@ __all__ = ["FakeEngine"]
 def __getattr__(name: str) -> Any:
     if name[0].isupper() or name.startswith("check_"):
         try:
-            import glowplug_testing
+            contracts = import_module("glowplug_testing")
         except ModuleNotFoundError as error:
             if error.name != "glowplug_testing":
                 raise
             raise ImportError(
                 f"{name!r} is not part of the core; install contracts and checks with: pip install glowplug-testing"
             ) from None
-        if name in glowplug_testing.__all__:
-            return getattr(glowplug_testing, name)
+        if name in contracts.__all__:
+            return getattr(contracts, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
