@@ -189,7 +189,7 @@ def spy(function, got):
 
 class TestException:
     def test_optional_second_parameter(self, identity):
-        """The exception is passed only to a parameter that can be meant for it (E-039)."""
+        """The exception is passed only to a parameter that is meant for it (E-039)."""
         got = []
 
         def report(engine, error=None):

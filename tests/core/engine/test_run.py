@@ -217,7 +217,7 @@ class TestEpochLength:
         identity.run([1, 2])
         with pytest.raises(
             ValueError,
-            match=r"epoch_length of this run is 2 and cannot change to 3; to start a new run, set engine.state.max_epochs = None",
+            match=r"epoch_length=3: the epoch_length of this run is 2; to start a new run, set engine.state.max_epochs = None",
         ):
             identity.run([1, 2], max_epochs=2, epoch_length=3)
         assert identity.run([1, 2], max_epochs=2, epoch_length=2).iteration == 4

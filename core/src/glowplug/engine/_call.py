@@ -77,8 +77,8 @@ def compile_call(  # noqa: C901, PLR0911 - one branch and one return per form of
 ) -> Call:
     """Return ``call(engine, *payload)``, which passes a handler the arguments that its signature accepts.
 
-    The engine and the exception are passed only to parameters that can be meant for them: without a default, or named
-    or annotated so.
+    The engine and the exception are passed only to parameters that have no default, or that are named or annotated as an
+    engine or an exception.
 
     Raises:
         TypeError: If the handler is not callable, or is an ``async`` function or a generator function.
@@ -178,7 +178,7 @@ def positional_arity(function: object) -> int | None:
 
 
 def _takes_only_engine(handler: object) -> bool:
-    """Return whether a handler is a plain function or method with one parameter, which can be meant for the engine."""
+    """Return whether a handler is a plain function or method with one parameter, which accepts the engine."""
     if positional_arity(handler) != 1:
         return False
     function: Any = handler.__func__ if isinstance(handler, MethodType) else handler

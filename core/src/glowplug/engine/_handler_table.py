@@ -86,11 +86,11 @@ class HandlerTable:
         """
         if event_to_attr is not None and not isinstance(event_to_attr, dict):
             raise ValueError(
-                f"event_to_attr must be a dict from events to names of state attributes, got {event_to_attr!r}"
+                f"event_to_attr must be a dict that maps events to names of state attributes, got {event_to_attr!r}"
             )
         for name in event_names:
             if not isinstance(name, (str, EventEnum)):
-                raise TypeError(f"an event is a member of an EventEnum or a string, got {name!r}")
+                raise TypeError(f"an event must be a member of an EventEnum or a string, got {name!r}")
             self._channels.setdefault(name, Channel(name))
             if event_to_attr and name in event_to_attr:
                 attribute = event_to_attr[name]

@@ -58,13 +58,13 @@ class _EndEpoch(Exception):  # noqa: N818 - also a jump, not an error
 
 
 class Loop:
-    """Run the epochs of one engine, for each of its runs.
+    """Run the epochs of an engine; the same loop serves all its runs.
 
     Args:
         channels: The events of the engine.
         position: The position of the run, updated by the loop.
         stop: The stop requests of handlers.
-        watch: Tells whether an iteration does more than call the step.
+        watch: Indicates whether an iteration does more than call the step.
     """
 
     # Set only while the loop runs, so that a suspended loop does not keep its engine alive.
@@ -244,7 +244,7 @@ class Loop:
             self._position.begin_pass(state)
 
     def _exceeds_length(self, state: State) -> bool:
-        """Return whether the epoch goes on at its expected end, because there is more data."""
+        """Return whether the epoch continues past its expected length, because there is more data."""
         position = self._position
         if state.iteration == state.max_iters and position.is_cut_short(state):
             raise _EndRun
@@ -256,7 +256,7 @@ class Loop:
         return False
 
     def _has_more_data(self, state: State) -> bool:
-        """Return whether the data goes beyond the expected length."""
+        """Return whether there is more data than expected."""
         position = self._position
         if not position.has_more_data():
             return False

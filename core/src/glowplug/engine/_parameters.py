@@ -42,7 +42,7 @@ EXCEPTION = Role(
 
 
 def accepts(function: Any, signature: Signature, *roles: Role) -> bool:
-    """Return whether the first parameters of a function can be meant for these roles.
+    """Return whether the first parameters of a function match these roles.
 
     Args:
         function: The function, without ``functools.partial``.

@@ -12,7 +12,7 @@ from glowplug.state import State
 
 
 class RunKind(Enum):
-    """Kind of a run: new, continued from an earlier or loaded run, or resumed after an interruption."""
+    """Kind of a run: new, continuing the last run or a loaded state, or resuming after ``interrupt()``."""
 
     NEW = "new"
     CONTINUED = "continued"
@@ -75,8 +75,8 @@ def plan_run(
         return RunPlan(RunKind.NEW, max_epochs, max_iters, length, None if epoch_length else length)
     if epoch_length not in (None, state.epoch_length) and (state.epoch_length or is_suspended):
         raise ValueError(
-            f"the epoch_length of this run is {state.epoch_length or 'not known yet'} and cannot change to {epoch_length!r}; to "
-            "start a new run, set engine.state.max_epochs = None before run()"
+            f"run() cannot continue with epoch_length={epoch_length!r}: the epoch_length of this run is "
+            f"{state.epoch_length or 'not known yet'}; to start a new run, set engine.state.max_epochs = None before run()"
         )
     if is_suspended:
         return RunPlan(RunKind.SUSPENDED, *limits, state.epoch_length, forecast)

@@ -150,7 +150,7 @@ class Delivery:
 
         Raises:
             RuntimeError: If the logger is closed.
-            ConnectionError: If the backend cannot be opened; the cause says why.
+            ConnectionError: If the backend cannot be opened; ``__cause__`` is the original error.
         """
         if self._is_open:
             return

@@ -310,7 +310,7 @@ class Logger(Writer):
             timeout: Maximum number of seconds to wait. Defaults to 60.
 
         Raises:
-            ConnectionError: If the backend cannot be opened; the cause says why.
+            ConnectionError: If the backend cannot be opened; ``__cause__`` is the original error.
             RuntimeError: If the logger is closed, or does not log on this rank.
         """
         if not self.is_logging_rank:

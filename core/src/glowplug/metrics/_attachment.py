@@ -81,7 +81,7 @@ class Attachments:
         return [attachment.handle for attachment in attached.values() if attachment.usage == usage]
 
     def begin(self, engine: EngineProtocol) -> bool:
-        """Record the engine whose outputs follow, and return whether the previous outputs came from it as well."""
+        """Record the engine that starts; return whether it was also the last one to start."""
         previous = self._begun_at and self._begun_at()
         self._begun_at = weakref.ref(engine)
         return previous is engine

@@ -375,7 +375,7 @@ class Metric(MetricArithmetic, ABC):
         return self._attachments.engines()
 
     def _lacks_output(self, engine: EngineProtocol) -> bool:
-        """Return, once after a load, whether the output of the saved run is missing."""
+        """Return whether the output of the saved iteration is missing; ``False`` after the first call that follows a load."""
         saved_after, self._saved_after = self._saved_after, None
         if engine.state.output is not None or engine.state.iteration != saved_after:
             return False

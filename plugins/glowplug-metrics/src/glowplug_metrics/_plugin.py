@@ -5,7 +5,7 @@ from glowplug.hookspecs import Offer, hookimpl
 GLOWPLUG_API = 1
 
 _METRICS = (
-    ("Accuracy", "accuracy", "Fraction of correct predictions: binary, multiclass or multilabel."),
+    ("Accuracy", "accuracy", "Fraction of correct predictions for binary, multiclass or multilabel data."),
     ("Average", "accumulation", "Mean of a number or tensor over the samples."),
     ("AveragePrecision", "curves", "Average precision of scores and labels, via scikit-learn."),
     (
@@ -35,9 +35,9 @@ _METRICS = (
         "multilabel_confusion_matrix",
         "Confusion matrix of each label of multilabel data.",
     ),
-    ("Precision", "precision", "Fraction of predictions of each class that are correct."),
+    ("Precision", "precision", "Fraction of each class's predictions that are correct."),
     ("PrecisionRecallCurve", "curves", "Precisions, recalls and thresholds, via scikit-learn."),
-    ("Recall", "recall", "Fraction of targets of each class that are predicted."),
+    ("Recall", "recall", "Fraction of each class's examples that are predicted as this class."),
     ("ROC_AUC", "curves", "Area under the ROC curve, via scikit-learn."),
     ("RocCurve", "curves", "False and true positive rates and thresholds, via scikit-learn."),
     ("RootMeanSquaredError", "regression", "Root of the mean squared error of predicted numbers."),

@@ -37,7 +37,7 @@ def matches(y_pred: torch.Tensor, y: torch.Tensor, is_multilabel: bool = False) 
 
 
 class Accuracy(TaskMetric):
-    """Fraction of correct predictions: binary, multiclass or multilabel.
+    """Fraction of correct predictions for binary, multiclass or multilabel data.
 
     The output is ``(y_pred, y)``, or a mapping with these keys. The shapes determine the kind of data: multiclass if
     y_pred contains scores of shape (N, C, ...) and y classes of shape (N, ...); binary if both contain values 0 and 1 and have

@@ -19,7 +19,8 @@ class ClassificationMetric(Metric):
     """Metric of tensors ``(y_pred, y)`` that shares batch statistics with other metrics.
 
     Metrics on one engine with the same usage and ``output_transform`` are updated together: the transform is called once per
-    batch, and the batch caches its statistics. A subclass that overrides :meth:`update` is updated separately.
+    batch, and statistics that several metrics need are computed once. A subclass that overrides :meth:`update`
+    is updated separately.
 
     Example:
         >>> class Sizes(ClassificationMetric):

@@ -22,7 +22,7 @@ def ratio(numerator: torch.Tensor, denominator: torch.Tensor) -> torch.Tensor:
 
 
 def precision(matrix: torch.Tensor) -> torch.Tensor:
-    """Return the fraction of predictions of each class that are correct.
+    """Return the fraction of each class's predictions that are correct.
 
     Example:
         >>> precision(torch.tensor([[3, 1], [1, 3]]))
@@ -33,7 +33,7 @@ def precision(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def recall(matrix: torch.Tensor) -> torch.Tensor:
-    """Return the fraction of examples of each class that are predicted.
+    """Return the fraction of each class's examples that are predicted as this class.
 
     Example:
         >>> recall(torch.tensor([[4, 0], [1, 3]]))

@@ -9,7 +9,7 @@ __all__ = ["Precision"]
 
 
 class Precision(ClassRatio):
-    """Fraction of predictions of each class that are correct: binary, multiclass or multilabel.
+    """Fraction of each class's predictions that are correct, for binary, multiclass or multilabel data.
 
     The output is ``(y_pred, y)``, or a mapping with these keys. The shapes determine the kind of data: multiclass if
     y_pred contains scores of shape (N, C, ...) and y classes of shape (N, ...); binary if both contain values 0 and 1 and have

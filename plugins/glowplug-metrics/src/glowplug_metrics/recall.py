@@ -1,4 +1,4 @@
-"""Recall: the fraction of targets that are predicted."""
+"""Recall: the fraction of each class's examples that are predicted as this class."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Recall"]
 
 
 class Recall(ClassRatio):
-    """Fraction of targets of each class that are predicted: binary, multiclass or multilabel.
+    """Fraction of each class's examples that are predicted as this class, for binary, multiclass or multilabel data.
 
     A class without targets has recall 0. The output has the same form as for :class:`~glowplug_metrics.precision.Precision`.
 

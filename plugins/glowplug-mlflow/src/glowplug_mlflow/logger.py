@@ -57,20 +57,23 @@ class MLflowLogger(Logger):
     The logger uses one of three runs:
 
     - your active run (``mlflow.start_run()``) if you pass no argument that selects another run; this run stays open;
-    - the run ``run_id``, which becomes ``RUNNING`` and which the logger ends, unless another program has it open;
-    - otherwise a new run. MLflow's global tracking URI and active run never change.
+    - the run ``run_id``; the logger sets it to ``RUNNING`` and ends it, unless another program has the run open;
+    - otherwise a new run.
+
+    MLflow's global tracking URI and active run never change.
 
     Args:
         tracking_uri: Server or database. Defaults to ``mlflow.set_tracking_uri``, ``MLFLOW_TRACKING_URI`` or MLflow's
             default, in this order. Its password is never shown.
-        experiment_name: Experiment, created if necessary, as one of the kind "Machine learning". Defaults to ``mlflow.set_experiment``,
-            ``MLFLOW_EXPERIMENT_NAME``, ``MLFLOW_EXPERIMENT_ID`` or MLflow's default experiment, in this order.
+        experiment_name: Experiment; if it does not exist, it is created with the kind "Machine learning". Defaults to
+            ``mlflow.set_experiment``, ``MLFLOW_EXPERIMENT_NAME``, ``MLFLOW_EXPERIMENT_ID`` or MLflow's default experiment, in
+            this order.
         run_name: Name of a new run. By default MLflow chooses one.
         run_id: Id of a run to continue.
         tags: Tags of the run; values become strings.
         nested: Make the new run a child of your active run.
         on_error: ``"warn"`` reports errors in the log; ``"raise"`` raises them at the next call.
-        capacity: Number of records that can wait; further ones are dropped and counted.
+        capacity: Maximum number of waiting records; further records are dropped and counted.
         timeout: Maximum time in seconds that ``flush`` and ``close`` wait.
         all_ranks: Log on every rank of ``torch.distributed``, each to a separate run, instead of rank 0 only.
 
@@ -140,7 +143,7 @@ class MLflowLogger(Logger):
         """The id of the run, which is opened if necessary.
 
         Raises:
-            ConnectionError: If the run cannot be opened; the cause is attached.
+            ConnectionError: If the run cannot be opened; ``__cause__`` is the original error.
             RuntimeError: If the logger was closed before it opened a run, or does not log on this rank.
         """
         if self._run_id is None:

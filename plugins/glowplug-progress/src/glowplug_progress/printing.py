@@ -11,10 +11,10 @@ from tqdm.auto import tqdm
 
 
 class LinesAbove:
-    r"""``write`` method of a stream that prints whole lines above the open bars.
+    r"""Replacement for the ``write`` method of a stream; prints whole lines above the open bars.
 
-    Replaces the method and not the stream, so that log handlers that hold the stream are included, and code that replaces
-    ``sys.stdout`` itself is not disturbed. An unfinished line waits for its end or for the last bar to close.
+    Only the method is replaced, not the stream. Log handlers that hold the stream therefore also print above the bars, and
+    code that replaces ``sys.stdout`` itself still works. An unfinished line waits for its end or for the last bar to close.
 
     Args:
         stream: The stream; :meth:`open` replaces its method and :meth:`close` restores it.

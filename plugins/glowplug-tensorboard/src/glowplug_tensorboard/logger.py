@@ -84,7 +84,7 @@ class TensorboardLogger(Logger):
         """The ``SummaryWriter``, for methods that the logger lacks, such as ``writer.add_graph(model)``.
 
         Raises:
-            ConnectionError: If the event file cannot be created; the cause is attached.
+            ConnectionError: If the event file cannot be created; ``__cause__`` is the original error.
             RuntimeError: If the logger is closed or does not log on this rank.
         """
         self.ensure_open()

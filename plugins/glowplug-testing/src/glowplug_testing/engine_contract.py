@@ -248,7 +248,7 @@ class EngineContract(RegistrationContract):
         for event in (CustomEvents.STARTED, "begin", Events.STARTED):
             self.fire(engine, event)
         assert got == ["own", "begin", "started"]
-        with pytest.raises(TypeError, match="an event is a member of an EventEnum or a string, got 5"):
+        with pytest.raises(TypeError, match="an event must be a member of an EventEnum or a string, got 5"):
             engine.register_events(5)
         with pytest.raises(ValueError, match="event_to_attr must be a dict"):
             engine.register_events("other", event_to_attr=["attribute"])

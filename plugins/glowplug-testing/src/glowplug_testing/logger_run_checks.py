@@ -424,7 +424,9 @@ def process_is_unchanged(case: LoggerCase) -> None:
 def borrowed_run_stays_open(case: LoggerCase) -> None:
     """close() does not close a run, file or connection that was passed to the logger."""
     if case.borrowed is None:
-        raise CheckSkipped("needs LoggerCase(borrowed=...), for a logger that accepts an open run or file")
+        raise CheckSkipped(
+            "LoggerCase(borrowed=...) is not set; set it if the logger accepts an open run or file"
+        )
     with Trial(case) as trial:
         logger, is_open = case.borrowed()
         require(

@@ -179,7 +179,7 @@ def failed_save_keeps_the_previous(case: SaveHandlerCase) -> None:
                 f"save() raised {error!r} instead of the RuntimeError from pickling the checkpoint; do not replace exceptions"
             ) from error
         raise CheckFailed(
-            "save() raised no error for a checkpoint that cannot be pickled; older checkpoints would be removed next"
+            "save() raised no error for a checkpoint that cannot be pickled, so the caller would remove older checkpoints"
         )
     store.require_stored("first.pt", content(1.0), "after a failed save under this name", ATOMIC)
     require(
@@ -216,7 +216,7 @@ def full_disk_keeps_the_previous(case: SaveHandlerCase) -> None:
     """If the disk is full, save() raises and keeps the previous checkpoint of that name."""
     store = Store(case)
     if store.folder is None:
-        raise CheckSkipped("needs SaveHandlerCase(folder=...), for a save handler that writes files")
+        raise CheckSkipped("SaveHandlerCase(folder=...) is not set; set it if the save handler writes files")
     store.handler.save(content(1.0), "first.pt", METADATA)
     before = store.files()
     raised = False
@@ -225,7 +225,9 @@ def full_disk_keeps_the_previous(case: SaveHandlerCase) -> None:
             store.handler.save(content(2.0), "first.pt", METADATA)
         except Exception:  # noqa: BLE001 - each backend has its own error for a full disk
             raised = True
-    require(raised, "save() raised no error while the disk was full; older checkpoints would be removed next")
+    require(
+        raised, "save() raised no error while the disk was full, so the caller would remove older checkpoints"
+    )
     store.require_stored("first.pt", content(1.0), "after a save to a full disk", ATOMIC)
     require(store.files() == before, f"a failed save left {sorted(store.files() - before)}. {ATOMIC}")
     store.handler.save(content(3.0), "first.pt", METADATA)
@@ -258,7 +260,7 @@ def names_cannot_leave_the_folder(case: SaveHandlerCase) -> None:
     """Names that lead out of the folder are refused by save() and remove()."""
     store = Store(case)
     if store.folder is None:
-        raise CheckSkipped("needs SaveHandlerCase(folder=...), for a save handler that writes files")
+        raise CheckSkipped("SaveHandlerCase(folder=...) is not set; set it if the save handler writes files")
     guarded = store.folder.parent / f"guarded-{secrets.token_hex(8)}.pt"
     guarded.write_bytes(b"guarded")
     outside = f"../{guarded.name}"
