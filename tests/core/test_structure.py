@@ -17,7 +17,10 @@ PLUGINS = sorted(
     for path in ROOT.glob(f"{pattern}/*/src/*/__init__.py")
 )
 
-GROUND = "events state stash handles phase typing exceptions distributed hookspecs _finding _folders _lazy _version"
+GROUND = (
+    "events state stash handles phase typing exceptions distributed hookspecs "
+    "_finding _folders _lazy _save_handler _version"
+)
 # Floors from bottom to top. Packages on one floor do not import each other, except on the ground floor and among the
 # modules that re-export names.
 FLOORS = (

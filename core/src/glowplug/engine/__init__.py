@@ -31,7 +31,7 @@ __getattr__, __dir__ = lazy_exports(
     {
         "glowplug.events": ("CallableEventWithFilter", "EventEnum", "Events", "EventsList"),
         "glowplug.handles": ("RemovableEventHandle",),
-        "glowplug.state": ("State",),
+        "glowplug.state": ("RunOutcome", "RunStart", "State"),
         "glowplug.supervised": (
             "TbpttEvents",
             "Tbptt_Events",
