@@ -168,8 +168,8 @@ class Metric(MetricArithmetic, ABC):
     def feed(self, engine: EngineProtocol, usage: str | MetricUsage | None = None) -> RemovableEventHandle:
         """Reset and update this metric at an engine without publishing a value.
 
-        A metric that is composed of other metrics calls this method of each component. If it is called several
-        times for one engine, the metric is still reset and updated once per event.
+        A metric that is composed of other metrics calls this method of each component. Even after several calls for one
+        engine, the metric is reset and updated only once per event.
 
         Args:
             engine: The engine.

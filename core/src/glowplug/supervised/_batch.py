@@ -104,4 +104,4 @@ def _described(batch: Any) -> str:
 def _remedy(batch: Any) -> str:
     if isinstance(batch, Mapping):
         return "pass prepare_batch=prepare_batch_from_keys('<key of x>', '<key of y>')"
-    return "pass prepare_batch=, a function (batch, device, non_blocking) that returns (x, y)"
+    return "pass prepare_batch=f, where f(batch, device, non_blocking) returns (x, y)"
