@@ -157,7 +157,7 @@ class TestSnapshot:
         ("add_scalar", "log_scalars"),
         ("log_metrics", "log_scalars"),
         ("log_param", "log_params"),
-        ("set_tag", "tags= of the constructor of MLflowLogger"),
+        ("set_tag", r"MLflowLogger\(tags={name: value}\)"),
         ("add_graph", r"TensorboardLogger\(...\).writer"),
     ],
 )

@@ -334,7 +334,7 @@ class TestBatches:
                 r"a dict with the keys \['x', 'y'\]; pass prepare_batch=prepare_batch_from_keys\(",
             ),
             (UserDict(x=1, y=2), TypeError, "a UserDict with the keys .*prepare_batch_from_keys"),
-            (torch.ones(2, 3), TypeError, r"a Tensor of shape \(2, 3\); pass prepare_batch=, a function"),
+            (torch.ones(2, 3), TypeError, r"a Tensor of shape \(2, 3\); pass prepare_batch=f, where f"),
             (np.ones((2, 3)), TypeError, r"a ndarray of shape \(2, 3\); pass prepare_batch="),
             ("xy", TypeError, "a str; pass prepare_batch="),
             ({"x", "y"}, TypeError, "a set; pass prepare_batch="),

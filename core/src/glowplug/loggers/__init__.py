@@ -1,4 +1,4 @@
-"""Loggers, and the log handlers that work with any of them."""
+"""Loggers, and log handlers that work with every logger."""
 
 from glowplug.loggers._delivery import Counts, OnError
 from glowplug.loggers._flatten import flatten, flatten_params

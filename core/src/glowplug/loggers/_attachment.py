@@ -31,7 +31,7 @@ def attach_log_handler(
     events = event_name if isinstance(event_name, EventsList) else (event_name,)
     for event in events:
         _check_arguments(log_handler, (engine, logger, event, *args), kwargs)
-    # Undo all registrations if the engine does not know one of the events.
+    # If the engine does not know one of the events, the registrations made so far are undone.
     with ExitStack() as added:
         for event in events:
             handler = _LogCall(logger, log_handler, event, args, kwargs)
@@ -60,14 +60,14 @@ class _LogCall(Delegate):
         self._kwargs = kwargs
 
     def __call__(self, engine: EngineProtocol, exception: BaseException | None = None) -> object:
-        # The engine refuses a result that is a coroutine or a generator.
+        # Return the handler's result, so that the engine can reject a coroutine or a generator.
         if not self.owner.is_logging_rank:
             return None
         return self._log_handler(engine, *self._arguments, **self._kwargs)
 
 
 class _EngineLink:
-    """Registrations on an engine that all log handlers of one logger share."""
+    """Registrations on one engine, shared by all log handlers of a logger."""
 
     def __init__(self, logger: Logger, engine: EngineProtocol) -> None:
         self.uses = 0

@@ -1,4 +1,4 @@
-"""What to call instead of a backend's own methods, which the loggers of pytorch-ignite pass through."""
+"""Replacements for backend methods that can be called on a logger in pytorch-ignite."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ _SCALARS = "log_scalars({name: value}, step)"
 _PARAMS = "log_params({name: value})"
 _TEXT = "log_text(name, text, step)"
 _IMAGE = "log_image(name, image, step)"
-_TAGS = "tags= of the constructor of MLflowLogger, or log_text(name, text, step)"
+_TAGS = "MLflowLogger(tags={name: value}), or log_text(name, text, step)"
 _REPLACEMENTS = {
     "add_scalar": _SCALARS,
     "add_scalars": _SCALARS,

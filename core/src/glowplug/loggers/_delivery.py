@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# Import eagerly: this module cannot be imported during interpreter shutdown, when a backend's client may need it.
+# A backend's client may need this module during interpreter shutdown, when it is too late to import it.
 import concurrent.futures.thread  # noqa: F401
 import functools
 import logging
@@ -40,13 +40,13 @@ class _Marker:
 class Delivery:
     """Queue records without blocking and deliver them in order on a worker thread.
 
-    After any exception in ``open``, or a ``ConnectionError`` or ``TimeoutError`` in a write, the worker retries with
-    increasing delays as long as records are waiting. After any other exception, the record is dropped and counted; the log
-    reports this at most once a minute.
+    If the backend cannot be opened, or a write raises ``ConnectionError`` or ``TimeoutError``, the worker retries with
+    increasing delays as long as records are waiting. If a write raises any other exception, its records are dropped and
+    counted. Failures are reported in the log at most once a minute.
 
     Args:
         writer: Object that writes the records.
-        connect: Function that opens the backend, for the first time or again.
+        connect: Function that opens or reopens the backend.
         disconnect: Function that closes the backend.
         on_error: ``"warn"`` reports a failure in the log; ``"raise"`` raises the exception at the next call.
         capacity: Maximum number of waiting records; further records are dropped.
@@ -121,7 +121,7 @@ class Delivery:
                 self._wake.set()
 
     def flush(self, timeout: float) -> bool:
-        """Wait for the delivery of all queued records; return False after the timeout."""
+        """Wait until all queued records are delivered; return False on a failure or timeout."""
         if self._thread is None:
             return True
         self.refuse_worker("flush")
@@ -131,7 +131,7 @@ class Delivery:
         return marker.delivered
 
     def close(self, timeout: float) -> None:
-        """Deliver the queue, disconnect and stop the worker."""
+        """Deliver the queued records, disconnect and stop the worker."""
         self._ended = "after close(); close a logger after the last run"
         if self._thread is not None and not self._pass(_Marker(last=True), timeout).reached.is_set():
             log.warning(
@@ -185,7 +185,7 @@ class Delivery:
         return marker
 
     def _raise(self) -> None:
-        """Raise the exception of a failure since the last call, if any."""
+        """Raise the stored exception of an earlier failure, if any."""
         error, self._error = self._error, None
         if error is not None:
             raise error
@@ -214,7 +214,7 @@ class Delivery:
                 return
 
     def _batch_from(self, first: Record) -> list[Record]:
-        """Take the records that the writer accepts together with the first one."""
+        """Take the records from the queue that can be written in one call with the first one."""
         records = [first]
         if first.kind == "scalars" and self._writer.implements("write_scalars_batch"):
             while self._queue and len(records) < self.BATCH:
@@ -263,7 +263,7 @@ class Delivery:
         return not marker.last
 
     def _release_waiting(self) -> bool:
-        """Release callers that wait while the backend is closed; return False after the last marker."""
+        """Release callers that wait for a closed backend; return False after the last marker."""
         for marker in [item for item in self._queue.copy() if isinstance(item, _Marker)]:
             if marker.last:
                 lost = self.counts.pending

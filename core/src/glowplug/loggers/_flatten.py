@@ -16,9 +16,9 @@ TEXTS = frozenset({str})
 def flatten(name: str, value: Any, separator: str = "/") -> Iterator[tuple[str, Any]]:
     """Yield the leaves of a nested value with their names.
 
-    A mapping yields names such as ``name/key``; a list, a tuple and a one-dimensional tensor or array yield ``name/0``,
-    ``name/1`` and so on. A number becomes a ``float``. A number on a device becomes an object with ``__float__``, which
-    waits for an asynchronous copy. All other leaves are unchanged.
+    The items of a mapping get names such as ``name/key``. The items of a list, a tuple or a one-dimensional tensor or array
+    are named ``name/0``, ``name/1`` and so on. Numbers become ``float``. A number on an accelerator is copied to the host
+    asynchronously: it becomes an object whose ``__float__`` waits for the copy. All other leaves are unchanged.
 
     Args:
         name: Name of the value.

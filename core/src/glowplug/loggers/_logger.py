@@ -37,16 +37,16 @@ _open_loggers: weakref.WeakSet[Logger] = weakref.WeakSet()
 
 
 class Logger(Writer):
-    """Base class for loggers that send values to a backend without delaying or ending a run.
+    """Base class for loggers, which send values to a backend in the background.
 
     Users call the ``log_*`` methods from any thread. Each call checks, copies and queues its arguments and returns
-    immediately. Authors implement the methods of :class:`Writer`: at least ``write_scalars`` or ``write_scalars_batch``. One
-    worker thread calls these methods in order.
+    immediately, so a slow backend does not delay the run. Authors implement the methods of :class:`Writer`: at least
+    ``write_scalars`` or ``write_scalars_batch``. One worker thread calls these methods in order.
 
     Args:
         on_error: ``"warn"`` reports a failing backend in the log, at most once a minute; ``"raise"`` raises its
             exception at the next call. Defaults to ``"warn"``.
-        capacity: Maximum number of records waiting for the backend; further records are dropped and counted. Defaults to
+        capacity: Maximum number of records in the queue; further records are dropped and counted. Defaults to
             100,000.
         timeout: Maximum number of seconds that :meth:`flush` and :meth:`close` wait. Defaults to 10.
         all_ranks: Log on every rank of ``torch.distributed`` instead of rank 0 only. Defaults to ``False``.
@@ -135,8 +135,8 @@ class Logger(Writer):
         """Log hyperparameters.
 
         Args:
-            params: Mapping of names to values; a value may be a nested mapping. Tensors and arrays are logged as numbers or
-                lists. Other objects that are not numbers, strings, ``None``, lists or tuples are logged as ``str(value)``.
+            params: Mapping of names to values. Values may be numbers, strings, ``None``, lists, tuples and nested mappings.
+                Tensors and arrays are logged as numbers or lists, and all other objects as ``str(value)``.
 
         Raises:
             TypeError: If ``params`` is not a mapping, or the logger does not implement ``write_params``.
@@ -334,7 +334,7 @@ class Logger(Writer):
     def close(self, outcome: RunOutcome | None = None) -> None:
         """Deliver waiting records and disconnect from the backend.
 
-        Open loggers are closed when the interpreter exits.
+        Loggers that are still open are closed when the interpreter exits.
 
         Args:
             outcome: How the run ended. Defaults to the outcome of the last run of an attached engine.
@@ -402,14 +402,15 @@ class Logger(Writer):
                 for name, value in attributes_of(self).items()
                 if before.get(name) is not value
             }
-            # Keep the values from before the first call of open_backend for pickling; later calls do not replace them.
+            # If an attribute cannot be pickled, the pickle contains its value from before the first call of open_backend.
+            # Later calls must not replace these values.
             self._before_open = changed | self._before_open
-        # A library that open_backend imported may have registered an exit hook; loggers must be closed before it runs.
+        # A library that open_backend imported may have registered an exit hook. Loggers must be closed before that hook runs.
         atexit.unregister(_close_open_loggers)
         atexit.register(_close_open_loggers)
 
     def _run_ended(self, engine: EngineProtocol, outcome: RunOutcome | None = None) -> None:
-        """Deliver waiting records at the end or the interruption of a run."""
+        """Deliver waiting records when a run ends or is interrupted."""
         # The records of an evaluator that runs in a trainer's handler are delivered when the trainer's run ends.
         if engine.parent is not None:
             return
@@ -418,7 +419,7 @@ class Logger(Writer):
             self._delivery.flush(self.timeout)
 
     if not TYPE_CHECKING:
-        # Type checkers report missing attributes only without this method.
+        # Hidden from type checkers, which would otherwise accept any attribute.
         def __getattr__(self, name: str) -> Any:
             raise missing_attribute(self, name)
 

@@ -18,7 +18,7 @@ class OptimizerParamsHandler:
     Names have the form ``lr/group_0``, with the tag as a prefix.
 
     Args:
-        optimizer: Optimizer, or another object with a list ``param_groups``.
+        optimizer: Optimizer, or another object with a ``param_groups`` list.
         param_name: Key in the parameter groups. Defaults to ``"lr"``.
         tag: Prefix of the logged names. Defaults to no prefix.
 

@@ -14,16 +14,16 @@ from glowplug.typing import EngineProtocol
 
 
 class OutputHandler:
-    """Log metrics, the output of the step and attributes of the state.
+    """Log metrics, the output and other attributes of the engine's state.
 
     Args:
         tag: Prefix of all names, as in ``training/loss``; ``""`` for no prefix.
-        metric_names: Names of ``engine.state.metrics`` to log, or ``"all"``.
-        output_transform: Function called with ``engine.state.output``. Returns a dict of names and values, or a single value,
-            which is logged as ``output``.
+        metric_names: Names of the metrics to log from ``engine.state.metrics``; ``"all"`` logs every metric.
+        output_transform: Function called with ``engine.state.output``. It returns a dict of names and values, or a single
+            value, which is logged as ``output``.
         global_step_transform: Function ``f(engine, event_name) -> int`` that returns the step. Defaults to the counter of the
-            event. If an evaluator runs in a trainer, the default is the counter of the trainer's current event, and for
-            iteration events the number of the evaluator's iterations in all its runs.
+            event. For an evaluator that runs in a trainer, it defaults to the counter of the trainer's current event. At
+            iteration events, however, it defaults to the evaluator's iteration, counted over all its runs.
         state_attributes: Names of attributes of ``engine.state`` to log.
 
     Raises:
@@ -47,7 +47,7 @@ class OutputHandler:
     ) -> None:
         if metric_names is None and output_transform is None and state_attributes is None:
             raise ValueError(
-                "OutputHandler has nothing to log; give metric_names=, output_transform= or state_attributes="
+                "OutputHandler has nothing to log; pass metric_names=, output_transform= or state_attributes="
             )
         if not isinstance(tag, str):
             raise TypeError(f"OutputHandler: tag must be a string, got {tag!r}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 Kind: TypeAlias = Literal["scalars", "params", "text", "histogram", "image", "figure", "artifact"]
-"""Kind of a record, which ``log_<kind>`` creates and ``write_<kind>`` writes."""
+"""Kind of a record: ``log_<kind>`` creates the record, and ``write_<kind>`` writes it."""
 
 KINDS: tuple[Kind, ...] = ("scalars", "params", "text", "histogram", "image", "figure", "artifact")
 
@@ -19,7 +19,7 @@ class Record(NamedTuple):
         name: Name of the text, image, figure or histogram; folder of an artifact; ``None`` for scalars and parameters.
         step: Epoch or iteration; ``None`` for parameters and artifacts.
         timestamp: Time of the call as Unix time in seconds.
-        payload: Numbers, strings and arrays; a tensor on a device is copied to the host before it is written.
+        payload: The logged data. A tensor on an accelerator is copied to the host before it is written.
     """
 
     number: int

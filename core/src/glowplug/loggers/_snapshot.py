@@ -74,8 +74,8 @@ def snapshot(value: Any) -> Any:
 
 
 def _picture(value: Any) -> Any:
-    """Return the pixels of a figure or image, and other values unchanged."""
-    # The user may draw on the same figure in the next step.
+    """Return the pixels of a figure or image; return other values unchanged."""
+    # Draw the figure now: the user may draw on the same figure in the next step.
     if is_a(value, "matplotlib.figure", "Figure"):
         import numpy as np
 
@@ -99,7 +99,7 @@ def plain(value: Any) -> Any:
     Plain data are numbers, strings, ``None``, lists, tuples and dicts with string keys.
 
     Args:
-        value: Any value; objects of other types become their ``str()``.
+        value: Any value. Tensors and arrays become numbers or lists, and objects of other types become ``str(value)``.
 
     Example:
         >>> from pathlib import PurePosixPath
@@ -137,7 +137,7 @@ def resolve(value: Any) -> Any:
 
 
 def is_a(value: Any, module: str, name: str) -> bool:
-    """Return whether a value is an instance of a class, without importing its module."""
+    """Return whether a value is an instance of a class, without importing the module of the class."""
     # Classes of a module that was never imported have no instances.
     loaded = sys.modules.get(module)
     return loaded is not None and isinstance(value, getattr(loaded, name))

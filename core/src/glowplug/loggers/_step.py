@@ -25,9 +25,9 @@ def global_step_from_engine(
     """Return a ``global_step_transform`` that reads the step from another engine.
 
     Args:
-        engine: The engine whose counter is the step, usually the trainer. The result does not keep it alive.
-        custom_event_name: Event whose counter to read. Defaults to the event at which the values are logged.
-        fallback_attr: State attribute to read for an event without a counter. Defaults to ``"epoch"``.
+        engine: The engine whose counter is the step, usually the trainer. The returned function does not keep it alive.
+        custom_event_name: Event whose counter is the step. Defaults to the event at which the values are logged.
+        fallback_attr: State attribute to use as the step if the event has no counter. Defaults to ``"epoch"``.
 
     Example:
         >>> from glowplug import Events
@@ -55,9 +55,12 @@ def global_step_from_engine(
 def default_step(engine: EngineProtocol, event_name: CallableEventWithFilter | str) -> int:
     """Return the step of an event.
 
-    The step is the counter of the event. For an evaluator that runs in a trainer, it is the counter of the trainer's
-    current event, or the trainer's iteration if the step runs the evaluator, because the evaluator starts at epoch 1 in
-    each run. At iteration events, the step is the evaluator's iteration, counted over all its runs in the trainer.
+    The step is the counter of the event. This differs for an evaluator that runs in a trainer, because its epoch starts at
+    1 in each run:
+
+    - At iteration events, the step is the evaluator's iteration, counted over all its runs in the trainer.
+    - At other events, it is the counter of the trainer's current event. If the evaluator runs inside the trainer's process
+      function, it is the trainer's iteration.
 
     Args:
         engine: The engine that fires the event.
@@ -69,7 +72,7 @@ def default_step(engine: EngineProtocol, event_name: CallableEventWithFilter | s
         return checked_step(getattr(engine.state, counter or "iteration"), "engine.state")
     if counter == "iteration":
         return _steps_of(engine).step(engine)
-    # An engine runs within a finite number of others, but an object such as a mock may be its own parent.
+    # The depth is limited because an object that is not an engine, such as a mock, may be its own parent.
     for _ in range(_MAX_DEPTH):
         event, outer = parent.current_event, _parent(parent)
         counter = "iteration" if event is None else _counter(parent, event)
@@ -80,7 +83,7 @@ def default_step(engine: EngineProtocol, event_name: CallableEventWithFilter | s
 
 
 class _RunSteps:
-    """Steps of the iterations of an evaluator, which increase from run to run.
+    """Steps for the iterations of an evaluator; they keep increasing from run to run.
 
     Args:
         engine: The evaluator.
@@ -103,7 +106,7 @@ class _RunSteps:
         """Return the step of the current iteration."""
         iteration = checked_step(engine.state.iteration, "engine.state")
         if self._offset is None:
-            # GET_BATCH events begin at iteration 0, where the last run may have ended.
+            # The iteration is 0 at the first GET_BATCH event. Add 1, or the last step of the previous run would occur again.
             self._offset = self._last + (iteration == 0 < self._last)
         self._last = max(self._last, self._offset + iteration)
         return self._offset + iteration
@@ -126,7 +129,7 @@ def _steps_of(engine: EngineProtocol) -> _RunSteps:
 
 
 def _parent(engine: EngineProtocol) -> EngineProtocol | None:
-    """Return the engine that runs this one; a mock object is none."""
+    """Return the engine that runs this one; ``None`` if there is none or it is a mock."""
     parent = engine.parent
     is_engine = parent is not None and (
         parent.current_event is None or isinstance(parent.current_event, (CallableEventWithFilter, str))
@@ -142,7 +145,7 @@ def checked_step(step: Any, source: str) -> int:
 
     Args:
         step: The step.
-        source: Origin of the step in the error message.
+        source: Where the step comes from; the error message starts with this text.
 
     Raises:
         TypeError: If the step is not an integer.

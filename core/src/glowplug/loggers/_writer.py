@@ -1,4 +1,4 @@
-"""Backend side of loggers."""
+"""Writers: the methods of loggers that access the backend."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ class Writer:
     """Backend methods that the author of a logger implements.
 
     One worker thread calls these methods in order. Only :meth:`write_scalars` or :meth:`write_scalars_batch` is required.
-    Each other ``log_*`` method raises ``TypeError`` if the logger does not implement the matching ``write_*`` method.
+    The other ``log_*`` methods raise ``TypeError`` if the logger does not implement the matching ``write_*`` method.
 
-    After a ``ConnectionError`` or ``TimeoutError``, the worker calls :meth:`open_backend` with increasing delays until it
-    succeeds, and then writes the record again. After any other exception, the record is dropped, counted and reported.
+    If a ``write_*`` method raises ``ConnectionError`` or ``TimeoutError``, the worker calls :meth:`open_backend` with
+    increasing delays until it succeeds, and then writes the record again. If the method raises any other exception, the
+    record is dropped, counted and reported.
     """
 
     def open_backend(self) -> None:
@@ -36,9 +37,9 @@ class Writer:
         """
 
     def flush_backend(self) -> None:
-        """Flush buffers of the backend. Does nothing by default.
+        """Flush the buffers of the backend. Does nothing by default.
 
-        Called at the end of each run and by ``flush()``.
+        Called at the end of each run, and by ``flush()`` and ``close()``.
         """
 
     def close_backend(self, outcome: RunOutcome | None) -> None:
@@ -56,7 +57,7 @@ class Writer:
         Args:
             scalars: Mapping of names to numbers. Names may be nested with ``/``; numbers may be NaN or infinite.
             step: Epoch or iteration.
-            timestamp: Time of the call as Unix time in seconds.
+            timestamp: Unix time in seconds; by default, the time of the ``log_scalars`` call.
         """
         self.write_scalars_batch([(scalars, step, timestamp)])
 
@@ -86,13 +87,13 @@ class Writer:
         raise self._unsupported("write_histogram")
 
     def write_image(self, name: str, image: Array, step: int, timestamp: float) -> None:
-        """Write an image, given as an array of the shape that the user logged."""
+        """Write an image; the array has the shape of the logged image."""
         raise self._unsupported("write_image")
 
     def write_figure(self, name: str, figure: Any, step: int, timestamp: float) -> None:
         """Write a figure.
 
-        A matplotlib figure is passed as an array of pixels of shape ``(height, width, 4)``, other figures as logged.
+        A matplotlib figure arrives as an array of pixels of shape ``(height, width, 4)``, any other figure unchanged.
         """
         raise self._unsupported("write_figure")
 
@@ -112,7 +113,7 @@ class Writer:
 
     @classmethod
     def takes(cls, method: str) -> bool:
-        """Return whether users can call a ``log_*`` method of the logger.
+        """Return whether the logger supports a ``log_*`` method.
 
         Args:
             method: Name of the method, such as ``"log_text"``.
@@ -141,7 +142,7 @@ def write(writer: Writer, records: Sequence[Record]) -> None:
     """Write one record, or several records of scalars."""
     record = records[0]
     if record.kind == "scalars":
-        # A writer without batches inherits a method that writes each row. Scalars always have a step.
+        # By default, write_scalars_batch() calls write_scalars() for each row. Records of scalars always have a step.
         writer.write_scalars_batch([(resolve(r.payload), r.step or 0, r.timestamp) for r in records])
     elif record.kind == "params":
         writer.write_params(resolve(record.payload))

@@ -1,8 +1,8 @@
 """Arithmetic on metrics: each operator returns a :class:`~glowplug.metrics.MetricsLambda`.
 
-The tensor methods below, which are common in formulas over per-class values and confusion matrices, also return one; use
-``map`` for other functions. All other attributes raise AttributeError, so ``hasattr`` works and a typo fails before the
-first compute. Methods that seem to change the metric itself (``to``, ``cpu``, ``float``) are omitted.
+The tensor methods below also return one. They are common in formulas over per-class values and confusion matrices; for
+other functions, use ``map``. Any other attribute raises AttributeError, so ``hasattr`` works, and a typo is reported before
+the first compute. ``to``, ``cpu`` and ``float`` are omitted because they seem to change the metric itself.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def _binary(operation: Callable[[Any, Any], Any]) -> Callable[[MetricArithmetic, Any], MetricsLambda]:
-    """Return the method of a binary operator."""
+    """Return the method that implements a binary operator."""
 
     def method(self: MetricArithmetic, other: Any) -> MetricsLambda:
         return self.map(operation, other)
@@ -26,7 +26,7 @@ def _binary(operation: Callable[[Any, Any], Any]) -> Callable[[MetricArithmetic,
 
 
 def _swapped(operation: Callable[[Any, Any], Any], right: Any, left: Any) -> Any:
-    """Apply the operator to a value on the right of a constant."""
+    """Apply a binary operator whose right operand is the metric's value."""
     return operation(left, right)
 
 
@@ -84,7 +84,7 @@ class MetricArithmetic:
         return MetricsLambda(function, self, *args, **kwargs)
 
     __getitem__ = _binary(operator.getitem)
-    # With __getitem__ alone, Python would iterate over 0, 1, 2, ... endlessly.
+    # Without this, Python would iterate by calling __getitem__ with 0, 1, 2, ... endlessly.
     __iter__ = None
 
     __add__ = _binary(operator.add)
@@ -137,7 +137,7 @@ class MetricArithmetic:
         return self.map(_Method("clamp"), *args, **kwargs)
 
     def diag(self, diagonal: int = 0) -> MetricsLambda:
-        """Return a metric for the diagonal of a matrix, or for the diagonal matrix of a vector."""
+        """Return a metric for the diagonal of a matrix; for a vector, the matrix with this diagonal."""
         return self.map(_Method("diag"), diagonal)
 
     def trace(self) -> MetricsLambda:
@@ -161,7 +161,7 @@ class MetricArithmetic:
         return self.map(_Method("log"))
 
     def item(self) -> MetricsLambda:
-        """Return a metric for the single element as a Python number."""
+        """Return a metric whose value is the single element as a Python number."""
         return self.map(_Method("item"))
 
     def tolist(self) -> MetricsLambda:

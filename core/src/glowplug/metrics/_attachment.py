@@ -30,8 +30,8 @@ class Attachments:
 
     def __init__(self) -> None:
         self.published: dict[str, tuple[str, ...]] = {}
-        """The keys under which the value of each name was last published."""
-        # A metric has one name at most once per engine.
+        """For each name, the keys under which its value was last published."""
+        # Two attachments to one engine cannot have the same name, so the name is a key.
         self._attached: WeakKeyDictionary[EngineProtocol, dict[str, _Attachment]] = WeakKeyDictionary()
         self._feeds: WeakKeyDictionary[EngineProtocol, _Feed] = WeakKeyDictionary()
         self._warned: set[str] = set()
@@ -76,12 +76,12 @@ class Attachments:
         return RemovableEventHandle(feed.leave)
 
     def handles(self, engine: EngineProtocol, usage: MetricUsage) -> list[RemovableEventHandle]:
-        """Return the handles of the calls of attach with this engine and usage."""
+        """Return the handles that ``attach`` returned for this engine and usage."""
         attached = self._attached.get(engine, {})
         return [attachment.handle for attachment in attached.values() if attachment.usage == usage]
 
     def begin(self, engine: EngineProtocol) -> bool:
-        """Record the engine that starts; return whether it was also the last one to start."""
+        """Record the engine that starts, and return whether the same engine started last time."""
         previous = self._begun_at and self._begun_at()
         self._begun_at = weakref.ref(engine)
         return previous is engine

@@ -40,11 +40,11 @@ class Metric(MetricArithmetic, ABC):
 
     An engine resets an attached metric, updates it with ``engine.state.output`` and computes it at the events of its usage. The
     value appears in ``engine.state.metrics`` under the name given to :meth:`attach`. Metrics run before user handlers,
-    loggers and checkpoints at the same event, so these see the new value.
+    loggers and checkpoints at the same event, so all of these see the new value.
 
-    A scalar tensor is published as a Python number, and other tensors are moved to the CPU; ``metrics_result_mode``
-    determines how a mapping is published. After an epoch without data, the name is missing from ``state.metrics``, and a
-    warning reports this once.
+    A scalar tensor is published as a Python number. Other tensors are moved to the CPU. ``metrics_result_mode`` determines
+    how a mapping is published. After an epoch without data, the name is missing from ``state.metrics``, and a warning
+    reports this once.
 
     Metrics can be combined: ``2 * precision * recall / (precision + recall)``, ``confusion["tp"]``, ``f1.mean()`` and
     ``metric.map(function)`` are metrics too.
@@ -53,9 +53,9 @@ class Metric(MetricArithmetic, ABC):
         output_transform: Converts ``engine.state.output`` to the argument of :meth:`update`. If the result is a mapping, only
             the values of ``required_output_keys`` are passed.
         device: Device of the accumulators.
-        skip_unrolling: Pass lists of samples to :meth:`update` unchanged. By default, an output that consists of
-            two lists of tensors or numbers is passed sample by sample, for models with inputs of different sizes. A tuple
-            of tensors is not a list of samples but one batch, for example of a model with several heads.
+        skip_unrolling: Pass lists of samples to :meth:`update` unchanged. By default, if the output consists of two lists of
+            tensors or numbers, its samples are passed one by one, for models whose inputs differ in size. A tuple of
+            batches, such as one tensor for each head of a model, is not split.
         metrics_result_mode: How a mapping is published: ``"flatten"`` publishes each key, ``"named"`` publishes the mapping
             under the metric's name, and ``"both"`` does both.
 
@@ -83,10 +83,10 @@ class Metric(MetricArithmetic, ABC):
     phase = Phase.METRICS
 
     required_output_keys: tuple[str, ...] | None = ("y_pred", "y")
-    """Keys of an output mapping whose values :meth:`update` receives as a tuple; ``None`` rejects mappings."""
+    """If the output is a mapping, :meth:`update` receives a tuple of the values of these keys. ``None`` rejects mappings."""
 
     default_usage: ClassVar[MetricUsage] = EpochWise()
-    """The usage of :meth:`attach` if none is given."""
+    """The default usage of :meth:`attach`."""
 
     _state_dict_all_req_keys: tuple[str, ...] = ()
     """The attributes that form the state: numbers, tensors, ``None``, metrics, and lists and dicts of these."""
@@ -153,7 +153,7 @@ class Metric(MetricArithmetic, ABC):
             engine: The engine. A metric can be attached to several engines that run one after the other, and under several
                 names.
             name: The key in ``engine.state.metrics``.
-            usage: When to reset, update and compute: an object such as ``BatchWise()``, or its name. Defaults to
+            usage: The usage, such as ``BatchWise()``, or its name, such as ``"batch_wise"``. Defaults to
                 :attr:`default_usage`.
 
         Returns:
@@ -168,15 +168,15 @@ class Metric(MetricArithmetic, ABC):
     def feed(self, engine: EngineProtocol, usage: str | MetricUsage | None = None) -> RemovableEventHandle:
         """Reset and update this metric at an engine without publishing a value.
 
-        Metrics composed of other metrics call this method of their components. All users of a metric share its resets and
-        updates, which end when the last handle is removed.
+        A metric that is composed of other metrics calls this method of each component. Even after several calls for one
+        engine, the metric is reset and updated only once per event.
 
         Args:
             engine: The engine.
             usage: As for :meth:`attach`.
 
         Returns:
-            A handle; removing the last handle of an engine removes the resets and updates.
+            A handle. Removing the last handle for this engine ends the resets and updates.
 
         Raises:
             ValueError: If the metric is in use with another usage.
@@ -184,7 +184,7 @@ class Metric(MetricArithmetic, ABC):
         return self._attachments.feed(self, engine, self.usage_or_default(usage))
 
     def add_updates(self, engine: EngineProtocol, usage: MetricUsage) -> RemovableEventHandle:
-        """Register the updates; a metric that is updated together with others overrides this.
+        """Register the updates; override this method to update several metrics together.
 
         Args:
             engine: The engine.
@@ -196,7 +196,7 @@ class Metric(MetricArithmetic, ABC):
         return engine.add_event_handler(usage.ITERATION_COMPLETED, self.iteration_completed)
 
     def detach(self, engine: EngineProtocol, usage: str | MetricUsage | None = None) -> None:
-        """Detach all names of this metric from an engine; their values stay in ``state.metrics``.
+        """Detach this metric, under all its names, from an engine; values stay in ``state.metrics``.
 
         Args:
             engine: The engine.
@@ -210,7 +210,10 @@ class Metric(MetricArithmetic, ABC):
         return bool(self._attachments.handles(engine, self.usage_or_default(usage)))
 
     def started(self, engine: EngineProtocol) -> None:
-        """Reset, unless the engine continues a loaded state or an unfinished epoch; runs at the usage's ``STARTED``."""
+        """Reset the metric; runs at the usage's ``STARTED``.
+
+        The metric keeps its data if the engine continues a loaded state or an unfinished epoch.
+        """
         epoch, self._kept_for_epoch = self._kept_for_epoch, None
         holds_data_of_engine = self._attachments.begin(engine)
         continues_loaded_state = epoch is not None and _continues(engine, epoch)
@@ -219,14 +222,14 @@ class Metric(MetricArithmetic, ABC):
             self.reset()
 
     def iteration_completed(self, engine: EngineProtocol) -> None:
-        """Update with the engine's output; runs at the usage's ``ITERATION_COMPLETED``.
+        """Update the metric with the engine's output; runs at the usage's ``ITERATION_COMPLETED``.
 
         Raises:
             TypeError: If the output is a mapping and this metric does not accept mappings.
-            ValueError: If a mapping lacks a key, or an output of lists is not two lists of equal length.
+            ValueError: If a mapping lacks a required key, or an output of lists is not two lists of equal length.
         """
         if self.takes_output(engine):
-            # torch.no_grad() takes twice as long, which is noticeable in every iteration.
+            # torch.no_grad() takes twice as long, and this code runs in every iteration.
             was_enabled = torch.is_grad_enabled()
             torch.set_grad_enabled(False)
             try:
@@ -243,7 +246,7 @@ class Metric(MetricArithmetic, ABC):
         return self._saved_after is None or not self._lacks_output(engine)
 
     def parts(self, output: Any) -> Iterable[Any]:
-        """Split an output into arguments of :meth:`update`: the whole output, or one per sample.
+        """Return the arguments for :meth:`update`: the whole output, or one argument per sample.
 
         Args:
             output: The result of :meth:`transformed`.
@@ -311,7 +314,9 @@ class Metric(MetricArithmetic, ABC):
     # State
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the accumulated state of all ranks; a collective.
+        """Return the accumulated state of all ranks.
+
+        This method is a collective: all ranks must call it.
 
         Raises:
             NotImplementedError: If the class does not declare its state.
@@ -320,19 +325,19 @@ class Metric(MetricArithmetic, ABC):
         return gather_state(self)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore this rank's part of a state.
+        """Restore this rank's part of a saved state.
 
         Args:
             state_dict: The result of :meth:`state_dict`.
 
         Raises:
             TypeError: If ``state_dict`` is not a mapping.
-            ValueError: If it belongs to another metric class, or was saved with another number of ranks.
+            ValueError: If the state has other keys than this metric, or was saved with another number of ranks.
         """
         restore_state(self, state_dict)
 
     def keep_for_epoch(self, epoch: int | None, iteration: int | None = None) -> None:
-        """Keep the current data if an engine continues this epoch.
+        """Keep the current data at the next start if the engine continues this epoch.
 
         Args:
             epoch: The epoch of the data. If ``None``, the next start always resets the metric.
@@ -363,7 +368,7 @@ class Metric(MetricArithmetic, ABC):
 
     @property
     def _double_dtype(self) -> torch.dtype:
-        """The float type of accumulators: 64 bits where the device supports them."""
+        """The float type of accumulators: 64-bit if the device supports it, otherwise 32-bit."""
         return torch.float32 if self._device.type == "mps" else torch.float64
 
     def usage_or_default(self, usage: str | MetricUsage | None) -> MetricUsage:
@@ -375,13 +380,16 @@ class Metric(MetricArithmetic, ABC):
         return self._attachments.engines()
 
     def _lacks_output(self, engine: EngineProtocol) -> bool:
-        """Return whether the output of the saved iteration is missing; ``False`` after the first call that follows a load."""
+        """Return whether the output of the saved iteration is missing.
+
+        Only the first call after a load can return ``True``.
+        """
         saved_after, self._saved_after = self._saved_after, None
         if engine.state.output is not None or engine.state.iteration != saved_after:
             return False
         warnings.warn(
-            f"{type(self).__name__} skips one output: the run continues after iteration {saved_after}, whose output was "
-            f"not saved, and the metric reads outputs at {engine.current_event}",
+            f"{type(self).__name__} skips one output at {engine.current_event}: the run continues after iteration "
+            f"{saved_after}, whose output was not saved",
             GlowplugWarning,
             stacklevel=2,
         )
@@ -410,7 +418,7 @@ def _continues(engine: EngineProtocol, epoch: int) -> bool:
 
 
 def _continues_unfinished_epoch(engine: EngineProtocol) -> bool:
-    """Return whether the engine continues, at STARTED or EPOCH_STARTED, within an epoch that an exception ended."""
+    """Return whether the engine, at STARTED or EPOCH_STARTED, continues an epoch that an exception ended."""
     state = engine.state
     return (
         state.run_start is RunStart.CONTINUED
@@ -420,12 +428,12 @@ def _continues_unfinished_epoch(engine: EngineProtocol) -> bool:
 
 
 def _is_list_batch(output: object) -> bool:
-    """Return whether this consists of lists of tensors or numbers."""
+    """Return whether an output consists of lists of tensors or numbers."""
     # The concrete classes come first: isinstance with an abstract class is slower.
     if not isinstance(output, (tuple, list, Sequence)):
         return False
     for part in output:
-        # The first part is nearly always a tensor, which settles the question.
+        # The first part is nearly always a tensor, so the loop usually ends here.
         if (
             isinstance(part, torch.Tensor)
             or not isinstance(part, Sequence)
@@ -437,7 +445,7 @@ def _is_list_batch(output: object) -> bool:
 
 
 def _has_batches(part: Sequence[Any]) -> bool:
-    """Return whether this is a tuple of tensors with a batch dimension, such as one per head of a model."""
+    """Return whether a part is a tuple of batches, such as one tensor for each head of a model."""
     return isinstance(part, tuple) and any(isinstance(x, torch.Tensor) and x.ndim for x in part)
 
 

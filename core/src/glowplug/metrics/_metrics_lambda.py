@@ -22,8 +22,8 @@ class MetricsLambda(Metric):
     function. To publish a component as well, attach the component with the same usage.
 
     Args:
-        f: Function of the values, called at each compute; tensors are on the CPU.
-        *args: Arguments of ``f``: constants, and component metrics, which are replaced by their values.
+        f: Function of the values, called at each compute. Tensors are moved to the CPU first.
+        *args: Arguments of ``f``. Component metrics among them are replaced by their values.
         skip_unrolling: See :class:`Metric`; each component uses its own setting.
         metrics_result_mode: See :class:`Metric`.
         **kwargs: Keyword arguments of ``f``, treated in the same way.
@@ -76,7 +76,7 @@ class MetricsLambda(Metric):
 
     @property
     def leaves(self) -> list[Metric]:
-        """The component metrics that hold data, each once."""
+        """The component metrics that hold data, without duplicates."""
         given = (value for value in chain(self.args, self.kwargs.values()) if isinstance(value, Metric))
         leaves = chain.from_iterable(m.leaves if isinstance(m, MetricsLambda) else [m] for m in given)
         return list({id(leaf): leaf for leaf in leaves}.values())
@@ -91,7 +91,7 @@ class MetricsLambda(Metric):
         """Update each component metric once.
 
         Args:
-            output: Argument of each component's ``update``; the components' ``output_transform`` is not applied.
+            output: Argument of each component's ``update``. The ``output_transform`` of a component is not applied.
 
         Raises:
             ValueError: If the metric is attached, since its engine updates the components.
@@ -105,7 +105,7 @@ class MetricsLambda(Metric):
             leaf.update(output)
 
     def compute(self) -> Any:
-        """Return ``f`` of the current values."""
+        """Return ``f`` applied to the current values."""
         return self.function(
             *map(_value, self.args), **{name: _value(value) for name, value in self.kwargs.items()}
         )

@@ -17,12 +17,11 @@ _R = TypeVar("_R")
 def sync_all_reduce(
     *attributes: str,
 ) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
-    """Reduce attributes over all ranks for a metric's ``compute``.
+    """Reduce attributes of a metric over all ranks while ``compute`` runs.
 
-    With one process, the method is called directly. With several, each attribute is reduced over all ranks, the method runs,
-    and the rank's own values are restored, so later updates stay correct. Ranks may have different numbers of updates: if
-    an attribute of a rank without updates is a number or a scalar tensor, it is expanded to the shape and type that it has
-    on the other ranks.
+    With one process, the method is called directly. With several, each attribute is reduced over all ranks before the method
+    runs. Afterwards the rank's own values are restored, so later updates stay correct. The ranks may have seen different
+    numbers of updates: a number or scalar tensor on one rank is expanded to the shape and type of the other ranks.
 
     Args:
         *attributes: Names of attributes that hold a number or a tensor, optionally followed by a colon and the

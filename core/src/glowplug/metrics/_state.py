@@ -43,7 +43,7 @@ def restore_state(metric: Metric, state: Mapping[str, Any]) -> None:
 
 
 def has_state(metric: Metric) -> bool:
-    """Return whether the metric and all its component metrics declare their state and have it.
+    """Return whether the metric and all its components declare their state attributes and have them set.
 
     Resuming from a partial state would produce a wrong value.
     """
@@ -53,9 +53,9 @@ def has_state(metric: Metric) -> bool:
 
 
 class RankState:
-    """State of an attached metric within its engine's state.
+    """State of an attached metric, as a part of the engine's state.
 
-    It contains only this rank's data, because a collective would hang if only one rank writes a checkpoint.
+    It contains only this rank's data: a collective would hang if only one rank wrote a checkpoint.
 
     Args:
         metric: The metric.
@@ -101,7 +101,7 @@ def _state_names(metric: Metric) -> tuple[str, ...]:
 
 
 def _missing(metric: Metric, names: tuple[str, ...]) -> list[str]:
-    """Return the declared attributes that a subclass with its own ``reset`` does not set."""
+    """Return the declared attributes that are missing, as in a subclass whose ``reset`` does not set them."""
     return [name for name in names if not hasattr(metric, name)]
 
 
@@ -131,7 +131,7 @@ def _saved(where: str, value: Any) -> Any:
 
 
 def _restore_own(metric: Metric, own: Mapping[str, Any], *position: int) -> None:
-    """Restore a state saved at an epoch and iteration (``position``)."""
+    """Restore a state; ``position`` is the epoch and iteration at which it was saved."""
 
     def copied(leaf: Any) -> Any:
         # Updates must not change the loaded state.
@@ -150,7 +150,7 @@ def _restore_own(metric: Metric, own: Mapping[str, Any], *position: int) -> None
 
 
 def _metrics_in(value: Any) -> list[tuple[Any, Metric]]:
-    """Return a metric, or the metrics in a list or dict, with their keys."""
+    """Return pairs ``(key, metric)``: the value itself with key ``None``, or the metrics in a list or dict."""
     from glowplug.metrics._metric import Metric
 
     if isinstance(value, Metric):

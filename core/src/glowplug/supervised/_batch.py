@@ -17,8 +17,9 @@ def prepare_pair(batch: Any, device: Device = None, non_blocking: bool = False) 
     """Return the pair ``(inputs, targets)`` with all tensors on the device.
 
     Raises:
-        TypeError: If the batch is not a tuple or list. The rows of a tensor are examples, not inputs and targets.
-        ValueError: If it does not have two parts.
+        TypeError: If the batch is not a sequence such as a tuple or list. A tensor is rejected even if it has two rows, because
+            its rows are examples, not inputs and targets.
+        ValueError: If the batch does not have two parts.
     """
     if isinstance(batch, (str, bytes)) or not isinstance(batch, Sequence):
         raise TypeError(f"the batch must be a pair (x, y), got {_described(batch)}; {_remedy(batch)}")
@@ -31,11 +32,11 @@ def prepare_pair(batch: Any, device: Device = None, non_blocking: bool = False) 
 
 
 def prepare_batch_from_keys(x: str | Sequence[str], y: str | Sequence[str]) -> Callable[..., tuple[Any, Any]]:
-    """Return a ``prepare_batch`` for batches that are mappings.
+    """Return a ``prepare_batch`` function for batches that are mappings.
 
     Args:
-        x: The key of the inputs. Several keys give the model a dict with these entries.
-        y: The key of the targets, or several keys.
+        x: The key of the inputs. If several keys are given, the model receives a dict of their entries.
+        y: The key of the targets. If several keys are given, the targets are a dict of their entries.
 
     Returns:
         A function ``prepare_batch(batch, device=, non_blocking=)`` that returns ``(x, y)`` with all tensors on the device.
@@ -103,4 +104,4 @@ def _described(batch: Any) -> str:
 def _remedy(batch: Any) -> str:
     if isinstance(batch, Mapping):
         return "pass prepare_batch=prepare_batch_from_keys('<key of x>', '<key of y>')"
-    return "pass prepare_batch=, a function (batch, device, non_blocking) that returns (x, y)"
+    return "pass prepare_batch=f, where f(batch, device, non_blocking) returns (x, y)"

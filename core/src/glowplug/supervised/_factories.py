@@ -48,18 +48,18 @@ def create_supervised_trainer(
         loss_fn: Loss function; ``loss_fn(y_pred, y)`` returns a scalar tensor.
         device: The device to move batches to; the model is not moved.
         non_blocking: As for :func:`convert_tensor`.
-        prepare_batch: ``prepare_batch(batch, device=, non_blocking=)`` returns ``(x, y)``. By default, the batch is this
-            pair; for a mapping, pass :func:`prepare_batch_from_keys`.
+        prepare_batch: ``prepare_batch(batch, device=, non_blocking=)`` returns ``(x, y)``. By default, the batch must be
+            such a pair. If your batches are mappings, pass :func:`prepare_batch_from_keys`.
         model_transform: Converts the model's output to the prediction for ``loss_fn``.
         output_transform: ``output_transform(x, y, y_pred, loss)`` returns ``state.output``; defaults to the detached loss.
-        deterministic: Call ``torch.use_deterministic_algorithms(True, warn_only=True)`` during runs. The previous setting
-            is restored when a run ends, but not when it is interrupted. This does not seed the generators: call
-            ``torch.manual_seed``.
+        deterministic: Enable ``torch.use_deterministic_algorithms(True, warn_only=True)`` during runs. The previous setting
+            is restored when a run ends, but not when a run is interrupted. This does not seed the random number
+            generators; call ``torch.manual_seed`` for that.
         amp_mode: ``"amp"`` runs the model and the loss under ``torch.autocast`` for the device.
         scaler: A ``torch.amp.GradScaler``; ``True`` creates one and stores it in ``state.scaler``. Its state is
             part of the trainer's ``state_dict()``.
-        gradient_accumulation_steps: Iterations per optimizer step, counted over the whole run; there is no step for an
-            incomplete last window.
+        gradient_accumulation_steps: Number of iterations per optimizer step, counted over the whole run. If fewer
+            iterations are left at the end of a run, the optimizer does not step for them.
         model_fn: ``model_fn(model, x)`` calls the model.
 
     Raises:
@@ -114,11 +114,11 @@ def create_supervised_evaluator(
 
     Args:
         model: The model; see :func:`supervised_evaluation_step`.
-        metrics: Metrics to attach, by their names in ``state.metrics``.
+        metrics: Metrics to attach, as a mapping of their names in ``state.metrics`` to metrics.
         device: The device to move batches to.
         non_blocking: As for :func:`convert_tensor`.
-        prepare_batch: ``prepare_batch(batch, device=, non_blocking=)`` returns ``(x, y)``. By default, the batch is this
-            pair; for a mapping, pass :func:`prepare_batch_from_keys`.
+        prepare_batch: ``prepare_batch(batch, device=, non_blocking=)`` returns ``(x, y)``. By default, the batch must be
+            such a pair. If your batches are mappings, pass :func:`prepare_batch_from_keys`.
         model_transform: Converts the model's output to the prediction.
         output_transform: ``output_transform(x, y, y_pred)`` returns ``state.output``; defaults to ``(y_pred, y)``.
         amp_mode: ``"amp"`` runs the model under ``torch.autocast`` for the device.
@@ -158,7 +158,7 @@ def create_supervised_evaluator(
 
 def _make_deterministic(trainer: Engine) -> None:
     """Enable torch's deterministic algorithms during the runs of an engine."""
-    # Empty if a run ends before switch_on() is called.
+    # If a run ends before switch_on() is called, this stays empty.
     previous = ExitStack()
 
     @trainer.on(Events.STARTED)

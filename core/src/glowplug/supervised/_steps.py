@@ -48,10 +48,10 @@ def supervised_training_step(
 ) -> Step:
     """Return a training step for ``Engine(step)``: forward, backward, optimizer step.
 
-    With ``gradient_accumulation_steps=n``, the gradients of n iterations are averaged, and the optimizer steps at every n-th
-    iteration of the run; these windows may cross epoch boundaries. If the run ends within a window, the optimizer does not
-    step, and the gradients stay in the parameters: continuing the run completes the window, and a new run clears them.
-    Checkpoints do not contain gradients, so save at iterations divisible by n to resume exactly.
+    With ``gradient_accumulation_steps=n``, the optimizer steps once for every n iterations of the run, with the average of
+    their gradients. Such a window of n iterations may cross an epoch boundary. If the run ends within a window, the
+    optimizer does not step, and the gradients stay in the parameters. If you continue the run, it completes the window; a
+    new run clears the gradients. Checkpoints do not contain gradients: to resume exactly, save at iterations divisible by n.
 
     Args:
         model: The model; each step sets it to training mode. Move it to its device before creating the optimizer.
@@ -63,7 +63,7 @@ def supervised_training_step(
         model_transform: Converts the model's output to the prediction for ``loss_fn``.
         output_transform: ``output_transform(x, y, y_pred, loss)`` returns ``state.output``. Defaults to the
             detached loss, which stays on its device so that no step waits for an accelerator.
-        gradient_accumulation_steps: Iterations per optimizer step; see above.
+        gradient_accumulation_steps: Number of iterations per optimizer step; see above.
         model_fn: ``model_fn(model, x)`` calls the model.
         amp_mode: ``"amp"`` runs the model and the loss under ``torch.autocast`` for the device.
         scaler: Scales the loss and unscales the gradients; needs ``amp_mode="amp"``.
@@ -86,7 +86,7 @@ def supervised_training_step(
         raise ValueError("scaler needs amp_mode='amp'")
     autocast = _autocast(amp_mode, device, model)
     window = gradient_accumulation_steps
-    # A disabled scaler does not change the loss, and only calls optimizer.step().
+    # A disabled scaler returns the loss unchanged, and its step() only calls optimizer.step().
     used = torch.amp.GradScaler(enabled=False) if scaler is None else scaler
 
     def step(engine: EngineProtocol, batch: Any) -> Any:
@@ -130,7 +130,7 @@ def supervised_evaluation_step(
         prepare_batch: ``prepare_batch(batch, device=, non_blocking=)`` returns ``(x, y)``.
         model_transform: Converts the model's output to the prediction.
         output_transform: ``output_transform(x, y, y_pred)`` returns ``state.output``; defaults to ``(y_pred, y)``,
-            which metrics expect.
+            the form that metrics expect.
         model_fn: ``model_fn(model, x)`` calls the model.
         amp_mode: ``"amp"`` runs the model under ``torch.autocast`` for the device.
 
@@ -171,7 +171,7 @@ def check_count(name: str, value: int) -> None:
 
 
 def device_in_use(device: Device, model: torch.nn.Module) -> torch.device:
-    """Return the given device, or the device of the model."""
+    """Return the given device; ``None`` means the device of the model."""
     if device is not None:
         return torch.device(device)
     parameter = next(model.parameters(), None)

@@ -48,14 +48,14 @@ def create_supervised_tbptt_trainer(
     Each sequence is split into chunks of ``tbtt_step`` time steps; the last chunk may be shorter. The optimizer steps once
     per chunk. The detached hidden state is passed from chunk to chunk (Williams and Peng, 1990).
 
-    After a batch, ``state.output`` is the mean loss of its chunks; at the events of a chunk, it is the loss of the last
-    completed chunk. Both are detached tensors that stay on their device, so no step waits for an accelerator.
-    ``terminate()`` in a handler of a chunk event ends the run after the batch.
+    After each chunk, ``state.output`` is the loss of that chunk. After the batch, it is the mean loss of all chunks of the
+    batch. Both are detached tensors that stay on their device, so no step waits for an accelerator. If a handler of a
+    chunk event calls ``terminate()``, the run ends after the batch.
 
     Args:
         model: The model, called as ``model(x)`` for the first chunk and ``model(x, hidden)`` for the others; it
             returns ``(y_pred, hidden)``. The hidden state is a tensor, ``None``, or tuples, lists and mappings of these. The
-            model is set to training mode, but not moved.
+            model is set to training mode, but not moved to ``device``.
         optimizer: The optimizer.
         loss_fn: Loss function; ``loss_fn(y_pred, y)`` returns a scalar tensor.
         tbtt_step: Number of time steps in a chunk.
@@ -65,11 +65,11 @@ def create_supervised_tbptt_trainer(
         prepare_batch: ``prepare_batch(batch, device=, non_blocking=)`` returns ``(x, y)``, two tensors.
 
     Returns:
-        The trainer, whose ``state_dict_user_keys`` contain ``"time_iteration"``.
+        The trainer. Its ``state_dict_user_keys`` contain ``"time_iteration"``.
 
     Raises:
-        ValueError: If ``tbtt_step`` is below 1. A run raises it if ``x`` and ``y`` have no dimension ``dim`` or differ in their
-            number of time steps.
+        ValueError: If ``tbtt_step`` is below 1. A run raises it if ``x`` and ``y`` have no dimension ``dim``, or differ in
+            their number of time steps.
         TypeError: If ``tbtt_step`` or ``dim`` is not an integer. A run raises it if ``x`` or ``y`` is not a tensor, or the
             model returns anything but ``(y_pred, hidden)``.
 
@@ -94,7 +94,7 @@ def create_supervised_tbptt_trainer(
         model.train()
         x, y = prepare_batch(batch, device=device, non_blocking=non_blocking)
         losses: list[torch.Tensor] = []
-        # Empty for the first chunk, then the hidden state as the model's second argument.
+        # The model's arguments after x: none for the first chunk, then the hidden state.
         hidden: tuple[Any, ...] = ()
         for x_chunk, y_chunk in _chunks(x, y, tbtt_step, dim):
             engine.state.time_iteration += 1
