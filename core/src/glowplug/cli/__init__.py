@@ -11,5 +11,5 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-# The subprocess that loads plugins is part of this package and must not import click.
+# Import lazily: the subprocess that loads plugins imports this package but must not import click.
 __getattr__, __dir__ = lazy_exports(__name__, {"glowplug.cli._main": ("main",)})

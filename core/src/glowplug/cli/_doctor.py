@@ -83,7 +83,8 @@ def examine_core(*, torch: bool = False) -> list[Finding]:
     """Check the core, Python, torch and the requirements.
 
     Args:
-        torch: Import torch, in a subprocess, to list its devices. Defaults to ``False``: only read the metadata of torch.
+        torch: Whether to import torch in a subprocess and list its devices. With ``False``, the default, only the metadata of
+            torch is read.
 
     Returns:
         The findings, in display order.
@@ -122,7 +123,7 @@ def examine_requirements(distribution: str) -> list[Finding]:
     from packaging.requirements import Requirement
 
     found = []
-    # Damaged metadata are reported with their plugin.
+    # Damaged metadata is already reported as a fault of the plugin.
     with suppress(Exception):
         for text in importlib.metadata.requires(distribution) or ():
             requirement = Requirement(text)

@@ -1,4 +1,4 @@
-"""Printing of findings."""
+"""Findings, printed as a table."""
 
 from __future__ import annotations
 

@@ -28,13 +28,13 @@ WRITE_ARGUMENTS = {
     "write_artifact": ("path", "name"),
     "close_backend": ("outcome",),
 }
-"""Positional arguments of the methods that the author of a logger implements."""
+"""Maps each method that a logger may implement to its positional arguments."""
 
 _CALL_ARGUMENTS: dict[str, list[tuple[str, ...]]] = {
     "log_handler": [("engine", "logger", "event_name")],
     "save_handler": [("checkpoint", "filename", "metadata"), ("checkpoint", "filename")],
 }
-"""Positional arguments of ``__call__``, with alternatives, by kind of offer."""
+"""Maps a kind of offer to the positional arguments of ``__call__``; one of the alternatives must fit."""
 
 
 def inspect_offer(offer: Offer, target: Any) -> list[Finding]:
@@ -129,7 +129,7 @@ def _check_metric(offer: Offer, target: type) -> Iterator[Finding]:
     if missing:
         yield _error(offer.name, f"{offer.target} has no method {', '.join(missing)}", remedy)
         return
-    # Metric needs torch, so without torch in sys.modules no class derives from it.
+    # Metric imports torch: if torch is not imported, no subclass of Metric exists.
     if "torch" in sys.modules:
         from glowplug.metrics import Metric
 
@@ -177,7 +177,7 @@ def _is_called(target: type) -> bool:
 
 
 def _misfit(target: type, method: str, arguments: tuple[str, ...]) -> str:
-    """Return why a method does not accept the arguments, or an empty string."""
+    """Explain why a method does not accept the arguments; return an empty string if it does."""
     function = getattr(target, method)
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         return f"{method} is async and would never be awaited"

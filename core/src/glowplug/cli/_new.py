@@ -19,7 +19,7 @@ KINDS = {
     "handler": "Remembers the largest value of a metric.",
     "metric": "The mean absolute error.",
 }
-"""Kinds of templates, with a summary of the code in each template."""
+"""Maps each kind of template to a summary of the plugin that it creates."""
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)+")

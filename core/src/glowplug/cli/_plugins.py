@@ -24,8 +24,8 @@ __all__ = ["plugins"]
 def plugins() -> None:
     """List and check the installed plugins.
 
-    GLOWPLUG_PLUGINS=a,b allows only the plugins a and b; GLOWPLUG_DISABLED_PLUGINS=c,d* blocks plugins. Both variables
-    accept names of plugins and distributions, with the wildcards * and ?.
+    GLOWPLUG_PLUGINS=a,b allows only the plugins a and b. GLOWPLUG_DISABLED_PLUGINS=c,d* blocks the plugin c and all plugins
+    whose names start with d. Both variables accept names of plugins and distributions, with the wildcards * and ?.
     """
 
 

@@ -34,10 +34,10 @@ LOAD_SECONDS = 10.0
 """Time limit in seconds for loading one plugin module."""
 
 CHECK_SECONDS = 120.0
-"""Time limit in seconds for importing the targets of one plugin, which may import torch."""
+"""Time limit in seconds for importing the targets of one plugin; a target may import torch."""
 
 DOCTOR_SECONDS = 10.0
-"""Time limit in seconds for the checks of one plugin, which may use the network."""
+"""Time limit in seconds for the checks of one plugin; a check may use the network."""
 
 _LIGHT = {"glowplug", "pluggy", "packaging"} | set(sys.stdlib_module_names)
 
@@ -45,7 +45,7 @@ _LIGHT = {"glowplug", "pluggy", "packaging"} | set(sys.stdlib_module_names)
 _CHILD = "import sys; sys.path[:] = sys.argv[1:]; from glowplug.cli._subprocess import _serve; _serve()"
 
 _TIMEOUT = b"Timeout ("
-"""Start of the line that ``faulthandler`` writes at the time limit."""
+"""Start of the line that ``faulthandler`` writes when the time limit expires."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class PluginReport(PluginIdentity):
 
 
 def report_plugins(installed: Iterable[InstalledPlugin]) -> list[PluginReport]:
-    """Describe plugins; a subprocess imports their modules.
+    """Describe plugins after importing their modules in a subprocess.
 
     Args:
         installed: Plugins returned by `glowplug.plugins.installed_plugins`.
@@ -144,7 +144,7 @@ def _report(installed: Sequence[InstalledPlugin], task: str, seconds: float) -> 
         answers, ending, hung = _ask_child(waiting, task, seconds)
         reports.update(zip((plugin.key for plugin in waiting), answers, strict=False))
         waiting = waiting[len(answers) :]
-        # An earlier plugin may have ended the subprocess, so retry the next plugin in a new one.
+        # An earlier plugin may have ended the subprocess, so retry the next plugin in a new subprocess.
         if waiting and (hung or not answers):
             at_fault, *waiting = waiting
             reports[at_fault.key] = _report_unfinished(at_fault, task, ending)
@@ -167,7 +167,7 @@ def _ask_child(
 ) -> tuple[list[PluginReport], str, bool]:
     """Run a new subprocess; return its reports, how it ended, and whether it timed out."""
     request = {"task": task, "seconds": seconds, "plugins": list(map(asdict, plugins))}
-    # In a file, unlike a pipe, output ends with the subprocess, even if a plugin has started another process.
+    # Use files: a process that a plugin has started may keep a pipe open after the subprocess has ended.
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
         ended = subprocess.run(  # noqa: S603 this interpreter
             [sys.executable, "-c", _CHILD, *sys.path],
@@ -257,7 +257,7 @@ def _serve() -> None:
             report = _examine(InstalledPlugin(**question), request["task"])
             faulthandler.cancel_dump_traceback_later()
             print(json.dumps(asdict(report)), file=answers, flush=True)
-    # A thread started by a plugin could keep the process alive.
+    # Exit at once: a thread started by a plugin could keep the process alive.
     os._exit(0)
 
 
@@ -309,7 +309,7 @@ def _check_weight(plugin: Plugin, imported: set[str]) -> Finding:
         plugin.module,
         "error",
         f"imports {', '.join(brought)}, which delays every user of the plugin",
-        "move the import to the target's module or its constructor",
+        "move the import to the module or constructor of the target",
     )
 
 

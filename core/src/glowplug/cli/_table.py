@@ -1,4 +1,4 @@
-"""Tables with wrapped cells on a terminal and one line per row otherwise."""
+"""Tables; on a terminal, cells are wrapped, otherwise each row is one line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def print_table(
     Args:
         titles: Titles of the columns.
         rows: The cells.
-        below: Titles of columns to show below another column on a terminal, by the title of that other column.
+        below: Maps the title of a column to the titles of the columns that are shown below it on a terminal.
 
     Example:
         >>> print_table(("name", "status"), [("shout", "ok")])

@@ -61,7 +61,7 @@ __all__ = [
     "use_registry",
 ]
 
-# Reading the metadata of plugins does not need pluggy; loading them does.
+# Import lazily: only loading plugins needs pluggy; reading their metadata does not.
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {

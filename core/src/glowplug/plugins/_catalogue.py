@@ -1,4 +1,4 @@
-"""Catalogue of the names in this project's distributions."""
+"""Catalogue of the names that this project's distributions offer."""
 
 from __future__ import annotations
 
@@ -47,4 +47,4 @@ FIRST_PARTY = {
     "TorchMetric": "glowplug-torchmetrics",
     "VariableAccumulation": "glowplug-metrics",
 }
-"""The distribution of each name, for messages that say what to install."""
+"""Maps each name to its distribution, for messages that say what to install."""

@@ -38,7 +38,7 @@ GROUP = "glowplug"
 
 @dataclass(frozen=True)
 class PluginIdentity:
-    """What identifies a plugin; the base of its descriptions.
+    """Base class of plugin descriptions: the fields that identify a plugin.
 
     Args:
         name: Name of the entry point.
@@ -56,7 +56,7 @@ class PluginIdentity:
 
     @property
     def key(self) -> str:
-        """Name and distribution, because two distributions may use the same plugin name."""
+        """Unique name, such as ``shout (acme-shout)``; two distributions may use the same plugin name."""
         return f"{self.name} ({self.distribution})"
 
     def __str__(self) -> str:
@@ -71,7 +71,7 @@ class InstalledPlugin(PluginIdentity):
         name: Name of the entry point.
         distribution: Distribution that provides the plugin.
         version: Version of that distribution.
-        module: Module to import; empty if the metadata are damaged.
+        module: Module to import; empty if the metadata is damaged.
         blocked_by: Setting that blocks the plugin; empty if no setting blocks it.
         problem: Problem in the metadata that prevents loading, or ``None``.
 
@@ -157,7 +157,7 @@ def _sorted(plugins: Iterable[InstalledPlugin]) -> list[InstalledPlugin]:
 
 
 def _distributions() -> Iterator[Distribution]:
-    """Yield the distributions with the entry-point group; if several share a name, only the first in ``sys.path``."""
+    """Yield the distributions that have plugins; of several with the same name, only the first in ``sys.path``."""
     seen: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
         try:
@@ -178,8 +178,8 @@ def _distributions() -> Iterator[Distribution]:
 
 
 def _trace_without_group(distribution: Distribution) -> None:
-    """Trace a distribution that requires the core without offering a plugin; its group may be misspelt."""
-    # Damaged metadata of a distribution that is not a plugin are not reported.
+    """Trace a distribution that requires the core but has no plugin; its entry-point group may be misspelt."""
+    # Do not report damaged metadata of distributions that have no plugin.
     with suppress(Exception):
         name = _canonical(_identity(distribution)[0])
         if name != PROJECT and any(_core_requirements(distribution)):
@@ -255,7 +255,7 @@ def _core_requirements(distribution: Distribution) -> list[str]:
 
 
 def _identity(distribution: Distribution) -> tuple[str, str]:
-    """Return the name and version of a distribution, from RECORD if METADATA is damaged."""
+    """Return the name and version of a distribution, read from RECORD if METADATA is damaged."""
     name = version = None
     # The exception for a missing or damaged file depends on the Python version.
     with suppress(Exception):

@@ -18,7 +18,7 @@ __all__ = ["plugin_exports"]
 def plugin_exports(
     package: str, kind: OfferKind, homes: Mapping[str, tuple[str, ...]]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return ``__getattr__`` and ``__dir__`` of a module that has lazy exports and the offers of plugins.
+    """Return ``__getattr__`` and ``__dir__`` for a module that lazily exports its own names and the offers of plugins.
 
     Args:
         package: The ``__name__`` of the module.
@@ -43,7 +43,7 @@ def plugin_exports(
         from glowplug.plugins import REPLACEMENTS, get_registry
 
         registry = get_registry()
-        # Tools probe modules for lower-case names such as pytest_plugins.
+        # Tools probe modules for lower-case names such as pytest_plugins, and expect an AttributeError.
         if name[0].islower() and name not in registry.names(kind) and name not in REPLACEMENTS:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return registry.resolve(kind, name)

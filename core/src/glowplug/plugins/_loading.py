@@ -49,7 +49,7 @@ HOOKS: dict[str, tuple[str, ...]] = {
     for name, hook in vars(hookspecs).items()
     if name.startswith(_PREFIX)
 }
-"""The hooks that a plugin module may implement, and the arguments of each."""
+"""Maps each hook that a plugin module may implement to the names of its arguments."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class PluginFailure(PluginIdentity):
         )
 
     def error(self, message: str) -> PluginLoadError:
-        """Return an error with the names of this plugin, its distribution and its hook."""
+        """Return an error with this message whose attributes name the plugin, distribution and hook."""
         hook = getattr(self.exception, "hook", None)
         return PluginLoadError(message, plugin=self.name, distribution=self.distribution, hook=hook)
 
@@ -131,7 +131,7 @@ class PluginManager(pluggy.PluginManager):
         self.add_hookspecs(hookspecs)
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> HookimplOpts | None:
-        """Accept decorated functions, and functions with the name of a hook."""
+        """Accept decorated functions, and undecorated functions that are named like a hook."""
         options = super().parse_hookimpl_opts(plugin, name)
         if options is not None or name not in HOOKS or not inspect.isroutine(getattr(plugin, name)):
             return options
@@ -167,10 +167,10 @@ def one_line(error: BaseException) -> str:
     """Describe an error in one line.
 
     Args:
-        error: Any error. Its type precedes its message, except for plugin errors that glowplug raises itself.
+        error: Any error.
 
     Returns:
-        The text, without line breaks.
+        The type and message, without line breaks; for a `PluginLoadError`, which glowplug raises, only the message.
 
     Example:
         >>> one_line(SystemExit(3))
@@ -206,9 +206,11 @@ def load_plugin(installed: InstalledPlugin, manager: PluginManager) -> Plugin:
         The plugin and its offers.
 
     Raises:
-        BaseException: Any exception that the module raises during its import, including `SystemExit`.
-        PluginLoadError: If a hook is unknown, has the wrong signature, raises or returns the wrong type.
-        PluginIncompatibleError: If the module does not set ``GLOWPLUG_API``, or sets it to another version.
+        BaseException: Any exception that the module raises when it is imported, including `SystemExit`.
+        PluginLoadError: If the metadata is damaged, or a hook is unknown, has the wrong signature, raises or returns the
+            wrong type.
+        PluginIncompatibleError: If the plugin requires another version of glowplug, or its module does not set
+            ``GLOWPLUG_API`` to the version of this core.
 
     Example:
         >>> from glowplug.plugins._discovery import InstalledPlugin
@@ -316,7 +318,7 @@ def collect(manager: PluginManager, key: str, hook: str, item_type: type[_Item])
         item_type: The required type of each item.
 
     Returns:
-        The items; none if the plugin does not implement the hook.
+        The items; empty if the plugin does not implement the hook.
 
     Raises:
         PluginLoadError: If the hook raises, or does not return a list of ``item_type``.
@@ -357,7 +359,7 @@ def _check_api(module: ModuleType) -> None:
 
 
 def _check_hook_names(manager: PluginManager, module: ModuleType) -> None:
-    """Raise for functions that look like hooks but would never be called."""
+    """Raise an error for functions that look like hooks but would never be called."""
     for name, value in sorted(vars(module).items()):
         options = manager.parse_hookimpl_opts(module, name)
         hook = (options and options.get("specname")) or name

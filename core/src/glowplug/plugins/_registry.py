@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 __all__ = ["SLOW_IMPORT_SECONDS", "Registry", "get_registry", "save_handler", "to_scalar", "use_registry"]
 
 SLOW_IMPORT_SECONDS = 2.0
-"""Import time of a plugin module, in seconds, above which a warning is issued."""
+"""A warning is issued for each plugin module that takes longer than this to import."""
 
 
 class Registry:
@@ -61,7 +61,7 @@ class Registry:
 
     Args:
         installed: Plugins returned by `glowplug.plugins.installed_plugins`.
-        strict: Raise for the first faulty plugin instead of recording it. Defaults to ``False``.
+        strict: Raise an error for the first faulty plugin instead of recording it. Defaults to ``False``.
 
     Raises:
         PluginLoadError: If a plugin is faulty and ``strict`` is set.
@@ -102,7 +102,7 @@ class Registry:
     def from_entry_points(
         cls, entry_points: Iterable[EntryPoint], environ: Mapping[str, str] | None = None
     ) -> Registry:
-        """Create a registry from entry points, independent of the registry of the process.
+        """Create a registry from entry points; the registry of the process is not changed.
 
         Args:
             entry_points: Entry points with their ``dist`` attribute set.
@@ -132,15 +132,15 @@ class Registry:
         for plugin in self.plugins:
             if plugin.import_seconds > SLOW_IMPORT_SECONDS:
                 warnings.warn(
-                    f"{plugin} took {plugin.import_seconds:.1f} s to import, probably because {plugin.module} imports a large"
-                    " library that should be imported only when a handler is used. Report this to the author of the plugin;"
+                    f"{plugin} took {plugin.import_seconds:.1f} s to import; {plugin.module} probably imports a large library"
+                    " before any handler needs it. Report this to the author of the plugin;"
                     f" to disable the plugin, set GLOWPLUG_DISABLED_PLUGINS={plugin.name}",
                     GlowplugPluginWarning,
                     stacklevel=2,
                 )
 
     def names(self, kind: OfferKind) -> list[str]:
-        """List the names that the plugins offer.
+        """List the names that the plugins offer for one kind.
 
         Args:
             kind: Kind of offer; ``"handler"`` includes loggers, log handlers and save handlers.
@@ -293,7 +293,7 @@ class Registry:
         trace(f"failed: {failure}")
 
     def _first_answer(self, hook: str, wanted: Any, description: str, **arguments: Any) -> Any:
-        """Return the first result that a plugin returns for a hook; drop plugins that fail."""
+        """Return the first answer to a hook that is not None; drop plugins that fail."""
         implementations = getattr(self._manager.hook, hook).get_hookimpls()
         for key in dict.fromkeys(impl.plugin_name for impl in reversed(implementations)):
             try:
@@ -364,7 +364,7 @@ def get_registry() -> Registry:
 def use_registry(registry: Registry) -> Iterator[Registry]:
     """Replace the registry of the process temporarily.
 
-    Intended for tests, and for applications that select plugins.
+    Use it in tests, and in applications that choose which plugins are available.
 
     Args:
         registry: The registry that `get_registry` returns inside the ``with`` block, in all threads.

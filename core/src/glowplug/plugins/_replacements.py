@@ -1,4 +1,4 @@
-"""What to use instead of the handlers and metrics of pytorch-ignite that no plugin offers."""
+"""Replacements for the handlers and metrics of pytorch-ignite that no plugin offers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _torchmetrics(name: str) -> str:
 
 
 REPLACEMENTS = {
-    # Schedulers of the learning rate and of other values
+    # Schedulers of the learning rate and of other parameters
     **dict.fromkeys(
         (
             "BaseParamScheduler",
@@ -64,7 +64,7 @@ REPLACEMENTS = {
         _PARAMETER,
     ),
     # Other handlers
-    "Timer": "state.times has the durations of the epoch and of the run in seconds; for others, use time.perf_counter()",
+    "Timer": "Read the durations of the epoch and the run from state.times; measure others with time.perf_counter()",
     "TimeLimit": "Compare time.monotonic() with the limit in a handler, and call engine.terminate()",
     "BasicTimeProfiler": _PROFILER,
     "HandlersTimeProfiler": _PROFILER,
@@ -158,4 +158,4 @@ REPLACEMENTS = {
         _COMPUTE,
     ),
 }
-"""A sentence for each name, for messages that say what to use instead."""
+"""Maps each name to a sentence that says what to use instead, for error messages."""

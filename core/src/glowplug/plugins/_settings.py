@@ -28,14 +28,14 @@ BLOCK_VARIABLE = "GLOWPLUG_DISABLED_PLUGINS"
 """Environment variable that lists the plugins to block, by name or distribution; ``*`` and ``?`` are wildcards."""
 
 STRICT_VARIABLE = "GLOWPLUG_STRICT_PLUGINS"
-"""Environment variable: ``1`` raises an error for the first faulty plugin instead of a warning."""
+"""Environment variable: with ``1``, the first faulty plugin raises an error instead of causing a warning."""
 
 TRACE_VARIABLE = "GLOWPLUG_TRACE_PLUGINS"
 """Environment variable: ``1`` prints each step of discovery to standard error."""
 
 
 def is_on(value: str | None) -> bool:
-    """Return whether the value of an environment variable means true.
+    """Return whether the value of an environment variable turns a setting on.
 
     Example:
         >>> [is_on(value) for value in ("1", "true", "0", "off", "", None)]

@@ -1,6 +1,6 @@
 """Tools for testing handlers: a fake engine and pytest fixtures.
 
-The contracts are in the distribution ``glowplug-testing``; if it is installed, they can be imported from this module.
+The contracts are in the distribution ``glowplug-testing``. If it is installed, this module exports them as well.
 """
 
 from __future__ import annotations

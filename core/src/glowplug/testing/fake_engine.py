@@ -17,7 +17,7 @@ class FakeEngine(HandlerTable):
     ``FakeEngine`` is a verified fake: the tests of ``EngineContract`` run against it and against ``Engine``.
 
     Args:
-        parent: Engine that runs this engine in one of its handlers.
+        parent: Engine that runs this engine from one of its handlers.
 
     Example:
         >>> from glowplug import Events
@@ -50,10 +50,10 @@ class FakeEngine(HandlerTable):
         Args:
             event_name: The event to fire.
             error: The exception passed to handlers of ``EXCEPTION_RAISED``.
-            **state: Attributes of ``state`` to set, such as ``epoch=3`` or ``metrics={...}``. If ``run_start`` is missing
-                at ``STARTED``, it is set to ``LOADED`` after :meth:`load_state_dict`, to ``CONTINUED`` if ``iteration`` is
-                above 0, and otherwise to ``NEW``. If ``epoch_start`` is missing at ``STARTED`` or ``EPOCH_STARTED``, an
-                epoch begins: it is set to ``iteration``.
+            **state: Attributes of ``state`` to set, such as ``epoch=3`` or ``metrics={...}``. At ``STARTED``,
+                ``run_start`` defaults to ``LOADED`` after :meth:`load_state_dict`, to ``CONTINUED`` if ``iteration`` is
+                above 0, and otherwise to ``NEW``. At ``STARTED`` and ``EPOCH_STARTED``, ``epoch_start`` defaults to
+                ``iteration``.
 
         Returns:
             The engine itself, so that calls can be chained.
@@ -89,7 +89,7 @@ class FakeEngine(HandlerTable):
         return RunStart.CONTINUED if self.state.iteration else RunStart.NEW
 
     def end_run(self, outcome: RunOutcome = RunOutcome.COMPLETED) -> FakeEngine:
-        """End a run: fire ``COMPLETED`` if that is the outcome, then ``TEARDOWN``."""
+        """Set the outcome of the run, fire ``COMPLETED`` if the run completed, and fire ``TEARDOWN``."""
         self.state.outcome = outcome
         if outcome is RunOutcome.COMPLETED:
             self.fire(Events.COMPLETED)
@@ -118,7 +118,7 @@ class FakeEngine(HandlerTable):
         self.should_interrupt = True
 
     def handlers_at(self, event_name: AnyEvent) -> list[Any]:
-        """Return the handlers registered at an event, in calling order."""
+        """Return the handlers of an event, in the order in which they are called."""
         return [registration.handler for registration in self._channel(event_name).registrations]
 
     def state_dict(self) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class LocalRegistry(Registry):
 
         Args:
             module: The plugin module, or a ``types.ModuleType`` that the test creates.
-            name: Name of the plugin. Defaults to the name of the package, with hyphens.
+            name: Name of the plugin. Defaults to the name of the package, with hyphens for underscores.
 
         Returns:
             The plugin with its offers.

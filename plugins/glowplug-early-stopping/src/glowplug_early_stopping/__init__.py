@@ -9,5 +9,5 @@ if TYPE_CHECKING:
 
 __all__ = ["EarlyStopping"]
 
-# Plugin discovery imports this package, so its modules are imported lazily.
+# Loading the plugin imports this package, so its modules are imported only when one of their names is used.
 __getattr__, __dir__ = lazy_exports(__name__, {"glowplug_early_stopping.early_stopping": ("EarlyStopping",)})

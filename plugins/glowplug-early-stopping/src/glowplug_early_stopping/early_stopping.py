@@ -45,28 +45,30 @@ def _events(event_name: AnyEvent) -> Iterable[CallableEventWithFilter | str]:
 
 
 def _includes(event_name: AnyEvent, event: Events) -> bool:
-    """Return whether an event, perhaps filtered, is among the given ones."""
+    """Return whether an event, with or without a filter, is one of the given events."""
     return any(each in (event, event.name) for each in _events(event_name))
 
 
 class EarlyStopping:
-    """Stops a trainer after ``patience`` evaluations in a row without an improvement.
+    """Handler that stops a trainer after ``patience`` evaluations in a row without an improvement.
 
-    Attach the handler to the engine that computes the score, usually the evaluator. NaN, or an infinity in the wrong
-    direction, is never an improvement. A new run of the trainer resets the handler; a run that continues from a loaded
-    state retains the count. The state is part of the trainer's ``state_dict()``, from :meth:`attach` or the first score on.
+    Attach the handler to the engine that computes the score, usually the evaluator. NaN is never an improvement. Neither
+    is ``-inf`` if a larger score is better, nor ``inf`` if a smaller one is.
 
-    Under ``torch.distributed`` each call is a collective operation; all ranks follow the score of rank 0.
+    A new run of the trainer resets the handler; a run that continues from a loaded state retains the count. The handler's
+    state is part of the trainer's ``state_dict()`` as soon as the handler is attached or has read its first score.
+
+    Under ``torch.distributed``, each call is a collective operation; all ranks follow the score of rank 0.
 
     Args:
         patience: Number of evaluations without an improvement after which the run ends; at least 1.
         score_function: ``f(engine) -> number``, or the name of a metric in ``engine.state.metrics``. The number may be
             a numpy scalar or a tensor with one element.
-        trainer: The engine to stop; the handler does not keep it alive. Defaults to the engine whose handler runs the attached
-            engine, otherwise to ``reset_engine`` of :meth:`attach`, otherwise to the attached engine.
+        trainer: The engine to stop; the handler does not keep it alive. Defaults to the first of these that exists: the engine
+            that runs the attached engine in a handler, the ``reset_engine`` of :meth:`attach`, the attached engine.
         threshold: A score is an improvement if it beats the best score by more than this. Defaults to 0.
-        cumulative: Whether gains below the threshold add up. With ``False``, any better score becomes the best score;
-            with ``True``, only a score that beats it by more than the threshold.
+        cumulative: Whether gains below the threshold add up. With ``False``, any better score becomes the best score. With
+            ``True``, a score must beat the best score by more than the threshold to replace it.
         threshold_mode: ``"abs"`` for an absolute threshold, ``"rel"`` for a fraction of the best score's absolute value.
         mode: ``"max"`` if a larger score is better, ``"min"`` if a smaller one is.
         state_key: Key of the handler's state in the trainer's ``state_dict()``. Defaults to the class name.
@@ -74,13 +76,13 @@ class EarlyStopping:
         min_delta_mode: Former name of ``threshold_mode``.
         cumulative_delta: Former name of ``cumulative``.
 
-    The options are attributes, and setting one takes effect at the next score.
+    Each option is also an attribute; a new value takes effect at the next score.
 
     Attributes:
-        best_score: Best score of the run, ``None`` before the first.
+        best_score: Best score of the run; ``None`` before the first score.
         counter: Number of evaluations since the last improvement.
-        stopped_epoch: Epoch in which the trainer was stopped, ``None`` otherwise.
-        stop_reason: Why the trainer was stopped, ``None`` otherwise.
+        stopped_epoch: Epoch in which the trainer was stopped; ``None`` if it was not stopped.
+        stop_reason: Why the trainer was stopped; ``None`` if it was not stopped.
 
     Raises:
         ValueError: If the patience is below 1, the threshold is negative, a mode is unknown, or an option is given under both
@@ -141,7 +143,7 @@ class EarlyStopping:
         self.reset()
         self._was_loaded = False
         self._attachments = 0
-        # The trainer that resets this handler at new runs and stores its state.
+        # New runs of this trainer reset the handler, and its state_dict() contains the handler's state.
         self._home: EngineReference | None = None
         self._home_handle = RemovableEventHandle()
 
@@ -175,17 +177,17 @@ class EarlyStopping:
 
         Args:
             engine: The engine passed to ``score_function``: the evaluator, or the trainer itself.
-            event_name: When the score is available.
-            reset_engine: The engine with ``reset_event``, usually the trainer. Defaults to ``engine``.
-            reset_event: An event that resets the handler, in addition to each new run of the trainer. At ``STARTED``, only a
-                new run of ``reset_engine`` resets it.
+            event_name: Event at which the score is available.
+            reset_engine: The engine that fires ``reset_event``, usually the trainer. Defaults to ``engine``.
+            reset_event: An event that resets the handler, in addition to each new run of the trainer. With ``STARTED``, only
+                a new run of ``reset_engine`` resets the handler.
 
         Returns:
             A handle that removes the handler from this engine and from the trainer.
 
         Raises:
-            ValueError: If the engine is the trainer and the event is ``COMPLETED``, because the run is already over then, or
-                if each run of the evaluator would reset the handler, because it could never stop the trainer.
+            ValueError: If the engine is the trainer and the event is ``COMPLETED``: the run is already over then. Also if each
+                run of the evaluator would reset the handler: it could never stop the trainer.
             TypeError: If ``reset_engine`` is not an engine.
 
         Example:
@@ -199,7 +201,7 @@ class EarlyStopping:
             True
         """
         self._check_events(engine, event_name, reset_engine, reset_event)
-        # A handler added with add_event_handler may be bound to a trainer already.
+        # If the handler was also added with add_event_handler, it may already be bound to a trainer.
         if not self._attachments:
             self._leave()
         self._attachments += 1
@@ -287,7 +289,7 @@ class EarlyStopping:
             state_dict: Result of :meth:`state_dict`. Without ``threshold_mode``, the current mode is unchanged.
 
         Raises:
-            ValueError: If a key is missing or the mode is unknown. Nothing is loaded then.
+            ValueError: If a key is missing or the mode is unknown; nothing is loaded.
         """
         if not {"counter", "best_score"} <= state_dict.keys():
             raise ValueError(
@@ -352,14 +354,14 @@ class EarlyStopping:
         elif trainer.state.run_start is RunStart.NEW:
             self.reset()
         elif self.stop_reason is not None:
-            # A run that continues after an early stop has its full patience again.
+            # A run that continues after an early stop gets its full patience again.
             self._reset_count()
 
     def _trainer_of(self, engine: EngineProtocol) -> EngineProtocol:
-        """Return the trainer to stop, for a score of this engine."""
+        """Return the trainer that the scores of this engine may stop."""
         parent = engine.parent
         state: object = None if parent is None else parent.state
-        # The parent of a mock engine is not an engine.
+        # If the engine is a mock, its parent is not an engine.
         found = parent if isinstance(state, State) else None
         home = None if self._home is None else self._home()
         return self.trainer or found or home or engine
@@ -372,7 +374,7 @@ class EarlyStopping:
         if self._is_home(trainer):
             return
         if self._home is not None and not self._was_loaded:
-            # The previous scores belong to another trainer's run.
+            # The previous scores belong to a run of another trainer.
             self.reset()
         self._leave()
         self._home_handle = RemovableEventHandle.join(

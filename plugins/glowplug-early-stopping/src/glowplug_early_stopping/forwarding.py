@@ -1,4 +1,4 @@
-"""Attributes that stand for another attribute."""
+"""Attributes that forward to other attributes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Forwarded(Generic[T]):
-    """Attribute that reads and sets another attribute of the object, or of one of its parts.
+    """Attribute that reads and sets another attribute of the object or of one of its parts.
 
     Args:
         target: The other attribute, such as ``"threshold"`` or ``"improvement.threshold"``.

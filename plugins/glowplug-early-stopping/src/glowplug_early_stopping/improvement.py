@@ -30,7 +30,7 @@ def _check_mode(value: object) -> None:
 class Improvement:
     """Rule that decides whether a score is an improvement.
 
-    Each option can be changed at any time; an invalid value is refused.
+    Each option can be changed at any time; an invalid value raises an error.
 
     Args:
         threshold: A score is an improvement if it beats the best score by more than this.

@@ -1,4 +1,4 @@
-"""Plugin hooks of this distribution; imports nothing heavy."""
+"""Plugin hooks of this distribution; imports no large libraries."""
 
 from glowplug.hookspecs import Offer, hookimpl
 

@@ -11,7 +11,7 @@ WITHIN_AN_EPOCH = (Events.EPOCH_STARTED, Events.ITERATION_STARTED, Events.ITERAT
 
 
 class Unit(Enum):
-    """Unit of a bar; the value is the default title."""
+    """Unit that a bar counts."""
 
     START = "Start"
     EPOCH = "Epoch"
@@ -37,12 +37,12 @@ class Unit(Enum):
 
 
 class Counter:
-    """Counts the units of one bar.
+    """Counter of the epochs or iterations that one bar shows.
 
     Args:
         unit: What to count.
         state: State of the engine when the bar opens.
-        event: The event at which it opens.
+        event: The event at which the bar opens.
 
     Example:
         >>> state = State(epoch=2, max_epochs=5, iteration=7, epoch_start=4, epoch_length=4)
@@ -56,19 +56,19 @@ class Counter:
         self.follow(state, event)
 
     def follow(self, state: State, event: object) -> None:
-        """Read where the current epoch starts; at its end the state no longer contains that.
+        """Store the start and length of the current epoch, because the state changes them when the epoch ends.
 
         Args:
             state: State of the engine.
             event: The current event, at which the bar opens or advances.
         """
         self._epoch_start, self._epoch_length = state.epoch_start, state.epoch_length
-        # At STARTED, an epoch that continues is not counted yet.
+        # At STARTED, state.epoch does not yet include the epoch that continues.
         is_within_epoch = event in WITHIN_AN_EPOCH
         self._completed_epochs = state.epoch - is_within_epoch
 
     def is_current(self, state: State) -> bool:
-        """Return whether the total is still that of the last call of :meth:`follow`."""
+        """Return whether the start and length of the epoch are those that :meth:`follow` stored."""
         return state.epoch_start == self._epoch_start and state.epoch_length == self._epoch_length
 
     def done(self, state: State) -> int:
@@ -89,7 +89,7 @@ class Counter:
         return total if total is None or total >= self.done(state) else None
 
     def title(self, state: State, name: str | None) -> str:
-        """Return the title of the bar, which starts with ``name`` instead of the default if given."""
+        """Return the title of the bar, such as ``Epoch [2/5]``; a ``name`` replaces the default word."""
         if self.unit is not Unit.ITERATION_OF_EPOCH:
             return name or self.unit.value
         epochs = self._epochs(state)
@@ -105,7 +105,7 @@ class Counter:
     def _iterations(self, state: State) -> int | None:
         if state.max_iters is not None or state.max_epochs is None or not state.epoch_length:
             return state.max_iters
-        # The lengths of the completed epochs may differ.
+        # The completed epochs may have had other lengths.
         return self._epoch_start + (state.max_epochs - self._completed_epochs) * state.epoch_length
 
     def _epochs(self, state: State) -> int | None:

@@ -44,7 +44,7 @@ class LazyBar(tqdm):  # type: ignore[misc]  # tqdm has no type annotations
         '[2/4]  5'
     """
 
-    # tqdm sets these.
+    # tqdm sets these attributes.
     leave: bool | None
     total: float | None
     _stop_printing_above: Callable[[], None] | None = None
@@ -73,7 +73,7 @@ class LazyBar(tqdm):  # type: ignore[misc]  # tqdm has no type annotations
         return fields
 
     def follow(self, total: int | None) -> None:
-        """Change the total, which may be a forecast."""
+        """Set a new total, because the previous one may have been a forecast."""
         if total == self.total:
             return
         self.total = total
@@ -91,7 +91,7 @@ class LazyBar(tqdm):  # type: ignore[misc]  # tqdm has no type annotations
         finally:
             with self.get_lock():
                 super().close()
-                # tqdm leaves the cursor at the end of the line if other bars were above.
+                # If other bars were above this one, tqdm leaves the cursor at the end of the line.
                 self.fp.write("\r")
             if last:
                 self.write(last, file=self.fp)
@@ -126,7 +126,7 @@ class Display(Delegate):
 
         Args:
             engine: The engine to show.
-            event: When the bar advances; may be filtered.
+            event: Event at which the bar advances, with or without a filter.
 
         Returns:
             A handle that closes and removes the bar.
@@ -150,7 +150,7 @@ class Display(Delegate):
         """Advance the bar to the engine's position, and open it first if necessary."""
         bar, counter = self._open_bar or self._open(engine)
         state = engine.state
-        # This runs in every iteration: the total is computed only when it may have changed.
+        # This method runs in every iteration, so it computes the total only if the total may have changed.
         is_current = counter.is_current(state)
         if not is_current:
             counter.follow(state, engine.current_event)
@@ -191,7 +191,7 @@ class Display(Delegate):
             bar.follow(counter.total(state))
 
     def _complete(self, engine: EngineProtocol) -> None:
-        # A run may end in the middle of an epoch: state.epoch then counts an epoch that is not done.
+        # If the run ends in the middle of an epoch, state.epoch includes this unfinished epoch.
         if self._open_bar is not None and self._unit is not Unit.EPOCH:
             bar, counter = self._open_bar
             self._follow_total(bar, counter, engine.state)

@@ -13,11 +13,11 @@ from glowplug.loggers import flatten
 
 
 class Postfix:
-    """Formats values of a state as text, such as ``accuracy=0.91, loss=0.5``.
+    """Formatter that shows values of a state as text, such as ``accuracy=0.91, loss=0.5``.
 
     Args:
         metric_names: Names of metrics, or ``"all"``.
-        output_transform: Function from ``state.output`` to a value, or to a mapping of names to values.
+        output_transform: Function that takes ``state.output`` and returns a value, or a mapping of names to values.
         state_attributes: Names of further attributes of the state.
 
     Raises:
@@ -105,6 +105,6 @@ def _short(value: Any) -> str | None:
             value = float(value)
         except (TypeError, ValueError, RuntimeError):
             return None
-    # Counts in a list or tensor have become floats; they are shown with all digits.
+    # Show all digits of whole numbers: they may be counts that flatten() has converted to floats.
     is_whole = isinstance(value, float) and value.is_integer()
     return f"{value:.15g}" if is_whole else f"{value:.4g}"

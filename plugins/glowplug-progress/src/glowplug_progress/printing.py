@@ -1,4 +1,4 @@
-"""Lines that are printed while bars are open; they appear above the bars."""
+"""Printed lines that appear above the open bars."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ class LinesAbove:
     r"""Replacement for the ``write`` method of a stream; prints whole lines above the open bars.
 
     Only the method is replaced, not the stream. Log handlers that hold the stream therefore also print above the bars, and
-    code that replaces ``sys.stdout`` itself still works. An unfinished line waits for its end or for the last bar to close.
+    code that replaces ``sys.stdout`` itself still works. An unfinished line is printed when it ends or when the
+    last bar closes.
 
     Args:
         stream: The stream; :meth:`open` replaces its method and :meth:`close` restores it.
@@ -42,10 +43,10 @@ class LinesAbove:
         self._process = os.getpid()
 
     def open(self) -> None:
-        """Count another open bar; the first one replaces the method.
+        """Count an open bar; the first one replaces the ``write`` method.
 
         Raises:
-            AttributeError: If the stream does not permit it.
+            AttributeError: If the method of the stream cannot be replaced.
         """
         with tqdm.get_lock():
             if not self._bars:
@@ -53,12 +54,12 @@ class LinesAbove:
             self._bars += 1
 
     def close(self) -> None:
-        """Count a closed bar; the last one restores the method."""
+        """Count a closed bar; the last one restores the ``write`` method."""
         with tqdm.get_lock():
             self._bars -= 1
             if self._bars:
                 return
-            # Another library may have replaced the method since; it then calls this object, which passes everything on.
+            # If another library has replaced the method since, its replacement calls this object, which forwards the text.
             if self._stream.write is self:
                 if self._is_inherited:
                     del self._stream.write
@@ -77,20 +78,20 @@ class LinesAbove:
             if end:
                 with tqdm.external_write_mode(file=self._stream, nolock=True):
                     self._write(lines + end)
-                    # The bars, which may use another stream, are drawn again below.
+                    # Flush before the bars are redrawn below the lines: the bars may use another stream.
                     self._stream.flush()
         return len(text)
 
     def _is_same_process(self) -> bool:
-        # A worker process that was forked must not wait for a lock of its parent.
+        # A forked worker process must not wait for a lock that its parent holds.
         return os.getpid() == self._process
 
 
 def print_above(screen: Any) -> Callable[[], None]:
-    """Print what the process writes to a screen above the bars on it.
+    """Print the output of this process above the bars on the same screen.
 
     Args:
-        screen: The file of a bar.
+        screen: The file to which a bar is drawn.
 
     Returns:
         A function to call when the bar is closed.

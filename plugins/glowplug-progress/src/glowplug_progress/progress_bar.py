@@ -25,14 +25,14 @@ ORDER = (
 
 
 class ProgressBar:
-    r"""Shows tqdm bars of iterations or epochs, followed by metrics and other values.
+    r"""Handler that shows tqdm bars of iterations or epochs, followed by metrics and other values.
 
     One object can be attached any number of times, to one engine or several; each call of :meth:`attach` adds a bar. A
     bar closes at its closing event, and when the run ends or is interrupted. Values are read only when tqdm redraws,
     about ten times a second, so most steps do not wait for tensors on a device. Only rank 0 shows bars.
 
-    Lines that you print while a bar is open appear above it. An unfinished line (``print(..., end="")``) waits for its end,
-    or until the last bar closes.
+    Lines that you print while a bar is open appear above it. An unfinished line (``print(..., end="")``) appears when the
+    line ends or the last bar closes.
 
     Args:
         persist: Whether a closed bar leaves its last line on the screen: one line per epoch, or per run for a bar of the
@@ -78,20 +78,21 @@ class ProgressBar:
 
         Args:
             engine: The engine to show.
-            metric_names: Names in ``engine.state.metrics``, or ``"all"``. Names that are missing at the end of a
-                completed run are reported in a warning.
-            output_transform: Function from ``engine.state.output`` to a value, or to a mapping of names to values.
-            event_name: When the bar advances; may be filtered.
-            closing_event_name: When the bar closes: ``EPOCH_COMPLETED`` for one bar per epoch, ``COMPLETED`` for one bar
-                per run.
+            metric_names: Names in ``engine.state.metrics``, or ``"all"``. A warning reports the names that are
+                missing at the end of a completed run.
+            output_transform: Function that takes ``engine.state.output`` and returns a value, or a mapping of names to values.
+            event_name: Event at which the bar advances, with or without a filter.
+            closing_event_name: Event at which the bar closes: ``EPOCH_COMPLETED`` for one bar per epoch, ``COMPLETED`` for
+                one bar per run.
             state_attributes: Names of further attributes of ``engine.state``.
 
         Returns:
             A handle that removes the bar.
 
         Raises:
-            ValueError: If an event is not a loop event, ``event_name`` does not come before ``closing_event_name``, or
-                ``closing_event_name`` is filtered.
+            ValueError: If an event is not one of ``STARTED``, ``EPOCH_STARTED``, ``ITERATION_STARTED``,
+                ``ITERATION_COMPLETED``, ``EPOCH_COMPLETED`` and ``COMPLETED``; if ``event_name`` does not come before
+                ``closing_event_name`` in this order; or if ``closing_event_name`` is filtered.
             TypeError: If the names are not a list, or ``output_transform`` is not callable.
 
         Example:
@@ -106,7 +107,7 @@ class ProgressBar:
         return self._display(event, closing, postfix).attach(engine, event_name)
 
     def __call__(self, engine: EngineProtocol) -> None:
-        """Show a bar without values that advances at the current event.
+        """Advance a bar without values at the current event; open it first if necessary.
 
         Used by ``engine.add_event_handler(event, ProgressBar())``; :meth:`attach` has more options.
 
@@ -120,7 +121,7 @@ class ProgressBar:
         if not isinstance(event, Events) or event not in ORDER[:-1]:
             raise ValueError(
                 f"ProgressBar cannot advance at {event!r}; use ProgressBar().attach(engine, event_name=..., "
-                f"closing_event_name=...) with events of {_names()}"
+                f"closing_event_name=...) with two of the events {_names()}"
             )
         displays = engine.stash.setdefault(self._displays_key, {})
         display = displays.get(event)
@@ -180,7 +181,7 @@ def _check_options(options: dict[str, Any]) -> None:
 
 
 def _checked(event_name: object, closing_event_name: object) -> tuple[Events, Events]:
-    """Return both events without filters, in a valid order."""
+    """Check both events and return them without filters."""
     if isinstance(closing_event_name, CallableEventWithFilter) and closing_event_name.filter is not None:
         raise ValueError(f"ProgressBar: closing_event_name cannot be filtered, got {closing_event_name!r}")
     event = _plain("event_name", event_name)

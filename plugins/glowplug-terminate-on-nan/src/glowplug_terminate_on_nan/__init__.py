@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TerminateOnNan"]
 
-# Discovery imports this package, so its modules are imported only when one of their names is used.
+# Loading the plugin imports this package, so its modules are imported only when one of their names is used.
 __getattr__, __dir__ = lazy_exports(
     __name__, {"glowplug_terminate_on_nan.terminate_on_nan": ("TerminateOnNan",)}
 )

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-# The most frequent leaf types, and sequences whose elements are never NaN or infinite.
+# Types without elements to search: frequent leaf types, and sequences that cannot contain NaN or infinity.
 _LEAVES = (float, int, type(None), str, bytes, bytearray, memoryview, range)
 
-# Bytes of a float32. Smaller formats are summed as float32, because sums in these formats overflow early.
+# Size of a float32 in bytes. Tensors of smaller formats are summed as float32, because small formats overflow easily.
 _SINGLE = 4
 
 
@@ -41,8 +41,8 @@ def find_non_finite(output: object) -> tuple[Path, Any] | None:
         output: A nested value, or a single leaf.
 
     Returns:
-        A path, which is a tuple of keys, indices and attributes, and the leaf; ``None`` if all leaves are finite. Leaves
-        are checked in order, tensors last.
+        The path, as a tuple of keys, indices and attributes, and the leaf; ``None`` if all leaves are finite. Tensors are
+        checked after all other leaves.
 
     Example:
         >>> find_non_finite({"loss": [0.5, float("nan")]})
@@ -166,7 +166,7 @@ def _first_non_finite_tensor(tensors: list[tuple[Path, torch.Tensor]]) -> tuple[
     """Return the first tensor with an element that is not finite; synchronize with the device only once."""
     import torch
 
-    # NaN and infinity propagate to the sum, which is faster than isfinite() and needs no memory for a mask.
+    # Check the sums, because NaN and infinity propagate to them. A sum is faster than isfinite() and needs no mask.
     checked: list[tuple[Path, torch.Tensor]] = []
     sums: list[torch.Tensor] = []
     for path, tensor in tensors:
@@ -180,13 +180,13 @@ def _first_non_finite_tensor(tensors: list[tuple[Path, torch.Tensor]]) -> tuple[
     for (path, tensor), total in zip(checked, totals, strict=True):
         if not cmath.isfinite(total):
             exact = tensor.float() if tensor.itemsize < _SINGLE else tensor
-            # The sum of large finite elements may overflow.
+            # The sum of large finite elements may overflow, so check the elements.
             if not torch.isfinite(exact).all():
                 return path, exact
     return None
 
 
 def _is_a(value: object, module: str, name: str) -> bool:
-    # A library that was never imported has no instances, so it need not be imported here.
+    # If the library was never imported, no instances of its classes exist.
     library = sys.modules.get(module)
     return library is not None and isinstance(value, getattr(library, name))

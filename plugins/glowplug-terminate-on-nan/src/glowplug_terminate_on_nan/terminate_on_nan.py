@@ -20,16 +20,17 @@ def _identity(output: Any) -> Any:
 
 
 class TerminateOnNan:
-    """Stops an engine when its output contains NaN or infinity.
+    """Handler that stops an engine when its output contains NaN or infinity.
 
     Checks numbers, numpy scalars and arrays, and dense tensors in mappings, sequences, sets, named tuples and
     dataclasses; ``None``, text, sparse tensors and unknown objects are ignored. The logger
     ``glowplug_terminate_on_nan`` emits a warning with the iteration and the position of the value.
 
-    Under ``torch.distributed`` each call is a collective: all ranks stop at the same iteration.
+    Under ``torch.distributed``, each call is a collective operation: all ranks stop at the same iteration.
 
     Args:
-        output_transform: Function from ``engine.state.output`` to the values to check. Defaults to the whole output.
+        output_transform: Function that takes ``engine.state.output`` and returns the values to check. Defaults to the whole
+            output.
 
     Raises:
         TypeError: If ``output_transform`` is not callable, or is an ``async`` function or a generator function.
@@ -58,7 +59,8 @@ class TerminateOnNan:
 
         Args:
             engine: The engine to check and stop.
-            event_name: When to check. ``Events.ITERATION_COMPLETED(every=10)`` synchronizes with the device less often.
+            event_name: Event at which the output is checked. ``Events.ITERATION_COMPLETED(every=10)`` synchronizes with
+                the device less often.
 
         Returns:
             A handle that detaches the handler.
