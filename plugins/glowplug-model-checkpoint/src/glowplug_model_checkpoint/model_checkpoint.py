@@ -34,8 +34,8 @@ class ModelCheckpoint(Checkpoint):
         score_name: Name of the score in file names. Without ``score_function``, the score is the metric of this name.
         n_saved: Number of checkpoints to keep; ``None`` keeps all.
         atomic: Write to a temporary file and rename it. ``False`` writes in place; a crash may leave an incomplete file.
-        require_empty: Refuse a folder that already contains checkpoints with this ``filename_prefix``. To resume a run, pass ``False``;
-            ``trainer.load_state_dict`` then restores the list of earlier checkpoints.
+        require_empty: Refuse a folder that already contains checkpoints with this ``filename_prefix``. To resume a run,
+            pass ``False``; ``trainer.load_state_dict`` then restores the list of earlier checkpoints.
         create_dir: Create the folder and its parents.
         global_step_transform: ``f(engine, event) -> int``; the step in file names. Defaults to the engine's iteration.
         filename_pattern: Pattern of file names, as for :class:`Checkpoint`.
