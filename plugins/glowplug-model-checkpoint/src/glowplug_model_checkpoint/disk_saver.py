@@ -29,7 +29,8 @@ class DiskSaver(BaseSaveHandler):
     """Writes checkpoints to a folder atomically.
 
     A checkpoint is written to a temporary file in the same folder, synced to disk and renamed. Then the folder is synced.
-    When a DiskSaver is created, it removes temporary files that killed processes have left in the folder.
+    When a DiskSaver is created, it removes temporary files that killed processes have left in the folder, but
+    not those in use.
 
     A subclass can override ``save`` or, as in ignite, ``__call__``; :class:`Checkpoint` calls the overridden method.
 

@@ -1,4 +1,4 @@
-"""Calls on one rank, or on all ranks together.
+"""Function calls on one rank, or on all ranks together.
 
 If a call on all ranks fails on one of them, every rank raises an exception.
 """

@@ -71,7 +71,7 @@ class TorchMetric(Metric):
             )
         self.metric = metric
         for part in self._parts().values():
-            # If only some ranks had a cached value, the others would wait for them forever.
+            # If only some ranks had a cached value, the other ranks would wait forever.
             part.compute_with_cache = False
             if part.dist_sync_fn is None and part.process_group is None:
                 part.dist_sync_fn = gather
