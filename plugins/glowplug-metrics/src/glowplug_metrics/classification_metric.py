@@ -197,7 +197,7 @@ def _update_from_output(metrics: list[ClassificationMetric], output: Any) -> Non
         for metric in metrics:
             metric.count(batch)
         return
-    # Lists of samples: the metrics may differ in the option skip_unrolling.
+    # For lists of samples, each metric applies its own skip_unrolling.
     for metric in metrics:
         for part in metric.parts(output):
             metric.update(part)

@@ -18,9 +18,9 @@ __all__ = ["Frequency"]
 class Frequency(Metric):
     """Number of items, such as examples or tokens, per second since the epoch began.
 
-    The items of all processes are added. The metric does not wait for work queued on an accelerator. If an epoch
-    is resumed or continues after an exception, the clock continues at the first iteration: the time to restore the position in
-    the data is not counted.
+    The items of all processes are added. The metric does not wait for work queued on an accelerator, unless the output is an
+    accelerator tensor. If an epoch is resumed or continues after an exception, the clock continues at the first iteration: the
+    time to restore the position in the data is not counted.
 
     Args:
         output_transform: Turns the engine's output into the number of items.

@@ -19,8 +19,8 @@ class MetricGroup(Metric):
     An attached group publishes the value of each metric under its name, and a dictionary of all values under the group's name.
 
     Args:
-        metrics: The metrics by name. Expressions such as ``a + b`` may share a metric, which is still updated only once per
-            output. Metrics of a group cannot be attached separately.
+        metrics: Mapping of names to metrics. Expressions such as ``a + b`` may share a metric, which is still updated
+            only once per output. Metrics of a group cannot be attached separately.
         output_transform: Turns the engine's output into the argument of each metric's ``output_transform``. From a
             returned mapping, only ``(y_pred, y)`` is passed on.
         skip_unrolling: See ``glowplug.Metric``. Lists of samples are unrolled by the group, not by its metrics.

@@ -11,8 +11,7 @@ __all__ = ["Precision"]
 class Precision(ClassRatio):
     """Fraction of each class's predictions that are correct, for binary, multiclass or multilabel data.
 
-    The output is ``(y_pred, y)``, or a mapping with these keys. The shapes determine the kind of
-    data:
+    The output is ``(y_pred, y)``, or a mapping with these keys. The shapes determine the kind of data:
 
     - Multiclass: y_pred contains scores of shape (N, C, ...), and y contains classes of shape (N, ...).
     - Binary: both contain values 0 and 1 of shape (N, ...); y_pred can also have the shape (N, 1, ...).

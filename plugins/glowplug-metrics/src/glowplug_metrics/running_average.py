@@ -70,8 +70,8 @@ class RunningAverage(Metric):
     A value that is infinite or NaN does not change the average, and is published only if there is no average yet. A warning
     reports the first such value. On an accelerator there is no warning, because reading the value would wait for the device.
 
-    With several processes, the average of outputs is the mean of the averages of all processes. The values of ``src`` already
-    include the data of all processes.
+    With several processes, the value is the mean of the averages of all processes. This does not apply to ``src``, because its
+    values already include the data of all processes.
 
     Args:
         src: The metric to average. It is updated and reset at each iteration; do not attach it separately.
