@@ -194,7 +194,7 @@ class TestNotFinite:
         """It changes nothing, and the first one is reported with its value (M-080)."""
         average = RunningAverage(alpha=0.5, output_transform=convert)
         with pytest.warns(
-            GlowplugWarning, match="not finite .*(nan|inf).*average of the other values"
+            GlowplugWarning, match="not finite .*(nan|inf).*average does not include it"
         ) as caught:
             got = published(average, [4.0, value, value, 2.0])
         assert len(caught) == 1

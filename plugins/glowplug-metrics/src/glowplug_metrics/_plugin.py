@@ -6,7 +6,7 @@ GLOWPLUG_API = 1
 
 _METRICS = (
     ("Accuracy", "accuracy", "Fraction of correct predictions for binary, multiclass or multilabel data."),
-    ("Average", "accumulation", "Mean of a number or tensor over the samples."),
+    ("Average", "accumulation", "Mean of a number or tensor over the examples."),
     ("AveragePrecision", "curves", "Average precision of scores and labels, via scikit-learn."),
     (
         "ClassificationReport",
@@ -22,10 +22,10 @@ _METRICS = (
     ("F1", "fbeta", "Harmonic mean of precision and recall."),
     ("Fbeta", "fbeta", "Weighted harmonic mean of precision and recall."),
     ("Frequency", "frequency", "Items per second, over all processes."),
-    ("GeometricAverage", "accumulation", "Geometric mean of a number or tensor over the samples."),
+    ("GeometricAverage", "accumulation", "Geometric mean of a number or tensor over the examples."),
     ("IoU", "confusion_matrix", "Intersection over union of each class, from a ConfusionMatrix."),
     ("JaccardIndex", "confusion_matrix", "Alias of IoU."),
-    ("Loss", "loss", "Mean of a loss function over the samples."),
+    ("Loss", "loss", "Mean of a loss function over the examples."),
     ("MeanAbsoluteError", "regression", "Mean absolute error of predicted numbers."),
     ("MeanSquaredError", "regression", "Mean squared error of predicted numbers."),
     ("MetricGroup", "metric_group", "Several metrics attached as one, with one output_transform."),

@@ -15,7 +15,7 @@ __all__ = ["Average", "GeometricAverage", "VariableAccumulation", "add_examples"
 
 
 def add_examples(total: torch.Tensor, output: torch.Tensor | float) -> torch.Tensor:
-    """Add an output to a total, summing a tensor over its first dimension.
+    """Add an output to a total; a tensor is first summed over its first dimension.
 
     Example:
         >>> add_examples(torch.tensor([1.0, 1.0]), torch.ones(3, 2))
@@ -37,10 +37,10 @@ def add_logarithms(total: torch.Tensor, output: torch.Tensor | float) -> torch.T
 
 
 class VariableAccumulation(Metric):
-    """Accumulate outputs with any operation and count the examples.
+    """Accumulate outputs with a custom operation and count the examples.
 
-    A number or a scalar tensor is one example. The first dimension of any other tensor is the batch, so its size is the number
-    of examples. An empty batch is ignored.
+    A number or a scalar tensor is one example. The first dimension of any other tensor is the batch; the size of
+    this dimension is the number of examples. An empty batch is ignored.
 
     Args:
         op: ``op(accumulator, output)`` returns the new accumulator. The accumulator starts as ``tensor(0.0)``. Tensor
@@ -134,9 +134,9 @@ class _Mean(VariableAccumulation):
 class Average(_Mean):
     """Mean of a number or tensor over the examples.
 
-    A number or a scalar tensor is one example. The first dimension of any other tensor is the batch: the average of
-    a loss with ``reduction="none"``, for example, is the mean over all examples, whatever the sizes of the batches. For the mean of
-    each element of a vector, add a batch dimension: ``output_transform=lambda vector: vector.unsqueeze(0)``.
+    A number or a scalar tensor is one example. The first dimension of any other tensor is the batch. For example, the
+    average of a loss with ``reduction="none"`` is the mean over all examples, even if batches have different sizes. To average
+    each element of a vector separately, add a batch dimension: ``output_transform=lambda vector: vector.unsqueeze(0)``.
 
     Args:
         output_transform: Turns the engine's output into a number or tensor.

@@ -19,7 +19,7 @@ def matches(y_pred: torch.Tensor, y: torch.Tensor, is_multilabel: bool = False) 
     Args:
         y_pred: Scores of shape (N, C, ...) for multiclass, otherwise values 0 and 1; see :func:`task_of`.
         y: Targets.
-        is_multilabel: Whether an example is a row of C labels, which must all be correct.
+        is_multilabel: Whether each example has C labels, which must all be correct.
 
     Returns:
         A bool tensor of shape (N, ...).
@@ -39,10 +39,12 @@ def matches(y_pred: torch.Tensor, y: torch.Tensor, is_multilabel: bool = False) 
 class Accuracy(TaskMetric):
     """Fraction of correct predictions for binary, multiclass or multilabel data.
 
-    The output is ``(y_pred, y)``, or a mapping with these keys. The shapes determine the kind of data: multiclass if
-    y_pred contains scores of shape (N, C, ...) and y classes of shape (N, ...); binary if both contain values 0 and 1 and have
-    the same shape, or y_pred has the shape (N, 1, ...). With ``is_multilabel=True``, both contain values 0 and 1 of shape
-    (N, C, ...), and an example is correct if all its labels are correct.
+    The output is ``(y_pred, y)``, or a mapping with these keys. The shapes determine the kind of data:
+
+    - Multiclass: y_pred contains scores of shape (N, C, ...), and y contains classes of shape (N, ...).
+    - Binary: both contain values 0 and 1 of shape (N, ...); y_pred can also have the shape (N, 1, ...).
+    - Multilabel, with ``is_multilabel=True``: both contain values 0 and 1 of shape (N, C, ...). An example is correct if all
+      its labels are correct.
 
     Args:
         output_transform: Turns the engine's output into ``(y_pred, y)``, for example with probabilities rounded to 0 and 1.

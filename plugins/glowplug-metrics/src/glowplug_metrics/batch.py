@@ -19,7 +19,7 @@ FEW_CLASSES = 64
 
 
 def split_output(output: Any, user: str) -> tuple[Any, Any, Mapping[str, Any]]:
-    """Return ``y_pred``, ``y`` and ``criterion_kwargs``, which only ``Loss`` uses.
+    """Return ``y_pred``, ``y`` and the ``criterion_kwargs`` of ``Loss``.
 
     Args:
         output: ``(y_pred, y)`` or ``(y_pred, y, criterion_kwargs)``.
@@ -27,7 +27,7 @@ def split_output(output: Any, user: str) -> tuple[Any, Any, Mapping[str, Any]]:
 
     Raises:
         TypeError: If the output is neither a tuple nor a list.
-        ValueError: If it has other parts.
+        ValueError: If the output has other parts.
 
     Example:
         >>> split_output(("predictions", "targets"), "Loss")
@@ -67,7 +67,7 @@ class Batch:
     def __init__(self, y_pred: torch.Tensor, y: torch.Tensor) -> None:
         self.y_pred = y_pred.detach() if y_pred.requires_grad else y_pred
         self.y = y.detach() if y.requires_grad else y
-        # Each update needs these two; before Python 3.12, cached_property takes a lock, which costs a microsecond.
+        # Not cached_property: each update needs these, and before Python 3.12 its lock costs a microsecond.
         self._task: Task | None = None
         self._predicted: torch.Tensor | None = None
 
@@ -85,14 +85,14 @@ class Batch:
 
     @property
     def predicted(self) -> torch.Tensor:
-        """The classes with the highest scores, (N, ...), of multiclass data."""
+        """The class with the highest score of each example of multiclass data, (N, ...)."""
         if self._predicted is None:
             self._predicted = self.y_pred.argmax(1)
         return self._predicted
 
     @cached_property
     def labels(self) -> Labels:
-        """The predicted and true classes of multiclass data."""
+        """The predicted and actual classes of multiclass data."""
         return counting.labels_of(self.predicted, self.y, self.y_pred.shape[1])
 
     @cached_property
@@ -103,7 +103,7 @@ class Batch:
 
     @cached_property
     def class_counts(self) -> torch.Tensor:
-        """The counts of the classes of multiclass data, (3, C)."""
+        """The class counts of multiclass data, (3, C)."""
         return counting.class_counts(self.labels, self.y_pred.shape[1])
 
     @cached_property
@@ -113,7 +113,7 @@ class Batch:
 
     @cached_property
     def label_counts(self) -> torch.Tensor:
-        """The counts of the labels of multilabel data, (3, C)."""
+        """The label counts of multilabel data, (3, C)."""
         return counting.label_counts(self.y_pred, self.y)
 
     @cached_property

@@ -12,15 +12,15 @@ __all__ = ["batch_size_of"]
 
 
 def batch_size_of(y: Any) -> int:
-    """Return the number of examples in a target: the first dimension of its first tensor.
+    """Return the number of examples in a target: the size of the first dimension of its first tensor.
 
     Args:
         y: A tensor or array of shape (N, ...), or a mapping, tuple or list of targets, for example one per head of a model.
             A list of mappings contains one mapping per example, as for object detection.
 
     Raises:
-        TypeError: If the target contains no tensor.
-        ValueError: If the first tensor has no dimension, or the tensors of a tuple or list have different first dimensions.
+        TypeError: If the target contains no tensor, or is a ``PackedSequence``.
+        ValueError: If the first tensor has no dimension, or the tensors of a tuple or list differ in the first dimension.
 
     Example:
         >>> batch_size_of({"class": torch.zeros(4), "box": torch.zeros(4, 2)})
@@ -55,7 +55,7 @@ def _first_countable(value: Any) -> Any:
 
 
 def _size_of(countable: Any) -> int | None:
-    """Return the first dimension; ``None`` if there is none."""
+    """Return the size of the first dimension; ``None`` if there is no dimension."""
     if isinstance(countable, torch.Tensor):
         return countable.size(0) if countable.dim() else None
     if isinstance(countable, list):

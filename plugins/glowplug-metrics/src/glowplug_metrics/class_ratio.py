@@ -27,7 +27,7 @@ def averaged_ratio(counts: torch.Tensor, row: int, average: Averaging) -> torch.
 
     Args:
         counts: Shape (3, C), as returned by :func:`class_counts`.
-        row: The row to divide by. A class with a count of 0 there has the ratio 0.
+        row: The row of the denominators. A class with the denominator 0 has the ratio 0.
         average: ``False`` or ``None``: no average. ``True`` or ``"macro"``: mean over the classes. ``"weighted"``: mean
             weighted by the number of examples of each class. ``"micro"``: ratio of the counts of all classes together.
 
@@ -114,7 +114,10 @@ class ClassRatio(TaskMetric):
         self._num_examples += batch.y.numel() // (self._num_classes if kind == "multilabel" else 1)
 
     def compute(self) -> torch.Tensor | float:
-        """Return a float64 tensor with the value of each class, or the average, over all processes.
+        """Return the value of each class or the average value, over all processes.
+
+        Returns:
+            A float64 tensor, or a float for an average.
 
         Raises:
             NotComputableError: If there are no examples.

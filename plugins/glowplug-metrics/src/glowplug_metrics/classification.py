@@ -19,7 +19,7 @@ def task_of(y_pred: torch.Tensor, y: torch.Tensor, is_multilabel: bool = False) 
         y_pred: For multiclass, scores of shape (N, C, ...). For binary, the shape of ``y``, or (N, 1, ...). For multilabel,
             (N, C, ...) with C > 1.
         y: Shape (N, ...) for binary and multiclass; the shape of ``y_pred`` for multilabel.
-        is_multilabel: Whether equal shapes mean multilabel rather than binary.
+        is_multilabel: Whether the data is multilabel. If not, equal shapes mean binary data.
 
     Raises:
         ValueError: If the shapes do not match.
@@ -55,7 +55,7 @@ def count_not_binary(values: torch.Tensor) -> torch.Tensor:
     """
     if values.dtype is torch.bool:
         return values.new_zeros((), dtype=torch.int64)
-    # x - x * x is 0 only for 0 and 1, is NaN for NaN and infinities, and needs a single call.
+    # One call computes x - x * x, which is 0 only if x is 0 or 1, and NaN if x is NaN or infinite.
     return torch.addcmul(values, values, values, value=-1).count_nonzero()
 
 

@@ -18,8 +18,8 @@ __all__ = ["ClassificationMetric", "SharedUpdate", "by_input", "update_together"
 class ClassificationMetric(Metric):
     """Metric of tensors ``(y_pred, y)`` that shares batch statistics with other metrics.
 
-    Metrics on one engine with the same usage and ``output_transform`` are updated together: the transform is called once per
-    batch, and statistics that several metrics need are computed once. A subclass that overrides :meth:`update`
+    Metrics on one engine with the same usage and ``output_transform`` are updated together: for each batch, the transform
+    is called once, and statistics that several metrics need are computed once. A subclass that overrides :meth:`update`
     is updated separately.
 
     Example:
@@ -74,7 +74,7 @@ class ClassificationMetric(Metric):
 
     @property
     def input_key(self) -> tuple[Any, ...] | None:
-        """Key shared by metrics that are updated together; ``None`` if the class overrides the update."""
+        """Key that metrics updated together have in common; ``None`` if the class overrides the update."""
         kind = type(self)
         if (
             kind.update is not ClassificationMetric.update
@@ -159,7 +159,7 @@ class SharedUpdate:
     def add(
         self, metric: ClassificationMetric, engine: EngineProtocol, usage: MetricUsage
     ) -> RemovableEventHandle:
-        """Add a metric; the returned handle removes it, and detaches this handler if no metric is left."""
+        """Add a metric and return a handle that removes it; without metrics, this handler is detached."""
         if not self.metrics:
             self._handle = engine.add_event_handler(usage.ITERATION_COMPLETED, self)
         self._set_metrics([*self.metrics, metric])
@@ -197,7 +197,7 @@ def _update_from_output(metrics: list[ClassificationMetric], output: Any) -> Non
         for metric in metrics:
             metric.count(batch)
         return
-    # The option skip_unrolling of each metric applies to lists of samples.
+    # For lists of samples, each metric applies its own skip_unrolling.
     for metric in metrics:
         for part in metric.parts(output):
             metric.update(part)

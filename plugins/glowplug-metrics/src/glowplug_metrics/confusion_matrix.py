@@ -29,10 +29,11 @@ __all__ = [
 
 
 class ConfusionMatrix(ClassificationMetric):
-    """Counts of actual classes (rows) and predicted classes (columns).
+    """Matrix of counts, with actual classes in rows and predicted classes in columns.
 
-    The output is ``(y_pred, y)``, or a mapping with these keys: scores of shape (N, C, ...) and classes of shape (N, ...), such
-    as the pixels of a segmentation. Targets outside 0 to C - 1, such as -1 or 255, are ignored.
+    The output is ``(y_pred, y)``, or a mapping with these keys: scores of shape (N, C, ...) and classes of shape (N, ...).
+    Further dimensions can be, for example, the height and width of images. Targets outside 0 to C - 1, such as -1 or 255,
+    are ignored.
 
     Classification metrics on one engine or in one group compute shared statistics once per batch.
 
@@ -94,7 +95,7 @@ class ConfusionMatrix(ClassificationMetric):
             classes, shape = self.num_classes, tuple(batch.y_pred.shape)
             raise ValueError(
                 f"y_pred must have the shape (N, {classes}, ...) with a score per class, got {shape}; convert predicted labels with "
-                f"torch.nn.functional.one_hot(labels, {classes}), which adds the classes as the last dimension"
+                f"torch.nn.functional.one_hot(labels, {classes}), which adds the class dimension at the end"
             )
         if self.num_classes <= FEW_CLASSES:
             self.confusion_matrix = add_in_place(self.confusion_matrix, batch.matrix)
@@ -141,7 +142,9 @@ class ConfusionMatrix(ClassificationMetric):
 
     @sync_all_reduce("confusion_matrix", "_num_examples")
     def table(self, class_names: Sequence[str] | None = None) -> ConfusionTable:
-        """Return the counts with class names and the scores of each class; like ``compute``, a collective.
+        """Return a table of the counts and the scores of each class, with class names.
+
+        Like :meth:`compute`, this must be called on all ranks.
 
         Args:
             class_names: Names of the classes. Defaults to their numbers.
@@ -169,7 +172,7 @@ class ConfusionMatrix(ClassificationMetric):
 
 
 def IoU(cm: ConfusionMatrix, ignore_index: int | None = None) -> MetricsLambda:  # noqa: N802 - the usual name
-    """Return a metric of the intersection over union of each class.
+    """Return a metric that computes the intersection over union of each class.
 
     Args:
         cm: The confusion matrix, with ``average=None`` or ``"samples"``. Several metrics can share one matrix.
@@ -181,7 +184,7 @@ def IoU(cm: ConfusionMatrix, ignore_index: int | None = None) -> MetricsLambda: 
 
     Raises:
         TypeError: If ``cm`` is not a :class:`ConfusionMatrix`.
-        ValueError: If rows or columns of ``cm`` are normalized, or ``ignore_index`` is not one of its classes.
+        ValueError: If ``cm`` has the average ``"recall"`` or ``"precision"``, or ``ignore_index`` is not one of its classes.
 
     Example:
         >>> cm = ConfusionMatrix(num_classes=2)
@@ -194,7 +197,7 @@ def IoU(cm: ConfusionMatrix, ignore_index: int | None = None) -> MetricsLambda: 
 
 
 def mIoU(cm: ConfusionMatrix, ignore_index: int | None = None) -> MetricsLambda:  # noqa: N802 - the usual name
-    """Return a metric of the mean of :func:`IoU` over the classes.
+    """Return a metric that computes the mean of :func:`IoU` over the classes.
 
     Args:
         cm: See :func:`IoU`.
@@ -217,7 +220,7 @@ def mIoU(cm: ConfusionMatrix, ignore_index: int | None = None) -> MetricsLambda:
 
 
 def JaccardIndex(cm: ConfusionMatrix, ignore_index: int | None = None) -> MetricsLambda:  # noqa: N802 - its name in ignite
-    """Return :func:`IoU`, of which this is an alias.
+    """Return the same metric as :func:`IoU`.
 
     Args:
         cm: See :func:`IoU`.
@@ -237,7 +240,7 @@ def JaccardIndex(cm: ConfusionMatrix, ignore_index: int | None = None) -> Metric
 
 
 def DiceCoefficient(cm: ConfusionMatrix, ignore_index: int | None = None) -> MetricsLambda:  # noqa: N802 - its name in ignite
-    """Return a metric of the Dice coefficient of each class.
+    """Return a metric that computes the Dice coefficient of each class.
 
     Args:
         cm: See :func:`IoU`.
@@ -261,7 +264,7 @@ def DiceCoefficient(cm: ConfusionMatrix, ignore_index: int | None = None) -> Met
 
 
 def cmAccuracy(cm: ConfusionMatrix) -> MetricsLambda:  # noqa: N802 - its name in ignite
-    """Return a metric of the fraction of correct predictions.
+    """Return a metric that computes the fraction of correct predictions.
 
     Args:
         cm: See :func:`IoU`.
@@ -283,7 +286,7 @@ def cmAccuracy(cm: ConfusionMatrix) -> MetricsLambda:  # noqa: N802 - its name i
 
 
 def cmPrecision(cm: ConfusionMatrix, average: bool = True) -> MetricsLambda:  # noqa: N802 - its name in ignite
-    """Return a metric of the precision of each class, or of the mean precision.
+    """Return a metric that computes the precision of each class, or the mean precision.
 
     Args:
         cm: See :func:`IoU`.
@@ -303,7 +306,7 @@ def cmPrecision(cm: ConfusionMatrix, average: bool = True) -> MetricsLambda:  # 
 
 
 def cmRecall(cm: ConfusionMatrix, average: bool = True) -> MetricsLambda:  # noqa: N802 - its name in ignite
-    """Return a metric of the recall of each class, or of the mean recall.
+    """Return a metric that computes the recall of each class, or the mean recall.
 
     Args:
         cm: See :func:`IoU`.
@@ -342,7 +345,7 @@ def _not_normalized(cm: ConfusionMatrix) -> ConfusionMatrix:
 def _of_classes(
     cm: ConfusionMatrix, figure: Callable[[torch.Tensor], torch.Tensor], ignore_index: int | None
 ) -> MetricsLambda:
-    """Return a metric of a score per class, without the ignored class."""
+    """Return a metric that computes a score per class, without the ignored class."""
     each = _not_normalized(cm).map(figure)
     if ignore_index is None:
         return each

@@ -31,7 +31,7 @@ class ConfusionTable:
         class_names: Unique names of the classes. Defaults to their numbers.
 
     Raises:
-        ValueError: If the matrix is not a square integer matrix, or the names are not unique or not one per class.
+        ValueError: If the matrix is not a square integer matrix, or there is not one unique name per class.
 
     Example:
         >>> table = ConfusionTable(torch.tensor([[5, 2], [1, 7]]), ["cat", "dog"])

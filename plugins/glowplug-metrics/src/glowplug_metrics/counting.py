@@ -76,7 +76,7 @@ def histogram(values: torch.Tensor, weight: torch.Tensor | None, size: int) -> t
 
     Args:
         values: A flat tensor of these numbers.
-        weight: Weight of each value. ``None``: each value has the weight 1 (CPU only).
+        weight: Weight of each value. ``None``: each value has the weight 1; only for CPU tensors.
         size: Number of counts.
 
     Returns:
@@ -130,7 +130,7 @@ def add_confusions(matrix: torch.Tensor, labels: Labels) -> torch.Tensor:
 
 
 def class_counts(labels: Labels, classes: int) -> torch.Tensor:
-    """Count correct predictions, all predictions and targets of each class.
+    """For each class, count correct predictions, all predictions and targets.
 
     Returns:
         Counts of shape (3, C), int64.
@@ -160,7 +160,7 @@ def matrix_counts(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def binary_counts(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Count correct predictions, all predictions and targets of class 1.
+    """For class 1, count correct predictions, all predictions and targets.
 
     Args:
         y_pred: Values 0 and 1.
@@ -179,7 +179,7 @@ def binary_counts(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 def label_counts(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Count correct predictions, all predictions and targets of each label.
+    """For each label, count correct predictions, all predictions and targets.
 
     Args:
         y_pred: Values 0 and 1 of shape (N, C, ...).
@@ -205,7 +205,7 @@ def summed_ratios(y_pred: torch.Tensor, y: torch.Tensor, row: int) -> torch.Tens
     Args:
         y_pred: Values 0 and 1 of shape (N, C, ...).
         y: Values 0 and 1 of the same shape.
-        row: Denominator: ``PREDICTED`` or ``ACTUAL`` labels. An example without any of them adds 0.
+        row: Denominator: ``PREDICTED`` or ``ACTUAL``, the number of these labels. An example without such labels adds 0.
 
     Returns:
         The sum, a scalar of the type :func:`wide_dtype`.
@@ -220,11 +220,14 @@ def summed_ratios(y_pred: torch.Tensor, y: torch.Tensor, row: int) -> torch.Tens
 
 
 def num_not_binary(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor | int:
-    """Count values that are neither 0 nor 1: a tensor on an accelerator, 0 on the CPU.
+    """Count values that are neither 0 nor 1.
+
+    Returns:
+        A tensor on the accelerator, or the number 0 for CPU tensors.
 
     Raises:
-        ValueError: If a CPU tensor has such values. Accelerator values are only counted, because raising would need a
-            synchronization.
+        ValueError: If a CPU tensor has such values. On an accelerator they are only counted, because checking the count
+            would wait for the device.
 
     Example:
         >>> num_not_binary(torch.tensor([0, 1]), torch.tensor([1, 1]))

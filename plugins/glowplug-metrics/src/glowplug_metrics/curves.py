@@ -44,8 +44,8 @@ class _Curve(EpochMetric):
 class ROC_AUC(_Curve):  # noqa: N801 - ignite's name
     """Area under the receiver operating characteristic curve (``sklearn.metrics.roc_auc_score``).
 
-    The output is ``(y_pred, y)``, or a mapping with these keys: scores, and labels 0 and 1, both of shape (N,), or (N, C) for
-    the mean over C labels. All scores of the epoch are stored; see :class:`EpochMetric`.
+    The output is ``(y_pred, y)``, or a mapping with these keys: scores, and labels 0 and 1. Both have the shape (N,), or
+    (N, C) to average over C labels. All scores of the epoch are stored; see :class:`EpochMetric`.
 
     Args:
         output_transform: Turns the engine's output into ``(y_pred, y)``, for example by converting logits to probabilities.
@@ -84,8 +84,8 @@ class AveragePrecision(_Curve):
 class RocCurve(_Curve):
     """Receiver operating characteristic curve (``sklearn.metrics.roc_curve``).
 
-    Its value is a tuple of three tensors: false positive rates, true positive rates, and thresholds, the first of which is
-    infinite. Outputs, arguments and errors are the same as for :class:`ROC_AUC`, with one label per example.
+    Its value is a tuple of three tensors: false positive rates, true positive rates, and thresholds. The first
+    threshold is infinite. Outputs, arguments and errors are the same as for :class:`ROC_AUC`, but each example has one label.
 
     Example:
         >>> metric = RocCurve()
@@ -101,8 +101,8 @@ class RocCurve(_Curve):
 class PrecisionRecallCurve(_Curve):
     """Precision-recall curve (``sklearn.metrics.precision_recall_curve``).
 
-    Its value is a tuple of three tensors: precisions, recalls and thresholds, with one threshold fewer than precisions.
-    Outputs, arguments and errors are the same as for :class:`ROC_AUC`, with one label per example.
+    Its value is a tuple of three tensors: precisions, recalls and thresholds. There is one threshold fewer than
+    precisions. Outputs, arguments and errors are the same as for :class:`ROC_AUC`, but each example has one label.
 
     Example:
         >>> metric = PrecisionRecallCurve()

@@ -17,7 +17,7 @@ __all__ = ["EpochMetric", "EpochMetricWarning"]
 
 
 class EpochMetricWarning(GlowplugWarning):
-    """Warning: the function of an :class:`EpochMetric` failed on the first batch.
+    """Warning that the function of an :class:`EpochMetric` failed on the first batch.
 
     Example:
         >>> issubclass(EpochMetricWarning, UserWarning)
@@ -28,9 +28,9 @@ class EpochMetricWarning(GlowplugWarning):
 class EpochMetric(Metric):
     """Custom function of all predictions and targets, for values that cannot be summed over batches.
 
-    The metric stores all outputs until the next reset. With several processes, which may have different numbers of examples,
-    all outputs are gathered, ``compute_fn`` runs on rank 0, and all ranks receive its value. The value is cached until the data
-    changes.
+    The metric stores all outputs until the next reset. With several processes, the outputs of all ranks are gathered,
+    ``compute_fn`` runs on rank 0, and all ranks receive the value. Ranks may have different numbers of examples. The value is
+    cached until the data changes.
 
     Args:
         compute_fn: ``compute_fn(y_pred, y)`` returns the value, which must be picklable.

@@ -17,7 +17,7 @@ __all__ = ["F1", "Fbeta", "checked_beta", "f_score"]
 
 
 def f_score(precision: torch.Tensor, recall: torch.Tensor, beta: float = 1.0) -> torch.Tensor:
-    """Return ``(1 + beta**2) * precision * recall / (beta**2 * precision + recall)``, and 0 where both are 0.
+    """Return ``(1 + beta**2) * precision * recall / (beta**2 * precision + recall)``, or 0 where the denominator is 0.
 
     Args:
         precision: Any shape.
@@ -36,7 +36,7 @@ def checked_beta(beta: float) -> float:
     """Return ``beta`` if it is valid.
 
     Raises:
-        ValueError: If ``beta`` is not above 0 or not finite.
+        ValueError: If ``beta`` is not a finite number above 0.
 
     Example:
         >>> checked_beta(2)
@@ -53,15 +53,15 @@ class Fbeta(MetricsLambda):
     Args:
         beta: Weight of recall relative to precision, above 0; 1 for the F1 score.
         average: Whether to return the mean over the classes instead of a tensor of shape (C,).
-        precision: An existing Precision to use, with its ``output_transform``. It must have ``average=False``, or
+        precision: An existing Precision to use; it keeps its ``output_transform``. It must have ``average=False``, or
             ``average=None`` for both classes of binary data. By default a new one is created.
         recall: An existing Recall to use; the same rules apply.
         output_transform: Turns the engine's output into ``(y_pred, y)``; only for a new precision and recall.
         device: See ``glowplug.Metric``; only for a new precision and recall.
 
     Raises:
-        ValueError: If ``beta`` is not above 0, ``precision`` or ``recall`` has an average, or ``output_transform`` or
-            ``device`` is combined with an existing precision or recall.
+        ValueError: If ``beta`` is not a finite number above 0, ``precision`` or ``recall`` has an average, or
+            ``output_transform`` or ``device`` is combined with an existing precision or recall.
         TypeError: If ``precision`` or ``recall`` has the wrong type.
 
     Example:

@@ -18,8 +18,9 @@ __all__ = ["Frequency"]
 class Frequency(Metric):
     """Number of items, such as examples or tokens, per second since the epoch began.
 
-    Items of all processes are added up. The metric does not wait for work queued on an accelerator. In an epoch that is resumed or
-    continues after an exception, the clock runs from the first iteration: restoring the position in the data is not counted.
+    The items of all processes are added. The metric does not wait for work queued on an accelerator, unless the output is an
+    accelerator tensor. If an epoch is resumed or continues after an exception, the clock continues at the first iteration: the
+    time to restore the position in the data is not counted.
 
     Args:
         output_transform: Turns the engine's output into the number of items.
@@ -27,7 +28,7 @@ class Frequency(Metric):
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        TypeError: If an output is not a number.
+        TypeError: If an output is neither a number nor a scalar tensor.
 
     Example:
         >>> import time
@@ -81,7 +82,7 @@ class Frequency(Metric):
             return RemovableEventHandle(fed.pop_all().close)
 
     def _continue_clock(self, engine: EngineProtocol) -> None:
-        """Within an epoch, continue the clock only when the data has reached the first iteration."""
+        """If a run continues within an epoch, continue the clock only at the first iteration."""
         is_new = engine.state.run_start not in {RunStart.CONTINUED, RunStart.LOADED}
         if is_new or engine.state.iteration == engine.state.epoch_start:
             return

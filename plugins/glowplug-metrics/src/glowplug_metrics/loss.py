@@ -20,8 +20,9 @@ class Loss(Metric):
     """Mean of a loss function over all examples, weighted by the size of each batch.
 
     The output is ``(y_pred, y)`` or ``(y_pred, y, criterion_kwargs)``, or a mapping with the three keys ``y_pred``, ``y``
-    and ``criterion_kwargs``. The predictions and targets of several heads are mappings or tuples; if both are lists of tensors, these
-    are samples unless ``skip_unrolling`` is true. Other metrics ignore ``criterion_kwargs``, so they work beside a loss that needs it.
+    and ``criterion_kwargs``. For a model with several heads, use mappings or tuples of predictions and targets; two lists of
+    tensors are lists of samples, unless ``skip_unrolling`` is true. Other metrics ignore ``criterion_kwargs``, so they can
+    use the same output.
 
     Args:
         loss_fn: ``loss_fn(y_pred, y, **criterion_kwargs)`` returns the mean over the batch, a scalar tensor.

@@ -12,7 +12,7 @@ __all__ = ["accuracy", "dice", "iou", "one_against_rest", "precision", "ratio", 
 
 
 def ratio(numerator: torch.Tensor, denominator: torch.Tensor) -> torch.Tensor:
-    """Return the quotient, or 0 where numerator and denominator are 0.
+    """Return the quotient, or 0 where the numerator and the denominator are 0.
 
     Example:
         >>> ratio(torch.tensor([1, 0]), torch.tensor([4, 0]))
@@ -67,7 +67,7 @@ def dice(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def one_against_rest(matrix: torch.Tensor) -> torch.Tensor:
-    """Return the accuracy of each class against the rest.
+    """Return the accuracy of each class, with all other classes counted as one.
 
     Example:
         >>> one_against_rest(torch.tensor([[2, 0, 0], [0, 1, 1], [0, 0, 0]]))

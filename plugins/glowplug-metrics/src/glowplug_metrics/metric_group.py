@@ -19,11 +19,11 @@ class MetricGroup(Metric):
     An attached group publishes the value of each metric under its name, and a dictionary of all values under the group's name.
 
     Args:
-        metrics: The metrics by name. Expressions such as ``a + b`` may share operands; each metric is updated once per output.
-            Metrics of a group cannot be attached separately.
-        output_transform: Turns the engine's output into the argument of each metric's ``output_transform``. A returned
-            mapping is reduced to ``(y_pred, y)``.
-        skip_unrolling: See ``glowplug.Metric``; the group, not its metrics, unrolls lists of samples.
+        metrics: Mapping of names to metrics. Expressions such as ``a + b`` may share a metric, which is still updated
+            only once per output. Metrics of a group cannot be attached separately.
+        output_transform: Turns the engine's output into the argument of each metric's ``output_transform``. From a
+            returned mapping, only ``(y_pred, y)`` is passed on.
+        skip_unrolling: See ``glowplug.Metric``. Lists of samples are unrolled by the group, not by its metrics.
 
     Raises:
         TypeError: If ``metrics`` is not a mapping of names to metrics.
@@ -60,7 +60,7 @@ class MetricGroup(Metric):
                     f"metric {name!r} of the group must be a Metric, got a {type(metric).__name__}"
                 )
         self.metrics = dict(metrics)
-        # Expressions of metrics are replaced by their operands.
+        # The members are the operands of expressions, not the expressions themselves.
         self._members = MetricsLambda(dict, *self.metrics.values()).leaves
         self._by_input = by_input(self._members)
         super().__init__(output_transform, skip_unrolling=skip_unrolling)

@@ -20,7 +20,7 @@ def label_matrices(counts: torch.Tensor, examples: int) -> torch.Tensor:
     """Return ``[[true negatives, false positives], [false negatives, true positives]]`` of each label.
 
     Args:
-        counts: Shape (3, C), as returned by :func:`class_counts`.
+        counts: Shape (3, C), as returned by :func:`label_counts`.
         examples: Number of examples.
 
     Returns:

@@ -11,10 +11,13 @@ __all__ = ["Precision"]
 class Precision(ClassRatio):
     """Fraction of each class's predictions that are correct, for binary, multiclass or multilabel data.
 
-    The output is ``(y_pred, y)``, or a mapping with these keys. The shapes determine the kind of data: multiclass if
-    y_pred contains scores of shape (N, C, ...) and y classes of shape (N, ...); binary if both contain values 0 and 1 and have
-    the same shape, or y_pred has the shape (N, 1, ...). With ``is_multilabel=True``, both contain values 0 and 1 of shape
-    (N, C, ...). A class that is never predicted has precision 0.
+    The output is ``(y_pred, y)``, or a mapping with these keys. The shapes determine the kind of data:
+
+    - Multiclass: y_pred contains scores of shape (N, C, ...), and y contains classes of shape (N, ...).
+    - Binary: both contain values 0 and 1 of shape (N, ...); y_pred can also have the shape (N, 1, ...).
+    - Multilabel, with ``is_multilabel=True``: both contain values 0 and 1 of shape (N, C, ...).
+
+    A class that is never predicted has precision 0.
 
     Classification metrics on one engine or in one group compute shared statistics once per batch.
 

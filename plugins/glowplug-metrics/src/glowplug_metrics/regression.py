@@ -17,11 +17,13 @@ __all__ = ["MeanAbsoluteError", "MeanSquaredError", "RootMeanSquaredError", "dif
 
 
 def difference(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Return ``y_pred - y`` as floats of at least 32 bits, exact for integers.
+    """Return ``y_pred - y`` as a float tensor.
+
+    Integers and floats of fewer than 32 bits are converted to :func:`wide_dtype` first.
 
     Args:
         y_pred: Shape (N, ...).
-        y: The same shape, except for dimensions of size 1 after the first.
+        y: The same shape. After the first dimension, dimensions of size 1 are ignored.
 
     Returns:
         A tensor of the shape of ``y_pred``, without gradients.

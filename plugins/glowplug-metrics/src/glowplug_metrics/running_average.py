@@ -32,8 +32,8 @@ Value: TypeAlias = "float | torch.Tensor"
 def moved_average(average: Value | None, value: Value, alpha: float) -> Value:
     """Return ``alpha * average + (1 - alpha) * value``, or ``value`` if there is no finite average yet.
 
-    A value that is infinite or NaN does not change a finite average; this applies to each element of a tensor. Tensors stay on
-    their device; the average has 64 bits (32 on MPS).
+    A value that is infinite or NaN does not change a finite average. In a tensor, this rule applies to each element separately.
+    Tensors stay on their device. The average has 64 bits (32 on MPS).
 
     Example:
         >>> moved_average(1.0, 2.0, alpha=0.75)
@@ -59,20 +59,22 @@ def moved_average(average: Value | None, value: Value, alpha: float) -> Value:
 class RunningAverage(Metric):
     """Exponential moving average of a metric or of the output.
 
-    The average starts as the first value; each further value ``x`` changes it to ``alpha * average + (1 - alpha) * x``. By
-    default it is updated and published at each iteration, and reset at the start of each run; see :class:`RunningBatchWise`.
+    The average starts as the first value. Each further value ``x`` changes it to ``alpha * average + (1 - alpha) * x``. By
+    default, the average is updated and published at each iteration, and reset at the start of each run; see
+    :class:`RunningBatchWise`.
 
-    The first dimension of an output tensor is the batch, and ``x`` is the mean over it, such as the mean of a loss with
-    ``reduction="none"``; a scalar tensor is ``x`` itself. An empty batch is ignored. For the averages of the elements of a vector, add a
-    batch dimension: ``output_transform=lambda vector: vector.unsqueeze(0)``.
+    If the output is a number or a scalar tensor, it is ``x``. The first dimension of any other tensor is the batch, and ``x`` is
+    the mean over this dimension, for example over the losses from ``reduction="none"``. An empty batch is ignored. To average
+    each element of a vector separately, add a batch dimension: ``output_transform=lambda vector: vector.unsqueeze(0)``.
 
-    A value that is infinite or NaN is published only if there is no average yet. Otherwise the average stays as it is, and a
-    warning reports the first such value. On an accelerator there is no warning, because the value would have to be read.
+    A value that is infinite or NaN does not change the average, and is published only if there is no average yet. A warning
+    reports the first such value. On an accelerator there is no warning, because reading the value would wait for the device.
 
-    With several processes, the value is the mean of the averages of all processes.
+    With several processes, the value is the mean of the averages of all processes. This does not apply to ``src``, because its
+    values already include the data of all processes.
 
     Args:
-        src: The metric to average, which is updated and reset at each iteration. Do not attach it separately.
+        src: The metric to average. It is updated and reset at each iteration; do not attach it separately.
         alpha: Weight of the previous average, above 0 and at most 1.
         output_transform: Turns the engine's output into a number or tensor. Cannot be combined with ``src``.
         epoch_bound: Deprecated. Whether to reset at each epoch if :meth:`attach` is called without a usage.
@@ -81,11 +83,11 @@ class RunningAverage(Metric):
 
     Raises:
         TypeError: If ``src`` is not a metric, or an output is neither a number nor a tensor.
-        ValueError: If ``alpha`` is out of range, both or neither of ``src`` and ``output_transform`` are given, ``device`` is
-            given with ``src``, or the shape of the values changes.
+        ValueError: If ``alpha`` is out of range, if both or neither of ``src`` and ``output_transform`` are given, if
+            ``device`` is combined with ``src``, or if the shape of the values changes.
 
     Warns:
-        GlowplugWarning: If a value is infinite or NaN.
+        GlowplugWarning: If a value on the CPU is infinite or NaN, or ``epoch_bound`` is used.
 
     Example:
         >>> from glowplug import Engine
@@ -111,8 +113,8 @@ class RunningAverage(Metric):
         _check_arguments(src, alpha, output_transform, device)
         if epoch_bound is not None:
             warnings.warn(
-                "epoch_bound is deprecated; use attach(..., usage=SingleEpochRunningBatchWise()) for True and RunningBatchWise(), "
-                "the default, for False",
+                "epoch_bound is deprecated; instead of True, use attach(..., usage=SingleEpochRunningBatchWise()); False has no "
+                "effect, remove it",
                 GlowplugWarning,
                 stacklevel=2,
             )
@@ -145,10 +147,10 @@ class RunningAverage(Metric):
             self._add_output(output)
 
     def compute(self) -> Value:
-        """Return the average, or the mean of the averages of all processes.
+        """Return the average; with several processes, see :class:`RunningAverage`.
 
         Raises:
-            NotComputableError: If there are no values.
+            NotComputableError: If there is no value yet.
         """
         if self._average is None:
             raise NotComputableError("RunningAverage has received no values since its last reset")
@@ -213,7 +215,7 @@ class RunningAverage(Metric):
         self._average = moved_average(self._average, value, self.alpha)
 
     def _check(self, value: Value) -> None:
-        """Refuse a value of another shape, and warn once if a value that can be read is not finite."""
+        """Refuse a value of another shape; warn once about a value on the CPU that is not finite."""
         if self._average is not None and _shape(value) != _shape(self._average):
             raise ValueError(
                 f"the shape of the values of RunningAverage changed from {_shape(self._average)} to {_shape(value)} since its last "
@@ -223,7 +225,7 @@ class RunningAverage(Metric):
             return
         self._has_warned = True
         warnings.warn(
-            f"RunningAverage received a value that is not finite ({value}); the average of the other values continues",
+            f"RunningAverage received a value that is not finite ({value}); the average does not include it",
             GlowplugWarning,
             stacklevel=3,
         )
@@ -245,7 +247,7 @@ class _SourceOfAverage(MetricUsage):
 
     def __init__(self, usage: MetricUsage, average: RunningAverage) -> None:
         self._average = average
-        # Empty in a MetricGroup: the group updates the average directly, and the average updates its source.
+        # In a MetricGroup, this is empty: the group updates the average directly, and the average updates its source.
         updated = usage.ITERATION_COMPLETED and Events.ITERATION_COMPLETED
         super().__init__(usage.STARTED, usage.COMPLETED, updated)
 
@@ -259,7 +261,7 @@ class _SourceOfAverage(MetricUsage):
 def _check_arguments(src: object, alpha: float, output_transform: object, device: object) -> None:
     if src is not None and not isinstance(src, Metric):
         raise TypeError(
-            f"src must be a metric, got {src!r}; use output_transform= for a function of the output"
+            f"src must be a metric, got {src!r}; pass a function of the output as output_transform"
         )
     if (src is None) == (output_transform is None):
         raise ValueError(

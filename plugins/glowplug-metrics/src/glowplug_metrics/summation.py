@@ -1,4 +1,4 @@
-"""Sums with high precision and no accelerator synchronization."""
+"""Sums with high precision that do not wait for an accelerator."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def wide_dtype(device: torch.device) -> torch.dtype:
 def summand(value: torch.Tensor) -> Any:
     """Return a CPU scalar as a Python number, and an accelerator scalar as a tensor in the wide type.
 
-    Python numbers are the fastest to add, but reading one from an accelerator would wait for the device.
+    Adding Python numbers is fastest, but reading a number from an accelerator would wait for the device.
 
     Example:
         >>> summand(torch.tensor(0.5))
@@ -47,7 +47,7 @@ def add_in_place(total: torch.Tensor, addend: torch.Tensor) -> torch.Tensor:
 
 
 def follow(total: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Move a total to the device of a value, and convert it to the float type for sums there.
+    """Move a total to the device of a value, and convert it to the :func:`wide_dtype` of that device.
 
     Example:
         >>> follow(torch.zeros((), dtype=torch.float64), torch.ones((), device="meta")).device

@@ -70,7 +70,7 @@ class TaskMetric(ClassificationMetric):
         """Return an ``output_transform`` that treats each element of a sequence as an example.
 
         Args:
-            ignore_index: The label, or labels, of elements to omit, such as padding.
+            ignore_index: The label or labels of the elements to omit, such as padding.
             output_transform: Called first; turns the engine's output into (y_pred, y) of shapes (N, S, C) and (N, S).
 
         Returns:
@@ -115,7 +115,7 @@ class TaskMetric(ClassificationMetric):
         )
 
     def _agree_on_task(self) -> None:
-        """On ranks without data, set the kind to that of the other ranks; a collective."""
+        """On ranks without data, adopt the kind of the other ranks; all ranks must call this."""
         if world_size() == 1:
             return
         gathered: list[tuple[Any, int]] = all_gather((self._kind, self._num_classes))

@@ -46,23 +46,23 @@ class Checkpoint:
     """Saves the states of objects and keeps the best or latest checkpoints.
 
     Checkpoints are ranked by score, or by step if there is no score. An older checkpoint is removed only after the new one
-    is on disk, so a failure at any time leaves the older ones intact. A checkpoint is not saved if its
-    score is not finite.
+    is on disk, so a failure at any time leaves the older ones intact. If the score is NaN or infinite, nothing is saved.
 
-    With several ranks, all ranks call the handler: rank 0 decides, ``save_on_rank`` writes, and no rank continues before
-    the checkpoint can be read. A failure on one rank is raised on all ranks.
+    With several ranks, all of them must call the handler. Rank 0 decides whether to save, ``save_on_rank`` writes, and no rank
+    continues before the checkpoint can be read. A failure on one rank is raised on all ranks.
 
-    At ``EXCEPTION_RAISED`` the handler saves, and the exception is still raised. With several ranks, only ``save_on_rank``
+    At ``EXCEPTION_RAISED``, the exception is still raised after the save. With several ranks, only ``save_on_rank``
     saves, and only if the exception happens on that rank. The other ranks do not take part, so objects that gather their
     ``state_dict()`` from all ranks cannot be saved at that event.
 
     Args:
         to_save: Mapping of names to objects with ``state_dict()``, or to nested mappings, lists and tuples of such objects.
-            The engine can be one of them; the handler does not keep it alive. The mapping is copied. A single object is saved
-            as its bare state, several as a dict of states.
+            The mapping is copied. The engine can be one of the objects; the handler does not keep it alive. For a single
+            object, the file contains its bare state; for several objects, a dict of their states.
         save_handler: Folder (for a :class:`DiskSaver`), address such as ``"s3://bucket/run"`` that a plugin handles,
             :class:`glowplug.typing.SaveHandler`, or function ``(checkpoint, filename, metadata)`` or ``(checkpoint,
-            filename)``. Files written by a plain function are never removed or loaded.
+            filename)``. This handler cannot load files written by a function, and removes them only if the function has
+            an attribute ``remove``.
         filename_prefix: First part of each file name.
         score_function: ``f(engine) -> number``; higher is better.
         score_name: Name of the score in file names. Without ``score_function``, the score is the metric of this name in
@@ -102,8 +102,8 @@ class Checkpoint:
         ['checkpoint_6.pt', 'checkpoint_9.pt']
         >>> folder.cleanup()
 
-        ``attach`` registers the event ``SAVED_CHECKPOINT`` with the engine. A checkpoint that is added with
-        ``add_event_handler`` registers the event at its first call; to add handlers for it earlier, call
+        ``attach`` registers the event ``SAVED_CHECKPOINT`` with the engine. ``add_event_handler`` does not: the checkpoint then
+        registers the event at its first call. To add handlers for the event before that, call
         ``engine.register_events(*CheckpointEvents)``.
     """
 
@@ -198,13 +198,15 @@ class Checkpoint:
         return {"_saved": self._kept.state(*self._pending)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Adopt the checkpoints of an earlier run that still exist.
+        """Load the list of checkpoints that an earlier run retained.
+
+        Checkpoints that no longer exist are omitted, unless the save handler is a function, which cannot list them.
 
         Args:
             state_dict: Result of :meth:`state_dict`.
 
         Raises:
-            ValueError: If the state is malformed or has an unsafe file name. This handler is then unchanged.
+            ValueError: If the state is malformed or has an unsafe file name. In that case, this handler is unchanged.
         """
         try:
             items = [item_from(*pair) for pair in state_dict["_saved"]]
@@ -301,7 +303,7 @@ class Checkpoint:
         return int(step)
 
     def _carry_out(self, plan: _Plan, is_alone: bool) -> None:
-        """Save and record the new checkpoint before removing others, so that there is always one to load."""
+        """Save and record the new checkpoint before removing older ones, so that one can always be loaded."""
         self._pending = (plan.item,)
         try:
             content = self._content(is_alone)
@@ -327,8 +329,8 @@ class Checkpoint:
         if not self._has_warned and rank() == 0:
             self._has_warned = True
             warnings.warn(
-                f"{type(self).__name__} skipped a checkpoint because its score is {score}; check score_function, or whether "
-                "the training diverged (TerminateOnNan stops it). Further skips are not reported",
+                f"{type(self).__name__} skipped a checkpoint because its score is {score}; check score_function and whether "
+                "the training diverged (TerminateOnNan stops such runs). Further skips are not reported",
                 GlowplugWarning,
                 stacklevel=2,
             )
@@ -399,14 +401,14 @@ class Checkpoint:
         """Load a checkpoint into objects without running code from the file.
 
         Args:
-            to_load: Objects under the names they have in ``to_save``; other keys of the checkpoint are ignored. For a
-                single object, the checkpoint may be its bare state.
-            checkpoint: File, address such as ``"s3://bucket/run/model_1.pt"``, or loaded content.
+            to_load: Objects, with the same names as in ``to_save``. Other keys of the checkpoint are ignored. For a single
+                object, the checkpoint may be its bare state.
+            checkpoint: File, address such as ``"s3://bucket/run/model_1.pt"``, or content that is already loaded.
             **kwargs: Arguments of ``torch.nn.Module.load_state_dict``, such as ``strict=False``.
 
         Raises:
             TypeError: If an object has no ``load_state_dict()``, or the checkpoint is neither a file nor a mapping.
-            ValueError: If the checkpoint lacks one of the objects. No object is loaded then.
+            ValueError: If the checkpoint lacks the state of an object. In that case, no object is loaded.
 
         Example:
             >>> from torch import nn
@@ -437,8 +439,8 @@ class Checkpoint:
         Args:
             to_load: Objects, as for :meth:`load_objects`.
             load_kwargs: Arguments of ``torch.nn.Module.load_state_dict``.
-            name: Name in the file name. Defaults to the key of a single object, or else ``"checkpoint"``.
-            score: Score in the file name, with at least as many digits.
+            name: Name in the file name. Defaults to the key of a single object, and to ``"checkpoint"`` for several objects.
+            score: Score in the file name, with at least the digits that the file name shows.
             global_step: Step in the file name.
 
         Raises:

@@ -28,17 +28,19 @@ MAX_SHOWN = 3
 class DiskSaver(BaseSaveHandler):
     """Writes checkpoints to a folder atomically.
 
-    A checkpoint is written to a temporary file in the same folder, synced to disk and renamed; then the folder is synced.
-    A new DiskSaver removes the temporary files that killed processes left in its folder, but not those in use.
+    A checkpoint is written to a temporary file in the same folder, synced to disk and renamed. Then the folder is synced.
+    When a DiskSaver is created, it removes temporary files that killed processes have left in the folder, but
+    not those in use.
 
     A subclass can override ``save`` or, as in ignite, ``__call__``; :class:`Checkpoint` calls the overridden method.
 
     Args:
         dirname: Folder of the checkpoints; ``~`` is expanded.
-        atomic: Write to a temporary file and rename it. ``False`` writes to the final file directly, so a crash may leave it
-            incomplete.
+        atomic: Write to a temporary file and rename it. ``False`` writes directly to the final file, so a crash may leave an
+            incomplete file.
         create_dir: Create the folder and its parents.
-        require_empty: Refuse a folder that already contains checkpoints (``*.pt``), so that two runs do not mix.
+        require_empty: Refuse a folder that already contains checkpoints (``*.pt``), so that the files of two runs
+            are not mixed.
         save_on_rank: Rank that writes and removes; other ranks do nothing.
         filename_prefix: Prefix of the checkpoints that ``require_empty`` looks for.
         **kwargs: Arguments of ``torch.save``.
@@ -171,7 +173,7 @@ class DiskSaver(BaseSaveHandler):
         try:
             torch.save(checkpoint, file, **self.kwargs)
         except RuntimeError as error:
-            # torch reports a failed write without the cause.
+            # If a write fails, torch.save raises a RuntimeError whose context is the original OSError.
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise
@@ -181,9 +183,9 @@ class DiskSaver(BaseSaveHandler):
 
 
 def save_method(store: SaveHandler) -> SaveFunction:
-    """Return the method that saves: usually ``save``.
+    """Return the method of a save handler that saves: usually ``save``.
 
-    A subclass of DiskSaver that is written for ignite may override ``__call__`` instead.
+    A subclass of DiskSaver that was written for ignite may override ``__call__`` instead.
     """
     if isinstance(store, DiskSaver):
         names = (name for cls in type(store).__mro__ for name in ("save", "__call__") if name in vars(cls))

@@ -81,11 +81,12 @@ def check_pattern(pattern: object) -> str:
     """Validate a file name pattern and return it.
 
     The fields are ``filename_prefix``, ``name``, ``global_step``, ``score_name``, ``score`` and ``ext``. Two of them accept
-    a format: ``{global_step:05d}`` and ``{score:.3f}`` (or ``e``, ``g``). Attributes, indexes and conversions are refused.
+    a format, for example ``{global_step:05d}`` and ``{score:.3f}``; ``score`` also accepts the types ``e`` and ``g``.
+    Attributes, indexes and conversions are refused.
 
     Raises:
         TypeError: If the pattern is not a string.
-        ValueError: If the pattern has anything but text and these fields.
+        ValueError: If the pattern contains anything other than text and these fields.
 
     Example:
         >>> check_pattern("{name}_{global_step:05d}.{ext}")
@@ -132,7 +133,7 @@ def setup_filename_pattern(
         with_global_step: Include the step.
 
     Raises:
-        ValueError: If neither score nor step is included, or a score name is included without a score.
+        ValueError: If neither the score nor the step is included, or the score name is included without the score.
 
     Example:
         >>> setup_filename_pattern(with_prefix=False)
@@ -140,7 +141,7 @@ def setup_filename_pattern(
     """
     if not (with_score or with_global_step):
         raise ValueError(
-            "with_score and with_global_step are both False; enable one, or every file has the same name"
+            "with_score and with_global_step are both False, so all files would have the same name; enable one"
         )
     if with_score_name and not with_score:
         raise ValueError("with_score_name=True requires with_score=True")

@@ -23,7 +23,8 @@ __all__ = ["ModelCheckpoint"]
 class ModelCheckpoint(Checkpoint):
     """Saves objects to a folder and keeps the best or latest checkpoints.
 
-    This is a :class:`Checkpoint` that writes to a folder. Pass the objects to the constructor or to ``attach``.
+    This is a :class:`Checkpoint` that also has the options of :class:`DiskSaver`. Pass the objects to the constructor or to
+    ``attach``.
 
     Args:
         dirname: Folder (``~`` is expanded), or address such as ``"s3://bucket/run"`` that a plugin handles. ``atomic``,
@@ -33,8 +34,8 @@ class ModelCheckpoint(Checkpoint):
         score_name: Name of the score in file names. Without ``score_function``, the score is the metric of this name.
         n_saved: Number of checkpoints to keep; ``None`` keeps all.
         atomic: Write to a temporary file and rename it. ``False`` writes in place; a crash may leave an incomplete file.
-        require_empty: Refuse a folder that contains checkpoints with this prefix. To resume a run, pass ``False``;
-            ``trainer.load_state_dict`` then restores the list of earlier checkpoints.
+        require_empty: Refuse a folder that already contains checkpoints with this ``filename_prefix``. To resume a run,
+            pass ``False``; ``trainer.load_state_dict`` then restores the list of earlier checkpoints.
         create_dir: Create the folder and its parents.
         global_step_transform: ``f(engine, event) -> int``; the step in file names. Defaults to the engine's iteration.
         filename_pattern: Pattern of file names, as for :class:`Checkpoint`.
@@ -120,7 +121,7 @@ class ModelCheckpoint(Checkpoint):
             state_key=state_key,
         )
         if to_save is None:
-            # The engine checks this signature and refuses to register the handler without objects.
+            # With this signature, the engine refuses to register the handler if no objects are passed.
             self.__signature__ = inspect.signature(_with_objects)
 
     def __call__(self, engine: EngineProtocol, *given: Any, to_save: Mapping[str, Any] | None = None) -> None:
@@ -128,8 +129,8 @@ class ModelCheckpoint(Checkpoint):
 
         Args:
             engine: Engine that fires the event.
-            *given: Exception of the run at ``EXCEPTION_RAISED``, and objects that replace the earlier ones.
-            to_save: Objects that replace the earlier ones, passed by keyword.
+            *given: At ``EXCEPTION_RAISED``, the exception of the run; then the objects to save, which replace earlier ones.
+            to_save: The objects to save, if they are passed by keyword.
 
         Raises:
             TypeError: If an object has no ``state_dict()``, or ``to_save`` is passed by keyword at ``EXCEPTION_RAISED``.
@@ -159,7 +160,7 @@ class ModelCheckpoint(Checkpoint):
         Args:
             engine: Engine that provides the step and metrics, and that fires ``SAVED_CHECKPOINT``.
             event_name: When to save; join several events with ``|``.
-            to_save: Objects, unless they were passed to the constructor.
+            to_save: Objects to save; they replace those passed to the constructor.
 
         Returns:
             A handle that detaches this handler.
@@ -179,14 +180,15 @@ class ModelCheckpoint(Checkpoint):
     ) -> Path | str | None:
         """Return the location of the newest checkpoint that can be loaded.
 
-        The newest checkpoint is the one written last. Files that cannot be loaded are skipped with a warning. If the
-        checkpoint contains the trainer, loading it also restores the list of retained checkpoints, provided that a
-        ModelCheckpoint with ``require_empty=False`` is attached.
+        The newest checkpoint is the one written last. Files that cannot be loaded are skipped with a warning.
+
+        Loading the checkpoint also restores the list of retained checkpoints if the trainer is one of the saved objects and
+        a ModelCheckpoint with ``require_empty=False`` is attached to the trainer.
 
         Args:
-            dirname: Folder (``~`` is expanded), address, or save handler. The folder need not exist.
+            dirname: Folder (``~`` is expanded), address, or save handler. A folder does not have to exist.
             prefix: Consider only checkpoints with this ``filename_prefix``.
-            ext: Extension of the files.
+            ext: Extension of the files, without its dot.
 
         Returns:
             A path or an address for :meth:`load_objects`, or ``None`` if there is no checkpoint.
@@ -242,5 +244,5 @@ def _store_at(location: Any) -> SaveHandler | None:
 def _with_objects(engine: Any, to_save: Any, more: Any = None) -> None:
     """Define the signature of a ModelCheckpoint that has no objects yet.
 
-    At ``EXCEPTION_RAISED`` the exception precedes the objects, which are then in ``more``.
+    At ``EXCEPTION_RAISED``, ``to_save`` receives the exception and ``more`` receives the objects.
     """

@@ -17,10 +17,10 @@ __all__ = ["Objects", "check_objects", "load_states", "read", "states"]
 
 
 class Objects:
-    """Objects to save by name, which do not keep the engines among them alive.
+    """Named objects to save; engines among them are not kept alive.
 
     Args:
-        to_save: Mapping of names to objects with ``state_dict()``, or to trees of such objects. It is copied.
+        to_save: Mapping of names to objects with ``state_dict()``, or to trees of such objects. The mapping is copied.
 
     Raises:
         TypeError: As for :func:`check_objects`.
@@ -63,7 +63,7 @@ def check_objects(to_save: object) -> Mapping[str, Any]:
         to_save: Mapping whose values may be nested mappings, lists and tuples of such objects.
 
     Raises:
-        TypeError: If it is not a mapping, a name is not a string, or an object has no ``state_dict()``.
+        TypeError: If ``to_save`` is not a mapping, a name is not a string, or an object has no ``state_dict()``.
         ValueError: If a name cannot be part of a file name.
 
     Example:
@@ -85,15 +85,15 @@ def check_objects(to_save: object) -> Mapping[str, Any]:
 def states(tree: Any, save_on_rank: int, is_alone: bool = False) -> Any:
     """Return the states of a tree of objects as nested dicts and lists.
 
-    Unless ``is_alone``, all ranks must call this function because some objects gather their state from all ranks.
+    Some objects gather their state from all ranks, so all ranks must call this function unless ``is_alone`` is true.
 
     Args:
         tree: Result of :func:`check_objects`, or a part of it.
         save_on_rank: Rank that receives the full state of a sharded optimizer.
-        is_alone: Whether the other ranks do not take part.
+        is_alone: Whether only this rank calls the function.
 
     Raises:
-        RuntimeError: If an object needs the other ranks, but they do not take part.
+        RuntimeError: If an object gathers its state from all ranks, but only this rank calls the function.
 
     Example:
         >>> from torch import nn
@@ -122,7 +122,7 @@ def load_states(
     No object is loaded if the state of any of them is missing.
 
     Args:
-        to_load: Objects in the same tree as when they were saved. Other keys of the checkpoint are ignored.
+        to_load: Objects in the same tree structure as when they were saved. Other keys of the checkpoint are ignored.
         checkpoint: States of the objects, or the bare state of a single object.
         module_kwargs: Arguments of ``nn.Module.load_state_dict``, such as ``strict=False``.
 
@@ -146,7 +146,7 @@ def load_states(
 
 
 def read(path: str | Path) -> Any:
-    """Load a checkpoint file to the CPU without running code from it.
+    """Load a checkpoint file to the CPU without running code from the file.
 
     Raises:
         RuntimeError: If ``weights_only`` loading is known to be unsafe in the installed version of torch.

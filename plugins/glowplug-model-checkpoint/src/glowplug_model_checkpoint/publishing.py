@@ -1,7 +1,7 @@
 """Atomic publishing of checkpoints: write a temporary file, then rename it.
 
 The process that writes a temporary file holds a lock on it. The operating system releases the lock when the process ends,
-so leftovers of a crash can be told apart from files in use, even while other processes write to the folder.
+so a file without a lock is the leftover of a crash, even while other processes write to the folder.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def create(dirname: Path) -> BinaryIO:
             # Some file systems do not support locks.
             with suppress(OSError):
                 fcntl.flock(file, fcntl.LOCK_EX)
-            # Another process may sweep the file between its creation and the lock.
+            # Another process may sweep the file after it is created and before it is locked.
             if not os.fstat(file.fileno()).st_nlink:
                 file.close()
                 continue
@@ -83,7 +83,7 @@ def _remove_unless_locked(path: Path) -> None:
 def sync_directory(dirname: Path) -> None:
     """Sync a folder to disk so that renames survive a power failure."""
     if sys.platform == "win32":
-        # Windows cannot open folders; the journal of its file system covers renames.
+        # Windows cannot open folders, and its file system makes renames durable.
         return
     descriptor = os.open(dirname, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -1,6 +1,6 @@
-"""Functions that all ranks run together.
+"""Function calls on one rank, or on all ranks together.
 
-A failure on one rank is raised on all ranks.
+If a call on all ranks fails on one of them, every rank raises an exception.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def check_rank(save_on_rank: int) -> None:
-    """Refuse a rank that does not exist, since nothing would be saved.
+    """Refuse a rank that does not exist, because nothing would be saved.
 
     Raises:
         ValueError: If the rank does not exist.

@@ -68,7 +68,7 @@ class Retention:
         return priority > lowest or (self.greater_or_equal and priority == lowest)
 
     def keep_with(self, item: Item) -> tuple[Item, ...]:
-        """Return the items to keep after a save; the new item replaces one with the same file name."""
+        """Return the items to keep after a save; the new item replaces an item with the same file name."""
         others = without(self.items, item)
         if self.n_saved is not None:
             surplus = max(0, len(others) + 1 - self.n_saved)
@@ -76,7 +76,7 @@ class Retention:
         return (*others, item)
 
     def state(self, *more: Item) -> list[tuple[float, str]]:
-        """Return the retained items, and any further ones, as pairs of priority and file name."""
+        """Return the retained items and the given ones as pairs of priority and file name."""
         return [(item.priority, item.filename) for item in (*without(self.items, *more), *more)]
 
 

@@ -69,8 +69,8 @@ class FunctionSaver:
     """Adapts a function ``(checkpoint, filename, metadata)`` to the save-handler protocol.
 
     Args:
-        function: Function of these three arguments or of the first two. If it has the attributes ``remove`` and
-            ``locate``, they are called; without ``remove``, nothing is ever removed.
+        function: Function of these three arguments or of the first two. Its attributes ``remove`` and ``locate`` are called
+            if they exist. Without ``remove``, no checkpoint is ever removed.
 
     Raises:
         TypeError: If ``function`` is not callable, takes other arguments, or is an ``async`` function or a generator function.
@@ -89,7 +89,7 @@ class FunctionSaver:
         """Call the function.
 
         Raises:
-            TypeError: If it returns a coroutine or a generator, which has saved nothing.
+            TypeError: If the function returns a coroutine or a generator, because nothing has been saved then.
         """
         check_result(
             self._save(checkpoint, filename, metadata or {}), lambda: f"save_handler {self._function!r}"
@@ -118,7 +118,7 @@ class FunctionSaver:
             remove(filename)
 
     def locate(self, filename: str) -> Path | str:
-        """Return the location of a checkpoint: the bare name, unless the function has a ``locate``."""
+        """Return the location of a checkpoint: the file name, unless the function has a ``locate``."""
         locate = getattr(self._function, "locate", None)
         return locate(filename) if callable(locate) else filename
 
@@ -130,7 +130,7 @@ class FunctionSaver:
 
 
 def is_address(location: object) -> bool:
-    """Return whether a location is an address with a scheme instead of a folder.
+    """Return whether a location is an address with a scheme, not a folder.
 
     Example:
         >>> is_address("s3://bucket/run"), is_address("runs/today"), is_address("C://runs")

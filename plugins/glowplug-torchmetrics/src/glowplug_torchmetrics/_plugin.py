@@ -13,6 +13,6 @@ def glowplug_offers() -> list[Offer]:
             "TorchMetric",
             "glowplug_torchmetrics.torch_metric:TorchMetric",
             kind="metric",
-            summary="Adapter for a torchmetrics metric or MetricCollection.",
+            summary="Adapter for a metric or MetricCollection of torchmetrics.",
         ),
     ]

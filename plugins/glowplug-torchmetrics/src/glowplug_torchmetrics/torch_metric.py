@@ -20,7 +20,7 @@ __all__ = ["TorchMetric"]
 class TorchMetric(Metric):
     """Adapt a ``torchmetrics.Metric`` or ``MetricCollection`` to glowplug.
 
-    Attach, save, resume and combine it like any other metric: ``TorchMetric(a) / Average()``,
+    Attach, save and resume it like any other metric, or combine it with others: ``TorchMetric(a) / Average()``,
     ``TorchMetric(collection)["f1"]``. The value of a collection is a mapping; ``metrics_result_mode`` controls how it is
     published.
 
@@ -28,14 +28,15 @@ class TorchMetric(Metric):
     :func:`~glowplug_torchmetrics.gathering.gather`, unless the metric has a ``dist_sync_fn`` or ``process_group``. Ranks may
     have different numbers of examples.
 
-    The output is a tuple or list of the arguments of the metric's ``update``, such as ``(preds, target)``, or a single argument.
-    A mapping with the keys ``y_pred`` and ``y`` is reduced to these two; any other mapping contains keyword arguments. In
-    ``(y_pred, y, criterion_kwargs)``, which is the output for ``Loss``, the mapping is ignored.
+    The output is passed to ``metric.update``. A tuple or list such as ``(preds, target)`` contains positional arguments. From a
+    mapping with the keys ``y_pred`` and ``y``, only these two are passed; any other mapping contains keyword arguments. Any
+    other value is a single argument. If the output is ``(y_pred, y, criterion_kwargs)``, the form for ``Loss``,
+    ``criterion_kwargs`` is ignored.
 
     Args:
         metric: The metric. The adapter resets it; do not use it elsewhere.
-        output_transform: Turns the engine's output into these arguments.
-        device: Device of the states. Defaults to the device of the data.
+        output_transform: Turns the engine's output into the arguments of ``metric.update``.
+        device: Device of the metric's states. Defaults to the device of the data.
         skip_unrolling: See ``glowplug.Metric``.
         metrics_result_mode: See ``glowplug.Metric``.
 
@@ -70,7 +71,7 @@ class TorchMetric(Metric):
             )
         self.metric = metric
         for part in self._parts().values():
-            # Ranks would wait for each other if only some of them had a cached value.
+            # If only some ranks had a cached value, the other ranks would wait forever.
             part.compute_with_cache = False
             if part.dist_sync_fn is None and part.process_group is None:
                 part.dist_sync_fn = gather
@@ -91,7 +92,7 @@ class TorchMetric(Metric):
         """Update the metric.
 
         Args:
-            output: The arguments of its ``update``: a tuple or list, a mapping of keyword arguments, or a single argument.
+            output: Arguments of ``metric.update``: a tuple or list, a mapping of keyword arguments, or a single argument.
         """
         output = _detach(_without_criterion_kwargs(output), copied=self._keeps_examples)
         self._follow(output)
@@ -123,7 +124,7 @@ class TorchMetric(Metric):
         return value
 
     def select(self, output: Mapping[Any, Any]) -> Any:
-        """Return ``(y_pred, y)`` of a mapping with both keys, or any other mapping unchanged."""
+        """Return ``(y_pred, y)`` from a mapping with both keys, or any other mapping unchanged."""
         return super().select(output) if {"y_pred", "y"} <= output.keys() else output
 
     @property
