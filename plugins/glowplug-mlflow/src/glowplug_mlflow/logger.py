@@ -52,7 +52,7 @@ class MLflowLogger(Logger):
 
     The logger respects MLflow's limits. It splits large requests and escapes names that MLflow refuses
     (:func:`glowplug_mlflow.keys.escape`). It shortens names, parameters and tags that are too long, stores the full names
-    and values as artifacts, and reports each shortened one in the log.
+    and values as artifacts, and reports each case in the log.
 
     The logger uses one of three runs:
 

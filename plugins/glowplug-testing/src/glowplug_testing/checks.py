@@ -40,7 +40,7 @@ class Check:
     Args:
         name: Key in ``expected_failures``; the test is called ``test_<name>``.
         purpose: One sentence that states what holds if the check passes.
-        function: Function of the case. Raises :class:`CheckFailed` if the check fails, or :class:`CheckSkipped` if it cannot run.
+        function: Takes the case. Raises :class:`CheckFailed` if the check fails, or :class:`CheckSkipped` if it cannot run.
     """
 
     name: str

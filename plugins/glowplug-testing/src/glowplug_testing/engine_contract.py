@@ -78,7 +78,7 @@ class EngineContract(RegistrationContract):
         assert got == [True, False, StopIteration]
 
     def test_exception_handlers(self, make_engine: MakeEngine) -> None:
-        """Handlers of EXCEPTION_RAISED get the engine and the exception, or only the exception (E-039)."""
+        """Handlers of EXCEPTION_RAISED get the exception, or the engine and the exception if they accept both (E-039)."""
         engine, error = make_engine(), KeyError("broken")
         got: list[Any] = []
         engine.add_event_handler(Events.EXCEPTION_RAISED, Recorder(got).record)
@@ -119,7 +119,7 @@ class EngineContract(RegistrationContract):
         assert got == [{"mine": 1, "iter_counter": 1}, {"mine": 1, "iter_counter": 1}, {"mine": 1}]
 
     def test_handlers_fire_events(self, make_engine: MakeEngine) -> None:
-        """A handler can fire another event; its handlers run before the first handler continues (E-041)."""
+        """A handler can fire another event, and continues after the handlers of that event have run (E-041)."""
         engine = make_engine()
         got: list[Any] = []
         engine.register_events("inner")
@@ -339,7 +339,7 @@ class EngineContract(RegistrationContract):
         assert handler.number == 5
 
     def test_state_waits_for_a_later_handler(self, make_engine: MakeEngine) -> None:
-        """Loaded state that has no handler yet is saved again; a handler that is added later with its key loads it."""
+        """Loaded state of a missing handler is saved again, and is loaded when a handler with its key is added."""
         engine, other = make_engine(), make_engine()
         engine.register_state("mine", Stateful(5))
         other.load_state_dict(engine.state_dict())

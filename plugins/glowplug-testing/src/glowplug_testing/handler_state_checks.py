@@ -211,7 +211,7 @@ def two_ranks_end_together(case: HandlerCase) -> None:
 
 
 def process_is_unchanged(case: HandlerCase) -> None:
-    """The handler does not print, leave threads running, or change signal handlers, logging or random generators."""
+    """The handler does not print, leave threads running, or change global state such as signal handlers or random generators."""
     with unchanged_process():
         engine = engine_for(case)
         handle = case.attach(case.make(), engine)

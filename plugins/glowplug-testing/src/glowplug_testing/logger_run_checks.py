@@ -414,7 +414,7 @@ def _pickled(logger: Any, when: str) -> Any:
 
 
 def process_is_unchanged(case: LoggerCase) -> None:
-    """The logger does not print, leave threads running, or change signal handlers, logging or random generators."""
+    """The logger does not print, leave threads running, or change global state such as signal handlers or random generators."""
     with Trial(case) as trial, unchanged_process():
         logger = trial.make()
         run_logging(trial, logger, [0.5, 0.25])

@@ -333,7 +333,7 @@ def one_rank_writes(case: SaveHandlerCase) -> None:
 
 
 def process_is_unchanged(case: SaveHandlerCase) -> None:
-    """save() does not print, leave threads running, or change signal handlers, logging or random generators."""
+    """save() does not print, leave threads running, or change global state such as signal handlers or random generators."""
     saved = content()
     with unchanged_process():
         copy.copy(Store(case)).handler.save(saved, "first.pt", METADATA)
