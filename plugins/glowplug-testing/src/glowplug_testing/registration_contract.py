@@ -145,7 +145,7 @@ class RegistrationContract(EngineChecks):
         assert got == [("method", engine)]
 
     def test_handle_removes_one_registration(self, make_engine: MakeEngine) -> None:
-        """A handle removes one registration; ``remove_event_handler`` removes all registrations of a handler at an event (E-035)."""
+        """A handle removes one registration, ``remove_event_handler`` all registrations of a handler at an event (E-035)."""
         engine = make_engine()
         got: list[Any] = []
 
