@@ -21,7 +21,7 @@ __all__ = ["check_tracking_server"]
 
 VARIABLE = "MLFLOW_TRACKING_URI"
 
-# Maximum time in seconds to wait for the server's response.
+# Maximum number of seconds to wait for the server's response.
 TIMEOUT = 3.0
 
 
@@ -39,7 +39,7 @@ def check_tracking_server() -> Finding:
     if not uri:
         return _check("ok", f"{VARIABLE} is not set; MLflow uses its default store")
     if not uri.startswith(("http://", "https://")):
-        return _check("ok", f"{redact(uri)} is a local store and needs no server")
+        return _check("ok", f"{redact(uri)} is not an HTTP address and was not checked")
     try:
         shown = redact(uri, uri)
         code = _status_of(uri)

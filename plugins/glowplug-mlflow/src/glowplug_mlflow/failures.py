@@ -51,7 +51,7 @@ def reported(method: Method) -> Method:
     """Decorate a logger method so that its exceptions contain no secrets.
 
     Temporary failures become a ConnectionError, all others a RuntimeError. The original exception is not attached, because
-    its text and causes contain the tracking URI.
+    its message and causes may contain the password of the tracking URI.
 
     Example:
         >>> class Example:

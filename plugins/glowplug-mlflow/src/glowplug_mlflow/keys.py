@@ -7,7 +7,7 @@ import re
 
 MAX_LENGTH = 250
 
-# Characters that MLflow allows in the names of metrics, parameters and tags, which must also be normalized relative paths.
+# Characters that MLflow allows in the names of metrics, parameters and tags. A name must also be a normalized relative path.
 ALLOWED = re.compile(r"[\w/.\- :]")
 ALLOWED_IN_FILES = re.compile(r"[A-Za-z0-9_/.\- ]")
 
@@ -18,9 +18,9 @@ _ESCAPE = re.compile(r"_x([0-9A-F]{0,6})_")
 def escape(name: str, allowed: re.Pattern[str] = ALLOWED) -> str:
     """Return a name that MLflow accepts; different names remain different.
 
-    A forbidden character becomes ``_x<HEX>_``, where ``<HEX>`` is its code point. The same applies to slashes and dots in
-    paths that are not normalized (``/a``, ``a//b``, ``a/``, ``./a``), and to underscores that look like the start of an escape.
-    An empty name becomes ``_x_``.
+    A forbidden character becomes ``_x<HEX>_``, where ``<HEX>`` is its code point. If the name is not a normalized path
+    (``/a``, ``a//b``, ``a/``, ``./a``), the offending slashes and dots are escaped in the same way. So are underscores that
+    would otherwise start an escape sequence. An empty name becomes ``_x_``.
 
     Args:
         name: Any text.
@@ -44,7 +44,7 @@ def escape(name: str, allowed: re.Pattern[str] = ALLOWED) -> str:
 
 
 def unescape(name: str) -> str:
-    """Return the original name for a result of :func:`escape`.
+    """Reverse :func:`escape`.
 
     Example:
         >>> unescape("f1_x40_0.5_x3D_max")
@@ -54,7 +54,7 @@ def unescape(name: str) -> str:
 
 
 def shorten(name: str) -> str:
-    """Return a name of at most 250 characters.
+    """Shorten a name to at most 250 characters.
 
     A longer name is cut and ends with a hash of the full name.
 
@@ -69,7 +69,7 @@ def shorten(name: str) -> str:
 
 
 def file_name(name: str) -> str:
-    """Return an ASCII file name for an artifact, with at most 250 characters.
+    """Return an ASCII file name of at most 250 characters for an artifact.
 
     Example:
         >>> file_name("notes/façade")

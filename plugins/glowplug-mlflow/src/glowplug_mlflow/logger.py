@@ -33,12 +33,12 @@ STATUS = {
     RunOutcome.COMPLETED: "FINISHED",
     RunOutcome.TERMINATED: "FINISHED",
     RunOutcome.FAILED: "FAILED",
-    # If this run stayed RUNNING, nothing else would end it. A later MLflowLogger(run_id=...) can continue it.
+    # Otherwise the run would stay RUNNING forever. A later MLflowLogger(run_id=...) can continue it.
     RunOutcome.INTERRUPTED: "KILLED",
 }
-# Tag of the runs that a logger has opened. After a crash, a later logger may end such a run.
+# Tag of the runs that a logger created. A later logger may end such a run, for example after a crash.
 OPENED_BY = "glowplug.logger"
-# Tag that MLflow's pages read: an experiment of training runs, not of traces of a GenAI application.
+# Tag that makes MLflow show training runs for an experiment, instead of the traces of a GenAI application.
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 LONG_NAMES = "glowplug/long_names.json"
 
@@ -46,36 +46,37 @@ LONG_NAMES = "glowplug/long_names.json"
 class MLflowLogger(Logger):
     """Logs metrics, parameters, tags, texts, images, figures and artifacts to MLflow.
 
-    The run starts at the first record and ends with the status of the engine's run: ``FINISHED`` if it completed or was
-    terminated, ``FAILED`` after an exception, ``KILLED`` if it was interrupted and not continued. While the server is
-    unavailable, training continues and records wait.
+    The MLflow run starts at the first record. It ends as ``FINISHED`` if the engine's run completed or was terminated, as
+    ``FAILED`` after an exception, and as ``KILLED`` if the engine's run was interrupted and not continued. While the server
+    is unavailable, training continues and records wait.
 
     The logger respects MLflow's limits. It splits large requests and escapes names that MLflow refuses
-    (:func:`glowplug_mlflow.keys.escape`). It shortens names, parameters and tags that are too long, stores their full text
-    as artifacts, and reports this in the log.
+    (:func:`glowplug_mlflow.keys.escape`). It shortens names, parameters and tags that are too long, stores the full names
+    and values as artifacts, and reports each case in the log.
 
     The logger uses one of three runs:
 
     - your active run (``mlflow.start_run()``) if you pass no argument that selects another run; this run stays open;
-    - the run ``run_id``; the logger sets it to ``RUNNING`` and ends it, unless another program has the run open;
+    - the run ``run_id``; the logger sets it to ``RUNNING`` and ends it, unless the run is still open in another
+      program;
     - otherwise a new run.
 
     MLflow's global tracking URI and active run never change.
 
     Args:
-        tracking_uri: Server or database. Defaults to ``mlflow.set_tracking_uri``, ``MLFLOW_TRACKING_URI`` or MLflow's
-            default, in this order. Its password is never shown.
-        experiment_name: Experiment; if it does not exist, it is created with the kind "Machine learning". Defaults to
-            ``mlflow.set_experiment``, ``MLFLOW_EXPERIMENT_NAME``, ``MLFLOW_EXPERIMENT_ID`` or MLflow's default experiment, in
-            this order.
+        tracking_uri: URI of the server or database; a password in it is never shown. Defaults to the URI passed to
+            ``mlflow.set_tracking_uri``, then to ``MLFLOW_TRACKING_URI``, then to MLflow's default.
+        experiment_name: Name of the experiment. If the experiment does not exist, the logger creates it, with the kind
+            "Machine learning". Defaults to ``MLFLOW_EXPERIMENT_NAME``, then to the experiment of ``mlflow.set_experiment`` or
+            ``MLFLOW_EXPERIMENT_ID``, then to MLflow's default experiment.
         run_name: Name of a new run. By default MLflow chooses one.
         run_id: Id of a run to continue.
         tags: Tags of the run; values become strings.
         nested: Make the new run a child of your active run.
         on_error: ``"warn"`` reports errors in the log; ``"raise"`` raises them at the next call.
         capacity: Maximum number of waiting records; further records are dropped and counted.
-        timeout: Maximum time in seconds that ``flush`` and ``close`` wait.
-        all_ranks: Log on every rank of ``torch.distributed``, each to a separate run, instead of rank 0 only.
+        timeout: Maximum number of seconds to wait at the end of a run, in ``flush`` and in ``close``.
+        all_ranks: Log on every rank of ``torch.distributed``, with one run per rank, instead of on rank 0 only.
 
     Raises:
         ValueError: If ``nested`` is set without an active run, or ``run_id`` is combined with arguments for a new run.
@@ -140,7 +141,7 @@ class MLflowLogger(Logger):
 
     @property
     def run_id(self) -> str:
-        """The id of the run, which is opened if necessary.
+        """The id of the run; opens the run if necessary.
 
         Raises:
             ConnectionError: If the run cannot be opened; ``__cause__`` is the original error.
@@ -154,13 +155,13 @@ class MLflowLogger(Logger):
 
     @reported
     def page_url(self, server: str = "http://127.0.0.1:5000") -> str:
-        """Return the address of the page with the training runs of this experiment, for a browser.
+        """Return the address of the MLflow page with the training runs of this experiment.
 
-        MLflow 3 opens on its GenAI page, which shows no training runs, unless the address selects the other one.
+        Without this address, MLflow 3 opens its GenAI page, which shows no training runs.
 
         Args:
-            server: Address of the server that shows a local store; by default that of ``mlflow ui``. A logger with a
-                tracking server uses the address of that server.
+            server: Address of the server that shows a local store. Defaults to the address of ``mlflow ui``. Ignored if the
+                logger writes to a tracking server.
 
         Returns:
             The address, without credentials.
@@ -258,7 +259,8 @@ class MLflowLogger(Logger):
         """Write parameters; nested names are joined as ``optimizer/lr``.
 
         Raises:
-            RuntimeError: If MLflow refuses some parameters, for example because a value has changed. The others are written.
+            RuntimeError: If MLflow refuses a parameter, for example because its value has changed. All other parameters are
+                written.
         """
         from mlflow.entities import Param
 
@@ -297,9 +299,10 @@ class MLflowLogger(Logger):
 
     @reported
     def write_image(self, name: str, image: Any, step: int, timestamp: float) -> None:
-        """Write an image of shape ``(height, width)``, or with 1, 3 or 4 channels first or last.
+        """Write an image.
 
-        Floats are between 0 and 1, integers between 0 and 255.
+        The shape is ``(height, width)``, or ``(channels, height, width)`` or ``(height, width, channels)`` with 1, 3 or 4
+        channels. Floats are between 0 and 1, integers between 0 and 255.
         """
         self._log_pixels(name, image, step, timestamp)
 
@@ -331,7 +334,7 @@ class MLflowLogger(Logger):
 
         Args:
             path: Local path.
-            name: Artifact folder; ``None`` for the root.
+            name: Folder in the artifact store of the run; ``None`` for its root.
         """
         client, run_id = self._connected()
         upload = client.log_artifacts if Path(path).is_dir() else client.log_artifact

@@ -22,7 +22,8 @@ MAX_TAG_LENGTH = 8000
 # Bytes of field names, numbers and punctuation in the JSON of one metric, parameter or tag.
 OVERHEAD = 150
 
-# MLflow's defaults are a timeout of 120 s and seven retries with pauses of up to 64 s. The delivery queue retries as well.
+# MLflow's defaults, a timeout of 120 s and seven retries with pauses of up to 64 s, are too long, because the delivery queue
+# retries as well.
 BOUNDS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -57,7 +58,7 @@ def slices(items: Iterable[tuple[str, str, T]], most: int) -> Iterator[list[T]]:
 
 
 def bound_requests() -> list[str]:
-    """Limit timeouts and retries of MLflow's requests, except for limits that the user has set.
+    """Limit timeouts and retries of MLflow's requests, except those that the user has set.
 
     Returns:
         The names of the environment variables that this function set.

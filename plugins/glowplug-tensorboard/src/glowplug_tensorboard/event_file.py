@@ -1,8 +1,8 @@
 """Fast event files for TensorBoard.
 
-Events are written on the calling thread, and checksums are computed in C. TensorBoard's writer passes each event to another
-thread and computes checksums in Python. A logger already has a worker thread, and Python code in that thread holds the
-GIL, which delays the training thread.
+TensorBoard's own writer passes each event to another thread and computes checksums in Python. A logger does not need that
+thread, because it already has a worker thread. Python code on the worker thread holds the GIL and thus delays training.
+Therefore this module writes events on the calling thread and computes checksums in C.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class EventFile:
     """An event file; the constructor creates it and writes its first event.
 
     Args:
-        logdir: Folder, created if necessary, or an address that TensorBoard supports, such as ``s3://bucket/run``.
+        logdir: Folder, or a remote address that TensorBoard supports, such as ``s3://bucket/run``. Created if necessary.
         filename_suffix: Suffix of the file name.
 
     Raises:
@@ -42,9 +42,9 @@ class EventFile:
         # TensorBoard reads the files of a folder in the order of their names, so the number has leading zeros.
         name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_numbers):06d}"
         self._logdir = logdir
-        path = os.path.join(logdir, name + filename_suffix)  # noqa: PTH118 - logdir may be an address
+        path = os.path.join(logdir, name + filename_suffix)  # noqa: PTH118 - logdir may be a remote address
         self._file = tf.io.gfile.GFile(path, "wb")
-        # Users call logger.writer on their own threads.
+        # Users may call logger.writer on any thread.
         self._lock = threading.Lock()
         self._is_closed = False
         source = SourceMetadata(writer="glowplug_tensorboard.event_file")
@@ -67,7 +67,7 @@ class EventFile:
             self._file.write(record)
 
     def flush(self) -> None:
-        """Flush the file, or upload it if the folder is an address."""
+        """Flush the file, or upload it if the folder is a remote address."""
         with self._lock:
             self._file.flush()
 

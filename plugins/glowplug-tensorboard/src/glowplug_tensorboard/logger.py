@@ -22,21 +22,21 @@ class TensorboardLogger(Logger):
     """Writes scalars, histograms, texts, images, figures and hyperparameters to TensorBoard event files.
 
     The event file is created at the first record. If it cannot be written, for example because the disk is full,
-    training continues, records wait and the logger tries a new file. Each name becomes a tag; steps and wall times are
-    those of the call. The HPARAMS page shows the first call of ``log_params``; the TEXT page shows all calls under
-    ``params``.
+    training continues, records wait and the logger tries to create a new file. Each name becomes a tag. TensorBoard shows
+    the step and the time of each ``log_*`` call. Its HPARAMS page shows only the hyperparameters of the first
+    ``log_params`` call; its TEXT page shows those of all calls under ``params``.
 
     Args:
         log_dir: Folder of the event files. Defaults to ``runs/<date>_<host>``.
         comment: Suffix of the default ``log_dir``.
-        purge_step: Hide the records of earlier files in ``log_dir`` from this step on.
+        purge_step: In earlier files of ``log_dir``, hide the records from this step on.
         max_queue: Accepted for compatibility with ``SummaryWriter``; events are written immediately.
         flush_secs: Accepted for compatibility with ``SummaryWriter``; events are written immediately.
         filename_suffix: Suffix of the file names.
         on_error: ``"warn"`` reports errors in the log; ``"raise"`` raises them at the next call.
-        capacity: Number of records that can wait; further ones are dropped and counted.
-        timeout: Maximum time in seconds that ``flush`` and ``close`` wait.
-        all_ranks: Write on every rank of ``torch.distributed`` instead of rank 0 only.
+        capacity: Maximum number of waiting records; further records are dropped and counted.
+        timeout: Maximum number of seconds to wait at the end of a run, in ``flush`` and in ``close``.
+        all_ranks: Write on every rank of ``torch.distributed`` instead of on rank 0 only.
 
     Example:
         >>> import tempfile
@@ -97,7 +97,7 @@ class TensorboardLogger(Logger):
         self._writer = Writer(
             self.log_dir, self.comment, self.purge_step, self.max_queue, self.flush_secs, self.filename_suffix
         )
-        # If this file fails, the next one is created in the same folder and does not purge records again.
+        # If this file fails, the next file is created in the same folder and does not purge records again.
         self.log_dir = self._writer.log_dir
         self.purge_step = None
 
@@ -122,7 +122,7 @@ class TensorboardLogger(Logger):
         """Write numbers; each name is a tag."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        # One event for all scalars costs a tenth of separate events, which SummaryWriter.add_scalar would write.
+        # SummaryWriter.add_scalar writes one event per scalar, which takes ten times as long as one event for all scalars.
         summary = Summary()
         for name, value in scalars.items():
             summary.value.add(tag=name, simple_value=value)
@@ -151,8 +151,8 @@ class TensorboardLogger(Logger):
     def write_image(self, name: str, image: Any, step: int, timestamp: float) -> None:
         """Write an image or a batch of images.
 
-        The shape is ``(height, width)``, with 1, 3 or 4 channels first or last, or ``(n, channels, height, width)``. Floats
-        are between 0 and 1, ``uint8`` values between 0 and 255.
+        The shape is ``(height, width)``, or ``(channels, height, width)`` or ``(height, width, channels)`` with 1, 3 or 4
+        channels, or ``(n, channels, height, width)``. Floats are between 0 and 1, ``uint8`` values between 0 and 255.
 
         Raises:
             ValueError: If the image has another shape.
@@ -180,7 +180,7 @@ class TensorboardLogger(Logger):
             writer.flush()
 
     def close_backend(self, outcome: RunOutcome | None) -> None:
-        """Write the status of a session with hyperparameters and close the event file."""
+        """Write the session's status if hyperparameters were logged, and close the event file."""
         if self._params_logged:
             self._add(session_end(outcome))
         with self._writing() as writer:
@@ -201,6 +201,6 @@ def _layout(name: str, shape: tuple[int, ...]) -> str:
         case (_, _, _, _):
             return "NCHW"
     raise ValueError(
-        f"image {name!r} has shape {shape}; expected (height, width), 1, 3 or 4 channels first or last, or (n, channels, "
-        "height, width)"
+        f"image {name!r} has shape {shape}; expected (height, width), (channels, height, width) or (height, width, channels) "
+        "with 1, 3 or 4 channels, or (n, channels, height, width)"
     )

@@ -37,7 +37,7 @@ __all__ = [
     "check_save_handler",
 ]
 
-# Importing the checks takes time, and the contracts need pytest.
+# Import lazily: importing the checks takes time, and the contracts need pytest.
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {

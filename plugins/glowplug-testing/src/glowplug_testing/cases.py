@@ -24,8 +24,10 @@ class HandlerCase:
         output: Output of the engine's step that the handler can process.
         metrics: Content of ``engine.state.metrics`` at the end of each iteration and epoch.
         seconds_per_event: Time limit of the handler per event, in seconds. Increase it for a handler that writes files.
-        plugin: The plugin module, such as ``"acme_shout._plugin"``; it is imported in a fresh interpreter.
-        heavy: Further modules that this import must not load. Libraries other than glowplug are always refused.
+        plugin: Plugin module to import in a fresh interpreter, such as ``"acme_shout._plugin"``. Defaults to the module
+            ``_plugin`` of the handler's package.
+        heavy: Further modules that importing ``plugin`` must not load, such as modules of your package. Libraries other than
+            glowplug are always refused.
 
     Example:
         >>> class Shout:
@@ -49,14 +51,16 @@ class LoggerCase:
     """A logger to check.
 
     Args:
-        make: ``f(**options)`` returns a new logger on each call. All these loggers write to the *same* file or run and
-            pass the options on to ``glowplug.loggers.Logger``.
-        read: Returns every stored scalar as ``(name, step, value)``, with the scalars of each name in the order in which
-            they were stored.
-        borrowed: For a logger that can write to a run, file or connection that the user has opened: returns such a logger
-            and a function that returns whether the run is still open.
-        plugin: The plugin module, such as ``"acme_glowplug_logger._plugin"``; it is imported in a fresh interpreter.
-        heavy: Further modules that this import must not load. Libraries other than glowplug are always refused.
+        make: ``f(**options)`` returns a new logger that passes the options on to ``glowplug.loggers.Logger``. All loggers
+            write to the *same* file or run.
+        read: Returns every stored scalar as ``(name, step, value)``. The scalars of each name are in the order in which they
+            were stored.
+        borrowed: Returns a logger that writes to a run, file or connection opened by the user, and a function that returns
+            whether that run, file or connection is still open. Omit it if the logger does not support this.
+        plugin: Plugin module to import in a fresh interpreter, such as ``"acme_glowplug_logger._plugin"``. Defaults to the
+            module ``_plugin`` of the logger's package.
+        heavy: Further modules that importing ``plugin`` must not load, such as modules of your package. Libraries other than
+            glowplug are always refused.
 
     Example:
         >>> from glowplug.loggers import Logger
@@ -86,15 +90,17 @@ class MetricCase:
         make: Returns a new metric on each call.
         outputs: Three or more batches of different sizes, each in the form that ``update`` accepts.
         expected: The value over all outputs: a number, a tensor, or a mapping or sequence of these.
-        joined: The same data as one output. By default, tensors (along their first dimension) and lists are
-            concatenated, also inside tuples and mappings.
+        joined: The same data as one output. By default, lists are concatenated, and tensors are concatenated along their
+            first dimension, also inside tuples and mappings.
         tolerance: Relative and absolute tolerance within which two values count as equal.
-        reference: Another implementation of the metric, ``f(joined output) -> value``. Both are compared on random data;
-            requires ``random_output``.
+        reference: Another implementation of the metric, ``f(joined output) -> value``. The two are compared on random
+            data; requires ``random_output``.
         random_output: ``f(generator) -> output`` returns one output with random data and a random number of examples,
             both drawn from ``generator``, a ``torch.Generator``.
-        plugin: The plugin module, such as ``"acme_metrics._plugin"``; it is imported in a fresh interpreter.
-        heavy: Further modules that this import must not load. Libraries other than glowplug are always refused.
+        plugin: Plugin module to import in a fresh interpreter, such as ``"acme_metrics._plugin"``. Defaults to the module
+            ``_plugin`` of the metric's package.
+        heavy: Further modules that importing ``plugin`` must not load, such as modules of your package. Libraries other than
+            glowplug are always refused.
 
     Raises:
         TypeError: If only one of ``reference`` and ``random_output`` is given.
@@ -146,10 +152,12 @@ class SaveHandlerCase:
     """A save handler to check.
 
     Args:
-        make: Returns a new save handler on each call. All these save handlers use the *same* location.
+        make: Returns a new save handler on each call. All save handlers use the *same* location.
         folder: Folder of the files, for a save handler that writes files. Defaults to the handler's ``dirname``.
-        plugin: The plugin module, such as ``"acme_s3._plugin"``; it is imported in a fresh interpreter.
-        heavy: Further modules that this import must not load. Libraries other than glowplug are always refused.
+        plugin: Plugin module to import in a fresh interpreter, such as ``"acme_s3._plugin"``. Defaults to the module
+            ``_plugin`` of the save handler's package.
+        heavy: Further modules that importing ``plugin`` must not load, such as modules of your package. Libraries other than
+            glowplug are always refused.
 
     Example:
         >>> SaveHandlerCase(make=lambda: AcmeSaver("acme://run")).folder is None

@@ -1,4 +1,4 @@
-"""Checks: functions with a name and a purpose, which the pytest classes and ``check_*`` run."""
+"""Checks, their results, and the function that runs a check."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Check:
     Args:
         name: Key in ``expected_failures``; the test is called ``test_<name>``.
         purpose: One sentence that states what holds if the check passes.
-        function: Takes the case and raises :class:`CheckFailed` or :class:`CheckSkipped`.
+        function: Takes the case. Raises :class:`CheckFailed` if the check fails, or :class:`CheckSkipped` if it cannot run.
     """
 
     name: str

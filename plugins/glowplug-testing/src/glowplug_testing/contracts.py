@@ -15,7 +15,7 @@ __all__ = ["HandlerContract", "LoggerContract", "MetricContract", "SaveHandlerCo
 
 
 class Contract:
-    """Base class: turns checks into test methods, none of which a subclass can replace."""
+    """Base class that turns checks into test methods, which a subclass must not replace."""
 
     checks: ClassVar[tuple[Check, ...]] = ()
     """The checks; each becomes a test."""

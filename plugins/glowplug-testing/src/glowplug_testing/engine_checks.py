@@ -21,7 +21,7 @@ class EngineChecks:
     def make_engine(self) -> MakeEngine:
         """Return a function that creates an engine; override this fixture in the subclass."""
         raise NotImplementedError(
-            f"{type(self).__name__} needs a fixture make_engine that returns a function that creates an engine"
+            f"{type(self).__name__} needs a fixture make_engine; it must return a function that creates an engine"
         )
 
     def fire(self, engine: Any, event: Any, *, error: Exception | None = None, **state: Any) -> None:

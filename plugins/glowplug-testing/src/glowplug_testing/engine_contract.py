@@ -78,7 +78,7 @@ class EngineContract(RegistrationContract):
         assert got == [True, False, StopIteration]
 
     def test_exception_handlers(self, make_engine: MakeEngine) -> None:
-        """Handlers of EXCEPTION_RAISED get the exception, preceded by the engine if they accept both (E-039)."""
+        """Handlers of EXCEPTION_RAISED get the exception, or the engine and the exception if they accept both (E-039)."""
         engine, error = make_engine(), KeyError("broken")
         got: list[Any] = []
         engine.add_event_handler(Events.EXCEPTION_RAISED, Recorder(got).record)
@@ -119,7 +119,7 @@ class EngineContract(RegistrationContract):
         assert got == [{"mine": 1, "iter_counter": 1}, {"mine": 1, "iter_counter": 1}, {"mine": 1}]
 
     def test_handlers_fire_events(self, make_engine: MakeEngine) -> None:
-        """A handler can fire another event, whose handlers run before the first handler continues (E-041)."""
+        """A handler can fire another event, and continues after the handlers of that event have run (E-041)."""
         engine = make_engine()
         got: list[Any] = []
         engine.register_events("inner")
@@ -136,14 +136,14 @@ class EngineContract(RegistrationContract):
             engine.fire_event("inner", "payload")
 
     def test_fire_event_refuses_events_with_an_argument(self, make_engine: MakeEngine) -> None:
-        """``fire_event`` refuses events that only the engine can fire, because they pass an argument (E-041)."""
+        """``fire_event`` refuses events that pass an argument; only the engine can fire them (E-041)."""
         engine = make_engine()
         for event in (Events.EXCEPTION_RAISED, Events.TERMINATE_SINGLE_EPOCH):
             with pytest.raises(ValueError, match=rf"only the engine can fire {event}"):
                 engine.fire_event(event)
 
     def test_handlers_see_the_event_and_the_state(self, make_engine: MakeEngine) -> None:
-        """While handlers run, ``last_event_name`` is the plain event and ``state`` is up to date."""
+        """While handlers run, ``last_event_name`` is the event without a filter, and ``state`` is up to date."""
         engine = make_engine()
         got: list[Any] = []
         engine.add_event_handler(
@@ -196,7 +196,7 @@ class EngineContract(RegistrationContract):
         assert self.counters(make_engine(), event(before=5, after=2), range(1, 9)) == [3, 4]
 
     def test_every_after(self, make_engine: MakeEngine) -> None:
-        """With ``every=n`` and ``after``, a handler runs at the first count after the bound, then at each n-th (E-065)."""
+        """With ``every=n`` and ``after=m``, a handler runs at count m + 1 and then at each n-th count (E-065)."""
         event = Events.ITERATION_COMPLETED
         assert self.counters(make_engine(), event(every=2, before=10, after=3), range(1, 13)) == [4, 6, 8]
         assert self.counters(make_engine(), event(every=3, after=1), range(1, 10)) == [2, 5, 8]
@@ -254,7 +254,7 @@ class EngineContract(RegistrationContract):
             engine.register_events("other", event_to_attr=["attribute"])
 
     def test_custom_counters_belong_to_one_engine(self, make_engine: MakeEngine) -> None:
-        """The counter of a custom event starts at 0 or at its existing value; other engines do not have it (E-081)."""
+        """The counter of a custom event starts at 0 or keeps an existing value; other engines do not have it (E-081)."""
         engine, other = make_engine(), make_engine()
         engine.state.kept = 4
         engine.register_events(
@@ -290,7 +290,7 @@ class EngineContract(RegistrationContract):
         assert got == ["a", "b"]
 
     def test_attach_is_all_or_nothing(self, make_engine: MakeEngine) -> None:
-        """If one handler cannot be attached, none is."""
+        """If one handler cannot be attached, no handler is attached."""
         engine = make_engine()
         got: list[Any] = []
         with pytest.raises(RuntimeError, match="cannot be attached"):
@@ -302,7 +302,7 @@ class EngineContract(RegistrationContract):
         assert got == []
 
     def test_failing_optional_handler_is_detached(self, make_engine: MakeEngine) -> None:
-        """A failing handler attached with ``on_error="disable"`` is detached and reported; others continue (P3)."""
+        """A failing handler attached with ``on_error="disable"`` is detached and reported; others still run (P3)."""
         engine = make_engine()
         got: list[Any] = []
         failing, healthy = Failing(), OneEvent(got, "healthy")
@@ -339,7 +339,7 @@ class EngineContract(RegistrationContract):
         assert handler.number == 5
 
     def test_state_waits_for_a_later_handler(self, make_engine: MakeEngine) -> None:
-        """Loaded state without a handler is saved again, and loaded once a handler with its key is attached."""
+        """Loaded state of a missing handler is saved again, and is loaded when a handler with its key is added."""
         engine, other = make_engine(), make_engine()
         engine.register_state("mine", Stateful(5))
         other.load_state_dict(engine.state_dict())
@@ -349,7 +349,7 @@ class EngineContract(RegistrationContract):
         assert late.number == 5
 
     def test_state_keys_are_unique(self, make_engine: MakeEngine) -> None:
-        """The key of a second handler with the same key ends with ``#2``; removing a handler frees its key."""
+        """If a key is in use, the next handler gets the key with ``#2`` appended; removing a handler frees its key."""
         engine = make_engine()
         handle = engine.register_state("mine", Stateful(1))
         second = engine.register_state("mine", Stateful(2))

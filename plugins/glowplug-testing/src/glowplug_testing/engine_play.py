@@ -16,10 +16,10 @@ from glowplug_testing.checks import require
 def play(
     fake: FakeEngine, outputs: list[Any], metrics: Mapping[str, Any], *, epochs: int = 2, stop: bool = True
 ) -> FakeEngine:
-    """Fire the events of a run on a fake.
+    """Fire the events of a run on a ``FakeEngine``.
 
     Args:
-        fake: The fake.
+        fake: The engine.
         outputs: Outputs of the iterations of each epoch.
         metrics: Metrics at the end of each iteration and epoch.
         epochs: Number of epochs.
@@ -33,7 +33,7 @@ def play(
         fake.fire(Events.EPOCH_STARTED, epoch=epoch)
         for number, output in enumerate(outputs):
             fake.fire(Events.GET_BATCH_STARTED)
-            # An engine reaches the end of its data at the first batch of the next epoch.
+            # An engine notices the end of its data when it requests the first batch of the next epoch.
             if epoch > 1 and number == 0:
                 fake.fire(Events.DATALOADER_STOP_ITERATION)
             fake.fire(Events.GET_BATCH_COMPLETED, batch=output)
@@ -48,14 +48,14 @@ def play(
 
 
 def registered(engine: Any) -> list[str]:
-    """Return the handlers and states that are registered at an engine, as text."""
+    """Describe each handler and state that is registered with an engine."""
     found = [f"{each.handler!r} at {each.event}" for each in engine.registrations()]
     return found + [f"a state under {key!r}" for key in engine.state_dict().get("handlers", ())]
 
 
 @contextmanager
 def unchanged_state(engine: Any, *names: str) -> Iterator[None]:
-    """Require that the block does not change attributes of an engine's state or their content."""
+    """Require that the block changes neither these attributes of an engine's state nor their content."""
     before = {name: getattr(engine.state, name) for name in names}
     copies = copy.deepcopy(before)
     yield

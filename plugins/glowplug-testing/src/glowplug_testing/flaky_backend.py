@@ -41,13 +41,13 @@ class FlakyBackend:
 
     Args:
         logger: The logger; other loggers of the same class are not affected.
-        fault: Function that raises, or waits and returns. ``None`` injects no fault.
+        fault: Function called for each fault; it raises, or waits and returns. ``None`` injects no fault.
         methods: Methods that fail. Defaults to all ``write_*`` methods.
-        every: Fail at each n-th call of these methods. Defaults to 1.
+        every: Fail at each n-th call of these methods, where n is ``every``. Defaults to 1.
         times: Maximum number of faults. Unlimited by default.
 
     Raises:
-        ValueError: If ``methods`` has a name that is not a method of ``Writer``.
+        ValueError: If ``methods`` contains a name that is not a method of ``Writer``.
 
     Attributes:
         calls: All calls so far, including failed ones, with arguments and thread.
@@ -87,7 +87,7 @@ class FlakyBackend:
         self._methods = methods
         self._every = every
         self._times = times
-        # Number of calls so far of the methods that fail.
+        # Number of calls of ``methods`` so far.
         self._due = 0
         self._healed = threading.Event()
         # A write method that calls another counts as one call.
@@ -140,7 +140,7 @@ class FlakyBackend:
 
         Args:
             logger: The logger.
-            every: Fail at each n-th call. Defaults to 3.
+            every: The number n. Defaults to 3.
             error: The exception. Defaults to a ``RuntimeError``, after which the logger continues with the next record. After
                 a ``ConnectionError``, the logger reopens the backend and writes the record again.
             *methods: Methods that fail. Defaults to all ``write_*`` methods.

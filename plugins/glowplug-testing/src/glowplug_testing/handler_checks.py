@@ -50,7 +50,7 @@ def run(engine: Engine) -> Engine:
 
 
 def play_case(case: HandlerCase, fake: FakeEngine, metrics: Mapping[str, Any] | None = None) -> FakeEngine:
-    """Simulate two epochs on a fake."""
+    """Simulate two epochs on a ``FakeEngine``."""
     outputs = [copy.deepcopy(case.output) for _ in range(BATCHES)]
     return play(fake, outputs, case.metrics if metrics is None else metrics)
 
@@ -178,7 +178,7 @@ def attach_fires_nothing(case: HandlerCase) -> None:
 
 
 def handle_removes_all(case: HandlerCase) -> None:
-    """After remove(), before or after a run, nothing is registered; a second remove() does nothing."""
+    """After remove(), whether called before or after a run, nothing is registered; a second remove() does nothing."""
     for used in (False, True):
         for engine in (FakeEngine(), engine_for(case)):
             before = registered(engine)
@@ -191,7 +191,7 @@ def handle_removes_all(case: HandlerCase) -> None:
             require(
                 not left,
                 f"after remove(){' following a run' if used else ''}, {', '.join(left)} is still registered; return one handle for "
-                "everything: RemovableEventHandle.join(first, second, ...), including states",
+                "all registrations and states: RemovableEventHandle.join(first, second, ...)",
             )
 
 
@@ -207,12 +207,12 @@ def removed_handler_releases_the_engine(case: HandlerCase) -> None:
     require(
         gone() is None,
         "after remove() the handler still references the engine, and with it the model and data; use the engine passed to each "
-        "call, or clear the reference in the handle",
+        "call, or clear the reference when the handle is removed",
     )
 
 
 def can_be_attached_again(case: HandlerCase) -> None:
-    """After remove() the handler can be attached again."""
+    """After remove(), the handler can be attached again."""
     handler, fake = case.make(), FakeEngine()
     handle = _attach(case, handler, fake)
     first = len(registered(fake))
@@ -237,13 +237,13 @@ def two_engines_are_independent(case: HandlerCase) -> None:
     handle.remove()
     require(
         registered(second) == before,
-        "remove() for one engine also removed registrations of another; store handles in the returned handle, not in self",
+        "remove() for one engine also removed registrations of another; do not store handles in self, but join and return them",
     )
     require(not registered(first), f"remove() left {registered(first)} on the first of two engines")
 
 
 def second_attach_is_independent(case: HandlerCase) -> None:
-    """A second attach(), of the same or another handler, raises without side effects or can be removed separately."""
+    """A second attach() of the same or another handler either can be removed separately or raises without side effects."""
     for other in (False, True):
         handler, fake = case.make(), FakeEngine()
         _attach(case, handler, fake)
@@ -257,8 +257,8 @@ def second_attach_is_independent(case: HandlerCase) -> None:
         after = sorted(registered(fake))
         require(
             before == after,
-            f"a second attach() of {'another' if other else 'the same'} handler, which failed or was removed, changed the registrations "
-            f"from {before} to {after}; check for errors before registering anything",
+            f"after a second attach() of {'another' if other else 'the same'} handler failed or was removed, the registrations are "
+            f"{after} instead of {before}; check for errors before registering anything",
         )
 
 
@@ -299,7 +299,7 @@ def exceptions_reach_the_caller(case: HandlerCase) -> None:
 
 
 def run_state_is_unchanged(case: HandlerCase) -> None:
-    """The handler does not change output, batch, counters or existing metrics."""
+    """The handler does not change the engine's output, batch, counters or existing metrics."""
     watched = Watched()
     _attach(case, case.make(), watched)
     play_case(case, watched)
@@ -382,7 +382,7 @@ class Timed(FakeEngine):
 
 
 def missing_metrics_are_reported(case: HandlerCase) -> None:
-    """Without the metrics that it reads, the handler works or raises an error that names the missing metric."""
+    """If the metrics that the handler reads are missing, it works or raises an error that names the missing metric."""
     if not case.metrics:
         raise CheckSkipped("HandlerCase(metrics=...) is empty")
     fake = FakeEngine()

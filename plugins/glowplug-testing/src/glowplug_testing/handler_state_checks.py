@@ -22,7 +22,7 @@ from glowplug_testing.surroundings import unchanged_process
 
 
 def state_travels_with_the_engine(case: HandlerCase) -> None:
-    """engine.state_dict() contains the handler's state, which torch.load(weights_only=True) and a new handler can load."""
+    """engine.state_dict() contains the handler's state; torch.load(weights_only=True) and a new handler can load it."""
     handler, fake = _stateful(case), FakeEngine()
     case.attach(handler, fake)
     play_case(case, fake)
@@ -30,11 +30,11 @@ def state_travels_with_the_engine(case: HandlerCase) -> None:
     require(
         states,
         f"{type(handler).__name__}.state_dict() is not part of engine.state_dict(); call engine.register_state(self.state_key, "
-        "self) in attach() and join its handle to the returned one",
+        "self) in attach() and join its handle with the returned handle",
     )
     expected = copy.deepcopy(handler.state_dict())
     stored = through_file(states)
-    # Load the state after the new handler is attached, then before.
+    # Load the state first after the new handler is attached, then before it is attached.
     for late in (False, True):
         other, resumed = case.make(), FakeEngine()
         if not late:
@@ -211,7 +211,7 @@ def two_ranks_end_together(case: HandlerCase) -> None:
 
 
 def process_is_unchanged(case: HandlerCase) -> None:
-    """The handler does not print, leave threads running, or change the process's signals, logging or random generators."""
+    """The handler does not print, leave threads running, or change global state such as signal handlers or random generators."""
     with unchanged_process():
         engine = engine_for(case)
         handle = case.attach(case.make(), engine)

@@ -22,7 +22,7 @@ ODD_NAMES = (
 
 
 def options_are_passed_on(case: LoggerCase) -> None:
-    """The logger accepts the options of Logger and passes them on."""
+    """The constructor accepts the options of Logger and passes them on to Logger."""
     options: dict[str, Any] = {"timeout": 1.5, "capacity": 7, "on_error": "raise", "all_ranks": True}
     with Trial(case) as trial:
         logger = trial.make(**options)
@@ -34,7 +34,7 @@ def options_are_passed_on(case: LoggerCase) -> None:
 
 
 def scalars_are_stored_in_order(case: LoggerCase) -> None:
-    """After close(), every scalar is stored once, with its step and value, in the order of logging."""
+    """After close(), every scalar is stored once, with its step and value, in the order in which it was logged."""
     with Trial(case) as trial:
         logger = trial.make()
         # 703 is not a multiple of a usual buffer size.
@@ -54,7 +54,7 @@ def scalars_are_stored_in_order(case: LoggerCase) -> None:
         trial.require_stored(
             logged,
             "after close()",
-            "Write each record passed to write_scalars(), and buffered records in close_backend(outcome)",
+            "Write each record that write_scalars() receives; write buffered records in close_backend(outcome)",
         )
 
 
@@ -72,7 +72,7 @@ def scalars_are_stored_after_flush(case: LoggerCase) -> None:
 
 
 def odd_names_stay_distinct(case: LoggerCase) -> None:
-    """Scalars of any name are stored or counted as lost; different names stay different."""
+    """A scalar of any name is stored or counted as dropped, and different names stay distinct."""
     step = 900_001
     with Trial(case) as trial:
         before = _at(case, step)
@@ -84,8 +84,8 @@ def odd_names_stay_distinct(case: LoggerCase) -> None:
         lost = logger.counts.dropped
         require(
             len(new) + lost == len(ODD_NAMES) and new.total() == len(new),
-            f"{len(ODD_NAMES)} scalars with different names were logged; {len(new)} names are stored and {lost} records are counted "
-            f"as lost: {', '.join(map(repr, sorted(new)))}. Escape names that the backend refuses so that they stay distinct, or "
+            f"{len(ODD_NAMES)} scalars with different names were logged; {lost} records are counted as dropped and {len(new)} names "
+            f"are stored: {', '.join(map(repr, sorted(new)))}. Escape names that the backend refuses so that they stay distinct, or "
             f"raise ValueError{trial.report()}",
         )
 
@@ -98,7 +98,7 @@ def _at(case: LoggerCase, step: int) -> Counter[str]:
 
 
 def non_finite_values_are_kept(case: LoggerCase) -> None:
-    """NaN and infinities are stored as such or counted as lost; finite values are stored."""
+    """NaN and infinities are stored as such or counted as dropped; a finite value logged after them is stored."""
     values = {"nan": math.nan, "inf": math.inf, "minus_inf": -math.inf}
     with Trial(case) as trial:
         logger = trial.make()
@@ -207,7 +207,7 @@ def values_are_captured_when_logged(case: LoggerCase) -> None:
 
 
 def logging_after_close_is_harmless(case: LoggerCase) -> None:
-    """A second close() does nothing; records logged afterwards are counted as lost without an error."""
+    """A second close() does nothing; records logged after close() are counted as dropped, without an error."""
     with Trial(case) as trial:
         logger = trial.make()
         logged = trial.log(logger, [("loss", 1, 0.5)])
@@ -219,7 +219,7 @@ def logging_after_close_is_harmless(case: LoggerCase) -> None:
 
 
 def every_write_method_works(case: LoggerCase) -> None:
-    """Each write method of the logger accepts its kind of record."""
+    """Each write method that the logger implements accepts its kind of record."""
     with Trial(case) as trial, tempfile.TemporaryDirectory() as folder:
         logger = trial.make()
         records = [call for call in _records(trial, Path(folder)) if logger.takes(call[0])]

@@ -25,7 +25,7 @@ REPORTS = 2
 def constructor_opens_nothing(case: LoggerCase) -> None:
     """The constructor opens no file or connection and returns at once, even if the backend is down."""
     with Trial(case) as trial:
-        # The first logger may import a library.
+        # The first logger may import a library, so only the second one is timed.
         trial.make()
         began = time.monotonic()
         try:
@@ -63,7 +63,7 @@ def backend_that_comes_back(case: LoggerCase) -> None:
         trial.require_stored(
             logged,
             "after the backend became reachable",
-            "Raise in open_backend() while the backend is unreachable",
+            "Raise an exception in open_backend() while the backend is unreachable",
         )
         _require_reported(trial)
 
@@ -96,7 +96,7 @@ def connection_lost_in_a_write(case: LoggerCase) -> None:
 
 
 def occasional_errors_lose_one_record(case: LoggerCase) -> None:
-    """A record that the backend refuses is counted as lost and reported once; all others are stored."""
+    """Records that the backend refuses are counted as dropped and reported once; all others are stored."""
     with Trial(case) as trial:
         logger = trial.make()
         logged = []
@@ -132,7 +132,7 @@ def error_at_close(case: LoggerCase) -> None:
 
 
 def slow_backend_does_not_block(case: LoggerCase) -> None:
-    """A slow backend does not delay the caller and loses no record."""
+    """A slow backend does not delay the training loop, and no record is lost."""
     seconds, iterations = 0.05, 30
     with Trial(case) as trial:
         logger = trial.make()
@@ -166,7 +166,7 @@ def slow_backend_does_not_block(case: LoggerCase) -> None:
 
 
 def hanging_backend_times_out(case: LoggerCase) -> None:
-    """If the backend hangs, a run and close() end within the timeout, and the fault is reported."""
+    """If the backend hangs, run() and close() each wait at most the timeout, and the fault is reported."""
     timeout = 0.3
     for methods in (("open_backend",), WRITES, ("flush_backend",), ("close_backend",)):
         with Trial(case) as trial:
@@ -191,7 +191,7 @@ def hanging_backend_times_out(case: LoggerCase) -> None:
 
 
 def full_disk_does_not_end_the_run(case: LoggerCase) -> None:
-    """While the disk is full, records are delayed or counted as lost; afterwards logging continues."""
+    """While the disk is full, records are delayed or counted as dropped; afterwards logging continues."""
     with Trial(case) as trial:
         logger = trial.make()
         trial.log(logger, [("loss", step, 0.5) for step in range(3)])
@@ -206,14 +206,14 @@ def full_disk_does_not_end_the_run(case: LoggerCase) -> None:
         steps = [step for _, step, _ in trial.stored()]
         require(
             steps[:3] == [0, 1, 2] and steps[-3:] == [6, 7, 8] and len(steps) == len(set(steps)),
-            f"the disk was full during records 3 to 5 of 9, and the steps {steps} are stored; records before and after the fault "
-            f"must be stored once{trial.report()}",
+            f"steps 0 to 8 were logged, and the disk was full during steps 3 to 5; the steps {steps} are stored, but all steps before "
+            f"and after the fault must be stored once{trial.report()}",
         )
         trial.require_counted(logger, 9, len(steps))
 
 
 def no_files_or_connections_do_not_end_the_run(case: LoggerCase) -> None:
-    """While no file or connection can be opened, records are delayed or counted as lost; afterwards logging continues."""
+    """While no file or connection can be opened, records are delayed or counted as dropped; afterwards logging continues."""
     with Trial(case) as trial:
         logger = trial.make()
         with no_files_or_connections(on_all_threads=True), _no_exception_from("an unreachable backend"):

@@ -39,7 +39,7 @@ def works_on_fake_engine_and_engine(case: LoggerCase) -> None:
 
 
 def attach_accepts_all_arguments(case: LoggerCase) -> None:
-    """attach() accepts filtered events, lists of events and further arguments."""
+    """attach() accepts filtered events, lists of events and arguments for the log handler."""
     with Trial(case) as trial:
         logger = trial.make()
         engine = Engine(lambda _, batch: batch)
@@ -170,7 +170,7 @@ def close_receives_the_outcome(case: LoggerCase) -> None:
 
 
 def handle_removes_all(case: LoggerCase) -> None:
-    """After remove() of the returned handle, nothing is registered or logged."""
+    """After remove() on the handle that attach() returns, nothing is registered or logged."""
     for engine in (FakeEngine(), Engine(lambda _, batch: batch)):
         with Trial(case) as trial:
             logger = trial.make()
@@ -220,7 +220,7 @@ def old_argument_order_is_refused(case: LoggerCase) -> None:
 
 
 def logs_after_the_other_handlers(case: LoggerCase) -> None:
-    """At each event, the logger runs after other handlers, whatever the order of attaching: its phase is LOGGING."""
+    """At each event, the logger runs after user handlers, whatever the order of attaching: its phase is LOGGING."""
     with Trial(case) as trial:
         logger = trial.make()
         phase = getattr(logger, "phase", None)
@@ -243,7 +243,7 @@ def logs_after_the_other_handlers(case: LoggerCase) -> None:
 
 
 def run_state_is_unchanged(case: LoggerCase) -> None:
-    """The logger does not change output, batch or metrics, tensors included."""
+    """The logger does not change the engine's output, batch or metrics, or the tensors in them."""
     values: dict[str, Any] = {"loss": 0.5, "parts": [1.0, 2.0], "deep": {"a": 1.5}}
     if "torch" in sys.modules:
         torch = sys.modules["torch"]
@@ -340,7 +340,7 @@ def resumed_run_logs_each_step_once(case: LoggerCase) -> None:
         trial.require_stored(
             logged,
             "after a run was stopped at step 3 and resumed with a second logger",
-            "Append to existing records; write none again in open_backend() or load_state_dict()",
+            "Append to existing records, and do not write them again in open_backend() or load_state_dict()",
         )
 
 
@@ -414,7 +414,7 @@ def _pickled(logger: Any, when: str) -> Any:
 
 
 def process_is_unchanged(case: LoggerCase) -> None:
-    """The logger does not print, leave threads running, or change the process's signals, logging or random generators."""
+    """The logger does not print, leave threads running, or change global state such as signal handlers or random generators."""
     with Trial(case) as trial, unchanged_process():
         logger = trial.make()
         run_logging(trial, logger, [0.5, 0.25])

@@ -24,7 +24,7 @@ Row: TypeAlias = tuple[str, int, Any]
 FIELDS = 3
 
 LONG = 60.0
-"""Timeout for a working backend, in seconds; some backends take long to import."""
+"""Timeout for a working backend, in seconds; some backends take a long time to import."""
 
 _numbers = itertools.count(1)
 _log = logging.getLogger("glowplug.loggers")
@@ -158,7 +158,7 @@ def run_logging(
     Args:
         trial: The check.
         logger: The logger.
-        batches: The data, which are also the outputs.
+        batches: The data; each batch is also the output of its iteration.
         prepare: Called with the engine before the run.
     """
     engine = Engine(lambda _, batch: batch)

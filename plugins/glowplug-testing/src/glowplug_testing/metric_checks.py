@@ -44,7 +44,7 @@ def updated(case: MetricCase, outputs: Sequence[Any], metric: Any = None) -> Any
 
 
 def require_value(case: MetricCase, value: Any, when: str, advice: str = "") -> None:
-    """Require that the value is the expected one."""
+    """Require that the value equals the expected value of the case."""
     require(
         close(value, case.expected, case.tolerance),
         f"{when}, the value is {value!r} instead of {case.expected!r}. {advice}",
@@ -69,7 +69,7 @@ def close(first: Any, second: Any, tolerance: float) -> bool:
 
 
 def value_covers_all_data(case: MetricCase) -> None:
-    """After an update with each output, the value is the expected one."""
+    """After update() with each output, compute() returns the expected value."""
     require(len(case.outputs) >= 3, "MetricCase(outputs=...) needs at least three outputs of different sizes")
     require_value(case, updated(case, case.outputs).compute(), "after an update with each output")
 
@@ -104,8 +104,8 @@ def no_data_is_not_computable(case: MetricCase) -> None:
             continue
         except Exception as error:
             raise CheckFailed(
-                f"compute() without data ({when}) raised {error!r}; raise glowplug.exceptions.NotComputableError instead; then "
-                "the engine omits the value and warns"
+                f"compute() without data ({when}) raised {error!r}; raise glowplug.exceptions.NotComputableError instead, so "
+                "that the engine omits the value and warns"
             ) from error
         raise CheckFailed(
             f"compute() without data ({when}) returned {value!r}; raise glowplug.exceptions.NotComputableError"
@@ -399,7 +399,7 @@ def _moved(value: Any, device: Any) -> Any:
 
 
 def process_is_unchanged(case: MetricCase) -> None:
-    """update() and compute() do not print, or change logging, random generators or the defaults of torch."""
+    """update() and compute() do not print or change global state such as random generators or the defaults of torch."""
     with unchanged_process():
         updated(case, case.outputs).compute()
 

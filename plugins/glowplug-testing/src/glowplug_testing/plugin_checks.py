@@ -25,7 +25,7 @@ print("RESULT " + json.dumps([sorted(brought), getattr(module, "GLOWPLUG_API", N
 
 
 def plugin_module_is_light(case: Any) -> None:
-    """The plugin module imports no library, so that discovery is fast."""
+    """The plugin module sets GLOWPLUG_API and imports no library except glowplug, so that discovery is fast."""
     plugin = case.plugin or _plugin_of(case)
     if plugin is None:
         raise CheckSkipped(
@@ -43,7 +43,7 @@ def plugin_module_is_light(case: Any) -> None:
     brought, api = json.loads(lines[-1].removeprefix("RESULT "))
     require(
         not brought,
-        f"{plugin} imports {', '.join(brought)}, which delays every script where the plugin is installed; import only "
+        f"{plugin} imports {', '.join(brought)}, which delays every script that discovers plugins; import only "
         "glowplug.hookspecs there and in the package's __init__.py",
     )
     require(

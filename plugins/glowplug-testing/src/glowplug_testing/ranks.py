@@ -31,21 +31,21 @@ class _Child(NamedTuple):
 def on_two_ranks(function: Callable[[int], Any], seconds: float = SECONDS) -> list[Any]:
     """Call ``function(rank)`` on two ranks of a real process group and return both results.
 
-    The ranks are forks of this process, so the function can use all of its objects, such as fixtures.
+    The ranks are forks of this process, so the function can use all objects of the test, such as fixtures.
 
     Args:
         function: Function to call; its result must be picklable.
         seconds: Time limit.
 
     Raises:
-        CheckSkipped: If torch or fork is missing, or this process is a rank itself.
+        CheckSkipped: If torch or fork is missing, or this process already belongs to a process group.
         CheckFailed: If the function raises on a rank or exceeds the time limit.
     """
     if importlib.util.find_spec("torch") is None:
         raise CheckSkipped("two ranks need torch")
     if not hasattr(os, "fork") or distributed.is_initialized():
         raise CheckSkipped(
-            "two ranks need os.fork(), and the test must not run on one of several ranks itself"
+            "two ranks need os.fork(), and a test process that does not belong to a process group"
         )
     # Import the module once, before the fork.
     import torch.distributed  # noqa: F401
@@ -65,7 +65,7 @@ def on_two_ranks(function: Callable[[int], Any], seconds: float = SECONDS) -> li
 def _fork(function: Callable[[int], Any], rank: int, store: Path, seconds: float) -> _Child:
     reading, writing = os.pipe()
     with warnings.catch_warnings():
-        # Python warns that threads do not exist in the child, which starts its own.
+        # Python warns that the parent's threads do not exist in the child; the child does not need them.
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if pid:
@@ -80,7 +80,7 @@ def _fork(function: Callable[[int], Any], rank: int, store: Path, seconds: float
     finally:
         with os.fdopen(writing, "wb") as pipe:
             pickle.dump(answer, pipe)
-        # Skip the exit handlers of the parent.
+        # The child must not run the parent's exit handlers.
         os._exit(0)
 
 

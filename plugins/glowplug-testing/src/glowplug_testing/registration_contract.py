@@ -53,7 +53,7 @@ class RegistrationContract(EngineChecks):
         assert got == [7]
 
     def test_has_and_remove_event_handler(self, make_engine: MakeEngine) -> None:
-        """A registered handler is found, with or without its event, until it is removed (E-030)."""
+        """``has_event_handler`` finds a handler, with or without its event, until the handler is removed (E-030)."""
         engine = make_engine()
         engine.add_event_handler(Events.STARTED, nothing)
         assert engine.has_event_handler(nothing)
@@ -80,7 +80,7 @@ class RegistrationContract(EngineChecks):
                 call()
 
     def test_engine_is_passed_if_accepted(self, make_engine: MakeEngine) -> None:
-        """A handler that accepts the engine gets it first; others are called without it (E-032)."""
+        """A handler that accepts the engine gets it as its first argument; others are called without it (E-032)."""
         engine = make_engine()
         got: list[Any] = []
         forms: dict[str, Callable[..., Any]] = {
@@ -128,7 +128,7 @@ class RegistrationContract(EngineChecks):
                 engine.add_event_handler(Events.STARTED, handler)
 
     def test_handler_must_be_callable(self, make_engine: MakeEngine) -> None:
-        """A handler that is not callable is refused; the message names ``engine.attach`` if it has ``attach``."""
+        """A handler that is not callable is refused; if it has ``attach``, the message names ``engine.attach``."""
         engine = make_engine()
         with pytest.raises(TypeError, match=r"handler of Events.STARTED must be callable, got 5"):
             engine.add_event_handler(Events.STARTED, 5)
@@ -145,7 +145,7 @@ class RegistrationContract(EngineChecks):
         assert got == [("method", engine)]
 
     def test_handle_removes_one_registration(self, make_engine: MakeEngine) -> None:
-        """A handle removes one registration; ``remove_event_handler`` removes all those of a handler at an event (E-035)."""
+        """A handle removes one registration, ``remove_event_handler`` all registrations of a handler at an event (E-035)."""
         engine = make_engine()
         got: list[Any] = []
 
@@ -189,7 +189,7 @@ class RegistrationContract(EngineChecks):
     # Handles
 
     def test_second_remove_does_nothing(self, make_engine: MakeEngine) -> None:
-        """A second ``remove()`` does nothing, even if the handler is registered again or the engine is gone (E-050)."""
+        """A second ``remove()`` does nothing, even if the handler is registered again or the engine is deleted (E-050)."""
         engine = make_engine()
         got: list[Any] = []
         handle = engine.add_event_handler(Events.STARTED, Recorder(got).record)

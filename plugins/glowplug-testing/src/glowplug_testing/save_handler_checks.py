@@ -96,7 +96,7 @@ def save_and_load_are_inverse(case: SaveHandlerCase) -> None:
 
 
 def second_save_replaces_the_first(case: SaveHandlerCase) -> None:
-    """A second save under a name replaces the first and does not affect other names."""
+    """A second save under the same name replaces the first and does not affect other checkpoints."""
     store = Store(case)
     store.handler.save(content(1.0), "first.pt", METADATA)
     store.handler.save(content(2.0), "other.pt", METADATA)
@@ -106,7 +106,7 @@ def second_save_replaces_the_first(case: SaveHandlerCase) -> None:
 
 
 def list_returns_loadable_names(case: SaveHandlerCase) -> None:
-    """list() returns the names of all checkpoints, oldest first; another handler for the location returns the same."""
+    """list() returns the names of all checkpoints, oldest first; another handler for the location returns the same list."""
     store = Store(case)
     found = list(store.handler.list())
     require(not found, f"list() must be empty before the first save, got {found}")
@@ -165,7 +165,7 @@ class Refuses:
 
 
 def failed_save_keeps_the_previous(case: SaveHandlerCase) -> None:
-    """A failed save raises, keeps the previous checkpoint of that name and leaves no files."""
+    """A failed save() raises an error, keeps the previous checkpoint of that name and leaves no new files."""
     store = Store(case)
     store.handler.save(content(1.0), "first.pt", METADATA)
     before = store.files()
@@ -186,7 +186,9 @@ def failed_save_keeps_the_previous(case: SaveHandlerCase) -> None:
         not store.has("new.pt"),
         f"a failed save under a new name left a checkpoint that can be loaded. {ATOMIC}",
     )
-    require(store.files() == before, f"a failed save left {sorted(store.files() - before)}. {ATOMIC}")
+    require(
+        store.files() == before, f"a failed save left the files {sorted(store.files() - before)}. {ATOMIC}"
+    )
 
 
 class Kills:
@@ -213,7 +215,7 @@ def killed_save_keeps_the_previous(case: SaveHandlerCase) -> None:
 
 
 def full_disk_keeps_the_previous(case: SaveHandlerCase) -> None:
-    """If the disk is full, save() raises and keeps the previous checkpoint of that name."""
+    """If the disk is full, save() raises an error and keeps the previous checkpoint of that name."""
     store = Store(case)
     if store.folder is None:
         raise CheckSkipped("SaveHandlerCase(folder=...) is not set; set it if the save handler writes files")
@@ -229,13 +231,15 @@ def full_disk_keeps_the_previous(case: SaveHandlerCase) -> None:
         raised, "save() raised no error while the disk was full, so the caller would remove older checkpoints"
     )
     store.require_stored("first.pt", content(1.0), "after a save to a full disk", ATOMIC)
-    require(store.files() == before, f"a failed save left {sorted(store.files() - before)}. {ATOMIC}")
+    require(
+        store.files() == before, f"a failed save left the files {sorted(store.files() - before)}. {ATOMIC}"
+    )
     store.handler.save(content(3.0), "first.pt", METADATA)
-    store.require_stored("first.pt", content(3.0), "after a save when the disk had space again")
+    store.require_stored("first.pt", content(3.0), "after a save once the disk had space again")
 
 
 def remove_affects_one_checkpoint(case: SaveHandlerCase) -> None:
-    """remove(filename) removes only that checkpoint; a missing checkpoint is not an error."""
+    """remove(filename) removes only that checkpoint; removing a missing checkpoint is not an error."""
     store = Store(case)
     for name in ("first.pt", "first.pt.bak", "second.pt"):
         store.handler.save(content(), name, METADATA)
@@ -257,7 +261,7 @@ def remove_affects_one_checkpoint(case: SaveHandlerCase) -> None:
 
 
 def names_cannot_leave_the_folder(case: SaveHandlerCase) -> None:
-    """Names that lead out of the folder are refused by save() and remove()."""
+    """save() and remove() do not change files outside the folder, whatever the name."""
     store = Store(case)
     if store.folder is None:
         raise CheckSkipped("SaveHandlerCase(folder=...) is not set; set it if the save handler writes files")
@@ -329,7 +333,7 @@ def one_rank_writes(case: SaveHandlerCase) -> None:
 
 
 def process_is_unchanged(case: SaveHandlerCase) -> None:
-    """save() does not print, leave threads running, or change the process's signals, logging or random generators."""
+    """save() does not print, leave threads running, or change global state such as signal handlers or random generators."""
     saved = content()
     with unchanged_process():
         copy.copy(Store(case)).handler.save(saved, "first.pt", METADATA)

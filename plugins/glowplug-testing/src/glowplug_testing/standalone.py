@@ -1,4 +1,4 @@
-"""The checks of the contracts as functions, without pytest."""
+"""Functions that run the checks of the contracts without pytest."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check_handler(obj: Any, expected_failures: Mapping[str, str] | None = None) 
 
     Raises:
         CheckFailed: If a check fails, or passes although it is expected to fail; the message lists all such checks.
-        ValueError: If an expected failure has no reason, or its name is not that of a check.
+        ValueError: If an expected failure has no reason or names an unknown check.
 
     Example:
         >>> from glowplug import Events
@@ -55,7 +55,7 @@ def check_logger(case: LoggerCase, expected_failures: Mapping[str, str] | None =
 
     Raises:
         CheckFailed: If a check fails, or passes although it is expected to fail; the message lists all such checks.
-        ValueError: If an expected failure has no reason, or its name is not that of a check.
+        ValueError: If an expected failure has no reason or names an unknown check.
         TypeError: If ``case`` is not a :class:`LoggerCase`.
     """
     return _check(_of_type(LoggerCase, case), LOGGER_CHECKS, expected_failures)

@@ -123,7 +123,7 @@ def unchanged_process() -> Iterator[None]:
     require(not problems, "; ".join(problems))
 
 
-# Whether the current thread can open files and connections.
+# Returns whether the current thread is prevented from opening files and connections.
 _is_refused: Callable[[], bool] = bool
 _is_hooked = False
 
