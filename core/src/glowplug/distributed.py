@@ -42,7 +42,7 @@ def is_initialized() -> bool:
         >>> is_initialized()
         False
     """
-    # If torch has not been imported, there is no process group, so it is not imported here.
+    # If torch has not been imported, there is no process group, so do not import it here.
     torch = sys.modules.get("torch")
     distributed = getattr(torch, "distributed", None)
     return distributed is not None and distributed.is_available() and distributed.is_initialized()
@@ -159,11 +159,13 @@ def broadcast(value: _R, src: int = 0) -> _R:
     """Return the value of one rank on all ranks.
 
     Args:
-        value: A tensor, or an object that can be pickled. Ranks other than ``src`` only use the device of their tensor.
+        value: A tensor, or an object that can be pickled. Ranks other than ``src`` use only the device of their value, if it
+            is a tensor.
         src: The rank that sends its value.
 
     Returns:
-        The value of rank ``src``. If the local ``value`` is a tensor as well, a tensor is returned on its device.
+        The value of rank ``src``. If it and the local ``value`` are tensors, the result is on the device of the local
+            ``value``.
 
     Raises:
         ValueError: If the rank ``src`` does not exist.

@@ -157,8 +157,8 @@ def glowplug_save_handler(uri: str) -> SaveHandler | Callable[..., Any] | None:
         uri: An address with a scheme, as in ``"s3://bucket/run"``.
 
     Returns:
-        A save handler (:class:`glowplug.typing.SaveHandler`); a function ``(checkpoint, filename, metadata)``, which can only
-        save; or None if the plugin does not know the scheme.
+        A save handler (:class:`glowplug.typing.SaveHandler`), or a function ``(checkpoint, filename, metadata)`` that saves but
+        cannot load. None if the plugin does not know the scheme.
     """
 
 

@@ -56,4 +56,4 @@ def check_result(result: Result, what: Callable[[], str]) -> Result:
         # Python would warn about a coroutine that is never awaited.
         result.close()
     kind, remedy = ("coroutine", _AWAIT) if isinstance(result, CoroutineType) else ("generator", _YIELD)
-    raise TypeError(f"{what()} returned a {kind}, which the engine does not run; {remedy}")
+    raise TypeError(f"{what()} returned a {kind}, which has not run; {remedy}")

@@ -80,7 +80,8 @@ class Engine(HandlerTable):
         """Start a run, or continue one that has not reached its limit.
 
         If an exception ended the last run within an epoch, this run continues after the last completed iteration. If the data
-        cannot continue there, the epoch starts again and :attr:`logger` reports why. With ``max_epochs=1``, a new run starts.
+        cannot continue there, the epoch starts again and :attr:`logger` reports why. A failed run of one
+        epoch does not continue; a new run starts.
 
         Args:
             data: The batches. If ``None``, the step is called ``epoch_length`` times per epoch with ``batch=None``.
@@ -225,7 +226,7 @@ class Engine(HandlerTable):
         iteration = self._position.saved_iteration(state)
         has_begun = iteration or state.epoch or state.epoch_length is not None
         resume = self._position.state_dict(state)
-        # Only a run that was terminated between epochs is marked; within an epoch, it can continue there.
+        # Mark only a run that was terminated between epochs; a run that was terminated within an epoch can continue there.
         resume["terminated"] = resume["epoch_iterations"] is None and (
             bool(self._stop.run) or self._position.was_terminated
         )

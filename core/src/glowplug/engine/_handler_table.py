@@ -99,7 +99,7 @@ class HandlerTable:
                     setattr(self.state, attribute, 0)
 
     def has_registered_events(self, event_name: AnyEvent) -> bool:
-        """Return whether an event is registered; for a list, whether all its events are."""
+        """Return whether an event, or each event of a list, is registered."""
         if isinstance(event_name, EventsList):
             return all(map(self.has_registered_events, event_name))
         return self._find(event_name) is not None
@@ -249,8 +249,8 @@ class HandlerTable:
     def register_state(self, key: str, handler: Any) -> RemovableEventHandle:
         """Add the state of a handler to ``state_dict()``; handlers call this in ``attach``.
 
-        A stateful object that is registered at an event is added automatically. Its key is its attribute ``state_key``, or else
-        its class name. Call this method to add another object or to choose another key.
+        A stateful object that is registered at an event is added automatically. Its key is its attribute ``state_key``, or its
+        class name if there is no such attribute. Call this method to add another object or to choose another key.
 
         Args:
             key: The key of the state, by convention the class name. If another handler has this key, ``#2``, ``#3`` and so

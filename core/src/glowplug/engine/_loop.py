@@ -346,7 +346,7 @@ class Loop:
             if stop.epoch:
                 if event in (Events.STARTED, Events.EPOCH_STARTED):
                     raise RuntimeError(
-                        f"terminate_epoch() was called at {event}, where no epoch is in progress; call it at an "
+                        f"terminate_epoch() was called at {event}, before the first iteration of an epoch; call it at an "
                         "iteration event, or use terminate()"
                     )
                 if event is Events.EPOCH_COMPLETED:

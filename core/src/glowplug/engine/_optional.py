@@ -125,7 +125,7 @@ def mark_as_foreign(error: BaseException) -> None:
 
 
 def _origin(module: str) -> str:
-    """Return the plugin that a module belongs to, or else the module; only metadata is read."""
+    """Return the plugin that a module belongs to, or the module if there is no plugin; read only metadata."""
     from glowplug.plugins import installed_plugins, is_beside
 
     for plugin in installed_plugins():

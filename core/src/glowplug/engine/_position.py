@@ -159,7 +159,7 @@ class RunPosition:
         return False
 
     def has_used_all_data(self, state: State) -> bool:
-        """Return whether the pass has yielded as many batches as ``len()`` of the data states."""
+        """Return whether the pass has yielded ``len(data)`` batches."""
         used = 0 if self.data_pass is None else self.data_pass.used(state.iteration)
         return used > 0 and used == _data_pass.length_of(state.dataloader)
 
@@ -174,7 +174,7 @@ class RunPosition:
             self.data_pass.first_iteration = None
 
     def restore_random_state(self) -> None:
-        """Restore the loaded random states, after the handlers that run again on resume."""
+        """Restore the loaded random states, after the handlers that run again on resume have run."""
         states, self._random_state = self._random_state, None
         if states is not None:
             _rng.restore(states)
@@ -252,5 +252,5 @@ def _check_data(data: Iterable[Any] | None, position: Mapping[str, Any] | None, 
     _data_pass.check_position(data, position)
     if "data" in position and repeats:
         raise ValueError(
-            f"the {type(data).__name__} has already passed the batch of the iteration that was not completed"
+            f"the {type(data).__name__} has already moved past the batch of the incomplete iteration"
         )

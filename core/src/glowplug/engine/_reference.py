@@ -9,7 +9,7 @@ from glowplug.typing import EngineProtocol
 
 
 class EngineReference:
-    """Reference from a handler to an engine that does not keep the engine alive.
+    """Weak reference from a handler to an engine.
 
     An engine refers to its handlers. If a handler also referred to the engine, both of them and the model would stay in memory
     until the garbage collector runs. When an engine and its handlers are copied or pickled together, the reference of each

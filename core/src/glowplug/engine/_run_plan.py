@@ -64,7 +64,7 @@ def plan_run(
     has_limit = state.max_epochs is not None or state.max_iters is not None
     # A run of one epoch, such as an evaluation, does not continue after an exception.
     epoch = state.epoch - (has_open_epoch and limits != (1, None))
-    # Without limits, a new run starts; users set them to None to force this. A loaded run never restarts, even if it is done.
+    # Without limits, a new run starts; users set them to None to force this. A loaded run does not restart, even if it is done.
     if not has_limit or (not (is_suspended or was_loaded) and is_done(state, epoch, *limits)):
         length = epoch_length_of(data, epoch_length)
         if length is None and data is None:
@@ -194,7 +194,7 @@ def position_of(state_dict: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def epoch_length_of(data: Iterable[Any] | None, epoch_length: int | None) -> int | None:
-    """Return the given epoch length, or else the length of the data, if it is known."""
+    """Return the given epoch length, or the length of the data if none is given."""
     return length_of(data) if epoch_length is None else epoch_length
 
 

@@ -11,8 +11,8 @@ EpochEnd: TypeAlias = "bool | Literal['skip_epoch_completed']"
 class Watch:
     """Flag for iterations that do more than call the step.
 
-    Registering a handler, requesting a stop and replacing the data switch ``is_on`` on. At the start of an epoch, the loop
-    switches it off if no iteration event has handlers and no request is pending.
+    Registering a handler, requesting a stop and replacing the data set ``is_on``. At the start of an epoch, the loop clears
+    ``is_on`` if no iteration event has handlers and no request is pending.
     """
 
     # A class attribute keeps the constructor of an engine fast; the loop makes it an attribute of the instance.
@@ -25,7 +25,7 @@ class StopRequests:
     """Stop requests from handlers or other threads to a running engine.
 
     Args:
-        watch: The flag that each request switches on.
+        watch: The flag that each request sets.
     """
 
     # Class attributes keep the constructor of an engine fast; clear() makes them attributes of the instance.
