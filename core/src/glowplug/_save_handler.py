@@ -11,8 +11,8 @@ from typing import Any, Protocol, runtime_checkable
 class SaveHandler(Protocol):
     """Storage for checkpoints, addressed by plain file names.
 
-    ``save`` returns when the checkpoint is durable, and raises if it fails. Stored checkpoints can be listed and loaded,
-    even by another handler for the same location in another process. No base class is needed.
+    ``save`` returns when the checkpoint is durable, and raises an exception if saving fails. Another handler for the same
+    location can list and load the stored checkpoints, even in another process. No base class is needed.
 
     Example:
         >>> class InMemory:
@@ -42,8 +42,8 @@ class SaveHandler(Protocol):
         """Store a checkpoint and return when it is durable.
 
         Args:
-            checkpoint: Mappings and lists of plain values and tensors. The caller may change them afterwards.
-            filename: A plain name without a path. An existing checkpoint with this name is replaced.
+            checkpoint: Mappings and lists of plain values and tensors. The caller may modify them after the call.
+            filename: A file name without a path. An existing checkpoint with this name is replaced.
             metadata: ``basename``, ``score_name`` and ``priority`` of the checkpoint.
         """
 

@@ -42,7 +42,7 @@ def is_initialized() -> bool:
         >>> is_initialized()
         False
     """
-    # Without torch there is no process group, so torch need not be imported here.
+    # If torch has not been imported, there is no process group, so do not import it here.
     torch = sys.modules.get("torch")
     distributed = getattr(torch, "distributed", None)
     return distributed is not None and distributed.is_available() and distributed.is_initialized()
@@ -86,11 +86,11 @@ def all_reduce(value: torch.Tensor | float, op: str = "SUM") -> torch.Tensor | f
     """Reduce a value over all ranks.
 
     Args:
-        value: A tensor of the same shape and dtype on all ranks, or a number of the same type. It is not modified.
+        value: A tensor with the same shape and dtype on all ranks, or a number with the same type. A tensor is not modified.
         op: Elementwise reduction: ``"SUM"``, ``"PRODUCT"``, ``"MIN"`` or ``"MAX"``.
 
     Returns:
-        For a tensor, a tensor on the same device; for a number, a number of the same type, reduced as a 64-bit value.
+        For a tensor, a tensor on the same device. For a number, a number of the same type, which is reduced as a 64-bit value.
 
     Raises:
         ValueError: If ``op`` is unknown.
@@ -159,11 +159,13 @@ def broadcast(value: _R, src: int = 0) -> _R:
     """Return the value of one rank on all ranks.
 
     Args:
-        value: A tensor, or an object that can be pickled. On ranks other than ``src``, only a tensor's device is used.
+        value: A tensor, or an object that can be pickled. Ranks other than ``src`` use only the device of their value, if it
+            is a tensor.
         src: The rank that sends its value.
 
     Returns:
-        The value of rank ``src``. A tensor is placed on the device of the local ``value``, if that is a tensor.
+        The value of rank ``src``. If it and the local ``value`` are tensors, the result is on the device of the local
+            ``value``.
 
     Raises:
         ValueError: If the rank ``src`` does not exist.

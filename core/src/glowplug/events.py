@@ -36,7 +36,7 @@ class CallableEventWithFilter:
     Raises:
         ValueError: If no filter is given, the given filters cannot be combined, a number is out of range, or ``event_filter``
             does not accept two arguments.
-        TypeError: If ``event_filter`` is not callable.
+        TypeError: If ``event_filter`` is not callable, or is an ``async`` function or a generator function.
 
     Example:
         >>> from glowplug import Events
@@ -82,14 +82,14 @@ class CallableEventWithFilter:
 
 
 class _EventEnumType(EnumMeta):
-    """Type of event enums; suggests the closest event for a misspelt one."""
+    """Type of event enums; suggests the closest name for a misspelled event."""
 
     def __getattr__(cls, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(f"type object {cls.__name__!r} has no attribute {name!r}")
         matches = get_close_matches(name.upper(), cls.__members__, n=1)
         hint = "".join(f". Did you mean {cls.__name__}.{match}?" for match in matches)
-        # Without an object, Python does not add a second suggestion.
+        # With obj=None, Python does not add its own suggestion.
         raise AttributeError(f"{cls.__name__} has no event {name!r}{hint}", name=name, obj=None)
 
 
@@ -122,7 +122,8 @@ class EventEnum(CallableEventWithFilter, Enum, metaclass=_EventEnumType):
 class Events(EventEnum):
     """The events that every engine fires.
 
-    ``TEARDOWN`` does not exist in pytorch-ignite: it fires once at the end of each run, however the run ended.
+    ``TEARDOWN`` does not exist in pytorch-ignite. It fires once at the end of each run, even after an exception, but not when a
+    run is interrupted.
     """
 
     STARTED = "started"
@@ -170,7 +171,7 @@ class FilteredEvent(CallableEventWithFilter):
 
 
 class EventsList:
-    """Several events joined with ``|``; a handler is registered once for each.
+    """Several events joined with ``|``; a handler is registered at each of them.
 
     ``|`` accepts events and lists of events, and returns a new list.
 
@@ -248,7 +249,10 @@ class Once:
 
 @dataclass(frozen=True)
 class Between:
-    """Filter for counter values between ``after`` and ``before``, both exclusive; ``every`` counts from ``after + 1``."""
+    """Filter for counter values above ``after`` and below ``before``.
+
+    With ``after``, ``every`` counts from ``after + 1``; without it, counter values must be divisible by ``every``.
+    """
 
     every: int
     after: int | None
@@ -287,7 +291,7 @@ def _checked_function(event: EventEnum, event_filter: EventFilter) -> EventFilte
         )
     if any(is_kind(event_filter) for is_kind in _DEFERRED_KINDS):
         raise TypeError(
-            f"{event}: event_filter= is an async function or a generator function, whose result is always true; use a plain "
+            f"{event}: event_filter= is an async function or a generator function, so its result is always true; use a plain "
             f"function; got {event_filter!r}"
         )
     try:

@@ -32,7 +32,7 @@ __getattr__, __dir__ = plugin_exports(
 
 
 def create(name: str, /, **options: Any) -> Any:
-    """Create a handler from its name and options, for configuration files.
+    """Create a handler from its name and options, as read from a configuration file.
 
     Args:
         name: Name that a plugin offers, such as ``"EarlyStopping"``.
@@ -43,8 +43,8 @@ def create(name: str, /, **options: Any) -> Any:
 
     Raises:
         PluginNotFoundError: If no loaded plugin offers the name.
-        PluginLoadError: If the plugin that offers it is faulty.
-        PluginConflictError: If several plugins offer it.
+        PluginLoadError: If the plugin that offers the name is faulty.
+        PluginConflictError: If several plugins offer the name.
         TypeError: If an option is unknown or a required one is missing.
 
     Example:

@@ -60,7 +60,7 @@ API_VERSION = 1
 OfferKind = Literal["handler", "logger", "log_handler", "save_handler", "metric", "event"]
 """Kind of an offer.
 
-A ``"handler"`` or ``"logger"`` is attached to an engine, a ``"log_handler"`` to a logger; a ``"save_handler"`` is passed to
+A ``"handler"`` or ``"logger"`` is attached to an engine, and a ``"log_handler"`` to a logger. A ``"save_handler"`` is passed to
 ``ModelCheckpoint``. All four are importable from ``glowplug.handlers``; they are separate kinds because
 ``glowplug plugins check`` verifies a different interface for each. A ``"metric"`` is importable from ``glowplug.metrics``. An
 ``"event"`` is a subclass of ``EventEnum``.
@@ -86,7 +86,7 @@ class Offer:
 
     Args:
         name: The name that users import, as in ``from glowplug.handlers import <name>``.
-        target: Location of the object, as ``"module:attribute"``; imported when the name is first used.
+        target: Location of the object, as ``"module:attribute"``; the module is imported when the name is first used.
         kind: Kind of the object; see `OfferKind`. Default ``"handler"``.
         summary: One line for ``glowplug plugins show``.
 
@@ -129,7 +129,7 @@ def glowplug_offers() -> Iterable[Offer]:  # type: ignore[empty-body] # a specif
     Called once, at discovery.
 
     Returns:
-        The offers; a target is imported when its name is first used.
+        The offers. The target of an offer is imported when its name is first used.
     """
 
 
@@ -157,8 +157,8 @@ def glowplug_save_handler(uri: str) -> SaveHandler | Callable[..., Any] | None:
         uri: An address with a scheme, as in ``"s3://bucket/run"``.
 
     Returns:
-        A save handler (:class:`glowplug.typing.SaveHandler`), a function ``(checkpoint, filename, metadata)`` that can only
-        write, or None if the plugin does not know the scheme.
+        A save handler (:class:`glowplug.typing.SaveHandler`), or a function ``(checkpoint, filename, metadata)`` that saves but
+        cannot load. None if the plugin does not know the scheme.
     """
 
 
@@ -166,7 +166,7 @@ def glowplug_save_handler(uri: str) -> SaveHandler | Callable[..., Any] | None:
 def glowplug_doctor() -> Iterable[Finding]:  # type: ignore[empty-body] # a specification has no body
     """Check the resources that the plugin needs, such as a server or a token.
 
-    Called only by ``glowplug doctor``; it may take a few seconds.
+    Called only by ``glowplug doctor``. An implementation may take a few seconds.
 
     Returns:
         The findings, in display order.

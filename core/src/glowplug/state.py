@@ -45,7 +45,7 @@ class State:
     """State of an engine; user code may add attributes.
 
     Args:
-        **attributes: Initial values of the attributes below, or of additional attributes.
+        **attributes: Initial values of the attributes below and of additional attributes.
 
     Attributes:
         iteration: Number of the current iteration, counted from 1 over all epochs; 0 before the first.
@@ -54,7 +54,7 @@ class State:
         max_epochs: Number of epochs after which the run ends; ``None`` if not limited.
         max_iters: Number of iterations after which the run ends; ``None`` if not limited.
         output: The value that the step returned.
-        batch: The batch given to the step.
+        batch: The batch passed to the step.
         metrics: Values of the attached metrics, by name.
         dataloader: The data of the run.
         seed: Reserved for user code; the engine does not read it.
@@ -85,9 +85,9 @@ class State:
         self.times: dict[str, float | None] = {"EPOCH_COMPLETED": None, "COMPLETED": None}
         self.outcome: RunOutcome | None = None
         self.run_start = RunStart.NEW
-        # Each engine has its own copy, since custom counters belong to one engine.
+        # Each engine has its own copy, because custom counters belong to one engine.
         self.event_to_attr: dict[CallableEventWithFilter | str, str] = COUNTERS.copy()
-        # Access through __dict__ would double the cost of each later attribute access.
+        # Use setattr: after access through __dict__, each attribute access would cost twice as much.
         for name, value in attributes.items():
             setattr(self, name, value)
 
@@ -97,7 +97,7 @@ class State:
         def __setattr__(self, name: str, value: Any) -> None: ...
 
     def get_event_attrib_value(self, event_name: AnyEvent) -> int:
-        """Return the counter that belongs to an event.
+        """Return the current counter value of an event.
 
         Args:
             event_name: The event, plain or filtered.
@@ -130,7 +130,7 @@ _FEW, _SHORT, _DEEP = 8, 120, 4
 
 
 def _shown(value: Any, depth: int = 0) -> str:
-    """Return a value in one line: numbers, text, small arrays and their containers by value, anything else by type."""
+    """Return one line that shows numbers, text, small arrays and their containers by value, and anything else by type."""
     if isinstance(value, Enum):
         return f"{type(value).__name__}.{value.name}"
     if value is None or isinstance(value, (int, float, str)):

@@ -93,7 +93,7 @@ class EngineProtocol(Protocol):
         """Request the end of the epoch."""
 
     def interrupt(self) -> None:
-        """Request an interruption: ``run()`` returns, and its next call continues the run."""
+        """Request an interruption: ``run()`` returns, and the next call of ``run()`` continues."""
 
 
 @runtime_checkable

@@ -27,13 +27,13 @@ def convert_tensor(batch: Any, device: Device = None, non_blocking: bool = False
     Args:
         batch: A tensor, a packed sequence, a string, ``None``, or nested mappings, lists, tuples and named tuples of these.
         device: The device; ``None`` leaves the tensors where they are.
-        non_blocking: Copy from pinned memory asynchronously.
+        non_blocking: Whether to copy from pinned memory asynchronously.
 
     Returns:
         The same structure; strings and ``None`` are unchanged.
 
     Raises:
-        TypeError: If the batch contains anything else.
+        TypeError: If the batch contains an object of another type.
 
     Example:
         >>> import torch
@@ -137,12 +137,12 @@ def setup_logger(
 
     Args:
         name: Name of the logger; ``None`` selects the root logger.
-        level: Lowest level to write.
+        level: Lowest level of the messages to write.
         stream: Stream to which lines are written. Default: ``sys.stderr``.
         format: Format of a line, as in ``logging.Formatter``.
         filepath: File to which lines are appended.
         distributed_rank: Rank of this process; only rank 0 writes. Default: the rank in ``torch.distributed``.
-        reset: Configure the logger again even if it has handlers. Default False.
+        reset: Whether to configure a logger again if it has handlers; otherwise it is returned unchanged. Default False.
         encoding: Encoding of the file.
 
     Example:

@@ -21,7 +21,7 @@ _SPECIAL = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS | DEFERRED
 
 
 class Delegate:
-    """Base of handlers that run, or whose methods run, on behalf of another object.
+    """Base class of objects that run as handlers on behalf of another object.
 
     Attributes:
         owner: The object on whose behalf the handler runs; ``describe()`` shows its origin.
@@ -40,7 +40,7 @@ def unwrap(handler: Any) -> Any:
 
 
 def owner_of(handler: Any) -> Any:
-    """Return the object that a handler runs for: its delegate's owner, the object of a method, or the handler itself."""
+    """Return the object that a handler runs for: a delegate's owner, the object of a bound method, or the handler itself."""
     receiver = _receiver_of(unwrap(handler))
     return receiver.owner if isinstance(receiver, Delegate) else receiver
 
@@ -77,8 +77,7 @@ def compile_call(  # noqa: C901, PLR0911 - one branch and one return per form of
 ) -> Call:
     """Return ``call(engine, *payload)``, which passes a handler the arguments that its signature accepts.
 
-    The engine and the exception are passed only to parameters that have no default, or that are named or annotated as an
-    engine or an exception.
+    A parameter receives the engine or the exception if its name or annotation identifies it, or if it has no default.
 
     Raises:
         TypeError: If the handler is not callable, or is an ``async`` function or a generator function.
@@ -117,7 +116,7 @@ def compile_call(  # noqa: C901, PLR0911 - one branch and one return per form of
 
 
 def check_process_function(process_function: object) -> None:
-    """Check that a process function can be called with an engine and a batch, and that the call runs it."""
+    """Check that a process function accepts an engine and a batch, and is not an ``async`` or generator function."""
     if not callable(process_function):
         raise ValueError(  # noqa: TRY004 - ignite raises ValueError here
             f"Engine needs a process_function, called as f(engine, batch); got {process_function!r}"
@@ -140,7 +139,7 @@ def check_attachable(handler: Any) -> None:
         handler: The object given to ``engine.attach``.
 
     Raises:
-        TypeError: If it has no ``attach`` method, or the method requires further arguments.
+        TypeError: If ``handler`` has no ``attach`` method, or if the method requires further arguments.
     """
     attach = getattr(handler, "attach", None)
     if isinstance(handler, type) or not callable(attach):
@@ -178,7 +177,7 @@ def positional_arity(function: object) -> int | None:
 
 
 def _takes_only_engine(handler: object) -> bool:
-    """Return whether a handler is a plain function or method with one parameter, which accepts the engine."""
+    """Return whether a handler is a plain function or method whose only parameter accepts the engine."""
     if positional_arity(handler) != 1:
         return False
     function: Any = handler.__func__ if isinstance(handler, MethodType) else handler
@@ -194,10 +193,10 @@ def _signature(handler: Any, key: Key) -> inspect.Signature:
         raise TypeError(f"a handler of {key} must be callable, got {handler!r}{hint}")
     check_function(handler, f"handler {name} of {key}")
     with suppress(Exception):
-        # Names that exist only for type checkers cannot be evaluated.
+        # Evaluation fails if an annotation uses a name that exists only for type checkers.
         signature = inspect.signature(handler, eval_str=True)
         if isinstance(handler, FunctionType) and "self" in list(signature.parameters)[:1]:
-            # A learning rate scheduler replaces optimizer.step by a function that wraps the unbound method.
+            # A learning rate scheduler replaces optimizer.step with a function that wraps the unbound method.
             signature = inspect.signature(handler, follow_wrapped=False)
         return signature
     try:
@@ -212,6 +211,6 @@ def _misfit(handler: Any, key: Key, form: str, args: tuple[Any, ...], kwargs: di
     extra = f", followed by the registered arguments {args!r} {kwargs!r}" if args or kwargs else ""
     return (
         f"handler {describe_handler(handler)}{inspect.signature(handler)} of {key} cannot be called with {form}{extra}; "
-        "change its parameters, or wrap it in a lambda. The engine is passed only to a first parameter that has no default or is "
-        "named or annotated as an engine, never to functions of the standard library, numpy or torch"
+        "change its parameters, or wrap it in a lambda. A handler receives the engine if its first parameter has no default, or is "
+        "named or annotated as an engine; functions of the standard library, numpy and torch never receive it"
     )

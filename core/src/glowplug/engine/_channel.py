@@ -22,7 +22,7 @@ class Channel:
 
     registrations: tuple[Registration, ...] = ()
     calls: tuple[tuple[Call, int | EventFilter | None], ...] = ()
-    # The same calls without filters; empty if any call has a filter.
+    # The calls if none of them has a filter, otherwise empty.
     unfiltered: tuple[Call, ...] = ()
     firings = 0
     # The counter value at the last evaluation of filters, and the next value at which a filter may pass.
@@ -47,7 +47,7 @@ class Channel:
         self.seen = self.due = -1
 
     def remove(self, registrations: Collection[Registration]) -> None:
-        """Remove registrations, and the states that they added."""
+        """Remove registrations and the handler states that they added."""
         gone = [each for each in self.registrations if each in registrations]
         if gone:
             self.change(tuple(each for each in self.registrations if each not in gone))
@@ -56,13 +56,13 @@ class Channel:
                 registration.state_handle.remove()
 
     def _call_of(self, registration: Registration) -> Call:
-        """Return the call of a registration; the first one checks its result, and replaces itself."""
+        """Return the call of a registration; until the call has succeeded once, it also checks the handler's result."""
         if registration.is_checked:
             return registration.call
         return functools.partial(_first_call, weakref.ref(self), registration)
 
     def reset_once(self) -> None:
-        """Let ``once`` filters pass again, in a new run."""
+        """Reset the ``once`` filters for a new run."""
         for registration in self.registrations:
             if registration.passed:
                 registration.passed.clear()

@@ -1,6 +1,6 @@
 """Data pass: one iteration over the data, and how to resume it in another process.
 
-Each pass uses one iterator. A later process repeats the pass: it resets the random number generators to their states at
+Each pass uses one iterator. To resume a pass, another process restores the random number generators to their states at
 the beginning of the pass, creates a new iterator, and skips the batches that were already used. Data with
 ``state_dict`` and ``load_state_dict``, such as torchdata's StatefulDataLoader, restores its own position.
 """
@@ -18,24 +18,24 @@ from glowplug.engine import _rng
 
 FORMAT = 1
 
-# Bounds of the checksum by which another order of a list is recognized.
+# How many items, and how many values of each, enter the checksum that detects a reordered list.
 _SAMPLED_ITEMS, _SAMPLED_VALUES = 64, 8
 
-# Iterating over these types draws no random numbers, and yields as many batches as their length.
+# Iterating over these types draws no random numbers and yields exactly len(data) batches.
 _NOT_RANDOM = (list, tuple, range, str)
 
 
 class DataPass:
     """One pass over the data.
 
-    The iterator is stored elsewhere, because it may own worker processes.
+    The iterator may own worker processes, so it is stored separately and released earlier.
 
     Args:
         data: The data.
         iteration: The engine's iteration before the first batch of the pass; ``None`` if it is not known yet.
     """
 
-    # An ended pass is not repeated on resume: the next one begins.
+    # Whether the pass has ended. On resume, an ended pass is not repeated; the next one begins.
     is_over = False
 
     def __init__(self, data: Iterable[Any], iteration: int | None) -> None:
@@ -59,7 +59,7 @@ class DataPass:
         return iterator if hasattr(iterator, "__iter__") else iter(iterator.__next__, object())
 
     def begin_at(self, iteration: int) -> None:
-        """Record the iteration before the first batch of the pass, if it is not known yet."""
+        """Record the iteration before the first batch of the pass, unless it is already known."""
         if self.first_iteration is None:
             self.first_iteration = iteration
 
@@ -77,7 +77,7 @@ class DataPass:
         }
 
     def used(self, iteration: int) -> int:
-        """Return the number of batches used after this iteration; 0 for an ended pass."""
+        """Return how many batches were used up to this iteration; 0 for an ended pass."""
         return 0 if self.is_over or self.first_iteration is None else iteration - self.first_iteration
 
 
@@ -94,7 +94,7 @@ def resumed(
         position: The result of :meth:`DataPass.position`.
 
     Raises:
-        ValueError: If the data cannot be positioned at that batch.
+        ValueError: If the data cannot continue at that batch.
     """
     check_position(data, position)
     used = position["used"]
@@ -115,14 +115,14 @@ def check_position(data: Iterable[Any], position: Mapping[str, Any]) -> None:
     """Check that a pass over this data can continue at a position, without changing anything.
 
     Raises:
-        ValueError: If it cannot.
+        ValueError: If the pass cannot continue there.
     """
     used, length = position["used"], length_of(data)
     if "data" in position:
         if not is_stateful(data):
             raise ValueError(
-                f"the run used data with state_dict(), but {type(data).__name__} has none; pass run() the same "
-                "kind of loader, such as torchdata's StatefulDataLoader"
+                f"the saved run used data with state_dict(), but {type(data).__name__} has no state_dict(); pass run() the "
+                "same kind of loader, such as torchdata's StatefulDataLoader"
             )
         return
     if not used or _is_complete(data, position):
@@ -135,9 +135,9 @@ def check_position(data: Iterable[Any], position: Mapping[str, Any]) -> None:
         )
     # Check the type, because calling iter(data) could draw random numbers.
     if isinstance(data, Iterator):
-        raise ValueError(  # noqa: TRY004 - its type is right, its position is not
-            f"the run stopped after {used} batches, and the position of a {type(data).__name__} is unknown, since it "
-            "can be iterated only once. Pass run() data that can be iterated again (a list, a DataLoader), or that has "
+        raise ValueError(  # noqa: TRY004 - the type is valid, its position is unknown
+            f"the run stopped after {used} batches, but a {type(data).__name__} cannot return to that position: it can be "
+            "iterated only once. Pass run() data that can be iterated again (a list, a DataLoader), or data with "
             "state_dict() and load_state_dict() (torchdata's StatefulDataLoader)"
         )
     saved, found = position.get("fingerprint"), _fingerprint(data)
@@ -151,7 +151,7 @@ def check_position(data: Iterable[Any], position: Mapping[str, Any]) -> None:
 
 
 def _is_complete(data: Iterable[Any], position: Mapping[str, Any]) -> bool:
-    """Return whether all batches of a pass were used, so that it need not be repeated."""
+    """Return whether a pass need not be repeated because all its batches were used."""
     if position["used"] != position["length"]:
         return False
     # A sampler draws from its generator once more at the end of a pass, so a pass with generators is repeated if possible.
@@ -180,7 +180,7 @@ def check_format(place: Mapping[str, Any]) -> None:
     """Check the format of a saved position.
 
     Raises:
-        ValueError: If another version of glowplug wrote it.
+        ValueError: If the format is not the one that this version of glowplug reads.
     """
     if place.get("format") != FORMAT:
         raise ValueError(
@@ -195,7 +195,7 @@ def is_stateful(data: object) -> bool:
 
 
 def length_of(data: object) -> int | None:
-    """Return the number of batches, if it is known."""
+    """Return the number of batches, or ``None`` if it is unknown."""
     try:
         return len(data)  # type: ignore[arg-type]  # it may have no length
     except TypeError:
@@ -230,7 +230,7 @@ def _set_epochs(data: object, epochs: Mapping[str, int]) -> None:
 
 
 def _fingerprint(data: object) -> int | None:
-    """Return a checksum of some items of a list or tuple, by which another order is recognized.
+    """Return a checksum of sampled items of a list or tuple, which changes with their order; ``None`` for other data.
 
     Example:
         >>> _fingerprint([1, 2, 3]) == _fingerprint([1, 3, 2])
@@ -243,7 +243,7 @@ def _fingerprint(data: object) -> int | None:
 
 
 def _digest(item: Any, depth: int = 3) -> Any:
-    """Return plain values that represent an item; objects of unknown types are represented by their type."""
+    """Return plain values that represent an item; an object of an unknown type is represented by the name of its type."""
     if item is None or isinstance(item, (bool, int, float, complex, str, bytes)):
         return item
     if depth and isinstance(item, Mapping):

@@ -1,4 +1,4 @@
-"""Deferred code: coroutines and generators, whose code does not run when they are called."""
+"""Deferred code: calling an ``async`` or generator function does not run its code."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from typing import Any, TypeVar
 Result = TypeVar("Result")
 
 DEFERRED = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_GENERATOR
-"""Flags of the code of functions whose calls run nothing."""
+"""Code flags of functions that do not run when they are called."""
 
 _AWAIT = "use a plain function that runs the coroutine with asyncio.run(...)"
 _YIELD = "use a plain function without yield"
 _KINDS: tuple[tuple[Callable[[Any], bool], str, str], ...] = (
     (inspect.iscoroutinefunction, "is an async function, which the engine does not await", _AWAIT),
-    (inspect.isasyncgenfunction, "is an async generator function, which the engine does not iterate", _YIELD),
-    (inspect.isgeneratorfunction, "is a generator function, which the engine does not iterate", _YIELD),
+    (inspect.isasyncgenfunction, "is an async generator function, which the engine does not run", _YIELD),
+    (inspect.isgeneratorfunction, "is a generator function, which the engine does not run", _YIELD),
 )
 
 
 def check_function(function: Any, what: str) -> None:
-    """Check that a call of a function runs its code.
+    """Check that a function runs when it is called.
 
     Args:
-        function: Any callable; ``functools.partial`` and callable objects are looked through.
-        what: Names the function in the error message.
+        function: Any callable. For a ``functools.partial`` or a callable object, the underlying function is checked.
+        what: Description of the function for the error message.
 
     Raises:
-        TypeError: If it is an ``async`` function or a generator function.
+        TypeError: If ``function`` is an ``async`` function or a generator function.
     """
     while isinstance(function, functools.partial):
         function = function.func
@@ -41,14 +41,14 @@ def check_function(function: Any, what: str) -> None:
 
 
 def check_result(result: Result, what: Callable[[], str]) -> Result:
-    """Return the result of a call, unless it is code that has not run.
+    """Return the result of a call, but refuse a coroutine or generator.
 
     Args:
         result: What the call returned.
-        what: Returns the name of the function for the error message.
+        what: Function that returns a description of the called function for the error message.
 
     Raises:
-        TypeError: If it is a coroutine or a generator.
+        TypeError: If ``result`` is a coroutine or a generator.
     """
     if not isinstance(result, (CoroutineType, GeneratorType, AsyncGeneratorType)):
         return result
@@ -56,4 +56,4 @@ def check_result(result: Result, what: Callable[[], str]) -> Result:
         # Python would warn about a coroutine that is never awaited.
         result.close()
     kind, remedy = ("coroutine", _AWAIT) if isinstance(result, CoroutineType) else ("generator", _YIELD)
-    raise TypeError(f"{what()} returned a {kind}, whose code has not run; {remedy}")
+    raise TypeError(f"{what()} returned a {kind}, which has not run; {remedy}")

@@ -19,7 +19,7 @@ from glowplug.plugins import Registry, get_registry
 
 EMPTY = "Nothing is attached to this engine."
 WIDTH = 10_000
-"""Width of the console: more than any table needs, so that nothing is wrapped or truncated."""
+"""Width of the console, wide enough that no table is wrapped or truncated."""
 
 
 class Row(NamedTuple):
@@ -89,7 +89,7 @@ def _row(registration: Registration, registry: Registry) -> Row:
     handler, owner = describe_handler(registration.handler), owner_of(registration.handler)
     plugin = registry.origin_of(owner)
     if plugin is not None:
-        # The private methods of a plugin's class say nothing to its users.
+        # The names of a plugin's private methods mean nothing to its users.
         handler = handler.partition("._")[0]
         origin = f"{plugin.name} ({plugin.distribution} {plugin.version})"
     else:

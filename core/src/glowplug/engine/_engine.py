@@ -30,8 +30,9 @@ class Engine(HandlerTable):
 
     Raises:
         ValueError: If ``process_function`` cannot be called with these two arguments.
-        TypeError: If it is an ``async`` function or a generator function, which a call does not run. A coroutine or generator
-            that another function returns is refused at the first iteration.
+        TypeError: If ``process_function`` is an ``async`` function or a generator function, because calling it would not run
+            it. If it is another function that returns a coroutine or generator, ``run()`` raises this error at the first
+            iteration.
 
     Example:
         >>> from glowplug import Engine, Events
@@ -78,19 +79,20 @@ class Engine(HandlerTable):
     ) -> State:
         """Start a run, or continue one that has not reached its limit.
 
-        A run that an exception ended within an epoch continues that epoch after its last completed iteration. If the data
-        cannot continue there, :attr:`logger` reports why the epoch starts again.
+        If an exception ended the last run within an epoch, this run continues after the last completed iteration. If the data
+        cannot continue there, the epoch starts again and :attr:`logger` reports why. A failed run of one
+        epoch does not continue; a new run starts.
 
         Args:
             data: The batches. If ``None``, the step is called ``epoch_length`` times per epoch with ``batch=None``.
-            max_epochs: Total number of epochs; when a run continues, it includes the completed ones. Defaults to 1 for a new
+            max_epochs: Total number of epochs, including those already completed if the run continues. Defaults to 1 for a new
                 run without ``max_iters``.
-            max_iters: Total number of iterations, counted in the same way; not allowed with ``max_epochs``.
-            epoch_length: Iterations per epoch; a longer pass over the data continues in the next epoch, and a shorter one is
-                restarted within the epoch. By default, each epoch is one pass.
+            max_iters: Total number of iterations, counted in the same way; cannot be combined with ``max_epochs``.
+            epoch_length: Iterations per epoch. If the data has more batches, the next epoch continues the pass; if it has fewer,
+                another pass begins within the epoch. By default, each epoch is one pass over the data.
 
         Returns:
-            ``engine.state``, always the same object; its ``outcome`` says how the run ended.
+            ``engine.state``, always the same object; its ``outcome`` shows how the run ended.
 
         Raises:
             TypeError: If ``data`` is not iterable.
@@ -204,11 +206,11 @@ class Engine(HandlerTable):
     # Saving and loading
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state from which a later run continues with the next batch.
+        """Return a state from which a later run can continue with the next batch.
 
         The result contains counters, limits, the values of ``state_dict_user_keys``, the state of stateful handlers, the
         position in the data, and the states of the random number generators. ``torch.load(weights_only=True)`` can load it.
-        While a step is incomplete, the result describes the state before that iteration.
+        If an iteration has not completed its step, the result describes the state before that iteration.
 
         Example:
             >>> from glowplug import Engine
@@ -224,7 +226,7 @@ class Engine(HandlerTable):
         iteration = self._position.saved_iteration(state)
         has_begun = iteration or state.epoch or state.epoch_length is not None
         resume = self._position.state_dict(state)
-        # A run that was terminated within an epoch can continue there.
+        # Mark only a run that was terminated between epochs; a run that was terminated within an epoch can continue there.
         resume["terminated"] = resume["epoch_iterations"] is None and (
             bool(self._stop.run) or self._position.was_terminated
         )
@@ -243,10 +245,10 @@ class Engine(HandlerTable):
 
         Args:
             state_dict: A mapping with ``epoch_length``, either ``iteration`` or ``epoch``, either ``max_epochs`` or
-                ``max_iters``, and all ``state_dict_user_keys``. Other keys are ignored.
+                ``max_iters``, all ``state_dict_user_keys``, and optionally ``handlers`` and ``resume``. Other keys are ignored.
 
         Raises:
-            TypeError: If it is not a mapping.
+            TypeError: If ``state_dict`` is not a mapping.
             ValueError: If a key is missing, the numbers contradict each other, or an incompatible version of glowplug wrote
                 the state. In this case, the engine does not change.
             RuntimeError: If the engine is running.
@@ -278,9 +280,9 @@ class Engine(HandlerTable):
         max_iters: int | None,
         epoch_length: int | None,
     ) -> None:
-        """Check the arguments and make a new loop, unless one is suspended."""
+        """Check the arguments and create a new loop, unless one is suspended."""
         state, position = self.state, self._position
-        # terminate() ends an epoch even if a later handler fails.
+        # After terminate(), the epoch has ended even if a later handler fails.
         has_failed = state.outcome is RunOutcome.FAILED and not self._stop.run
         plan = plan_run(
             state,
@@ -319,7 +321,7 @@ class Engine(HandlerTable):
         state.outcome = None
 
     def _report_finished(self, former: int | None) -> None:
-        """Log that a loaded run has nothing left to do; a limit above the former one continues it."""
+        """Log that a loaded run has nothing left to do, unless its limit was raised."""
         state, position = self.state, self._position
         name = "max_epochs" if state.max_iters is None else "max_iters"
         limit = getattr(state, name)
@@ -329,7 +331,7 @@ class Engine(HandlerTable):
             how = "was terminated" if position.was_terminated else "ended"
             self.logger.warning(
                 "the loaded run %s after epoch %d (iteration %d) and does not continue; to continue it, call run() with %s "
-                "above %d, and to start a new run, set engine.state.%s = None before run()",
+                "above %d; to start a new run, set engine.state.%s = None before run()",
                 how, state.epoch, state.iteration, name, limit, name,
             )  # fmt: skip
 
@@ -347,14 +349,14 @@ class Engine(HandlerTable):
     def _advance(self) -> RunOutcome:
         """Run the loop until it ends or is interrupted."""
         loop, progress = self._loop, self._progress
-        loop.engine = self  # type: ignore[union-attr]  # _prepare() made the loop
+        loop.engine = self  # type: ignore[union-attr]  # _prepare() created the loop
         try:
-            next(progress)  # type: ignore[arg-type]  # _prepare() made the loop
+            next(progress)  # type: ignore[arg-type]  # _prepare() created the loop
         except StopIteration as end:
             outcome: RunOutcome = end.value
             return outcome
         finally:
-            del loop.engine  # type: ignore[union-attr]  # _prepare() made the loop
+            del loop.engine  # type: ignore[union-attr]  # _prepare() created the loop
         return RunOutcome.INTERRUPTED
 
     def _handle_exception(self, error: BaseException) -> BaseException | None:
@@ -401,7 +403,7 @@ class Engine(HandlerTable):
     def __getstate__(self) -> dict[str, Any]:
         if self._progress is not None:
             raise TypeError(
-                "a running or interrupted engine cannot be pickled or copied, because its loop cannot be; save "
+                "a running or interrupted engine cannot be pickled or copied, because its run is not finished; save "
                 "engine.state_dict() and load it into a new engine"
             )
         return self.__dict__

@@ -17,7 +17,7 @@ from glowplug.handles import RemovableEventHandle
 
 
 class _Strong:
-    """Reference that keeps a handler alive; called like a weak one."""
+    """Strong reference to a handler, called like a weak reference."""
 
     def __init__(self, handler: Any) -> None:
         self._handler = handler
@@ -31,9 +31,9 @@ class _Entry:
     """A stateful handler of an engine."""
 
     key: str
-    """The key without the number that distinguishes handlers with one key."""
+    """The key, without the number that is appended if another handler has the same key."""
     handler: Callable[[], Any]
-    """Returns the handler, or ``None`` once it no longer exists."""
+    """Reference to the handler; returns ``None`` once the handler no longer exists."""
     guard: Guard | None
     uses: int = 0
     """The number of handles that keep the entry."""
@@ -47,7 +47,7 @@ class StatefulHandlers:
     A handler has one entry, however many times it is added.
     """
 
-    # The handlers of the engine that runs this one in its step or a handler.
+    # The stateful handlers of the outer engine, whose step or handler runs this engine.
     outer: StatefulHandlers | None = None
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class StatefulHandlers:
         self._waiting: dict[str, Any] = {}
 
     def add(self, key: Any, handler: Any, guard: Guard | None = None) -> RemovableEventHandle:
-        """Add a handler under a key of its choice, and load the state stored there, if any."""
+        """Add a handler under a key that it chose, and load any state that waits under the key."""
         if not isinstance(key, str) or not key:
             raise ValueError(
                 f"the state key of {type(handler).__name__} must be a non-empty string, got {key!r}"
@@ -79,10 +79,9 @@ class StatefulHandlers:
         return self._use(self.find(handler) or self.insert(_default_key(handler), handler, guard), handler)
 
     def share_with(self, outer: StatefulHandlers) -> None:
-        """Add the handlers to those of an engine that runs this one, until this run ends.
+        """Share the handlers, and those added until the run ends, with the engine that runs this one.
 
-        The other engine does not keep the handlers alive. States that every run resets, such as those of metrics, are not
-        shared.
+        The outer engine does not keep the handlers alive. Handlers that every run resets, such as metrics, are not shared.
         """
         self.outer = outer
         for _, handler, entry in self.live():
@@ -95,7 +94,7 @@ class StatefulHandlers:
         outer.insert(entry.key, handler, entry.guard).handler = _weakly(handler)
 
     def insert(self, key: str, handler: Any, guard: Guard | None) -> _Entry:
-        """Add a handler under a key, and load the state stored there, if any."""
+        """Add a handler under a key, and load any state that waits under the key."""
         entry = self._entries[self._load(key, handler)] = _Entry(key, _Strong(handler), guard)
         self._share(entry, handler)
         return entry
@@ -103,15 +102,15 @@ class StatefulHandlers:
     def _use(self, entry: _Entry, handler: Any) -> RemovableEventHandle:
         entry.handler = _Strong(handler)
         entry.uses += 1
-        # A handle may outlive the engine, and keeps neither it nor the handler alive.
+        # A handle may outlive the engine; it keeps neither the engine nor the handler alive.
         return RemovableEventHandle(functools.partial(_release, weakref.ref(self), weakref.ref(entry)))
 
     def _load(self, key: str, handler: Any) -> str:
-        """Load the state that waits under a key into a handler, and return the key, with a number if it is taken."""
+        """Return a free key for a handler, after loading any state that waits under this key into the handler."""
         key = self._free_key(key)
         if key in self._waiting:
             handler.load_state_dict(self._waiting[key])
-            # If the handler rejects its state, the state stays here.
+            # The state is deleted only now, so that it is retained if the handler rejects it.
             del self._waiting[key]
         return key
 
@@ -122,18 +121,18 @@ class StatefulHandlers:
             self._entries = {key: other for key, other in self._entries.items() if other is not entry}
 
     def live(self) -> Iterator[tuple[str, Any, _Entry]]:
-        """Yield key, handler and entry of the handlers that exist."""
+        """Yield the key, handler and entry of each handler that still exists."""
         for key, entry in tuple(self._entries.items()):
             handler = entry.handler()
             if handler is not None:
                 yield key, handler, entry
 
     def find(self, handler: Any) -> _Entry | None:
-        """Return the entry of a handler."""
+        """Return the entry of a handler, or ``None``."""
         return next((entry for _, other, entry in self.live() if other is handler), None)
 
     def _free_key(self, key: str) -> str:
-        """Return the key, followed by a number if it is taken."""
+        """Return the key, with a number appended if the key is taken."""
         taken = {key for key, _, _ in self.live()}
         free, number = key, 1
         while free in taken:
@@ -146,7 +145,7 @@ class StatefulHandlers:
         states = {}
         for _, _, entry in self.live():
             if entry.guard is not None and entry.guard.is_off:
-                # It failed on the engine that runs within this one.
+                # The handler failed on an engine that runs within this engine.
                 self.retire(entry.guard)
         for key, handler, entry in self.live():
             if entry.guard is None:
@@ -174,7 +173,7 @@ class StatefulHandlers:
             live[key].load_state_dict(state[key])
 
     def __getstate__(self) -> dict[str, Any]:
-        # Weak references cannot be pickled; the states of their handlers are kept.
+        # Weak references cannot be pickled, so only the states of their handlers are retained.
         weak = {key for key, entry in self._entries.items() if not isinstance(entry.handler, _Strong)}
         states = {key: handler.state_dict() for key, handler, _ in self.live() if key in weak}
         strong = {key: entry for key, entry in self._entries.items() if key not in weak}
@@ -192,7 +191,7 @@ def _weakly(handler: Any) -> Callable[[], Any]:
 def _is_stateful(handler: Any) -> bool:
     """Return whether an object has a state that belongs to the engine.
 
-    Modules are saved by the user. The class is inspected, because a mock object has every attribute.
+    Modules and optimizers do not count: users save them. The class is inspected, because a mock object has every attribute.
     """
     kind = type(handler)
     if not (callable(getattr(kind, "state_dict", None)) and callable(getattr(kind, "load_state_dict", None))):

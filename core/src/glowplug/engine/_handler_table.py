@@ -67,9 +67,9 @@ class HandlerTable:
 
         Args:
             *event_names: Members of an :class:`EventEnum`, or strings.
-            event_to_attr: Maps events to the state attributes that count them; missing attributes are initialized to 0. Your
-                code must update these counters, since the engine does not. Filters of an event without a counter count
-                its firings.
+            event_to_attr: Maps events to the state attributes that count them; a missing attribute is set to 0. The engine does
+                not update these attributes; your code must. If an event has no such attribute, its filters use the
+                number of its firings.
 
         Raises:
             TypeError: If an event is neither an :class:`EventEnum` member nor a string.
@@ -99,7 +99,7 @@ class HandlerTable:
                     setattr(self.state, attribute, 0)
 
     def has_registered_events(self, event_name: AnyEvent) -> bool:
-        """Return whether an event is registered, or all events of a list."""
+        """Return whether an event, or each event of a list, is registered."""
         if isinstance(event_name, EventsList):
             return all(map(self.has_registered_events, event_name))
         return self._find(event_name) is not None
@@ -112,17 +112,18 @@ class HandlerTable:
         Args:
             event_name: An event (plain or filtered), events joined with ``|``, or the name of a custom event.
             handler: Any callable. It receives the engine if its first parameter has no default, or is named or annotated as
-                an engine; functions of the standard library, numpy and torch never do. Handlers of ``EXCEPTION_RAISED`` also
-                receive the exception, which is raised again unless one of them returns ``True``; handlers of
-                ``TERMINATE_SINGLE_EPOCH`` receive ``iter_counter=`` if they accept it. The state of an object with
-                ``state_dict()`` and ``load_state_dict()`` becomes part of the engine's state; modules are excepted.
+                an engine. Functions of the standard library, numpy and torch never receive it. Handlers of
+                ``EXCEPTION_RAISED`` also receive the exception; ``run()`` raises it again unless a handler returns ``True``.
+                Handlers of ``TERMINATE_SINGLE_EPOCH`` receive ``iter_counter=`` if they accept it. The engine
+                saves and loads the state of a handler with ``state_dict()`` and ``load_state_dict()``, unless it is a module or
+                an optimizer.
             *args: Further arguments for the handler.
             **kwargs: Further keyword arguments for the handler.
 
         Raises:
             ValueError: If the event is not registered or the handler cannot be called with its arguments.
-            TypeError: If the handler is not callable, or is an ``async`` function or a generator function. A coroutine or
-                generator that another function returns is refused when the event first fires.
+            TypeError: If the handler is not callable, or is an ``async`` function or a generator function. If it is another
+                function that returns a coroutine or generator, this error is raised when the handler first runs.
 
         Example:
             >>> from glowplug import Engine, Events
@@ -172,7 +173,7 @@ class HandlerTable:
         return decorator
 
     def has_event_handler(self, handler: Callable[..., Any], event_name: AnyEvent | None = None) -> bool:
-        """Return whether a handler is registered at an event, or at any event by default."""
+        """Return whether a handler is registered at an event; without ``event_name``, at any event."""
         if isinstance(event_name, EventsList):
             return any(self.has_event_handler(handler, event) for event in event_name)
         channels = self._channels.values() if event_name is None else (self._channel(event_name),)
@@ -203,13 +204,13 @@ class HandlerTable:
 
         Args:
             *handlers: Objects with ``attach(engine)``. If attaching one of them fails, none is attached.
-            on_error: With ``"raise"``, an exception in a handler ends the run. With ``"disable"``, the handler is detached and the
-                run continues; a warning and a :class:`Fault` in ``faults`` report the exception, and ``state_dict()`` still
+            on_error: With ``"raise"``, an exception in a handler ends the run. With ``"disable"``, the handler is detached and
+                the run continues. A warning and a :class:`Fault` in ``faults`` report the exception; ``state_dict()`` still
                 contains the handler's last state. Defaults to ``"raise"``.
 
         Raises:
-            TypeError: If an object has no ``attach``, or its ``attach`` requires further arguments, like that of a metric or
-                a logger.
+            TypeError: If an object has no ``attach`` method, or if the method requires further arguments, as metrics and
+                loggers do.
             ValueError: If ``on_error`` is unknown.
 
         Example:
@@ -248,12 +249,12 @@ class HandlerTable:
     def register_state(self, key: str, handler: Any) -> RemovableEventHandle:
         """Add the state of a handler to ``state_dict()``; handlers call this in ``attach``.
 
-        A stateful object that is itself registered at an event is added automatically, under its attribute ``state_key`` or
-        its class name; with this method a handler adds another object, or chooses another key.
+        A stateful object that is registered at an event is added automatically. Its key is its attribute ``state_key``, or its
+        class name if there is no such attribute. Call this method to add another object or to choose another key.
 
         Args:
-            key: The key of the state, by convention the class name. If another handler has the key, a suffix ``#2``, ``#3``
-                and so on is appended.
+            key: The key of the state, by convention the class name. If another handler has this key, ``#2``, ``#3`` and so
+                on is appended.
             handler: An object with ``state_dict()`` and ``load_state_dict(state)``. If the engine has already loaded a
                 state for this key, the handler receives it immediately.
 
@@ -292,10 +293,10 @@ class HandlerTable:
     def describe(self) -> str:
         """Return a table of the attached handlers in calling order.
 
-        Notebooks display an engine as this table. The call loads the installed plugins to determine where handlers come from.
+        Notebooks display an engine as this table. The call loads the installed plugins to find out where handlers come from.
 
         Returns:
-            Lines of text with event, phase, filter, handler, and the plugin or module that the handler comes from.
+            A table with a line for each registration: event, phase, filter, handler, and the handler's plugin or module.
 
         Example:
             >>> from glowplug import Engine, Events
@@ -320,14 +321,14 @@ class HandlerTable:
     # Firing
 
     def _begin_run(self) -> None:
-        """Count firings and ``once`` filters from the start of a new run."""
+        """Reset the firing counts and ``once`` filters for a new run."""
         for channel in self._channels.values():
             channel.firings = 0
             if channel.has_handlers:
                 channel.reset_once()
 
     def fire_event(self, event_name: AnyEvent) -> None:
-        """Run the handlers of an event; use ``state`` to pass values to them.
+        """Run the handlers of an event; to pass values to them, set attributes of ``state``.
 
         Raises:
             ValueError: If the event is unknown, or only the engine can fire it.
@@ -356,7 +357,7 @@ class HandlerTable:
             self._return_to(outer)
 
     def _fire(self, channel: Channel) -> None:
-        """Run the handlers of one event; if called in a handler, the caller restores the outer event."""
+        """Run the handlers of one event; a caller inside another event must restore that event afterwards."""
         if channel.counter is None:
             channel.firings += 1
         calls = channel.unfiltered
@@ -382,7 +383,7 @@ class HandlerTable:
 
     @contextlib.contextmanager
     def _firing(self, channel: Channel) -> Iterator[list[Call]]:
-        """Yield the calls of one firing, for callers that handle the result of each call."""
+        """Yield the calls of one firing, for callers that need the result of each call."""
         outer, self.current_event = self.current_event, channel.key
         self.last_event_name = channel.key
         if channel.counter is None:
@@ -394,7 +395,7 @@ class HandlerTable:
             self._return_to(outer)
 
     def _return_to(self, outer: Key | None) -> None:
-        """Restore the outer event after its handler fired another event."""
+        """Make the outer event current again after one of its handlers fired another event."""
         self.current_event = outer
         if outer is not None:
             self.last_event_name = outer
@@ -423,7 +424,7 @@ class HandlerTable:
         return channel
 
     def _closest_event(self, event_name: object) -> str:
-        """Return a question that suggests the event with the closest name, if any."""
+        """Return a suggestion of the event with the closest name, or an empty string."""
         if not isinstance(event_name, str):
             return ""
         names = {str(key).rpartition(".")[2].upper(): key for key in self._channels}

@@ -98,9 +98,9 @@ class Loop:
                 done = 0
         except _EndRun:
             is_cut_short = True
-        # The iterator may own worker processes.
+        # Release the iterator, which may own worker processes.
         position.iterator = None
-        # Without a request, max_iters was reached within an epoch.
+        # If no end was requested, max_iters was reached within an epoch.
         is_terminated = is_cut_short and (self._stop.run or position.was_terminated)
         if is_cut_short:
             self._fire(Events.TERMINATE)
@@ -153,7 +153,7 @@ class Loop:
             yield from self._handle_stop(Events.GET_BATCH_STARTED)
         if position.iterator is None:
             yield from self._begin_next_pass(state)
-        # The first iteration checks the step; the loop calls it directly from the next iteration on.
+        # The first iteration checks the output of the step; later iterations call the step directly.
         end, restarted_at = self._end() if watch.is_step_checked else state.iteration + 1, None
         while True:
             stop.has_new_data = False
@@ -217,7 +217,7 @@ class Loop:
             get_started, get_completed = self._batch_channels()
 
     def _first_step(self, engine: HandlerTable, batch: Any) -> Any:
-        """Call the step for the first time, and refuse an output that is code which has not run."""
+        """Call the step for the first time, and refuse a coroutine or generator as its output."""
         output = check_result(
             self._step(engine, batch), lambda: f"process_function {describe_handler(self._step)}"
         )
@@ -267,13 +267,13 @@ class Loop:
         return True
 
     def _warn_about_length(self, state: State, found: str) -> None:
-        """Warn once in a run that the length of the data is wrong; without a length, epochs may differ."""
+        """Warn once per run that ``len()`` of the data is wrong; do not warn about data without a length."""
         expected = length_of(state.dataloader)
         if expected is not None and not self._position.has_warned:
             self._position.has_warned = True
             warnings.warn(
-                f"epoch {state.epoch}: len() of the {type(state.dataloader).__name__} is {expected}, but it yields {found}; the epoch follows the data. "
-                "Correct the length, or set the number of iterations with epoch_length=",
+                f"epoch {state.epoch}: len() of the {type(state.dataloader).__name__} is {expected}, but it yields {found} "
+                "batches; the epoch ends with the data. Correct the length, or set the number of iterations with epoch_length=",
                 GlowplugWarning,
                 stacklevel=8,
             )
@@ -322,7 +322,7 @@ class Loop:
             raise _EndRun
 
     def _fire(self, event: Events, *payload: Any) -> bool:
-        """Fire an event that does not occur in each iteration, and return whether a stop is requested."""
+        """Fire an event and return whether a stop is requested; events of each iteration use a faster path."""
         channel = self._channels[event]
         try:
             if payload:
@@ -337,7 +337,7 @@ class Loop:
         """Handle requests: terminate() first, then terminate_epoch(), then interrupt().
 
         Returns:
-            The iteration after which the epoch ends; an interrupted run may continue with another limit.
+            The iteration after which the epoch ends. It changes if an interrupted run continues with another limit.
         """
         stop = self._stop
         while True:
@@ -346,7 +346,7 @@ class Loop:
             if stop.epoch:
                 if event in (Events.STARTED, Events.EPOCH_STARTED):
                     raise RuntimeError(
-                        f"terminate_epoch() was called at {event}, where no epoch is in progress; call it at an "
+                        f"terminate_epoch() was called at {event}, before the first iteration of an epoch; call it at an "
                         "iteration event, or use terminate()"
                     )
                 if event is Events.EPOCH_COMPLETED:
@@ -366,7 +366,7 @@ class Loop:
 
 
 def _misplaced() -> RuntimeError:
-    """Return the error to raise instead of StopIteration, which Python would report without its origin."""
+    """Return the error to raise instead of a StopIteration, whose origin Python would not report."""
     return RuntimeError(
         "the step or a handler raised StopIteration; catch it there, or call engine.terminate_epoch() to end the epoch"
     )

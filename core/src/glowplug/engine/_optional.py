@@ -25,7 +25,7 @@ class Fault:
 
     Args:
         handler: The class name of the handler.
-        event: The event at which it failed.
+        event: The event at which it failed, or ``"state_dict()"`` if its state could not be saved.
         exception: The exception without its traceback, which would keep the batch alive.
         origin: The plugin, distribution and version of the handler, or its module.
         epoch: The epoch in which it failed.
@@ -81,7 +81,7 @@ class Guard:
     def _detach(self, engine: Any, event: Key, error: Exception) -> None:
         self.is_off = True
         self.drop(engine, self)
-        # A second failure must not end the run either.
+        # A failure during removal must not end the run either.
         with suppress(Exception):
             self.handle.remove()
         state = engine.state
@@ -120,12 +120,12 @@ def guard_of_attach() -> Guard | None:
 
 
 def mark_as_foreign(error: BaseException) -> None:
-    """Mark an exception raised inside a nested run or event, since the handler that started it is not at fault."""
-    error.__glowplug_foreign__ = True  # type: ignore[attr-defined]  # exceptions take attributes
+    """Mark an exception from a nested run or event: the handler that started the run or event is not at fault."""
+    error.__glowplug_foreign__ = True  # type: ignore[attr-defined]  # exceptions accept attributes
 
 
 def _origin(module: str) -> str:
-    """Return the plugin that a module belongs to, from metadata alone, without importing plugins."""
+    """Return the plugin that a module belongs to, or the module if there is no plugin; read only metadata."""
     from glowplug.plugins import installed_plugins, is_beside
 
     for plugin in installed_plugins():

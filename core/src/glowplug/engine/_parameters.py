@@ -11,16 +11,16 @@ from types import MethodType, UnionType
 from typing import Any, NamedTuple
 
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
-# Functions of these packages do not know engines.
+# Functions of these packages never expect an engine.
 _LIBRARIES = sys.stdlib_module_names | {"numpy", "torch"}
 
 
 class Role(NamedTuple):
-    """What a parameter can stand for.
+    """Role of a parameter: it receives the engine or the exception.
 
     Args:
-        name: Pattern of the parameter names that say so.
-        base: Pattern of the class names that say so in an annotation, or as the base of an annotated class.
+        name: Pattern of parameter names that indicate the role.
+        base: Pattern of class names that indicate the role, in an annotation or among the base classes of an annotation.
     """
 
     name: re.Pattern[str]
@@ -28,7 +28,7 @@ class Role(NamedTuple):
 
     @functools.cache  # noqa: B019 - there are two roles, and names repeat
     def is_named(self, name: str) -> bool:
-        """Return whether a parameter's name says so."""
+        """Return whether a parameter's name indicates the role."""
         return self.name.search(name.lower()) is not None
 
 
@@ -55,7 +55,7 @@ def accepts(function: Any, signature: Signature, *roles: Role) -> bool:
         return False
     for position, role in enumerate(roles):
         if position >= len(parameters) or parameters[position].kind not in _POSITIONAL:
-            # ``*args`` accepts anything, and anything else nothing.
+            # Only ``*args`` accepts a further positional argument.
             return any(parameter.kind is Parameter.VAR_POSITIONAL for parameter in parameters)
         if not _is_meant(parameters[position], role, is_library=is_library):
             return False
@@ -63,7 +63,7 @@ def accepts(function: Any, signature: Signature, *roles: Role) -> bool:
 
 
 def is_from_library(function: Any) -> bool:
-    """Return whether a function is one of the standard library, numpy or torch; other objects are not."""
+    """Return whether a function belongs to the standard library, numpy or torch; ``False`` for other objects."""
     if not isroutine(function):
         return False
     function = function.__func__ if isinstance(function, MethodType) else function
@@ -81,7 +81,7 @@ def _is_meant(parameter: Parameter, role: Role, *, is_library: bool) -> bool:
 
 
 def _is_annotated(annotation: Any, role: Role) -> bool | None:
-    """Return whether an annotation names the role, or ``None`` if it says nothing."""
+    """Return whether an annotation names the role, or ``None`` if the annotation leaves this open."""
     origin = typing.get_origin(annotation)
     if origin is typing.Union or origin is UnionType:
         found = [_is_annotated(part, role) for part in typing.get_args(annotation) if part is not type(None)]
@@ -93,6 +93,6 @@ def _is_annotated(annotation: Any, role: Role) -> bool | None:
         return None
     if any(role.base.search(base.__name__) for base in cls.__mro__):
         return True
-    # A protocol may describe an engine.
+    # A protocol may describe an engine, so it does not exclude the role.
     is_protocol = getattr(cls, "_is_protocol", False) and cls.__module__ not in _LIBRARIES
     return None if is_protocol else False

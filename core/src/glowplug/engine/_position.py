@@ -32,7 +32,7 @@ class RunPosition:
     in_epoch = False
     # The last iteration with a completed step.
     stepped = 0
-    # A loaded state, until a run restores it.
+    # The loaded state, until a run restores it.
     was_loaded = False
     was_terminated = False
     _pending: Mapping[str, Any] | None = None
@@ -54,10 +54,10 @@ class RunPosition:
         Args:
             state: The state of the engine.
             data: The data of the run.
-            within_epoch: Whether to continue the epoch that an exception ended instead of starting a new one.
+            within_epoch: Whether to continue the epoch in which an exception ended the run; otherwise, the next epoch starts.
 
         Returns:
-            Why that epoch starts again instead, otherwise ``None``.
+            The reason why that epoch starts again from its beginning, or ``None`` if it does not.
         """
         reason = self._return_to_epoch(state, data) if within_epoch and self.in_epoch else None
         done = (self._pending and self._pending["epoch_iterations"]) or 0
@@ -71,7 +71,7 @@ class RunPosition:
         """Return to the last completed iteration of the epoch, or to its start if the data cannot continue there."""
         saved, failed_at = self.state_dict(state), state.iteration
         state.iteration, state.epoch = self.saved_iteration(state), state.epoch - 1
-        # In this process the random number generators continue where they are.
+        # In the same process, the random number generators continue from their current states.
         self._pending = {**saved, "epoch_random": None}
         try:
             _check_data(data, saved["data"], repeats=state.iteration != failed_at)
@@ -85,14 +85,14 @@ class RunPosition:
     # During the run
 
     def repeat_random_state(self) -> None:
-        """Save the random states that handlers of EPOCH_STARTED see; in a loaded epoch, restore the saved ones."""
+        """Save the random states before EPOCH_STARTED; in a loaded epoch, restore the states saved there."""
         saved = self._pending.get("epoch_random") if self.is_within_loaded_epoch() and self._pending else None
         if saved is not None:
             _rng.restore(saved)
         self._epoch_random = saved or _rng.capture()
 
     def begin_epoch(self, state: State, done: int) -> None:
-        """Decide what ends the epoch, after handlers of EPOCH_STARTED changed counters, the length or the data."""
+        """Decide what ends the epoch; handlers of EPOCH_STARTED may have changed the counters, the length or the data."""
         state.epoch_start = state.iteration - done
         self.stepped = state.iteration
         self.is_past_forecast = False
@@ -100,7 +100,7 @@ class RunPosition:
         if self.keeps_length or done:
             return
         if self.data_pass is not None and self.data_pass.used(state.iteration):
-            # An earlier epoch of a given length has left this pass unfinished.
+            # An earlier epoch, whose length was given, did not finish this pass.
             self.iterator = self.data_pass = None
         expected = _data_pass.length_of(state.dataloader)
         if expected:
@@ -149,7 +149,7 @@ class RunPosition:
         return self.iterator is None and self.data_pass is not None and self.data_pass.is_over
 
     def has_more_data(self) -> bool:
-        """Fetch the next batch ahead of its iteration, or end the pass."""
+        """Return whether there is another batch, after fetching it in advance; if not, end the pass."""
         if self.data_pass is None or not self.data_pass.has_exact_length:
             batch = next(self.iterator, _NOTHING)  # type: ignore[arg-type]  # there is a pass
             if batch is not _NOTHING:
@@ -159,12 +159,12 @@ class RunPosition:
         return False
 
     def has_used_all_data(self, state: State) -> bool:
-        """Return whether the pass has yielded as many batches as the data claims to have."""
+        """Return whether the pass has yielded ``len(data)`` batches."""
         used = 0 if self.data_pass is None else self.data_pass.used(state.iteration)
         return used > 0 and used == _data_pass.length_of(state.dataloader)
 
     def replace_data(self, state: State) -> None:
-        """Begin a pass over other data; without a loaded position, the loop sets its first iteration later."""
+        """Begin a pass over other data; unless a position was loaded, the loop sets its first iteration later."""
         offset_known = self._pending is not None
         if self.done(state) and not self.is_past_forecast:
             # The length of the current epoch does not change.
@@ -174,17 +174,17 @@ class RunPosition:
             self.data_pass.first_iteration = None
 
     def restore_random_state(self) -> None:
-        """Restore the loaded random states, once the handlers that run again on resume have run."""
+        """Restore the loaded random states, after the handlers that run again on resume have run."""
         states, self._random_state = self._random_state, None
         if states is not None:
             _rng.restore(states)
 
     def is_within_loaded_epoch(self) -> bool:
-        """Return whether a loaded state is within an epoch that has not been continued yet."""
+        """Return whether a loaded state is within an epoch and that epoch has not continued yet."""
         return self._pending is not None and self._pending["epoch_iterations"] is not None
 
     def has_epoch_to_do(self, state: State) -> bool:
-        """Return whether an epoch is left to run, even if a loaded epoch lacks only its final events."""
+        """Return whether an epoch is left to run; a loaded epoch that lacks only its final events counts."""
         if self.is_within_loaded_epoch():
             return not self.is_cut_short(state) and (
                 state.max_epochs is None or state.epoch < state.max_epochs
@@ -238,7 +238,7 @@ class RunPosition:
         self.iterator = self.data_pass = None
         self.in_epoch = False
         self._pending, self._random_state = saved, saved["random"]
-        # Without this entry the length is the user's.
+        # Without this entry, the user gave the epoch length.
         self.forecast = saved.get("forecast")
         self.was_terminated = saved.get("terminated", False)
         self.stepped = iteration
@@ -246,11 +246,11 @@ class RunPosition:
 
 
 def _check_data(data: Iterable[Any] | None, position: Mapping[str, Any] | None, *, repeats: bool) -> None:
-    """Check that data can continue at a position, perhaps with a batch whose iteration was not completed."""
+    """Check that data can continue at a position; ``repeats`` means that the last batch is needed again."""
     if data is None or position is None:
         return
     _data_pass.check_position(data, position)
     if "data" in position and repeats:
         raise ValueError(
-            f"the position of the {type(data).__name__} is after the batch of the iteration that was not completed"
+            f"the {type(data).__name__} has already moved past the batch of the incomplete iteration"
         )

@@ -9,10 +9,11 @@ from glowplug.typing import EngineProtocol
 
 
 class EngineReference:
-    """Reference that a handler keeps to an engine without keeping the engine alive.
+    """Weak reference from a handler to an engine.
 
-    An engine refers to its handlers; a handler that referred to the engine would delay freeing both, and the model with
-    them, until the garbage collector runs. A copy or pickle of an engine and its handlers refers to the copied engine.
+    An engine refers to its handlers. If a handler also referred to the engine, both of them and the model would stay in memory
+    until the garbage collector runs. When an engine and its handlers are copied or pickled together, the reference of each
+    copied handler refers to the copied engine.
 
     Args:
         engine: The engine, or ``None``.

@@ -24,7 +24,7 @@ class Registration:
     is_checked = False
     # The counter values of this run at which a ``once`` filter has let the handler run.
     passed: set[int] | None = None
-    # The handle of the handler's state in the engine's state, if the handler is stateful.
+    # If the handler is stateful, the handle that removes its state from the engine's state.
     state_handle: RemovableEventHandle | None = None
 
     def __init__(
@@ -67,7 +67,7 @@ class Registration:
         self._compile()
 
     def checked_call(self, engine: Any, *payload: Any) -> Any:
-        """Call the handler, and refuse a result that is code which has not run."""
+        """Call the handler, and refuse a coroutine or generator as its result."""
         call: Call = functools.partial(_check_call, self._unguarded, self.handler, self.event)
         if self.guard is not None:
             call = self.guard.around(call, self.event)
@@ -75,7 +75,7 @@ class Registration:
 
     @property
     def only(self) -> int | EventFilter | None:
-        """The divisor of an ``every`` filter, any other filter itself, or ``None`` without a filter."""
+        """The divisor of an ``every`` filter, any other filter as a function, or ``None`` without a filter."""
         return self.filter.every if isinstance(self.filter, Every) else self.test
 
     def runs(self, handler: object) -> bool:
@@ -84,7 +84,7 @@ class Registration:
 
 
 def _check_call(call: Call, handler: Callable[..., Any], event: Key, engine: Any, *payload: Any) -> Any:
-    """Call a handler and refuse a result that is code which has not run."""
+    """Call a handler and refuse a coroutine or generator as its result."""
     return check_result(call(engine, *payload), lambda: f"handler {describe_handler(handler)} of {event}")
 
 

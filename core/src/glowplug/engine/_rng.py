@@ -8,7 +8,7 @@ from typing import Any
 
 
 def capture() -> dict[str, Any]:
-    """Return the states of the Python, NumPy, torch and CUDA generators, as far as these are in use.
+    """Return the states of the generators of Python, NumPy, torch and CUDA that are in use.
 
     The result contains only plain values and tensors, so it can be stored with ``torch.save`` and loaded with
     ``weights_only=True``.

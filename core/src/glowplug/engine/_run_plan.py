@@ -27,7 +27,7 @@ class RunPlan(NamedTuple):
     max_iters: int | None
     epoch_length: int | None
     forecast: int | None
-    """``epoch_length`` if it is expected from the data, ``None`` if it was given."""
+    """``epoch_length`` if it was derived from the data; ``None`` if it was given."""
 
 
 def plan_run(
@@ -64,7 +64,7 @@ def plan_run(
     has_limit = state.max_epochs is not None or state.max_iters is not None
     # A run of one epoch, such as an evaluation, does not continue after an exception.
     epoch = state.epoch - (has_open_epoch and limits != (1, None))
-    # Users remove the limits to force a new run. A loaded run continues even if nothing is left to do.
+    # Without limits, a new run starts; users set them to None to force this. A loaded run does not restart, even if it is done.
     if not has_limit or (not (is_suspended or was_loaded) and is_done(state, epoch, *limits)):
         length = epoch_length_of(data, epoch_length)
         if length is None and data is None:
@@ -90,7 +90,7 @@ def plan_run(
 
 
 def is_done(state: State, epoch: int, max_epochs: int | None, max_iters: int | None) -> bool:
-    """Return whether a run that has reached this epoch has nothing left to do."""
+    """Return whether a run has nothing left to do after this epoch."""
     if state.epoch_length == 0:
         return True
     if max_iters is not None:
@@ -134,7 +134,7 @@ def check_state_dict(state_dict: Mapping[str, Any], user_keys: Iterable[str]) ->
         user_keys: The keys that the user added to the engine's state.
 
     Raises:
-        TypeError: If it is not a mapping.
+        TypeError: If ``state_dict`` is not a mapping.
         ValueError: If a key is missing, or an incompatible version of glowplug wrote the state.
     """
     if not isinstance(state_dict, Mapping):
@@ -163,7 +163,7 @@ def position_of(state_dict: Mapping[str, Any]) -> tuple[int, int]:
     least = {"epoch_length": 1, "iteration": 0, "epoch": 0, "max_epochs": 1, "max_iters": 1}
     for name in state_dict.keys() & least.keys():
         value = state_dict[name]
-        # Lengths and limits may be unknown, counters may not.
+        # Lengths and limits may be None; counters may not.
         if value is None and least[name]:
             continue
         if not isinstance(value, Integral) or value < least[name]:
@@ -176,7 +176,7 @@ def position_of(state_dict: Mapping[str, Any]) -> tuple[int, int]:
     iteration: int
     epoch: int
     if "resume" in state_dict:
-        # The saved position is more precise than the counter.
+        # The saved position contains the exact epoch.
         iteration, epoch = value, state_dict["resume"]["epoch"]
     elif length is None:
         if value != 0:
@@ -194,7 +194,7 @@ def position_of(state_dict: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def epoch_length_of(data: Iterable[Any] | None, epoch_length: int | None) -> int | None:
-    """Return the given length, or the length of the data if it is known."""
+    """Return the given epoch length, or the length of the data if none is given."""
     return length_of(data) if epoch_length is None else epoch_length
 
 

@@ -9,10 +9,10 @@ EpochEnd: TypeAlias = "bool | Literal['skip_epoch_completed']"
 
 
 class Watch:
-    """Flag that tells whether an iteration does more than call the step.
+    """Flag for iterations that do more than call the step.
 
-    It is on if an iteration event has handlers, a stop was requested, or the data was replaced. The loop reads only
-    ``is_on``, and switches it off at the start of an epoch whose iteration events have no handlers.
+    Registering a handler, requesting a stop and replacing the data set ``is_on``. At the start of an epoch, the loop clears
+    ``is_on`` if no iteration event has handlers and no request is pending.
     """
 
     # A class attribute keeps the constructor of an engine fast; the loop makes it an attribute of the instance.
@@ -25,7 +25,7 @@ class StopRequests:
     """Stop requests from handlers or other threads to a running engine.
 
     Args:
-        watch: Switched on by each request.
+        watch: The flag that each request sets.
     """
 
     # Class attributes keep the constructor of an engine fast; clear() makes them attributes of the instance.
