@@ -1,4 +1,4 @@
-"""Train a small network on 1,797 images of handwritten digits, with all handlers coming from plugins.
+"""Train a small network on handwritten digits, with handlers, metrics and loggers from seven plugins.
 
 python docs/examples/digits.py             a new run
 python docs/examples/digits.py --resume    continue from the newest checkpoint
