@@ -1,4 +1,4 @@
-"""Train a small network on 1,797 images of handwritten digits, with all handlers coming from plugins.
+"""Train a small network on handwritten digits, with handlers, metrics and loggers from seven plugins.
 
 python docs/examples/digits.py             a new run
 python docs/examples/digits.py --resume    continue from the newest checkpoint
@@ -81,7 +81,7 @@ def main() -> None:
         experiment_name="digits",
         run_name=options.name,
     )
-    # Open MLflow before the progress bars, because it prints messages while it creates its database.
+    # Open MLflow before the progress bars, because MLflow prints messages while it creates its database.
     mlflow.ensure_open()
     with tensorboard, mlflow:
         mlflow.log_params({name: str(value) for name, value in vars(options).items()})
@@ -119,7 +119,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=12)
     parser.add_argument("--name", default="digits", help="name of the run in MLflow")
     parser.add_argument(
-        "--output", type=Path, help="folder for logs and checkpoints; by default a new one, runs/digits-<n>"
+        "--output", type=Path, help="folder for logs and checkpoints; default: a new one, runs/digits-<n>"
     )
     return parser.parse_args()
 

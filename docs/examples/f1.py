@@ -1,4 +1,4 @@
-"""Compute F1 in three ways: arithmetic with metrics, a function of metrics, and the class F1.
+"""Compute F1 in three ways: with metric arithmetic, with a function of metrics, and with the class F1.
 
 pip install glowplug glowplug-metrics scikit-learn
 python docs/examples/f1.py
@@ -18,7 +18,7 @@ from glowplug_metrics import F1, Precision, Recall
 
 
 def f_score(precision: torch.Tensor, recall: torch.Tensor, beta: float) -> float:
-    """Return the mean over the classes of F-beta, which weights recall beta times as much as precision."""
+    """Return F-beta, averaged over the classes. Recall counts ``beta`` times as much as precision."""
     scores = (1 + beta**2) * precision * recall / (beta**2 * precision + recall + 1e-20)
     return scores.mean().item()
 

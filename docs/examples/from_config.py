@@ -38,7 +38,7 @@ def main(config_file: Path) -> None:
     for name, engine in {"trainer": trainer, "evaluator": evaluator}.items():
         engine.attach(*(create(options.pop("handler"), **options) for options in config[name]))
 
-    # A file cannot hold objects such as a model, so they are passed as additional arguments.
+    # A file cannot contain objects such as a model, so the script passes them as additional arguments.
     checkpoint = create("ModelCheckpoint", **config["checkpoint"], to_save={"model": model})
     evaluator.attach(checkpoint)
 
@@ -47,7 +47,7 @@ def main(config_file: Path) -> None:
 
 
 def load_data() -> tuple[DataLoader[tuple[torch.Tensor, ...]], DataLoader[tuple[torch.Tensor, ...]]]:
-    """Return batches of 120 flowers for training and 30 for validation: 4 lengths in cm and one of 3 species."""
+    """Return batches of 120 flowers for training and 30 for validation: 4 lengths in cm, and the species (0 to 2)."""
     iris = load_iris()
     lengths, kinds = torch.tensor(iris.data, dtype=torch.float32), torch.tensor(iris.target)
     train, validation = train_test_split(
@@ -69,7 +69,7 @@ def report(
     checkpoint: ModelCheckpoint,
     validation_loader: DataLoader[tuple[torch.Tensor, ...]],
 ) -> None:
-    """Print what was attached, how the run ended, and how the best checkpoint performs in a new model."""
+    """Print the attached handlers, how the run ended, and the accuracy of the best checkpoint in a new model."""
     print(trainer.describe(), evaluator.describe(), sep="\n\n", end="\n\n")
     best = checkpoint.best_checkpoint
     if best is None:

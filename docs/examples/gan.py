@@ -39,7 +39,7 @@ def main() -> None:
 
     for name in ("critic_loss", "generator_loss"):
         RunningAverage(output_transform=itemgetter(name)).attach(trainer, name)
-    # The step's output has the predictions and labels under other keys, so the transform selects them.
+    # The keys in the step's output are not y_pred and y, so the transform selects predictions and labels.
     Accuracy(output_transform=lambda output: (output["judged"], output["real"])).attach(trainer, "accuracy")
 
     @trainer.on(Events.EPOCH_COMPLETED(every=20))
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def make_trainer(generator: nn.Module, critic: nn.Module) -> Engine:
-    """Return an engine whose step trains the critic on real and generated images, and the generator to fool it."""
+    """Return an engine. Its step trains the critic to recognize real images, and the generator to fool the critic."""
     generator_optimizer = torch.optim.Adam(generator.parameters(), lr=1e-3, betas=(0.5, 0.999))
     critic_optimizer = torch.optim.Adam(critic.parameters(), lr=5e-4, betas=(0.5, 0.999))
     loss_fn = nn.BCEWithLogitsLoss()

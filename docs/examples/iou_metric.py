@@ -4,8 +4,8 @@
     python docs/examples/iou_metric.py
     python docs/examples/iou_metric.py --picture found.png      also draw the result (needs matplotlib)
 
-The network sees the photograph in grey. The target mask comes from the colours: the petals are redder than anything around
-them. The network is trained on the left half and evaluated on the right half.
+The network sees the photograph in grey. The target mask is computed from the colours, because the petals are redder than
+everything around them. The network is trained on the left half and evaluated on the right half.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from glowplug import (
 
 
 class PixelIoU(Metric):
-    """Number of pixels in the intersection of prediction and target, divided by the number in their union.
+    """The intersection of prediction and target, divided by their union, both counted in pixels.
 
-    The engine's output must be ``(y_pred, y)``: logits, and a mask of the same shape. Pixels count as found if their probability is at
-    least ``threshold``.
+    The engine's output must be ``(y_pred, y)``: logits, and a mask of the same shape. A pixel belongs to the prediction if its
+    probability is at least ``threshold``.
     """
 
     def __init__(self, threshold: float = 0.5, **options: Any) -> None:
@@ -97,7 +97,7 @@ def main() -> None:
 
 
 def load_photograph() -> tuple[torch.Tensor, torch.Tensor]:
-    """Return scikit-learn's flower in grey and its mask, both (1, 1, 142, 213), at a third of the original size."""
+    """Return the photograph in grey and the mask, both of shape (1, 1, 142, 213): a third of the original size."""
     colours = torch.tensor(load_sample_image("flower.jpg")[::3, ::3]).permute(2, 0, 1)[None] / 255
     red, green, _ = colours.unbind(1)
     grey = colours.mean(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Per-class metrics, a learning rate that depends on the loss, and resuming from a checkpoint.
+"""Compute per-class metrics, adapt the learning rate to the loss, and resume from a checkpoint.
 
 pip install glowplug glowplug-metrics glowplug-model-checkpoint scikit-learn
 python docs/examples/per_class.py               a new run
@@ -26,7 +26,7 @@ Batches = DataLoader[tuple[torch.Tensor, ...]]
 
 
 class Best:
-    """The best accuracy so far and its epoch, saved with the model because it has a ``state_dict``."""
+    """The best accuracy so far and its epoch. It has a ``state_dict``, so a checkpoint can save it."""
 
     def __init__(self) -> None:
         self.accuracy, self.epoch = 0.0, 0

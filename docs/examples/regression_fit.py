@@ -1,4 +1,4 @@
-"""Fit a regression model and log its graph, its losses and their means to TensorBoard.
+"""Fit a regression model, and log its graph and its losses to TensorBoard.
 
 pip install glowplug glowplug-metrics glowplug-tensorboard scikit-learn
 python docs/examples/regression_fit.py
@@ -82,7 +82,7 @@ def losses(evaluators: dict[str, Engine]) -> dict[str, float]:
 
 
 def get_dataloader() -> tuple[Batches, Batches]:
-    """Return batches of 342 patients for training and 100 for validation: 10 measurements and the progression."""
+    """Return batches of 342 patients for training and 100 for validation: 10 measurements and the target."""
     diabetes = load_diabetes()
     x = torch.tensor(scale(diabetes.data), dtype=torch.float32)
     y = torch.tensor(scale(diabetes.target), dtype=torch.float32)[:, None]

@@ -2,9 +2,9 @@
 
     python docs/examples/tbptt.py
 
-The task is to repeat the input of four steps ago. The sequences have 200 steps. Truncated backpropagation through time cuts
-them into chunks of 20, so backpropagation needs memory for one chunk only, while the hidden state is carried through the
-whole sequence. Without a hidden state the loss stays at about 1.
+The task is to repeat the input of four time steps ago. Each sequence has 200 time steps, cut into chunks of 20.
+Backpropagation needs memory for one chunk only, but the hidden state is passed from chunk to chunk. Without a hidden state,
+the loss stays at about 1.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ STEPS, DELAY, CHUNK, SEQUENCES, BATCHES = 200, 4, 20, 32, 30
 
 
 class Echo(nn.Module):
-    """A GRU called as ``model(x)`` or ``model(x, hidden)`` that returns its output and its new hidden state."""
+    """A recurrent network: ``model(x)`` or ``model(x, hidden)`` returns the output and the new hidden state."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,13 +31,13 @@ class Echo(nn.Module):
     def forward(
         self, x: torch.Tensor, hidden: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Process a chunk (time steps, sequences, 1), continuing from a hidden state if there is one."""
+        """Process a chunk of shape (time steps, sequences, 1), starting from a hidden state if one is given."""
         memory, hidden = self.memory(x, hidden)
         return self.head(memory), hidden
 
 
 def sequences(seed: int, batches: int = BATCHES) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield batches of random inputs, -1 or 1, and their delayed copies: (time steps, sequences, 1) each."""
+    """Yield batches of random inputs (-1 or 1) and delayed copies, each of shape (time steps, sequences, 1)."""
     generator = torch.Generator().manual_seed(seed)
     for _ in range(batches):
         signal = torch.randint(0, 2, (STEPS, SEQUENCES, 1), generator=generator) * 2.0 - 1
