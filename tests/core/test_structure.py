@@ -37,7 +37,7 @@ FLOOR_OF = {unit: floor for floor, units in enumerate(FLOORS) for unit in units}
 MIXED = {0, 5}
 MAX_FLOORS = 8
 # Scripts written for ignite import the factories and the events from ignite.engine; this import runs on first access.
-COMPATIBILITY = [("glowplug.engine", "glowplug", "function")]
+COMPATIBILITY = [("glowplug.engine", "glowplug.supervised", "lazy")]
 
 
 class Arrow(NamedTuple):
