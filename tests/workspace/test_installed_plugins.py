@@ -69,7 +69,7 @@ def test_import_of_a_module_of_the_core_imports_no_library_of_a_plugin(module):
 
 
 def test_loading_all_plugins_imports_nothing_heavy():
-    """Discovery imports the plugin modules without their libraries."""
+    """Loading the plugins imports their modules without their libraries."""
     found = imported_by("from glowplug.plugins import get_registry\nassert get_registry().plugins")
     assert not {"torch", "numpy", "mlflow", "tensorboard", "tqdm"} & set(found)
     assert "glowplug_mlflow._plugin" in found

@@ -9,5 +9,5 @@ if TYPE_CHECKING:
 
 __all__ = ["MLflowLogger"]
 
-# Plugin discovery imports this package, so its modules are imported lazily.
+# Loading the plugin imports this package, so its modules are imported lazily.
 __getattr__, __dir__ = lazy_exports(__name__, {"glowplug_mlflow.logger": ("MLflowLogger",)})
