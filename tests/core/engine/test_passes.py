@@ -37,7 +37,7 @@ class TestWrongLength:
         """Each epoch has all batches of its pass, and one warning names the claimed length."""
         epochs = batches(identity)
         with pytest.warns(
-            GlowplugWarning, match=rf"epoch 1: len\(\) of the Claiming is {claimed}, .* {found};"
+            GlowplugWarning, match=rf"epoch 1: len\(\) of the Claiming is {claimed}, .* {found} batches;"
         ) as warned:
             state = identity.run(Claiming(4, claimed), max_epochs=3)
         assert epochs == [[0, 1, 2, 3]] * 3
