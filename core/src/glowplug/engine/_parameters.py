@@ -19,8 +19,9 @@ class Role(NamedTuple):
     """Role of a parameter: it receives the engine or the exception.
 
     Args:
-        name: Pattern of parameter names that indicate the role.
-        base: Pattern of class names that indicate the role, in an annotation or among the base classes of an annotation.
+        name: Pattern of parameter names with this role.
+        base: Pattern of class names with this role. It is matched against the annotated class and its base classes, or
+            against an annotation that is a string.
     """
 
     name: re.Pattern[str]

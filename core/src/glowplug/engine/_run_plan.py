@@ -142,7 +142,7 @@ def check_state_dict(state_dict: Mapping[str, Any], user_keys: Iterable[str]) ->
     for group in (("epoch_length",), ("iteration", "epoch"), ("max_epochs", "max_iters")):
         if sum(key in state_dict for key in group) != 1:
             raise ValueError(
-                f"an engine's state must have exactly one of {' and '.join(group)}; got the keys {list(state_dict)}"
+                f"an engine's state must have exactly one of the keys {' or '.join(group)}; got the keys {list(state_dict)}"
             )
     missing = [key for key in user_keys if key not in state_dict]
     if missing:

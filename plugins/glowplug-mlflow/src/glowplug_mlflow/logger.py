@@ -365,8 +365,8 @@ class MLflowLogger(Logger):
             client, run_id = self._connected()
             client.log_dict(run_id, self._long_names, LONG_NAMES)
             log.warning(
-                "MLflowLogger: the name %s... has %d characters, more than MLflow accepts; it was cut and ends with %s. The "
-                "artifact %s has the full name",
+                "MLflowLogger: the name %s... has %d characters, which exceeds MLflow's limit. It is logged under a shortened name "
+                "that ends with %s; the full name is in the artifact %s",
                 name[:50],
                 len(key),
                 short[-17:],
