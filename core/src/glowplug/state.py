@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from enum import Enum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from glowplug.events import AnyEvent, CallableEventWithFilter, Events, EventsList
 
@@ -116,8 +116,7 @@ class State:
                 f"{event_name} has no counter in the state; events with a counter: "
                 f"{', '.join(map(str, self.event_to_attr))}"
             )
-        value: int = getattr(self, attribute)
-        return value
+        return cast("int", getattr(self, attribute))
 
     def __repr__(self) -> str:
         lines = (

@@ -177,12 +177,14 @@ class Loop:
                         state.iteration = iteration = state.iteration + 1
                     state.output = step(self.engine, state.batch)
                     position.stepped = iteration
-                    is_watched = watch.is_on
-                    if is_watched:
+                    if watch.is_on:
                         if completed.has_handlers:
                             self.engine._fire(completed)
                         if stop.is_pending:
                             end = yield from self._handle_stop(Events.ITERATION_COMPLETED)
+                    elif state.iteration < end:
+                        state.batch = None  # noqa: PLW2901
+                        continue
                     if state.iteration >= end:
                         step, end = self._step, self._end()
                         if state.iteration >= end:
@@ -195,13 +197,12 @@ class Loop:
                             break
                     # Release the batch before the next one is fetched.
                     state.batch = None  # noqa: PLW2901
-                    if is_watched:
-                        if get_started.has_handlers:
-                            self.engine._fire(get_started)
-                        if stop.is_pending:
-                            end = yield from self._handle_stop(Events.GET_BATCH_STARTED)
-                            if stop.has_new_data:
-                                break
+                    if get_started.has_handlers:
+                        self.engine._fire(get_started)
+                    if stop.is_pending:
+                        end = yield from self._handle_stop(Events.GET_BATCH_STARTED)
+                        if stop.has_new_data:
+                            break
                 else:
                     if not (yield from self._refill(state, dry=restarted_at == state.iteration)):
                         return
