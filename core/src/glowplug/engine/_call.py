@@ -75,9 +75,10 @@ def _qualified_name(value: Any) -> str:
 def compile_call(  # noqa: C901, PLR0911 - one branch and one return per form of call
     handler: Callable[..., Any], key: Key, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Call:
-    """Return ``call(engine, *payload)``, which passes a handler the arguments that its signature accepts.
+    """Return a function ``call(engine, *payload)`` that calls a handler with the arguments its signature accepts.
 
-    A parameter receives the engine or the exception if its name or annotation identifies it, or if it has no default.
+    A parameter receives the engine or the exception if its name or annotation says so. A parameter without a default also
+    receives the engine or the exception, unless its annotation names another type.
 
     Raises:
         TypeError: If the handler is not callable, or is an ``async`` function or a generator function.
@@ -100,7 +101,9 @@ def compile_call(  # noqa: C901, PLR0911 - one branch and one return per form of
             return lambda e, error: handler(e, error, *args, **kwargs)
         if takes(EXCEPTION):
             return lambda _, error: handler(error, *args, **kwargs)
-        raise ValueError(_misfit(handler, key, "(engine, exception) or (exception)", args, kwargs))
+        if takes(ENGINE):
+            return lambda e, _: handler(e, *args, **kwargs)
+        raise ValueError(_misfit(handler, key, "(engine, exception), (exception) or (engine)", args, kwargs))
     if key is Events.TERMINATE_SINGLE_EPOCH:
         if takes(ENGINE, iter_counter=0):
             return lambda e, n: handler(e, *args, iter_counter=n, **kwargs)
@@ -119,7 +122,7 @@ def check_process_function(process_function: object) -> None:
     """Check that a process function accepts an engine and a batch, and is not an ``async`` or generator function."""
     if not callable(process_function):
         raise ValueError(  # noqa: TRY004 - ignite raises ValueError here
-            f"Engine needs a process_function, called as f(engine, batch); got {process_function!r}"
+            f"Engine needs a process_function that can be called as f(engine, batch), got {process_function!r}"
         )
     if positional_arity(process_function) == 2:  # noqa: PLR2004 - engine and batch
         return
@@ -144,8 +147,8 @@ def check_attachable(handler: Any) -> None:
     attach = getattr(handler, "attach", None)
     if isinstance(handler, type) or not callable(attach):
         raise TypeError(
-            f"{handler!r} has no attach(engine); pass a handler object such as EarlyStopping(...), or register "
-            "a function with add_event_handler(event, function)"
+            f"engine.attach() needs handler objects with a method attach(engine), got {handler!r}; pass an object such as "
+            "EarlyStopping(...), or register a function with add_event_handler(event, function)"
         )
     try:
         parameters = list(inspect.signature(attach).parameters.values())
@@ -211,6 +214,7 @@ def _misfit(handler: Any, key: Key, form: str, args: tuple[Any, ...], kwargs: di
     extra = f", followed by the registered arguments {args!r} {kwargs!r}" if args or kwargs else ""
     return (
         f"handler {describe_handler(handler)}{inspect.signature(handler)} of {key} cannot be called with {form}{extra}; "
-        "change its parameters, or wrap it in a lambda. A handler receives the engine if its first parameter has no default, or is "
-        "named or annotated as an engine; functions of the standard library, numpy and torch never receive it"
+        "change its parameters, or wrap it in a lambda. A handler receives the engine if its first parameter is named or "
+        "annotated as an engine, or if that parameter has neither a default nor another type as its annotation. Functions of the "
+        "standard library, numpy and torch never receive the engine"
     )

@@ -1,4 +1,4 @@
-"""Parameters that receive the engine or the exception of an event."""
+"""Parameters of handlers that receive the engine or an exception."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ EXCEPTION = Role(
 
 
 def accepts(function: Any, signature: Signature, *roles: Role) -> bool:
-    """Return whether the first parameters of a function match these roles.
+    """Return whether the first parameters of a handler match the given roles.
 
     Args:
-        function: The function, without ``functools.partial``.
-        signature: Its signature.
+        function: The function that the handler calls, without ``functools.partial``.
+        signature: The signature of the handler.
         *roles: The role of each positional argument.
     """
     parameters = list(signature.parameters.values())
@@ -75,10 +75,11 @@ def is_from_library(function: Any) -> bool:
 def _is_meant(parameter: Parameter, role: Role, *, is_library: bool) -> bool:
     if role.is_named(parameter.name):
         return True
+    # A parameter for the engine never receives the exception.
+    if role is EXCEPTION and (ENGINE.is_named(parameter.name) or _is_annotated(parameter.annotation, ENGINE)):
+        return False
     annotated = _is_annotated(parameter.annotation, role)
-    if annotated is None:
-        return parameter.default is Parameter.empty and not is_library
-    return annotated
+    return (parameter.default is Parameter.empty and not is_library) if annotated is None else annotated
 
 
 def _is_annotated(annotation: Any, role: Role) -> bool | None:

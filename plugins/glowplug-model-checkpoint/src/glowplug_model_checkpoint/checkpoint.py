@@ -48,21 +48,21 @@ class Checkpoint:
     Checkpoints are ranked by score, or by step if there is no score. An older checkpoint is removed only after the new one
     is on disk, so a failure at any time leaves the older ones intact. If the score is NaN or infinite, nothing is saved.
 
-    With several ranks, all of them must call the handler. Rank 0 decides whether to save, ``save_on_rank`` writes, and no rank
-    continues before the checkpoint can be read. A failure on one rank is raised on all ranks.
+    With several ranks, all of them must call the handler. Rank 0 decides whether to save, the rank ``save_on_rank`` writes, and
+    no rank continues before the checkpoint can be read. If one rank fails, all ranks raise an exception.
 
-    At ``EXCEPTION_RAISED``, the exception is still raised after the save. With several ranks, only ``save_on_rank``
+    At ``EXCEPTION_RAISED``, the exception is still raised after the save. With several ranks, only the rank ``save_on_rank``
     saves, and only if the exception happens on that rank. The other ranks do not take part, so objects that gather their
     ``state_dict()`` from all ranks cannot be saved at that event.
 
     Args:
         to_save: Mapping of names to objects with ``state_dict()``, or to nested mappings, lists and tuples of such objects.
-            The mapping is copied. The engine can be one of the objects; the handler does not keep it alive. For a single
-            object, the file contains its bare state; for several objects, a dict of their states.
-        save_handler: Folder (for a :class:`DiskSaver`), address such as ``"s3://bucket/run"`` that a plugin handles,
-            :class:`glowplug.typing.SaveHandler`, or function ``(checkpoint, filename, metadata)`` or ``(checkpoint,
-            filename)``. This handler cannot load files written by a function, and removes them only if the function has
-            an attribute ``remove``.
+            The mapping is copied. The engine can be one of the objects; the handler does not keep the engine alive. For a
+            single object, the file contains the bare state of the object; for several objects, a dict of their states.
+        save_handler: A folder, to which a :class:`DiskSaver` writes; an address that a plugin handles, such as
+            ``"s3://bucket/run"``; a :class:`glowplug.typing.SaveHandler`; or a function that is called as
+            ``f(checkpoint, filename, metadata)`` or ``f(checkpoint, filename)``. This handler cannot load files that a
+            function wrote, and removes them only if the function has an attribute ``remove``.
         filename_prefix: First part of each file name.
         score_function: ``f(engine) -> number``; higher is better.
         score_name: Name of the score in file names. Without ``score_function``, the score is the metric of this name in
@@ -70,17 +70,17 @@ class Checkpoint:
         n_saved: Number of checkpoints to keep; ``None`` keeps all.
         global_step_transform: ``f(engine, event) -> int``; the step in file names. Defaults to the engine's iteration.
         filename_pattern: Pattern with the fields ``filename_prefix``, ``name``, ``global_step``, ``score_name``, ``score``
-            and ``ext``; ``{global_step:05d}`` and ``{score:.3f}`` accept a format. Defaults to
-            ``[prefix_]name[_step][_scorename=score].pt``.
+            and ``ext``. The step and the score accept a format, such as ``{global_step:05d}`` and ``{score:.3f}``. Defaults
+            to ``[prefix_]name[_step][_scorename=score].pt``.
         include_self: Save the state of this handler in the checkpoint, as ``"checkpointer"``.
-        greater_or_equal: Keep the latest of several equal scores instead of the first.
+        greater_or_equal: Of several checkpoints with equal scores, keep the latest instead of the first.
         save_on_rank: Rank that writes.
-        state_key: Key of this handler's state in ``engine.state_dict()``. Defaults to the class name with the prefix or
-            the name of the score, such as ``"Checkpoint:best"``.
+        state_key: Key of this handler's state in ``engine.state_dict()``. Defaults to the class name, followed by the prefix
+            or, without a prefix, by the name of the score; for example ``"Checkpoint:best"``.
 
     Raises:
         TypeError: If an argument has the wrong type, such as an object without ``state_dict()``.
-        ValueError: If a name is not safe in a file name, ``n_saved`` is below 1, or the pattern has unknown fields.
+        ValueError: If a name is not safe in a file name, if ``n_saved`` is below 1, or if the pattern has unknown fields.
         ImportError: If no installed plugin handles the address.
 
     Example:
@@ -177,7 +177,8 @@ class Checkpoint:
     def last_checkpoint(self) -> Path | str | None:
         """The location of the most recent checkpoint; ``None`` before the first save.
 
-        The location is a path for a folder, an address, or the bare file name if the save handler is a function.
+        The location is the path of a file, an address, or what the ``locate`` method of your save handler returns. For a
+        function without the attribute ``locate``, the location is the file name.
         """
         return self._locate(self._kept.last)
 
@@ -206,7 +207,7 @@ class Checkpoint:
             state_dict: Result of :meth:`state_dict`.
 
         Raises:
-            ValueError: If the state is malformed or has an unsafe file name. In that case, this handler is unchanged.
+            ValueError: If the state is malformed or contains an unsafe file name. In that case, this handler is unchanged.
         """
         try:
             items = [item_from(*pair) for pair in state_dict["_saved"]]
@@ -265,13 +266,15 @@ class Checkpoint:
             )
         check_rank(self.save_on_rank)
         engine.register_events(*CheckpointEvents)
-        if exception is not None and rank() != self.save_on_rank:
+        # A handler with objects by keyword gets no exception.
+        has_failed = exception is not None or engine.current_event == Events.EXCEPTION_RAISED
+        if has_failed and rank() != self.save_on_rank:
             return
-        run = together if exception is None else alone
+        run = alone if has_failed else together
         plan = run(partial(self._decide, engine))
         if plan is None:
             return
-        run(partial(self._carry_out, plan, exception is not None))
+        run(partial(self._carry_out, plan, has_failed))
         self._kept.items = plan.kept
         engine.fire_event(self.SAVED_CHECKPOINT)
 
@@ -303,7 +306,7 @@ class Checkpoint:
         return int(step)
 
     def _carry_out(self, plan: _Plan, is_alone: bool) -> None:
-        """Save and record the new checkpoint before removing older ones, so that one can always be loaded."""
+        """Save and record the new checkpoint before removing older ones, so that at least one can always be loaded."""
         self._pending = (plan.item,)
         try:
             content = self._content(is_alone)
@@ -407,7 +410,7 @@ class Checkpoint:
             **kwargs: Arguments of ``torch.nn.Module.load_state_dict``, such as ``strict=False``.
 
         Raises:
-            TypeError: If an object has no ``load_state_dict()``, or the checkpoint is neither a file nor a mapping.
+            TypeError: If an object has no ``load_state_dict()``, or if the checkpoint does not contain a mapping.
             ValueError: If the checkpoint lacks the state of an object. In that case, no object is loaded.
 
         Example:
@@ -420,8 +423,8 @@ class Checkpoint:
         content = _content_of(checkpoint)
         if not isinstance(content, Mapping):
             raise TypeError(
-                f"checkpoint must be a file or a mapping of names to states; got {type(content).__name__} "
-                f"({checkpoint!r})"
+                "checkpoint must be a mapping of names to states, or a file or address that contains one; got "
+                f"{type(content).__name__} ({checkpoint!r})"
             )
         load_states(to_load, content, kwargs)
 
@@ -440,7 +443,7 @@ class Checkpoint:
             to_load: Objects, as for :meth:`load_objects`.
             load_kwargs: Arguments of ``torch.nn.Module.load_state_dict``.
             name: Name in the file name. Defaults to the key of a single object, and to ``"checkpoint"`` for several objects.
-            score: Score in the file name, with at least the digits that the file name shows.
+            score: Score in the file name. Pass at least as many digits as the file name contains.
             global_step: Step in the file name.
 
         Raises:

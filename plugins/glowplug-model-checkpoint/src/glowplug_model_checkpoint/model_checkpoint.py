@@ -40,15 +40,15 @@ class ModelCheckpoint(Checkpoint):
         global_step_transform: ``f(engine, event) -> int``; the step in file names. Defaults to the engine's iteration.
         filename_pattern: Pattern of file names, as for :class:`Checkpoint`.
         include_self: Save the state of this handler in the checkpoint, as ``"checkpointer"``.
-        greater_or_equal: Keep the latest of several equal scores instead of the first.
+        greater_or_equal: Of several checkpoints with equal scores, keep the latest instead of the first.
         save_on_rank: Rank that writes.
         to_save: Mapping of names to objects with ``state_dict()``.
-        state_key: Key of this handler's state in ``engine.state_dict()``. Defaults to the class name with the prefix or
-            the name of the score, such as ``"ModelCheckpoint:best"``.
+        state_key: Key of this handler's state in ``engine.state_dict()``. Defaults to the class name, followed by the prefix
+            or, without a prefix, by the name of the score; for example ``"ModelCheckpoint:best"``.
         **kwargs: Arguments of ``torch.save``.
 
     Raises:
-        TypeError: If an argument has the wrong type, or arguments of ``torch.save`` are combined with an address.
+        TypeError: If an argument has the wrong type, or if arguments of ``torch.save`` are combined with an address.
         ValueError: If :class:`Checkpoint` or :class:`DiskSaver` refuses an argument.
         ImportError: If no installed plugin handles the address.
 
@@ -129,18 +129,14 @@ class ModelCheckpoint(Checkpoint):
 
         Args:
             engine: Engine that fires the event.
-            *given: At ``EXCEPTION_RAISED``, the exception of the run; then the objects to save, which replace earlier ones.
+            *given: The objects to save, which replace earlier ones. At ``EXCEPTION_RAISED``, the exception of the run comes
+                before them.
             to_save: The objects to save, if they are passed by keyword.
 
         Raises:
-            TypeError: If an object has no ``state_dict()``, or ``to_save`` is passed by keyword at ``EXCEPTION_RAISED``.
-            RuntimeError: If there are no objects, or another rank failed to save.
+            TypeError: If an object has no ``state_dict()``.
+            RuntimeError: If there are no objects, or if another rank failed to save.
         """
-        if isinstance(engine, BaseException):
-            raise TypeError(
-                f"{type(self).__name__}: at EXCEPTION_RAISED pass to_save as a positional argument, not by keyword: "
-                "add_event_handler(event, handler, {'model': model})"
-            )
         exception = None
         for value in (*given, to_save):
             if isinstance(value, BaseException):
@@ -160,7 +156,7 @@ class ModelCheckpoint(Checkpoint):
         Args:
             engine: Engine that provides the step and metrics, and that fires ``SAVED_CHECKPOINT``.
             event_name: When to save; join several events with ``|``.
-            to_save: Objects to save; they replace those passed to the constructor.
+            to_save: Objects to save; they replace the objects passed to the constructor.
 
         Returns:
             A handle that detaches this handler.
@@ -225,8 +221,8 @@ def _save_handler(
         return DiskSaver(dirname, **options, **torch_options)
     if torch_options:
         raise TypeError(
-            f"{', '.join(torch_options)}: options of torch.save are only supported for folders; remove them for the "
-            f"address {dirname!r}"
+            f"torch.save options are only supported for folders, not for the address {dirname!r}; remove "
+            f"{', '.join(torch_options)}"
         )
     return dirname
 

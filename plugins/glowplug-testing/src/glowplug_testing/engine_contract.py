@@ -78,14 +78,15 @@ class EngineContract(RegistrationContract):
         assert got == [True, False, StopIteration]
 
     def test_exception_handlers(self, make_engine: MakeEngine) -> None:
-        """Handlers of EXCEPTION_RAISED get the exception, or the engine and the exception if they accept both (E-039)."""
+        """Handlers of EXCEPTION_RAISED get the exception, the engine, or both, as their parameters require (E-039)."""
         engine, error = make_engine(), KeyError("broken")
         got: list[Any] = []
         engine.add_event_handler(Events.EXCEPTION_RAISED, Recorder(got).record)
         engine.add_event_handler(Events.EXCEPTION_RAISED, lambda e, x: got.append((e, x)))
         engine.add_event_handler(Events.EXCEPTION_RAISED, lambda e, x, y, z: got.append((e, x, y, z)), 1, z=2)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, lambda engine: got.append([engine]))
         self.fire(engine, Events.EXCEPTION_RAISED, error=error)
-        assert got == [error, (engine, error), (engine, error, 1, 2)]
+        assert got == [error, (engine, error), (engine, error, 1, 2), [engine]]
         with pytest.raises(ValueError, match=r"EXCEPTION_RAISED cannot be called with \(engine, exception\)"):
             engine.add_event_handler(Events.EXCEPTION_RAISED, lambda: None)
 
@@ -103,7 +104,7 @@ class EngineContract(RegistrationContract):
         assert got == ["bare", engine, (1,), (engine, 1), (engine, "x", 1)]
 
     def test_arguments_do_not_leak(self, make_engine: MakeEngine) -> None:
-        """Arguments of one firing do not leak into the next or into the caller's dict (E-040)."""
+        """Arguments of one firing do not leak into the next firing or into the caller's dict (E-040)."""
         engine, options = make_engine(), {"mine": 1}
         got: list[Any] = []
 
@@ -136,7 +137,7 @@ class EngineContract(RegistrationContract):
             engine.fire_event("inner", "payload")
 
     def test_fire_event_refuses_events_with_an_argument(self, make_engine: MakeEngine) -> None:
-        """``fire_event`` refuses events that pass an argument; only the engine can fire them (E-041)."""
+        """``fire_event`` raises for events that pass an argument to handlers; only the engine can fire these events (E-041)."""
         engine = make_engine()
         for event in (Events.EXCEPTION_RAISED, Events.TERMINATE_SINGLE_EPOCH):
             with pytest.raises(ValueError, match=rf"only the engine can fire {event}"):
@@ -202,7 +203,7 @@ class EngineContract(RegistrationContract):
         assert self.counters(make_engine(), event(every=3, after=1), range(1, 10)) == [2, 5, 8]
 
     def test_second_filter_replaces_the_first(self, make_engine: MakeEngine) -> None:
-        """Calling a filtered event with another filter replaces its filter (E-066)."""
+        """Calling a filtered event with another filter replaces the first filter (E-066)."""
         event = Events.ITERATION_COMPLETED(every=2)(every=3)
         assert self.counters(make_engine(), event, range(1, 8)) == [3, 6]
 
@@ -254,7 +255,7 @@ class EngineContract(RegistrationContract):
             engine.register_events("other", event_to_attr=["attribute"])
 
     def test_custom_counters_belong_to_one_engine(self, make_engine: MakeEngine) -> None:
-        """The counter of a custom event starts at 0 or keeps an existing value; other engines do not have it (E-081)."""
+        """The counter of a custom event starts at 0 or keeps an existing value; other engines have no such counter (E-081)."""
         engine, other = make_engine(), make_engine()
         engine.state.kept = 4
         engine.register_events(
@@ -296,7 +297,7 @@ class EngineContract(RegistrationContract):
         with pytest.raises(RuntimeError, match="cannot be attached"):
             engine.attach(OneEvent(got, "a"), OneEvent(got, "fails"))
         for wrong in (nothing, OneEvent):
-            with pytest.raises(TypeError, match=r"has no attach\(engine\)"):
+            with pytest.raises(TypeError, match=r"a method attach\(engine\)"):
                 engine.attach(OneEvent(got, "a"), wrong)
         self.fire(engine, Events.STARTED)
         assert got == []
@@ -339,7 +340,7 @@ class EngineContract(RegistrationContract):
         assert handler.number == 5
 
     def test_state_waits_for_a_later_handler(self, make_engine: MakeEngine) -> None:
-        """Loaded state of a missing handler is saved again, and is loaded when a handler with its key is added."""
+        """Loaded state without a handler is saved again, and is loaded into a handler that later registers the same key."""
         engine, other = make_engine(), make_engine()
         engine.register_state("mine", Stateful(5))
         other.load_state_dict(engine.state_dict())
@@ -389,5 +390,5 @@ class EngineContract(RegistrationContract):
         assert got == [True, "skip_completed", True, "skip_epoch_completed", True]
 
     def test_parent_defaults_to_none(self, make_engine: MakeEngine) -> None:
-        """An engine that does not run in a handler of another engine has no parent."""
+        """An engine has no parent unless it runs inside a handler of another engine."""
         assert make_engine().parent is None
