@@ -19,6 +19,8 @@ class TestEarlyStopping(HandlerContract):
         )
 
 
+# The checks run the evaluator without a trainer.
+@pytest.mark.filterwarnings("ignore:EarlyStopping cannot stop the trainer at COMPLETED")
 class TestAtCompleted(HandlerContract):
     @pytest.fixture
     def case(self):

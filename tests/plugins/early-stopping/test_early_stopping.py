@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, strategies as st
 
 from glowplug import Engine, Events, RunOutcome
+from glowplug.exceptions import GlowplugWarning
 from glowplug.testing import FakeEngine
 from glowplug_early_stopping import EarlyStopping
 
@@ -351,6 +352,18 @@ class TestTrainer:
             handler.attach(trainer)
         assert not trainer.handlers_at(Events.STARTED)
         assert trainer.state_dict() == {"handlers": {}}
+
+    @pytest.mark.parametrize(
+        "attach",
+        [EarlyStopping.attach, lambda handler, engine: engine.add_event_handler("COMPLETED", handler)],
+    )
+    def test_completed_engine(self, attach):
+        """At COMPLETED of an engine that no trainer runs, one warning says that the handler stops nothing."""
+        evaluator = Engine(lambda engine, batch: batch)
+        attach(EarlyStopping(1, lambda engine: engine.state.output), evaluator)
+        with pytest.warns(GlowplugWarning, match="because the run is already over; attach the handler to"):
+            evaluator.run([1])
+        evaluator.run([1])
 
     def test_rank_0_decides(self, run_ranks):
         """Ranks with different scores stop in the same epoch with the state of rank 0 (H-067)."""

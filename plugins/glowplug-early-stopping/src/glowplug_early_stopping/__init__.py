@@ -9,5 +9,5 @@ if TYPE_CHECKING:
 
 __all__ = ["EarlyStopping"]
 
-# Loading the plugin imports this package, so its modules are imported only when one of their names is used.
+# Loading the plugin imports this package. To keep loading fast, each module is imported only when one of its names is used.
 __getattr__, __dir__ = lazy_exports(__name__, {"glowplug_early_stopping.early_stopping": ("EarlyStopping",)})

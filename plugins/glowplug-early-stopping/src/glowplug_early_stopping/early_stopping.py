@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
@@ -13,6 +14,7 @@ from typing import Any
 from glowplug import CallableEventWithFilter, Events, EventsList, RemovableEventHandle, RunStart, State
 from glowplug.distributed import broadcast, rank
 from glowplug.engine import EngineReference
+from glowplug.exceptions import GlowplugWarning
 from glowplug.typing import AnyEvent, EngineProtocol
 from glowplug_early_stopping.forwarding import Forwarded
 from glowplug_early_stopping.improvement import Improvement, Mode, ThresholdMode
@@ -49,28 +51,35 @@ def _includes(event_name: AnyEvent, event: Events) -> bool:
     return any(each in (event, event.name) for each in _events(event_name))
 
 
+_TOO_LATE = (
+    "EarlyStopping cannot stop the trainer at COMPLETED, because the run is already over; attach the handler to the evaluator, "
+    "or use attach(trainer, Events.EPOCH_COMPLETED)"
+)
+
+
 class EarlyStopping:
     """Handler that stops a trainer after ``patience`` evaluations in a row without an improvement.
 
-    Attach the handler to the engine that computes the score, usually the evaluator. NaN is never an improvement. Neither
-    is ``-inf`` if a larger score is better, nor ``inf`` if a smaller one is.
+    Attach the handler to the engine that computes the score, usually the evaluator. NaN is never an improvement. Neither is
+    ``-inf`` with ``mode="max"``, nor ``inf`` with ``mode="min"``.
 
     A new run of the trainer resets the handler; a run that continues from a loaded state retains the count. The handler's
     state is part of the trainer's ``state_dict()`` as soon as the handler is attached or has read its first score.
 
-    Under ``torch.distributed``, each call is a collective operation; all ranks follow the score of rank 0.
+    Under ``torch.distributed``, each call of the handler is a collective operation; all ranks follow the score of rank 0.
 
     Args:
         patience: Number of evaluations without an improvement after which the run ends; at least 1.
         score_function: ``f(engine) -> number``, or the name of a metric in ``engine.state.metrics``. The number may be
             a numpy scalar or a tensor with one element.
-        trainer: The engine to stop; the handler does not keep it alive. Defaults to the first of these that exists: the engine
-            that runs the attached engine in a handler, the ``reset_engine`` of :meth:`attach`, the attached engine.
-        threshold: A score is an improvement if it beats the best score by more than this. Defaults to 0.
+        trainer: The engine to stop; the handler does not keep it alive. By default, this is the engine that runs the evaluator
+            in a handler. If there is none, it is the ``reset_engine`` of :meth:`attach` or, without ``reset_engine``, the engine
+            that this handler is attached to.
+        threshold: A score is an improvement if it beats the best score by more than this value. Defaults to 0.
         cumulative: Whether gains below the threshold add up. With ``False``, any better score becomes the best score. With
             ``True``, a score must beat the best score by more than the threshold to replace it.
         threshold_mode: ``"abs"`` for an absolute threshold, ``"rel"`` for a fraction of the best score's absolute value.
-        mode: ``"max"`` if a larger score is better, ``"min"`` if a smaller one is.
+        mode: ``"max"`` if a larger score is better, ``"min"`` if a smaller score is better.
         state_key: Key of the handler's state in the trainer's ``state_dict()``. Defaults to the class name.
         min_delta: Former name of ``threshold``.
         min_delta_mode: Former name of ``threshold_mode``.
@@ -85,9 +94,9 @@ class EarlyStopping:
         stop_reason: Why the trainer was stopped; ``None`` if it was not stopped.
 
     Raises:
-        ValueError: If the patience is below 1, the threshold is negative, a mode is unknown, or an option is given under both
-            names.
-        TypeError: If ``score_function`` is neither callable nor a name, or ``trainer`` is not an engine.
+        ValueError: If the patience is not an integer of at least 1, if the threshold is negative or not finite, if a mode is
+            unknown, or if an option is given under both names.
+        TypeError: If ``score_function`` is neither callable nor a name, or if ``trainer`` is not an engine.
 
     Example:
         >>> from glowplug import Engine
@@ -142,8 +151,9 @@ class EarlyStopping:
         self.state_key = type(self).__name__ if state_key is None else state_key
         self.reset()
         self._was_loaded = False
+        self._has_warned = False
         self._attachments = 0
-        # New runs of this trainer reset the handler, and its state_dict() contains the handler's state.
+        # The trainer whose new runs reset the handler, and whose state_dict() contains the handler's state.
         self._home: EngineReference | None = None
         self._home_handle = RemovableEventHandle()
 
@@ -179,15 +189,16 @@ class EarlyStopping:
             engine: The engine passed to ``score_function``: the evaluator, or the trainer itself.
             event_name: Event at which the score is available.
             reset_engine: The engine that fires ``reset_event``, usually the trainer. Defaults to ``engine``.
-            reset_event: An event that resets the handler, in addition to each new run of the trainer. With ``STARTED``, only
-                a new run of ``reset_engine`` resets the handler.
+            reset_event: An event that resets the handler, in addition to each new run of the trainer. ``STARTED`` resets the
+                handler only if ``reset_engine`` starts a new run, not if it continues a run.
 
         Returns:
-            A handle that removes the handler from this engine and from the trainer.
+            A handle that detaches the handler from this engine and from the trainer.
 
         Raises:
-            ValueError: If the engine is the trainer and the event is ``COMPLETED``: the run is already over then. Also if each
-                run of the evaluator would reset the handler: it could never stop the trainer.
+            ValueError: If ``engine`` is the ``trainer`` given to the constructor and the event is ``COMPLETED``, because the run
+                is already over then. Also if each run of the evaluator would reset the handler, because the handler could then
+                never stop the trainer.
             TypeError: If ``reset_engine`` is not an engine.
 
         Example:
@@ -231,13 +242,10 @@ class EarlyStopping:
         if not _includes(event_name, Events.COMPLETED):
             return
         if engine is self.trainer:
-            raise ValueError(
-                "EarlyStopping cannot stop the trainer at COMPLETED, because the run is already over; attach the handler to "
-                "the evaluator, or use attach(trainer, Events.EPOCH_COMPLETED)"
-            )
+            raise ValueError(_TOO_LATE)
         if engine is reset_engine and _includes(reset_event, Events.STARTED):
             raise ValueError(
-                "EarlyStopping would be reset at STARTED of each evaluation and never stop the trainer; use "
+                "EarlyStopping would be reset at the start of each evaluation and would never stop the trainer; use "
                 "attach(evaluator, reset_engine=trainer), or omit reset_engine"
             )
 
@@ -252,6 +260,8 @@ class EarlyStopping:
             TypeError: If the score is not a single number.
         """
         trainer = self._trainer_of(engine)
+        if trainer is engine and engine.current_event == Events.COMPLETED:
+            self._warn_once()
         self._settle(trainer)
         self._was_loaded = False
         self._update(self._score(engine))
@@ -289,7 +299,7 @@ class EarlyStopping:
             state_dict: Result of :meth:`state_dict`. Without ``threshold_mode``, the current mode is unchanged.
 
         Raises:
-            ValueError: If a key is missing or the mode is unknown; nothing is loaded.
+            ValueError: If a key is missing or the mode is unknown. In that case, nothing is loaded.
         """
         if not {"counter", "best_score"} <= state_dict.keys():
             raise ValueError(
@@ -299,6 +309,12 @@ class EarlyStopping:
         self._reset_count()
         self.counter, self.best_score = state_dict["counter"], state_dict["best_score"]
         self._was_loaded = True
+
+    def _warn_once(self) -> None:
+        """Warn that the engine to stop has already completed its run."""
+        if not self._has_warned:
+            self._has_warned = True
+            warnings.warn(_TOO_LATE, GlowplugWarning, stacklevel=3)
 
     def _score(self, engine: EngineProtocol) -> float:
         if isinstance(self.score_function, str):

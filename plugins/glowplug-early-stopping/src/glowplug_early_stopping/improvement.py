@@ -33,12 +33,12 @@ class Improvement:
     Each option can be changed at any time; an invalid value raises an error.
 
     Args:
-        threshold: A score is an improvement if it beats the best score by more than this.
+        threshold: A score is an improvement if it beats the best score by more than this value.
         threshold_mode: ``"abs"`` for an absolute threshold, ``"rel"`` for a fraction of the best score's absolute value.
-        mode: ``"max"`` if a larger score is better, ``"min"`` if a smaller one is.
+        mode: ``"max"`` if a larger score is better, ``"min"`` if a smaller score is better.
 
     Raises:
-        ValueError: If the threshold is negative or not finite, or a mode is unknown.
+        ValueError: If the threshold is negative or not finite, or if a mode is unknown.
 
     Example:
         >>> smaller_by_a_tenth = Improvement(0.1, "rel", "min")
