@@ -319,7 +319,7 @@ class TestRefusals:
         engine.run((i for i in range(6)), epoch_length=6)
         resumed = Engine(lambda engine, batch: None)
         resumed.load_state_dict(saved[0])
-        with pytest.raises(ValueError, match=r"iterated only once.*StatefulDataLoader"):
+        with pytest.raises(ValueError, match=r"iterated over only once.*StatefulDataLoader"):
             resumed.run(i for i in range(6))
 
     def test_data_of_other_length(self):
@@ -329,7 +329,7 @@ class TestRefusals:
         engine.run(range(6))
         resumed = Engine(lambda engine, batch: None)
         resumed.load_state_dict(saved[0])
-        with pytest.raises(ValueError, match="3 of 6 batches, but this data has 5"):
+        with pytest.raises(ValueError, match="3 batches of data of length 6, but this data has length 5"):
             resumed.run(range(5))
 
     def test_unknown_format(self):

@@ -323,5 +323,7 @@ class TestOtherLength:
     def test_refused_within_an_epoch(self):
         """Within an epoch data of another length is refused (C4)."""
         saved, _ = saved_at(Events.ITERATION_COMPLETED(once=9), range(10))
-        with pytest.raises(ValueError, match="stopped after 9 of 10 batches, but this data has 5"):
+        with pytest.raises(
+            ValueError, match="stopped after 9 batches of data of length 10, but this data has length 5"
+        ):
             resumed_from(saved, range(5))

@@ -210,6 +210,16 @@ class TestContinuedRun:
         with pytest.raises(ValueError, match=r"limited by max_epochs=1; .* engine.state.max_epochs = None"):
             identity.run([1, 2], max_iters=3)
 
+    def test_new_run_of_unsized_data(self, identity, unsized):
+        """The remedy in the message about the limit starts a new run, also after a run that found its length (E-097)."""
+        identity.run(unsized(1, 2), max_iters=4)
+        with pytest.raises(
+            ValueError, match=r"set engine.state.max_epochs = None and engine.state.max_iters = None before"
+        ):
+            identity.run(unsized(1, 2), max_epochs=3)
+        identity.state.max_epochs = identity.state.max_iters = None
+        assert identity.run(unsized(1, 2), max_epochs=3).iteration == 6
+
 
 class TestEpochLength:
     def test_other_epoch_length_is_refused(self, identity):

@@ -1,4 +1,4 @@
-"""Data pass: one iteration over the data, and how to resume it in another process.
+"""Data pass: a single pass over the data that another process can resume.
 
 Each pass uses one iterator. To resume a pass, another process restores the random number generators to their states at
 the beginning of the pass, creates a new iterator, and skips the batches that were already used. Data with
@@ -18,7 +18,7 @@ from glowplug.engine import _rng
 
 FORMAT = 1
 
-# How many items, and how many values of each, enter the checksum that detects a reordered list.
+# The checksum that detects a reordered list covers about this many items, and this many values of each item.
 _SAMPLED_ITEMS, _SAMPLED_VALUES = 64, 8
 
 # Iterating over these types draws no random numbers and yields exactly len(data) batches.
@@ -28,7 +28,7 @@ _NOT_RANDOM = (list, tuple, range, str)
 class DataPass:
     """One pass over the data.
 
-    The iterator may own worker processes, so it is stored separately and released earlier.
+    This object does not hold the iterator, which may own worker processes and is released earlier.
 
     Args:
         data: The data.
@@ -42,7 +42,7 @@ class DataPass:
         self.data = data
         self.first_iteration = iteration
         self.start: dict[str, Any] | None = None
-        # The length of these types cannot differ from their number of batches.
+        # Data of these types always yields len(data) batches.
         self.has_exact_length = type(data) in _NOT_RANDOM
 
     def begin(self) -> Iterator[Any]:
@@ -121,31 +121,31 @@ def check_position(data: Iterable[Any], position: Mapping[str, Any]) -> None:
     if "data" in position:
         if not is_stateful(data):
             raise ValueError(
-                f"the saved run used data with state_dict(), but {type(data).__name__} has no state_dict(); pass run() the "
-                "same kind of loader, such as torchdata's StatefulDataLoader"
+                f"the saved run used data with state_dict(), but {type(data).__name__} does not have both state_dict() and "
+                "load_state_dict(); call run() with a loader of the same kind, such as torchdata's StatefulDataLoader"
             )
         return
     if not used or _is_complete(data, position):
         return
     if length != position["length"]:
         raise ValueError(
-            f"the run stopped after {used} of {position['length']} batches, but this data has {length}. Pass "
-            "run() the same data, or start at the beginning of an epoch with "
+            f"the run stopped after {used} batches of data of length {position['length']}, but this data has length {length}. Call "
+            "run() with the same data, or start at the beginning of an epoch with "
             "load_state_dict({'epoch': ..., 'epoch_length': ..., 'max_epochs': ...})"
         )
     # Check the type, because calling iter(data) could draw random numbers.
     if isinstance(data, Iterator):
         raise ValueError(  # noqa: TRY004 - the type is valid, its position is unknown
             f"the run stopped after {used} batches, but a {type(data).__name__} cannot return to that position: it can be "
-            "iterated only once. Pass run() data that can be iterated again (a list, a DataLoader), or data with "
-            "state_dict() and load_state_dict() (torchdata's StatefulDataLoader)"
+            "iterated over only once. Call run() with data that can be iterated over again, such as a list or a DataLoader, or "
+            "with data that has state_dict() and load_state_dict(), such as torchdata's StatefulDataLoader"
         )
     saved, found = position.get("fingerprint"), _fingerprint(data)
     if None not in (saved, found) and saved != found:
         raise ValueError(
             f"the run stopped after {used} batches of a {type(data).__name__} whose items have changed or are in another "
-            "order, so some would be used twice and others never. Restore the order before run(), or shuffle with a "
-            "DataLoader, or start at the beginning of an epoch with "
+            "order, so some items would be used twice and others never. Restore the items and their order before run(), or "
+            "let a DataLoader shuffle them, or start at the beginning of an epoch with "
             "load_state_dict({'epoch': ..., 'epoch_length': ..., 'max_epochs': ...})"
         )
 
@@ -230,7 +230,7 @@ def _set_epochs(data: object, epochs: Mapping[str, int]) -> None:
 
 
 def _fingerprint(data: object) -> int | None:
-    """Return a checksum of sampled items of a list or tuple, which changes with their order; ``None`` for other data.
+    """Return a checksum that detects a reordered list or tuple from sampled items; ``None`` for other data.
 
     Example:
         >>> _fingerprint([1, 2, 3]) == _fingerprint([1, 3, 2])

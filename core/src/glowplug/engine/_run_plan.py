@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 from glowplug.engine._data_pass import check_format, length_of
 from glowplug.state import State
 
+_SET = "set engine.state.max_epochs = None and engine.state.max_iters = None before run()"
+
 
 class RunKind(Enum):
     """Kind of a run: new, continuing the last run or a loaded state, or resuming after ``interrupt()``."""
@@ -57,14 +59,16 @@ def plan_run(
 
     Raises:
         TypeError: If ``data`` cannot be iterated over.
-        ValueError: If the arguments contradict each other or the state, or an epoch would be empty.
+        ValueError: If an argument is invalid, if the arguments contradict each other or the state, or if an epoch would be
+            empty.
     """
     check_data(data)
     limits = limits_of(state, max_epochs, max_iters)
     has_limit = state.max_epochs is not None or state.max_iters is not None
     # A run of one epoch, such as an evaluation, does not continue after an exception.
     epoch = state.epoch - (has_open_epoch and limits != (1, None))
-    # Without limits, a new run starts; users set them to None to force this. A loaded run does not restart, even if it is done.
+    # Without limits, a new run starts; users set the limits to None to force a new run. A loaded run never restarts, even if it
+    # is done.
     if not has_limit or (not (is_suspended or was_loaded) and is_done(state, epoch, *limits)):
         length = epoch_length_of(data, epoch_length)
         if length is None and data is None:
@@ -76,7 +80,7 @@ def plan_run(
     if epoch_length not in (None, state.epoch_length) and (state.epoch_length or is_suspended):
         raise ValueError(
             f"run() cannot continue with epoch_length={epoch_length!r}: the epoch_length of this run is "
-            f"{state.epoch_length or 'not known yet'}; to start a new run, set engine.state.max_epochs = None before run()"
+            f"{state.epoch_length or 'not known yet'}; to start a new run, {_SET}"
         )
     if is_suspended:
         return RunPlan(RunKind.SUSPENDED, *limits, state.epoch_length, forecast)
@@ -113,13 +117,12 @@ def limits_of(state: State, max_epochs: Any, max_iters: Any) -> tuple[int | None
         mode = next((mode for mode in ("max_iters", "max_epochs") if getattr(state, mode) is not None), None)
         if mode not in (None, name):
             raise ValueError(
-                f"this engine's run is limited by {mode}={getattr(state, mode)}; to limit it by {name}, start a new run: set "
-                f"engine.state.{mode} = None before run()"
+                f"this engine's run is limited by {mode}={getattr(state, mode)}; to limit it by {name}, start a new run: {_SET}"
             )
         if mode and limit < reached:
             raise ValueError(
-                f"{name}={limit} is below {reached}, which the run has already reached; pass a higher limit, or set "
-                f"engine.state.{name} = None before run() to start a new run"
+                f"{name}={limit} is below {reached}, which the run has already reached; pass a higher limit, or, to start a new "
+                f"run, {_SET}"
             )
     if max_epochs is None and max_iters is None:
         return state.max_epochs, state.max_iters
@@ -142,7 +145,8 @@ def check_state_dict(state_dict: Mapping[str, Any], user_keys: Iterable[str]) ->
     for group in (("epoch_length",), ("iteration", "epoch"), ("max_epochs", "max_iters")):
         if sum(key in state_dict for key in group) != 1:
             raise ValueError(
-                f"an engine's state must have exactly one of the keys {' or '.join(group)}; got the keys {list(state_dict)}"
+                f"an engine's state must have exactly one key of this group: {' or '.join(group)}; got the keys "
+                f"{list(state_dict)}"
             )
     missing = [key for key in user_keys if key not in state_dict]
     if missing:
@@ -158,7 +162,7 @@ def position_of(state_dict: Mapping[str, Any]) -> tuple[int, int]:
     """Return the iteration and the epoch of a saved state.
 
     Raises:
-        ValueError: If its numbers contradict each other.
+        ValueError: If a number in the state is invalid or contradicts another number.
     """
     least = {"epoch_length": 1, "iteration": 0, "epoch": 0, "max_epochs": 1, "max_iters": 1}
     for name in state_dict.keys() & least.keys():
@@ -205,7 +209,7 @@ def check_length(data: Iterable[Any] | None, length: object) -> None:
     if length is not None and (not isinstance(length, (int, Integral)) or length < 1):
         raise ValueError(
             f"an epoch must have at least one iteration, got {length!r}; pass data with at least one batch, "
-            "or an epoch_length= of at least 1"
+            "or an integer epoch_length= of at least 1"
         )
 
 
