@@ -87,7 +87,7 @@ FAULTS = {
     ),
     "asks for other plugins": (
         API + "from glowplug.handlers import Healthy",
-        "its module accesses names from other plugins at import time",
+        "its module accesses handlers or metrics of plugins at import time",
     ),
 }
 
@@ -113,7 +113,7 @@ GOOD = {
     + f"@hookimpl(specname='glowplug_offers')\ndef handlers(): return [{SPEC}]",
     "optional hook": IMPORTS + f"def glowplug_offers(): return [{SPEC}]\n"
     "@hookimpl(optionalhook=True)\ndef glowplug_of_tomorrow(): pass",
-    "helper of that prefix from elsewhere": "from glowplug.plugins._loading import one_line as glowplug_helper\n"
+    "helper of that prefix from elsewhere": "from glowplug.plugins._loading import describe_error as glowplug_helper\n"
     + IMPORTS
     + f"def glowplug_offers(): return [{SPEC}]",
 }

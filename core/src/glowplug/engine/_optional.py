@@ -136,11 +136,11 @@ def _origin(module: str) -> str:
 
 def _warn(fault: Fault) -> None:
     from glowplug.exceptions import GlowplugWarning
-    from glowplug.plugins import one_line
+    from glowplug.plugins import describe_error
 
     warnings.warn(
         f"{fault.handler} ({fault.origin}) failed at {fault.event}, in epoch {fault.epoch}, iteration"
-        f" {fault.iteration}: {one_line(fault.exception)}. It was detached and the run continues;"
+        f" {fault.iteration}: {describe_error(fault.exception)}. It was detached and the run continues;"
         " see engine.faults[-1].traceback. To end the run instead: engine.attach(..., on_error='raise')",
         GlowplugWarning,
         stacklevel=2,

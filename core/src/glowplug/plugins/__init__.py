@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         is_beside,
     )
     from glowplug.plugins._exports import plugin_exports
-    from glowplug.plugins._loading import HOOKS, Plugin, PluginFailure, one_line
+    from glowplug.plugins._loading import HOOKS, Plugin, PluginFailure, describe_error
     from glowplug.plugins._registry import (
         SLOW_IMPORT_SECONDS,
         Registry,
@@ -49,12 +49,12 @@ __all__ = [
     "PluginIdentity",
     "Registry",
     "describe_entry_points",
+    "describe_error",
     "get_registry",
     "installed_plugins",
     "is_beside",
     "is_tracing",
     "lazy_exports",
-    "one_line",
     "plugin_exports",
     "save_handler",
     "to_scalar",
@@ -74,7 +74,7 @@ __getattr__, __dir__ = lazy_exports(
             "is_beside",
         ),
         "glowplug.plugins._exports": ("plugin_exports",),
-        "glowplug.plugins._loading": ("HOOKS", "Plugin", "PluginFailure", "one_line"),
+        "glowplug.plugins._loading": ("HOOKS", "Plugin", "PluginFailure", "describe_error"),
         "glowplug.plugins._registry": (
             "SLOW_IMPORT_SECONDS",
             "Registry",

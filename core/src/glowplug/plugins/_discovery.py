@@ -8,13 +8,12 @@ import re
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glowplug._version import __version__
 from glowplug.exceptions import PluginIncompatibleError, PluginLoadError
-from glowplug.plugins._settings import ALLOW_VARIABLE, BLOCK_VARIABLE, is_tracing, trace
+from glowplug.plugins._settings import blocking_setting, canonical, is_tracing, trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -65,7 +64,7 @@ class PluginIdentity:
 
 @dataclass(frozen=True)
 class InstalledPlugin(PluginIdentity):
-    """Description of an installed plugin from its metadata.
+    """Description of an installed plugin, read from its metadata.
 
     Args:
         name: Name of the entry point.
@@ -91,7 +90,7 @@ class InstalledPlugin(PluginIdentity):
         return not self.blocked_by and self.problem is None
 
 
-def installed_plugins(environ: Mapping[str, str] | None = None) -> list[InstalledPlugin]:
+def installed_plugins(environ: Mapping[str, str] = os.environ) -> list[InstalledPlugin]:
     """List the plugins installed in this environment, sorted by name and distribution.
 
     Args:
@@ -104,7 +103,6 @@ def installed_plugins(environ: Mapping[str, str] | None = None) -> list[Installe
         >>> [plugin.name for plugin in installed_plugins({"GLOWPLUG_PLUGINS": ""}) if plugin.loadable]
         []
     """
-    environ = os.environ if environ is None else environ
     entry_points: list[EntryPoint] = []
     damaged: list[InstalledPlugin] = []
     trace(f"looking for entry points of the group {GROUP!r} in the {len(sys.path)} folders of sys.path")
@@ -113,7 +111,7 @@ def installed_plugins(environ: Mapping[str, str] | None = None) -> list[Installe
             entry_points.extend(distribution.entry_points.select(group=GROUP))
         except Exception as error:  # noqa: BLE001 a damaged file must not hide other plugins
             name, version = _identity(distribution)
-            blocked_by = _blocked_by(environ, name, name)
+            blocked_by = blocking_setting(environ, name, name)
             problem = None if blocked_by else PluginLoadError(f"its entry_points.txt is damaged: {error}")
             damaged.append(InstalledPlugin(name, name, version, blocked_by=blocked_by, problem=problem))
             trace(f"{'blocked' if blocked_by else 'refused'} {name} {version}: {blocked_by or problem}")
@@ -121,7 +119,7 @@ def installed_plugins(environ: Mapping[str, str] | None = None) -> list[Installe
 
 
 def describe_entry_points(
-    entry_points: Iterable[EntryPoint], environ: Mapping[str, str] | None = None
+    entry_points: Iterable[EntryPoint], environ: Mapping[str, str] = os.environ
 ) -> list[InstalledPlugin]:
     """Describe the plugins of the given entry points.
 
@@ -137,7 +135,6 @@ def describe_entry_points(
         >>> describe_entry_points([EntryPoint("shout", "acme_shout._plugin", "glowplug")], {})[0].module
         'acme_shout._plugin'
     """
-    environ = os.environ if environ is None else environ
     return _sorted(_describe(entry_point, environ) for entry_point in entry_points)
 
 
@@ -157,7 +154,7 @@ def _sorted(plugins: Iterable[InstalledPlugin]) -> list[InstalledPlugin]:
 
 
 def _distributions() -> Iterator[Distribution]:
-    """Yield the distributions that have plugins; of several with the same name, only the first in ``sys.path``."""
+    """Yield the distributions that have plugins; if several have the same name, yield only the first in ``sys.path``."""
     seen: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
         try:
@@ -168,7 +165,7 @@ def _distributions() -> Iterator[Distribution]:
             if is_tracing():
                 _trace_without_group(distribution)
             continue
-        name = _canonical(_identity(distribution)[0])
+        name = canonical(_identity(distribution)[0])
         if name not in seen:
             seen[name] = _place(distribution)
             yield distribution
@@ -181,7 +178,7 @@ def _trace_without_group(distribution: Distribution) -> None:
     """Trace a distribution that requires the core but has no plugin; its entry-point group may be misspelt."""
     # Do not report damaged metadata of distributions that have no plugin.
     with suppress(Exception):
-        name = _canonical(_identity(distribution)[0])
+        name = canonical(_identity(distribution)[0])
         if name != PROJECT and any(_core_requirements(distribution)):
             groups = sorted({entry_point.group for entry_point in distribution.entry_points})
             trace(
@@ -211,7 +208,7 @@ def _trace_found(plugin: InstalledPlugin, distribution: Distribution | None) -> 
 def _describe(entry_point: EntryPoint, environ: Mapping[str, str]) -> InstalledPlugin:
     distribution = entry_point.dist
     name, version = ("unknown distribution", "?") if distribution is None else _identity(distribution)
-    blocked_by = _blocked_by(environ, entry_point.name, name)
+    blocked_by = blocking_setting(environ, entry_point.name, name)
     plugin = InstalledPlugin(entry_point.name, name, version, entry_point.value.strip(), blocked_by)
     if not blocked_by:
         plugin = replace(plugin, problem=_problem(plugin, distribution))
@@ -269,21 +266,3 @@ def _identity(distribution: Distribution) -> tuple[str, str]:
         name = name or (folder["name"].replace("_", "-") if folder else "unknown distribution")
         version = version or (folder["version"] if folder else "?")
     return name, version
-
-
-def _canonical(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def _blocked_by(environ: Mapping[str, str], name: str, distribution: str) -> str:
-    """Return the setting that blocks this plugin, or an empty string."""
-    allowed = environ.get(ALLOW_VARIABLE)
-    if allowed is not None and not _matches(allowed, name, distribution):
-        return f"{ALLOW_VARIABLE}={allowed}"
-    blocked = environ.get(BLOCK_VARIABLE, "")
-    return f"{BLOCK_VARIABLE}={blocked}" if _matches(blocked, name, distribution) else ""
-
-
-def _matches(setting: str, *names: str) -> bool:
-    patterns = [_canonical(pattern.strip()) for pattern in setting.split(",") if pattern.strip()]
-    return any(fnmatchcase(_canonical(name), pattern) for name in names for pattern in patterns)

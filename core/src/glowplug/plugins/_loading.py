@@ -34,10 +34,10 @@ __all__ = [
     "PluginManager",
     "ask_plugin",
     "collect",
+    "describe_error",
     "import_target",
     "load_plugin",
     "namespace_of",
-    "one_line",
     "show",
 ]
 
@@ -49,7 +49,7 @@ HOOKS: dict[str, tuple[str, ...]] = {
     for name, hook in vars(hookspecs).items()
     if name.startswith(_PREFIX)
 }
-"""Maps each hook that a plugin module may implement to the names of its arguments."""
+"""The hooks that a plugin module may implement, each with the names of its arguments."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class PluginFailure(PluginIdentity):
     @property
     def cause(self) -> str:
         """The exception, described in one line."""
-        return one_line(self.exception)
+        return describe_error(self.exception)
 
     @property
     def remedy(self) -> str:
@@ -108,7 +108,7 @@ class PluginFailure(PluginIdentity):
         )
 
     def error(self, message: str) -> PluginLoadError:
-        """Return an error with this message whose attributes name the plugin, distribution and hook."""
+        """Return an error with this message; its attributes name the plugin, the distribution and the hook."""
         hook = getattr(self.exception, "hook", None)
         return PluginLoadError(message, plugin=self.name, distribution=self.distribution, hook=hook)
 
@@ -119,7 +119,7 @@ class PluginFailure(PluginIdentity):
 class PluginManager(pluggy.PluginManager):
     """Plugin manager with glowplug's hooks.
 
-    A function with the name of a hook counts as an implementation, even without the decorator.
+    A function with the name of a hook counts as an implementation, even without the ``hookimpl`` decorator.
 
     Example:
         >>> hasattr(PluginManager().hook, "glowplug_offers")
@@ -163,17 +163,17 @@ def namespace_of(kind: str) -> str:
     return kind if kind in {"metric", "event"} else "handler"
 
 
-def one_line(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Describe an error in one line.
 
     Args:
         error: Any error.
 
     Returns:
-        The type and message, without line breaks; for a `PluginLoadError`, which glowplug raises, only the message.
+        The type and message of the error, without line breaks. For a `PluginLoadError`, only the message.
 
     Example:
-        >>> one_line(SystemExit(3))
+        >>> describe_error(SystemExit(3))
         'SystemExit: 3'
     """
     try:
@@ -184,7 +184,7 @@ def one_line(error: BaseException) -> str:
 
 
 def show(value: object) -> str:
-    """Describe a value from a plugin, even if its own ``repr`` fails.
+    """Describe a value from a plugin, even if the value's ``repr`` fails.
 
     Example:
         >>> show(Offer), len(show("x" * 1000))
@@ -207,10 +207,10 @@ def load_plugin(installed: InstalledPlugin, manager: PluginManager) -> Plugin:
 
     Raises:
         BaseException: Any exception that the module raises when it is imported, including `SystemExit`.
-        PluginLoadError: If the metadata is damaged, or a hook is unknown, has the wrong signature, raises or returns the
-            wrong type.
-        PluginIncompatibleError: If the plugin requires another version of glowplug, or its module does not set
-            ``GLOWPLUG_API`` to the version of this core.
+        PluginLoadError: If the metadata is damaged, if another plugin uses the same module, or if a hook is unknown, has the
+            wrong signature, raises an exception or returns a wrong value.
+        PluginIncompatibleError: If the plugin requires another version of glowplug, or if its module does not set
+            ``GLOWPLUG_API`` to the API version of this core.
 
     Example:
         >>> from glowplug.plugins._discovery import InstalledPlugin
@@ -321,7 +321,7 @@ def collect(manager: PluginManager, key: str, hook: str, item_type: type[_Item])
         The items; empty if the plugin does not implement the hook.
 
     Raises:
-        PluginLoadError: If the hook raises, or does not return a list of ``item_type``.
+        PluginLoadError: If the hook raises an exception, or if it does not return a list of ``item_type``.
 
     Example:
         >>> collect(PluginManager(), "x", "glowplug_offers", Offer)
@@ -336,7 +336,7 @@ def collect(manager: PluginManager, key: str, hook: str, item_type: type[_Item])
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise PluginLoadError(f"its hook {hook}() failed: {one_line(error)}", hook=hook) from error
+        raise PluginLoadError(f"its hook {hook}() failed: {describe_error(error)}", hook=hook) from error
     wrong = [item for item in items or () if not isinstance(item, item_type)]
     if items is None or wrong:
         raise PluginLoadError(

@@ -35,10 +35,10 @@ from glowplug.plugins._loading import (
     PluginManager,
     ask_plugin,
     collect,
+    describe_error,
     import_target,
     load_plugin,
     namespace_of,
-    one_line,
     show,
 )
 from glowplug.plugins._settings import STRICT_VARIABLE, is_on, trace
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 __all__ = ["SLOW_IMPORT_SECONDS", "Registry", "get_registry", "save_handler", "to_scalar", "use_registry"]
 
 SLOW_IMPORT_SECONDS = 2.0
-"""A warning is issued for each plugin module that takes longer than this to import."""
+"""Limit in seconds; a warning is issued for each plugin module whose import takes longer."""
 
 
 class Registry:
@@ -68,7 +68,7 @@ class Registry:
 
     Attributes:
         plugins: The loaded plugins, sorted by name and distribution.
-        blocked: The plugins that the settings block; they were not imported.
+        blocked: The plugins that a setting blocks; they were not imported.
         failures: The faulty plugins, in the order in which they failed.
 
     Example:
@@ -100,7 +100,7 @@ class Registry:
 
     @classmethod
     def from_entry_points(
-        cls, entry_points: Iterable[EntryPoint], environ: Mapping[str, str] | None = None
+        cls, entry_points: Iterable[EntryPoint], environ: Mapping[str, str] = os.environ
     ) -> Registry:
         """Create a registry from entry points; the registry of the process is not changed.
 
@@ -118,7 +118,6 @@ class Registry:
             >>> Registry.from_entry_points([]).plugins
             ()
         """
-        environ = os.environ if environ is None else environ
         return cls(describe_entry_points(entry_points, environ), strict=is_on(environ.get(STRICT_VARIABLE)))
 
     def warn(self) -> None:
@@ -173,8 +172,8 @@ class Registry:
 
         Raises:
             PluginNotFoundError: If no loaded plugin offers the name.
-            PluginLoadError: If the plugin that offers it is faulty.
-            PluginConflictError: If several plugins offer it.
+            PluginLoadError: If the plugin that offers the name is faulty.
+            PluginConflictError: If several plugins offer the name.
             ValueError: If the kind is unknown.
 
         Example:
@@ -293,7 +292,7 @@ class Registry:
         trace(f"failed: {failure}")
 
     def _first_answer(self, hook: str, wanted: Any, description: str, **arguments: Any) -> Any:
-        """Return the first answer to a hook that is not None; drop plugins that fail."""
+        """Return the first answer other than None to a hook; drop plugins that fail."""
         implementations = getattr(self._manager.hook, hook).get_hookimpls()
         for key in dict.fromkeys(impl.plugin_name for impl in reversed(implementations)):
             try:
@@ -301,7 +300,7 @@ class Registry:
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # noqa: BLE001 a plugin must not end a run
-                self._drop(key, hook, f"its hook {hook}() failed: {one_line(error)}", error)
+                self._drop(key, hook, f"its hook {hook}() failed: {describe_error(error)}", error)
                 continue
             if isinstance(answer, wanted):
                 return answer
@@ -349,8 +348,8 @@ def get_registry() -> Registry:
     global _registry  # noqa: PLW0603 the one registry of the process, guarded by the lock
     if getattr(_loading, "active", False):
         raise PluginLoadError(
-            "its module accesses names from other plugins at import time; move these imports into the functions that use "
-            "the names"
+            "its module accesses handlers or metrics of plugins at import time; import them inside the functions that use "
+            "them"
         )
     with _lock:
         if _registry is not None:
@@ -415,7 +414,8 @@ def save_handler(uri: str) -> SaveHandler | Callable[..., Any]:
         uri: An address with a scheme, as in ``"s3://bucket/run"``.
 
     Returns:
-        A save handler, or a function ``(checkpoint, filename, metadata)`` that can save but not load or remove.
+        A save handler, or a function ``(checkpoint, filename, metadata)``, which saves checkpoints but cannot load or remove
+        them.
 
     Raises:
         PluginNotFoundError: If no plugin supports the scheme.

@@ -1,4 +1,4 @@
-"""Environment variables that control plugin discovery, and the trace of its steps.
+"""Settings of plugin discovery: the environment variables, the plugins that they block, and the trace of each step.
 
 The trace is printed to standard error, because a library must not configure logging.
 """
@@ -6,13 +6,18 @@ The trace is printed to standard error, because a library must not configure log
 from __future__ import annotations
 
 import os
+import re
 import sys
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
 
 __all__ = [
     "ALLOW_VARIABLE",
     "BLOCK_VARIABLE",
     "STRICT_VARIABLE",
     "TRACE_VARIABLE",
+    "blocking_setting",
+    "canonical",
     "is_on",
     "is_tracing",
     "trace",
@@ -28,7 +33,7 @@ BLOCK_VARIABLE = "GLOWPLUG_DISABLED_PLUGINS"
 """Environment variable that lists the plugins to block, by name or distribution; ``*`` and ``?`` are wildcards."""
 
 STRICT_VARIABLE = "GLOWPLUG_STRICT_PLUGINS"
-"""Environment variable: with ``1``, the first faulty plugin raises an error instead of causing a warning."""
+"""Environment variable: if it is ``1``, the first faulty plugin causes an error instead of a warning."""
 
 TRACE_VARIABLE = "GLOWPLUG_TRACE_PLUGINS"
 """Environment variable: ``1`` prints each step of discovery to standard error."""
@@ -42,6 +47,40 @@ def is_on(value: str | None) -> bool:
         [True, True, False, False, False, False]
     """
     return (value or "").strip().lower() not in {"", "0", "false", "no", "off"}
+
+
+def canonical(name: str) -> str:
+    """Return a distribution's name in the normalized form that pip compares.
+
+    Example:
+        >>> canonical("Acme_Shout")
+        'acme-shout'
+    """
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def blocking_setting(environ: Mapping[str, str], name: str, distribution: str) -> str:
+    """Return the setting that blocks a plugin, or an empty string.
+
+    Args:
+        environ: Environment variables.
+        name: Name of the plugin.
+        distribution: Distribution that provides the plugin.
+
+    Example:
+        >>> blocking_setting({"GLOWPLUG_DISABLED_PLUGINS": "acme-*"}, "shout", "acme-shout")
+        'GLOWPLUG_DISABLED_PLUGINS=acme-*'
+    """
+    allowed = environ.get(ALLOW_VARIABLE)
+    if allowed is not None and not _matches(allowed, name, distribution):
+        return f"{ALLOW_VARIABLE}={allowed}"
+    blocked = environ.get(BLOCK_VARIABLE, "")
+    return f"{BLOCK_VARIABLE}={blocked}" if _matches(blocked, name, distribution) else ""
+
+
+def _matches(setting: str, *names: str) -> bool:
+    patterns = [canonical(pattern.strip()) for pattern in setting.split(",") if pattern.strip()]
+    return any(fnmatchcase(canonical(name), pattern) for name in names for pattern in patterns)
 
 
 def is_tracing() -> bool:

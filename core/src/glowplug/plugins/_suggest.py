@@ -33,7 +33,7 @@ def explain_missing(
         kind: Kind of the requested offer, such as ``"handler"``.
         name: The requested name.
         offered: The names that the loaded plugins offer: handlers, metrics and events.
-        blocked: The plugins that the settings block.
+        blocked: The plugins that a setting blocks.
         failures: The faulty plugins.
 
     Returns:
@@ -60,12 +60,9 @@ def explain_missing(
         sentences += [f"Did you mean {match}?" for match in matches]
         sentences += _unavailable(blocked, failures)
     elif len(sentences) == 1:
-        state = "".join(
-            f" (version {plugin.version} is installed but blocked by {plugin.blocked_by})"
-            for plugin in blocked
-            if plugin.distribution == distribution
-        )
-        sentences.append(f"It is in {distribution}: pip install {distribution}{state}")
+        settings = [plugin.blocked_by for plugin in blocked if plugin.distribution == distribution]
+        remedy = f", which is blocked; change {settings[0]}" if settings else f": pip install {distribution}"
+        sentences.append(f"It is in {distribution}{remedy}")
     return PluginNotFoundError(_join(sentences))
 
 
@@ -76,7 +73,7 @@ def explain_unknown_scheme(
 
     Args:
         uri: The address.
-        blocked: The plugins that the settings block.
+        blocked: The plugins that a setting blocks.
         failures: The faulty plugins.
 
     Example:
