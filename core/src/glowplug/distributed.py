@@ -42,10 +42,9 @@ def is_initialized() -> bool:
         >>> is_initialized()
         False
     """
-    # If torch has not been imported, there is no process group, so do not import it here.
-    torch = sys.modules.get("torch")
-    distributed = getattr(torch, "distributed", None)
-    return distributed is not None and distributed.is_available() and distributed.is_initialized()
+    # This module is missing as long as torch has not been imported, and in builds of torch without process groups.
+    groups = sys.modules.get("torch.distributed.distributed_c10d")
+    return groups is not None and groups.is_initialized()
 
 
 def rank() -> int:
@@ -86,7 +85,8 @@ def all_reduce(value: torch.Tensor | float, op: str = "SUM") -> torch.Tensor | f
     """Reduce a value over all ranks.
 
     Args:
-        value: A tensor with the same shape and dtype on all ranks, or a number with the same type. A tensor is not modified.
+        value: A tensor or a number. A tensor must have the same shape and dtype on all ranks, and is not modified. A number
+            must have the same type on all ranks.
         op: Elementwise reduction: ``"SUM"``, ``"PRODUCT"``, ``"MIN"`` or ``"MAX"``.
 
     Returns:
@@ -159,13 +159,13 @@ def broadcast(value: _R, src: int = 0) -> _R:
     """Return the value of one rank on all ranks.
 
     Args:
-        value: A tensor, or an object that can be pickled. Ranks other than ``src`` use only the device of their value, if it
-            is a tensor.
+        value: On rank ``src``, the value to send: a tensor, or an object that can be pickled. Other ranks may pass any value;
+            if they pass a tensor, only its device is used.
         src: The rank that sends its value.
 
     Returns:
-        The value of rank ``src``. If it and the local ``value`` are tensors, the result is on the device of the local
-            ``value``.
+        The value of rank ``src``. If both this value and the local ``value`` are tensors, the result is on the device of the
+            local ``value``.
 
     Raises:
         ValueError: If the rank ``src`` does not exist.

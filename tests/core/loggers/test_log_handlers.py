@@ -257,7 +257,7 @@ class TestMocks:
         assert "MagicMock" in identity.describe()
 
 
-class TestDeferred:
+class TestAsyncFunctions:
     def test_async_log_handler(self, logger):
         """An async function or a generator function is refused as a log handler (L-001)."""
         identity = Engine(lambda engine, batch: batch)

@@ -422,7 +422,7 @@ class TestAttach:
         assert engine.run([1]).metrics == {"total": 1}
 
 
-class TestDeferredCode:
+class TestAsyncFunctions:
     @pytest.mark.parametrize("method", ["reset", "update", "compute"])
     def test_async_method(self, method):
         """A metric with an async method is refused when it is created, since nothing would run the coroutine."""

@@ -105,13 +105,13 @@ def _check_handler(logger: Logger, log_handler: Callable[..., Any]) -> None:
         )
     if isinstance(log_handler, type):
         raise TypeError(
-            f"{name}.attach: log_handler is the class {log_handler.__name__}; write "
+            f"{name}.attach: log_handler must be an instance, not the class {log_handler.__name__}; write "
             f"logger.attach(engine, event_name, {log_handler.__name__}(...))"
         )
     if not callable(log_handler):
         raise TypeError(
-            f"{name}.attach: log_handler must be callable as f(engine, logger, event_name), got {log_handler!r}; write "
-            "logger.attach(engine, event_name, OutputHandler(...))"
+            f"{name}.attach: log_handler must be callable as f(engine, logger, event_name), got {log_handler!r}; pass a "
+            "function or a log handler such as OutputHandler(...)"
         )
     check_function(log_handler, f"{name}.attach: log_handler {describe_handler(log_handler)}")
     method = getattr(log_handler, "method", None)

@@ -1,4 +1,4 @@
-"""Replacements for backend methods that can be called on a logger in pytorch-ignite."""
+"""Replacements for the backend methods that pytorch-ignite's loggers expose."""
 
 from __future__ import annotations
 

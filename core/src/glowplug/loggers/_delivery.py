@@ -40,15 +40,16 @@ class _Marker:
 class Delivery:
     """Queue records without blocking and deliver them in order on a worker thread.
 
-    If the backend cannot be opened, or a write raises ``ConnectionError`` or ``TimeoutError``, the worker retries with
-    increasing delays as long as records are waiting. If a write raises any other exception, its records are dropped and
-    counted. Failures are reported in the log at most once a minute.
+    If the backend cannot be opened, or if a write raises ``ConnectionError`` or ``TimeoutError``, the worker retries with
+    increasing delays as long as records are waiting. If a write raises any other exception, the records of that write are
+    dropped and counted. Failures are reported in the log at most once a minute.
 
     Args:
         writer: Object that writes the records.
         connect: Function that opens or reopens the backend.
         disconnect: Function that closes the backend.
-        on_error: ``"warn"`` reports a failure in the log; ``"raise"`` raises the exception at the next call.
+        on_error: ``"warn"`` reports a failure in the log; ``"raise"`` raises the exception at the next call of :meth:`put`,
+            :meth:`flush` or :meth:`close`.
         capacity: Maximum number of waiting records; further records are dropped.
     """
 
@@ -75,7 +76,7 @@ class Delivery:
         self._capacity = capacity
         self._queue: deque[Record | _Marker] = deque()
         self._wake = threading.Event()
-        # Held only for rare events: starting the worker and dropping records.
+        # Held only for rare operations: starting the worker and dropping records.
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         # Why no more records are accepted; empty while the logger accepts records.
@@ -101,7 +102,7 @@ class Delivery:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether a flush failed and nothing has been sent since; another flush would time out too."""
+        """Whether a flush failed and nothing has been sent since then, so that another flush would probably fail too."""
         return self._sent_when_stuck == self._sent
 
     def put(self, record: Record) -> None:
@@ -149,8 +150,9 @@ class Delivery:
         """Open the backend on the worker thread and wait until it is open.
 
         Raises:
-            RuntimeError: If the logger is closed.
-            ConnectionError: If the backend cannot be opened; ``__cause__`` is the original error.
+            RuntimeError: If the logger is closed or was created before this process was forked.
+            ConnectionError: If opening the backend fails or takes longer than ``timeout`` seconds; ``__cause__`` is the
+                original error, if there is one.
         """
         if self._is_open:
             return
@@ -214,7 +216,7 @@ class Delivery:
                 return
 
     def _batch_from(self, first: Record) -> list[Record]:
-        """Take the records from the queue that can be written in one call with the first one."""
+        """Remove from the queue all records that can be written in one call with the first record, and return them."""
         records = [first]
         if first.kind == "scalars" and self._writer.implements("write_scalars_batch"):
             while self._queue and len(records) < self.BATCH:
@@ -305,7 +307,7 @@ class Delivery:
         if now - self._reported_at >= self.REPORT_EVERY:
             self._reported_at = now
             log.warning(
-                "%s: %s (%d records lost so far). Training continues; set on_error='raise' to raise the exception",
+                "%s: %s (%d records lost so far). Training continues; set on_error='raise' to raise an exception instead",
                 self._name,
                 why,
                 self._dropped,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from numbers import Real
 from typing import Any
 
-from glowplug.loggers._snapshot import Deferred, DeferredItem, is_array, on_device
+from glowplug.loggers._snapshot import HostCopy, HostCopyItem, is_array, on_device
 
 NUMBERS = frozenset({float, int, bool})
 TEXTS = frozenset({str})
@@ -18,7 +18,8 @@ def flatten(name: str, value: Any, separator: str = "/") -> Iterator[tuple[str, 
 
     The items of a mapping get names such as ``name/key``. The items of a list, a tuple or a one-dimensional tensor or array
     are named ``name/0``, ``name/1`` and so on. Numbers become ``float``. A number on an accelerator is copied to the host
-    asynchronously: it becomes an object whose ``__float__`` waits for the copy. All other leaves are unchanged.
+    asynchronously: it becomes an object whose ``__float__`` waits for the copy. All other leaves are unchanged, unless a
+    plugin's ``glowplug_to_scalar`` hook converts them.
 
     Args:
         name: Name of the value.
@@ -29,7 +30,7 @@ def flatten(name: str, value: Any, separator: str = "/") -> Iterator[tuple[str, 
         >>> list(flatten("training", {"loss": 1, "f1": [0.25, 0.75]}))
         [('training/loss', 1.0), ('training/f1/0', 0.25), ('training/f1/1', 0.75)]
     """
-    if value.__class__ is float or value is None or isinstance(value, (str, DeferredItem)):
+    if value.__class__ is float or value is None or isinstance(value, (str, HostCopyItem)):
         yield name, value
     elif isinstance(value, Real):
         yield name, _number(value)
@@ -50,11 +51,11 @@ def flatten(name: str, value: Any, separator: str = "/") -> Iterator[tuple[str, 
 
 def _array(name: str, value: Any, separator: str) -> Iterator[tuple[str, Any]]:
     if on_device(value):
-        deferred = Deferred(value.detach())
+        copied = HostCopy(value.detach())
         if value.ndim == 0:
-            yield name, DeferredItem(deferred, None)
+            yield name, HostCopyItem(copied, None)
         for index in range(len(value) if value.ndim else 0):
-            yield f"{name}{separator}{index}", DeferredItem(deferred, index)
+            yield f"{name}{separator}{index}", HostCopyItem(copied, index)
     elif value.ndim == 0:
         number = _number(value.item())
         yield name, number if number.__class__ is float else value
@@ -99,7 +100,7 @@ class Flattened:
             value: Any value.
         """
         for leaf, item in flatten(name, value):
-            if item.__class__ is float or item.__class__ is DeferredItem:
+            if item.__class__ is float or item.__class__ is HostCopyItem:
                 self.scalars[leaf] = item
             elif isinstance(item, str):
                 self.texts[leaf] = item
@@ -134,7 +135,7 @@ def _checked_number(name: Any, value: Any, method: str) -> Any:
     if value.__class__ in NUMBERS:
         return value
     leaves = list(flatten("", value))
-    if len(leaves) == 1 and leaves[0][0] == "" and leaves[0][1].__class__ in (float, DeferredItem):
+    if len(leaves) == 1 and leaves[0][0] == "" and leaves[0][1].__class__ in (float, HostCopyItem):
         return leaves[0][1]
     raise TypeError(f"{method}: {name!r} must be a number, got {shortened(value)}")
 

@@ -23,7 +23,7 @@ from glowplug.loggers._optimizer_handler import OptimizerParamsHandler
 from glowplug.loggers._output_handler import OutputHandler
 from glowplug.loggers._pickling import attributes_of, can_be_pickled
 from glowplug.loggers._record import Kind, Record
-from glowplug.loggers._snapshot import PLAIN, Deferred, plain, snapshot
+from glowplug.loggers._snapshot import PLAIN, HostCopy, plain, snapshot
 from glowplug.loggers._step import checked_step
 from glowplug.loggers._writer import Writer
 from glowplug.phase import Phase
@@ -44,16 +44,17 @@ class Logger(Writer):
     ``write_scalars`` or ``write_scalars_batch``. One worker thread calls these methods in order.
 
     Args:
-        on_error: ``"warn"`` reports a failing backend in the log, at most once a minute; ``"raise"`` raises its
-            exception at the next call. Defaults to ``"warn"``.
+        on_error: ``"warn"`` reports a failing backend in the log, at most once a minute; ``"raise"`` raises the backend's
+            exception at the next call of ``log_*``, :meth:`flush` or :meth:`close`. Defaults to ``"warn"``.
         capacity: Maximum number of records in the queue; further records are dropped and counted. Defaults to
             100,000.
         timeout: Maximum number of seconds that :meth:`flush` and :meth:`close` wait. Defaults to 10.
         all_ranks: Log on every rank of ``torch.distributed`` instead of rank 0 only. Defaults to ``False``.
 
     Raises:
-        TypeError: If the class implements neither ``write_scalars`` nor ``write_scalars_batch``, or one of its methods is an
+        TypeError: If the class implements neither ``write_scalars`` nor ``write_scalars_batch``, or if a backend method is an
             ``async`` function or a generator function.
+        ValueError: If ``on_error`` is neither ``"warn"`` nor ``"raise"``.
 
     Example:
         >>> class Printer(Logger):
@@ -126,7 +127,8 @@ class Logger(Writer):
             timestamp: Unix time in seconds. Defaults to the current time.
 
         Raises:
-            TypeError: If a name is not a string, a value is not a number, or the step is not an integer.
+            TypeError: If ``scalars`` is not a mapping of strings to numbers, if the step is not an integer, or if the
+                timestamp is not a number.
         """
         checked = checked_scalars(scalars, f"{type(self).__name__}.log_scalars")
         self._put("scalars", None, step, timestamp, checked)
@@ -139,7 +141,7 @@ class Logger(Writer):
                 Tensors and arrays are logged as numbers or lists, and all other objects as ``str(value)``.
 
         Raises:
-            TypeError: If ``params`` is not a mapping, or the logger does not implement ``write_params``.
+            TypeError: If ``params`` is not a mapping, or if the logger does not implement ``write_params``.
         """
         self._require("params")
         if not isinstance(params, Mapping):
@@ -156,7 +158,7 @@ class Logger(Writer):
             timestamp: Unix time in seconds. Defaults to the current time.
 
         Raises:
-            TypeError: If an argument has the wrong type, or the logger does not implement ``write_text``.
+            TypeError: If an argument has the wrong type, or if the logger does not implement ``write_text``.
         """
         self._require("text", name)
         if not isinstance(text, str):
@@ -175,7 +177,7 @@ class Logger(Writer):
             timestamp: Unix time in seconds. Defaults to the current time.
 
         Raises:
-            TypeError: If an argument has the wrong type, or the logger does not implement ``write_histogram``.
+            TypeError: If an argument has the wrong type, or if the logger does not implement ``write_histogram``.
         """
         self._require("histogram", name)
         if not hasattr(values, "ndim") and not isinstance(values, (list, tuple)):
@@ -194,11 +196,11 @@ class Logger(Writer):
             timestamp: Unix time in seconds. Defaults to the current time.
 
         Raises:
-            TypeError: If an argument has the wrong type, or the logger does not implement ``write_image``.
+            TypeError: If an argument has the wrong type, or if the logger does not implement ``write_image``.
         """
         self._require("image", name)
         pixels = snapshot(image)
-        if not hasattr(pixels, "ndim") and not isinstance(pixels, Deferred):
+        if not hasattr(pixels, "ndim") and not isinstance(pixels, HostCopy):
             raise TypeError(
                 f"{type(self).__name__}.log_image: image must be a tensor, array or PIL image, got {image!r}"
             )
@@ -214,7 +216,7 @@ class Logger(Writer):
             timestamp: Unix time in seconds. Defaults to the current time.
 
         Raises:
-            TypeError: If an argument has the wrong type, or the logger does not implement ``write_figure``.
+            TypeError: If an argument has the wrong type, or if the logger does not implement ``write_figure``.
         """
         self._require("figure", name)
         if figure.__class__ in PLAIN:
@@ -224,14 +226,14 @@ class Logger(Writer):
         self._put("figure", name, step, timestamp, snapshot(figure))
 
     def log_artifact(self, path: str | os.PathLike[str], name: str | None = None) -> None:
-        """Log a file or folder. The worker thread reads it later.
+        """Log a file or folder, which the worker thread reads later.
 
         Args:
             path: Path on this machine.
-            name: Destination folder in the artifact store of the run. Defaults to its root.
+            name: Destination folder in the run's artifact store. Defaults to the root of the store.
 
         Raises:
-            TypeError: If an argument has the wrong type, or the logger does not implement ``write_artifact``.
+            TypeError: If an argument has the wrong type, or if the logger does not implement ``write_artifact``.
         """
         self._require("artifact", "" if name is None else name)
         self._put("artifact", name, None, None, os.fspath(path))
@@ -251,7 +253,7 @@ class Logger(Writer):
         Args:
             engine: The engine.
             event_name: The event, plain or filtered, or a list of events.
-            log_handler: A log handler of ``glowplug.loggers``, or any callable with these arguments.
+            log_handler: A log handler of ``glowplug.loggers``, or any callable that accepts ``(engine, logger, event_name)``.
             *args: Further arguments of the log handler.
             **kwargs: Further keyword arguments of the log handler.
 
@@ -259,8 +261,8 @@ class Logger(Writer):
             A handle that removes everything this call attached.
 
         Raises:
-            TypeError: If the arguments are swapped, the handler cannot be called with its arguments, or it logs
-                records that this logger does not support.
+            TypeError: If ``log_handler`` is an event, a class, an ``async`` function or a generator function; if it cannot be
+                called with these arguments; or if it logs records that this logger does not support.
             ValueError: If the engine does not know the event.
         """
         return attach_log_handler(self, engine, event_name, log_handler, args, kwargs)
@@ -310,13 +312,14 @@ class Logger(Writer):
             timeout: Maximum number of seconds to wait. Defaults to 60.
 
         Raises:
-            ConnectionError: If the backend cannot be opened; ``__cause__`` is the original error.
-            RuntimeError: If the logger is closed, or does not log on this rank.
+            ConnectionError: If opening the backend fails or takes longer than ``timeout`` seconds; ``__cause__`` is the
+                original error, if there is one.
+            RuntimeError: If the logger is closed, or if it does not log on this rank.
         """
         if not self.is_logging_rank:
             raise RuntimeError(
-                f"{type(self).__name__} logs on rank 0 only, and this is rank {distributed.rank()}; use "
-                "glowplug.distributed.rank_zero_only for this call, or all_ranks=True"
+                f"{type(self).__name__} logs on rank 0 only, and this is rank {distributed.rank()}; decorate the calling "
+                "function with glowplug.distributed.rank_zero_only, or create the logger with all_ranks=True"
             )
         self._delivery.open_now(timeout)
 
@@ -376,11 +379,11 @@ class Logger(Writer):
         self,
         kind: Kind,
         name: str | None,
-        step: SupportsIndex | None,
+        step: Any,
         timestamp: float | None,
         payload: Any,
     ) -> None:
-        if step is not None or kind not in ("params", "artifact"):
+        if step.__class__ is not int and (step is not None or kind not in ("params", "artifact")):
             step = checked_step(step, f"{type(self).__name__}.log_{kind}")
         if timestamp is None:
             timestamp = time.time()

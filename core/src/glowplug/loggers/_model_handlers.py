@@ -86,7 +86,7 @@ class WeightsScalarHandler(_ModelHandler):
             all parameters.
 
     Raises:
-        TypeError: If ``reduction`` does not return one number.
+        TypeError: If ``model`` is not a module, if ``whitelist`` is a string, or if ``reduction`` does not return one number.
         ValueError: If the whitelist matches no parameter.
 
     Example:
@@ -135,7 +135,7 @@ class GradsScalarHandler(_Gradients, WeightsScalarHandler):
 
 
 class WeightsHistHandler(_ModelHandler):
-    """Log the distribution of each parameter's values, as ``weights/layer/weight``.
+    """Log the distribution of each parameter's values under a name such as ``weights/layer/weight``.
 
     Args:
         model: The model.
@@ -144,6 +144,7 @@ class WeightsHistHandler(_ModelHandler):
             all parameters.
 
     Raises:
+        TypeError: If ``model`` is not a module, or if ``whitelist`` is a string.
         ValueError: If the whitelist matches no parameter.
 
     Example:
@@ -160,7 +161,7 @@ class WeightsHistHandler(_ModelHandler):
 
 
 class GradsHistHandler(_Gradients, WeightsHistHandler):
-    """Log the distribution of each gradient's values, as ``grads/layer/weight``.
+    """Log the distribution of each gradient's values under a name such as ``grads/layer/weight``.
 
     Parameters without a gradient are omitted. The arguments and errors are the same as for :class:`WeightsHistHandler`.
     """

@@ -15,7 +15,7 @@ from glowplug.typing import EngineProtocol
 class OptimizerParamsHandler:
     """Log one parameter of an optimizer, such as the learning rate, for each parameter group.
 
-    Names have the form ``lr/group_0``, with the tag as a prefix.
+    Names have the form ``tag/lr/group_0``, or ``lr/group_0`` without a tag.
 
     Args:
         optimizer: Optimizer, or another object with a ``param_groups`` list.

@@ -21,9 +21,9 @@ class OutputHandler:
         metric_names: Names of the metrics to log from ``engine.state.metrics``; ``"all"`` logs every metric.
         output_transform: Function called with ``engine.state.output``. It returns a dict of names and values, or a single
             value, which is logged as ``output``.
-        global_step_transform: Function ``f(engine, event_name) -> int`` that returns the step. Defaults to the counter of the
-            event. For an evaluator that runs in a trainer, it defaults to the counter of the trainer's current event. At
-            iteration events, however, it defaults to the evaluator's iteration, counted over all its runs.
+        global_step_transform: Function ``f(engine, event_name) -> int`` that returns the step. By default, the step is the
+            counter of the event. For an evaluator that runs in a trainer, the default step is the counter of the trainer's
+            current event; at the evaluator's iteration events, it is the evaluator's iteration, counted over all its runs.
         state_attributes: Names of attributes of ``engine.state`` to log.
 
     Raises:

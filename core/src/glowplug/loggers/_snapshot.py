@@ -10,7 +10,7 @@ from typing import Any
 PLAIN = frozenset({float, int, bool, str, bytes, type(None)})
 
 
-class Deferred:
+class HostCopy:
     """Asynchronous copy of a tensor to host memory.
 
     The worker thread waits for the copy to finish; the training thread does not.
@@ -23,7 +23,7 @@ class Deferred:
         import torch
 
         # A non-blocking copy is queued behind the step's kernels, so the training thread does not wait.
-        # Only CUDA has an event that signals the end of the copy.
+        # Only CUDA can signal the end of the copy, so copies from other devices block.
         self._host = tensor.to("cpu", non_blocking=tensor.is_cuda)
         self._copied: Any = (
             torch.cuda.current_stream(tensor.device).record_event() if tensor.is_cuda else None
@@ -36,25 +36,24 @@ class Deferred:
         return self._host
 
 
-class DeferredItem:
-    """One element of a deferred tensor.
+class HostCopyItem:
+    """One element of a tensor that is being copied.
 
     Args:
-        deferred: The tensor.
+        copy: The copy of the tensor.
         index: Index of the element; ``None`` for a scalar tensor.
     """
 
-    def __init__(self, deferred: Deferred, index: int | None) -> None:
-        self._deferred = deferred
+    def __init__(self, copy: HostCopy, index: int | None) -> None:
+        self._copy = copy
         self._index = index
 
     def resolve(self) -> float:
         """Wait for the copy and return the element."""
-        host = self._deferred.resolve()
+        host = self._copy.resolve()
         return float(host if self._index is None else host[self._index])
 
-    def __float__(self) -> float:
-        return self.resolve()
+    __float__ = resolve
 
 
 def snapshot(value: Any) -> Any:
@@ -67,7 +66,7 @@ def snapshot(value: Any) -> Any:
         return value.__class__(map(snapshot, value))
     if is_a(value, "torch", "Tensor"):
         detached = value.detach()
-        return Deferred(detached) if on_device(value) else detached.clone()
+        return HostCopy(detached) if on_device(value) else detached.clone()
     if is_a(value, "numpy", "ndarray"):
         return value.copy()
     return _picture(value)
@@ -111,8 +110,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        items = [plain(item) for item in value]
-        return tuple(items) if isinstance(value, tuple) else items
+        return (tuple if isinstance(value, tuple) else list)(map(plain, value))
     if is_array(value):
         return plain(value.tolist())
     return str(value)
@@ -128,7 +126,7 @@ def resolve(value: Any) -> Any:
         return value if is_flat else {key: resolve(item) for key, item in value.items()}
     if value.__class__ in (list, tuple):
         return value.__class__([resolve(item) for item in value])
-    if isinstance(value, (Deferred, DeferredItem)):
+    if isinstance(value, (HostCopy, HostCopyItem)):
         return resolve(value.resolve())
     if is_a(value, "torch", "Tensor"):
         # numpy has no bfloat16.

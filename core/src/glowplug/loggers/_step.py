@@ -25,7 +25,8 @@ def global_step_from_engine(
     """Return a ``global_step_transform`` that reads the step from another engine.
 
     Args:
-        engine: The engine whose counter is the step, usually the trainer. The returned function does not keep it alive.
+        engine: The engine whose counter is the step, usually the trainer. The returned function holds only a weak reference
+            to this engine.
         custom_event_name: Event whose counter is the step. Defaults to the event at which the values are logged.
         fallback_attr: State attribute to use as the step if the event has no counter. Defaults to ``"epoch"``.
 
@@ -55,12 +56,12 @@ def global_step_from_engine(
 def default_step(engine: EngineProtocol, event_name: CallableEventWithFilter | str) -> int:
     """Return the step of an event.
 
-    The step is the counter of the event. This differs for an evaluator that runs in a trainer, because its epoch starts at
-    1 in each run:
+    The step is the counter of the event. For an evaluator that runs in a trainer, the step is different, because the
+    evaluator's epoch starts at 1 in each run:
 
     - At iteration events, the step is the evaluator's iteration, counted over all its runs in the trainer.
-    - At other events, it is the counter of the trainer's current event. If the evaluator runs inside the trainer's process
-      function, it is the trainer's iteration.
+    - At other events, the step is the counter of the trainer's current event. If the evaluator runs inside the trainer's
+      process function, the step is the trainer's iteration.
 
     Args:
         engine: The engine that fires the event.
@@ -129,7 +130,7 @@ def _steps_of(engine: EngineProtocol) -> _RunSteps:
 
 
 def _parent(engine: EngineProtocol) -> EngineProtocol | None:
-    """Return the engine that runs this one; ``None`` if there is none or it is a mock."""
+    """Return the engine that runs this engine; ``None`` if no engine does, or if the parent is a mock."""
     parent = engine.parent
     is_engine = parent is not None and (
         parent.current_event is None or isinstance(parent.current_event, (CallableEventWithFilter, str))

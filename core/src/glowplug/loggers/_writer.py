@@ -1,4 +1,4 @@
-"""Writers: the methods of loggers that access the backend."""
+"""Writers: the logger methods that access the backend."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Writer:
     def write_figure(self, name: str, figure: Any, step: int, timestamp: float) -> None:
         """Write a figure.
 
-        A matplotlib figure arrives as an array of pixels of shape ``(height, width, 4)``, any other figure unchanged.
+        A matplotlib figure arrives as an array of pixels of shape ``(height, width, 4)``; any other figure arrives unchanged.
         """
         raise self._unsupported("write_figure")
 
@@ -102,7 +102,7 @@ class Writer:
 
         Args:
             path: Path on this machine.
-            name: Destination folder in the artifact store of the run; ``None`` for its root.
+            name: Destination folder in the run's artifact store; ``None`` for the root of the store.
         """
         raise self._unsupported("write_artifact")
 
