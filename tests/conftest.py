@@ -1,4 +1,4 @@
-"""What the tests of several distributions share; imports nothing that one of them may lack."""
+"""Fixtures for the tests of all distributions; this module imports only pytest and the standard library."""
 
 import gc
 import inspect
@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-# Each process imports torch, on a machine that may be busy; a hang is found by gloo's own limit long before.
+# Importing torch in each process can take long on a busy machine. If the processes hang, GLOO_LIMIT ends them much earlier.
 RANKS_LIMIT = 120
 GLOO_LIMIT = 30
 
@@ -31,7 +31,7 @@ dist.destroy_process_group()
 
 @pytest.fixture
 def run_ranks(tmp_path):
-    """Run a self-contained function ``f(rank)`` in real gloo processes; return what each returned, as JSON can carry it."""
+    """Run a self-contained function ``f(rank)`` in real gloo processes; return its results, which JSON must support."""
 
     def run(function, size=2):
         source = textwrap.dedent(inspect.getsource(function))
@@ -68,7 +68,7 @@ def run_ranks(tmp_path):
 
 @pytest.fixture
 def no_gc():
-    """Free only what nothing refers to."""
+    """Disable the garbage collector, so that an object is freed only when its reference count is 0."""
     gc.collect()
     gc.disable()
     yield

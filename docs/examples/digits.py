@@ -125,7 +125,7 @@ def parse_options() -> argparse.Namespace:
 
 
 def run_folder(parent: Path, *, resume: bool) -> Path:
-    """Return a folder for a new run, or the folder of the last run to resume."""
+    """Return the folder for a new run or, to resume, the folder of the last run."""
     numbers = [int(path.name.removeprefix("digits-")) for path in parent.glob("digits-*")]
     last = max(numbers, default=0)
     return parent / f"digits-{max(last, 1) if resume else last + 1}"

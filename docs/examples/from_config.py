@@ -69,7 +69,7 @@ def report(
     checkpoint: ModelCheckpoint,
     validation_loader: DataLoader[tuple[torch.Tensor, ...]],
 ) -> None:
-    """Print the attached handlers, how the run ended, and the accuracy of the best checkpoint in a new model."""
+    """Print the attached handlers, how the run ended, and the accuracy of a new model with the best checkpoint."""
     print(trainer.describe(), evaluator.describe(), sep="\n\n", end="\n\n")
     best = checkpoint.best_checkpoint
     if best is None:

@@ -89,15 +89,17 @@ def update(page, report):
 def arguments():
     """Return the command-line options."""
     parser = argparse.ArgumentParser(prog="tests/benchmarks", description=__doc__)
-    parser.add_argument("themes", nargs="*", metavar="theme", help=f"of {', '.join(THEMES)}; all by default")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write what was measured")
+    parser.add_argument(
+        "themes", nargs="*", metavar="theme", help=f"themes to measure: {', '.join(THEMES)}; default: all"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="file for the results")
     parser.add_argument(
         "--page", type=Path, metavar="FILE", help="a page to update, such as docs/performance.md"
     )
     given = parser.parse_args()
     for theme in given.themes:
         if theme not in THEMES:
-            parser.error(f"no theme {theme!r}; there are {', '.join(THEMES)}")
+            parser.error(f"unknown theme {theme!r}; the themes are {', '.join(THEMES)}")
     return given
 
 
@@ -106,7 +108,7 @@ def main():
     given = arguments()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    warnings.simplefilter("ignore")  # ignite's own, and those of the libraries under it
+    warnings.simplefilter("ignore")  # from ignite and the libraries that it uses
     report = {"machine": machine(), "rows": []}
     for theme in given.themes or THEMES:
         for row in importlib.import_module(theme).rows():

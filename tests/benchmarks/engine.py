@@ -202,10 +202,10 @@ def rows():
         every=1000,
     )
     yield calls_row(
-        "one epoch of one batch, a list", lambda library: epochs_of(library, [1]), Goal(1, IGNITE)
+        "one epoch of one batch from a list", lambda library: epochs_of(library, [1]), Goal(1, IGNITE)
     )
     yield calls_row(
-        "one epoch of one batch, data that may draw random numbers",
+        "one epoch of one batch from data that may draw random numbers",
         lambda library: epochs_of(library, Shuffled()),
         Goal(1, IGNITE),
     )

@@ -38,7 +38,7 @@ class Goal:
 class Row:
     """One line of the table: a name, the unit, the goals, and one function per variant that measures it once.
 
-    Each function returns the time of one unit of work in ``unit``; it leaves its own setup out.
+    Each function returns the time of one unit of work in ``unit``, without the time for its setup.
     """
 
     what: str
@@ -48,7 +48,7 @@ class Row:
     rounds: int = 15
 
     def measure(self):
-        """Run all variants round by round, every other round backwards; return what the table and the JSON hold."""
+        """Run all variants in each round, in alternating order; return the results for the table and the JSON file."""
         times = {name: [] for name in self.variants}
         for function in self.variants.values():  # caches, lazy imports
             function()
@@ -77,7 +77,7 @@ class Row:
 
 
 def per_call(function, calls):
-    """Return a variant: the microseconds of one of many calls."""
+    """Return a variant that measures microseconds per call, averaged over many calls."""
 
     def measure():
         started = time.perf_counter()
@@ -89,7 +89,7 @@ def per_call(function, calls):
 
 
 def per_iteration(make, iterations):
-    """Return a variant: the microseconds of an iteration of what ``make()`` returns, a function of the data."""
+    """Return a variant that measures microseconds per iteration; ``make()`` returns a function that iterates over data."""
     data = list(range(iterations))
 
     def measure():

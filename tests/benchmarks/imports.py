@@ -22,7 +22,7 @@ def import_of(names, *after):
 def rows():
     """Yield the rows of this theme."""
     yield Row(
-        "import of the core (by hand: pluggy and importlib.metadata; ignite: on top of torch)",
+        "import of the core (by hand: pluggy and importlib.metadata; ignite: after torch was imported)",
         {
             FLOOR: import_of("pluggy,importlib.metadata"),
             IGNITE: import_of("ignite.engine", "torch"),

@@ -36,7 +36,8 @@ FLOORS = (
 FLOOR_OF = {unit: floor for floor, units in enumerate(FLOORS) for unit in units}
 MIXED = {0, 5}
 MAX_FLOORS = 8
-# Scripts written for ignite import the factories and the events from ignite.engine; this import runs on first access.
+# Scripts written for ignite import create_supervised_trainer and similar names from the package engine. When a script first
+# accesses such a name, glowplug.engine imports it from glowplug.supervised.
 COMPATIBILITY = [("glowplug.engine", "glowplug.supervised", "lazy")]
 
 
@@ -203,7 +204,7 @@ def private_imports(arrows):
 
 
 def floors_of(arrows):
-    """Return each unit's floor, one more than the highest floor it imports from."""
+    """Return the floor of each package: one more than the highest floor that the package imports from."""
     below = {}
     for arrow in arrows:
         source, target = unit_of(arrow.source), unit_of(arrow.target)
@@ -227,7 +228,7 @@ class TestCore:
     """The modules of the distribution glowplug."""
 
     def test_no_import_cycle(self):
-        """No modules import each other at import time."""
+        """The imports that run at import time form no cycle."""
         refuse(cycles_of(core()[1]))
 
     def test_every_module_has_a_floor(self):
@@ -243,7 +244,7 @@ class TestCore:
 
     def test_few_floors(self):
         """The longest import chain is at most MAX_FLOORS packages long."""
-        # Packages in a cycle have no floor; they are reported as upward imports.
+        # Upward imports are omitted, because packages in a cycle have no floor; test_arrows_point_down reports them.
         arrows = [arrow for arrow in core()[1] if not upward([arrow])]
         refuse([f"{unit}: floor {floor}" for unit, floor in floors_of(arrows).items() if floor > MAX_FLOORS])
 
@@ -359,7 +360,7 @@ class TestRules:
         assert upward(found) == ["glowplug.metrics._metric:1 -> glowplug.loggers (module)"]
 
     def test_private(self, arrows):
-        """A private module is open to its package, and a private root module to all."""
+        """A private module can be imported by its own package only, but a private top-level module by all packages."""
         found = arrows(
             glowplug__metrics___metric="import glowplug._lazy\nimport glowplug.engine._loop",
             glowplug__engine___loop="import glowplug.engine._stop",

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "plugins"
-# The library that each plugin wraps; no other distribution may require it.
+# The libraries that each plugin may require; the isolated environment of any other plugin does not contain them.
 LIBRARIES = {
     "glowplug-metrics": {"scikit-learn"},
     "glowplug-mlflow": {"mlflow", "mlflow-skinny", "scikit-learn", "tqdm"},
@@ -116,7 +116,7 @@ def test_only_public_names_exist(plugin):
 
 @each_plugin
 def test_only_public_names_of_the_core_are_imported(plugin):
-    """A plugin imports names in ``__all__`` of public core modules only, and no other plugin."""
+    """A plugin imports from the core only names in ``__all__`` of public modules, and imports no other plugin."""
     for path in (FOLDER / plugin / "src").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = (
@@ -134,7 +134,7 @@ def test_only_public_names_of_the_core_are_imported(plugin):
 
 @each_offering
 def test_discovery_imports_nothing_heavy(plugin):
-    """The package and its plugin module import no library."""
+    """The package and its plugin module import no heavy library."""
     script = (
         f"import sys, {package_of(plugin)}, {package_of(plugin)}._plugin; print({HEAVY!r} & set(sys.modules))"
     )
@@ -142,9 +142,9 @@ def test_discovery_imports_nothing_heavy(plugin):
 
 
 @each_offering
-@pytest.mark.skipif(os.environ.get("GLOWPLUG_ISOLATED") != "1", reason="set in the plugin's own environment")
+@pytest.mark.skipif(os.environ.get("GLOWPLUG_ISOLATED") != "1", reason="needs the plugin's own environment")
 def test_nothing_else_is_installed(plugin):
-    """The isolated environment has the core, glowplug-testing and this plugin, and no library of other plugins."""
+    """The isolated environment has the core, glowplug-testing and this plugin, and no library that only other plugins need."""
     names = {dist.metadata["Name"].lower().replace("_", "-") for dist in importlib.metadata.distributions()}
     assert {name for name in names if name.startswith("glowplug-")} == {plugin, "glowplug-testing"}
     assert (

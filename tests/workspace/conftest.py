@@ -36,7 +36,7 @@ class Wheelhouse:
         handler="",
         init="",
     ):
-        """Make the wheel of a plugin: its plugin module, a module ``handler`` for its targets, and its ``__init__``."""
+        """Make a wheel of a plugin with three modules: the plugin module, ``handler`` for the targets, and ``__init__``."""
         package = distribution.replace("-", "_")
         info = f"{package}-{version}.dist-info"
         needs = "".join(f"Requires-Dist: {requirement}\n" for requirement in requires)
@@ -54,13 +54,13 @@ class Wheelhouse:
                 wheel.writestr(path, text)
 
     def install(self):
-        """Install every wheel with pip, which compiles none, since some are broken on purpose."""
+        """Install every wheel with pip without compiling it, because some wheels contain syntax errors."""
         pip = [sys.executable, "-m", "pip", "install", "--no-index", "--no-deps", "--no-compile", "--quiet"]
         pip += ["--disable-pip-version-check", "--target", str(self.site)]
         subprocess.run([*pip, *map(str, sorted(self.wheels.iterdir()))], check=True, timeout=300)
 
     def run(self, *arguments, **settings):
-        """Run this interpreter in a process of its own that can import what was installed."""
+        """Run this interpreter in a subprocess that can import the installed wheels."""
         environment = {key: value for key, value in os.environ.items() if key not in SETTINGS}
         environment |= {"PYTHONPATH": str(self.site), **settings}
         return subprocess.run(
@@ -82,7 +82,7 @@ def wheelhouse(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def new_python(tmp_path_factory):
-    """Return the interpreter of a new environment that shares the installed packages of this one."""
+    """Return the interpreter of a new environment in which the packages of the current environment can be imported."""
     folder = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=120)
     own = sysconfig.get_paths("venv", vars={"base": str(folder)})

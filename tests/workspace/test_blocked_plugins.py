@@ -11,7 +11,7 @@ PLUGIN = (
 )
 MODULES = ["acme_noise", "acme_noise._plugin", "acme_noise.handler"]
 
-# One process for all that a user may do; the command has its own ones.
+# Does in one process everything that a user may do; the glowplug commands start subprocesses.
 SCRIPT = """
 import contextlib, io
 from glowplug.cli import main
@@ -47,7 +47,7 @@ engine.run([1])
 
 @pytest.fixture(scope="module")
 def installed(wheelhouse):
-    """Install the plugin `shout`, whose modules write a file when they are imported, and another plugin."""
+    """Install two plugins; the modules of the plugin `shout` write a file when they are imported."""
     wheelhouse.add("acme-noise", PLUGIN, name="shout", init=CANARY, handler=f"{CANARY}class Shout: ...")
     wheelhouse.add("acme-quiet", "GLOWPLUG_API = 1\n", name="whisper")
     wheelhouse.install()
@@ -67,7 +67,7 @@ def installed(wheelhouse):
     ids=["name", "distribution", "other name", "other distribution", "none", "both"],
 )
 def test_blocked_plugin_is_not_imported(installed, tmp_path, settings):
-    """No import, command or run imports a module of a plugin blocked by name or distribution (S4)."""
+    """If a plugin is blocked by name or distribution, no import, command or run imports its modules (S4)."""
     ended = installed.run("-c", SCRIPT, CANARY=str(tmp_path), **settings)
     assert ended.returncode == 0, ended.stderr
     assert "False" not in ended.stdout
@@ -76,7 +76,7 @@ def test_blocked_plugin_is_not_imported(installed, tmp_path, settings):
 
 
 def test_unblocked_plugin_is_imported(installed, tmp_path):
-    """Without a block the same commands import all modules of the plugin, which write their files (S4)."""
+    """If the plugin is not blocked, the same commands import all its modules, and each module writes its file (S4)."""
     ended = installed.run("-c", SCRIPT, CANARY=str(tmp_path), GLOWPLUG_PLUGINS="shout")
     assert ended.returncode == 0, ended.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == MODULES

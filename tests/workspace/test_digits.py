@@ -17,12 +17,12 @@ LIMIT = 240
 
 
 def command(folder, *options):
-    """Return the command line of the job with its files in a folder."""
+    """Return the command line that runs the script and writes its files to a folder."""
     return [sys.executable, str(SCRIPT), "--epochs", "8", "--output", str(folder), *options]
 
 
 def run(folder, *options):
-    """Run the job to its end, and return what it printed."""
+    """Run the script to its end, and return what it printed."""
     ended = subprocess.run(
         command(folder, *options),
         capture_output=True,
@@ -61,7 +61,7 @@ def test_accuracy_and_the_best_checkpoint_reloaded(whole):
 
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")  # in MLflow's own queries
 def test_table_says_why_the_run_ended_and_when_it_was_best(whole):
-    """The final table shows the reason for the end and the epochs of its rows."""
+    """The output names the reason why the run ended, and each row of the final table shows an epoch."""
     folder, printed = whole
     assert "all 8 epochs are done" in printed
     rows = table(printed)
@@ -75,7 +75,7 @@ def test_table_says_why_the_run_ended_and_when_it_was_best(whole):
 
 
 def test_early_stopping_is_named(tmp_path):
-    """A run that early stopping ended says so in the table."""
+    """If early stopping ends the run, the output says so."""
     printed = run(tmp_path / "digits", "--patience", "1", "--learning-rate", "0")
     assert "early stopping after epoch 2: no improvement on" in printed
 
@@ -118,7 +118,7 @@ def test_killed_and_resumed_ends_with_the_same_weights(whole, tmp_path):
 
 
 def test_resume_without_a_checkpoint_is_a_new_run(tmp_path):
-    """A run that is killed before its first checkpoint starts again."""
+    """If there is no checkpoint, --resume starts a new run."""
     assert "this is a new run" in run(tmp_path / "digits", "--resume", "--epochs", "1")
 
 

@@ -11,7 +11,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 PAGES = sorted(page.stem for page in EXAMPLES.glob("*.md"))
-TRACE = "ignore:`torch.jit.trace:DeprecationWarning"  # what torch says when TensorBoard asks it for a graph
+# torch issues this warning when TensorBoard records a graph.
+TRACE = "ignore:`torch.jit.trace:DeprecationWarning"
 
 
 def run_example(name, *arguments, folder, warnings=()):
@@ -29,9 +30,9 @@ def run_example(name, *arguments, folder, warnings=()):
 
 
 def printed(name, *arguments, folder, warnings=(), whole=True):
-    """Run a script and check that it prints what its page shows, except for the figures.
+    """Run a script and check that it prints what its page shows, except for the numbers.
 
-    With ``whole=False`` it was told to end early, and prints the beginning.
+    With ``whole=False``, the script may print only the beginning, because its arguments make it end early.
     """
     ended = run_example(f"{name}.py", *arguments, folder=folder, warnings=warnings)
     assert ended.returncode == 0, ended.stderr
@@ -47,7 +48,7 @@ def page(name):
 
 
 def without_figures(text):
-    """Return a text with all figures replaced by one mark."""
+    """Return a text in which ``#`` replaces each number."""
     return re.sub(r"[\d.]*\d[\d.]*", "#", re.sub(r" +", " ", text)).strip()
 
 
@@ -94,14 +95,14 @@ def test_tbptt(tmp_path):
     assert float(chunks[0][2]) > 0.5
     assert (
         float(chunks[-1][2]) < 0.05
-    )  # 0.2 at least, if each chunk of 20 began without the 4 steps before it
+    )  # The loss would be at least 0.2 if each chunk of 20 steps ignored the 4 steps before it.
     whole = re.search(r"^whole test sequences of 200 steps: loss ([\d.]+)$", output, re.MULTILINE)
     assert float(whole[1]) < 0.05
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_pages_are_whole(name):
-    """A page links its script, and its pictures exist."""
+    """A page links to its script, and the pictures on the page exist."""
     assert (EXAMPLES / f"{name}.py").is_file()
     assert f"]({name}.py)" in page(name)
     for picture in re.findall(r"!\[.+?\]\((.+?)\)", page(name)):
@@ -117,7 +118,7 @@ def test_classification(tmp_path):
 
 
 def test_iou_metric(tmp_path):
-    """The network finds the flower on the half that was not used for training."""
+    """The network finds the flower in the half of the photograph that was not used for training."""
     pytest.importorskip("matplotlib")
     output = printed("iou_metric", "--picture", "found.png", folder=tmp_path)
     assert figures(r"IoU at 0.5 ([\d.]+)", output)[-1] > 0.75
@@ -134,7 +135,7 @@ def test_f1(tmp_path):
 
 
 def test_per_class(tmp_path):
-    """The page shows the best model, and resuming from it repeats the following epochs."""
+    """The script evaluates the best model, and resuming from this model repeats the epochs after it."""
     pytest.importorskip("matplotlib")
     output = printed("per_class", "--picture", "confusion.png", folder=tmp_path)
     assert (tmp_path / "confusion.png").stat().st_size > 10_000
@@ -154,7 +155,7 @@ def test_per_class(tmp_path):
 
 
 def test_regression_fit(tmp_path):
-    """TensorBoard's file has the graph, the parameters, the training losses and both averages at their steps."""
+    """TensorBoard's file has the graph, the training loss and both average losses at their steps."""
     pytest.importorskip("matplotlib")
     output = printed("regression_fit", "--picture", "losses.png", folder=tmp_path, warnings=[TRACE])
     assert figures(r"explained: ([\d.]+)", output)[0] > 0.35
@@ -190,7 +191,7 @@ def test_events(tmp_path):
 
 
 def test_three_sets(tmp_path):
-    """The metric for the test set is removed afterwards."""
+    """The second metric is attached for the test set only."""
     lines = printed("three_sets", folder=tmp_path).splitlines()
     assert ["among the first two" in line for line in lines] == [False, False, True, False, False]
     assert lines[1] == lines[4]
@@ -199,7 +200,7 @@ def test_three_sets(tmp_path):
 
 
 def test_metrics_alone(tmp_path):
-    """Each epoch has separate figures, which improve."""
+    """The accuracy is computed separately for each epoch, and improves."""
     accuracies = figures(r"accuracy ([\d.]+)", printed("metrics_alone", folder=tmp_path))
     assert accuracies == sorted(accuracies)
     assert accuracies[-1] > 0.5

@@ -17,8 +17,8 @@ def offer(package, *names):
     return f"from glowplug.hookspecs import Offer\n{API}def glowplug_offers(): return [{specs}]\n"
 
 
-# Fault: source of the plugin module, source of the module of its handler, what the one diagnostic says.
-# Those marked "asked" are in a handler's module, which nothing imports before the handler is asked for by name.
+# Each fault has three texts: the source of the plugin module, the source of the handler's module, and the expected diagnostic.
+# "asked:" marks faults in a handler's module; nothing imports this module before the handler is requested by name.
 FAULTS = {
     "missing-dependency": ("import acme_nosuch", "", "No module named 'acme_nosuch'"),
     "syntax-error": ("def broken(:", "", "SyntaxError"),
@@ -59,7 +59,7 @@ class {handler}:
     def __call__(self): self.ran.append({name!r})
 """
 
-# Loads the plugins, uses the healthy ones, asks for the faulty one, and prints what was said.
+# Loads the plugins, uses the healthy handlers, requests the faulty one by name, and prints the warnings and the error.
 SCRIPT = """
 import json, warnings
 with warnings.catch_warnings(record=True) as caught:
@@ -110,7 +110,7 @@ def installed(wheelhouse):
     for metadata in wheelhouse.site.glob("acme_bad_metadata_*.dist-info/METADATA"):
         metadata.write_bytes(
             b"\xff\xfe\x00"
-        )  # as a disk that filled up leaves it; pip refuses to install it like this
+        )  # A full disk can leave such a file. pip refuses to install it, so it is written afterwards.
     return wheelhouse
 
 
@@ -177,7 +177,7 @@ def test_commands_with_all_faults(installed, command):
 
 @pytest.mark.parametrize("fault", ["target-missing", "not-callable", "duplicate-name"])
 def test_check_finds_faults_of_a_target(installed, fault):
-    """`plugins check` finds faults that otherwise appear when a name is used, and exits with 1 (P1)."""
+    """`plugins check` finds faults that otherwise appear only when a name is used, and exits with 1 (P1)."""
     distribution = f"acme-{fault}-middle"
     ended = installed.run(
         "-m", "glowplug", "plugins", "check", distribution, GLOWPLUG_PLUGINS=f"{distribution},acme-rival"
@@ -202,7 +202,7 @@ def test_slow_import(installed):
 
 
 def test_warning_is_issued_once(installed):
-    """Repeated use of plugins warns of a faulty plugin once (P1)."""
+    """A faulty plugin causes only one warning, even if plugins are used repeatedly (P1)."""
     script = (
         "from glowplug.plugins import get_registry, to_scalar\n"
         "import glowplug.handlers\n"
@@ -220,7 +220,7 @@ def test_warning_is_issued_once(installed):
 
 
 def test_strict_setting_raises_the_cause(installed):
-    """With GLOWPLUG_STRICT_PLUGINS=1 a faulty plugin raises an error."""
+    """With GLOWPLUG_STRICT_PLUGINS=1, loading a faulty plugin raises an error."""
     ended = installed.run(
         "-c",
         "from glowplug.handlers import HealthyH",
@@ -246,7 +246,7 @@ def test_conflict_of_two(installed):
 
 
 def test_conflict_of_three(installed):
-    """The error names all distributions that offer a name, and a remedy that leaves one (P2)."""
+    """If three distributions offer a name, the error names all three, and a setting that disables two of them (P2)."""
     both = "acme-duplicate-name-first,acme-duplicate-name-last"
     asking = ("-c", "from glowplug.handlers import Faulty; print(Faulty.__module__)")
     ended = installed.run(*asking, GLOWPLUG_PLUGINS=f"acme-rival,{both}")
@@ -270,7 +270,7 @@ def test_conflict_of_three(installed):
     ],
 )
 def test_blocked_plugin_is_never_imported(installed, settings):
-    """No module of a plugin blocked by name, distribution or pattern is imported (S4)."""
+    """If a plugin is blocked by name, distribution or pattern, none of its modules is imported (S4)."""
     script = (
         "import sys\nfrom glowplug.plugins import get_registry\nregistry = get_registry()\n"
         "print(len(registry.blocked), registry.failures)\n"

@@ -1,4 +1,4 @@
-"""The README, as a stranger types it, in an environment that holds nothing but what is declared."""
+"""The commands of the README, run in a new environment that contains only declared dependencies."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 if os.environ.get("GLOWPLUG_WHEELS") != "1":
-    pytest.skip("only in the environment wheels: pip installs torch again", allow_module_level=True)
+    pytest.skip("needs the tox environment wheels, because pip installs torch again", allow_module_level=True)
 pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
 pytestmark = pytest.mark.timeout(600)
 
@@ -24,7 +24,7 @@ def run(*command, folder=ROOT):
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith(("GLOWPLUG_", "PYTHON"))
     }
-    # pip reads a false value as the flag --no-compile, which saves half of the time.
+    # pip treats PIP_NO_COMPILE=0 as the option --no-compile, which saves half of the time.
     environment |= {"PIP_CONSTRAINT": str(ROOT / "constraints.txt"), "PIP_NO_COMPILE": "0"}
     ended = subprocess.run(
         [*map(str, command)],
@@ -40,14 +40,14 @@ def run(*command, folder=ROOT):
 
 
 def command_with(part):
-    """Return the arguments of the README's only pip command that contains a text."""
+    """Return the arguments of the pip command in the README that contains a text; there must be exactly one."""
     (line,) = {each for each in re.findall(r"python -m (pip install [^`\n]+)", README) if part in each}
     return shlex.split(line)
 
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory):
-    """Return the interpreter of a new environment with what the README installs for its script."""
+    """Return the interpreter of a new environment with the packages that the README installs for its script."""
     folder = tmp_path_factory.mktemp("stranger")
     run(sys.executable, "-m", "venv", folder)
     python = folder / "bin" / "python"
@@ -56,7 +56,7 @@ def python(tmp_path_factory):
 
 
 def lines_on_a_terminal(*command):
-    """Run a command on a terminal, and return the lines that it leaves there."""
+    """Run a command in a terminal, and return the lines that remain on the screen."""
     master, slave = pty.openpty()
     # tqdm draws nothing on a terminal without rows.
     termios.tcsetwinsize(slave, (24, 100))
@@ -74,7 +74,7 @@ def lines_on_a_terminal(*command):
 
 
 def test_script(python, tmp_path):
-    """The script of the README runs twice, without warnings, and its bar and printed lines do not mix."""
+    """The script of the README runs twice without warnings, and its progress bar does not mix with printed lines."""
     (tmp_path / "script.py").write_text(re.search(r"```python\n(.*?)```", README, re.DOTALL)[1])
     for _ in range(2):
         lines = lines_on_a_terminal(python, tmp_path / "script.py")
@@ -84,7 +84,7 @@ def test_script(python, tmp_path):
 
 
 def test_new_project(python, tmp_path):
-    """The tests of a project from `glowplug new` pass with what it declares; all kinds declare the same."""
+    """The tests of a new project pass with the dependencies that it declares; all kinds of projects declare the same ones."""
     run(python, "-m", *command_with("[new]"))
     (command,) = re.findall(r"`glowplug (new \w+ [\w-]+)`", README)
     *options, name = shlex.split(command)

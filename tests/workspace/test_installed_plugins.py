@@ -41,7 +41,7 @@ def run(code, **settings):
 
 
 def imported_by(code):
-    """Return which of the heavy modules, and which plugins, are imported after this code."""
+    """Return the names of the heavy modules and of the plugins that this code imports."""
     names = f"[m for m in sys.modules if m in {HEAVY!r} or m.startswith('glowplug_')]"
     ended = run(f"import sys\n{code}\nimport json\nprint(json.dumps(sorted({names})))")
     assert ended.returncode == 0, ended.stderr
@@ -49,7 +49,7 @@ def imported_by(code):
 
 
 def test_import_of_glowplug_imports_nothing_heavy():
-    """`import glowplug` imports no heavy library, no plugin and no discovery."""
+    """`import glowplug` imports no heavy library and no plugin, and does not discover plugins."""
     assert imported_by("import glowplug") == []
 
 
@@ -69,7 +69,7 @@ def test_import_of_a_module_of_the_core_imports_no_library_of_a_plugin(module):
 
 
 def test_loading_all_plugins_imports_nothing_heavy():
-    """Loading the plugins imports their modules without their libraries."""
+    """Loading the plugins imports the plugin modules, but not the libraries that the plugins need."""
     found = imported_by("from glowplug.plugins import get_registry\nassert get_registry().plugins")
     assert not {"torch", "numpy", "mlflow", "tensorboard", "tqdm"} & set(found)
     assert "glowplug_mlflow._plugin" in found
@@ -84,7 +84,7 @@ def test_list_imports_no_plugin():
 
 @pytest.mark.parametrize(("name", "distribution"), FIRST_PARTY.items())
 def test_name_that_is_not_installed_says_what_to_install(name, distribution):
-    """Importing a first-party name without its plugin raises an error with the command that installs it."""
+    """Importing a first-party name without its plugin raises an error with the command that installs the plugin."""
     with pytest.raises(ImportError, match=f"pip install {distribution}"):
         Registry([]).resolve("handler", name)
 
@@ -99,7 +99,7 @@ def test_import_of_a_logger_without_its_plugin():
 
 
 def test_table_of_first_party_names_is_what_the_plugins_offer():
-    """The catalogue has every offered name with its distribution."""
+    """FIRST_PARTY contains every name that the plugins offer, with its distribution."""
     entry_points = [
         entry_point
         for entry_point in importlib.metadata.entry_points(group="glowplug")
@@ -112,7 +112,7 @@ def test_table_of_first_party_names_is_what_the_plugins_offer():
 
 
 def test_every_first_party_target_can_be_used():
-    """Each first-party name resolves to a class or, for functions of metrics such as IoU, a function."""
+    """Each first-party name resolves to a class; functions of metrics, such as IoU, resolve to a function."""
     registry = Registry.from_entry_points(
         importlib.metadata.entry_points(group="glowplug"), {"GLOWPLUG_PLUGINS": "glowplug-*"}
     )

@@ -21,7 +21,7 @@ PAGES = sorted(
         *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "changelog.d/README.md")),
     ]
 )
-# Facts have ids such as E-014, promises such as C1. Names of tests may hold them with an underscore.
+# Facts have ids such as E-014, and promises have ids such as C1. In the name of a test, an underscore replaces the hyphen.
 FACT = re.compile(r"(?<![A-Za-z0-9])([EHLMDU])[-_](\d{3}a?)(?![0-9A-Za-z])")
 PROMISE = re.compile(r"(?:def test_|\(|, )([CLSDP]\d)(?=[_,)])")
 
@@ -32,7 +32,7 @@ def run_snippets(name):
     namespace = {"__name__": "__main__"}
     for match in SNIPPET.finditer(page):
         line = page.count("\n", 0, match.start("code"))
-        # Empty lines above the code make a traceback name the line of the page.
+        # Because of the empty lines above the code, line numbers in a traceback are those of the page.
         code = compile("\n" * line + match["code"], f"{name}.md", "exec")
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             exec(code, namespace)
@@ -56,7 +56,7 @@ def anchors(path):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_resolve(page):
-    """A link within the repository names a file or folder that exists, and a heading in it if it has an anchor."""
+    """The target of each link within the repository exists; if the link has an anchor, so does the heading."""
     for target, anchor in LINK.findall(page.read_text(encoding="utf-8")):
         path = (page.parent / target).resolve() if target else page
         assert path.exists(), target

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-# Stores under a folder that the address names, and imports nothing but the core and torch.
+# Stores checkpoints in a folder that the address names, and imports only torch and the standard library.
 SAVER = """
 import os
 from pathlib import Path
@@ -45,7 +45,7 @@ def glowplug_save_handler(uri):
     return AcmeSaver(uri)
 """
 
-# Trains three epochs, keeps the two latest checkpoints, and loads the state of the trainer in a second one.
+# Trains three epochs, keeps the two latest checkpoints, and loads the state of the trainer into a second trainer.
 SCRIPT = """
 import json, sys
 from torch import nn
@@ -97,7 +97,7 @@ def save_to(installed, address, tmp_path, plugins):
 
 
 def test_installed_plugin_stores_and_removes(installed, tmp_path):
-    """The plugin's save handler saves, removes, lists and loads the checkpoints of a run and its resume."""
+    """The plugin's save handler saves, removes, lists and loads checkpoints in a run and in its continuation."""
     ended = save_to(installed, "acme://run-7", tmp_path, "acme-store")
     assert ended.returncode == 0, ended.stderr
     newest, last, resumed = json.loads(ended.stdout)

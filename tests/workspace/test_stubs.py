@@ -26,7 +26,7 @@ WRONG = ROOT / "tests" / "typing" / "wrong"
     ],
 )
 def test_stub_has_every_offer(stub, kinds, module):
-    """The stub exports the core's own names and each offer, from the package of its plugin."""
+    """The stub exports the core's own names, and each offered name from the package of the plugin that offers it."""
     registry = Registry.from_entry_points(
         importlib.metadata.entry_points(group="glowplug"), {"GLOWPLUG_PLUGINS": "glowplug-*"}
     )
@@ -51,7 +51,7 @@ def test_stub_has_every_offer(stub, kinds, module):
 
 @pytest.mark.skipif(find_spec("mypy") is None, reason="needs mypy")
 def test_wrong_programs_are_refused():
-    """Each line marked ``expect`` is an error of that kind, and there are no other errors."""
+    """On each line marked ``expect``, mypy reports the error that the mark names; it reports no other errors."""
     paths = sorted(WRONG.glob("*.py"))
     ended = subprocess.run(
         [sys.executable, "-m", "mypy", *map(str, paths)],

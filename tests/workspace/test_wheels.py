@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.skipif(
-    os.environ.get("GLOWPLUG_WHEELS") != "1", reason="only where the distributions were installed as wheels"
+    os.environ.get("GLOWPLUG_WHEELS") != "1", reason="needs distributions that are installed from wheels"
 )
 
 PLUGINS = [
@@ -32,7 +32,7 @@ PACKAGES = {
 
 @pytest.mark.parametrize(("distribution", "package"), PACKAGES.items(), ids=PACKAGES)
 def test_wheel_is_complete(distribution, package):
-    """A wheel contains its package, py.typed, licence and README, and is the source of the import."""
+    """A wheel contains its package, py.typed, licence and README, and the package is imported from the installed wheel."""
     metadata = importlib.metadata.distribution(distribution)
     files = {str(file) for file in metadata.files}
     assert f"{package}/py.typed" in files
@@ -45,7 +45,7 @@ def test_wheel_is_complete(distribution, package):
 
 
 def test_plugins_are_found_and_whole():
-    """The command lists all plugins from their metadata and imports every target."""
+    """`glowplug plugins list` shows all plugins, and `glowplug plugins check` finds no fault in them."""
     listed = json.loads(subprocess.run(
         [sys.executable, "-m", "glowplug", "plugins", "list", "--json"], capture_output=True, text=True, timeout=60, check=True
     ).stdout)  # fmt: skip

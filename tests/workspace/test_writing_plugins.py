@@ -33,7 +33,7 @@ class Snippet(NamedTuple):
 
 
 def snippets():
-    """Return the snippets of the page in order; the line above may name a file or exclude the snippet."""
+    """Return the snippets of the page in order; the line above a snippet may name its file or exclude the snippet."""
     page = PAGE.read_text(encoding="utf-8")
     found, section = [], None
     for match in FENCE.finditer(page):
@@ -72,7 +72,7 @@ class Reader:
 
     def __init__(self, home, python):
         self._home = self._folder = home
-        for module in ("pip", "glowplug"):  # their commands, for what is seen through the new environment
+        for module in ("pip", "glowplug"):  # the environment can import these, but lacks their commands
             script = python.parent / module
             script.write_text(
                 f"#!{python}\nimport runpy\nrunpy.run_module({module!r}, run_name='__main__')\n"
@@ -84,12 +84,12 @@ class Reader:
         self._environment |= {
             "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
             "PIP_NO_INDEX": "1",
-            "PIP_NO_BUILD_ISOLATION": "0",  # pip reads it as the value of --build-isolation
+            "PIP_NO_BUILD_ISOLATION": "0",  # pip treats 0 as the option --no-build-isolation
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         }
 
     def follow(self, snippet):
-        """Do what a snippet says."""
+        """Write the file of a snippet, or run its code or its commands."""
         if snippet.is_first:
             self._folder = self._home
         if snippet.file:
@@ -130,7 +130,7 @@ def test_every_snippet(tmp_path, new_python):
 
 
 def test_what_is_not_run():
-    """Only the snippet that uploads is not run."""
+    """All snippets are run, except the one that uploads."""
     page = PAGE.read_text(encoding="utf-8")
     assert page.count("<!-- not run") == 1
     assert page.count("\n```") == 2 * (len(snippets()) + 1)

@@ -92,7 +92,7 @@ __all__ = [
     "sync_all_reduce",
 ]
 
-# Most of these need torch, which takes seconds to import, so they are imported on first access.
+# Most of the names below need torch, which takes seconds to import, so they are imported on first access.
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {

@@ -13,7 +13,7 @@ __all__ = ["lazy_exports"]
 def lazy_exports(
     package: str, homes: Mapping[str, tuple[str, ...]], submodules: Iterable[str] = ()
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return ``__getattr__`` and ``__dir__`` of a package that imports names lazily.
+    """Return ``__getattr__`` and ``__dir__`` for a package that imports names on first access.
 
     Args:
         package: The ``__name__`` of the package.

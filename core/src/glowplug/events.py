@@ -34,8 +34,8 @@ class CallableEventWithFilter:
         filter: The filter; ``None`` for a plain event.
 
     Raises:
-        ValueError: If no filter is given, the given filters cannot be combined, a number is out of range, or ``event_filter``
-            does not accept two arguments.
+        ValueError: If no filter is given, if the given filters cannot be combined, if a number is not an integer or is too low,
+            or if ``event_filter`` does not accept two arguments.
         TypeError: If ``event_filter`` is not callable, or is an ``async`` function or a generator function.
 
     Example:
@@ -251,7 +251,7 @@ class Once:
 class Between:
     """Filter for counter values above ``after`` and below ``before``.
 
-    With ``after``, ``every`` counts from ``after + 1``; without it, counter values must be divisible by ``every``.
+    With ``after``, ``every`` counts from ``after + 1``; without ``after``, counter values must be divisible by ``every``.
     """
 
     every: int
@@ -291,8 +291,8 @@ def _checked_function(event: EventEnum, event_filter: EventFilter) -> EventFilte
         )
     if any(is_kind(event_filter) for is_kind in _DEFERRED_KINDS):
         raise TypeError(
-            f"{event}: event_filter= is an async function or a generator function, so its result is always true; use a plain "
-            f"function; got {event_filter!r}"
+            f"{event}: event_filter= is an async function or a generator function, whose result would always be true; use a "
+            f"plain function instead of {event_filter!r}"
         )
     try:
         inspect.signature(event_filter).bind(None, 1)

@@ -59,7 +59,7 @@ class EngineProtocol(Protocol):
 
     @property
     def parent(self) -> EngineProtocol | None:
-        """The engine whose handler is running this engine; ``None`` if there is none."""
+        """The engine whose step or handler is running this engine; ``None`` if there is none."""
 
     def add_event_handler(
         self, event_name: AnyEvent, handler: Callable[..., Any], *args: Any, **kwargs: Any

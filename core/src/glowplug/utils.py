@@ -49,8 +49,8 @@ def convert_tensor(batch: Any, device: Device = None, non_blocking: bool = False
         if leaf is None or isinstance(leaf, (str, bytes)):
             return leaf
         raise TypeError(
-            f"cannot move a {type(leaf).__name__} to a device: a batch must consist of tensors, strings, None, mappings, "
-            "lists and tuples; convert other types in prepare_batch(batch, device, non_blocking)"
+            "a batch may contain only tensors, strings, None, mappings, lists and tuples, but this batch contains an object of "
+            f"type {type(leaf).__name__}; convert it in prepare_batch(batch, device, non_blocking)"
         )
 
     return map_leaves(batch, move)
@@ -142,7 +142,8 @@ def setup_logger(
         format: Format of a line, as in ``logging.Formatter``.
         filepath: File to which lines are appended.
         distributed_rank: Rank of this process; only rank 0 writes. Default: the rank in ``torch.distributed``.
-        reset: Whether to configure a logger again if it has handlers; otherwise it is returned unchanged. Default False.
+        reset: Whether to reconfigure a logger that already has a ``logging.Handler``. By default, such a logger is returned
+            unchanged.
         encoding: Encoding of the file.
 
     Example:
@@ -158,7 +159,7 @@ def setup_logger(
         logger.removeHandler(handler)
         handler.close()
     logger.setLevel(level)
-    # Otherwise a handler of the root logger would write each line a second time.
+    # Otherwise a logging.Handler of the root logger would write each line a second time.
     logger.propagate = False
     if (rank() if distributed_rank is None else distributed_rank) > 0:
         logger.addHandler(logging.NullHandler())

@@ -32,7 +32,7 @@ def count(engine):
 class TestProcessFunction:
     def test_none_is_refused(self):
         """None as the process function raises a ValueError that shows the signature (E-001)."""
-        with pytest.raises(ValueError, match=r"process_function, called as f\(engine, batch\); got None"):
+        with pytest.raises(ValueError, match=r"can be called as f\(engine, batch\), got None"):
             Engine(None)
 
     @pytest.mark.parametrize(

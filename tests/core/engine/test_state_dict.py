@@ -92,7 +92,7 @@ class TestValidation:
     )
     def test_exactly_one_of_each_group(self, state, group, identity):
         """epoch_length, one counter and one limit are required; the message names the group and the keys (E-181)."""
-        with pytest.raises(ValueError, match=rf"exactly one of the keys {group}; got the keys \["):
+        with pytest.raises(ValueError, match=rf"exactly one key of this group: {group}; got the keys \["):
             identity.load_state_dict(state)
 
     @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ class TestCustomUsages:
             ValueError, match=r"usage must be one of epoch_wise, running_epoch_wise.*, got 'daily'"
         ):
             as_usage("daily")
-        with pytest.raises(TypeError, match=r"such as EpochWise\(\) or a name, got 3"):
+        with pytest.raises(TypeError, match=r"such as EpochWise\(\); got 3"):
             as_usage(3)
 
     def test_three_events(self):

@@ -433,7 +433,7 @@ class TestConvertTensor:
     def test_other_leaves_are_refused(self, leaf):
         """A value that is neither tensor nor string is refused, and the message names the remedy (U-001)."""
         with pytest.raises(
-            TypeError, match=f"cannot move a {type(leaf).__name__} to a device.*prepare_batch"
+            TypeError, match=f"contains an object of type {type(leaf).__name__}.*prepare_batch"
         ):
             convert_tensor([torch.ones(1), leaf])
 

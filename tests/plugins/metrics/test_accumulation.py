@@ -98,7 +98,7 @@ def test_custom_operation():
 
 def test_invalid_outputs_and_operations():
     """Invalid outputs and operations are refused with their type or value."""
-    with pytest.raises(TypeError, match=r"Average accepts numbers and tensors, got a str.*output_transform"):
+    with pytest.raises(TypeError, match=r"Average accepts numbers and tensors, got str.*output_transform"):
         Average().update("x")
     with pytest.raises(TypeError, match=r"op must be a function .* got 3"):
         VariableAccumulation(3)

@@ -92,7 +92,7 @@ def test_two_ranks_with_uneven_data(run_ranks):
 
     for values, alone in run_ranks(check):
         assert (
-            "Recall needs the same kind of data on all ranks, got binary and multiclass of 3 classes"
+            "Recall needs the same kind of data and number of classes on all ranks, got binary and multiclass with 3 classes"
             in values.pop("kinds")
         )
         assert values == alone

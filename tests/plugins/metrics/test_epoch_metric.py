@@ -115,7 +115,7 @@ def test_invalid_outputs():
     """Different numbers of examples and objects other than tensors are refused (M-089)."""
     with pytest.raises(ValueError, match="same number of examples, got 3 and 2"):
         EpochMetric(both).update((torch.zeros(3), torch.zeros(2)))
-    with pytest.raises(TypeError, match="needs a tensor for y, got a list;"):
+    with pytest.raises(TypeError, match="needs a tensor for y, got list;"):
         EpochMetric(both).update((torch.zeros(3), [1, 2, 3]))
     with pytest.raises(TypeError, match=r"compute_fn must be a function compute_fn\(y_pred, y\), got 3"):
         EpochMetric(3)

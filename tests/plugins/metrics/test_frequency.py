@@ -141,7 +141,7 @@ def test_outputs():
     frequency.update(2)
     assert frequency._items == 5
     for output, kind in (([1, 2], "list"), (torch.ones(2), "Tensor")):
-        with pytest.raises(TypeError, match=f"needs the number of items, got a {kind}; .*output_transform"):
+        with pytest.raises(TypeError, match=f"needs the number of items .*, got {kind}; .*output_transform"):
             frequency.update(output)
 
 

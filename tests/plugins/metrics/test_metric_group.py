@@ -153,9 +153,9 @@ def test_state_resumes_and_pickles():
 
 def test_invalid_metrics():
     """A group needs a mapping of names to metrics."""
-    with pytest.raises(TypeError, match="dictionary that maps names to metrics, got a list"):
+    with pytest.raises(TypeError, match="dictionary that maps names to metrics, got list"):
         MetricGroup([Average()])
-    with pytest.raises(TypeError, match="metric 'mean' of the group must be a Metric, got a function"):
+    with pytest.raises(TypeError, match="metric 'mean' of the group must be a Metric, got function"):
         MetricGroup({"mean": sum_of})
 
 

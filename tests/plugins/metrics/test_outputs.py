@@ -89,11 +89,11 @@ def test_sequence_transform():
 @pytest.mark.parametrize(
     ("output", "error", "found"),
     [
-        (torch.zeros(2, 4), TypeError, "a Tensor"),
-        ((VALUES, TARGETS, TARGETS), ValueError, r"a tuple \(Tensor, Tensor, Tensor\)"),
-        ((VALUES, TARGETS, None), ValueError, r"a tuple \(Tensor, Tensor, NoneType\)"),
-        ((VALUES, TARGETS, {}, {}), ValueError, r"a tuple \(Tensor, Tensor, dict, dict\)"),
-        ((VALUES,), ValueError, r"a tuple \(Tensor\)"),
+        (torch.zeros(2, 4), TypeError, "Tensor"),
+        ((VALUES, TARGETS, TARGETS), ValueError, r"tuple \(Tensor, Tensor, Tensor\)"),
+        ((VALUES, TARGETS, None), ValueError, r"tuple \(Tensor, Tensor, NoneType\)"),
+        ((VALUES, TARGETS, {}, {}), ValueError, r"tuple \(Tensor, Tensor, dict, dict\)"),
+        ((VALUES,), ValueError, r"tuple \(Tensor\)"),
     ],
 )
 def test_other_parts_are_refused(make, output, error, found):

@@ -288,7 +288,7 @@ def test_invalid_arguments(arguments, error, message):
 def test_invalid_outputs():
     """Mappings and strings are refused by type (M-080)."""
     average = RunningAverage(output_transform=lambda x: x)
-    with pytest.raises(TypeError, match="RunningAverage accepts numbers and tensors, got a dict"):
+    with pytest.raises(TypeError, match="RunningAverage accepts numbers and tensors, got dict"):
         average.update({"loss": 1})
     with pytest.raises(TypeError, match="does not accept mappings"):
         published(average, [{"loss": 1}])

@@ -590,7 +590,7 @@ class TestLoadObjects:
             )
         with pytest.raises(TypeError, match="no load_state_dict"):
             Checkpoint.load_objects({"a": 3}, {})
-        with pytest.raises(TypeError, match="a file or a mapping"):
+        with pytest.raises(TypeError, match="must be a mapping of names to states"):
             Checkpoint.load_objects({"a": first}, [1])
 
     def test_loading_runs_no_code(self, tmp_path):

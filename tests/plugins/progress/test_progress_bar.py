@@ -349,7 +349,7 @@ class TestValues:
         trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: trainer.state.metrics.update(acc=1))
         bar().attach(trainer, ["acc", "accuracy"], state_attributes=["lr"])
         with pytest.warns(
-            GlowplugWarning, match=r"state has no 'accuracy', 'lr'; .* \(metrics: \['acc'\]\)"
+            GlowplugWarning, match=r"state has no 'accuracy', 'lr'; .* \(available metrics: \['acc'\]\)"
         ) as caught:
             trainer.run(range(3), max_epochs=2)
         assert len(caught) == 1

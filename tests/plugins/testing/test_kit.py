@@ -174,7 +174,7 @@ def test_messages_in_a_project_of_a_plugin_author(tmp_path):
     assert "XFAIL test_shout.py::TestShout::test_phase_is_a_phase - historical" in out
     assert "FAILED test_shout.py::TestShout::test_attach_fires_nothing" in out
     assert "the check passes but is expected to fail (it might); remove it from expected_failures" in out
-    assert "it prints 'epoch 1\\nepoch 2'; use the logging module, or an option for the output file" in out
+    assert "prints 'epoch 1\\nepoch 2'; use the logging module, or add an option for the output file" in out
     assert "TestNothing needs a fixture that returns the case to check" in out
     assert "return HandlerCase(make=...)" in out
     assert "the fixture case of TestSomethingElse must return a HandlerCase, got <class" in out
@@ -248,7 +248,7 @@ def test_run_check_reports_errors_and_skips():
 
     result = run_check(Check("fails", "It holds.", fails), 5)
     assert result.status == "failed"
-    assert "it raised AttributeError: 'int' object has no attribute 'missing'" in result.message
+    assert "the check raised AttributeError: 'int' object has no attribute 'missing'" in result.message
     assert "return case.missing" in result.message
     skipped = run_check(Check("skips", "It holds.", skips), 5)
     assert str(skipped) == "skips: skipped: not here"

@@ -170,7 +170,8 @@ def test_invalid_metrics():
     """Classes, functions and glowplug metrics are refused with a remedy."""
     for wrong in (BinaryAccuracy, Total(), print):
         with pytest.raises(
-            TypeError, match=r"metric must be a metric of torchmetrics, such as torchmetrics\.MeanMetric\(\)"
+            TypeError,
+            match=r"metric must be a metric or MetricCollection of torchmetrics, such as torchmetrics\.MeanMetric\(\)",
         ):
             TorchMetric(wrong)
 

@@ -28,7 +28,7 @@ WRITE_ARGUMENTS = {
     "write_artifact": ("path", "name"),
     "close_backend": ("outcome",),
 }
-"""Maps each method that a logger may implement to its positional arguments."""
+"""The methods that a logger may implement, each with its positional arguments."""
 
 _CALL_ARGUMENTS: dict[str, list[tuple[str, ...]]] = {
     "log_handler": [("engine", "logger", "event_name")],
@@ -152,7 +152,7 @@ def _check_call(offer: Offer, target: type) -> Iterator[Finding]:
     if _is_called(target):
         problems = [_misfit(target, "__call__", arguments) for arguments in signatures]
     else:
-        problems = [f"objects of {offer.target} are not callable"]
+        problems = [f"instances of {offer.target} are not callable"]
     if all(problems):
         yield _error(offer.name, problems[0], f"write def __call__(self, {', '.join(signatures[0])})")
 

@@ -131,7 +131,7 @@ def _check_name(name: str) -> None:
         )
     if name.startswith("glowplug-"):
         raise ValueError(
-            f"{name!r} is reserved: the prefix glowplug- belongs to this project; use another prefix, as in acme-{name}"
+            f"{name!r} is reserved: the prefix glowplug- belongs to the glowplug project; use another prefix, as in acme-{name}"
         )
     if len(_words(name)) == 1:
         raise ValueError(f"{name!r} does not say what the plugin does; add a word, as in {name}-csv")

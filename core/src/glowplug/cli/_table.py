@@ -1,4 +1,4 @@
-"""Tables; on a terminal, cells are wrapped, otherwise each row is one line."""
+"""Tables: on a terminal, cells are wrapped; elsewhere, each row is one line."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ __all__ = [
 for _exported in (Engine, EngineReference, Fault, HandlerTable):
     _exported.__module__ = __name__
 
-# In ignite, these are importable from ignite.engine as well; ported scripts import them from here.
+# pytorch-ignite exports the following names from ignite.engine as well, so ported scripts import them from glowplug.engine.
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {

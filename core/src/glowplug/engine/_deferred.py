@@ -41,7 +41,7 @@ def check_function(function: Any, what: str) -> None:
 
 
 def check_result(result: Result, what: Callable[[], str]) -> Result:
-    """Return the result of a call, but refuse a coroutine or generator.
+    """Return the result of a call; raise an error if the result is a coroutine or generator.
 
     Args:
         result: What the call returned.

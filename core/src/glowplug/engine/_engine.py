@@ -29,9 +29,9 @@ class Engine(HandlerTable):
         process_function: The step, called as ``f(engine, batch)``. Its return value becomes ``state.output``.
 
     Raises:
-        ValueError: If ``process_function`` cannot be called with these two arguments.
-        TypeError: If ``process_function`` is an ``async`` function or a generator function, because calling it would not run
-            it. If it is another function that returns a coroutine or generator, ``run()`` raises this error at the first
+        ValueError: If ``process_function`` cannot be called as ``f(engine, batch)``.
+        TypeError: If ``process_function`` is an ``async`` function or a generator function, because a call would not run its
+            code. If any other process function returns a coroutine or generator, ``run()`` raises this error at the first
             iteration.
 
     Example:
@@ -67,7 +67,7 @@ class Engine(HandlerTable):
 
     @property
     def parent(self) -> Engine | None:
-        """The engine whose handler is running this engine; ``None`` if there is none."""
+        """The engine whose step or handler is running this engine; ``None`` if there is none."""
         return self._parent
 
     def run(
@@ -80,8 +80,8 @@ class Engine(HandlerTable):
         """Start a run, or continue one that has not reached its limit.
 
         If an exception ended the last run within an epoch, this run continues after the last completed iteration. If the data
-        cannot continue there, the epoch starts again and :attr:`logger` reports why. A failed run of one
-        epoch does not continue; a new run starts.
+        cannot continue there, the epoch starts again and :attr:`logger` reports why. With ``max_epochs=1``, neither happens: a
+        new run starts.
 
         Args:
             data: The batches. If ``None``, the step is called ``epoch_length`` times per epoch with ``batch=None``.
@@ -96,7 +96,9 @@ class Engine(HandlerTable):
 
         Raises:
             TypeError: If ``data`` is not iterable.
-            ValueError: If the limits contradict each other or the state, the data is empty, or the engine is already running.
+            ValueError: If ``max_epochs``, ``max_iters`` or ``epoch_length`` is not an integer of at least 1, if ``max_epochs``
+                and ``max_iters`` are both given, if an argument conflicts with the run that continues, if the data is empty, if
+                ``data`` is ``None`` and the epoch length is unknown, or if the engine is already running.
 
         Example:
             >>> from glowplug import Engine
@@ -105,8 +107,8 @@ class Engine(HandlerTable):
         """
         if self._is_running:
             raise ValueError(
-                "this engine is already running, so its step and handlers cannot call run(). Use another engine there, or call "
-                "engine.terminate() and call run() again after the current run returns"
+                "this engine is already running, so its step and handlers cannot call run(). Use another engine in the step or "
+                "handler; or call engine.terminate(), and call run() again after the current run() returns"
             )
         self._prepare(data, max_epochs, max_iters, epoch_length)
         self._is_running = True
@@ -149,7 +151,7 @@ class Engine(HandlerTable):
         if data is None:
             raise TypeError("set_data() needs an iterable, got None")
         self.state.dataloader = data
-        # If no run is in progress, the next run() begins the pass.
+        # If no run is in progress, there is no pass to replace; the next run() begins one.
         if self._progress is not None:
             self._position.replace_data(self.state)
             self._stop.request("has_new_data", True)
@@ -208,9 +210,10 @@ class Engine(HandlerTable):
     def state_dict(self) -> dict[str, Any]:
         """Return a state from which a later run can continue with the next batch.
 
-        The result contains counters, limits, the values of ``state_dict_user_keys``, the state of stateful handlers, the
-        position in the data, and the states of the random number generators. ``torch.load(weights_only=True)`` can load it.
-        If an iteration has not completed its step, the result describes the state before that iteration.
+        The result contains counters, limits, the state attributes that ``state_dict_user_keys`` names, the states of stateful
+        handlers, the position in the data, and the states of the random number generators. ``torch.load(weights_only=True)``
+        can load the result. While the step of an iteration has not completed, the result describes the state before that
+        iteration.
 
         Example:
             >>> from glowplug import Engine
@@ -244,13 +247,14 @@ class Engine(HandlerTable):
         """Load a state that :meth:`state_dict` returned, so that the next run continues from it.
 
         Args:
-            state_dict: A mapping with ``epoch_length``, either ``iteration`` or ``epoch``, either ``max_epochs`` or
-                ``max_iters``, all ``state_dict_user_keys``, and optionally ``handlers`` and ``resume``. Other keys are ignored.
+            state_dict: A mapping with the key ``epoch_length``, either ``iteration`` or ``epoch``, either ``max_epochs`` or
+                ``max_iters``, all keys in ``state_dict_user_keys``, and optionally ``handlers`` and ``resume``. Other keys are
+                ignored.
 
         Raises:
             TypeError: If ``state_dict`` is not a mapping.
-            ValueError: If a key is missing, the numbers contradict each other, or an incompatible version of glowplug wrote
-                the state. In this case, the engine does not change.
+            ValueError: If the keys are not as described above, if a number is invalid or contradicts another number, or if an
+                incompatible version of glowplug wrote the state. In each of these cases, the engine does not change.
             RuntimeError: If the engine is running.
         """
         if self._is_running:
@@ -372,7 +376,7 @@ class Engine(HandlerTable):
         return other or (None if suppressed else error)
 
     def _tear_down(self, problem: BaseException | None) -> BaseException | None:
-        """Run all TEARDOWN handlers and return the exception that run() raises: the first one of the run."""
+        """Run all TEARDOWN handlers and return the exception that run() raises: the first exception of the run, if any."""
         channel = self._channels[Events.TEARDOWN]
         if not channel.has_handlers:
             self._fire(channel)

@@ -64,7 +64,7 @@ class StatefulHandlers:
         if entry is None:
             entry = self.insert(key, handler, guard)
         elif not entry.is_registered and entry.key != key:
-            # add_event_handler() or another engine added it under the default key.
+            # add_event_handler() or another engine added the handler under the default key.
             free = self._load(key, handler)
             self._entries = {name: other for name, other in self._entries.items() if other is not entry}
             self._entries[free] = entry
@@ -79,7 +79,7 @@ class StatefulHandlers:
         return self._use(self.find(handler) or self.insert(_default_key(handler), handler, guard), handler)
 
     def share_with(self, outer: StatefulHandlers) -> None:
-        """Share the handlers, and those added until the run ends, with the engine that runs this one.
+        """Share the handlers with the engine that runs this one, including handlers added until the run ends.
 
         The outer engine does not keep the handlers alive. Handlers that every run resets, such as metrics, are not shared.
         """
@@ -106,7 +106,7 @@ class StatefulHandlers:
         return RemovableEventHandle(functools.partial(_release, weakref.ref(self), weakref.ref(entry)))
 
     def _load(self, key: str, handler: Any) -> str:
-        """Return a free key for a handler, after loading any state that waits under this key into the handler."""
+        """Load any state that waits for a handler, and return a free key for the handler."""
         key = self._free_key(key)
         if key in self._waiting:
             handler.load_state_dict(self._waiting[key])

@@ -67,9 +67,9 @@ class HandlerTable:
 
         Args:
             *event_names: Members of an :class:`EventEnum`, or strings.
-            event_to_attr: Maps events to the state attributes that count them; a missing attribute is set to 0. The engine does
-                not update these attributes; your code must. If an event has no such attribute, its filters use the
-                number of its firings.
+            event_to_attr: Maps events to the names of the state attributes that count them. An attribute that the state does
+                not have is set to 0. The engine does not update these attributes; your code must. If an event has no such
+                attribute, its filters use the number of its firings.
 
         Raises:
             TypeError: If an event is neither an :class:`EventEnum` member nor a string.
@@ -111,19 +111,19 @@ class HandlerTable:
 
         Args:
             event_name: An event (plain or filtered), events joined with ``|``, or the name of a custom event.
-            handler: Any callable. It receives the engine if its first parameter has no default, or is named or annotated as
-                an engine. Functions of the standard library, numpy and torch never receive it. Handlers of
-                ``EXCEPTION_RAISED`` also receive the exception; ``run()`` raises it again unless a handler returns ``True``.
-                Handlers of ``TERMINATE_SINGLE_EPOCH`` receive ``iter_counter=`` if they accept it. The engine
-                saves and loads the state of a handler with ``state_dict()`` and ``load_state_dict()``, unless it is a module or
-                an optimizer.
+            handler: Any callable. It receives the engine if its first parameter is named or annotated as an engine, or if that
+                parameter has neither a default nor another type as its annotation. Functions of the standard library, numpy and
+                torch never receive the engine. Handlers of ``EXCEPTION_RAISED`` also receive the exception; ``run()`` raises
+                the exception again unless a handler returns ``True``. Handlers of ``TERMINATE_SINGLE_EPOCH`` receive
+                ``iter_counter=`` if they accept it. If the handler has ``state_dict()`` and ``load_state_dict()``, the engine
+                saves and loads its state, unless the handler is a module or an optimizer.
             *args: Further arguments for the handler.
             **kwargs: Further keyword arguments for the handler.
 
         Raises:
-            ValueError: If the event is not registered or the handler cannot be called with its arguments.
-            TypeError: If the handler is not callable, or is an ``async`` function or a generator function. If it is another
-                function that returns a coroutine or generator, this error is raised when the handler first runs.
+            ValueError: If the event is not registered, or if the handler cannot be called with its arguments.
+            TypeError: If the handler is not callable, or is an ``async`` function or a generator function. If any other handler
+                returns a coroutine or generator, its first call raises this error.
 
         Example:
             >>> from glowplug import Engine, Events
@@ -209,8 +209,8 @@ class HandlerTable:
                 contains the handler's last state. Defaults to ``"raise"``.
 
         Raises:
-            TypeError: If an object has no ``attach`` method, or if the method requires further arguments, as metrics and
-                loggers do.
+            TypeError: If an object has no ``attach`` method, or if its ``attach`` method requires further arguments (for a
+                metric, a name).
             ValueError: If ``on_error`` is unknown.
 
         Example:
@@ -344,8 +344,8 @@ class HandlerTable:
         channel = self._channel(event_name)
         if channel.key in (Events.EXCEPTION_RAISED, Events.TERMINATE_SINGLE_EPOCH):
             raise ValueError(
-                f"only the engine can fire {channel.key}, because its handlers receive an additional argument; raise an exception or call "
-                "terminate_epoch() instead"
+                f"only the engine can fire {channel.key}, because handlers of this event receive an additional argument. To fire "
+                "EXCEPTION_RAISED, raise an exception; to fire TERMINATE_SINGLE_EPOCH, call terminate_epoch()"
             )
         outer = self.current_event
         try:

@@ -218,7 +218,7 @@ class Loop:
             get_started, get_completed = self._batch_channels()
 
     def _first_step(self, engine: HandlerTable, batch: Any) -> Any:
-        """Call the step for the first time, and refuse a coroutine or generator as its output."""
+        """Call the step for the first time; raise an error if it returns a coroutine or generator."""
         output = check_result(
             self._step(engine, batch), lambda: f"process_function {describe_handler(self._step)}"
         )
@@ -313,7 +313,7 @@ class Loop:
         warnings.warn(
             f"epoch {state.epoch} ends after {done} of {state.epoch_length} iterations: the data "
             f"({type(state.dataloader).__name__}) yields no more batches. A generator can be used only once; pass data that can "
-            "be iterated again, or a smaller epoch_length= or max_epochs=",
+            "be iterated over again, or a smaller epoch_length= or max_epochs=",
             GlowplugWarning,
             stacklevel=8,
         )
@@ -348,7 +348,7 @@ class Loop:
                 if event in (Events.STARTED, Events.EPOCH_STARTED):
                     raise RuntimeError(
                         f"terminate_epoch() was called at {event}, before the first iteration of an epoch; call it at an "
-                        "iteration event, or use terminate()"
+                        "iteration event, or use terminate() to end the run"
                     )
                 if event is Events.EPOCH_COMPLETED:
                     stop.epoch = False
@@ -369,5 +369,6 @@ class Loop:
 def _misplaced() -> RuntimeError:
     """Return the error to raise instead of a StopIteration, whose origin Python would not report."""
     return RuntimeError(
-        "the step or a handler raised StopIteration; catch it there, or call engine.terminate_epoch() to end the epoch"
+        "the step or a handler raised StopIteration; catch StopIteration there, or, if the epoch should end, call "
+        "engine.terminate_epoch() instead of raising it"
     )

@@ -85,7 +85,7 @@ class RunPosition:
     # During the run
 
     def repeat_random_state(self) -> None:
-        """Save the random states before EPOCH_STARTED; in a loaded epoch, restore the states saved there."""
+        """Save the random states before EPOCH_STARTED; in a loaded epoch, restore the saved states instead."""
         saved = self._pending.get("epoch_random") if self.is_within_loaded_epoch() and self._pending else None
         if saved is not None:
             _rng.restore(saved)
@@ -149,7 +149,7 @@ class RunPosition:
         return self.iterator is None and self.data_pass is not None and self.data_pass.is_over
 
     def has_more_data(self) -> bool:
-        """Return whether there is another batch, after fetching it in advance; if not, end the pass."""
+        """Return whether there is another batch, and hold it for the next iteration; if there is none, end the pass."""
         if self.data_pass is None or not self.data_pass.has_exact_length:
             batch = next(self.iterator, _NOTHING)  # type: ignore[arg-type]  # there is a pass
             if batch is not _NOTHING:
@@ -164,7 +164,7 @@ class RunPosition:
         return used > 0 and used == _data_pass.length_of(state.dataloader)
 
     def replace_data(self, state: State) -> None:
-        """Begin a pass over other data; unless a position was loaded, the loop sets its first iteration later."""
+        """Begin a pass over other data; the loop sets the first iteration of the pass, unless a position was loaded."""
         offset_known = self._pending is not None
         if self.done(state) and not self.is_past_forecast:
             # The length of the current epoch does not change.
@@ -174,7 +174,7 @@ class RunPosition:
             self.data_pass.first_iteration = None
 
     def restore_random_state(self) -> None:
-        """Restore the loaded random states, after the handlers that run again on resume have run."""
+        """Restore the loaded random states; called after the handlers that a resumed run calls again."""
         states, self._random_state = self._random_state, None
         if states is not None:
             _rng.restore(states)
@@ -238,7 +238,7 @@ class RunPosition:
         self.iterator = self.data_pass = None
         self.in_epoch = False
         self._pending, self._random_state = saved, saved["random"]
-        # Without this entry, the user gave the epoch length.
+        # If this entry is missing, the user gave the epoch length.
         self.forecast = saved.get("forecast")
         self.was_terminated = saved.get("terminated", False)
         self.stepped = iteration

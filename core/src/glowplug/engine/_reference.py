@@ -1,4 +1,4 @@
-"""References to engines that do not keep them alive."""
+"""Weak references to engines."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from glowplug.typing import EngineProtocol
 class EngineReference:
     """Weak reference from a handler to an engine.
 
-    An engine refers to its handlers. If a handler also referred to the engine, both of them and the model would stay in memory
-    until the garbage collector runs. When an engine and its handlers are copied or pickled together, the reference of each
-    copied handler refers to the copied engine.
+    An engine holds references to its handlers. If a handler also held a strong reference to the engine, the engine, the handler
+    and the model would stay in memory until the garbage collector runs. When an engine and its handlers are copied or pickled
+    together, each copied handler refers to the copied engine.
 
     Args:
         engine: The engine, or ``None``.

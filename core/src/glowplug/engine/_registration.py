@@ -67,7 +67,7 @@ class Registration:
         self._compile()
 
     def checked_call(self, engine: Any, *payload: Any) -> Any:
-        """Call the handler, and refuse a coroutine or generator as its result."""
+        """Call the handler; raise an error if it returns a coroutine or generator."""
         call: Call = functools.partial(_check_call, self._unguarded, self.handler, self.event)
         if self.guard is not None:
             call = self.guard.around(call, self.event)
@@ -84,7 +84,7 @@ class Registration:
 
 
 def _check_call(call: Call, handler: Callable[..., Any], event: Key, engine: Any, *payload: Any) -> Any:
-    """Call a handler and refuse a coroutine or generator as its result."""
+    """Call a handler; raise an error if it returns a coroutine or generator."""
     return check_result(call(engine, *payload), lambda: f"handler {describe_handler(handler)} of {event}")
 
 

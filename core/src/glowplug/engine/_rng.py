@@ -8,10 +8,11 @@ from typing import Any
 
 
 def capture() -> dict[str, Any]:
-    """Return the states of the generators of Python, NumPy, torch and CUDA that are in use.
+    """Return the states of the random number generators that are in use.
 
-    The result contains only plain values and tensors, so it can be stored with ``torch.save`` and loaded with
-    ``weights_only=True``.
+    The generators of Python, NumPy and torch are in use if their modules are imported, and the CUDA generators if CUDA is
+    initialized. The result contains only plain values and tensors, so ``torch.save`` can store it, and
+    ``torch.load(weights_only=True)`` can load it.
 
     Example:
         >>> import random

@@ -11,8 +11,8 @@ EpochEnd: TypeAlias = "bool | Literal['skip_epoch_completed']"
 class Watch:
     """Flag for iterations that do more than call the step.
 
-    Registering a handler, requesting a stop and replacing the data set ``is_on``. At the start of an epoch, the loop clears
-    ``is_on`` if no iteration event has handlers and no request is pending.
+    ``is_on`` becomes ``True`` when a handler is registered, a stop is requested or the data is replaced. At the start of an
+    epoch, the loop clears ``is_on`` if no iteration event has handlers and no request is pending.
     """
 
     # A class attribute keeps the constructor of an engine fast; the loop makes it an attribute of the instance.

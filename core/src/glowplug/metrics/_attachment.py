@@ -65,7 +65,7 @@ class Attachments:
             if other.users and other.usage != usage:
                 raise ValueError(
                     f"{type(metric).__name__} is already in use as {other.usage!r} and cannot be used as {usage!r}; attach "
-                    "copy.deepcopy(metric), or detach this one first"
+                    "a copy, created with copy.deepcopy(metric), or detach the metric first"
                 )
         feed = self._feeds.get(engine)
         if feed is None or not feed.users:

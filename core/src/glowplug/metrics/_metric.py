@@ -53,9 +53,9 @@ class Metric(MetricArithmetic, ABC):
         output_transform: Converts ``engine.state.output`` to the argument of :meth:`update`. If the result is a mapping, only
             the values of ``required_output_keys`` are passed.
         device: Device of the accumulators.
-        skip_unrolling: Pass lists of samples to :meth:`update` unchanged. By default, if the output consists of two lists of
-            tensors or numbers, its samples are passed one by one, for models whose inputs differ in size. A tuple of
-            batches, such as one tensor for each head of a model, is not split.
+        skip_unrolling: Whether to pass lists of samples to :meth:`update` unchanged. By default, an output that consists of two
+            lists of tensors or numbers is split, and its samples are passed one by one; this supports models whose inputs
+            differ in size. A tuple of batches, such as one tensor for each head of a model, is not split.
         metrics_result_mode: How a mapping is published: ``"flatten"`` publishes each key, ``"named"`` publishes the mapping
             under the metric's name, and ``"both"`` does both.
 
@@ -89,7 +89,7 @@ class Metric(MetricArithmetic, ABC):
     """The default usage of :meth:`attach`."""
 
     _state_dict_all_req_keys: tuple[str, ...] = ()
-    """The attributes that form the state: numbers, tensors, ``None``, metrics, and lists and dicts of these."""
+    """The attributes that form the state: numbers, strings, tensors, ``None``, metrics, and lists and dicts of these."""
 
     def __init__(
         self,
@@ -160,7 +160,7 @@ class Metric(MetricArithmetic, ABC):
             A handle that removes what this call added.
 
         Raises:
-            ValueError: If ``usage`` is an unknown name, ``name`` is taken, or the metric is attached with another usage.
+            ValueError: If ``usage`` is an unknown name, if ``name`` is taken, or if the metric is attached with another usage.
             TypeError: If ``usage`` is neither a usage nor a string.
         """
         return self._attachments.attach(self, engine, name, self.usage_or_default(usage))
@@ -226,7 +226,8 @@ class Metric(MetricArithmetic, ABC):
 
         Raises:
             TypeError: If the output is a mapping and this metric does not accept mappings.
-            ValueError: If a mapping lacks a required key, or an output of lists is not two lists of equal length.
+            ValueError: If a mapping lacks a required key, or if an output that consists of lists does not contain exactly two
+                lists of equal length.
         """
         if self.takes_output(engine):
             # torch.no_grad() takes twice as long, and this code runs in every iteration.
@@ -252,7 +253,7 @@ class Metric(MetricArithmetic, ABC):
             output: The result of :meth:`transformed`.
 
         Raises:
-            ValueError: If an output of lists is not two lists of equal length.
+            ValueError: If an output that consists of lists does not contain exactly two lists of equal length.
         """
         return (output,) if self._skip_unrolling or not _is_list_batch(output) else _samples(output)
 
@@ -260,7 +261,8 @@ class Metric(MetricArithmetic, ABC):
         """Compute and publish the value; runs at the usage's ``COMPLETED``.
 
         Raises:
-            ValueError: If the value is a mapping that has the metric's name as a key.
+            ValueError: If the value is a mapping that contains the metric's name as a key, unless ``metrics_result_mode`` is
+                ``"flatten"``.
         """
         metrics = engine.state.metrics
         for key in self._attachments.published.pop(name, (name,)):
@@ -294,7 +296,7 @@ class Metric(MetricArithmetic, ABC):
         keys = self.required_output_keys
         if keys is None:
             raise TypeError(
-                f"{type(self).__name__} does not accept mappings, got one with the keys {list(output)}; select a "
+                f"{type(self).__name__} does not accept mappings, got a mapping with the keys {list(output)}; select a "
                 "value with output_transform"
             )
         missing = [key for key in keys if key not in output]
@@ -332,7 +334,8 @@ class Metric(MetricArithmetic, ABC):
 
         Raises:
             TypeError: If ``state_dict`` is not a mapping.
-            ValueError: If the state has other keys than this metric, or was saved with another number of ranks.
+            ValueError: If the keys of the state differ from those of this metric, or if the state was saved with another number
+                of ranks.
         """
         restore_state(self, state_dict)
 
@@ -358,7 +361,7 @@ class Metric(MetricArithmetic, ABC):
 
         def __getattr__(self, name: str) -> NoReturn:
             raise AttributeError(
-                f"{type(self).__name__} has no attribute {name!r}; for a function of its value use "
+                f"{type(self).__name__} has no attribute {name!r}; to use an attribute of the metric's value, write "
                 f"metric.map(lambda value: value.{name})",
                 name=name,
                 obj=self,

@@ -29,7 +29,7 @@ class MetricsLambda(Metric):
         **kwargs: Keyword arguments of ``f``, treated in the same way.
 
     Raises:
-        TypeError: If ``f`` is not callable, or an argument is a metric of another library.
+        TypeError: If ``f`` is not callable, or if an argument is a metric of another library.
 
     Example:
         >>> from glowplug import Engine
@@ -94,7 +94,7 @@ class MetricsLambda(Metric):
             output: Argument of each component's ``update``. The ``output_transform`` of a component is not applied.
 
         Raises:
-            ValueError: If the metric is attached, since its engine updates the components.
+            ValueError: If the metric is attached, because its engine updates the components.
         """
         if self.attached_engines():
             raise ValueError(

@@ -24,13 +24,13 @@ def sync_all_reduce(
     numbers of updates: a number or scalar tensor on one rank is expanded to the shape and type of the other ranks.
 
     Args:
-        *attributes: Names of attributes that hold a number or a tensor, optionally followed by a colon and the
-            operation: ``SUM`` (the default), ``PRODUCT``, ``MIN`` or ``MAX``, as in ``"smallest:MIN"``.
+        *attributes: Names of attributes that hold a number or a tensor. A colon and an operation may follow a name, as in
+            ``"smallest:MIN"``. The operations are ``SUM`` (the default), ``PRODUCT``, ``MIN`` and ``MAX``.
 
     Raises:
-        ValueError: If an operation is unknown. The decorated method raises it if an attribute is missing or its shape differs
-            between ranks.
-        TypeError: Raised by the decorated method if an attribute is neither a number nor a tensor.
+        ValueError: If an operation is unknown. The decorated method raises this error if an attribute is missing, or if the
+            shape of an attribute differs between ranks.
+        TypeError: The decorated method raises this error if an attribute is neither a number nor a tensor.
 
     Example:
         >>> from glowplug.metrics._metric import Metric

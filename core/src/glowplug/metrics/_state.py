@@ -43,7 +43,7 @@ def restore_state(metric: Metric, state: Mapping[str, Any]) -> None:
 
 
 def has_state(metric: Metric) -> bool:
-    """Return whether the metric and all its components declare their state attributes and have them set.
+    """Return whether the metric and all its components declare state attributes, and all these attributes exist.
 
     Resuming from a partial state would produce a wrong value.
     """
@@ -125,8 +125,8 @@ def _saved(where: str, value: Any) -> Any:
     if value is None or isinstance(value, (Number, str)):
         return value
     raise TypeError(
-        f"{where} cannot be saved: it is a {type(value).__name__}, not a number, string, tensor, None, metric, or list or dict "
-        "of these"
+        f"{where} cannot be saved, because its type is {type(value).__name__}; the state of a metric may contain only numbers, "
+        "strings, tensors, None, metrics, and lists and dicts of these"
     )
 
 

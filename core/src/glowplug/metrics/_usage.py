@@ -168,7 +168,7 @@ def as_usage(usage: str | MetricUsage) -> MetricUsage:
     if isinstance(usage, MetricUsage):
         return usage
     if not isinstance(usage, str):
-        raise TypeError(f"usage must be a MetricUsage such as EpochWise() or a name, got {usage!r}")
+        raise TypeError(f"usage must be a name or a MetricUsage, such as EpochWise(); got {usage!r}")
     if usage not in _NAMED:
         raise ValueError(f"usage must be one of {', '.join(_NAMED)} or a MetricUsage, got {usage!r}")
     return _NAMED[usage]

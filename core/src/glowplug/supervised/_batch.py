@@ -35,8 +35,8 @@ def prepare_batch_from_keys(x: str | Sequence[str], y: str | Sequence[str]) -> C
     """Return a ``prepare_batch`` function for batches that are mappings.
 
     Args:
-        x: The key of the inputs. If several keys are given, the model receives a dict of their entries.
-        y: The key of the targets. If several keys are given, the targets are a dict of their entries.
+        x: The key of the inputs. If several keys are given, the model receives a dict with these keys.
+        y: The key of the targets. If several keys are given, the targets are a dict with these keys.
 
     Returns:
         A function ``prepare_batch(batch, device=, non_blocking=)`` that returns ``(x, y)`` with all tensors on the device.

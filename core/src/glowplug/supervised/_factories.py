@@ -52,9 +52,9 @@ def create_supervised_trainer(
             such a pair. If your batches are mappings, pass :func:`prepare_batch_from_keys`.
         model_transform: Converts the model's output to the prediction for ``loss_fn``.
         output_transform: ``output_transform(x, y, y_pred, loss)`` returns ``state.output``; defaults to the detached loss.
-        deterministic: Enable ``torch.use_deterministic_algorithms(True, warn_only=True)`` during runs. The previous setting
-            is restored when a run ends, but not when a run is interrupted. This does not seed the random number
-            generators; call ``torch.manual_seed`` for that.
+        deterministic: Whether to call ``torch.use_deterministic_algorithms(True, warn_only=True)`` and disable
+            ``torch.backends.cudnn.benchmark`` when a run starts. The previous settings are restored when the run ends, but not
+            when it is interrupted. To seed the random number generators as well, call ``torch.manual_seed``.
         amp_mode: ``"amp"`` runs the model and the loss under ``torch.autocast`` for the device.
         scaler: A ``torch.amp.GradScaler``; ``True`` creates one and stores it in ``state.scaler``. Its state is
             part of the trainer's ``state_dict()``.
@@ -63,8 +63,9 @@ def create_supervised_trainer(
         model_fn: ``model_fn(model, x)`` calls the model.
 
     Raises:
-        TypeError: As for :func:`supervised_training_step`.
-        ValueError: As for :func:`supervised_training_step`.
+        TypeError: If ``gradient_accumulation_steps`` is not an integer.
+        ValueError: If ``amp_mode`` is unknown or not supported by the device, if ``scaler`` is given without ``amp_mode``, or
+            if ``gradient_accumulation_steps`` is below 1.
 
     Example:
         >>> model = torch.nn.Linear(2, 1)
@@ -114,7 +115,7 @@ def create_supervised_evaluator(
 
     Args:
         model: The model; see :func:`supervised_evaluation_step`.
-        metrics: Metrics to attach, as a mapping of their names in ``state.metrics`` to metrics.
+        metrics: Metrics to attach, as a mapping from names in ``state.metrics`` to metrics.
         device: The device to move batches to.
         non_blocking: As for :func:`convert_tensor`.
         prepare_batch: ``prepare_batch(batch, device=, non_blocking=)`` returns ``(x, y)``. By default, the batch must be
@@ -125,8 +126,9 @@ def create_supervised_evaluator(
         model_fn: ``model_fn(model, x)`` calls the model.
 
     Raises:
-        TypeError: If one of ``metrics`` cannot be attached.
-        ValueError: As for :func:`supervised_evaluation_step` and :meth:`Metric.attach`.
+        TypeError: If a value of ``metrics`` has no ``attach`` method.
+        ValueError: If ``amp_mode`` is unknown or not supported by the device, or if a metric is already attached with another
+            usage.
 
     Example:
         >>> evaluator = create_supervised_evaluator(torch.nn.Linear(2, 1))

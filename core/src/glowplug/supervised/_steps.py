@@ -69,8 +69,8 @@ def supervised_training_step(
         scaler: Scales the loss and unscales the gradients; needs ``amp_mode="amp"``.
 
     Raises:
-        ValueError: If ``amp_mode`` is unknown or not supported by the device, ``scaler`` is given without ``amp_mode``, or
-            ``gradient_accumulation_steps`` is below 1.
+        ValueError: If ``amp_mode`` is unknown or not supported by the device, if ``scaler`` is given without ``amp_mode``, or
+            if ``gradient_accumulation_steps`` is below 1.
         TypeError: If ``gradient_accumulation_steps`` is not an integer.
 
     Example:

@@ -48,9 +48,9 @@ def create_supervised_tbptt_trainer(
     Each sequence is split into chunks of ``tbtt_step`` time steps; the last chunk may be shorter. The optimizer steps once
     per chunk. The detached hidden state is passed from chunk to chunk (Williams and Peng, 1990).
 
-    After each chunk, ``state.output`` is the loss of that chunk. After the batch, it is the mean loss of all chunks of the
-    batch. Both are detached tensors that stay on their device, so no step waits for an accelerator. If a handler of a
-    chunk event calls ``terminate()``, the run ends after the batch.
+    After each chunk, ``state.output`` is the loss of that chunk. After the batch, it is the mean of these losses. Both are
+    detached tensors that stay on their device, so no step waits for an accelerator. If a handler of a chunk event calls
+    ``terminate()``, the run ends after the batch.
 
     Args:
         model: The model, called as ``model(x)`` for the first chunk and ``model(x, hidden)`` for the others; it
@@ -68,10 +68,10 @@ def create_supervised_tbptt_trainer(
         The trainer. Its ``state_dict_user_keys`` contain ``"time_iteration"``.
 
     Raises:
-        ValueError: If ``tbtt_step`` is below 1. A run raises it if ``x`` and ``y`` have no dimension ``dim``, or differ in
-            their number of time steps.
-        TypeError: If ``tbtt_step`` or ``dim`` is not an integer. A run raises it if ``x`` or ``y`` is not a tensor, or the
-            model returns anything but ``(y_pred, hidden)``.
+        ValueError: If ``tbtt_step`` is below 1. A run raises this error if ``x`` or ``y`` has no dimension ``dim``, or if ``x``
+            and ``y`` have different numbers of time steps.
+        TypeError: If ``tbtt_step`` or ``dim`` is not an integer. A run raises this error if ``x`` or ``y`` is not a tensor, if
+            the model does not return a pair ``(y_pred, hidden)``, or if ``hidden`` contains an object of another type.
 
     Example:
         >>> model = torch.nn.GRU(input_size=1, hidden_size=2)
@@ -154,6 +154,6 @@ def _detached(leaf: Any) -> Any:
     if leaf is None:
         return None
     raise TypeError(
-        f"cannot detach a {type(leaf).__name__}: the hidden state must be a tensor, None, or tuples, lists and mappings of "
-        "these"
+        "the hidden state that the model returns may contain only tensors, None, and tuples, lists and mappings of these; it "
+        f"contains an object of type {type(leaf).__name__}"
     )

@@ -17,7 +17,7 @@ class FakeEngine(HandlerTable):
     ``FakeEngine`` is a verified fake: the tests of ``EngineContract`` run against it and against ``Engine``.
 
     Args:
-        parent: Engine that runs this engine from one of its handlers.
+        parent: Engine that runs this engine from within a handler.
 
     Example:
         >>> from glowplug import Events

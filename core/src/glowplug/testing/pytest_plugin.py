@@ -70,7 +70,7 @@ class LocalRegistry(Registry):
 
 @pytest.fixture
 def fake_engine() -> FakeEngine:
-    """Return a new ``FakeEngine``: ``fake_engine.fire(Events.EPOCH_COMPLETED, epoch=3, metrics={...})``."""
+    """Return a new ``FakeEngine``; fire events with ``fake_engine.fire(Events.EPOCH_COMPLETED, epoch=3)``."""
     return FakeEngine()
 
 

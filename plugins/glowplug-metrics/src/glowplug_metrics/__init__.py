@@ -68,7 +68,7 @@ __all__ = [
     "mIoU",
 ]
 
-# Loading the plugin imports this package; its modules are imported when their names are used.
+# Loading the plugin imports this package. To keep loading fast, each module is imported only when one of its names is used.
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {

@@ -95,7 +95,7 @@ class VariableAccumulation(Metric):
             output = output.detach().to(self.accumulator.dtype)
         elif not isinstance(output, (int, float)):
             raise TypeError(
-                f"{type(self).__name__} accepts numbers and tensors, got a {type(output).__name__}; select one with "
+                f"{type(self).__name__} accepts numbers and tensors, got {type(output).__name__}; select one with "
                 "output_transform"
             )
         self.accumulator = self._op(self.accumulator, output)
@@ -108,7 +108,7 @@ class VariableAccumulation(Metric):
 
 
 class _Mean(VariableAccumulation):
-    """Base class of means over examples of one shape."""
+    """Base class of means over examples that all have the same shape."""
 
     def update(self, output: Any) -> None:
         """Add one output.
@@ -119,8 +119,8 @@ class _Mean(VariableAccumulation):
         shape = tuple(output.shape[1:]) if isinstance(output, torch.Tensor) else ()
         if self.num_examples and shape != tuple(self.accumulator.shape):
             raise ValueError(
-                f"{type(self).__name__} needs examples of one shape, got {shape} after {tuple(self.accumulator.shape)}; the first "
-                "dimension of a tensor is the batch, see output_transform"
+                f"{type(self).__name__} needs examples of one shape, got {shape} after {tuple(self.accumulator.shape)}. The "
+                "first dimension of a tensor is the batch; if it is missing, add it with output_transform"
             )
         super().update(output)
 
@@ -176,7 +176,7 @@ class Average(_Mean):
 class GeometricAverage(_Mean):
     """Geometric mean of a positive number or tensor over the examples.
 
-    Examples and errors are the same as for :class:`Average`.
+    This metric accepts the same outputs and raises the same exceptions as :class:`Average`.
 
     Args:
         output_transform: Turns the engine's output into a number or tensor. A value of 0 makes the mean 0; a negative value

@@ -39,23 +39,23 @@ def matches(y_pred: torch.Tensor, y: torch.Tensor, is_multilabel: bool = False) 
 class Accuracy(TaskMetric):
     """Fraction of correct predictions for binary, multiclass or multilabel data.
 
-    The output is ``(y_pred, y)``, or a mapping with these keys. The shapes determine the kind of data:
+    The output is ``(y_pred, y)``, or a mapping with the keys ``y_pred`` and ``y``. The shapes determine the kind of data:
 
     - Multiclass: y_pred contains scores of shape (N, C, ...), and y contains classes of shape (N, ...).
-    - Binary: both contain values 0 and 1 of shape (N, ...); y_pred can also have the shape (N, 1, ...).
-    - Multilabel, with ``is_multilabel=True``: both contain values 0 and 1 of shape (N, C, ...). An example is correct if all
-      its labels are correct.
+    - Binary: both have the shape (N, ...) and contain only 0 and 1; y_pred can also have the shape (N, 1, ...).
+    - Multilabel, with ``is_multilabel=True``: both have the shape (N, C, ...) and contain only 0 and 1. An example is correct
+      if all its labels are correct.
 
     Args:
         output_transform: Turns the engine's output into ``(y_pred, y)``, for example with probabilities rounded to 0 and 1.
-        is_multilabel: Whether each example has C labels.
-        device: See ``glowplug.Metric``. The counts stay on the device of the data, so that no update waits for it.
+        is_multilabel: Whether each example has C labels, which are 0 or 1.
+        device: See ``glowplug.Metric``. The counts stay on the device of the data, so that no update waits for the device.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        TypeError: If an output contains no tensors.
-        ValueError: If shapes do not match, the number of classes changes, or binary values are not 0 or 1. Values on an
-            accelerator are checked in ``compute``, because checking each batch would wait for the device.
+        TypeError: If ``y_pred`` or ``y`` is not a tensor.
+        ValueError: If shapes do not match, if the number of classes changes, or if binary or multilabel values are not 0 or 1.
+            Values on an accelerator are checked in ``compute``, because checking each batch would wait for the device.
         RuntimeError: If the kind of data changes.
 
     Example:
@@ -91,7 +91,7 @@ class Accuracy(TaskMetric):
 
         Raises:
             NotComputableError: If there are no examples.
-            ValueError: If binary values on an accelerator are not 0 or 1.
+            ValueError: If binary or multilabel values on an accelerator were not 0 or 1.
         """
         if self._num_examples == 0:
             raise NotComputableError("Accuracy has received no examples since its last reset")

@@ -27,7 +27,7 @@ def split_output(output: Any, user: str) -> tuple[Any, Any, Mapping[str, Any]]:
 
     Raises:
         TypeError: If the output is neither a tuple nor a list.
-        ValueError: If the output has other parts.
+        ValueError: If the tuple or list has other elements.
 
     Example:
         >>> split_output(("predictions", "targets"), "Loss")
@@ -40,8 +40,8 @@ def split_output(output: Any, user: str) -> tuple[Any, Any, Mapping[str, Any]]:
         return output[0], output[1], output[2]
     parts = f" ({', '.join(type(part).__name__ for part in output)})" if is_sequence else ""
     message = (
-        f"{user} needs the output (y_pred, y) or (y_pred, y, criterion_kwargs), got a {type(output).__name__}{parts}; select these "
-        "with output_transform"
+        f"{user} needs the output (y_pred, y) or (y_pred, y, criterion_kwargs), got {type(output).__name__}{parts}; select these "
+        "values with output_transform"
     )
     raise (ValueError if is_sequence else TypeError)(message)
 
@@ -67,7 +67,8 @@ class Batch:
     def __init__(self, y_pred: torch.Tensor, y: torch.Tensor) -> None:
         self.y_pred = y_pred.detach() if y_pred.requires_grad else y_pred
         self.y = y.detach() if y.requires_grad else y
-        # Not cached_property: each update needs these, and before Python 3.12 its lock costs a microsecond.
+        # These two are not cached_property: each update needs them, and before Python 3.12 the lock in cached_property costs a
+        # microsecond.
         self._task: Task | None = None
         self._predicted: torch.Tensor | None = None
 
@@ -80,12 +81,12 @@ class Batch:
 
     @cached_property
     def multilabel_task(self) -> Task:
-        """Kind and number of labels of multilabel data."""
+        """Kind of the data and number of labels, for multilabel data."""
         return task_of(self.y_pred, self.y, is_multilabel=True)
 
     @property
     def predicted(self) -> torch.Tensor:
-        """The class with the highest score of each example of multiclass data, (N, ...)."""
+        """For multiclass data, the class with the highest score in each example, (N, ...)."""
         if self._predicted is None:
             self._predicted = self.y_pred.argmax(1)
         return self._predicted
@@ -108,7 +109,7 @@ class Batch:
 
     @cached_property
     def binary_counts(self) -> torch.Tensor:
-        """The counts of class 1 of binary data, (3, 1)."""
+        """The counts of class 1 in binary data, (3, 1)."""
         return counting.binary_counts(self.y_pred, self.y)
 
     @cached_property

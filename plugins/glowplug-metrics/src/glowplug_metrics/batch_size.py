@@ -20,7 +20,7 @@ def batch_size_of(y: Any) -> int:
 
     Raises:
         TypeError: If the target contains no tensor, or is a ``PackedSequence``.
-        ValueError: If the first tensor has no dimension, or the tensors of a tuple or list differ in the first dimension.
+        ValueError: If the first tensor has no dimension, or if the tensors of a tuple or list differ in the first dimension.
 
     Example:
         >>> batch_size_of({"class": torch.zeros(4), "box": torch.zeros(4, 2)})
@@ -30,7 +30,7 @@ def batch_size_of(y: Any) -> int:
         return y.size(0)
     first = _first_countable(y)
     if first is None:
-        _refuse(TypeError, f"a {type(y).__name__} without tensors")
+        _refuse(TypeError, f"a value of type {type(y).__name__} without tensors")
     size = _size_of(first)
     if size is None:
         _refuse(ValueError, "a tensor without dimensions")
@@ -50,7 +50,9 @@ def _first_countable(value: Any) -> Any:
     parts = [found for part in value if (found := _first_countable(part)) is not None]
     sizes = sorted({size for part in parts if (size := _size_of(part)) is not None})
     if len(sizes) > 1:
-        _refuse(ValueError, f"a {type(value).__name__} of tensors whose first dimensions are {sizes}")
+        _refuse(
+            ValueError, f"a {type(value).__name__} of tensors whose first dimensions have the sizes {sizes}"
+        )
     return parts[0] if parts else None
 
 
@@ -69,6 +71,6 @@ def _is_list_of_examples(value: Any) -> bool:
 
 def _refuse(kind: type[Exception], found: str) -> NoReturn:
     raise kind(
-        f"cannot count the examples of a target: it is {found}; pass batch_size=, a function of the target such as "
+        f"cannot count the examples of a target: it is {found}; pass a function of the target as batch_size, such as "
         "batch_size=lambda y: len(y['labels'])"
     )

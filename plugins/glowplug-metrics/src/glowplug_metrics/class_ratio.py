@@ -27,9 +27,9 @@ def averaged_ratio(counts: torch.Tensor, row: int, average: Averaging) -> torch.
 
     Args:
         counts: Shape (3, C), as returned by :func:`class_counts`.
-        row: The row of the denominators. A class with the denominator 0 has the ratio 0.
+        row: Index of the row of ``counts`` that contains the denominators. A class with the denominator 0 has the ratio 0.
         average: ``False`` or ``None``: no average. ``True`` or ``"macro"``: mean over the classes. ``"weighted"``: mean
-            weighted by the number of examples of each class. ``"micro"``: ratio of the counts of all classes together.
+            weighted by the number of examples of each class. ``"micro"``: ratio computed from the counts summed over all classes.
 
     Returns:
         A float64 tensor of shape (C,), or a scalar tensor if averaged.
@@ -53,7 +53,7 @@ class ClassRatio(TaskMetric):
     Args:
         output_transform: Turns the engine's output into ``(y_pred, y)``.
         average: See :class:`~glowplug_metrics.precision.Precision`.
-        is_multilabel: Whether each example has C labels.
+        is_multilabel: Whether each example has C labels, which are 0 or 1.
         device: See ``glowplug.Metric``.
         skip_unrolling: See ``glowplug.Metric``.
 
@@ -122,7 +122,7 @@ class ClassRatio(TaskMetric):
         Raises:
             NotComputableError: If there are no examples.
             ValueError: If data on an accelerator contained invalid values.
-            RuntimeError: If ranks have data of different kinds.
+            RuntimeError: If the kind of data or the number of classes differs between ranks.
         """
         self._agree_on_task()
         return self._computed()
@@ -178,6 +178,6 @@ def _both_classes(counts: torch.Tensor, examples: int) -> torch.Tensor:
 def _not_classes_error(y: torch.Tensor, classes: int) -> ValueError:
     others = y[(y < 0) | (y >= classes) | (y != y.long())]
     return ValueError(
-        f"targets must be classes from 0 to {classes - 1}, the classes of y_pred, but y has "
-        f"{others.flatten()[:3].tolist()}; remove ignored targets with output_transform"
+        f"y_pred has {classes} classes, so targets must be classes from 0 to {classes - 1}, but y has "
+        f"{others.flatten()[:3].tolist()}; remove such targets with output_transform"
     )

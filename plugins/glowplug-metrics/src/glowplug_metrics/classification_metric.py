@@ -16,7 +16,7 @@ __all__ = ["ClassificationMetric", "SharedUpdate", "by_input", "update_together"
 
 
 class ClassificationMetric(Metric):
-    """Metric of tensors ``(y_pred, y)`` that shares batch statistics with other metrics.
+    """Metric of the tensors ``y_pred`` and ``y`` that shares batch statistics with other metrics.
 
     Metrics on one engine with the same usage and ``output_transform`` are updated together: for each batch, the transform
     is called once, and statistics that several metrics need are computed once. A subclass that overrides :meth:`update`
@@ -54,8 +54,8 @@ class ClassificationMetric(Metric):
         """Convert an output to a batch.
 
         Raises:
-            TypeError: If the output does not consist of tensors.
-            ValueError: If the output has other parts.
+            TypeError: If the output is not a tuple or list, or if ``y_pred`` or ``y`` is not a tensor.
+            ValueError: If the tuple or list is neither ``(y_pred, y)`` nor ``(y_pred, y, criterion_kwargs)``.
         """
         y_pred, y, _ = split_output(output, type(self).__name__)
         if not (isinstance(y_pred, torch.Tensor) and isinstance(y, torch.Tensor)):
@@ -74,7 +74,10 @@ class ClassificationMetric(Metric):
 
     @property
     def input_key(self) -> tuple[Any, ...] | None:
-        """Key that metrics updated together have in common; ``None`` if the class overrides the update."""
+        """Key shared by all metrics that are updated together.
+
+        The key is ``None`` if the class overrides ``update`` or ``iteration_completed``; such a metric is updated separately.
+        """
         kind = type(self)
         if (
             kind.update is not ClassificationMetric.update
@@ -138,7 +141,7 @@ def update_together(metrics: Sequence[Any], output: Any) -> None:
 
 
 class SharedUpdate:
-    """Handler that updates the classification metrics of one engine and usage.
+    """Handler that updates all classification metrics with the same engine and usage.
 
     Example:
         >>> from glowplug import Engine
@@ -159,7 +162,7 @@ class SharedUpdate:
     def add(
         self, metric: ClassificationMetric, engine: EngineProtocol, usage: MetricUsage
     ) -> RemovableEventHandle:
-        """Add a metric and return a handle that removes it; without metrics, this handler is detached."""
+        """Add a metric and return a handle that removes it; removing the last metric detaches this handler."""
         if not self.metrics:
             self._handle = engine.add_event_handler(usage.ITERATION_COMPLETED, self)
         self._set_metrics([*self.metrics, metric])

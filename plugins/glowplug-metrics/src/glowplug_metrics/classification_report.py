@@ -30,7 +30,8 @@ def report_of(
         labels: Names of the classes. Defaults to their numbers.
 
     Raises:
-        ValueError: If the number of labels differs from the number of classes, or labels are not unique.
+        ValueError: If the number of labels differs from the number of classes, if labels are not unique, or if a label is
+            ``"macro avg"``.
 
     Example:
         >>> report_of(torch.tensor([1.0, 0.0]), torch.tensor([0.5, 0.0]), labels=["cat", "dog"])["cat"]
@@ -59,12 +60,13 @@ class ClassificationReport(MetricsLambda):
         output_transform: Turns the engine's output into ``(y_pred, y)``, as for
             :class:`~glowplug_metrics.precision.Precision`.
         device: See ``glowplug.Metric``.
-        is_multilabel: Whether each example has C labels.
+        is_multilabel: Whether each example has C labels, which are 0 or 1.
         labels: Names of the classes. Defaults to their numbers. Binary data has two classes.
         metrics_result_mode: See ``glowplug.Metric``.
 
     Raises:
-        ValueError: If ``beta`` is not above 0, or (in ``compute``) the number of labels differs from the number of classes.
+        ValueError: If ``beta`` is not a finite number above 0. In ``compute``, if the number of labels differs from the number
+            of classes, if labels are not unique, or if a label is ``"macro avg"``.
 
     Example:
         >>> report = ClassificationReport(output_dict=True, labels=["cat", "dog"])

@@ -31,9 +31,9 @@ __all__ = [
 class ConfusionMatrix(ClassificationMetric):
     """Matrix of counts, with actual classes in rows and predicted classes in columns.
 
-    The output is ``(y_pred, y)``, or a mapping with these keys: scores of shape (N, C, ...) and classes of shape (N, ...).
-    Further dimensions can be, for example, the height and width of images. Targets outside 0 to C - 1, such as -1 or 255,
-    are ignored.
+    The output is ``(y_pred, y)``, or a mapping with the keys ``y_pred`` and ``y``. y_pred contains scores of shape
+    (N, C, ...), and y contains classes of shape (N, ...). Further dimensions can be, for example, the height and width of
+    images. Targets outside 0 to C - 1, such as -1 or 255, are ignored.
 
     Classification metrics on one engine or in one group compute shared statistics once per batch.
 
@@ -43,12 +43,12 @@ class ConfusionMatrix(ClassificationMetric):
         average: ``None``: counts. ``"samples"``: counts divided by the number of examples (the sum of N over all batches).
             ``"recall"``: each row divided by its sum. ``"precision"``: each column divided by its sum.
         output_transform: Turns the engine's output into ``(y_pred, y)``.
-        device: See ``glowplug.Metric``. The counts stay on the device of the data, so that no update waits for it.
+        device: See ``glowplug.Metric``. The counts stay on the device of the data, so that no update waits for the device.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        TypeError: If an output contains no tensors.
-        ValueError: If ``num_classes`` is below 2, ``average`` is unknown, or shapes do not match.
+        TypeError: If ``y_pred`` or ``y`` is not a tensor.
+        ValueError: If ``num_classes`` is below 2, if ``average`` is unknown, or if shapes do not match.
 
     Example:
         >>> cm = ConfusionMatrix(num_classes=2)
@@ -94,8 +94,9 @@ class ConfusionMatrix(ClassificationMetric):
         if batch.task != ("multiclass", self.num_classes):
             classes, shape = self.num_classes, tuple(batch.y_pred.shape)
             raise ValueError(
-                f"y_pred must have the shape (N, {classes}, ...) with a score per class, got {shape}; convert predicted labels with "
-                f"torch.nn.functional.one_hot(labels, {classes}), which adds the class dimension at the end"
+                f"y_pred must have the shape (N, {classes}, ...) with one score per class, and y must have the shape (N, ...); "
+                f"got y_pred {shape} and y {tuple(batch.y.shape)}. Convert predicted labels with "
+                f"torch.nn.functional.one_hot(labels, {classes}), and move the class dimension from the end to position 1"
             )
         if self.num_classes <= FEW_CLASSES:
             self.confusion_matrix = add_in_place(self.confusion_matrix, batch.matrix)
@@ -107,7 +108,7 @@ class ConfusionMatrix(ClassificationMetric):
 
     @sync_all_reduce("confusion_matrix", "_num_examples")
     def compute(self) -> torch.Tensor:
-        """Return the matrix over all processes: shape (C, C), int64, or float64 with an average.
+        """Return the (C, C) matrix over all processes: int64, or float64 with an average.
 
         Raises:
             NotComputableError: If there are no examples.
@@ -142,9 +143,9 @@ class ConfusionMatrix(ClassificationMetric):
 
     @sync_all_reduce("confusion_matrix", "_num_examples")
     def table(self, class_names: Sequence[str] | None = None) -> ConfusionTable:
-        """Return a table of the counts and the scores of each class, with class names.
+        """Return a table with class names that shows the counts and, for each class, the scores.
 
-        Like :meth:`compute`, this must be called on all ranks.
+        Like :meth:`compute`, this method must be called on all ranks.
 
         Args:
             class_names: Names of the classes. Defaults to their numbers.
@@ -154,7 +155,7 @@ class ConfusionMatrix(ClassificationMetric):
 
         Raises:
             NotComputableError: If there are no examples.
-            ValueError: If the number of names differs from the number of classes, or names are not unique.
+            ValueError: If the number of names differs from the number of classes, or if names are not unique.
 
         Example:
             >>> cm = ConfusionMatrix(num_classes=2)
@@ -176,7 +177,7 @@ def IoU(cm: ConfusionMatrix, ignore_index: int | None = None) -> MetricsLambda: 
 
     Args:
         cm: The confusion matrix, with ``average=None`` or ``"samples"``. Several metrics can share one matrix.
-        ignore_index: A class to omit.
+        ignore_index: Class to omit from the result.
 
     Returns:
         A metric whose value is a float64 tensor of shape (C,), or (C - 1,) with ``ignore_index``. The value of a class that
@@ -184,7 +185,7 @@ def IoU(cm: ConfusionMatrix, ignore_index: int | None = None) -> MetricsLambda: 
 
     Raises:
         TypeError: If ``cm`` is not a :class:`ConfusionMatrix`.
-        ValueError: If ``cm`` has the average ``"recall"`` or ``"precision"``, or ``ignore_index`` is not one of its classes.
+        ValueError: If ``cm`` has the average ``"recall"`` or ``"precision"``, or if ``ignore_index`` is not one of its classes.
 
     Example:
         >>> cm = ConfusionMatrix(num_classes=2)
@@ -337,7 +338,7 @@ def _not_normalized(cm: ConfusionMatrix) -> ConfusionMatrix:
         raise TypeError(f"cm must be a ConfusionMatrix, got {cm!r}")
     if cm.average not in {None, "samples"}:
         raise ValueError(
-            f"cm must contain counts, got a ConfusionMatrix with average={cm.average!r}; use average=None or 'samples'"
+            f"cm must be a ConfusionMatrix with average=None or average='samples', got average={cm.average!r}"
         )
     return cm
 

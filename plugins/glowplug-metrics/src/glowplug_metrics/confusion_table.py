@@ -24,14 +24,14 @@ _FIGURES = {
 
 
 class ConfusionTable:
-    r"""Confusion matrix with class names, as text, rows or DataFrames.
+    r"""Confusion matrix with class names, available as text, rows or DataFrames.
 
     Args:
         matrix: Counts of shape (C, C) with actual classes in rows, as returned by ``ConfusionMatrix.compute()``.
         class_names: Unique names of the classes. Defaults to their numbers.
 
     Raises:
-        ValueError: If the matrix is not a square integer matrix, or there is not one unique name per class.
+        ValueError: If ``matrix`` is not a square integer matrix, or if ``class_names`` is not one unique name per class.
 
     Example:
         >>> table = ConfusionTable(torch.tensor([[5, 2], [1, 7]]), ["cat", "dog"])
@@ -51,8 +51,8 @@ class ConfusionTable:
     def __init__(self, matrix: torch.Tensor, class_names: Sequence[str] | None = None) -> None:
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.is_floating_point():  # noqa: PLR2004 - a matrix
             raise ValueError(
-                f"matrix must be integer counts of shape (C, C), got {matrix.dtype} of shape {tuple(matrix.shape)}; for a "
-                "ConfusionMatrix with an average, use its table()"
+                f"matrix must be integer counts of shape (C, C), got {matrix.dtype} of shape {tuple(matrix.shape)}; if the "
+                "matrix comes from a ConfusionMatrix with an average, call the table() method of that metric"
             )
         names = tuple(map(str, range(len(matrix)) if class_names is None else class_names))
         if len(names) != len(matrix) or len(set(names)) != len(names):
@@ -66,8 +66,9 @@ class ConfusionTable:
         """Return one row for each class.
 
         Returns:
-            Dicts with the keys ``class``, ``precision``, ``recall``, ``f1``, ``iou``, ``accuracy`` (of this class against
-            the rest) and ``support`` (number of examples of the class). A score with a zero denominator is 0.
+            Dicts with the keys ``class``, ``precision``, ``recall``, ``f1``, ``iou``, ``accuracy`` and ``support``. The
+            accuracy counts all other classes as one class. The support is the number of examples of the class. A score with
+            a zero denominator is 0.
         """
         figures = {name: figure(self.matrix).tolist() for name, figure in _FIGURES.items()}
         columns = {"class": self.class_names, **figures, "support": self.matrix.sum(1).tolist()}
@@ -79,7 +80,7 @@ class ConfusionTable:
         return {**means, "support": int(self.matrix.sum())}
 
     def to_pandas(self) -> DataFrame:
-        """Return the rows of :meth:`per_class` and the row of :meth:`mean` as a DataFrame, indexed by class.
+        """Return :meth:`per_class` and, as the last row, :meth:`mean` in a DataFrame indexed by class.
 
         Raises:
             ImportError: If pandas is not installed.
@@ -129,6 +130,7 @@ def _pandas() -> Any:
         import pandas as pd
     except ImportError as error:
         raise ImportError(
-            "DataFrames need pandas: pip install 'glowplug-metrics[pandas]'; per_class() and mean() return the same rows without it"
+            "DataFrames need pandas; run pip install 'glowplug-metrics[pandas]'. Without pandas, per_class() and mean() return "
+            "the same rows"
         ) from error
     return pd

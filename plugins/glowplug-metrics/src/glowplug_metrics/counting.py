@@ -76,7 +76,7 @@ def histogram(values: torch.Tensor, weight: torch.Tensor | None, size: int) -> t
 
     Args:
         values: A flat tensor of these numbers.
-        weight: Weight of each value. ``None``: each value has the weight 1; only for CPU tensors.
+        weight: Weight of each value. ``None``, which is only for CPU tensors, gives each value the weight 1.
         size: Number of counts.
 
     Returns:
@@ -205,7 +205,8 @@ def summed_ratios(y_pred: torch.Tensor, y: torch.Tensor, row: int) -> torch.Tens
     Args:
         y_pred: Values 0 and 1 of shape (N, C, ...).
         y: Values 0 and 1 of the same shape.
-        row: Denominator: ``PREDICTED`` or ``ACTUAL``, the number of these labels. An example without such labels adds 0.
+        row: Denominator of the fraction: ``PREDICTED`` for the number of predicted labels, or ``ACTUAL`` for the number of
+            actual labels. An example with the denominator 0 adds 0.
 
     Returns:
         The sum, a scalar of the type :func:`wide_dtype`.
@@ -226,8 +227,8 @@ def num_not_binary(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor | int:
         A tensor on the accelerator, or the number 0 for CPU tensors.
 
     Raises:
-        ValueError: If a CPU tensor has such values. On an accelerator they are only counted, because checking the count
-            would wait for the device.
+        ValueError: If a CPU tensor has such values. On an accelerator, such values are only counted, because checking the
+            count would wait for the device.
 
     Example:
         >>> num_not_binary(torch.tensor([0, 1]), torch.tensor([1, 1]))

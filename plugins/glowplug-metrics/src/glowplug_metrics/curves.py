@@ -44,12 +44,13 @@ class _Curve(EpochMetric):
 class ROC_AUC(_Curve):  # noqa: N801 - ignite's name
     """Area under the receiver operating characteristic curve (``sklearn.metrics.roc_auc_score``).
 
-    The output is ``(y_pred, y)``, or a mapping with these keys: scores, and labels 0 and 1. Both have the shape (N,), or
-    (N, C) to average over C labels. All scores of the epoch are stored; see :class:`EpochMetric`.
+    The output is ``(y_pred, y)``, or a mapping with the keys ``y_pred`` and ``y``. y_pred contains scores, and y contains the
+    labels 0 and 1. Both have the shape (N,), or (N, C) to average over C labels. All outputs of the epoch are stored; see
+    :class:`EpochMetric`.
 
     Args:
         output_transform: Turns the engine's output into ``(y_pred, y)``, for example by converting logits to probabilities.
-        check_compute_fn: Whether to call the function on the first batch, and warn if it fails.
+        check_compute_fn: Whether to call the scikit-learn function on the first batch and to warn if it fails.
         device: Device of the stored outputs.
         skip_unrolling: See ``glowplug.Metric``.
 
@@ -69,7 +70,7 @@ class ROC_AUC(_Curve):  # noqa: N801 - ignite's name
 class AveragePrecision(_Curve):
     """Average precision (``sklearn.metrics.average_precision_score``).
 
-    Outputs, arguments and errors are the same as for :class:`ROC_AUC`.
+    Outputs, arguments and exceptions are the same as for :class:`ROC_AUC`.
 
     Example:
         >>> metric = AveragePrecision()
@@ -85,7 +86,7 @@ class RocCurve(_Curve):
     """Receiver operating characteristic curve (``sklearn.metrics.roc_curve``).
 
     Its value is a tuple of three tensors: false positive rates, true positive rates, and thresholds. The first
-    threshold is infinite. Outputs, arguments and errors are the same as for :class:`ROC_AUC`, but each example has one label.
+    threshold is infinite. Outputs, arguments and exceptions are the same as for :class:`ROC_AUC`, but each example has one label.
 
     Example:
         >>> metric = RocCurve()
@@ -102,7 +103,7 @@ class PrecisionRecallCurve(_Curve):
     """Precision-recall curve (``sklearn.metrics.precision_recall_curve``).
 
     Its value is a tuple of three tensors: precisions, recalls and thresholds. There is one threshold fewer than
-    precisions. Outputs, arguments and errors are the same as for :class:`ROC_AUC`, but each example has one label.
+    precisions. Outputs, arguments and exceptions are the same as for :class:`ROC_AUC`, but each example has one label.
 
     Example:
         >>> metric = PrecisionRecallCurve()

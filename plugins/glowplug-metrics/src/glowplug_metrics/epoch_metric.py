@@ -36,14 +36,14 @@ class EpochMetric(Metric):
         compute_fn: ``compute_fn(y_pred, y)`` returns the value, which must be picklable.
         output_transform: Turns the engine's output into ``(y_pred, y)``: tensors of shape (N, C) or (N,); (N, 1) is
             converted to (N,). The dtypes and C must not change.
-        check_compute_fn: Whether to call ``compute_fn`` on the first batch, and warn if it fails.
+        check_compute_fn: Whether to call ``compute_fn`` on the first batch and to warn if it fails.
         device: Device of the stored outputs.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        TypeError: If ``compute_fn`` is not callable, or an output contains no tensors.
-        ValueError: If shapes do not match, or types or shapes change between updates.
-        RuntimeError: In ``compute`` on the other ranks, if ``compute_fn`` failed on rank 0.
+        TypeError: If ``compute_fn`` is not callable, or if ``y_pred`` or ``y`` is not a tensor.
+        ValueError: If shapes do not match, or if the dtype or C changes between updates.
+        RuntimeError: In ``compute``, if ``compute_fn`` failed on rank 0. Rank 0 raises the original exception instead.
 
     Warns:
         EpochMetricWarning: If ``compute_fn`` fails on the first batch.
@@ -97,8 +97,8 @@ class EpochMetric(Metric):
         for name, new, kept in (("y_pred", y_pred, self._predictions), ("y", y, self._targets)):
             if kept and _kind(kept[0]) != _kind(new):
                 raise ValueError(
-                    f"{name} changed from {_describe(kept[0])} to {_describe(new)} since the last reset; convert all batches to one "
-                    "type and shape with output_transform"
+                    f"{name} changed from {_describe(kept[0])} to {_describe(new)} since the last reset; convert all batches to "
+                    "the same dtype and C with output_transform"
                 )
         if self._check_compute_fn and not self._predictions:
             self._try(y_pred, y)
@@ -124,7 +124,7 @@ class EpochMetric(Metric):
         """Check and copy values to store."""
         if not isinstance(values, torch.Tensor):
             raise TypeError(
-                f"{type(self).__name__} needs a tensor for {name}, got a {type(values).__name__}; convert it with output_transform"
+                f"{type(self).__name__} needs a tensor for {name}, got {type(values).__name__}; convert it with output_transform"
             )
         if values.ndim not in {1, 2}:
             raise ValueError(
@@ -140,8 +140,8 @@ class EpochMetric(Metric):
             self.compute_fn(y_pred, y)
         except Exception as error:  # noqa: BLE001 - compute() raises an error that persists
             warnings.warn(
-                f"compute_fn of {type(self).__name__} failed on the first batch with {type(error).__name__}: {error}; if it needs "
-                "more data than one batch, set check_compute_fn=False",
+                f"compute_fn of {type(self).__name__} failed on the first batch with {type(error).__name__}: {error}; if it "
+                "needs more data than one batch, set check_compute_fn=False",
                 EpochMetricWarning,
                 stacklevel=3,
             )

@@ -53,15 +53,16 @@ class Fbeta(MetricsLambda):
     Args:
         beta: Weight of recall relative to precision, above 0; 1 for the F1 score.
         average: Whether to return the mean over the classes instead of a tensor of shape (C,).
-        precision: An existing Precision to use; it keeps its ``output_transform``. It must have ``average=False``, or
-            ``average=None`` for both classes of binary data. By default a new one is created.
+        precision: An existing Precision to use; it keeps its ``output_transform``. Its ``average`` must be ``False`` or
+            ``None``; for binary data, ``False`` scores only class 1, and ``None`` scores both classes. By default, a new
+            Precision with ``average=False`` is created.
         recall: An existing Recall to use; the same rules apply.
-        output_transform: Turns the engine's output into ``(y_pred, y)``; only for a new precision and recall.
-        device: See ``glowplug.Metric``; only for a new precision and recall.
+        output_transform: Turns the engine's output into ``(y_pred, y)``. Cannot be combined with ``precision`` or ``recall``.
+        device: See ``glowplug.Metric``. Cannot be combined with ``precision`` or ``recall``.
 
     Raises:
-        ValueError: If ``beta`` is not a finite number above 0, ``precision`` or ``recall`` has an average, or
-            ``output_transform`` or ``device`` is combined with an existing precision or recall.
+        ValueError: If ``beta`` is not a finite number above 0, if ``precision`` or ``recall`` has an average, or if
+            ``output_transform`` or ``device`` is combined with ``precision`` or ``recall``.
         TypeError: If ``precision`` or ``recall`` has the wrong type.
 
     Example:

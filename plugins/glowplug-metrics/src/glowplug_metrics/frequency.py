@@ -19,8 +19,8 @@ class Frequency(Metric):
     """Number of items, such as examples or tokens, per second since the epoch began.
 
     The items of all processes are added. The metric does not wait for work queued on an accelerator, unless the output is an
-    accelerator tensor. If an epoch is resumed or continues after an exception, the clock continues at the first iteration: the
-    time to restore the position in the data is not counted.
+    accelerator tensor. If an epoch is resumed or continues after an exception, the clock continues only at the first iteration,
+    so the time to restore the position in the data is not counted.
 
     Args:
         output_transform: Turns the engine's output into the number of items.
@@ -57,8 +57,8 @@ class Frequency(Metric):
             isinstance(output, torch.Tensor) and output.ndim == 0
         ):
             raise TypeError(
-                f"Frequency needs the number of items, got a {type(output).__name__}; compute it with output_transform, such as "
-                "lambda output: len(output['y'])"
+                f"Frequency needs the number of items as a number or scalar tensor, got {type(output).__name__}; compute "
+                "the number with output_transform, such as lambda output: len(output['y'])"
             )
         self._items += float(output)
         self._seconds = perf_counter() - self._begin

@@ -21,20 +21,21 @@ class Loss(Metric):
 
     The output is ``(y_pred, y)`` or ``(y_pred, y, criterion_kwargs)``, or a mapping with the three keys ``y_pred``, ``y``
     and ``criterion_kwargs``. For a model with several heads, use mappings or tuples of predictions and targets; two lists of
-    tensors are lists of samples, unless ``skip_unrolling`` is true. Other metrics ignore ``criterion_kwargs``, so they can
-    use the same output.
+    tensors are treated as lists of samples, unless ``skip_unrolling`` is true. Other metrics ignore ``criterion_kwargs``, so
+    they can use the same output.
 
     Args:
         loss_fn: ``loss_fn(y_pred, y, **criterion_kwargs)`` returns the mean over the batch, a scalar tensor.
         output_transform: Turns the engine's output into one of these forms.
         batch_size: ``batch_size(y)`` returns the number of examples. Defaults to the first dimension of the first tensor in
             y; see :func:`~glowplug_metrics.batch_size.batch_size_of`.
-        device: See ``glowplug.Metric``. The sum stays on the device of the loss, so that no update waits for it.
+        device: See ``glowplug.Metric``. The sum stays on the device of the loss, so that no update waits for the device.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        TypeError: If ``loss_fn`` or ``batch_size`` is not callable, or the examples of a target cannot be counted.
-        ValueError: If ``loss_fn`` does not return the mean as a scalar tensor, or the parts of a target have different sizes.
+        TypeError: If ``loss_fn`` or ``batch_size`` is not callable, or if the examples of a target cannot be counted.
+        ValueError: If ``loss_fn`` does not return the mean as a scalar tensor, or if the parts of a target contain different
+            numbers of examples.
 
     Example:
         >>> loss = Loss(torch.nn.functional.mse_loss)
@@ -86,7 +87,7 @@ class Loss(Metric):
         if not isinstance(mean, torch.Tensor) or mean.ndim:
             shape = f" of shape {tuple(mean.shape)}" if isinstance(mean, torch.Tensor) else ""
             raise ValueError(
-                "loss_fn must return the mean over the batch as a scalar tensor, got a "
+                "loss_fn must return the mean over the batch as a scalar tensor, got "
                 f"{type(mean).__name__}{shape}; set reduction='mean' for a PyTorch loss"
             )
         self._sum += summand(mean) * size

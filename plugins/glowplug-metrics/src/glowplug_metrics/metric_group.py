@@ -16,18 +16,19 @@ __all__ = ["MetricGroup"]
 class MetricGroup(Metric):
     """Several metrics that share one ``output_transform``.
 
-    An attached group publishes the value of each metric under its name, and a dictionary of all values under the group's name.
+    An attached group publishes the value of each metric under the metric's name, and a dictionary of all values under the
+    group's name.
 
     Args:
-        metrics: Mapping of names to metrics. Expressions such as ``a + b`` may share a metric, which is still updated
-            only once per output. Metrics of a group cannot be attached separately.
-        output_transform: Turns the engine's output into the argument of each metric's ``output_transform``. From a
-            returned mapping, only ``(y_pred, y)`` is passed on.
+        metrics: Mapping of names to metrics. Several expressions, such as ``a + b`` and ``a / c``, may contain the same
+            metric; it is still updated only once per output. Metrics of a group cannot be attached separately.
+        output_transform: Converts the engine's output. The result is passed to the ``output_transform`` of each metric; if it
+            is a mapping, only the tuple of its values ``y_pred`` and ``y`` is passed.
         skip_unrolling: See ``glowplug.Metric``. Lists of samples are unrolled by the group, not by its metrics.
 
     Raises:
         TypeError: If ``metrics`` is not a mapping of names to metrics.
-        ValueError: If one of the metrics is attached separately or in another group (in ``attach``).
+        ValueError: In ``attach``, if one of the metrics is also attached separately or in another group.
 
     Example:
         >>> from glowplug import Engine
@@ -52,15 +53,13 @@ class MetricGroup(Metric):
     ) -> None:
         if not isinstance(metrics, Mapping):
             raise TypeError(
-                f"metrics must be a dictionary that maps names to metrics, got a {type(metrics).__name__}"
+                f"metrics must be a dictionary that maps names to metrics, got {type(metrics).__name__}"
             )
         for name, metric in metrics.items():
             if not isinstance(metric, Metric):
-                raise TypeError(
-                    f"metric {name!r} of the group must be a Metric, got a {type(metric).__name__}"
-                )
+                raise TypeError(f"metric {name!r} of the group must be a Metric, got {type(metric).__name__}")
         self.metrics = dict(metrics)
-        # The members are the operands of expressions, not the expressions themselves.
+        # For an expression, the members are its operands, not the expression itself.
         self._members = MetricsLambda(dict, *self.metrics.values()).leaves
         self._by_input = by_input(self._members)
         super().__init__(output_transform, skip_unrolling=skip_unrolling)
@@ -80,7 +79,7 @@ class MetricGroup(Metric):
             update_together(members, members[0].transformed(output))
 
     def compute(self) -> dict[str, Any]:
-        """Return the value of each metric by its name.
+        """Return a dictionary of names to values.
 
         Raises:
             NotComputableError: If one of the metrics has no data.

@@ -39,19 +39,20 @@ def label_matrices(counts: torch.Tensor, examples: int) -> torch.Tensor:
 class MultiLabelConfusionMatrix(TaskMetric):
     """Confusion matrix of each label, with true positives at ``[1, 1]``.
 
-    The output is ``(y_pred, y)``, or a mapping with these keys; both contain values 0 and 1 of shape (N, C, ...).
+    The output is ``(y_pred, y)``, or a mapping with the keys ``y_pred`` and ``y``. Both have the shape (N, C, ...) and contain
+    only 0 and 1.
 
     Args:
-        num_classes: C, at least 2.
+        num_classes: Number of labels C, at least 2.
         output_transform: Turns the engine's output into ``(y_pred, y)``, for example with probabilities rounded to 0 and 1.
-        device: See ``glowplug.Metric``. The counts stay on the device of the data, so that no update waits for it.
+        device: See ``glowplug.Metric``. The counts stay on the device of the data, so that no update waits for the device.
         normalized: Whether to divide the counts by the number of examples.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        TypeError: If an output contains no tensors.
-        ValueError: If ``num_classes`` is below 2, shapes do not match, or values are not 0 or 1. Values on an accelerator
-            are checked in ``compute``.
+        TypeError: If ``y_pred`` or ``y`` is not a tensor.
+        ValueError: If ``num_classes`` is below 2, if shapes do not match, or if values are not 0 or 1. Values on an
+            accelerator are checked in ``compute``.
 
     Example:
         >>> cm = MultiLabelConfusionMatrix(num_classes=2)
@@ -103,7 +104,7 @@ class MultiLabelConfusionMatrix(TaskMetric):
 
         Raises:
             NotComputableError: If there are no examples.
-            ValueError: If values on an accelerator are not 0 or 1.
+            ValueError: If values on an accelerator were not 0 or 1.
         """
         if self._num_examples == 0:
             raise NotComputableError(
@@ -116,5 +117,5 @@ class MultiLabelConfusionMatrix(TaskMetric):
 
     def _begin(self, task: Any) -> None:
         raise ValueError(
-            f"MultiLabelConfusionMatrix was created with num_classes={self.num_classes}, got data with {task[1]} classes"
+            f"MultiLabelConfusionMatrix was created with num_classes={self.num_classes}, but the data has {task[1]} classes"
         )

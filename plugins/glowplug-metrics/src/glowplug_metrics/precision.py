@@ -11,11 +11,11 @@ __all__ = ["Precision"]
 class Precision(ClassRatio):
     """Fraction of each class's predictions that are correct, for binary, multiclass or multilabel data.
 
-    The output is ``(y_pred, y)``, or a mapping with these keys. The shapes determine the kind of data:
+    The output is ``(y_pred, y)``, or a mapping with the keys ``y_pred`` and ``y``. The shapes determine the kind of data:
 
     - Multiclass: y_pred contains scores of shape (N, C, ...), and y contains classes of shape (N, ...).
-    - Binary: both contain values 0 and 1 of shape (N, ...); y_pred can also have the shape (N, 1, ...).
-    - Multilabel, with ``is_multilabel=True``: both contain values 0 and 1 of shape (N, C, ...).
+    - Binary: both have the shape (N, ...) and contain only 0 and 1; y_pred can also have the shape (N, 1, ...).
+    - Multilabel, with ``is_multilabel=True``: both have the shape (N, C, ...) and contain only 0 and 1.
 
     A class that is never predicted has precision 0.
 
@@ -23,19 +23,19 @@ class Precision(ClassRatio):
 
     Args:
         output_transform: Turns the engine's output into ``(y_pred, y)``, for example with probabilities rounded to 0 and 1.
-        average: ``False``: a tensor of shape (C,), or the value of class 1 for binary data. ``None``: the same, but the
-            values of both classes for binary data. ``True`` or ``"macro"``: mean over the classes. ``"weighted"``: mean
-            weighted by the number of examples of each class. ``"micro"``: ratio of the counts of all classes together.
-            ``"samples"``: mean over the examples of multilabel data.
-        is_multilabel: Whether each example has C labels.
-        device: See ``glowplug.Metric``. The counts stay on the device of the data, so that no update waits for it.
+        average: ``False``: a tensor of shape (C,); for binary data, the value of class 1. ``None``: the same, except that for
+            binary data it contains the values of both classes. ``True`` or ``"macro"``: mean over the classes.
+            ``"weighted"``: mean weighted by the number of examples of each class. ``"micro"``: ratio computed from the counts
+            summed over all classes. ``"samples"``: mean over the examples of multilabel data.
+        is_multilabel: Whether each example has C labels, which are 0 or 1.
+        device: See ``glowplug.Metric``. The counts stay on the device of the data, so that no update waits for the device.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        TypeError: If an output contains no tensors.
-        ValueError: If ``average`` is unknown, ``"samples"`` is used without multilabel data, shapes do not match, the number
-            of classes changes, binary values are not 0 or 1, or targets are not valid classes. Values on an accelerator are
-            checked in ``compute``, because checking each batch would wait for the device.
+        TypeError: If ``y_pred`` or ``y`` is not a tensor.
+        ValueError: If ``average`` is unknown, if ``"samples"`` is used without multilabel data, if shapes do not match, if the
+            number of classes changes, if binary or multilabel values are not 0 or 1, or if targets are not valid classes.
+            Values on an accelerator are checked in ``compute``, because checking each batch would wait for the device.
         RuntimeError: If the kind of data changes.
 
     Example:

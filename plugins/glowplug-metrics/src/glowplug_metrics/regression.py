@@ -19,11 +19,11 @@ __all__ = ["MeanAbsoluteError", "MeanSquaredError", "RootMeanSquaredError", "dif
 def difference(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Return ``y_pred - y`` as a float tensor.
 
-    Integers and floats of fewer than 32 bits are converted to :func:`wide_dtype` first.
+    Integers, and floats of fewer than 32 bits, are first converted to :func:`wide_dtype`.
 
     Args:
         y_pred: Shape (N, ...).
-        y: The same shape. After the first dimension, dimensions of size 1 are ignored.
+        y: The same shape, except that dimensions of size 1 after the first dimension are ignored.
 
     Returns:
         A tensor of the shape of ``y_pred``, without gradients.
@@ -96,13 +96,14 @@ class _MeanError(Metric):
 class MeanAbsoluteError(_MeanError):
     """Mean absolute error: the sum of ``|y_pred - y|`` divided by the number of examples.
 
-    The output is ``(y_pred, y)``, both of shape (N, ...), or a mapping with these keys. The errors of an example are summed; for
-    the mean over all elements, flatten both tensors with ``output_transform``.
+    The output is ``(y_pred, y)``, or a mapping with the keys ``y_pred`` and ``y``; both tensors have the shape (N, ...). The
+    errors of an example are summed; for the mean over all elements, flatten both tensors with ``output_transform``.
 
-    The arguments are the same as for ``glowplug.Metric``. The sum stays on the device of the data, so that no update waits for it.
+    The arguments are the same as for ``glowplug.Metric``. The sum stays on the device of the data, so that no update waits for
+    the device.
 
     Raises:
-        TypeError: If an output contains no tensors.
+        TypeError: If ``y_pred`` or ``y`` is not a tensor.
         ValueError: If shapes do not match.
 
     Example:
@@ -120,7 +121,7 @@ class MeanAbsoluteError(_MeanError):
 class MeanSquaredError(_MeanError):
     """Mean squared error: the sum of ``(y_pred - y)**2`` divided by the number of examples.
 
-    Outputs, arguments and errors are the same as for :class:`MeanAbsoluteError`.
+    Outputs, arguments and exceptions are the same as for :class:`MeanAbsoluteError`.
 
     Example:
         >>> error = MeanSquaredError()
@@ -137,7 +138,7 @@ class MeanSquaredError(_MeanError):
 class RootMeanSquaredError(MeanSquaredError):
     """Square root of the mean squared error.
 
-    Outputs, arguments and errors are the same as for :class:`MeanAbsoluteError`.
+    Outputs, arguments and exceptions are the same as for :class:`MeanAbsoluteError`.
 
     Example:
         >>> error = RootMeanSquaredError()

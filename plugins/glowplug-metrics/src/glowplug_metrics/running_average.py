@@ -70,8 +70,8 @@ class RunningAverage(Metric):
     A value that is infinite or NaN does not change the average, and is published only if there is no average yet. A warning
     reports the first such value. On an accelerator there is no warning, because reading the value would wait for the device.
 
-    With several processes, the value is the mean of the averages of all processes. This does not apply to ``src``, because its
-    values already include the data of all processes.
+    With several processes, the value is the mean of the averages of all processes. With ``src``, the averages are not
+    combined, because the values of ``src`` already include the data of all processes.
 
     Args:
         src: The metric to average. It is updated and reset at each iteration; do not attach it separately.
@@ -113,8 +113,8 @@ class RunningAverage(Metric):
         _check_arguments(src, alpha, output_transform, device)
         if epoch_bound is not None:
             warnings.warn(
-                "epoch_bound is deprecated; instead of True, use attach(..., usage=SingleEpochRunningBatchWise()); False has no "
-                "effect, remove it",
+                "epoch_bound is deprecated. Replace epoch_bound=True with attach(..., usage=SingleEpochRunningBatchWise()); "
+                "remove epoch_bound=False, which has no effect",
                 GlowplugWarning,
                 stacklevel=2,
             )
@@ -147,7 +147,7 @@ class RunningAverage(Metric):
             self._add_output(output)
 
     def compute(self) -> Value:
-        """Return the average; with several processes, see :class:`RunningAverage`.
+        """Return the average; see :class:`RunningAverage` for its value with several processes.
 
         Raises:
             NotComputableError: If there is no value yet.
@@ -159,7 +159,7 @@ class RunningAverage(Metric):
         return all_reduce(self._average) / world_size()
 
     def usage_or_default(self, usage: str | MetricUsage | None) -> MetricUsage:
-        """Return the usage for the argument of :meth:`attach`."""
+        """Resolve the argument ``usage`` of :meth:`attach`; ``epoch_bound`` may change the default."""
         if usage is None and self.epoch_bound:
             return SingleEpochRunningBatchWise()
         return super().usage_or_default(usage)
@@ -183,7 +183,7 @@ class RunningAverage(Metric):
             return RemovableEventHandle(fed.pop_all().close)
 
     def publishable(self, value: Any) -> Any:
-        """Return an accelerator tensor unchanged, so that no iteration waits for it."""
+        """Return an accelerator tensor unchanged, so that no iteration waits for the device."""
         if isinstance(value, torch.Tensor) and not value.is_cpu:
             return value
         return super().publishable(value)
@@ -209,17 +209,17 @@ class RunningAverage(Metric):
     def _add(self, value: Any) -> None:
         if not isinstance(value, (int, float, torch.Tensor)):
             raise TypeError(
-                f"RunningAverage accepts numbers and tensors, got a {type(value).__name__}; select one with output_transform"
+                f"RunningAverage accepts numbers and tensors, got {type(value).__name__}; select one with output_transform"
             )
         self._check(value)
         self._average = moved_average(self._average, value, self.alpha)
 
     def _check(self, value: Value) -> None:
-        """Refuse a value of another shape; warn once about a value on the CPU that is not finite."""
+        """Refuse a value whose shape differs from the average; warn once about a CPU value that is not finite."""
         if self._average is not None and _shape(value) != _shape(self._average):
             raise ValueError(
-                f"the shape of the values of RunningAverage changed from {_shape(self._average)} to {_shape(value)} since its last "
-                "reset; reduce them with output_transform or in src"
+                f"the shape of the values that RunningAverage receives changed from {_shape(self._average)} to {_shape(value)} "
+                "since its last reset; produce values of one shape with output_transform or in src"
             )
         if self._has_warned or not _has_invalid(value):
             return
@@ -243,11 +243,12 @@ def _has_invalid(value: Value) -> bool:
 
 
 class _SourceOfAverage(MetricUsage):
-    """Exclusive usage of the source of a running average; the average resets the source."""
+    """Usage that reserves a source for one running average, which resets the source."""
 
     def __init__(self, usage: MetricUsage, average: RunningAverage) -> None:
         self._average = average
-        # In a MetricGroup, this is empty: the group updates the average directly, and the average updates its source.
+        # In a MetricGroup, usage.ITERATION_COMPLETED is empty: the group updates the average directly, and the average updates
+        # its source.
         updated = usage.ITERATION_COMPLETED and Events.ITERATION_COMPLETED
         super().__init__(usage.STARTED, usage.COMPLETED, updated)
 
@@ -261,13 +262,13 @@ class _SourceOfAverage(MetricUsage):
 def _check_arguments(src: object, alpha: float, output_transform: object, device: object) -> None:
     if src is not None and not isinstance(src, Metric):
         raise TypeError(
-            f"src must be a metric, got {src!r}; pass a function of the output as output_transform"
+            f"src must be a metric, got {src!r}; to average a function of the output, pass it as output_transform"
         )
     if (src is None) == (output_transform is None):
         raise ValueError(
             "RunningAverage needs either a metric (src) or a function of the output (output_transform)"
         )
     if src is not None and device is not None:
-        raise ValueError(f"device={device!r} cannot be combined with src; set the device of that metric")
+        raise ValueError(f"device={device!r} cannot be combined with src; set the device of the src metric")
     if not 0 < alpha <= 1:
         raise ValueError(f"alpha must be above 0 and at most 1, got {alpha!r}")

@@ -35,7 +35,7 @@ class TaskMetric(ClassificationMetric):
 
     Args:
         output_transform: Turns the engine's output into ``(y_pred, y)``.
-        is_multilabel: Whether each example has C labels.
+        is_multilabel: Whether each example has C labels, which are 0 or 1.
         device: See ``glowplug.Metric``.
         skip_unrolling: See ``glowplug.Metric``.
 
@@ -71,10 +71,11 @@ class TaskMetric(ClassificationMetric):
 
         Args:
             ignore_index: The label or labels of the elements to omit, such as padding.
-            output_transform: Called first; turns the engine's output into (y_pred, y) of shapes (N, S, C) and (N, S).
+            output_transform: Called first; turns the engine's output into ``(y_pred, y)``. For N sequences of S elements and C
+                classes, y_pred has the shape (N, S, C), and y has the shape (N, S).
 
         Returns:
-            A function that returns y_pred of shape (M, C) and y of shape (M,), for M remaining elements.
+            A function that returns y_pred of shape (M, C) and y of shape (M,), where M is the number of remaining elements.
 
         Example:
             >>> from glowplug_metrics import Accuracy
@@ -87,10 +88,10 @@ class TaskMetric(ClassificationMetric):
         return functools.partial(_flatten_sequences, ignored, output_transform)
 
     def _kind_of(self, batch: Batch) -> str:
-        """Return the kind of data of a batch; it must not change between resets.
+        """Return the kind of data in a batch; the kind must not change between resets.
 
         Raises:
-            ValueError: If shapes do not match or the number of classes changes.
+            ValueError: If shapes do not match, or if the number of classes changes.
             RuntimeError: If the kind changes.
         """
         kind, classes = batch.multilabel_task if self._is_multilabel else batch.task
@@ -107,24 +108,24 @@ class TaskMetric(ClassificationMetric):
         name = type(self).__name__
         if kind != self._kind:
             raise RuntimeError(
-                f"the data of {name} changed from {self._kind} to {kind} since its last reset; use one metric per kind, or call "
-                "reset()"
+                f"the data of {name} changed from {self._kind} to {kind} since its last reset; use one metric per kind of data, "
+                "or call reset() before the kind changes"
             )
         raise ValueError(
             f"the number of classes of {name} changed from {self._num_classes} to {classes} since its last reset"
         )
 
     def _agree_on_task(self) -> None:
-        """On ranks without data, adopt the kind of the other ranks; all ranks must call this."""
+        """On ranks without data, adopt the kind of data from the other ranks; all ranks must call this method."""
         if world_size() == 1:
             return
         gathered: list[tuple[Any, int]] = all_gather((self._kind, self._num_classes))
         tasks = sorted({(kind, classes) for kind, classes in gathered if kind is not None})
         if len(tasks) > 1:
             raise RuntimeError(
-                f"{type(self).__name__} needs the same kind of data on all ranks, got "
+                f"{type(self).__name__} needs the same kind of data and number of classes on all ranks, got "
                 + " and ".join(
-                    kind if kind == "binary" else f"{kind} of {classes} classes" for kind, classes in tasks
+                    kind if kind == "binary" else f"{kind} with {classes} classes" for kind, classes in tasks
                 )
             )
         if tasks and self._kind is None:
@@ -137,7 +138,7 @@ class TaskMetric(ClassificationMetric):
         if self._kind == "multiclass":
             raise ValueError(
                 f"targets must be classes from 0 to {self._num_classes - 1}, but {count} targets since the last reset are "
-                "invalid; remove ignored targets with output_transform"
+                "invalid; remove such targets with output_transform"
             )
         raise ValueError(
             f"binary and multilabel values must be 0 or 1, but {count} values since the last reset are invalid; convert them "
@@ -154,8 +155,8 @@ def _flatten_sequences(
     y_pred, y, _ = split_output(output, "get_sequence_transform")
     if y_pred.ndim != y.ndim + 1 or y.shape != y_pred.shape[:2]:
         raise ValueError(
-            f"y_pred and y must have the shapes (N, S, C) and (N, S), got {tuple(y_pred.shape)} and "
-            f"{tuple(y.shape)}"
+            "y_pred and y must have the shapes (N, S, C) and (N, S) for N sequences of S elements and C classes, got "
+            f"{tuple(y_pred.shape)} and {tuple(y.shape)}"
         )
     y_pred, y = y_pred.flatten(0, 1), y.flatten()
     if ignored:

@@ -50,12 +50,12 @@ class TopKCategoricalAccuracy(ClassificationMetric):
     Args:
         k: Number of highest scores to consider, at least 1.
         output_transform: Turns the engine's output into ``(y_pred, y)``: scores (N, C, ...) and classes (N, ...).
-        device: See ``glowplug.Metric``. The count stays on the device of the data, so that no update waits for it.
+        device: See ``glowplug.Metric``. The count stays on the device of the data, so that no update waits for the device.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        ValueError: If ``k`` is below 1, shapes do not match, or there are fewer than k classes.
-        TypeError: If an output contains no tensors.
+        ValueError: If ``k`` is below 1, if shapes do not match, or if there are fewer than k classes.
+        TypeError: If ``y_pred`` or ``y`` is not a tensor.
 
     Example:
         >>> top2 = TopKCategoricalAccuracy(k=2)

@@ -19,8 +19,8 @@ def escape(name: str, allowed: re.Pattern[str] = ALLOWED) -> str:
     """Return a name that MLflow accepts; different names remain different.
 
     A forbidden character becomes ``_x<HEX>_``, where ``<HEX>`` is its code point. If the name is not a normalized path
-    (``/a``, ``a//b``, ``a/``, ``./a``), the offending slashes and dots are escaped in the same way. So are underscores that
-    would otherwise start an escape sequence. An empty name becomes ``_x_``.
+    (``/a``, ``a//b``, ``a/``, ``./a``), the offending slashes and dots are escaped in the same way. Underscores that would
+    otherwise start an escape sequence are escaped as well. An empty name becomes ``_x_``.
 
     Args:
         name: Any text.

@@ -57,8 +57,8 @@ class MLflowLogger(Logger):
     The logger uses one of three runs:
 
     - your active run (``mlflow.start_run()``) if you pass no argument that selects another run; this run stays open;
-    - the run ``run_id``; the logger sets it to ``RUNNING`` and ends it, unless the run is still open in another
-      program;
+    - the run ``run_id``; the logger sets the status of this run to ``RUNNING`` and ends the run, unless it is still open in
+      another program;
     - otherwise a new run.
 
     MLflow's global tracking URI and active run never change.
@@ -73,13 +73,15 @@ class MLflowLogger(Logger):
         run_id: Id of a run to continue.
         tags: Tags of the run; values become strings.
         nested: Make the new run a child of your active run.
-        on_error: ``"warn"`` reports errors in the log; ``"raise"`` raises them at the next call.
+        on_error: ``"warn"`` reports errors in the log; ``"raise"`` raises them at the next call of ``log_*``, ``flush`` or
+            ``close``.
         capacity: Maximum number of waiting records; further records are dropped and counted.
         timeout: Maximum number of seconds to wait at the end of a run, in ``flush`` and in ``close``.
         all_ranks: Log on every rank of ``torch.distributed``, with one run per rank, instead of on rank 0 only.
 
     Raises:
-        ValueError: If ``nested`` is set without an active run, or ``run_id`` is combined with arguments for a new run.
+        ValueError: If ``nested`` is set without an active run, or if ``run_id`` is combined with ``experiment_name``,
+            ``run_name`` or ``nested``.
 
     Example:
         >>> import tempfile
@@ -119,7 +121,7 @@ class MLflowLogger(Logger):
         if run_id is not None and (experiment_name is not None or run_name is not None or nested):
             raise ValueError(
                 f"MLflowLogger: run_id={run_id!r} continues an existing run; remove experiment_name, run_name and nested, "
-                "which create a new one"
+                "which create a new run"
             )
         active, active_uri = _active_run()
         if nested and active is None:
@@ -145,7 +147,7 @@ class MLflowLogger(Logger):
 
         Raises:
             ConnectionError: If the run cannot be opened; ``__cause__`` is the original error.
-            RuntimeError: If the logger was closed before it opened a run, or does not log on this rank.
+            RuntimeError: If the logger was closed before it opened a run, or if it does not log on this rank.
         """
         if self._run_id is None:
             self.ensure_open()
@@ -155,9 +157,9 @@ class MLflowLogger(Logger):
 
     @reported
     def page_url(self, server: str = "http://127.0.0.1:5000") -> str:
-        """Return the address of the MLflow page with the training runs of this experiment.
+        """Return the address of the MLflow page that shows this experiment's training runs.
 
-        Without this address, MLflow 3 opens its GenAI page, which shows no training runs.
+        By default, MLflow 3 opens its GenAI page, which shows no training runs.
 
         Args:
             server: Address of the server that shows a local store. Defaults to the address of ``mlflow ui``. Ignored if the
@@ -334,7 +336,7 @@ class MLflowLogger(Logger):
 
         Args:
             path: Local path.
-            name: Folder in the artifact store of the run; ``None`` for its root.
+            name: Folder in the run's artifact store; ``None`` for the root of the store.
         """
         client, run_id = self._connected()
         upload = client.log_artifacts if Path(path).is_dir() else client.log_artifact
@@ -405,7 +407,7 @@ class MLflowLogger(Logger):
 
 
 def _active_run() -> tuple[str | None, str | None]:
-    """Return the id and tracking URI of the active run of the calling thread."""
+    """Return the id of the calling thread's active run, and the tracking URI of that run."""
     # An active run implies that MLflow has been imported.
     mlflow: Any = sys.modules.get("mlflow")
     run = mlflow.active_run() if hasattr(mlflow, "active_run") else None

@@ -1,6 +1,7 @@
 """Size and time limits of requests to MLflow.
 
-``failures`` decides which failures are temporary; the delivery queue of ``glowplug.loggers`` retries those.
+The module ``failures`` decides which failures are temporary. The delivery queue of ``glowplug.loggers`` retries a request
+only after a temporary failure.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def slices(items: Iterable[tuple[str, str, T]], most: int) -> Iterator[list[T]]:
 
 
 def bound_requests() -> list[str]:
-    """Limit timeouts and retries of MLflow's requests, except those that the user has set.
+    """Limit the timeout and the retries of MLflow's requests, unless the user has set them.
 
     Returns:
         The names of the environment variables that this function set.
@@ -76,7 +77,7 @@ def unbound_requests(names: Iterable[str]) -> None:
     """Remove the limits that :func:`bound_requests` has set.
 
     Args:
-        names: Result of that function.
+        names: Result of :func:`bound_requests`.
     """
     for name in names:
         os.environ.pop(name, None)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BaseSaveHandler", "Checkpoint", "CheckpointEvents", "DiskSaver", "ModelCheckpoint"]
 
-# Loading the plugin imports this package, so its modules are imported lazily.
+# Loading the plugin imports this package. To keep loading fast, each module is imported only when one of its names is used.
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {

@@ -29,10 +29,10 @@ class DiskSaver(BaseSaveHandler):
     """Writes checkpoints to a folder atomically.
 
     A checkpoint is written to a temporary file in the same folder, synced to disk and renamed. Then the folder is synced.
-    When a DiskSaver is created, it removes temporary files that killed processes have left in the folder, but
-    not those in use.
+    When a DiskSaver is created, it removes temporary files that killed processes have left in the folder, but no file that
+    a process is still writing.
 
-    A subclass can override ``save`` or, as in ignite, ``__call__``; :class:`Checkpoint` calls the overridden method.
+    A subclass can override ``save`` or, as in ignite, ``__call__``; :class:`Checkpoint` calls the overriding method.
 
     Args:
         dirname: Folder of the checkpoints; ``~`` is expanded.
@@ -47,7 +47,8 @@ class DiskSaver(BaseSaveHandler):
 
     Raises:
         TypeError: If ``kwargs`` has an argument that ``torch.save`` does not accept.
-        ValueError: If the folder does not exist or contains checkpoints.
+        ValueError: If the folder does not exist and ``create_dir`` is false, or if ``require_empty`` is true and the folder
+            contains checkpoints.
 
     Example:
         >>> import tempfile, torch
@@ -88,7 +89,8 @@ class DiskSaver(BaseSaveHandler):
             metadata: Not used.
 
         Raises:
-            ValueError: If ``filename`` has a path, or ``torch.load(weights_only=True)`` refuses the content.
+            ValueError: If ``filename`` contains a path or is reserved for temporary files, or if
+                ``torch.load(weights_only=True)`` refuses the content.
             OSError: If the file cannot be written. All other files are unchanged.
         """
         path = self.locate(filename)
@@ -128,7 +130,7 @@ class DiskSaver(BaseSaveHandler):
 
         Raises:
             FileNotFoundError: If the checkpoint does not exist.
-            pickle.UnpicklingError: If the file contains more than tensors and plain values.
+            pickle.UnpicklingError: If the file contains anything other than tensors and plain values.
         """
         return read(self.locate(filename))
 
@@ -147,7 +149,7 @@ class DiskSaver(BaseSaveHandler):
         """Return the path of a checkpoint.
 
         Raises:
-            ValueError: If the name has a path or is reserved for temporary files.
+            ValueError: If the name contains a path or is reserved for temporary files.
         """
         if is_temporary(check_filename(filename)):
             raise ValueError(f"{filename!r} is reserved for temporary files; choose another name")
@@ -183,7 +185,7 @@ class DiskSaver(BaseSaveHandler):
 
 
 def save_method(store: SaveHandler) -> SaveFunction:
-    """Return the method of a save handler that saves: usually ``save``.
+    """Return the method that a save handler uses to save, usually ``save``.
 
     A subclass of DiskSaver that was written for ignite may override ``__call__`` instead.
     """

@@ -19,7 +19,7 @@ __all__ = [
 
 EXTENSION = "pt"
 
-# The format specifications that each field accepts. Their widths are limited so that names cannot become huge.
+# For each field, a regular expression for its format. Widths and precisions are limited so that names cannot become huge.
 _FIELDS = {
     "filename_prefix": "",
     "name": "",
@@ -39,7 +39,7 @@ def check_part(what: str, value: object) -> str:
 
     Raises:
         TypeError: If the value is not a string.
-        ValueError: If it has a path separator, ``..``, a drive or unprintable characters.
+        ValueError: If the value is ``.``, or if it contains a path separator, ``..``, a drive or unprintable characters.
 
     Example:
         >>> check_part("filename_prefix", "best")
@@ -47,7 +47,7 @@ def check_part(what: str, value: object) -> str:
         >>> check_part("filename_prefix", "../best")
         Traceback (most recent call last):
         ...
-        ValueError: filename_prefix becomes part of a file name, so it must not contain '/', '\', '..', a drive or unprintable characters; got '../best'
+        ValueError: filename_prefix becomes part of a file name, so it must not be '.' or contain '/', '\', '..', a drive or unprintable characters; got '../best'
     """
     if not isinstance(value, str):
         raise TypeError(f"{what} becomes part of a file name, so it must be a string; got {value!r}")
@@ -55,8 +55,8 @@ def check_part(what: str, value: object) -> str:
     is_plain = ntpath.basename(value) == value != "."
     if not is_plain or ".." in value or not value.isprintable():
         raise ValueError(
-            f"{what} becomes part of a file name, so it must not contain '/', '\\', '..', a drive or "
-            f"unprintable characters; got {value!r}"
+            f"{what} becomes part of a file name, so it must not be '.' or contain '/', '\\', '..', a drive "
+            f"or unprintable characters; got {value!r}"
         )
     return value
 
@@ -66,7 +66,7 @@ def check_filename(value: object) -> str:
 
     Raises:
         TypeError: If the value is not a string.
-        ValueError: If it is empty or :func:`check_part` refuses it.
+        ValueError: If the file name is empty, or if :func:`check_part` refuses it.
 
     Example:
         >>> check_filename("model_3.pt")
@@ -112,8 +112,9 @@ def check_pattern(pattern: object) -> str:
             )
         if conversion or not re.fullmatch(_FIELDS[field], spec or ""):
             raise ValueError(
-                f"filename_pattern {pattern!r}: unsupported format or conversion for the field {field}; only global_step (for "
-                "example {global_step:05d}) and score (e, f or g, for example {score:.3f}) accept a format"
+                f"filename_pattern {pattern!r}: unsupported format or conversion for the field {field}. global_step accepts a "
+                "width from 1 to 99, such as {global_step:05d}, and score accepts a precision from 0 to 99 with e, f or g, such "
+                "as {score:.3f}; other fields accept no format, and no field accepts a conversion"
             )
     return pattern
 
@@ -133,7 +134,7 @@ def setup_filename_pattern(
         with_global_step: Include the step.
 
     Raises:
-        ValueError: If neither the score nor the step is included, or the score name is included without the score.
+        ValueError: If neither the score nor the step is included, or if the score name is included without the score.
 
     Example:
         >>> setup_filename_pattern(with_prefix=False)

@@ -150,7 +150,7 @@ def read(path: str | Path) -> Any:
 
     Raises:
         RuntimeError: If ``weights_only`` loading is known to be unsafe in the installed version of torch.
-        pickle.UnpicklingError: If the file contains more than tensors and plain values.
+        pickle.UnpicklingError: If the file contains anything other than tensors and plain values.
     """
     if torch.__version__ < "2.10":
         raise RuntimeError(f"loading checkpoints safely requires torch>=2.10; found {torch.__version__}")

@@ -13,12 +13,12 @@ __all__ = ["check_options"]
 
 # Remedies for arguments that checkpoint classes of other libraries accept.
 _REMEDIES = {
-    "mode": 'for a metric that should decrease, use score_function=get_default_score_fn("loss", -1.0)',
+    "mode": 'for a metric such as "loss" that should decrease, use score_function=Checkpoint.get_default_score_fn("loss", -1.0)',
     "monitor": "choose the metric that ranks checkpoints with score_name",
     "metric_name": "choose the metric that ranks checkpoints with score_name",
-    "save_interval": "choose when to save with attach(engine, Events.ITERATION_COMPLETED(every=n))",
-    "every": "choose when to save with attach(engine, Events.ITERATION_COMPLETED(every=n))",
-    "event_name": "choose when to save with attach(engine, event_name)",
+    "save_interval": "to save every n iterations, use attach(engine, Events.ITERATION_COMPLETED(every=n))",
+    "every": "to save every n iterations, use attach(engine, Events.ITERATION_COMPLETED(every=n))",
+    "event_name": "pass the event to attach(engine, event_name)",
     "save_as_state_dict": "objects are always saved as their state_dict()",
     "save_handler": "for another save handler, use Checkpoint",
 }
@@ -28,8 +28,8 @@ def check_options(owner: type, options: Mapping[str, Any]) -> None:
     """Refuse options that ``torch.save`` does not accept.
 
     Args:
-        owner: Class that accepts the options.
-        options: Extra keyword arguments of its constructor.
+        owner: Class whose constructor accepts the options.
+        options: Extra keyword arguments of the constructor.
 
     Raises:
         TypeError: If an option is unknown. The message suggests the closest option or a remedy.

@@ -1,7 +1,7 @@
 """Atomic publishing of checkpoints: write a temporary file, then rename it.
 
-The process that writes a temporary file holds a lock on it. The operating system releases the lock when the process ends,
-so a file without a lock is the leftover of a crash, even while other processes write to the folder.
+The process that writes a temporary file holds a lock on it. The operating system releases the lock when the process ends.
+A temporary file without a lock was therefore left by a crash, and can be removed even while other processes write to the folder.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ class Retention:
 
     Args:
         n_saved: Number of items to keep; ``None`` keeps all.
-        greater_or_equal: Prefer the latest of several equal priorities instead of the first.
+        greater_or_equal: Of several items with equal priority, prefer the latest instead of the first.
 
     Raises:
         TypeError: If ``n_saved`` is not an integer.
@@ -55,7 +55,7 @@ class Retention:
 
     @property
     def best(self) -> Item | None:
-        """The item with the highest priority; ``greater_or_equal`` decides between equal ones."""
+        """The item with the highest priority; ``greater_or_equal`` decides between equal priorities."""
         items = self.items[::-1] if self.greater_or_equal else self.items
         return max(items, key=_priority, default=None)
 
@@ -81,7 +81,7 @@ class Retention:
 
 
 def without(items: Iterable[Item], *others: Item) -> tuple[Item, ...]:
-    """Return the items whose file names differ from those of the others."""
+    """Return the items whose file names do not occur among ``others``."""
     names = {other.filename for other in others}
     return tuple(item for item in items if item.filename not in names)
 

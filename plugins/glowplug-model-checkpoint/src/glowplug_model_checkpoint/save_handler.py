@@ -89,7 +89,7 @@ class FunctionSaver:
         """Call the function.
 
         Raises:
-            TypeError: If the function returns a coroutine or a generator, because nothing has been saved then.
+            TypeError: If the function returns a coroutine or a generator, because in that case nothing was saved.
         """
         check_result(
             self._save(checkpoint, filename, metadata or {}), lambda: f"save_handler {self._function!r}"
@@ -112,13 +112,13 @@ class FunctionSaver:
         raise TypeError(self._refusal("list checkpoints"))
 
     def remove(self, filename: str) -> None:
-        """Remove a checkpoint if the function has a ``remove``."""
+        """Remove a checkpoint if the function has an attribute ``remove``."""
         remove = getattr(self._function, "remove", None)
         if callable(remove):
             remove(filename)
 
     def locate(self, filename: str) -> Path | str:
-        """Return the location of a checkpoint: the file name, unless the function has a ``locate``."""
+        """Return the location of a checkpoint: the file name, unless the function has an attribute ``locate``."""
         locate = getattr(self._function, "locate", None)
         return locate(filename) if callable(locate) else filename
 

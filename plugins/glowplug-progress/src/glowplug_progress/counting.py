@@ -68,7 +68,7 @@ class Counter:
         self._completed_epochs = state.epoch - is_within_epoch
 
     def is_current(self, state: State) -> bool:
-        """Return whether the start and length of the epoch are those that :meth:`follow` stored."""
+        """Return whether the state still has the epoch start and the epoch length that :meth:`follow` stored."""
         return state.epoch_start == self._epoch_start and state.epoch_length == self._epoch_length
 
     def done(self, state: State) -> int:

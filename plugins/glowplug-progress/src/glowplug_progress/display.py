@@ -33,7 +33,7 @@ class LazyBar(tqdm):  # type: ignore[misc]  # tqdm has no type annotations
     Args:
         text: Function that returns the postfix, such as ``"loss=0.5"``. Only the thread that created the bar calls it;
             when tqdm's monitor thread redraws the bar, the last text is shown again.
-        **settings: Options of tqdm. Without ``bar_format`` the format depends on whether the total is known.
+        **settings: Options of tqdm. Without ``bar_format``, the format depends on whether the total is known.
 
     Example:
         >>> import io
@@ -105,7 +105,7 @@ class Display(Delegate):
     Args:
         event: Event at which the bar advances, without its filter.
         closing: Event at which the bar closes.
-        postfix: Returns the text after the bar.
+        postfix: Formatter of the text after the bar.
         settings: Options of tqdm.
     """
 
@@ -204,7 +204,7 @@ class Display(Delegate):
         if missing and rank() == 0 and engine.state.outcome is RunOutcome.COMPLETED:
             warnings.warn(
                 f"ProgressBar: the engine's state has no {', '.join(map(repr, missing))}; check metric_names and "
-                f"state_attributes (metrics: {list(engine.state.metrics)})",
+                f"state_attributes (available metrics: {list(engine.state.metrics)})",
                 GlowplugWarning,
                 stacklevel=2,
             )

@@ -13,8 +13,8 @@ from tqdm.auto import tqdm
 class LinesAbove:
     r"""Replacement for the ``write`` method of a stream; prints whole lines above the open bars.
 
-    Only the method is replaced, not the stream. Log handlers that hold the stream therefore also print above the bars, and
-    code that replaces ``sys.stdout`` itself still works. An unfinished line is printed when it ends or when the
+    Only the method is replaced, not the stream. A ``logging.StreamHandler`` that holds the stream therefore also prints above
+    the bars, and code that replaces ``sys.stdout`` still works. An unfinished line is printed when the line ends or when the
     last bar closes.
 
     Args:
@@ -59,7 +59,8 @@ class LinesAbove:
             self._bars -= 1
             if self._bars:
                 return
-            # If another library has replaced the method since, its replacement calls this object, which forwards the text.
+            # If another library has replaced the method in the meantime, do not restore the method: the library's replacement
+            # calls this object, which then forwards the text.
             if self._stream.write is self:
                 if self._is_inherited:
                     del self._stream.write

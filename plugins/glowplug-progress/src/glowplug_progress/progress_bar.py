@@ -28,21 +28,21 @@ class ProgressBar:
     r"""Handler that shows tqdm bars of iterations or epochs, followed by metrics and other values.
 
     One object can be attached any number of times, to one engine or several; each call of :meth:`attach` adds a bar. A
-    bar closes at its closing event, and when the run ends or is interrupted. Values are read only when tqdm redraws,
+    bar closes at its closing event, and when the run ends or is interrupted. Values are read only when tqdm redraws the bar,
     about ten times a second, so most steps do not wait for tensors on a device. Only rank 0 shows bars.
 
     Lines that you print while a bar is open appear above it. An unfinished line (``print(..., end="")``) appears when the
     line ends or the last bar closes.
 
     Args:
-        persist: Whether a closed bar leaves its last line on the screen: one line per epoch, or per run for a bar of the
-            whole run. Defaults to ``False``.
+        persist: Whether a closed bar leaves its last line on the screen: one line per epoch, or one line per run if the bar
+            covers the whole run. Defaults to ``False``.
         bar_format: Format string for tqdm; ``"{l_bar}{bar}{r_bar}"`` is tqdm's default. Without a format, a bar looks like
             ``Epoch [2/5]: [30/100]  30%|███       , loss=0.5 [00:03<00:07, 10.00it/s]``.
         **tqdm_kwargs: Further options of tqdm, such as ``desc``, ``ncols``, ``mininterval``, ``file``, ``disable``.
 
     Raises:
-        TypeError: If an option is unknown or belongs to :meth:`attach`, or ``persist`` is not a bool.
+        TypeError: If an option is unknown or belongs to :meth:`attach`, or if ``persist`` is not a bool.
 
     Example:
         >>> import io
@@ -93,7 +93,7 @@ class ProgressBar:
             ValueError: If an event is not one of ``STARTED``, ``EPOCH_STARTED``, ``ITERATION_STARTED``,
                 ``ITERATION_COMPLETED``, ``EPOCH_COMPLETED`` and ``COMPLETED``; if ``event_name`` does not come before
                 ``closing_event_name`` in this order; or if ``closing_event_name`` is filtered.
-            TypeError: If the names are not a list, or ``output_transform`` is not callable.
+            TypeError: If ``metric_names`` or ``state_attributes`` is not a list, or if ``output_transform`` is not callable.
 
         Example:
             >>> from glowplug.testing import FakeEngine
@@ -107,7 +107,7 @@ class ProgressBar:
         return self._display(event, closing, postfix).attach(engine, event_name)
 
     def __call__(self, engine: EngineProtocol) -> None:
-        """Advance a bar without values at the current event; open it first if necessary.
+        """Advance a bar that shows no values; open the bar first if necessary.
 
         Used by ``engine.add_event_handler(event, ProgressBar())``; :meth:`attach` has more options.
 

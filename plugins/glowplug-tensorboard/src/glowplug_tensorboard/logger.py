@@ -21,10 +21,10 @@ CHANNELS = (1, 3, 4)
 class TensorboardLogger(Logger):
     """Writes scalars, histograms, texts, images, figures and hyperparameters to TensorBoard event files.
 
-    The event file is created at the first record. If it cannot be written, for example because the disk is full,
+    The event file is created at the first record. If the file cannot be written, for example because the disk is full,
     training continues, records wait and the logger tries to create a new file. Each name becomes a tag. TensorBoard shows
-    the step and the time of each ``log_*`` call. Its HPARAMS page shows only the hyperparameters of the first
-    ``log_params`` call; its TEXT page shows those of all calls under ``params``.
+    the step and the time of each ``log_*`` call. TensorBoard's HPARAMS page shows only the hyperparameters of the first
+    ``log_params`` call. Its TEXT page shows the hyperparameters of all calls, under ``params``.
 
     Args:
         log_dir: Folder of the event files. Defaults to ``runs/<date>_<host>``.
@@ -33,7 +33,8 @@ class TensorboardLogger(Logger):
         max_queue: Accepted for compatibility with ``SummaryWriter``; events are written immediately.
         flush_secs: Accepted for compatibility with ``SummaryWriter``; events are written immediately.
         filename_suffix: Suffix of the file names.
-        on_error: ``"warn"`` reports errors in the log; ``"raise"`` raises them at the next call.
+        on_error: ``"warn"`` reports errors in the log; ``"raise"`` raises them at the next call of ``log_*``, ``flush`` or
+            ``close``.
         capacity: Maximum number of waiting records; further records are dropped and counted.
         timeout: Maximum number of seconds to wait at the end of a run, in ``flush`` and in ``close``.
         all_ranks: Write on every rank of ``torch.distributed`` instead of on rank 0 only.
@@ -85,7 +86,7 @@ class TensorboardLogger(Logger):
 
         Raises:
             ConnectionError: If the event file cannot be created; ``__cause__`` is the original error.
-            RuntimeError: If the logger is closed or does not log on this rank.
+            RuntimeError: If the logger is closed, or if it does not log on this rank.
         """
         self.ensure_open()
         return self._opened()
@@ -129,7 +130,7 @@ class TensorboardLogger(Logger):
         self._add(summary, step, timestamp)
 
     def write_histogram(self, name: str, values: Any, step: int, timestamp: float) -> None:
-        """Write the distribution of the finite values of an array of any shape.
+        """Write the distribution of an array's finite values; the array may have any shape.
 
         Raises:
             ValueError: If no value is finite.

@@ -1,4 +1,4 @@
-"""Checks of glowplug engines for NaN and infinity."""
+"""A handler that stops glowplug engines when their output contains NaN or infinity."""
 
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TerminateOnNan"]
 
-# Loading the plugin imports this package, so its modules are imported only when one of their names is used.
+# Loading the plugin imports this package. To keep loading fast, each module is imported only when one of its names is used.
 __getattr__, __dir__ = lazy_exports(
     __name__, {"glowplug_terminate_on_nan.terminate_on_nan": ("TerminateOnNan",)}
 )

@@ -1,4 +1,4 @@
-"""Search for values that are not finite in a nested output."""
+"""Search a nested output for values that are not finite."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ Path = tuple[object, ...]
 def find_non_finite(output: object) -> tuple[Path, Any] | None:
     """Return the path and value of the first leaf that is NaN or infinite.
 
-    Checks numbers, numpy scalars and arrays, and dense tensors in mappings, sequences, sets, named tuples and
-    dataclasses. Other leaves are ignored. The results of all tensors are read together: one synchronization per device.
+    Checks numbers, numpy scalars, numpy arrays and dense tensors, including those in mappings, sequences, sets, named tuples
+    and dataclasses. Other leaves are ignored. The results of all tensors on a device are read in one synchronization.
 
     Args:
         output: A nested value, or a single leaf.
 
     Returns:
-        The path, as a tuple of keys, indices and attributes, and the leaf; ``None`` if all leaves are finite. Tensors are
-        checked after all other leaves.
+        The path and the leaf, or ``None`` if all leaves are finite. The path is a tuple of keys, indices and attributes.
+        Tensors are checked after all other leaves.
 
     Example:
         >>> find_non_finite({"loss": [0.5, float("nan")]})

@@ -22,11 +22,11 @@ def _identity(output: Any) -> Any:
 class TerminateOnNan:
     """Handler that stops an engine when its output contains NaN or infinity.
 
-    Checks numbers, numpy scalars and arrays, and dense tensors in mappings, sequences, sets, named tuples and
-    dataclasses; ``None``, text, sparse tensors and unknown objects are ignored. The logger
+    Checks numbers, numpy scalars, numpy arrays and dense tensors, including those in mappings, sequences, sets, named tuples
+    and dataclasses. ``None``, text, sparse tensors and unknown objects are ignored. The logger
     ``glowplug_terminate_on_nan`` emits a warning with the iteration and the position of the value.
 
-    Under ``torch.distributed``, each call is a collective operation: all ranks stop at the same iteration.
+    Under ``torch.distributed``, each call of the handler is a collective operation: all ranks stop at the same iteration.
 
     Args:
         output_transform: Function that takes ``engine.state.output`` and returns the values to check. Defaults to the whole
@@ -59,8 +59,8 @@ class TerminateOnNan:
 
         Args:
             engine: The engine to check and stop.
-            event_name: Event at which the output is checked. ``Events.ITERATION_COMPLETED(every=10)`` synchronizes with
-                the device less often.
+            event_name: Event at which the output is checked. With ``Events.ITERATION_COMPLETED(every=10)``, the handler
+                synchronizes with the device less often.
 
         Returns:
             A handle that detaches the handler.
@@ -75,7 +75,7 @@ class TerminateOnNan:
         return engine.add_event_handler(event_name, self)
 
     def __call__(self, engine: EngineProtocol) -> None:
-        """Terminate the run if the output is not finite on any rank.
+        """Terminate the run if the output of at least one rank is not finite.
 
         Args:
             engine: The engine to check.

@@ -20,14 +20,15 @@ class HandlerCase:
 
     Args:
         make: Returns a new handler on each call.
-        attach: ``f(handler, engine) -> handle``. Defaults to ``handler.attach(engine)``, with the handler's default event.
+        attach: ``f(handler, engine) -> handle`` attaches the handler. Defaults to ``handler.attach(engine)``, which uses the
+            handler's default event.
         output: Output of the engine's step that the handler can process.
         metrics: Content of ``engine.state.metrics`` at the end of each iteration and epoch.
         seconds_per_event: Time limit of the handler per event, in seconds. Increase it for a handler that writes files.
         plugin: Plugin module to import in a fresh interpreter, such as ``"acme_shout._plugin"``. Defaults to the module
             ``_plugin`` of the handler's package.
-        heavy: Further modules that importing ``plugin`` must not load, such as modules of your package. Libraries other than
-            glowplug are always refused.
+        heavy: Further modules that ``plugin`` must not import, such as modules of your package. Third-party libraries need no
+            entry: the check allows only glowplug, pluggy and packaging.
 
     Example:
         >>> class Shout:
@@ -53,14 +54,14 @@ class LoggerCase:
     Args:
         make: ``f(**options)`` returns a new logger that passes the options on to ``glowplug.loggers.Logger``. All loggers
             write to the *same* file or run.
-        read: Returns every stored scalar as ``(name, step, value)``. The scalars of each name are in the order in which they
-            were stored.
-        borrowed: Returns a logger that writes to a run, file or connection opened by the user, and a function that returns
-            whether that run, file or connection is still open. Omit it if the logger does not support this.
+        read: Returns every stored scalar as ``(name, step, value)``. Scalars with the same name must be in the order in which
+            they were stored.
+        borrowed: ``f() -> (logger, is_open)``, for loggers that can write to a run, file or connection opened by the user.
+            ``logger`` writes to such an object, and ``is_open()`` returns whether this object is still open.
         plugin: Plugin module to import in a fresh interpreter, such as ``"acme_glowplug_logger._plugin"``. Defaults to the
             module ``_plugin`` of the logger's package.
-        heavy: Further modules that importing ``plugin`` must not load, such as modules of your package. Libraries other than
-            glowplug are always refused.
+        heavy: Further modules that ``plugin`` must not import, such as modules of your package. Third-party libraries need no
+            entry: the check allows only glowplug, pluggy and packaging.
 
     Example:
         >>> from glowplug.loggers import Logger
@@ -90,17 +91,17 @@ class MetricCase:
         make: Returns a new metric on each call.
         outputs: Three or more batches of different sizes, each in the form that ``update`` accepts.
         expected: The value over all outputs: a number, a tensor, or a mapping or sequence of these.
-        joined: The same data as one output. By default, lists are concatenated, and tensors are concatenated along their
-            first dimension, also inside tuples and mappings.
+        joined: The data of all ``outputs`` as one output. By default, lists are concatenated, and tensors are concatenated
+            along their first dimension. This includes lists and tensors inside tuples and mappings.
         tolerance: Relative and absolute tolerance within which two values count as equal.
-        reference: Another implementation of the metric, ``f(joined output) -> value``. The two are compared on random
-            data; requires ``random_output``.
-        random_output: ``f(generator) -> output`` returns one output with random data and a random number of examples,
-            both drawn from ``generator``, a ``torch.Generator``.
+        reference: Another implementation of the metric, ``f(joined output) -> value``. The checks compare the metric with
+            the reference on random data, so ``random_output`` is required as well.
+        random_output: ``f(generator) -> output`` returns one output with random data and a random number of examples. Draw
+            both from ``generator``, a ``torch.Generator``.
         plugin: Plugin module to import in a fresh interpreter, such as ``"acme_metrics._plugin"``. Defaults to the module
             ``_plugin`` of the metric's package.
-        heavy: Further modules that importing ``plugin`` must not load, such as modules of your package. Libraries other than
-            glowplug are always refused.
+        heavy: Further modules that ``plugin`` must not import, such as modules of your package. Third-party libraries need no
+            entry: the check allows only glowplug, pluggy and packaging.
 
     Raises:
         TypeError: If only one of ``reference`` and ``random_output`` is given.
@@ -153,11 +154,12 @@ class SaveHandlerCase:
 
     Args:
         make: Returns a new save handler on each call. All save handlers use the *same* location.
-        folder: Folder of the files, for a save handler that writes files. Defaults to the handler's ``dirname``.
+        folder: Folder to which the save handler writes its files. Defaults to the handler's ``dirname``. Omit it if the save
+            handler does not write files.
         plugin: Plugin module to import in a fresh interpreter, such as ``"acme_s3._plugin"``. Defaults to the module
             ``_plugin`` of the save handler's package.
-        heavy: Further modules that importing ``plugin`` must not load, such as modules of your package. Libraries other than
-            glowplug are always refused.
+        heavy: Further modules that ``plugin`` must not import, such as modules of your package. Third-party libraries need no
+            entry: the check allows only glowplug, pluggy and packaging.
 
     Example:
         >>> SaveHandlerCase(make=lambda: AcmeSaver("acme://run")).folder is None

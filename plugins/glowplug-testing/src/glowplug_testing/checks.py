@@ -127,7 +127,9 @@ def run_check(check: Check, case: Any, reason: str | None = None) -> Result:
 
 
 def _describe(error: Exception) -> str:
-    """Return a failure as text, with the traceback of an exception raised by the code under test."""
-    message = str(error) if isinstance(error, CheckFailed) else f"it raised {type(error).__name__}: {error}"
+    """Describe a failure; if the code under test raised an exception, include its traceback."""
+    message = (
+        str(error) if isinstance(error, CheckFailed) else f"the check raised {type(error).__name__}: {error}"
+    )
     cause = error.__cause__ if isinstance(error, CheckFailed) else error
     return message if cause is None else f"{message}\n\n{''.join(traceback.format_exception(cause))}"

@@ -15,7 +15,7 @@ __all__ = ["HandlerContract", "LoggerContract", "MetricContract", "SaveHandlerCo
 
 
 class Contract:
-    """Base class that turns checks into test methods, which a subclass must not replace."""
+    """Base class that turns checks into test methods; subclasses must not replace these methods."""
 
     checks: ClassVar[tuple[Check, ...]] = ()
     """The checks; each becomes a test."""
@@ -23,7 +23,7 @@ class Contract:
     case_type: ClassVar[type] = object
 
     expected_failures: ClassVar[Mapping[str, str]] = {}
-    """Reasons for expected failures, by name of the check. A listed check that passes is reported as failed."""
+    """Reason for each expected failure, keyed by the name of the check. If a listed check passes, its test fails."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

@@ -54,7 +54,7 @@ class EngineChecks:
 
 
 class CustomEvents(EventEnum):
-    """An event with the name and the value of a built-in one."""
+    """An event with the name and the value of a built-in event."""
 
     STARTED = "started"
 

@@ -20,7 +20,7 @@ def play(
 
     Args:
         fake: The engine.
-        outputs: Outputs of the iterations of each epoch.
+        outputs: Outputs of the step in one epoch, in order; all epochs have the same outputs.
         metrics: Metrics at the end of each iteration and epoch.
         epochs: Number of epochs.
         stop: Whether to end the run when a handler calls ``terminate()``.
@@ -68,7 +68,7 @@ def unchanged_state(engine: Any, *names: str) -> Iterator[None]:
 
 
 def equal(first: Any, second: Any) -> bool:
-    """Return whether two values are equal, including tensors and arrays in them."""
+    """Return whether two values are equal; the values may contain tensors and arrays."""
     if isinstance(first, Mapping) and isinstance(second, Mapping):
         return list(first) == list(second) and all(equal(first[key], second[key]) for key in first)
     if isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)):

@@ -90,7 +90,7 @@ class FlakyBackend:
         # Number of calls of ``methods`` so far.
         self._due = 0
         self._healed = threading.Event()
-        # A write method that calls another counts as one call.
+        # A write method that calls another write method counts as one call.
         self._nested = threading.local()
         self._must_close = False
         self._replaced: dict[str, Any] = {}
@@ -101,7 +101,7 @@ class FlakyBackend:
 
         Args:
             logger: The logger.
-            *methods: Methods that fail. Defaults to all.
+            *methods: Methods that fail. Defaults to all methods of the backend.
             times: Maximum number of faults. Unlimited by default.
         """
         where = methods or METHODS
@@ -111,7 +111,7 @@ class FlakyBackend:
 
     @classmethod
     def hanging(cls, logger: Logger, *methods: str) -> FlakyBackend:
-        """Hang in each call until :meth:`heal`.
+        """Hang in each call until :meth:`heal` is called.
 
         Args:
             logger: The logger.
@@ -160,7 +160,7 @@ class FlakyBackend:
         return cls(logger)
 
     def heal(self) -> None:
-        """End the fault; hanging calls continue."""
+        """End the fault; calls that hang then reach the backend."""
         self._healed.set()
 
     def calls_of(self, *methods: str) -> list[Call]:
@@ -207,7 +207,7 @@ class FlakyBackend:
         return call
 
     def _hang(self) -> None:
-        # The limit ends a test that never heals the fault.
+        # The timeout ends the call if a test never heals the fault.
         self._healed.wait(300.0)
 
     def _strike(self, name: str) -> None:

@@ -35,7 +35,7 @@ class PublishMetrics:
 
 
 def engine_for(case: HandlerCase) -> Engine:
-    """Return an engine with the output and metrics of the case."""
+    """Return an engine that produces the output and the metrics of the case."""
     engine = Engine(lambda *_: copy.deepcopy(case.output))
     engine.add_event_handler(
         Events.ITERATION_COMPLETED | Events.EPOCH_COMPLETED, PublishMetrics(case.metrics)
@@ -56,7 +56,7 @@ def play_case(case: HandlerCase, fake: FakeEngine, metrics: Mapping[str, Any] | 
 
 
 def can_be_attached_or_called(case: HandlerCase) -> None:
-    """The handler has attach(engine) with a default event, or add_event_handler accepts it."""
+    """attach(engine) attaches the handler at a default event, or add_event_handler accepts the handler."""
     handler = case.make()
     attachable = callable(getattr(handler, "attach", None))
     require(
@@ -77,7 +77,7 @@ def can_be_attached_or_called(case: HandlerCase) -> None:
 
 
 def attach_accepts_event_name(case: HandlerCase) -> None:
-    """attach(engine, event_name=...) attaches the handler at that event."""
+    """attach(engine, event_name=...) attaches the handler at the given event."""
     handler, fake = case.make(), FakeEngine()
     if not callable(getattr(handler, "attach", None)):
         raise CheckSkipped("the handler has no attach()")
@@ -86,7 +86,7 @@ def attach_accepts_event_name(case: HandlerCase) -> None:
         misnamed = [name for name in parameters if "event" in name]
         require(
             not misnamed,
-            f"attach() has the parameter {', '.join(misnamed)}; rename it to event_name, as in all handlers",
+            f"attach() has the parameter {', '.join(misnamed)}; rename it to event_name, as in all other handlers",
         )
         raise CheckSkipped("attach() has no parameter event_name: the handler always uses the same events")
     event = _attach_by_keyword(case, handler, fake)
@@ -97,14 +97,14 @@ def attach_accepts_event_name(case: HandlerCase) -> None:
 
 
 def _attach_by_keyword(case: HandlerCase, handler: Any, engine: Any) -> Any:
-    """Attach as the case does, with the event and all options as keywords; return the event."""
+    """Attach the handler as the case does, but pass the event and all options as keywords; return the event."""
     attach, used = handler.attach, []
     parameters = inspect.signature(attach).parameters
 
     def by_keyword(engine: Any, *args: Any, **options: Any) -> Any:
         options.update(zip(list(parameters)[1:], args, strict=False))
         event = options.get("event_name", parameters["event_name"].default)
-        # A filter shows whether the handler uses the given event instead of its default.
+        # The handler's default event has no such filter, so the filter shows which event the handler uses.
         options["event_name"] = (event if isinstance(event, EventEnum) else Events.EPOCH_COMPLETED)(every=2)
         used.append(options["event_name"])
         return attach(engine, **options)
@@ -151,13 +151,13 @@ def works_on_fake_engine_and_engine(case: HandlerCase) -> None:
             play_case(case, fake) if each is fake else run(engine)
         except AttributeError as error:
             raise CheckFailed(
-                f"the handler raised {error} in a run of {type(each).__name__}; use members of glowplug.typing.EngineProtocol only, or "
-                "set the data that it needs: HandlerCase(output=..., metrics=...)"
+                f"the handler raised AttributeError in a run of {'a FakeEngine' if each is fake else 'an Engine'}: {error}. Use only members of "
+                "glowplug.typing.EngineProtocol; if the handler lacks data, pass the data: HandlerCase(output=..., metrics=...)"
             ) from error
 
 
 class PublicOnly(FakeEngine):
-    """A fake whose private attributes only the core can read."""
+    """A fake engine that lets only the core read its private attributes."""
 
     def __getattribute__(self, name: str) -> Any:
         if name.startswith("_") and not name.startswith("__"):
@@ -237,13 +237,14 @@ def two_engines_are_independent(case: HandlerCase) -> None:
     handle.remove()
     require(
         registered(second) == before,
-        "remove() for one engine also removed registrations of another; do not store handles in self, but join and return them",
+        "remove() of the handle for one engine also removed registrations from another engine; do not store handles in self: "
+        "join them and return the joined handle",
     )
     require(not registered(first), f"remove() left {registered(first)} on the first of two engines")
 
 
 def second_attach_is_independent(case: HandlerCase) -> None:
-    """A second attach() of the same or another handler either can be removed separately or raises without side effects."""
+    """A second attach(), of this or another handler, can be removed separately or raises an error without side effects."""
     for other in (False, True):
         handler, fake = case.make(), FakeEngine()
         _attach(case, handler, fake)
@@ -257,15 +258,16 @@ def second_attach_is_independent(case: HandlerCase) -> None:
         after = sorted(registered(fake))
         require(
             before == after,
-            f"after a second attach() of {'another' if other else 'the same'} handler failed or was removed, the registrations are "
-            f"{after} instead of {before}; check for errors before registering anything",
+            f"a second attach() of {'another' if other else 'the same'} handler failed or was undone by remove(), but changed "
+            f"the registrations from {before} to {after}; raise errors before you register anything, and return one handle for "
+            "everything that attach() registers",
         )
 
 
 def _require_explained(error: Exception, when: str) -> None:
     require(
         len(str(error).split()) > 3,
-        f"the handler raised {error!r} when {when}; the message must state the problem and the remedy",
+        f"the handler raised {error!r} when {when}; the message must state the problem and the remedy, in at least four words",
     )
 
 
@@ -306,7 +308,7 @@ def run_state_is_unchanged(case: HandlerCase) -> None:
 
 
 class Watched(FakeEngine):
-    """A fake that compares its state before and after each firing."""
+    """A fake engine that compares its state before and after each firing."""
 
     def fire(self, event_name: Any, *, error: BaseException | None = None, **state: Any) -> FakeEngine:
         """Fire an event and require that the state does not change."""
@@ -348,7 +350,7 @@ def phase_is_a_phase(case: HandlerCase) -> None:
     phase = getattr(case.make(), "phase", Phase.USER)
     require(
         isinstance(phase, Phase),
-        f"phase must be a member of glowplug.Phase such as Phase.LOGGING, got {phase!r}; an engine treats this as Phase.USER",
+        f"phase must be a member of glowplug.Phase such as Phase.LOGGING, got {phase!r}, which an engine treats as Phase.USER",
     )
 
 
@@ -367,7 +369,7 @@ def events_are_fast(case: HandlerCase) -> None:
 
 
 class Timed(FakeEngine):
-    """A fake that measures how long the handlers of each event take."""
+    """A fake engine that measures how long the handlers of each event take."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -382,7 +384,7 @@ class Timed(FakeEngine):
 
 
 def missing_metrics_are_reported(case: HandlerCase) -> None:
-    """If the metrics that the handler reads are missing, it works or raises an error that names the missing metric."""
+    """If a metric that the handler reads is missing, the handler works or raises an error that names the metric."""
     if not case.metrics:
         raise CheckSkipped("HandlerCase(metrics=...) is empty")
     fake = FakeEngine()
@@ -394,7 +396,8 @@ def missing_metrics_are_reported(case: HandlerCase) -> None:
         named = "metric" in message or type(case.make()).__name__.lower() in message
         require(
             named and len(message.split()) > 3,
-            f"without metrics the handler raised {error!r}; raise an error that names the missing metric, such as "
+            f"without metrics, the handler raised {error!r}; use a message of at least four words that names the missing metric "
+            "and contains the word 'metric' or the name of the handler's class, such as "
             "ValueError(f\"metric {name!r} is missing; engine.state.metrics has {', '.join(engine.state.metrics)}\")",
         )
 

@@ -29,12 +29,13 @@ def state_travels_with_the_engine(case: HandlerCase) -> None:
     states = fake.state_dict()["handlers"]
     require(
         states,
-        f"{type(handler).__name__}.state_dict() is not part of engine.state_dict(); call engine.register_state(self.state_key, "
-        "self) in attach() and join its handle with the returned handle",
+        f"{type(handler).__name__}.state_dict() is not part of engine.state_dict(). In attach(), call "
+        "engine.register_state(self.state_key, self), join the handle that this call returns with the other handles, and return "
+        "the joined handle",
     )
     expected = copy.deepcopy(handler.state_dict())
     stored = through_file(states)
-    # Load the state first after the new handler is attached, then before it is attached.
+    # In the first pass, attach the new handler and then load the state; in the second pass, load the state first.
     for late in (False, True):
         other, resumed = case.make(), FakeEngine()
         if not late:
@@ -44,8 +45,8 @@ def state_travels_with_the_engine(case: HandlerCase) -> None:
             case.attach(other, resumed)
         require(
             equal(_plain(other.state_dict()), _plain(expected)),
-            f"the saved state was {expected!r}, but a new handler that loaded it has {other.state_dict()!r}; restore it in "
-            "load_state_dict()",
+            f"the saved state was {expected!r}, but after a new handler loaded it, the state of the new handler is "
+            f"{other.state_dict()!r}; restore the saved state in load_state_dict()",
         )
 
 
@@ -141,7 +142,7 @@ def _plain(value: Any) -> Any:
 
 
 def can_be_pickled_or_explains(case: HandlerCase) -> None:
-    """The handler can be pickled and its copy works, or the error names the handler and the reason."""
+    """The handler can be pickled and its copy works, or pickling raises an error that names the handler and the reason."""
     handler = case.make()
     name = type(handler).__name__
     if "<locals>" in type(handler).__qualname__:
@@ -152,12 +153,12 @@ def can_be_pickled_or_explains(case: HandlerCase) -> None:
         message = str(error)
         if _is_of_the_case(message, case, handler):
             raise CheckSkipped(
-                f"the case passes the handler a function that cannot be pickled: {message}"
+                f"the handler holds a function from the case that cannot be pickled: {message}"
             ) from None
         require(
             name in message,
-            f"pickling failed with {error!r}, which does not name the handler; omit the attribute in __getstate__(), or raise "
-            f"TypeError('{name} cannot be pickled because ...') there",
+            f"pickling failed with {error!r}, which does not name the handler; in __getstate__(), omit the attribute that cannot "
+            f"be pickled, or raise TypeError('{name} cannot be pickled because ...')",
         )
         return
     fake = FakeEngine()
@@ -188,8 +189,8 @@ def constructor_waits_for_no_rank(case: HandlerCase) -> None:
         on_two_ranks(make_on, 10.0)
     except CheckFailed as error:
         raise CheckFailed(
-            f"the constructor failed on one of two ranks; call collectives in a handler of Events.STARTED instead, which all ranks "
-            f"reach. {error}"
+            "the constructor failed when only one of two ranks called it; call collectives in a handler of Events.STARTED "
+            f"instead, because all ranks reach that event. {error}"
         ) from None
 
 
@@ -205,8 +206,8 @@ def two_ranks_end_together(case: HandlerCase) -> None:
     first, second = on_two_ranks(run_on)
     require(
         first == second,
-        f"the run ended at (iteration, epoch, outcome) {first} on rank 0 and {second} on rank 1; decide for all ranks with "
-        "glowplug.distributed.agree_any or broadcast",
+        f"the run ended at (iteration, epoch, outcome) {first} on rank 0 and {second} on rank 1; to stop all ranks together, let "
+        "them agree with glowplug.distributed.agree_any or broadcast",
     )
 
 

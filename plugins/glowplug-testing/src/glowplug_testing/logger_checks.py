@@ -85,8 +85,8 @@ def odd_names_stay_distinct(case: LoggerCase) -> None:
         require(
             len(new) + lost == len(ODD_NAMES) and new.total() == len(new),
             f"{len(ODD_NAMES)} scalars with different names were logged; {lost} records are counted as dropped and {len(new)} names "
-            f"are stored: {', '.join(map(repr, sorted(new)))}. Escape names that the backend refuses so that they stay distinct, or "
-            f"raise ValueError{trial.report()}",
+            f"are stored: {', '.join(map(repr, sorted(new)))}. If the backend refuses a name, escape the name such that it stays "
+            f"distinct, or raise ValueError{trial.report()}",
         )
 
 
@@ -114,7 +114,7 @@ def non_finite_values_are_kept(case: LoggerCase) -> None:
         for name, value in stored.items():
             require(
                 _represents(values[name], value),
-                f"{values[name]} is stored as the finite value {value!r}; store NaN or null, or raise ValueError",
+                f"{values[name]} is stored as {value!r}; store the value itself, NaN or null, or raise ValueError",
             )
         trial.require_counted(logger, 4, len(stored) + 1)
 

@@ -16,7 +16,7 @@ from glowplug_testing.flaky_backend import WRITES, FlakyBackend
 from glowplug_testing.logger_trial import Trial, run_logging, wait_for
 from glowplug_testing.surroundings import full_disk, no_files_or_connections
 
-# Maximum time in seconds that logging may add to an iteration; it usually takes a hundredth of that.
+# Maximum time in seconds that logging may add to an iteration; logging usually takes a hundredth of this time.
 CALLER_SECONDS = 0.002
 # One report during the fault, and one at close() with the number of lost records.
 REPORTS = 2
@@ -40,7 +40,7 @@ def constructor_opens_nothing(case: LoggerCase) -> None:
 
 
 def backend_down_from_the_start(case: LoggerCase) -> None:
-    """A run with an unreachable backend completes; the fault is reported once and every record is counted."""
+    """A run with an unreachable backend completes; the fault is reported once, and no record is lost without being counted."""
     with Trial(case) as trial:
         logger = trial.make(timeout=0.5)
         with FlakyBackend.refusing(logger), _no_exception_from("a backend that refuses connections"):
@@ -96,7 +96,7 @@ def connection_lost_in_a_write(case: LoggerCase) -> None:
 
 
 def occasional_errors_lose_one_record(case: LoggerCase) -> None:
-    """Records that the backend refuses are counted as dropped and reported once; all others are stored."""
+    """Records that the backend refuses are counted as dropped, the fault is reported once, and all other records are stored."""
     with Trial(case) as trial:
         logger = trial.make()
         logged = []
@@ -156,8 +156,8 @@ def slow_backend_does_not_block(case: LoggerCase) -> None:
         usual = statistics.median(later - earlier for earlier, later in itertools.pairwise(times))
         require(
             held < seconds * iterations / 3 and usual < CALLER_SECONDS,
-            f"{iterations} iterations took {held:.2f} s ({1000 * usual:.1f} ms each) with a backend that needs {seconds} s per "
-            "record; write in write_scalars() only, which runs on the worker thread",
+            f"{iterations} iterations took {held:.2f} s (median {1000 * usual:.1f} ms) with a backend that needs {seconds} s per "
+            "record; write to the backend only in write_scalars(), because it runs on the worker thread",
         )
         logged = [(trial.name("loss"), number + 1, batch) for number, batch in enumerate(batches)]
         trial.require_stored(
@@ -206,8 +206,8 @@ def full_disk_does_not_end_the_run(case: LoggerCase) -> None:
         steps = [step for _, step, _ in trial.stored()]
         require(
             steps[:3] == [0, 1, 2] and steps[-3:] == [6, 7, 8] and len(steps) == len(set(steps)),
-            f"steps 0 to 8 were logged, and the disk was full during steps 3 to 5; the steps {steps} are stored, but all steps before "
-            f"and after the fault must be stored once{trial.report()}",
+            "steps 0 to 8 were logged, and the disk was full during steps 3 to 5. Every step before and after the fault must be "
+            f"stored once, but the stored steps are {steps}{trial.report()}",
         )
         trial.require_counted(logger, 9, len(steps))
 
@@ -231,7 +231,7 @@ def no_files_or_connections_do_not_end_the_run(case: LoggerCase) -> None:
 
 
 def refused_writes_are_counted(case: LoggerCase) -> None:
-    """While writes and flushes raise ENOSPC, training continues and every record is counted."""
+    """While writes and flushes raise ENOSPC, training continues, and no record is lost without being counted."""
     with Trial(case) as trial:
         logger = trial.make()
         with FlakyBackend.full_disk(logger), _no_exception_from("a full disk"):
@@ -277,8 +277,8 @@ def _no_exception_from(fault: str) -> Iterator[None]:
         yield
     except Exception as error:
         raise CheckFailed(
-            f"{fault} raised {type(error).__name__} in the training loop; use the backend only in open_backend() and write "
-            "methods, where Logger catches and reports errors"
+            f"{fault} raised {type(error).__name__} in the training loop; use the backend only in open_backend(), "
+            "flush_backend(), close_backend() and write methods, where Logger catches and reports errors"
         ) from error
 
 
@@ -293,7 +293,8 @@ def _require_untouched(engine: object, iterations: int) -> None:
 def _require_quick(took: float, limit: float, what: str) -> None:
     require(
         took < limit,
-        f"{what} took {took:.2f} s, more than {limit:g} s; wait in open_backend(), close_backend() and write methods only",
+        f"{what} took {took:.2f} s, more than {limit:g} s; wait for the backend only in open_backend(), flush_backend(), "
+        "close_backend() and write methods",
     )
 
 
@@ -303,7 +304,8 @@ def _require_reported(trial: Trial) -> None:
     )
     require(
         len(trial.warnings) <= REPORTS,
-        f"one fault was reported {len(trial.warnings)} times instead of once{trial.report()}",
+        f"one fault was reported {len(trial.warnings)} times; it may be reported once, and close() may report the number of lost "
+        f"records{trial.report()}",
     )
 
 

@@ -18,7 +18,7 @@ from glowplug_testing.logger_trial import Row, Trial, attach, run_logging
 from glowplug_testing.ranks import on_two_ranks
 from glowplug_testing.surroundings import unchanged_process
 
-ATTACH = "Do not override attach(), or call super().attach(engine, event_name, log_handler, ...)"
+ATTACH = "If you override attach(), call super().attach(engine, event_name, log_handler, ...)"
 
 
 def works_on_fake_engine_and_engine(case: LoggerCase) -> None:
@@ -159,13 +159,16 @@ def close_receives_the_outcome(case: LoggerCase) -> None:
                 try:
                     engine.run([0.5, 0.25, 0.125])
                 except ZeroDivisionError:
-                    require(outcome is RunOutcome.FAILED, f"a run that ends as {outcome} raised")
+                    require(
+                        outcome is RunOutcome.FAILED, f"a run that should end as {outcome} raised an error"
+                    )
                 logger.close()
                 received = [(*call.args, *call.kwargs.values()) for call in backend.calls_of("close_backend")]
             require(not trial.warnings, f"close_backend({outcome}) failed{trial.report()}")
             require(
                 received == [(outcome,)],
-                f"a run ended as {outcome} but close_backend was called with {received}. {ATTACH}",
+                f"a run ended as {outcome}, but the calls of close_backend() had the arguments {received}; there must be one "
+                f"call, with the outcome. {ATTACH}",
             )
 
 
@@ -289,7 +292,7 @@ def one_logger_serves_several_engines(case: LoggerCase) -> None:
 
 
 def evaluator_logs_at_the_trainers_step(case: LoggerCase) -> None:
-    """Records of an evaluator that runs in a trainer's handler have the trainer's epoch as their step."""
+    """If a trainer's handler runs an evaluator, the evaluator's records have the trainer's epoch as their step."""
     with Trial(case) as trial:
         logger = trial.make()
         trainer, evaluator = Engine(lambda _, batch: batch), Engine(lambda _, batch: batch)
@@ -312,7 +315,7 @@ def evaluator_logs_at_the_trainers_step(case: LoggerCase) -> None:
 
 
 def resumed_run_logs_each_step_once(case: LoggerCase) -> None:
-    """A run that is resumed from engine.state_dict() with a new logger logs each step once."""
+    """If a run is resumed from engine.state_dict() with a new logger, each step is logged once."""
     outputs = [0.5, 0.25, 0.125, 1.0, 2.0, 4.0]
     with Trial(case) as trial:
         saved: list[dict[str, Any]] = []
@@ -380,7 +383,7 @@ def only_rank_zero_writes(case: LoggerCase) -> None:
         trial.require_stored(
             logged,
             "after rank 0 logged zeros and rank 1 ones",
-            "Write in the write methods only, which are called on rank 0; do not set all_ranks",
+            "Write to the backend only in write methods, because Logger calls them on rank 0 only; do not set all_ranks",
         )
 
 
@@ -431,7 +434,8 @@ def borrowed_run_stays_open(case: LoggerCase) -> None:
         logger, is_open = case.borrowed()
         require(
             is_open(),
-            "LoggerCase.borrowed must return a logger with an open run or file, and a function that returns whether it is open",
+            "LoggerCase.borrowed must return a logger with an open run or file, and a function that returns True while this run "
+            "or file is open",
         )
         run_logging(trial, logger, [0.5])
         logger.close()

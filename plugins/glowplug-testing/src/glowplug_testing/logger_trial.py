@@ -111,7 +111,7 @@ class Trial:
         return [(name, step, value) for name, step, value in rows if str(name).startswith(f"{self.tag}/")]
 
     def require_stored(self, logged: Iterable[Row], when: str, advice: str) -> None:
-        """Require that exactly these rows are stored, with the rows of each name in this order."""
+        """Require that exactly these rows are stored, and that rows with the same name are in this order."""
         expected, stored = list(logged), self.stored()
         problem = _difference(expected, stored)
         require(not problem, f"{when}, {problem}. {advice}{self.report()}")
@@ -198,7 +198,7 @@ def _workers() -> set[threading.Thread]:
 
 
 def _difference(expected: list[Row], stored: list[Row]) -> str:
-    """Describe how the stored rows differ from the logged ones; empty if they are equal."""
+    """Describe how the stored rows differ from the logged rows; return an empty string if they are equal."""
     wanted = Counter((name, step) for name, step, _ in expected)
     found = Counter((str(name), step) for name, step, _ in stored)
     for what, difference in (

@@ -18,7 +18,7 @@ from glowplug_testing.ranks import on_two_ranks
 from glowplug_testing.surroundings import unchanged_process
 
 RANDOM_TRIALS = 20
-"""Number of random data sets that are compared with the reference."""
+"""Number of random data sets on which a metric is compared with the reference."""
 
 
 def make(case: MetricCase) -> Any:
@@ -145,7 +145,8 @@ def batches_do_not_matter(case: MetricCase) -> None:
             case,
             updated(case, outputs).compute(),
             f"with the data {when}",
-            "Accumulate sums and counts and divide in compute(); a mean of batch means gives small batches too much weight",
+            "Accumulate sums and counts in update(), and divide in compute(); a mean of batch means gives small batches too much "
+            "weight",
         )
 
 
@@ -345,7 +346,7 @@ def is_published_under_its_name(case: MetricCase) -> None:
 
 
 def detach_removes_all(case: MetricCase) -> None:
-    """After detach(), or remove() of the handle, nothing is registered."""
+    """After detach() or handle.remove(), nothing is registered."""
     for by_handle in (True, False):
         metric, fake = make(case), FakeEngine()
         handle = metric.attach(fake, "checked")

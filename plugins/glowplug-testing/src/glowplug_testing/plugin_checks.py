@@ -1,4 +1,4 @@
-"""The check of a plugin module, which is part of all contracts."""
+"""The check of a plugin module; all contracts except ``EngineContract`` include this check."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ print("RESULT " + json.dumps([sorted(brought), getattr(module, "GLOWPLUG_API", N
 
 
 def plugin_module_is_light(case: Any) -> None:
-    """The plugin module sets GLOWPLUG_API and imports no library except glowplug, so that discovery is fast."""
+    """The plugin module sets GLOWPLUG_API and imports no library except glowplug, so that the plugin loads quickly."""
     plugin = case.plugin or _plugin_of(case)
     if plugin is None:
         raise CheckSkipped(
-            f'no plugin module found; name it with {type(case).__name__}(plugin="acme_shout._plugin")'
+            f'no plugin module found; pass its name, as in {type(case).__name__}(plugin="acme_shout._plugin")'
         )
     arguments = [plugin, json.dumps(list(case.heavy)), json.dumps(sys.path)]
     done = subprocess.run(  # noqa: S603 - runs this interpreter
@@ -43,8 +43,8 @@ def plugin_module_is_light(case: Any) -> None:
     brought, api = json.loads(lines[-1].removeprefix("RESULT "))
     require(
         not brought,
-        f"{plugin} imports {', '.join(brought)}, which delays every script that discovers plugins; import only "
-        "glowplug.hookspecs there and in the package's __init__.py",
+        f"{plugin} imports {', '.join(brought)}, which delays every script that loads the plugin; in this module and in the "
+        "package's __init__.py, import nothing but glowplug.hookspecs and the standard library",
     )
     require(
         api == 1,
@@ -53,7 +53,7 @@ def plugin_module_is_light(case: Any) -> None:
 
 
 def _plugin_of(case: Any) -> str | None:
-    """Return the module ``_plugin`` of the package that defines the object, if it exists."""
+    """Return the name of the module ``_plugin`` in the package that defines the object; ``None`` if there is no such module."""
     made = case.make()
     package = type(made).__module__.partition(".")[0]
     if package in {"glowplug", "__main__"}:

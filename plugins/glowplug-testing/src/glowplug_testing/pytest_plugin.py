@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-# Register before the import: pytest warns if a conftest.py requests a module that was imported without rewriting.
+# Register before the import: pytest warns if a conftest.py requests a plugin that was imported without assertion rewriting.
 pytest.register_assert_rewrite("glowplug_testing", "glowplug.testing.pytest_plugin")
 
 from glowplug.testing.pytest_plugin import fake_engine, plugin_manager  # noqa: E402

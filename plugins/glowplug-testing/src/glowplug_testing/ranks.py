@@ -38,8 +38,8 @@ def on_two_ranks(function: Callable[[int], Any], seconds: float = SECONDS) -> li
         seconds: Time limit.
 
     Raises:
-        CheckSkipped: If torch or fork is missing, or this process already belongs to a process group.
-        CheckFailed: If the function raises on a rank or exceeds the time limit.
+        CheckSkipped: If torch or ``os.fork`` is missing, or if this process already belongs to a process group.
+        CheckFailed: If the function raises an exception or ends the process on a rank, or if it exceeds the time limit.
     """
     if importlib.util.find_spec("torch") is None:
         raise CheckSkipped("two ranks need torch")

@@ -66,7 +66,7 @@ class RegistrationContract(EngineChecks):
             engine.remove_event_handler(nothing, Events.STARTED)
 
     def test_unknown_event_is_refused(self, make_engine: MakeEngine) -> None:
-        """An unknown event is refused; the message contains its name and the remedy (E-031)."""
+        """Using an unknown event raises an error; the message contains the name of the event and the remedy (E-031)."""
         engine = make_engine()
         calls: tuple[Callable[[], Any], ...] = (
             lambda: engine.add_event_handler("epoch_end", nothing),
@@ -103,7 +103,7 @@ class RegistrationContract(EngineChecks):
         assert got[4:] == [*with_engine, (engine, 1)]
 
     def test_wrong_signature_is_refused(self, make_engine: MakeEngine) -> None:
-        """A handler with a wrong signature is refused at registration, with the signature in the message (E-032)."""
+        """Registering a handler with a wrong signature raises an error that contains the signature (E-032)."""
         engine = make_engine()
 
         def handler(first: Any, second: Any) -> None: ...
@@ -115,7 +115,7 @@ class RegistrationContract(EngineChecks):
         assert not engine.has_event_handler(handler)
 
     def test_async_is_refused(self, make_engine: MakeEngine) -> None:
-        """An async function, method, object or partial is refused as a handler (E-032)."""
+        """Registering an async function, method, object or partial as a handler raises an error (E-032)."""
         engine = make_engine()
 
         class Async:
@@ -128,7 +128,7 @@ class RegistrationContract(EngineChecks):
                 engine.add_event_handler(Events.STARTED, handler)
 
     def test_handler_must_be_callable(self, make_engine: MakeEngine) -> None:
-        """A handler that is not callable is refused; if it has ``attach``, the message names ``engine.attach``."""
+        """Registering an object that is not callable raises; if it has ``attach``, the message names ``engine.attach``."""
         engine = make_engine()
         with pytest.raises(TypeError, match=r"handler of Events.STARTED must be callable, got 5"):
             engine.add_event_handler(Events.STARTED, 5)
@@ -145,7 +145,7 @@ class RegistrationContract(EngineChecks):
         assert got == [("method", engine)]
 
     def test_handle_removes_one_registration(self, make_engine: MakeEngine) -> None:
-        """A handle removes one registration, ``remove_event_handler`` all registrations of a handler at an event (E-035)."""
+        """A handle removes one registration; ``remove_event_handler`` removes all that a handler has at an event (E-035)."""
         engine = make_engine()
         got: list[Any] = []
 

@@ -76,7 +76,7 @@ class Store:
         return set() if self.folder is None else {str(path) for path in self.folder.rglob("*")}
 
 
-ATOMIC = "Write to a temporary file in the same folder, call os.fsync and os.replace, and remove the file if anything fails"
+ATOMIC = "Write to a temporary file in the same folder, call os.fsync and os.replace, and if anything fails, remove this file"
 
 
 def save_and_load_are_inverse(case: SaveHandlerCase) -> None:
@@ -106,7 +106,7 @@ def second_save_replaces_the_first(case: SaveHandlerCase) -> None:
 
 
 def list_returns_loadable_names(case: SaveHandlerCase) -> None:
-    """list() returns the names of all checkpoints, oldest first; another handler for the location returns the same list."""
+    """list() returns the names of all checkpoints, oldest first; another save handler for the location returns the same list."""
     store = Store(case)
     found = list(store.handler.list())
     require(not found, f"list() must be empty before the first save, got {found}")
@@ -117,11 +117,14 @@ def list_returns_loadable_names(case: SaveHandlerCase) -> None:
     store.handler.save(content(2.0), "second.pt", METADATA)
     expected = ["first.pt", "third.pt", "second.pt"]
     for handler, which in (
-        (store.handler, "the handler"),
-        (case.make(), "another handler for the same location"),
+        (store.handler, "the save handler"),
+        (case.make(), "another save handler for the same location"),
     ):
         found = list(handler.list())
-        require(found == expected, f"{which} listed {found} instead of {expected}, the order of the saves")
+        require(
+            found == expected,
+            f"list() of {which} returned {found} instead of {expected}; the names must be in the order of the saves",
+        )
         for name in found:
             handler.load(name)
     missing = "never.pt"
@@ -235,7 +238,7 @@ def full_disk_keeps_the_previous(case: SaveHandlerCase) -> None:
         store.files() == before, f"a failed save left the files {sorted(store.files() - before)}. {ATOMIC}"
     )
     store.handler.save(content(3.0), "first.pt", METADATA)
-    store.require_stored("first.pt", content(3.0), "after a save once the disk had space again")
+    store.require_stored("first.pt", content(3.0), "after a save when the disk had space again")
 
 
 def remove_affects_one_checkpoint(case: SaveHandlerCase) -> None:

@@ -20,13 +20,13 @@ def check_handler(obj: Any, expected_failures: Mapping[str, str] | None = None) 
     Args:
         obj: A :class:`HandlerCase`; a class or function that returns a new handler when called without arguments; or
             a handler, which is copied for each check.
-        expected_failures: Reasons for expected failures, by name of the check.
+        expected_failures: Reason for each expected failure, keyed by the name of the check.
 
     Returns:
         The result of each check.
 
     Raises:
-        CheckFailed: If a check fails, or passes although it is expected to fail; the message lists all such checks.
+        CheckFailed: If a check fails, or if a check passes that is expected to fail. The message lists all such checks.
         ValueError: If an expected failure has no reason or names an unknown check.
 
     Example:
@@ -48,13 +48,13 @@ def check_logger(case: LoggerCase, expected_failures: Mapping[str, str] | None =
 
     Args:
         case: How to make a logger and how to read what it stores.
-        expected_failures: Reasons for expected failures, by name of the check.
+        expected_failures: Reason for each expected failure, keyed by the name of the check.
 
     Returns:
         The result of each check.
 
     Raises:
-        CheckFailed: If a check fails, or passes although it is expected to fail; the message lists all such checks.
+        CheckFailed: If a check fails, or if a check passes that is expected to fail. The message lists all such checks.
         ValueError: If an expected failure has no reason or names an unknown check.
         TypeError: If ``case`` is not a :class:`LoggerCase`.
     """
@@ -62,19 +62,19 @@ def check_logger(case: LoggerCase, expected_failures: Mapping[str, str] | None =
 
 
 def check_metric(case: MetricCase, expected_failures: Mapping[str, str] | None = None) -> list[Result]:
-    """Run the checks of ``MetricContract``, with arguments and errors as for :func:`check_logger`."""
+    """Run the checks of ``MetricContract``; arguments and errors are those of :func:`check_logger`."""
     return _check(_of_type(MetricCase, case), METRIC_CHECKS, expected_failures)
 
 
 def check_save_handler(
     case: SaveHandlerCase, expected_failures: Mapping[str, str] | None = None
 ) -> list[Result]:
-    """Run the checks of ``SaveHandlerContract``, with arguments and errors as for :func:`check_logger`."""
+    """Run the checks of ``SaveHandlerContract``; arguments and errors are those of :func:`check_logger`."""
     return _check(_of_type(SaveHandlerCase, case), SAVE_HANDLER_CHECKS, expected_failures)
 
 
 def _check(case: Any, checks: tuple[Check, ...], expected_failures: Mapping[str, str] | None) -> list[Result]:
-    reasons = known_failures(checks, expected_failures, "the call")
+    reasons = known_failures(checks, expected_failures, "glowplug_testing")
     results = [run_check(check, case, reasons.get(check.name)) for check in checks]
     failed = [result for result in results if result.status == "failed"]
     if failed:

@@ -66,28 +66,28 @@ def _do_not_restore(_: Any) -> None:
 
 _PROBES: tuple[_Probe, ...] = (
     (
-        "it installs a signal handler; do so only if the user requests it, and restore the previous handler",
+        "the code under test installs a signal handler; do so only if the user requests it, and restore the previous one",
         _signals,
         _restore_signals,
     ),
     (
-        "it configures the root logger, which belongs to the user; use logging.getLogger(__name__)",
+        "the code under test configures the root logger, which belongs to the user; use logging.getLogger(__name__)",
         _root_logging,
         _restore_logging,
     ),
     (
-        "it uses the global random generators, which changes the training results; use random.Random()",
+        "the code under test uses a global random generator, which changes the training results; use random.Random()",
         _generators,
         _do_not_restore,
     ),
     (
-        "it changes a default of torch (dtype, grad mode or number of threads); restore it",
+        "the code under test changes a default of torch (dtype, grad mode or number of threads); restore the default",
         _defaults,
         _do_not_restore,
     ),
-    ("it changes the working directory; use absolute paths", os.getcwd, os.chdir),
+    ("the code under test changes the working directory; use absolute paths", os.getcwd, os.chdir),
     (
-        "it replaces sys.excepthook; restore it",
+        "the code under test replaces sys.excepthook; restore the previous hook",
         lambda: sys.excepthook,
         lambda hook: setattr(sys, "excepthook", hook),
     ),
@@ -109,7 +109,8 @@ def unchanged_process() -> Iterator[None]:
             restore(value)
     if printed.getvalue().strip():
         problems.append(
-            f"it prints {printed.getvalue().strip()[:200]!r}; use the logging module, or an option for the output file"
+            f"the code under test prints {printed.getvalue().strip()[:200]!r}; use the logging module, or add an option for the "
+            "output file"
         )
     left = [
         thread.name
@@ -118,7 +119,8 @@ def unchanged_process() -> Iterator[None]:
     ]
     if left:
         problems.append(
-            f"it leaves the thread {', '.join(left)} running, which keeps the process alive; end it, and make it a daemon thread"
+            f"the code under test leaves the thread {', '.join(left)} running, which keeps the process alive; end this thread, "
+            "and make it a daemon thread"
         )
     require(not problems, "; ".join(problems))
 
@@ -162,7 +164,7 @@ def _refuse(event: str, args: tuple[Any, ...]) -> None:
 
 @contextlib.contextmanager
 def full_disk() -> Iterator[None]:
-    """Make all writes to files in this process fail.
+    """Make every write of this process to a file fail.
 
     Exceptions in the backend's threads are not printed; the check compares the stored records instead.
 

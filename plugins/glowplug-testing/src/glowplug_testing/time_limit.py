@@ -29,7 +29,7 @@ def time_limit(seconds: float) -> Iterator[None]:
 
     def stop(*_: object) -> None:
         raise TooSlowError(
-            f"the check exceeded its limit of {seconds:g} s; do not wait for a backend or lock on the caller's thread"
+            f"the check exceeded its limit of {seconds:g} s; the caller's thread must not wait for a backend or a lock"
         )
 
     began = time.monotonic()

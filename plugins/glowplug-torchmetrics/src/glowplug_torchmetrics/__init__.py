@@ -9,5 +9,5 @@ if TYPE_CHECKING:
 
 __all__ = ["TorchMetric"]
 
-# Loading the plugin imports this package; its modules are imported when their names are used.
+# Loading the plugin imports this package. To keep loading fast, each module is imported only when one of its names is used.
 __getattr__, __dir__ = lazy_exports(__name__, {"glowplug_torchmetrics.torch_metric": ("TorchMetric",)})

@@ -20,18 +20,18 @@ __all__ = ["TorchMetric"]
 class TorchMetric(Metric):
     """Adapt a ``torchmetrics.Metric`` or ``MetricCollection`` to glowplug.
 
-    Attach, save and resume it like any other metric, or combine it with others: ``TorchMetric(a) / Average()``,
-    ``TorchMetric(collection)["f1"]``. The value of a collection is a mapping; ``metrics_result_mode`` controls how it is
-    published.
+    Attach, save and resume a TorchMetric like any other metric, or use it in expressions such as ``TorchMetric(a) / Average()``
+    and ``TorchMetric(collection)["f1"]``. The value of a collection is a mapping; ``metrics_result_mode`` controls how the
+    mapping is published.
 
-    With several processes, the states are gathered when the value is computed. This uses
+    With several processes, the states are gathered when the value is computed. They are gathered with
     :func:`~glowplug_torchmetrics.gathering.gather`, unless the metric has a ``dist_sync_fn`` or ``process_group``. Ranks may
     have different numbers of examples.
 
-    The output is passed to ``metric.update``. A tuple or list such as ``(preds, target)`` contains positional arguments. From a
-    mapping with the keys ``y_pred`` and ``y``, only these two are passed; any other mapping contains keyword arguments. Any
-    other value is a single argument. If the output is ``(y_pred, y, criterion_kwargs)``, the form for ``Loss``,
-    ``criterion_kwargs`` is ignored.
+    The output is passed to ``metric.update``. The elements of a tuple or list such as ``(preds, target)`` are positional
+    arguments. From a mapping with the keys ``y_pred`` and ``y``, only the values of these two keys are passed, as positional
+    arguments; the items of any other mapping are keyword arguments. Any other value is a single argument. If the output is
+    ``(y_pred, y, criterion_kwargs)``, which ``Loss`` accepts, ``criterion_kwargs`` is ignored.
 
     Args:
         metric: The metric. The adapter resets it; do not use it elsewhere.
@@ -66,8 +66,8 @@ class TorchMetric(Metric):
     ) -> None:
         if not isinstance(metric, (torchmetrics.Metric, torchmetrics.MetricCollection)):
             raise TypeError(
-                f"metric must be a metric of torchmetrics, such as torchmetrics.MeanMetric(), got {metric!r}; attach "
-                "glowplug metrics directly"
+                "metric must be a metric or MetricCollection of torchmetrics, such as torchmetrics.MeanMetric(), got "
+                f"{metric!r}; attach glowplug metrics directly"
             )
         self.metric = metric
         for part in self._parts().values():
@@ -108,7 +108,7 @@ class TorchMetric(Metric):
         """Return the value for the data of all processes; scalars in a mapping become Python numbers.
 
         Raises:
-            NotComputableError: If no process was updated since the last reset.
+            NotComputableError: If no process has updated the metric since the last reset.
         """
         if all_reduce(self.num_updates) == 0:
             raise NotComputableError(
@@ -129,7 +129,7 @@ class TorchMetric(Metric):
 
     @property
     def states(self) -> dict[str, Any]:
-        """States of the metric and its submetrics, by their names in the module."""
+        """States of the metric and its submetrics, by submodule name; the metric itself has the name ``""``."""
         return {
             name: {"updates": part.update_count, "values": part.metric_state}
             for name, part in self._parts().items()
@@ -142,8 +142,8 @@ class TorchMetric(Metric):
         given = {name: sorted(of_part["values"]) for name, of_part in states.items()}
         if expected != given:
             raise ValueError(
-                f"{type(self.metric).__name__} has the states {expected} ('' is the metric itself) and cannot load {given}; create "
-                "it with the same arguments as the saved metric"
+                f"{type(self.metric).__name__} has the states {expected} ('' is the metric itself) and cannot load {given}; "
+                "create the metric with the same arguments as the saved one"
             )
         self.metric.reset()
         for name, part in parts.items():

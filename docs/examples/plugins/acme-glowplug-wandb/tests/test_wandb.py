@@ -96,7 +96,7 @@ def test_exit_code(runs, outcome, code):
 
 
 def test_histogram_and_images(runs):
-    """A histogram has the finite values only; an image and a figure are stored as image files."""
+    """A histogram contains only the finite values; an image and a figure are stored as image files."""
     pixels = np.linspace(0, 255, 48).astype(np.uint8).reshape(4, 4, 3)
     with make_logger(runs) as logger:
         logger.log_histogram("weights", np.array([0.0, 1.0, np.nan, np.inf]), 1)
@@ -112,7 +112,7 @@ def test_histogram_and_images(runs):
 
 
 def test_a_run_of_the_users_own(runs):
-    """A run passed as ``run`` receives the records of the logger and of its owner, and stays open after close()."""
+    """A run passed as ``run`` receives the records of the logger and of the user, and stays open after close()."""
     with wandb.init(dir=runs.folder, reinit="create_new") as run:
         with WandbLogger(run=run, timeout=60) as logger:
             logger.log_scalars({"ours": 1.0}, 1)
@@ -141,7 +141,7 @@ def test_run_and_what_describes_a_new_one(runs):
     """Passing a run together with arguments for a new one raises an error that lists the arguments to remove."""
     with (
         wandb.init(dir=runs.folder) as run,
-        pytest.raises(ValueError, match=r"remove project, tags, which apply to a new run"),
+        pytest.raises(ValueError, match=r"do not pass project, tags, which apply to a new run"),
     ):
         WandbLogger(run=run, tags=["mlp"])
 

@@ -26,8 +26,9 @@ EXIT_CODES = {
 class WandbLogger(Logger):
     """Logs to Weights & Biases: scalars, hyperparameters, histograms, images and figures.
 
-    The logger starts a new W&B run at the first record and leaves any active run alone. It finishes the new run with an
-    exit code that depends on the outcome of the engine's run. A run passed as ``run`` stays open.
+    The logger starts a new W&B run at the first record; it does not use a run that is already active. When the logger closes,
+    it finishes the new run with an exit code that depends on the outcome of the engine's run. A run passed as ``run`` stays
+    open.
 
     W&B requires steps to increase, but a run logs both epochs and iterations. The logger therefore stores the step as
     ``glowplug/step`` and makes it the x-axis of all charts.
@@ -38,7 +39,7 @@ class WandbLogger(Logger):
         on_error: ``"warn"`` reports errors in the log; ``"raise"`` raises them at the next call.
         capacity: Number of records that can wait; further ones are dropped and counted.
         timeout: Maximum time in seconds that ``flush`` and ``close`` wait.
-        all_ranks: Log on every rank of ``torch.distributed``, each to a separate run, instead of rank 0 only.
+        all_ranks: Log on every rank of ``torch.distributed``, each rank to a separate run, instead of on rank 0 only.
         **init: Further arguments of ``wandb.init``, such as ``name``, ``dir``, ``mode``, ``tags`` and ``settings``.
 
     Raises:
@@ -63,7 +64,7 @@ class WandbLogger(Logger):
         super().__init__(on_error=on_error, capacity=capacity, timeout=timeout, all_ranks=all_ranks)
         if run is not None and (project is not None or init):
             raise ValueError(
-                f"WandbLogger: run {run.id} already exists; remove {', '.join(['project', *init])}, which apply to a new run"
+                f"WandbLogger: run {run.id} already exists; do not pass {', '.join(['project', *init])}, which apply to a new run"
             )
         self.project = project
         self.init = init
