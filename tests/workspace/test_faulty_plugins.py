@@ -31,7 +31,7 @@ FAULTS = {
     "core-too-old": (
         offer("{package}", "Faulty"),
         "",
-        "it requires glowplug>=99, and glowplug 0.1.0 is installed",
+        "it requires glowplug>=99, but glowplug 0.1.0 is installed",
     ),
     "hook-raises": (
         API + "def glowplug_offers(): raise OSError('no disk')",

@@ -204,7 +204,7 @@ def length_of(data: object) -> int | None:
 
 
 def _generators(data: object) -> dict[str, Any]:
-    """Return the states of a loader's generators, by attribute path."""
+    """Return the states of a loader's random generators, keyed by attribute path."""
     return {path: part.get_state() for path, part in _parts(data) if hasattr(part, "get_state")}
 
 

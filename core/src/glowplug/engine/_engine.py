@@ -391,7 +391,7 @@ class Engine(HandlerTable):
                         problem = error
                     else:
                         self.logger.exception(
-                            "a handler of %s failed after an earlier failure", Events.TEARDOWN
+                            "a handler of %s failed too; run() raises the first exception", Events.TEARDOWN
                         )
         return problem
 

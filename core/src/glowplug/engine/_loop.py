@@ -369,6 +369,5 @@ class Loop:
 def _misplaced() -> RuntimeError:
     """Return the error to raise instead of a StopIteration, whose origin Python would not report."""
     return RuntimeError(
-        "the step or a handler raised StopIteration; catch StopIteration there, or, if the epoch should end, call "
-        "engine.terminate_epoch() instead of raising it"
+        "the step or a handler raised StopIteration; catch it there. To end the epoch, call engine.terminate_epoch() instead"
     )

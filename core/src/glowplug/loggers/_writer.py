@@ -22,7 +22,7 @@ Row: TypeAlias = tuple[Mapping[str, float], int, float]
 class Writer:
     """Backend methods that the author of a logger implements.
 
-    One worker thread calls these methods in order. Only :meth:`write_scalars` or :meth:`write_scalars_batch` is required.
+    One worker thread calls these methods in order. Only one of :meth:`write_scalars` and :meth:`write_scalars_batch` is required.
     The other ``log_*`` methods raise ``TypeError`` if the logger does not implement the matching ``write_*`` method.
 
     If a ``write_*`` method raises ``ConnectionError`` or ``TimeoutError``, the worker calls :meth:`open_backend` with

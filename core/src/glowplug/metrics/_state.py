@@ -53,7 +53,7 @@ def has_state(metric: Metric) -> bool:
 
 
 class RankState:
-    """State of an attached metric, as a part of the engine's state.
+    """State of an attached metric, as stored in the engine's state.
 
     It contains only this rank's data: a collective would hang if only one rank wrote a checkpoint.
 

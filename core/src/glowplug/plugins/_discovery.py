@@ -241,7 +241,7 @@ def _mismatch(distribution: Distribution) -> PluginIncompatibleError | None:
         applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
         if applies and not requirement.specifier.contains(__version__, prereleases=True):
             return PluginIncompatibleError(
-                f"it requires {requirement}, and {PROJECT} {__version__} is installed"
+                f"it requires {requirement}, but {PROJECT} {__version__} is installed"
             )
     return None
 

@@ -54,7 +54,8 @@ class Accuracy(TaskMetric):
 
     Raises:
         TypeError: If ``y_pred`` or ``y`` is not a tensor.
-        ValueError: If shapes do not match, if the number of classes changes, or if binary or multilabel values are not 0 or 1.
+        ValueError: If the shapes do not match, if the number of classes changes, or if binary or multilabel values are not 0
+            or 1.
             Values on an accelerator are checked in ``compute``, because checking each batch would wait for the device.
         RuntimeError: If the kind of data changes.
 

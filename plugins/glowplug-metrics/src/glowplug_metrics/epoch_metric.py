@@ -42,7 +42,7 @@ class EpochMetric(Metric):
 
     Raises:
         TypeError: If ``compute_fn`` is not callable, or if ``y_pred`` or ``y`` is not a tensor.
-        ValueError: If shapes do not match, or if the dtype or C changes between updates.
+        ValueError: If the shapes do not match, or if the dtype or C changes between updates.
         RuntimeError: In ``compute``, if ``compute_fn`` failed on rank 0. Rank 0 raises the original exception instead.
 
     Warns:

@@ -26,7 +26,7 @@ def difference(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         y: The same shape, except that dimensions of size 1 after the first dimension are ignored.
 
     Returns:
-        A tensor of the shape of ``y_pred``, without gradients.
+        A tensor with the shape of ``y_pred``, detached from the graph.
 
     Raises:
         ValueError: If the shapes do not match.
@@ -104,7 +104,7 @@ class MeanAbsoluteError(_MeanError):
 
     Raises:
         TypeError: If ``y_pred`` or ``y`` is not a tensor.
-        ValueError: If shapes do not match.
+        ValueError: If the shapes do not match.
 
     Example:
         >>> error = MeanAbsoluteError()

@@ -91,7 +91,7 @@ class TaskMetric(ClassificationMetric):
         """Return the kind of data in a batch; the kind must not change between resets.
 
         Raises:
-            ValueError: If shapes do not match, or if the number of classes changes.
+            ValueError: If the shapes do not match, or if the number of classes changes.
             RuntimeError: If the kind changes.
         """
         kind, classes = batch.multilabel_task if self._is_multilabel else batch.task

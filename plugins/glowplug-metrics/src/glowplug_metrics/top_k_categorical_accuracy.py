@@ -28,7 +28,7 @@ def among_top_k(y_pred: torch.Tensor, y: torch.Tensor, k: int) -> torch.Tensor:
         A bool tensor of shape (N, ...).
 
     Raises:
-        ValueError: If shapes do not match, or there are fewer than k classes.
+        ValueError: If the shapes do not match, or there are fewer than k classes.
 
     Example:
         >>> among_top_k(torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]]), torch.tensor([1, 0]), k=2)

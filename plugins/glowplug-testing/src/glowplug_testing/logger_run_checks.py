@@ -112,7 +112,8 @@ def exceptions_reach_the_caller(case: LoggerCase) -> None:
             require(raised is error, f"the step raised {error!r} but run() raised {raised!r}")
         else:
             raise CheckFailed(
-                "the step raised but run() did not; a handler of EXCEPTION_RAISED must not return True"
+                "the step raised an exception but run() did not; a handler of EXCEPTION_RAISED must not return True, because that "
+                "suppresses the exception"
             )
         require(
             engine.state.outcome is RunOutcome.FAILED,

@@ -371,7 +371,7 @@ def detach_removes_all(case: MetricCase) -> None:
 
 
 def accelerator_gives_the_same_value(case: MetricCase) -> None:
-    """The value is the same with data on an accelerator."""
+    """The value is the same when the data is on an accelerator."""
     _skip_without_torch(case)
     import torch
 
