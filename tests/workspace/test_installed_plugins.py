@@ -89,13 +89,13 @@ def test_name_that_is_not_installed_says_what_to_install(name, distribution):
         Registry([]).resolve("handler", name)
 
 
-def test_import_of_a_logger_without_its_plugin():
-    """`from glowplug.handlers import MLflowLogger` is an ImportError that names `pip install glowplug-mlflow`."""
+def test_import_from_a_blocked_plugin():
+    """`from glowplug.handlers import MLflowLogger` is an ImportError that names the setting that blocks its plugin."""
     ended = run("from glowplug.handlers import MLflowLogger", GLOWPLUG_PLUGINS="")
     assert ended.returncode == 1
     last = ended.stderr.splitlines()[-1]
     assert last.startswith("glowplug.exceptions.PluginNotFoundError: ")
-    assert "pip install glowplug-mlflow" in last
+    assert last.endswith("It is in glowplug-mlflow, which is blocked; change GLOWPLUG_PLUGINS=")
 
 
 def test_table_of_first_party_names_is_what_the_plugins_offer():
