@@ -85,7 +85,7 @@ class TestList:
         assert mine["acme-a"][2:] == ["1.0", "ok", "Shout"]
         assert mine["acme-b"][2:] == ["1.0", "failed", "ModuleNotFoundError: No module named 'acme_nosuch'"]
         assert mine["acme-c"][3] == "incompatible"
-        assert mine["acme-c"][4].startswith("it requires glowplug>=99, and glowplug ")
+        assert mine["acme-c"][4].startswith("it requires glowplug>=99, but glowplug ")
         assert mine["acme-d"][2:] == ["4.2", "blocked", "GLOWPLUG_DISABLED_PLUGINS=glowplug-*,acme-d"]
 
     def test_pipe(self, site):

@@ -65,7 +65,7 @@ def test_blocked(site, settings, variable):
         ),
         (
             {"requires": ["glowplug>=99"]},
-            "refused acme-noise (acme-noise): it requires glowplug>=99, and glowplug 0.1.0",
+            "refused acme-noise (acme-noise): it requires glowplug>=99, but glowplug 0.1.0",
         ),
         ({"value": "not a module"}, "refused acme-noise (acme-noise): its entry point must name a module"),
         (
