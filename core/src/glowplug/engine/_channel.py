@@ -22,7 +22,7 @@ class Channel:
 
     registrations: tuple[Registration, ...] = ()
     calls: tuple[tuple[Call, int | EventFilter | None], ...] = ()
-    # The calls if none of them has a filter, otherwise empty.
+    # The calls if the state counts the event and no call has a filter, otherwise empty.
     unfiltered: tuple[Call, ...] = ()
     firings = 0
     # The counter value at the last evaluation of filters, and the next value at which a filter may pass.
@@ -42,7 +42,7 @@ class Channel:
         # Lists are faster than generators.
         self.calls = tuple([(self._call_of(r), r.only) for r in registrations])
         unfiltered = [call for call, only in self.calls if only is None]
-        self.unfiltered = tuple(unfiltered) if len(unfiltered) == len(self.calls) else ()
+        self.unfiltered = tuple(unfiltered) if self.counter and len(unfiltered) == len(self.calls) else ()
         self.has_handlers = bool(self.calls)
         self.seen = self.due = -1
 

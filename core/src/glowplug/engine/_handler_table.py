@@ -358,8 +358,6 @@ class HandlerTable:
 
     def _fire(self, channel: Channel) -> None:
         """Run the handlers of one event; a caller inside another event must restore that event afterwards."""
-        if channel.counter is None:
-            channel.firings += 1
         calls = channel.unfiltered
         if calls:
             self.current_event = self.last_event_name = channel.key
@@ -367,6 +365,8 @@ class HandlerTable:
                 call(self)
             self.current_event = None
             return
+        if channel.counter is None:
+            channel.firings += 1
         counter = channel.firings if channel.counter is None else getattr(self.state, channel.counter)
         if channel.seen < counter < channel.due:
             # No filter lets a handler run at this counter.
