@@ -10,7 +10,6 @@ MODULES = [
     "exceptions",
     "metrics._arithmetic",
     "metrics._metric",
-    "metrics._metrics_lambda",
     "metrics._reduce",
     "metrics._usage",
     "supervised._batch",

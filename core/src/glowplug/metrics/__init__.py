@@ -29,8 +29,7 @@ __getattr__, __dir__ = plugin_exports(
     "metric",
     {
         "glowplug.exceptions": ("NotComputableError",),
-        "glowplug.metrics._metric": ("Metric", "identity"),
-        "glowplug.metrics._metrics_lambda": ("MetricsLambda",),
+        "glowplug.metrics._metric": ("Metric", "MetricsLambda", "identity"),
         "glowplug.metrics._reduce": ("reinit__is_reduced", "sync_all_reduce"),
         "glowplug.metrics._usage": (
             "BatchFiltered",

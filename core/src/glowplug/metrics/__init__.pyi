@@ -1,6 +1,5 @@
 from glowplug.exceptions import NotComputableError as NotComputableError
-from glowplug.metrics._metric import Metric as Metric, identity as identity
-from glowplug.metrics._metrics_lambda import MetricsLambda as MetricsLambda
+from glowplug.metrics._metric import Metric as Metric, MetricsLambda as MetricsLambda, identity as identity
 from glowplug.metrics._reduce import (
     reinit__is_reduced as reinit__is_reduced,
     sync_all_reduce as sync_all_reduce,

@@ -8,21 +8,12 @@ the first compute. ``to``, ``cpu`` and ``float`` are omitted because they seem t
 from __future__ import annotations
 
 import operator
+from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, TypeVar
 
-if TYPE_CHECKING:
-    from glowplug.metrics._metrics_lambda import MetricsLambda
-
-
-def _binary(operation: Callable[[Any, Any], Any]) -> Callable[[MetricArithmetic, Any], MetricsLambda]:
-    """Return the method that implements a binary operator."""
-
-    def method(self: MetricArithmetic, other: Any) -> MetricsLambda:
-        return self.map(operation, other)
-
-    return method
+Combined = TypeVar("Combined")
 
 
 def _swapped(operation: Callable[[Any, Any], Any], right: Any, left: Any) -> Any:
@@ -30,7 +21,7 @@ def _swapped(operation: Callable[[Any, Any], Any], right: Any, left: Any) -> Any
     return operation(left, right)
 
 
-class MetricArithmetic:
+class MetricArithmetic(Generic[Combined]):
     """Operators and tensor methods of metrics, and :meth:`map` for other functions.
 
     Example:
@@ -55,7 +46,8 @@ class MetricArithmetic:
     # Make NumPy scalars and arrays on the left of an operator defer to the metric.
     __array_ufunc__ = None
 
-    def map(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> MetricsLambda:
+    @abstractmethod
+    def map(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Combined:
         """Return a metric whose value is a function of this metric's value.
 
         Args:
@@ -79,92 +71,122 @@ class MetricArithmetic:
             >>> percent.compute()
             '50%'
         """
-        from glowplug.metrics._metrics_lambda import MetricsLambda
 
-        return MetricsLambda(function, self, *args, **kwargs)
+    def __getitem__(self, key: Any) -> Combined:
+        return self.map(operator.getitem, key)
 
-    __getitem__ = _binary(operator.getitem)
     # Without this, Python would iterate by calling __getitem__ with 0, 1, 2, ... endlessly.
     __iter__ = None
 
-    __add__ = _binary(operator.add)
-    __radd__ = _binary(partial(_swapped, operator.add))
-    __sub__ = _binary(operator.sub)
-    __rsub__ = _binary(partial(_swapped, operator.sub))
-    __mul__ = _binary(operator.mul)
-    __rmul__ = _binary(partial(_swapped, operator.mul))
-    __truediv__ = _binary(operator.truediv)
-    __rtruediv__ = _binary(partial(_swapped, operator.truediv))
-    __floordiv__ = _binary(operator.floordiv)
-    __rfloordiv__ = _binary(partial(_swapped, operator.floordiv))
-    __mod__ = _binary(operator.mod)
-    __rmod__ = _binary(partial(_swapped, operator.mod))
-    __pow__ = _binary(operator.pow)
-    __rpow__ = _binary(partial(_swapped, operator.pow))
-    __matmul__ = _binary(operator.matmul)
-    __rmatmul__ = _binary(partial(_swapped, operator.matmul))
+    def __add__(self, other: Any) -> Combined:
+        return self.map(operator.add, other)
 
-    def __neg__(self) -> MetricsLambda:
+    def __radd__(self, other: Any) -> Combined:
+        return self.map(partial(_swapped, operator.add), other)
+
+    def __sub__(self, other: Any) -> Combined:
+        return self.map(operator.sub, other)
+
+    def __rsub__(self, other: Any) -> Combined:
+        return self.map(partial(_swapped, operator.sub), other)
+
+    def __mul__(self, other: Any) -> Combined:
+        return self.map(operator.mul, other)
+
+    def __rmul__(self, other: Any) -> Combined:
+        return self.map(partial(_swapped, operator.mul), other)
+
+    def __truediv__(self, other: Any) -> Combined:
+        return self.map(operator.truediv, other)
+
+    def __rtruediv__(self, other: Any) -> Combined:
+        return self.map(partial(_swapped, operator.truediv), other)
+
+    def __floordiv__(self, other: Any) -> Combined:
+        return self.map(operator.floordiv, other)
+
+    def __rfloordiv__(self, other: Any) -> Combined:
+        return self.map(partial(_swapped, operator.floordiv), other)
+
+    def __mod__(self, other: Any) -> Combined:
+        return self.map(operator.mod, other)
+
+    def __rmod__(self, other: Any) -> Combined:
+        return self.map(partial(_swapped, operator.mod), other)
+
+    def __pow__(self, other: Any) -> Combined:
+        return self.map(operator.pow, other)
+
+    def __rpow__(self, other: Any) -> Combined:
+        return self.map(partial(_swapped, operator.pow), other)
+
+    def __matmul__(self, other: Any) -> Combined:
+        return self.map(operator.matmul, other)
+
+    def __rmatmul__(self, other: Any) -> Combined:
+        return self.map(partial(_swapped, operator.matmul), other)
+
+    def __neg__(self) -> Combined:
         return self.map(operator.neg)
 
-    def __abs__(self) -> MetricsLambda:
+    def __abs__(self) -> Combined:
         return self.map(operator.abs)
 
     # Methods of tensors
 
-    def mean(self, *args: Any, **kwargs: Any) -> MetricsLambda:
+    def mean(self, *args: Any, **kwargs: Any) -> Combined:
         """Return a metric for the mean over the given dimensions; by default, over all."""
         return self.map(_Method("mean"), *args, **kwargs)
 
-    def sum(self, *args: Any, **kwargs: Any) -> MetricsLambda:
+    def sum(self, *args: Any, **kwargs: Any) -> Combined:
         """Return a metric for the sum over the given dimensions; by default, over all."""
         return self.map(_Method("sum"), *args, **kwargs)
 
-    def min(self, *args: Any, **kwargs: Any) -> MetricsLambda:
+    def min(self, *args: Any, **kwargs: Any) -> Combined:
         """Return a metric for the smallest element; arguments as for ``torch.Tensor.min``."""
         return self.map(_Method("min"), *args, **kwargs)
 
-    def max(self, *args: Any, **kwargs: Any) -> MetricsLambda:
+    def max(self, *args: Any, **kwargs: Any) -> Combined:
         """Return a metric for the largest element; arguments as for ``torch.Tensor.max``."""
         return self.map(_Method("max"), *args, **kwargs)
 
-    def std(self, *args: Any, **kwargs: Any) -> MetricsLambda:
+    def std(self, *args: Any, **kwargs: Any) -> Combined:
         """Return a metric for the standard deviation over the given dimensions; by default, over all."""
         return self.map(_Method("std"), *args, **kwargs)
 
-    def clamp(self, *args: Any, **kwargs: Any) -> MetricsLambda:
+    def clamp(self, *args: Any, **kwargs: Any) -> Combined:
         """Return a metric with each element clamped; arguments as for ``torch.Tensor.clamp``."""
         return self.map(_Method("clamp"), *args, **kwargs)
 
-    def diag(self, diagonal: int = 0) -> MetricsLambda:
+    def diag(self, diagonal: int = 0) -> Combined:
         """Return a metric for the diagonal of a matrix; for a vector, the matrix with this diagonal."""
         return self.map(_Method("diag"), diagonal)
 
-    def trace(self) -> MetricsLambda:
+    def trace(self) -> Combined:
         """Return a metric for the sum of the diagonal."""
         return self.map(_Method("trace"))
 
-    def sqrt(self) -> MetricsLambda:
+    def sqrt(self) -> Combined:
         """Return a metric for the square root of each element."""
         return self.map(_Method("sqrt"))
 
-    def pow(self, exponent: Any) -> MetricsLambda:
+    def pow(self, exponent: Any) -> Combined:
         """Return a metric with each element raised to a power."""
         return self.map(_Method("pow"), exponent)
 
-    def exp(self) -> MetricsLambda:
+    def exp(self) -> Combined:
         """Return a metric for the exponential of each element."""
         return self.map(_Method("exp"))
 
-    def log(self) -> MetricsLambda:
+    def log(self) -> Combined:
         """Return a metric for the natural logarithm of each element."""
         return self.map(_Method("log"))
 
-    def item(self) -> MetricsLambda:
+    def item(self) -> Combined:
         """Return a metric whose value is the single element as a Python number."""
         return self.map(_Method("item"))
 
-    def tolist(self) -> MetricsLambda:
+    def tolist(self) -> Combined:
         """Return a metric whose value is a nested list of Python numbers."""
         return self.map(_Method("tolist"))
 

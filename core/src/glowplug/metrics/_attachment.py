@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from glowplug.exceptions import GlowplugWarning, NotComputableError
 from glowplug.handles import RemovableEventHandle
-from glowplug.metrics._state import RankState, has_state
 from glowplug.metrics._usage import MetricUsage
 from glowplug.stash import StashKey
 from glowplug.typing import EngineProtocol
-
-if TYPE_CHECKING:
-    from glowplug.metrics._metric import Metric
 
 NAMES = StashKey[set[str]]()
 """The names under which an engine's metrics publish their values."""
@@ -26,9 +22,13 @@ class Attachments:
     """Attachments, feeds and published names of one metric.
 
     Engines are referenced weakly, so a metric does not keep an engine alive.
+
+    Args:
+        metric: The metric's class name, for messages.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, metric: str) -> None:
+        self._metric = metric
         self.published: dict[str, tuple[str, ...]] = {}
         """For each name, the keys under which its value was last published."""
         # Two attachments to one engine cannot have the same name, so the name is a key.
@@ -37,41 +37,44 @@ class Attachments:
         self._warned: set[str] = set()
         self._begun_at: weakref.ref[EngineProtocol] | None = None
 
-    def attach(
-        self, metric: Metric, engine: EngineProtocol, name: str, usage: MetricUsage
-    ) -> RemovableEventHandle:
-        """Feed the metric and publish its value; see :meth:`Metric.attach`."""
+    def claim(self, engine: EngineProtocol, name: str) -> RemovableEventHandle:
+        """Reserve a name on an engine, and return the handle that releases it."""
         names = engine.stash.setdefault(NAMES, set())
         if name in names:
             raise ValueError(
-                f"{type(metric).__name__}: the engine already has a metric named {name!r}; choose another name or detach "
-                "that metric"
+                f"{self._metric}: the engine already has a metric named {name!r}; choose another name or detach that metric"
             )
+        names.add(name)
         attached = self._attached.setdefault(engine, {})
-        with ExitStack() as added:
-            added.enter_context(metric.feed(engine, usage))
-            added.enter_context(engine.add_event_handler(usage.COMPLETED, metric.completed, name))
-            if has_state(metric):
-                added.enter_context(engine.register_state(f"metric {name}", RankState(metric, engine.state)))
-            names.add(name)
-            added.callback(names.discard, name)
-            added.callback(attached.pop, name, None)
-            attached[name] = _Attachment(usage, RemovableEventHandle(added.pop_all().close))
-        return attached[name].handle
 
-    def feed(self, metric: Metric, engine: EngineProtocol, usage: MetricUsage) -> RemovableEventHandle:
-        """Register the resets and updates, once per engine; see :meth:`Metric.feed`."""
+        def release() -> None:
+            names.discard(name)
+            attached.pop(name, None)
+
+        return RemovableEventHandle(release)
+
+    def add(
+        self, engine: EngineProtocol, name: str, usage: MetricUsage, handle: RemovableEventHandle
+    ) -> None:
+        """Record an attachment under its reserved name."""
+        self._attached[engine][name] = _Attachment(usage, handle)
+
+    def feed(
+        self,
+        engine: EngineProtocol,
+        usage: MetricUsage,
+        add: Callable[[EngineProtocol, MetricUsage], RemovableEventHandle],
+    ) -> RemovableEventHandle:
+        """Add the resets and updates once per engine; see :meth:`Metric.feed`."""
         for other in self._feeds.values():
             if other.users and other.usage != usage:
                 raise ValueError(
-                    f"{type(metric).__name__} is already in use as {other.usage!r} and cannot be used as {usage!r}; attach "
+                    f"{self._metric} is already in use as {other.usage!r} and cannot be used as {usage!r}; attach "
                     "a copy, created with copy.deepcopy(metric), or detach the metric first"
                 )
         feed = self._feeds.get(engine)
         if feed is None or not feed.users:
-            started = engine.add_event_handler(usage.STARTED, metric.started)
-            updated = metric.add_updates(engine, usage)
-            feed = self._feeds[engine] = _Feed(usage, RemovableEventHandle.join(started, updated))
+            feed = self._feeds[engine] = _Feed(usage, add(engine, usage))
         feed.users += 1
         return RemovableEventHandle(feed.leave)
 
@@ -90,12 +93,12 @@ class Attachments:
         """Return the engines that the metric is attached to."""
         return [engine for engine, attached in self._attached.items() if attached]
 
-    def warn_once(self, metric: Metric, name: str, reason: NotComputableError) -> None:
+    def warn_once(self, name: str, reason: NotComputableError) -> None:
         """Warn once per name that a metric has no value."""
         if name not in self._warned:
             self._warned.add(name)
             warnings.warn(
-                f"metric {name!r} ({type(metric).__name__}) has no value and is missing from state.metrics: {reason}",
+                f"metric {name!r} ({self._metric}) has no value and is missing from state.metrics: {reason}",
                 GlowplugWarning,
                 stacklevel=3,
             )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from numbers import Number
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
 import torch
@@ -16,7 +17,8 @@ from glowplug.exceptions import GlowplugWarning, NotComputableError
 from glowplug.handles import RemovableEventHandle
 from glowplug.metrics._arithmetic import MetricArithmetic
 from glowplug.metrics._attachment import Attachments
-from glowplug.metrics._state import gather_state, restore_state
+from glowplug.metrics._samples import is_list_batch, samples
+from glowplug.metrics._state import RankState, StatefulMetric, has_state
 from glowplug.metrics._usage import EpochWise, MetricUsage, as_usage
 from glowplug.phase import Phase
 from glowplug.state import RunStart
@@ -35,7 +37,7 @@ def identity(output: Any) -> Any:
     return output
 
 
-class Metric(MetricArithmetic, ABC):
+class Metric(MetricArithmetic["MetricsLambda"], StatefulMetric, ABC):
     """Base class of metrics: implement :meth:`reset`, :meth:`update` and :meth:`compute`.
 
     An engine resets an attached metric, updates it with ``engine.state.output`` and computes it at the events of its usage. The
@@ -88,9 +90,6 @@ class Metric(MetricArithmetic, ABC):
     default_usage: ClassVar[MetricUsage] = EpochWise()
     """The default usage of :meth:`attach`."""
 
-    _state_dict_all_req_keys: tuple[str, ...] = ()
-    """The attributes that form the state: numbers, strings, tensors, ``None``, metrics, and lists and dicts of these."""
-
     def __init__(
         self,
         output_transform: Callable[[Any], Any] = identity,
@@ -110,9 +109,7 @@ class Metric(MetricArithmetic, ABC):
         self._device = torch.device(device)
         self._skip_unrolling = skip_unrolling
         self._metrics_result_mode = metrics_result_mode
-        self._kept_for_epoch: int | None = None
-        self._saved_after: int | None = None
-        self._attachments = Attachments()
+        self._attachments = Attachments(type(self).__name__)
         self.reset()
 
     @abstractmethod
@@ -137,10 +134,8 @@ class Metric(MetricArithmetic, ABC):
             NotComputableError: If the metric has seen no data.
         """
 
-    @property
-    def device(self) -> torch.device:
-        """The device of the accumulators."""
-        return self._device
+    def map(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> MetricsLambda:
+        return MetricsLambda(function, self, *args, **kwargs)
 
     # Engines
 
@@ -163,7 +158,16 @@ class Metric(MetricArithmetic, ABC):
             ValueError: If ``usage`` is an unknown name, if ``name`` is taken, or if the metric is attached with another usage.
             TypeError: If ``usage`` is neither a usage nor a string.
         """
-        return self._attachments.attach(self, engine, name, self.usage_or_default(usage))
+        usage = self.usage_or_default(usage)
+        with ExitStack() as added:
+            added.enter_context(self._attachments.claim(engine, name))
+            added.enter_context(self.feed(engine, usage))
+            added.enter_context(engine.add_event_handler(usage.COMPLETED, self.completed, name))
+            if has_state(self):
+                added.enter_context(engine.register_state(f"metric {name}", RankState(self, engine.state)))
+            handle = RemovableEventHandle(added.pop_all().close)
+        self._attachments.add(engine, name, usage, handle)
+        return handle
 
     def feed(self, engine: EngineProtocol, usage: str | MetricUsage | None = None) -> RemovableEventHandle:
         """Reset and update this metric at an engine without publishing a value.
@@ -181,7 +185,11 @@ class Metric(MetricArithmetic, ABC):
         Raises:
             ValueError: If the metric is in use with another usage.
         """
-        return self._attachments.feed(self, engine, self.usage_or_default(usage))
+        return self._attachments.feed(engine, self.usage_or_default(usage), self._add_resets_and_updates)
+
+    def _add_resets_and_updates(self, engine: EngineProtocol, usage: MetricUsage) -> RemovableEventHandle:
+        resets = engine.add_event_handler(usage.STARTED, self.started)
+        return RemovableEventHandle.join(resets, self.add_updates(engine, usage))
 
     def add_updates(self, engine: EngineProtocol, usage: MetricUsage) -> RemovableEventHandle:
         """Register the updates; override this method to update several metrics together.
@@ -255,7 +263,7 @@ class Metric(MetricArithmetic, ABC):
         Raises:
             ValueError: If an output that consists of lists does not contain exactly two lists of equal length.
         """
-        return (output,) if self._skip_unrolling or not _is_list_batch(output) else _samples(output)
+        return (output,) if self._skip_unrolling or not is_list_batch(output) else samples(output)
 
     def completed(self, engine: EngineProtocol, name: str) -> None:
         """Compute and publish the value; runs at the usage's ``COMPLETED``.
@@ -272,7 +280,7 @@ class Metric(MetricArithmetic, ABC):
                 value = check_result(self.compute(), lambda: describe_handler(self.compute))
                 values = self._named_values(name, value)
         except NotComputableError as reason:
-            self._attachments.warn_once(self, name, reason)
+            self._attachments.warn_once(name, reason)
             return
         self._attachments.published[name] = tuple(values)
         metrics.update(values)
@@ -313,40 +321,7 @@ class Metric(MetricArithmetic, ABC):
             return value.item() if value.ndim == 0 else value.cpu()
         return value
 
-    # State
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the accumulated state of all ranks.
-
-        This method is a collective: all ranks must call it.
-
-        Raises:
-            NotImplementedError: If the class does not declare its state.
-            TypeError: If an attribute of the state cannot be saved.
-        """
-        return gather_state(self)
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore this rank's part of a saved state.
-
-        Args:
-            state_dict: The result of :meth:`state_dict`.
-
-        Raises:
-            TypeError: If ``state_dict`` is not a mapping.
-            ValueError: If the keys of the state differ from those of this metric, or if the state was saved with another number
-                of ranks.
-        """
-        restore_state(self, state_dict)
-
-    def keep_for_epoch(self, epoch: int | None, iteration: int | None = None) -> None:
-        """Keep the current data at the next start if the engine continues this epoch.
-
-        Args:
-            epoch: The epoch of the data. If ``None``, the next start always resets the metric.
-            iteration: The last iteration before the data was saved.
-        """
-        self._kept_for_epoch, self._saved_after = epoch, iteration
+    # Copies
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy is not attached to any engine.
@@ -354,7 +329,7 @@ class Metric(MetricArithmetic, ABC):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._attachments = Attachments()
+        self._attachments = Attachments(type(self).__name__)
 
     # Hidden from type checkers, which would otherwise accept any attribute.
     if not TYPE_CHECKING:
@@ -412,6 +387,118 @@ class Metric(MetricArithmetic, ABC):
         return {name: value} if self._metrics_result_mode == "named" else {**value, name: value}
 
 
+class MetricsLambda(Metric):
+    """A function of other metrics, as returned by arithmetic on metrics.
+
+    When it is attached to an engine, the engine resets and updates the component metrics but publishes only the value of the
+    function. To publish a component as well, attach the component with the same usage.
+
+    Args:
+        f: Function of the values, called at each compute. Tensors are moved to the CPU first.
+        *args: Arguments of ``f``. Component metrics among them are replaced by their values.
+        skip_unrolling: See :class:`Metric`; each component uses its own setting.
+        metrics_result_mode: See :class:`Metric`.
+        **kwargs: Keyword arguments of ``f``, treated in the same way.
+
+    Raises:
+        TypeError: If ``f`` is not callable, or if an argument is a metric of another library.
+
+    Example:
+        >>> from glowplug import Engine
+        >>> class Total(Metric):
+        ...     def reset(self):
+        ...         self.value = 0
+        ...
+        ...     def update(self, output):
+        ...         self.value += output
+        ...
+        ...     def compute(self):
+        ...         return self.value
+        >>> total, count = Total(), Total(output_transform=lambda _: 1)
+        >>> engine = Engine(lambda engine, batch: batch)
+        >>> _ = (total / count).attach(engine, "mean")
+        >>> engine.run([1, 2, 6]).metrics
+        {'mean': 3.0}
+    """
+
+    _state_dict_all_req_keys = ("leaves",)
+
+    def __init__(
+        self,
+        f: Callable[..., Any],
+        *args: Any,
+        skip_unrolling: bool = False,
+        metrics_result_mode: ResultMode = "both",
+        **kwargs: Any,
+    ) -> None:
+        if not callable(f):
+            raise TypeError(f"f must be callable, got {f!r}")
+        for value in (*args, *kwargs.values()):
+            if hasattr(value, "compute") and not isinstance(value, Metric):
+                raise TypeError(
+                    f"{type(value).__name__} is not a glowplug metric; wrap a torchmetrics metric with TorchMetric(metric) from "
+                    "glowplug-torchmetrics"
+                )
+        self.function = f
+        # Metric.__init__ calls reset(), which must not discard the data of the given metrics.
+        self.args: tuple[Any, ...] = ()
+        self.kwargs: dict[str, Any] = {}
+        super().__init__(skip_unrolling=skip_unrolling, metrics_result_mode=metrics_result_mode)
+        self.args, self.kwargs = args, kwargs
+
+    @property
+    def leaves(self) -> list[Metric]:
+        """The component metrics that hold data, without duplicates."""
+        given = (value for value in chain(self.args, self.kwargs.values()) if isinstance(value, Metric))
+        leaves = chain.from_iterable(m.leaves if isinstance(m, MetricsLambda) else [m] for m in given)
+        return list({id(leaf): leaf for leaf in leaves}.values())
+
+    def reset(self) -> None:
+        """Reset the component metrics."""
+        self._updated_by_hand = False
+        for leaf in self.leaves:
+            leaf.reset()
+
+    def update(self, output: Any) -> None:
+        """Update each component metric once.
+
+        Args:
+            output: Argument of each component's ``update``. The ``output_transform`` of a component is not applied.
+
+        Raises:
+            ValueError: If the metric is attached, because its engine updates the components.
+        """
+        if self.attached_engines():
+            raise ValueError(
+                "this MetricsLambda is attached to an engine, which updates its components; detach it before calling update()"
+            )
+        self._updated_by_hand = True
+        for leaf in self.leaves:
+            leaf.update(output)
+
+    def compute(self) -> Any:
+        """Return ``f`` applied to the current values."""
+        return self.function(
+            *map(_value, self.args), **{name: _value(value) for name, value in self.kwargs.items()}
+        )
+
+    def feed(self, engine: EngineProtocol, usage: str | MetricUsage | None = None) -> RemovableEventHandle:
+        """Reset and update the component metrics; see :meth:`Metric.feed`.
+
+        Raises:
+            ValueError: If :meth:`update` was called directly since the last reset; see also :meth:`Metric.feed`.
+        """
+        if self._updated_by_hand:
+            raise ValueError(
+                "this MetricsLambda holds data from direct calls of update(); call reset() before attach()"
+            )
+        usage = self.usage_or_default(usage)
+        with ExitStack() as fed:
+            for leaf in self.leaves:
+                fed.enter_context(leaf.feed(engine, usage))
+            return RemovableEventHandle(fed.pop_all().close)
+
+
 def _continues(engine: EngineProtocol, epoch: int) -> bool:
     """Return whether the engine continues a run at STARTED, or this epoch at EPOCH_STARTED."""
     if engine.state.run_start is RunStart.NEW:
@@ -430,35 +517,6 @@ def _continues_unfinished_epoch(engine: EngineProtocol) -> bool:
     )
 
 
-def _is_list_batch(output: object) -> bool:
-    """Return whether an output consists of lists of tensors or numbers."""
-    # The concrete classes come first: isinstance with an abstract class is slower.
-    if not isinstance(output, (tuple, list, Sequence)):
-        return False
-    for part in output:
-        # The first part is nearly always a tensor, so the loop usually ends here.
-        if (
-            isinstance(part, torch.Tensor)
-            or not isinstance(part, Sequence)
-            or not all(isinstance(x, (torch.Tensor, Number)) for x in part)
-            or _has_batches(part)
-        ):
-            return False
-    return True
-
-
-def _has_batches(part: Sequence[Any]) -> bool:
-    """Return whether a part is a tuple of batches, such as one tensor for each head of a model."""
-    return isinstance(part, tuple) and any(isinstance(x, torch.Tensor) and x.ndim for x in part)
-
-
-def _samples(output: Sequence[Sequence[Any]]) -> Iterator[tuple[torch.Tensor, ...]]:
-    """Yield each sample as a pair of batches of size 1."""
-    lengths = [len(part) for part in output]
-    if len(lengths) != 2 or lengths[0] != lengths[1]:  # noqa: PLR2004 - predictions and targets
-        raise ValueError(
-            "an output that consists of lists must contain exactly two lists of equal length (predictions and targets), got "
-            f"{len(lengths)} lists of lengths {lengths}; to pass the output to update() unchanged, set skip_unrolling=True"
-        )
-    for pair in zip(*output, strict=True):
-        yield tuple(x.unsqueeze(0) if isinstance(x, torch.Tensor) else torch.tensor([x]) for x in pair)
+def _value(argument: Any) -> Any:
+    value = argument.compute() if isinstance(argument, Metric) else argument
+    return value.cpu() if isinstance(value, torch.Tensor) else value

@@ -4,45 +4,86 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from numbers import Number
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from glowplug.distributed import all_gather, rank, world_size
+from glowplug.state import State
 from glowplug.utils import map_leaves
-
-if TYPE_CHECKING:
-    from glowplug.metrics._metric import Metric
-    from glowplug.state import State
 
 STATE_KEY = "__metric_state_per_rank"
 
 
-def gather_state(metric: Metric) -> dict[str, Any]:
-    """Return the state of all ranks."""
-    return {STATE_KEY: all_gather(_own_state(metric))}
+class StatefulMetric:
+    """The part of a metric that saves and restores its accumulators."""
+
+    _state_dict_all_req_keys: tuple[str, ...] = ()
+    """The attributes that form the state: numbers, strings, tensors, ``None``, metrics, and lists and dicts of these."""
+
+    _device: torch.device
+    # The epoch whose data the next start keeps, and the last iteration before this data was saved.
+    _kept_for_epoch: int | None = None
+    _saved_after: int | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the accumulators."""
+        return self._device
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the accumulated state of all ranks.
+
+        This method is a collective: all ranks must call it.
+
+        Raises:
+            NotImplementedError: If the class does not declare its state.
+            TypeError: If an attribute of the state cannot be saved.
+        """
+        return {STATE_KEY: all_gather(_own_state(self))}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Restore this rank's part of a saved state.
+
+        Args:
+            state_dict: The result of :meth:`state_dict`.
+
+        Raises:
+            TypeError: If ``state_dict`` is not a mapping.
+            ValueError: If the keys of the state differ from those of this metric, or if the state was saved with another number
+                of ranks.
+        """
+        names, kind = _state_names(self), type(self).__name__
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"the state of a {kind} must be a mapping, got {type(state_dict).__name__}")
+        if set(state_dict) != {STATE_KEY}:
+            raise ValueError(
+                f"the state of a {kind} must have the key {STATE_KEY!r}, got the keys {list(state_dict)}"
+            )
+        of_ranks = state_dict[STATE_KEY]
+        if len(of_ranks) != world_size():
+            raise ValueError(
+                f"the state of this {kind} was saved by {len(of_ranks)} processes and cannot be loaded by {world_size()}; "
+                f"start {len(of_ranks)} processes, or do not load this state"
+            )
+        own = of_ranks[rank()]
+        if set(own) != set(names):
+            raise ValueError(
+                f"the state of a {kind} must have the keys {', '.join(names)}; got {', '.join(own)}"
+            )
+        _restore_own(self, own)
+
+    def keep_for_epoch(self, epoch: int | None, iteration: int | None = None) -> None:
+        """Keep the current data at the next start if the engine continues this epoch.
+
+        Args:
+            epoch: The epoch of the data. If ``None``, the next start always resets the metric.
+            iteration: The last iteration before the data was saved.
+        """
+        self._kept_for_epoch, self._saved_after = epoch, iteration
 
 
-def restore_state(metric: Metric, state: Mapping[str, Any]) -> None:
-    """Restore this rank's part of the state of all ranks."""
-    names, kind = _state_names(metric), type(metric).__name__
-    if not isinstance(state, Mapping):
-        raise TypeError(f"the state of a {kind} must be a mapping, got {type(state).__name__}")
-    if set(state) != {STATE_KEY}:
-        raise ValueError(f"the state of a {kind} must have the key {STATE_KEY!r}, got the keys {list(state)}")
-    of_ranks = state[STATE_KEY]
-    if len(of_ranks) != world_size():
-        raise ValueError(
-            f"the state of this {kind} was saved by {len(of_ranks)} processes and cannot be loaded by {world_size()}; "
-            f"start {len(of_ranks)} processes, or do not load this state"
-        )
-    own = of_ranks[rank()]
-    if set(own) != set(names):
-        raise ValueError(f"the state of a {kind} must have the keys {', '.join(names)}; got {', '.join(own)}")
-    _restore_own(metric, own)
-
-
-def has_state(metric: Metric) -> bool:
+def has_state(metric: StatefulMetric) -> bool:
     """Return whether the metric and all its components declare state attributes, and all these attributes exist.
 
     Resuming from a partial state would produce a wrong value.
@@ -64,7 +105,7 @@ class RankState:
 
     is_reset_by_run = True
 
-    def __init__(self, metric: Metric, run: State) -> None:
+    def __init__(self, metric: StatefulMetric, run: State) -> None:
         self._metric = metric
         self._run = run
 
@@ -85,7 +126,7 @@ class RankState:
             _restore_own(self._metric, state["state"], state["epoch"], state["iteration"])
 
 
-def _state_names(metric: Metric) -> tuple[str, ...]:
+def _state_names(metric: StatefulMetric) -> tuple[str, ...]:
     names = metric._state_dict_all_req_keys  # noqa: SLF001 - the name that ignite metrics use
     if not names:
         raise NotImplementedError(
@@ -100,23 +141,21 @@ def _state_names(metric: Metric) -> tuple[str, ...]:
     return names
 
 
-def _missing(metric: Metric, names: tuple[str, ...]) -> list[str]:
+def _missing(metric: StatefulMetric, names: tuple[str, ...]) -> list[str]:
     """Return the declared attributes that are missing, as in a subclass whose ``reset`` does not set them."""
     return [name for name in names if not hasattr(metric, name)]
 
 
-def _own_state(metric: Metric) -> dict[str, Any]:
+def _own_state(metric: StatefulMetric) -> dict[str, Any]:
     kind = type(metric).__name__
     return {name: _saved(f"{kind}.{name}", getattr(metric, name)) for name in _state_names(metric)}
 
 
 def _saved(where: str, value: Any) -> Any:
-    from glowplug.metrics._metric import Metric
-
     if isinstance(value, torch.Tensor):
         # Updates may change the tensor in place.
         return value.detach().clone()
-    if isinstance(value, Metric):
+    if isinstance(value, StatefulMetric):
         return _own_state(value)
     if isinstance(value, Mapping):
         return {key: _saved(f"{where}[{key!r}]", item) for key, item in value.items()}
@@ -130,7 +169,7 @@ def _saved(where: str, value: Any) -> Any:
     )
 
 
-def _restore_own(metric: Metric, own: Mapping[str, Any], *position: int) -> None:
+def _restore_own(metric: StatefulMetric, own: Mapping[str, Any], *position: int) -> None:
     """Restore a state; ``position`` is the epoch and iteration at which it was saved."""
 
     def copied(leaf: Any) -> Any:
@@ -149,13 +188,11 @@ def _restore_own(metric: Metric, own: Mapping[str, Any], *position: int) -> None
     metric.keep_for_epoch(*position or (None,))
 
 
-def _metrics_in(value: Any) -> list[tuple[Any, Metric]]:
+def _metrics_in(value: Any) -> list[tuple[Any, StatefulMetric]]:
     """Return pairs ``(key, metric)``: the value itself with key ``None``, or the metrics in a list or dict."""
-    from glowplug.metrics._metric import Metric
-
-    if isinstance(value, Metric):
+    if isinstance(value, StatefulMetric):
         return [(None, value)]
     items: Iterable[tuple[Any, Any]] = value.items() if isinstance(value, Mapping) else ()
     if isinstance(value, (list, tuple)):
         items = enumerate(value)
-    return [(key, item) for key, item in items if isinstance(item, Metric)]
+    return [(key, item) for key, item in items if isinstance(item, StatefulMetric)]
