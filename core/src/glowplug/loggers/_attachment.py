@@ -5,21 +5,35 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from glowplug.engine import Delegate, check_function, describe_handler
 from glowplug.events import AnyEvent, CallableEventWithFilter, Events, EventsList
 from glowplug.handles import RemovableEventHandle
 from glowplug.phase import Phase
+from glowplug.stash import StashKey
 from glowplug.state import RunOutcome
-from glowplug.typing import EngineProtocol
+from glowplug.typing import EngineProtocol, Stateful
 
-if TYPE_CHECKING:
-    from glowplug.loggers._logger import Logger
+
+class AttachedLogger(Stateful, Protocol):
+    """The members of a logger that the functions of this file use."""
+
+    state_key: str
+    _stash_key: StashKey[Any]
+
+    @property
+    def is_logging_rank(self) -> bool:
+        """See ``Logger.is_logging_rank``."""
+
+    def takes(self, method: str) -> bool:
+        """See ``Logger.takes``."""
+
+    def _run_ended(self, engine: EngineProtocol, outcome: RunOutcome | None = None) -> None: ...
 
 
 def attach_log_handler(
-    logger: Logger,
+    logger: AttachedLogger,
     engine: EngineProtocol,
     event_name: AnyEvent,
     log_handler: Callable[..., Any],
@@ -47,7 +61,7 @@ class _LogCall(Delegate):
 
     def __init__(
         self,
-        logger: Logger,
+        logger: AttachedLogger,
         log_handler: Callable[..., Any],
         event: CallableEventWithFilter | str,
         args: tuple[Any, ...],
@@ -69,7 +83,7 @@ class _LogCall(Delegate):
 class _EngineLink:
     """Registrations on one engine, shared by all log handlers of a logger."""
 
-    def __init__(self, logger: Logger, engine: EngineProtocol) -> None:
+    def __init__(self, logger: AttachedLogger, engine: EngineProtocol) -> None:
         self.uses = 0
         self.handle = RemovableEventHandle.join(
             engine.add_event_handler(Events.TEARDOWN, logger._run_ended),  # noqa: SLF001 - part of the logger
@@ -79,7 +93,7 @@ class _EngineLink:
         )
 
 
-def _join_engine(logger: Logger, engine: EngineProtocol) -> RemovableEventHandle:
+def _join_engine(logger: AttachedLogger, engine: EngineProtocol) -> RemovableEventHandle:
     """Link a logger to an engine; removing the last handle removes the link."""
     key, stash = logger._stash_key, engine.stash  # noqa: SLF001 - part of the logger
     link = stash.get(key)
@@ -96,7 +110,7 @@ def _join_engine(logger: Logger, engine: EngineProtocol) -> RemovableEventHandle
     return RemovableEventHandle(leave)
 
 
-def _check_handler(logger: Logger, log_handler: Callable[..., Any]) -> None:
+def _check_handler(logger: AttachedLogger, log_handler: Callable[..., Any]) -> None:
     name = type(logger).__name__
     if isinstance(log_handler, (str, CallableEventWithFilter, EventsList)):
         raise TypeError(

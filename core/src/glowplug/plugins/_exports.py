@@ -40,7 +40,8 @@ def plugin_exports(
     def __getattr__(name: str) -> Any:  # noqa: N807 - the hook of PEP 562
         if name.startswith("_") or name in sys.modules[package].__all__:
             return own_export(name)
-        from glowplug.plugins import REPLACEMENTS, get_registry
+        from glowplug.plugins._registry import get_registry
+        from glowplug.plugins._replacements import REPLACEMENTS
 
         registry = get_registry()
         # Tools probe modules for lower-case names such as pytest_plugins, and expect an AttributeError.
@@ -49,7 +50,7 @@ def plugin_exports(
         return registry.resolve(kind, name)
 
     def __dir__() -> list[str]:  # noqa: N807 - the hook of PEP 562
-        from glowplug.plugins import get_registry
+        from glowplug.plugins._registry import get_registry
 
         return sorted({*sys.modules[package].__all__, *get_registry().names(kind)})
 

@@ -12,13 +12,15 @@ from glowplug.testing.fake_engine import FakeEngine
 
 __all__ = ["FakeEngine"]
 
+_CONTRACTS = "glowplug_testing"
+
 
 def __getattr__(name: str) -> Any:
     if name[0].isupper() or name.startswith("check_"):
         try:
-            contracts = import_module("glowplug_testing")
+            contracts = import_module(_CONTRACTS)
         except ModuleNotFoundError as error:
-            if error.name != "glowplug_testing":
+            if error.name != _CONTRACTS:
                 raise
             raise ImportError(
                 f"{name!r} is not part of the core; install contracts and checks with: pip install glowplug-testing"
