@@ -80,19 +80,22 @@ class TestValidation:
     @pytest.mark.parametrize(
         ("state", "group"),
         [
-            ({"iteration": 0, "max_epochs": 1}, "epoch_length"),
-            ({"epoch_length": 1, "max_epochs": 1}, "iteration or epoch"),
-            ({"epoch_length": 1, "iteration": 0, "epoch": 0, "max_epochs": 1}, "iteration or epoch"),
-            ({"epoch_length": 1, "iteration": 0}, "max_epochs or max_iters"),
+            ({"iteration": 0, "max_epochs": 1}, "'epoch_length'"),
+            ({"epoch_length": 1, "max_epochs": 1}, "'iteration' or 'epoch', but not both"),
+            (
+                {"epoch_length": 1, "iteration": 0, "epoch": 0, "max_epochs": 1},
+                "'iteration' or 'epoch', but not both",
+            ),
+            ({"epoch_length": 1, "iteration": 0}, "'max_epochs' or 'max_iters', but not both"),
             (
                 {"epoch_length": 1, "iteration": 0, "max_epochs": 1, "max_iters": 1},
-                "max_epochs or max_iters",
+                "'max_epochs' or 'max_iters', but not both",
             ),
         ],
     )
     def test_exactly_one_of_each_group(self, state, group, identity):
         """epoch_length, one counter and one limit are required; the message names the group and the keys (E-181)."""
-        with pytest.raises(ValueError, match=rf"exactly one key of this group: {group}; got the keys \["):
+        with pytest.raises(ValueError, match=rf"must contain {group}; got the keys \["):
             identity.load_state_dict(state)
 
     @pytest.mark.parametrize(

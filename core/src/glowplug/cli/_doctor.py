@@ -19,7 +19,7 @@ import click
 from glowplug._finding import Finding
 from glowplug._folders import HOME_VARIABLE, spool_folder
 from glowplug._version import __version__
-from glowplug.cli._finding import overall_status, print_findings
+from glowplug.cli._report import overall_status, print_findings
 from glowplug.cli._subprocess import DOCTOR_SECONDS, diagnose_plugins
 from glowplug.plugins import (
     ALLOW_VARIABLE,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from glowplug.cli._finding import overall_status, print_findings
+from glowplug.cli._report import overall_status, print_findings
 from glowplug.cli._subprocess import check_plugin, report_plugins
 from glowplug.cli._table import one_line, print_table
 from glowplug.plugins import installed_plugins

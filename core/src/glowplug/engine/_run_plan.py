@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from glowplug.engine._data_pass import check_format, length_of
 from glowplug.state import State
 
-_SET = "set engine.state.max_epochs = None and engine.state.max_iters = None before run()"
+_NEW_RUN = "set engine.state.max_epochs = None and engine.state.max_iters = None before run()"
 
 
 class RunKind(Enum):
@@ -80,7 +80,7 @@ def plan_run(
     if epoch_length not in (None, state.epoch_length) and (state.epoch_length or is_suspended):
         raise ValueError(
             f"run() cannot continue with epoch_length={epoch_length!r}: the epoch_length of this run is "
-            f"{state.epoch_length or 'not known yet'}; to start a new run, {_SET}"
+            f"{state.epoch_length or 'not known yet'}; to start a new run, {_NEW_RUN}"
         )
     if is_suspended:
         return RunPlan(RunKind.SUSPENDED, *limits, state.epoch_length, forecast)
@@ -117,12 +117,12 @@ def limits_of(state: State, max_epochs: Any, max_iters: Any) -> tuple[int | None
         mode = next((mode for mode in ("max_iters", "max_epochs") if getattr(state, mode) is not None), None)
         if mode not in (None, name):
             raise ValueError(
-                f"this engine's run is limited by {mode}={getattr(state, mode)}; to limit it by {name}, start a new run: {_SET}"
+                f"this engine's run is limited by {mode}={getattr(state, mode)}; to limit it by {name}, start a new run: {_NEW_RUN}"
             )
         if mode and limit < reached:
             raise ValueError(
                 f"{name}={limit} is below {reached}, which the run has already reached; pass a higher limit, or, to start a new "
-                f"run, {_SET}"
+                f"run, {_NEW_RUN}"
             )
     if max_epochs is None and max_iters is None:
         return state.max_epochs, state.max_iters
@@ -145,8 +145,8 @@ def check_state_dict(state_dict: Mapping[str, Any], user_keys: Iterable[str]) ->
     for group in (("epoch_length",), ("iteration", "epoch"), ("max_epochs", "max_iters")):
         if sum(key in state_dict for key in group) != 1:
             raise ValueError(
-                f"an engine's state must have exactly one key of this group: {' or '.join(group)}; got the keys "
-                f"{list(state_dict)}"
+                f"an engine's state must contain {' or '.join(map(repr, group))}{', but not both' if len(group) > 1 else ''}; got "
+                f"the keys {list(state_dict)}"
             )
     missing = [key for key in user_keys if key not in state_dict]
     if missing:
