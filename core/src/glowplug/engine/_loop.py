@@ -81,7 +81,7 @@ class Loop:
         self._position = position
         self._stop = stop
         self._watch = watch
-        self._iteration_channels = tuple(channels[event] for event in ITERATION_EVENTS)
+        self._iteration_channels = tuple(map(channels.__getitem__, ITERATION_EVENTS))
 
     def run(self, step: Callable[[Any, Any], Any]) -> Generator[None, None, RunOutcome]:
         """Run the epochs with this process function, yield at each interruption, and return how the run ended."""
