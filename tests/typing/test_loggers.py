@@ -143,7 +143,9 @@ def test_wrong_calls() -> None:
         logger.log_histogram("weights", 3, 1)
     with pytest.raises(TypeError, match="image must be a tensor, array or PIL image"):
         logger.log_image("image", "image.png", 1)
-    with pytest.raises(TypeError, match="figure must be a figure such as a matplotlib Figure, got None"):
+    with pytest.raises(
+        TypeError, match="figure must be a figure object, such as a matplotlib Figure, got None"
+    ):
         logger.log_figure("figure", None, 1)
     with pytest.raises(
         TypeError, match=r"Batches does not implement write_text; it implements write_scalars"

@@ -39,7 +39,7 @@ FAULTS = {
         "failed: OSError: no disk",
     ),
     "target-missing": (offer("{package}", "Faulty"), "Fault = 1", "asked: has no attribute 'Faulty'"),
-    "not-callable": (offer("{package}", "Faulty"), "Faulty = 3", "asked: is 3, which cannot be called"),
+    "not-callable": (offer("{package}", "Faulty"), "Faulty = 3", "asked: is 3, which is not callable"),
     "duplicate-name": (
         offer("{package}", "Faulty"),
         "class Faulty: ...",

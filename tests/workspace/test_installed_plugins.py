@@ -95,7 +95,9 @@ def test_import_from_a_blocked_plugin():
     assert ended.returncode == 1
     last = ended.stderr.splitlines()[-1]
     assert last.startswith("glowplug.exceptions.PluginNotFoundError: ")
-    assert last.endswith("It is in glowplug-mlflow, which is blocked; change GLOWPLUG_PLUGINS=")
+    assert last.endswith(
+        "It is in glowplug-mlflow, which is blocked by GLOWPLUG_PLUGINS=; change this setting"
+    )
 
 
 def test_table_of_first_party_names_is_what_the_plugins_offer():

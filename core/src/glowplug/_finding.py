@@ -38,7 +38,7 @@ class Finding:
         for field in ("name", "message", "remedy"):
             value = getattr(self, field)
             if not isinstance(value, str):
-                raise ValueError(f"Finding {self.name!r}: {field} must be text; got {value!r}")  # noqa: TRY004 one error type for a bad finding
+                raise ValueError(f"Finding {self.name!r}: {field} must be a string; got {value!r}")  # noqa: TRY004 one error type for a bad finding
         if self.status not in get_args(FindingStatus):
             raise ValueError(
                 f"Finding {self.name!r}: status must be one of {', '.join(map(repr, get_args(FindingStatus)))};"

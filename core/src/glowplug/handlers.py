@@ -77,4 +77,4 @@ def _check_options(name: str, factory: Any, options: dict[str, Any]) -> None:
             for match in get_close_matches(option, signature.parameters, n=1)
         ]
         hint = f" Did you mean {', '.join(matches)}?" if matches else ""
-        raise TypeError(f"{name}: {error}.{hint} Its options: {name}{signature}") from None
+        raise TypeError(f"{name}: {error}.{hint} Signature: {name}{signature}") from None

@@ -119,7 +119,7 @@ class Offer:
                 f"Offer {name!r}: kind must be one of {', '.join(map(repr, get_args(OfferKind)))}; got {self.kind!r}"
             )
         if not isinstance(self.summary, str):
-            raise ValueError(f"Offer {name!r}: summary must be text; got {self.summary!r}")  # noqa: TRY004 one error type for a bad offer
+            raise ValueError(f"Offer {name!r}: summary must be a string; got {self.summary!r}")  # noqa: TRY004 one error type for a bad offer
 
 
 @hookspec

@@ -118,7 +118,7 @@ FAULTS = {
         "write_text(self, text) cannot be called as write_text(name, text, step, timestamp)",
     ),
     "async write_scalars": (LOGGER, define(GoodLogger, write_scalars=asynchronous), "write_scalars is async"),
-    "handler without attach": (HANDLER, define(), "has no method attach and is not callable"),
+    "handler without attach": (HANDLER, define(), "has no method attach, and its instances are not callable"),
     "attach without the engine": (
         HANDLER,
         define(attach=lambda self: None),
@@ -128,12 +128,12 @@ FAULTS = {
     "phase of type str": (
         HANDLER,
         define(GoodHandler, phase="logging"),
-        "its phase is 'logging', which is not a",
+        "phase = 'logging' is ignored",
     ),
     "phase of type int": (
         HANDLER,
         define(GoodHandler, phase=2),
-        "its phase is 2, which is not a glowplug.Phase",
+        "phase = 2 is ignored, because it is not a member of glowplug.Phase",
     ),
     "abstract handler": (
         HANDLER,
@@ -151,7 +151,7 @@ FAULTS = {
         define(__call__=lambda self, engine: None),
         "cannot be called as __call__(engine, logger, event_name)",
     ),
-    "metric without methods": (METRIC, define(update=factory), "has no method attach, reset, compute"),
+    "metric without methods": (METRIC, define(update=factory), "does not define attach, reset, compute"),
     "metric of another base class": (
         METRIC,
         define(**dict.fromkeys(("attach", "reset", "update", "compute"), factory)),

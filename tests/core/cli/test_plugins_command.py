@@ -279,7 +279,10 @@ class TestShow:
         site.add_handler("acme-noise")
         ended = call("plugins", command, "acme-nois")
         assert ended.exit_code == 2
-        assert "no plugin 'acme-nois' is installed. Did you mean acme-noise?" in ended.output
+        assert (
+            "no installed plugin, distribution or offer is named 'acme-nois'. Did you mean acme-noise?"
+            in ended.output
+        )
 
 
 class TestCheck:
@@ -295,7 +298,7 @@ class TestCheck:
         ("code", "found"),
         [
             ("class Shout: ...", "acme_noise.handler:Shout has no method attach"),
-            ("Shout = 3", "is 3, which cannot be called"),
+            ("Shout = 3", "is 3, which is not callable"),
             ("Whisper = print", "has no attribute 'Shout'"),
             ("import acme_nosuch", "No module named 'acme_nosuch'"),
             ("import os; os._exit(7)", "it terminated the Python process that imported it (exit code 7)"),
@@ -320,7 +323,7 @@ class TestCheck:
         )
         ended = call("plugins", "check", "Loudness")
         assert ended.exit_code == 1
-        assert "has no method attach, reset, compute" in ended.stdout
+        assert "does not define attach, reset, compute" in ended.stdout
 
     def test_heavy_import(self, site):
         """`check` reports a plugin module that imports a large library."""

@@ -11,7 +11,7 @@ from glowplug import Engine, Events, Phase, RemovableEventHandle, RunOutcome
 from glowplug.exceptions import GlowplugWarning
 from glowplug.testing import FakeEngine
 
-DISABLED = pytest.warns(GlowplugWarning, match="It was detached and the run continues")
+DISABLED = pytest.warns(GlowplugWarning, match="The handler was detached and the run continues")
 
 
 class Flaky:
@@ -348,9 +348,9 @@ class TestFault:
         assert "in write\n    raise self.error" in fault.traceback
         (warning,) = caught
         assert str(warning.message) == (
-            f"Flaky ({__name__}) failed at Events.EPOCH_COMPLETED, in epoch 2, iteration 4: OSError: no disk. It was "
-            "detached and the run continues; see engine.faults[-1].traceback. To end the run instead: engine.attach(..., "
-            "on_error='raise')"
+            f"Flaky ({__name__}) failed at Events.EPOCH_COMPLETED, in epoch 2, iteration 4: OSError: no disk. The "
+            "handler was detached and the run continues; see engine.faults[-1].traceback. To end the run instead, attach the "
+            "handler with on_error='raise'"
         )
         engine.run([1], max_epochs=6)
         assert flaky.calls == [1, "flush", 2]

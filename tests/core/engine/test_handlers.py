@@ -37,7 +37,7 @@ class TestSignature:
     def test_builtin_without_signature(self, identity):
         """A builtin without a signature is refused, and the message suggests a lambda (E-032)."""
         with pytest.raises(
-            ValueError, match=r"handler min of Events.STARTED .* wrap it: lambda engine: min\(\.\.\.\)"
+            ValueError, match=r"handler min of Events.STARTED; wrap the handler: lambda engine: min\(\.\.\.\)"
         ):
             identity.add_event_handler(Events.STARTED, min)
 
@@ -48,7 +48,7 @@ class TestSignature:
 
         with pytest.raises(
             ValueError,
-            match=r"handler.*\(engine\) of Events.STARTED .* registered arguments \(1,\) \{'a': 2\}",
+            match=r"handler.*\(engine\) of Events.STARTED .* args=\(1,\) and kwargs=\{'a': 2\}",
         ):
             identity.add_event_handler(Events.STARTED, handler, 1, a=2)
 
@@ -206,7 +206,7 @@ class TestAttach:
 
         engine = make()
         with pytest.raises(
-            TypeError, match=r"also needs name; call Metric\(\.\.\.\)\.attach\(engine, name\)"
+            TypeError, match=r"required parameters: name\. Call Metric\(\.\.\.\)\.attach\(engine, name\)"
         ):
             engine.attach(Loud(), Metric(), on_error=on_error)
         with pytest.raises(TypeError, match=r"Logger\(\.\.\.\)\.attach\(engine, event_name, log_handler\)"):

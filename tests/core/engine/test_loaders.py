@@ -28,7 +28,7 @@ class Stream(IterableDataset):
 
 
 @pytest.mark.parametrize(
-    ("claimed", "message"), [(20, "is 5, but it yields 4"), (12, "is 3, but it yields more")]
+    ("claimed", "message"), [(20, "is 5, but the data has 4"), (12, "is 3, but the data has more")]
 )
 def test_evaluation_covers_the_data_once(claimed, message):
     """An evaluation over two workers has each sample once, whatever the length of the dataset claims."""

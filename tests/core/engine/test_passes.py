@@ -55,7 +55,7 @@ class TestWrongLength:
     def test_events_of_a_longer_pass(self, identity, fired):
         """A batch beyond the claimed length fires the same events as any other batch."""
         names = fired(identity)
-        with pytest.warns(GlowplugWarning, match="yields more"):
+        with pytest.warns(GlowplugWarning, match="the data has more"):
             identity.run(Claiming(2, 1))
         iteration = ["GET_BATCH_STARTED", "GET_BATCH_COMPLETED", "ITERATION_STARTED", "ITERATION_COMPLETED"]
         assert names[2:-3] == [*iteration, *iteration, "GET_BATCH_STARTED"]
@@ -71,7 +71,7 @@ class TestWrongLength:
         epochs = batches(identity)
         identity.add_event_handler(Events.ITERATION_COMPLETED(once=3), identity.interrupt)
         identity.run(Claiming(4, 3), max_epochs=2)
-        with pytest.warns(GlowplugWarning, match="yields more"):
+        with pytest.warns(GlowplugWarning, match="the data has more"):
             state = identity.run()
         assert epochs == [[0, 1, 2, 3]] * 2
         assert state.outcome is RunOutcome.COMPLETED
@@ -300,7 +300,7 @@ class TestShuffledList:
         data = [*range(10)]
         saved, _ = saved_at(Events.ITERATION_COMPLETED(once=14), data, prepare=shuffling_in_place(data))
         data = [*range(10)]
-        with pytest.raises(ValueError, match="whose items have changed or are in another order"):
+        with pytest.raises(ValueError, match="whose items have since been changed or reordered"):
             resumed_from(saved, data, prepare=shuffling_in_place(data))
 
     def test_any_order_at_the_end_of_an_epoch(self):

@@ -101,7 +101,7 @@ class TestValidation:
     @pytest.mark.parametrize(
         ("wrong", "message"),
         [
-            ({"epoch": 3}, "state at epoch 3 cannot have max_epochs=2"),
+            ({"epoch": 3}, "state at epoch 3 must have a max_epochs of at least 3, got max_epochs=2"),
             ({"epoch": -1}, "epoch of an engine's state must be an integer of at least 0, got -1"),
             ({"epoch": None}, "epoch of .* at least 0, got None"),
             ({"epoch_length": 0}, "epoch_length of .* at least 1, got 0"),
@@ -116,16 +116,16 @@ class TestValidation:
 
     def test_max_iters_below_iteration(self, loaded):
         """load_state_dict() refuses max_iters below the iteration (E-183)."""
-        with pytest.raises(ValueError, match="state at iteration 4 cannot have max_iters=3"):
+        with pytest.raises(
+            ValueError, match="state at iteration 4 must have a max_iters of at least 4, got max_iters=3"
+        ):
             loaded(epoch_length=5, iteration=4, max_iters=3)
 
     def test_user_keys(self, identity):
         """Keys in state_dict_user_keys are required and loaded; other keys are ignored (E-183)."""
         identity.state_dict_user_keys.append("alpha")
         state = {"epoch_length": 1, "iteration": 0, "max_epochs": 1}
-        with pytest.raises(
-            ValueError, match="state_dict_user_keys contains alpha, which the loaded state does not have"
-        ):
+        with pytest.raises(ValueError, match="the loaded state has no value for alpha, listed in"):
             identity.load_state_dict(state)
         identity.load_state_dict({**state, "alpha": 0.1, "other": 1})
         assert identity.state.alpha == 0.1
@@ -200,7 +200,7 @@ class TestCounters:
     def test_unknown_length_requires_epoch_zero(self, loaded):
         """A state without epoch_length can be loaded at epoch 0 only (E-182)."""
         assert loaded(epoch_length=None, iteration=0, max_epochs=2).run([1, 2, 3]).iteration == 6
-        with pytest.raises(ValueError, match="epoch_length=None can only be at epoch 0, got epoch=1"):
+        with pytest.raises(ValueError, match="epoch_length=None must have epoch=0, got epoch=1"):
             loaded(epoch_length=None, epoch=1, max_epochs=2)
 
     def test_continues_at_the_next_epoch(self, loaded, batches):

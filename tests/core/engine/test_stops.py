@@ -147,7 +147,8 @@ class TestTerminateEpoch:
         """terminate_epoch() before the epoch's first batch raises an error that names where to call it (E-135)."""
         identity.add_event_handler(event, lambda e: e.terminate_epoch())
         with pytest.raises(
-            RuntimeError, match=rf"terminate_epoch\(\) was called at {event}.* or use terminate\(\)"
+            RuntimeError,
+            match=rf"terminate_epoch\(\) was called at {event}.* to end the run, call terminate\(\)",
         ):
             identity.run([1])
         assert identity.state.outcome is RunOutcome.FAILED

@@ -106,7 +106,7 @@ class TestErrors:
             engine.run([1])
         assert names == ["EXCEPTION_RAISED", "TEARDOWN"]
         (record,) = caplog.records
-        assert "Events.TEARDOWN failed" in record.message
+        assert "Events.TEARDOWN raised this exception" in record.message
         assert record.exc_info[0] is OSError
 
     def test_all_handlers_run(self, identity, caplog):

@@ -116,7 +116,7 @@ class TestBackendErrors:
             logger.log_scalars({}, 1)
             logger.flush()
         assert len(caplog.records) == 1
-        assert "Faulty: writing failed: OSError: disk full" in caplog.text
+        assert "Faulty: writing to the backend failed: OSError: disk full" in caplog.text
         now[0] += 61
         logger.log_scalars({}, 1)
         logger.flush()
@@ -164,7 +164,7 @@ class TestBackendErrors:
         assert logger.called.count("open") == 3
         assert logger.counts == Counts(5, 0, 0)
         logger.close()
-        assert "retrying while records wait" in caplog.text
+        assert "the logger retries as long as records are queued" in caplog.text
 
     def test_pauses_between_retries_grow(self):
         """Pauses between retries grow, however many records are logged."""
@@ -349,7 +349,7 @@ class TestLifecycle:
         assert logger.written == [1]
         assert logger.counts == Counts(1, 1, 0)
         assert caplog.records[-1].levelno == logging.WARNING
-        assert "log_scalars was called after close(); close a logger after the last run" in caplog.text
+        assert "log_scalars was called after close(); close the logger only after the last run" in caplog.text
 
     def test_open_backend_can_call_close_backend(self):
         """A logger stays open if its open_backend() calls close_backend()."""

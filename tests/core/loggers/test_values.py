@@ -164,7 +164,7 @@ class TestSnapshot:
 def test_method_of_the_backend(logger, name, instead):
     """Asking a logger for a method of its backend raises an error that says what to use (L-009)."""
     with pytest.raises(
-        AttributeError, match=f"no attribute '{name}'; loggers do not pass .* Use .*{instead}"
+        AttributeError, match=f"no attribute '{name}'; loggers do not forward .* Use .*{instead}"
     ):
         getattr(logger, name)
     with pytest.raises(AttributeError, match=r"no attribute 'unknown'$"):

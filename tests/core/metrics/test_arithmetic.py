@@ -181,12 +181,12 @@ class TestParts:
         combined = (total + 1) * (total - 1)
         combined.update(3)
         assert combined.compute() == 8
-        with pytest.raises(ValueError, match=r"data from direct calls of update.*reset"):
+        with pytest.raises(ValueError, match=r"data from direct calls to update.*reset"):
             combined.attach(engine, "combined")
         combined.reset()
         assert total.compute() == 0
         handle = combined.attach(engine, "combined")
-        with pytest.raises(ValueError, match=r"attached.*detach it before"):
+        with pytest.raises(ValueError, match=r"attached.*detach this MetricsLambda before"):
             combined.update(3)
         handle.remove()
         combined.update(3)

@@ -183,7 +183,7 @@ class TestOutputs:
         """The error about a missing key names the key and the remedy (M-008)."""
         with pytest.raises(
             ValueError,
-            match=r"needs the output keys y_pred, y, but y_pred is missing from \['y', 'loss'\].*output_transform",
+            match=r"needs the output keys y_pred, y, but the output has only \['y', 'loss'\]; add 'y_pred'.*output_transform",
         ):
             seen({"y": 2, "loss": 3})
 

@@ -198,7 +198,7 @@ class TestResume:
         if stop % len(DATA):
             assert fresh.run(DATA, max_epochs=EPOCHS).metrics == {"total": 24.0}
         else:
-            with pytest.warns(GlowplugWarning, match=f"after iteration {stop}, whose output was not saved"):
+            with pytest.warns(GlowplugWarning, match=f"at iteration {stop} and does not contain the output"):
                 assert fresh.run(DATA, max_epochs=EPOCHS).metrics == {"total": 16.0}
 
     def test_skipped_output_is_that_of_the_loaded_run(self):

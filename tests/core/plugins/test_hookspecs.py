@@ -42,7 +42,7 @@ class TestOffer:
 
     def test_invalid_summary(self):
         """A summary that is not text is refused."""
-        with pytest.raises(ValueError, match="summary must be text; got 3"):
+        with pytest.raises(ValueError, match="summary must be a string; got 3"):
             Offer("Shout", "acme.shout:Shout", summary=3)
 
     def test_frozen(self):
@@ -61,7 +61,7 @@ class TestFinding:
     @pytest.mark.parametrize("field", ["name", "message", "remedy"])
     def test_invalid_text(self, field):
         """A text field that is not a string is refused."""
-        with pytest.raises(ValueError, match=f"{field} must be text; got 3"):
+        with pytest.raises(ValueError, match=f"{field} must be a string; got 3"):
             Finding(**{"name": "token", "status": "ok", field: 3})
 
 

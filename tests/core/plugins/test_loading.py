@@ -20,7 +20,10 @@ def load(site, source):
 
 FAULTS = {
     "no API version": ("", "add GLOWPLUG_API = 1"),
-    "another API version": ("GLOWPLUG_API = 2", "sets GLOWPLUG_API = 2; this core requires 1"),
+    "another API version": (
+        "GLOWPLUG_API = 2",
+        "sets GLOWPLUG_API = 2, but the installed glowplug requires 1",
+    ),
     "missing dependency": (API + "import acme_nosuch", "ModuleNotFoundError: No module named 'acme_nosuch'"),
     "syntax error": (API + "def broken(:", "SyntaxError"),
     "exits": (API + "raise SystemExit(3)", "SystemExit: 3"),
@@ -66,16 +69,16 @@ FAULTS = {
         IMPORTS + "def glowplug_offers(): return [Offer(name='Shout', target='acme.Shout')]",
         "target must have the form 'module:attribute'",
     ),
-    "returns nothing": (API + "def glowplug_offers(): pass", "must return a list of Offer; got None"),
+    "returns nothing": (API + "def glowplug_offers(): pass", "must return a list of Offer objects; got None"),
     "returns text": (
         API + "def glowplug_offers(): return 'Shout'",
-        "must return a list of Offer; got 'Shout'",
+        "must return a list of Offer objects; got 'Shout'",
     ),
     "returns a number": (API + "def glowplug_offers(): return 3", "TypeError"),
     "returns a bare spec": (IMPORTS + f"def glowplug_offers(): return {SPEC}", "TypeError"),
     "returns something else": (
         IMPORTS + f"def glowplug_offers(): return [{SPEC}, 'Shout']",
-        "glowplug_offers() must return a list of Offer; got 'Shout'",
+        "glowplug_offers() must return a list of Offer objects; got the item 'Shout'",
     ),
     "offers a handler and a logger of one name": (
         IMPORTS + f"def glowplug_offers(): return [{SPEC}, Offer('Shout', 'a:B', 'logger')]",

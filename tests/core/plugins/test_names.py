@@ -135,7 +135,7 @@ class TestCreate:
             glowplug.handlers.create("Shout", volum=11)
         assert str(caught.value) == (
             "Shout: got an unexpected keyword argument 'volum'. Did you mean volume?"
-            " Its options: Shout(volume=1, pitch=2)"
+            " Signature: Shout(volume=1, pitch=2)"
         )
 
     def test_unknown_name(self, installed):

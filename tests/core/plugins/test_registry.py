@@ -89,7 +89,10 @@ class TestResolve:
             ("import acme_nosuch", "ModuleNotFoundError: No module named 'acme_nosuch'"),
             ("raise SystemExit(3)", "SystemExit: 3"),
             ("Whisper = 1", "AttributeError: module 'acme_noise.handler' has no attribute 'Shout'"),
-            ("Shout = 3", "its target acme_noise.handler:Shout is 3, which cannot be called"),
+            (
+                "Shout = 3",
+                "the target acme_noise.handler:Shout of the offer 'Shout' is 3, which is not callable",
+            ),
         ],
     )
     def test_unusable_target(self, site, code, cause):
@@ -134,7 +137,7 @@ class TestMissingName:
         """The error for a name of a blocked plugin names the setting that blocks it."""
         site.add("glowplug-mlflow", version="9.8")
         registry = registry_of(site, GLOWPLUG_PLUGINS="other")
-        text = "It is in glowplug-mlflow, which is blocked; change GLOWPLUG_PLUGINS=other$"
+        text = "It is in glowplug-mlflow, which is blocked by GLOWPLUG_PLUGINS=other; change this setting$"
         with pytest.raises(PluginNotFoundError, match=text):
             registry.resolve("handler", "MLflowLogger")
 

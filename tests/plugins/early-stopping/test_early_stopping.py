@@ -87,7 +87,7 @@ class TestOptions:
         [
             (
                 {"min_delta": 0.5, "threshold": 0.1},
-                "min_delta is the former name of threshold; pass threshold only",
+                "min_delta and threshold were both given, but min_delta is the former name of threshold; pass only threshold",
             ),
             ({"min_delta": -0.5}, "threshold must be finite and at least 0, got -0.5"),
             ({"min_delta_mode": "x"}, "threshold_mode must be 'abs' or 'rel', got 'x'"),

@@ -68,7 +68,7 @@ def test_examples_of_another_shape(kind, other):
     average = kind()
     average.update(torch.ones(4, 3))
     with pytest.raises(
-        ValueError, match=rf"{kind.__name__} needs examples of one shape, got .* after \(3,\)"
+        ValueError, match=rf"{kind.__name__} needs examples of one shape, got .* after shape \(3,\)"
     ):
         average.update(other)
 

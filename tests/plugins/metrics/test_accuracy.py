@@ -148,7 +148,9 @@ def test_binary_values_are_0_and_1(bad, which):
     values = {"y_pred": torch.tensor([0.0, 1.0]), "y": torch.tensor([0.0, 1.0])}
     values[which][1] = bad
     metric = Accuracy()
-    with pytest.raises(ValueError, match=rf"must be 0 or 1, but {which} has \[{bad}\].*output_transform"):
+    with pytest.raises(
+        ValueError, match=rf"must be 0 or 1, but {which} contains \[{bad}\].*output_transform"
+    ):
         metric.update((values["y_pred"], values["y"]))
     with pytest.raises(NotComputableError):
         metric.compute()

@@ -222,4 +222,6 @@ def test_two_ranks(run_ranks):
             if rank
             else "ZeroDivisionError: division by zero"
         )
-        assert "ValueError: the values of EpochMetric must have the same type and shape on all ranks" in mixed
+        assert (
+            "ValueError: the examples of EpochMetric must have the same dtype and shape on all ranks" in mixed
+        )

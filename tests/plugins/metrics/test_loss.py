@@ -53,7 +53,7 @@ def test_mappings_need_criterion_kwargs():
     Loss(mse_loss).attach(engine, "loss")
     with pytest.raises(
         ValueError,
-        match=r"criterion_kwargs is missing from .*; add it, or return a tuple from output_transform",
+        match=r"add 'criterion_kwargs' to the output, or return a tuple from output_transform",
     ):
         engine.run([{"y_pred": torch.zeros(1), "y": torch.zeros(1)}])
 
@@ -128,13 +128,15 @@ def test_several_heads(convert):
         (
             torch.nn.utils.rnn.pack_sequence([torch.zeros(3), torch.zeros(2)]),
             TypeError,
-            "a PackedSequence, which contains time steps",
+            "a PackedSequence, whose first dimension counts time steps, not examples",
         ),
     ],
 )
 def test_targets_that_cannot_be_counted(target, error, found):
     """A target whose examples cannot be counted is refused, and batch_size= is the remedy (M-083)."""
-    with pytest.raises(error, match=f"cannot count the examples of a target: it is {found}; pass a function"):
+    with pytest.raises(
+        error, match=f"cannot determine the batch size from the target y: y is {found}. Pass batch_size"
+    ):
         loss_over([target], skip_unrolling=True)
     assert loss_over([target], skip_unrolling=True, batch_size=lambda _: 4) == 2.0
 

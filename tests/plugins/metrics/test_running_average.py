@@ -194,7 +194,7 @@ class TestNotFinite:
         """It changes nothing, and the first one is reported with its value (M-080)."""
         average = RunningAverage(alpha=0.5, output_transform=convert)
         with pytest.warns(
-            GlowplugWarning, match="not finite .*(nan|inf).*average does not include it"
+            GlowplugWarning, match="not finite .*(nan|inf).*such values do not change a finite average"
         ) as caught:
             got = published(average, [4.0, value, value, 2.0])
         assert len(caught) == 1
@@ -270,7 +270,7 @@ def test_other_usages():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({}, ValueError, "RunningAverage needs either a metric"),
+        ({}, ValueError, "RunningAverage needs either src"),
         ({"src": Average(), "output_transform": abs}, ValueError, "needs either"),
         ({"src": Average(), "device": "cpu"}, ValueError, "device='cpu' cannot be combined with src"),
         ({"src": abs}, TypeError, "src must be a metric, got <built-in function abs>"),

@@ -48,9 +48,9 @@ def environment(monkeypatch):
     ("code", "status", "found"),
     [
         (200, "ok", " responds"),
-        (401, "error", " refuses the credentials (401)"),
-        (403, "error", " refuses the credentials (403)"),
-        (404, "warning", " responds, but is not an MLflow server"),
+        (401, "error", " denies access (status 401)"),
+        (403, "error", " denies access (status 403)"),
+        (404, "warning", " has no page /health, so it is probably not an MLflow server"),
         (503, "error", " responds with status 503"),
     ],
 )
@@ -70,7 +70,7 @@ def test_no_server(environment):
     check = check_tracking_server()
     assert check.status == "error"
     assert "no response from http://127.0.0.1:1: " in check.message
-    assert "start mlflow server" in check.remedy
+    assert "start the MLflow server" in check.remedy
 
 
 @pytest.mark.parametrize("uri", ["http://[", "http://127.0.0.1:port", "sqlite:///mlflow.db", "./mlruns", ""])

@@ -561,7 +561,7 @@ def test_missing_rank_is_refused(fake, saver):
 
 def test_disk_saver_for_another_rank_is_refused(tmp_path):
     """A DiskSaver with another save_on_rank is refused, since nothing would be saved."""
-    with pytest.raises(ValueError, match="save_on_rank is 1 for the DiskSaver but 0 for the checkpoint"):
+    with pytest.raises(ValueError, match="save_on_rank is 1 for the DiskSaver but 0 for Checkpoint"):
         Checkpoint({"model": Plain()}, DiskSaver(tmp_path, save_on_rank=1))
 
 

@@ -242,7 +242,8 @@ except OSError as error:
                 return {"path": Path("x")}
 
         with pytest.raises(
-            ValueError, match=r"'model_7\.pt' contains types that torch\.load.* refuses: pathlib\."
+            ValueError,
+            match=r"'model_7\.pt' was not saved because it contains types that torch\.load.* refuses: pathlib\.",
         ):
             checkpoint(fake.fire(Events.EPOCH_COMPLETED, iteration=7), {"model": Scalar()})
         assert list(contents(tmp_path)) == ["model_6.pt"]

@@ -123,7 +123,7 @@ def test_setup_filename_pattern():
 )
 def test_unsafe_patterns_are_refused(pattern):
     """Attributes, indexes, conversions, unknown fields, huge widths and paths are refused at construction (S2)."""
-    with pytest.raises(ValueError, match=r"filename_pattern|checkpoint file"):
+    with pytest.raises(ValueError, match=r"filename_pattern|checkpoint name"):
         Checkpoint({"model": nn.Linear(1, 1)}, print, filename_pattern=pattern)
 
 

@@ -121,7 +121,7 @@ def test_latest(fake, tmp_path):
     (tmp_path / ".glowplug-0123456789abcdef.tmp").write_bytes(b"half")
     (tmp_path / "dir.pt").mkdir()
     touch_in_order(*paths, torn)
-    with pytest.warns(GlowplugWarning, match=r"skipping the checkpoint '.*a_model_3\.pt'"):
+    with pytest.warns(GlowplugWarning, match=r"skipped the checkpoint '.*a_model_3\.pt'"):
         assert ModelCheckpoint.latest(tmp_path) == tmp_path / "a_model_1.pt"
     assert ModelCheckpoint.latest(str(tmp_path), "b") == tmp_path / "b_model_1.pt"
     assert ModelCheckpoint.latest(tmp_path, "c") is None

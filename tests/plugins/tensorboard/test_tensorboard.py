@@ -261,7 +261,7 @@ class TestDiskFaults:
         assert run_logging(logger) < 10
         logger.close()
         assert logger.counts == Counts(sent=0, dropped=10, pending=0)
-        assert "TensorboardLogger: opening failed: FileExistsError" in caplog.text
+        assert "TensorboardLogger: opening the backend failed: FileExistsError" in caplog.text
         assert "closed; 0 records sent, 10 lost" in caplog.text
         strict = TensorboardLogger(blocked, on_error="raise")
         with pytest.raises(FileExistsError):

@@ -93,32 +93,32 @@ NOT_FINITE = {
     "numpy 0-d": (np.array(NAN), "output is nan"),
     "numpy array": (
         np.array([[1.0, 2.0], [-INF, NAN]]),
-        "output[1, 0] is -inf (2 of its 4 elements are not finite)",
+        "output[1, 0] is -inf (2 of the 4 elements of output are not finite)",
     ),
     "numpy objects": (np.array([1.0, NAN, None], dtype=object), "output[1] is nan"),
     "tensor 0-d": (torch.tensor(NAN), "output is nan"),
     "tensor with a graph": (torch.zeros((), requires_grad=True).log(), "output is -inf"),
     "tensor": (
         torch.tensor([[1.0, INF], [-INF, NAN]]),
-        "output[0, 1] is inf (3 of its 4 elements are not finite)",
+        "output[0, 1] is inf (3 of the 4 elements of output are not finite)",
     ),
     "half": (
         torch.tensor([1.0, INF], dtype=torch.float16),
-        "output[1] is inf (1 of its 2 elements are not finite)",
+        "output[1] is inf (1 of the 2 elements of output are not finite)",
     ),
     "bfloat16": (torch.tensor(NAN, dtype=torch.bfloat16), "output is nan"),
     "float8": (torch.tensor(NAN).to(torch.float8_e4m3fn), "output is nan"),
     "double": (
         torch.tensor([1e308, 1e308, INF], dtype=torch.float64),
-        "output[2] is inf (1 of its 3 elements are not finite)",
+        "output[2] is inf (1 of the 3 elements of output are not finite)",
     ),
     "opposite infinities": (
         torch.tensor([INF, -INF]),
-        "output[0] is inf (2 of its 2 elements are not finite)",
+        "output[0] is inf (2 of the 2 elements of output are not finite)",
     ),
     "complex tensor": (
         torch.tensor([1j, complex(0, NAN)]),
-        "output[1] is nanj (1 of its 2 elements are not finite)",
+        "output[1] is nanj (1 of the 2 elements of output are not finite)",
     ),
     "mapping": ({"loss": [NAN]}, "output['loss'][0] is nan"),
     "mapping, int key": (OrderedDict({3: NAN}), "output[3] is nan"),

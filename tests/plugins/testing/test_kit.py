@@ -177,7 +177,7 @@ def test_messages_in_a_project_of_a_plugin_author(tmp_path):
     assert "prints 'epoch 1\\nepoch 2'; use the logging module, or add an option for the output file" in out
     assert "TestNothing needs a fixture that returns the case to check" in out
     assert "return HandlerCase(make=...)" in out
-    assert "the fixture case of TestSomethingElse must return a HandlerCase, got <class" in out
+    assert "the fixture 'case' of TestSomethingElse must return a HandlerCase, got <class" in out
 
 
 @pytest.mark.parametrize("file", ["conftest.py", "test_shout.py"])

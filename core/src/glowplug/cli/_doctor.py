@@ -184,7 +184,10 @@ def _examine_spool(folder: Path) -> Finding:
     except OSError as error:
         return Finding("spool folder", "error", f"{folder} is not writable: {error}", remedy)
     if free < _LOW_SPACE:
-        return Finding("spool folder", "warning", f"{folder} has {free / 2**20:.0f} MB of free space", remedy)
+        remedy = f"free some disk space, or set {HOME_VARIABLE} to a folder on another disk"
+        return Finding(
+            "spool folder", "warning", f"{folder} has only {free / 2**20:.0f} MB of free space", remedy
+        )
     return Finding("spool folder", "ok", f"{folder} is writable")
 
 

@@ -55,7 +55,7 @@ def inspect_offer(offer: Offer, target: Any) -> list[Finding]:
         >>> for finding in inspect_offer(Offer("Shout", "acme_shout.handler:Shout"), Shout):
         ...     print(finding.status, finding.message)
         warning attach(self, engine, volume) cannot be called as attach(engine)
-        error its phase is 'logging', which is not a glowplug.Phase and is ignored
+        error phase = 'logging' is ignored, because it is not a member of glowplug.Phase
     """
     return list(_check(offer, target)) or [Finding(offer.name, "ok", offer.target)]
 
@@ -64,13 +64,13 @@ def _check(offer: Offer, target: Any) -> Iterator[Finding]:
     name = offer.name
     if not isinstance(target, type):
         if offer.kind == "event":
-            yield _error(name, f"{offer.target} is not a class", "make it a subclass of glowplug.EventEnum")
+            yield _error(name, f"{offer.target} is not a class", "offer a subclass of glowplug.EventEnum")
         return
     undefined = ", ".join(sorted(getattr(target, "__abstractmethods__", ())))
     if undefined:
         yield _error(
             name,
-            f"{offer.target} does not define {undefined}, so it cannot be instantiated",
+            f"{offer.target} does not define {undefined}, so the class cannot be instantiated",
             f"define {undefined}",
         )
     yield from _CHECKS[offer.kind](offer, target)
@@ -78,8 +78,8 @@ def _check(offer: Offer, target: Any) -> Iterator[Finding]:
     if phase is not None and not isinstance(phase, Phase) and not hasattr(phase, "__get__"):
         yield _error(
             name,
-            f"its phase is {phase!r}, which is not a glowplug.Phase and is ignored",
-            "set phase to a member of Phase, such as Phase.LOGGING",
+            f"phase = {phase!r} is ignored, because it is not a member of glowplug.Phase",
+            "set phase to a member of glowplug.Phase, such as Phase.LOGGING",
         )
 
 
@@ -96,7 +96,7 @@ def _check_handler(offer: Offer, target: type) -> Iterator[Finding]:
     elif not _is_called(target):
         yield _error(
             offer.name,
-            f"{offer.target} has no method attach and is not callable",
+            f"{offer.target} has no method attach, and its instances are not callable",
             "add attach(engine), which registers the handler and returns the handle",
         )
 
@@ -109,7 +109,7 @@ def _check_logger(offer: Offer, target: type) -> Iterator[Finding]:
         yield _error(
             offer.name,
             f"{offer.target} is not a subclass of glowplug.loggers.Logger{missing}",
-            "derive it from glowplug.loggers.Logger, or offer it as another kind",
+            "derive the class from glowplug.loggers.Logger, or offer the class as another kind",
         )
     elif not target.takes("log_scalars"):
         yield _error(
@@ -125,9 +125,9 @@ def _check_logger(offer: Offer, target: type) -> Iterator[Finding]:
 
 def _check_metric(offer: Offer, target: type) -> Iterator[Finding]:
     missing = [m for m in ("attach", "reset", "update", "compute") if not callable(getattr(target, m, None))]
-    remedy = "derive it from glowplug.Metric"
+    remedy = "derive the class from glowplug.Metric"
     if missing:
-        yield _error(offer.name, f"{offer.target} has no method {', '.join(missing)}", remedy)
+        yield _error(offer.name, f"{offer.target} does not define {', '.join(missing)}", remedy)
         return
     # Metric imports torch: if torch is not imported, no subclass of Metric exists.
     if "torch" in sys.modules:
@@ -143,7 +143,7 @@ def _check_event(offer: Offer, target: type) -> Iterator[Finding]:
         yield _error(
             offer.name,
             f"{offer.target} is not a subclass of glowplug.EventEnum",
-            "derive it from glowplug.EventEnum",
+            "derive the class from glowplug.EventEnum",
         )
 
 

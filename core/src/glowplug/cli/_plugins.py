@@ -129,7 +129,7 @@ def _select(name: str) -> list[PluginReport]:
     if wanted not in known:
         matches = get_close_matches(wanted, known, n=1)
         hint = f" Did you mean {known[matches[0]]}?" if matches else " List them with: glowplug plugins list"
-        raise click.UsageError(f"no plugin {name!r} is installed.{hint}")
+        raise click.UsageError(f"no installed plugin, distribution or offer is named {name!r}.{hint}")
     return [
         report
         for report in reports

@@ -156,7 +156,7 @@ def _report_unfinished(plugin: InstalledPlugin, task: str, ending: str) -> Plugi
     if task != "load":
         report = _report([plugin], "load", LOAD_SECONDS)[0]
         if report.status == "ok":
-            what = "glowplug_doctor" if task == "diagnose" else "what it offers"
+            what = "glowplug_doctor" if task == "diagnose" else "offers"
             finding = Finding(what, "error", ending, "report this to the plugin's author")
             return replace(report, findings=(*report.findings, finding))
     return _failed(plugin, PluginLoadError(ending))
@@ -296,7 +296,7 @@ def _check_duration(plugin: Plugin) -> Iterable[Finding]:
             plugin.module,
             "warning",
             f"takes {plugin.import_seconds:.1f} s to import, which delays every user of the plugin",
-            "move the slow import to the target's module",
+            "move the slow import to the module of the offer's target",
         )
 
 
@@ -309,7 +309,7 @@ def _check_weight(plugin: Plugin, imported: set[str]) -> Finding:
         plugin.module,
         "error",
         f"imports {', '.join(brought)}, which delays every user of the plugin",
-        "move the import to the module or constructor of the target",
+        "move the import to the module or constructor of the offer's target",
     )
 
 

@@ -164,8 +164,8 @@ def check_attachable(handler: Any) -> None:
     if needed:
         name = type(handler).__name__
         raise TypeError(
-            f"engine.attach() passes only the engine, but {name}.attach also needs {', '.join(needed)}; call "
-            f"{name}(...).attach(engine, {', '.join(needed)})"
+            f"engine.attach() passes only the engine, but {name}.attach has further required parameters: {', '.join(needed)}. "
+            f"Call {name}(...).attach(engine, {', '.join(needed)}) instead"
         )
 
 
@@ -206,15 +206,19 @@ def _signature(handler: Any, key: Key) -> inspect.Signature:
         return inspect.signature(handler)
     except ValueError:
         raise ValueError(
-            f"handler {name} of {key} has no signature; wrap it: lambda engine: {name}(...)"
+            f"Python cannot determine the signature of handler {name} of {key}; wrap the handler: lambda engine: {name}(...)"
         ) from None
 
 
 def _misfit(handler: Any, key: Key, form: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    extra = f", followed by the registered arguments {args!r} {kwargs!r}" if args or kwargs else ""
+    extra = (
+        f", followed by the arguments given at registration, args={args!r} and kwargs={kwargs!r}"
+        if args or kwargs
+        else ""
+    )
     return (
         f"handler {describe_handler(handler)}{inspect.signature(handler)} of {key} cannot be called with {form}{extra}; "
-        "change its parameters, or wrap it in a lambda. A handler receives the engine if its first parameter is named or "
-        "annotated as an engine, or if that parameter has neither a default nor another type as its annotation. Functions of the "
-        "standard library, numpy and torch never receive the engine"
+        "change the handler's parameters, or wrap the handler in a lambda. A handler receives the engine if its first parameter "
+        "is named or annotated as an engine, or if that parameter has no default and is not annotated with another type. "
+        "Functions of the standard library, numpy and torch never receive the engine"
     )

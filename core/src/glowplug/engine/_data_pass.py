@@ -28,7 +28,7 @@ _NOT_RANDOM = (list, tuple, range, str)
 class DataPass:
     """One pass over the data.
 
-    This object does not hold the iterator, which may own worker processes and is released earlier.
+    This object does not hold the iterator. The iterator may own worker processes, and is released before this object is.
 
     Args:
         data: The data.
@@ -121,8 +121,9 @@ def check_position(data: Iterable[Any], position: Mapping[str, Any]) -> None:
     if "data" in position:
         if not is_stateful(data):
             raise ValueError(
-                f"the saved run used data with state_dict(), but {type(data).__name__} does not have both state_dict() and "
-                "load_state_dict(); call run() with a loader of the same kind, such as torchdata's StatefulDataLoader"
+                f"the data of the saved run had state_dict() and load_state_dict(), but this {type(data).__name__} lacks at "
+                "least one of these methods. Call run() with the type of loader that the saved run used, such as torchdata's "
+                "StatefulDataLoader"
             )
         return
     if not used or _is_complete(data, position):
@@ -143,10 +144,10 @@ def check_position(data: Iterable[Any], position: Mapping[str, Any]) -> None:
     saved, found = position.get("fingerprint"), _fingerprint(data)
     if None not in (saved, found) and saved != found:
         raise ValueError(
-            f"the run stopped after {used} batches of a {type(data).__name__} whose items have changed or are in another "
-            "order, so some items would be used twice and others never. Restore the items and their order before run(), or "
-            "let a DataLoader shuffle them, or start at the beginning of an epoch with "
-            "load_state_dict({'epoch': ..., 'epoch_length': ..., 'max_epochs': ...})"
+            f"the run stopped after {used} batches of a {type(data).__name__} whose items have since been changed or reordered, "
+            "so continuing there would use some items twice and others never. Restore the items and their order before run(), or "
+            "start at the beginning of an epoch with load_state_dict({'epoch': ..., 'epoch_length': ..., 'max_epochs': ...}). "
+            "In later runs, shuffle with a DataLoader instead of reordering the items"
         )
 
 
@@ -185,7 +186,7 @@ def check_format(place: Mapping[str, Any]) -> None:
     if place.get("format") != FORMAT:
         raise ValueError(
             f"the saved state has format {place.get('format')!r}, but this version of glowplug reads format {FORMAT}; "
-            "load it with the version that wrote it"
+            "load the state with the version of glowplug that saved it"
         )
 
 

@@ -334,8 +334,8 @@ class Engine(HandlerTable):
         if position.was_terminated or (position.was_loaded and not position.has_epoch_to_do(state)):
             how = "was terminated" if position.was_terminated else "ended"
             self.logger.warning(
-                "the loaded run %s after epoch %d (iteration %d) and does not continue; to continue it, call run() with %s "
-                "above %d; to start a new run, set engine.state.%s = None before run()",
+                "the loaded run %s after epoch %d (iteration %d), so run() adds no further iterations. To continue the loaded "
+                "run, call run() with %s above %d; to start a new run, set engine.state.%s = None before run()",
                 how, state.epoch, state.iteration, name, limit, name,
             )  # fmt: skip
 
@@ -391,7 +391,9 @@ class Engine(HandlerTable):
                         problem = error
                     else:
                         self.logger.exception(
-                            "a handler of %s failed too; run() raises the first exception", Events.TEARDOWN
+                            "a handler of %s raised this exception after an earlier exception in the same run; run() raises the "
+                            "earlier exception",
+                            Events.TEARDOWN,
                         )
         return problem
 

@@ -112,7 +112,7 @@ class HandlerTable:
         Args:
             event_name: An event (plain or filtered), events joined with ``|``, or the name of a custom event.
             handler: Any callable. It receives the engine if its first parameter is named or annotated as an engine, or if that
-                parameter has neither a default nor another type as its annotation. Functions of the standard library, numpy and
+                parameter has no default and is not annotated with another type. Functions of the standard library, numpy and
                 torch never receive the engine. Handlers of ``EXCEPTION_RAISED`` also receive the exception; ``run()`` raises
                 the exception again unless a handler returns ``True``. Handlers of ``TERMINATE_SINGLE_EPOCH`` receive
                 ``iter_counter=`` if they accept it. If the handler has ``state_dict()`` and ``load_state_dict()``, the engine

@@ -273,8 +273,9 @@ class Loop:
         if expected is not None and not self._position.has_warned:
             self._position.has_warned = True
             warnings.warn(
-                f"epoch {state.epoch}: len() of the {type(state.dataloader).__name__} is {expected}, but it yields {found} "
-                "batches; the epoch ends with the data. Correct the length, or set the number of iterations with epoch_length=",
+                f"epoch {state.epoch}: len() of the {type(state.dataloader).__name__} is {expected}, but the data has {found} "
+                "batches; the epoch ends when the data ends. Correct __len__(), or pass the number of iterations as "
+                "epoch_length=",
                 GlowplugWarning,
                 stacklevel=8,
             )
@@ -312,8 +313,8 @@ class Loop:
     def _warn_about_exhausted_data(self, state: State, done: int) -> None:
         warnings.warn(
             f"epoch {state.epoch} ends after {done} of {state.epoch_length} iterations: the data "
-            f"({type(state.dataloader).__name__}) yields no more batches. A generator can be used only once; pass data that can "
-            "be iterated over again, or a smaller epoch_length= or max_epochs=",
+            f"({type(state.dataloader).__name__}) yields no more batches. An iterator, such as a generator, can be used only "
+            "once; pass data that can be iterated over again, or a smaller epoch_length= or max_epochs=",
             GlowplugWarning,
             stacklevel=8,
         )
@@ -347,8 +348,8 @@ class Loop:
             if stop.epoch:
                 if event in (Events.STARTED, Events.EPOCH_STARTED):
                     raise RuntimeError(
-                        f"terminate_epoch() was called at {event}, before the first iteration of an epoch; call it at an "
-                        "iteration event, or use terminate() to end the run"
+                        f"terminate_epoch() was called at {event}, before the first iteration of an epoch. To end the epoch, "
+                        "call terminate_epoch() at an iteration event; to end the run, call terminate()"
                     )
                 if event is Events.EPOCH_COMPLETED:
                     stop.epoch = False

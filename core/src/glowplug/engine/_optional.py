@@ -140,8 +140,8 @@ def _warn(fault: Fault) -> None:
 
     warnings.warn(
         f"{fault.handler} ({fault.origin}) failed at {fault.event}, in epoch {fault.epoch}, iteration"
-        f" {fault.iteration}: {describe_error(fault.exception)}. It was detached and the run continues;"
-        " see engine.faults[-1].traceback. To end the run instead: engine.attach(..., on_error='raise')",
+        f" {fault.iteration}: {describe_error(fault.exception)}. The handler was detached and the run continues;"
+        " see engine.faults[-1].traceback. To end the run instead, attach the handler with on_error='raise'",
         GlowplugWarning,
         stacklevel=2,
     )

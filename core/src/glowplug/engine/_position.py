@@ -252,5 +252,5 @@ def _check_data(data: Iterable[Any] | None, position: Mapping[str, Any] | None, 
     _data_pass.check_position(data, position)
     if "data" in position and repeats:
         raise ValueError(
-            f"the {type(data).__name__} has already moved past the batch of the incomplete iteration"
+            f"the {type(data).__name__} has already moved past the batch of the iteration that failed"
         )

@@ -80,7 +80,7 @@ def plan_run(
     if epoch_length not in (None, state.epoch_length) and (state.epoch_length or is_suspended):
         raise ValueError(
             f"run() cannot continue with epoch_length={epoch_length!r}: the epoch_length of this run is "
-            f"{state.epoch_length or 'not known yet'}; to start a new run, {_NEW_RUN}"
+            f"{state.epoch_length or 'not known yet'}. To continue this run, omit epoch_length=; to start a new run, {_NEW_RUN}"
         )
     if is_suspended:
         return RunPlan(RunKind.SUSPENDED, *limits, state.epoch_length, forecast)
@@ -105,7 +105,9 @@ def is_done(state: State, epoch: int, max_epochs: int | None, max_iters: int | N
 def limits_of(state: State, max_epochs: Any, max_iters: Any) -> tuple[int | None, int | None]:
     """Return the limits of a run with these arguments."""
     if max_epochs is not None and max_iters is not None:
-        raise ValueError(f"pass max_epochs or max_iters, not both; got {max_epochs!r} and {max_iters!r}")
+        raise ValueError(
+            f"pass max_epochs or max_iters, not both; got max_epochs={max_epochs!r} and max_iters={max_iters!r}"
+        )
     for name, limit, reached in (
         ("max_epochs", max_epochs, state.epoch),
         ("max_iters", max_iters, state.iteration),
@@ -121,8 +123,8 @@ def limits_of(state: State, max_epochs: Any, max_iters: Any) -> tuple[int | None
             )
         if mode and limit < reached:
             raise ValueError(
-                f"{name}={limit} is below {reached}, which the run has already reached; pass a higher limit, or, to start a new "
-                f"run, {_NEW_RUN}"
+                f"{name}={limit} is below {reached}, which the run has already reached. To continue the run, pass a limit above "
+                f"{reached}; to start a new run, {_NEW_RUN}"
             )
     if max_epochs is None and max_iters is None:
         return state.max_epochs, state.max_iters
@@ -151,8 +153,8 @@ def check_state_dict(state_dict: Mapping[str, Any], user_keys: Iterable[str]) ->
     missing = [key for key in user_keys if key not in state_dict]
     if missing:
         raise ValueError(
-            f"state_dict_user_keys contains {', '.join(missing)}, which the loaded state does not have; got the keys "
-            f"{list(state_dict)}"
+            f"the loaded state has no value for {', '.join(missing)}, listed in engine.state_dict_user_keys; the state's keys "
+            f"are {list(state_dict)}. Add the missing values to the state, or remove their keys from state_dict_user_keys"
         )
     if state_dict.get("resume") is not None:
         check_format(state_dict["resume"])
@@ -185,7 +187,8 @@ def position_of(state_dict: Mapping[str, Any]) -> tuple[int, int]:
     elif length is None:
         if value != 0:
             raise ValueError(
-                f"an engine's state with epoch_length=None can only be at {counter} 0, got {counter}={value!r}"
+                f"an engine's state with epoch_length=None must have {counter}=0, got {counter}={value!r}; "
+                "set epoch_length to the number of iterations per epoch"
             )
         iteration = epoch = 0
     else:
@@ -193,7 +196,9 @@ def position_of(state_dict: Mapping[str, Any]) -> tuple[int, int]:
     for limit, at, reached in (("max_epochs", "epoch", epoch), ("max_iters", "iteration", iteration)):
         maximum = state_dict.get(limit)
         if maximum is not None and maximum < reached:
-            raise ValueError(f"an engine's state at {at} {reached} cannot have {limit}={maximum}")
+            raise ValueError(
+                f"an engine's state at {at} {reached} must have a {limit} of at least {reached}, got {limit}={maximum}"
+            )
     return iteration, epoch
 
 
@@ -208,7 +213,7 @@ def check_length(data: Iterable[Any] | None, length: object) -> None:
         raise ValueError("run() without data needs epoch_length=, the number of iterations per epoch")
     if length is not None and (not isinstance(length, (int, Integral)) or length < 1):
         raise ValueError(
-            f"an epoch must have at least one iteration, got {length!r}; pass data with at least one batch, "
+            f"an epoch must have at least one iteration, got epoch length {length!r}; pass data with at least one batch, "
             "or an integer epoch_length= of at least 1"
         )
 

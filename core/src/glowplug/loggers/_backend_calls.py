@@ -38,10 +38,10 @@ def missing_attribute(logger: object, name: str) -> AttributeError:
         name: The attribute.
 
     Example:
-        >>> print(missing_attribute(3, "add_scalar"))
-        'int' object has no attribute 'add_scalar'; loggers do not pass calls on to their backend. Use log_scalars({name: value}, step)
+        >>> print(missing_attribute(3, "log_param"))
+        'int' object has no attribute 'log_param'; loggers do not forward calls to their backends. Use log_params({name: value})
     """
     problem = f"{type(logger).__name__!r} object has no attribute {name!r}"
     if name in _REPLACEMENTS:
-        problem += f"; loggers do not pass calls on to their backend. Use {_REPLACEMENTS[name]}"
+        problem += f"; loggers do not forward calls to their backends. Use {_REPLACEMENTS[name]}"
     return AttributeError(problem)

@@ -113,7 +113,9 @@ class Delivery:
         if self._ended:
             self._drop(1, f"log_{record.kind} was called {self._ended}")
         elif waiting >= self._capacity:
-            self._drop(1, f"the queue is full: {waiting} records are waiting")
+            self._drop(
+                1, f"the queue is full: {waiting} records are waiting; log less often, or increase capacity"
+            )
         else:
             self._queue.append(record)
             if self._thread is None:
@@ -133,7 +135,7 @@ class Delivery:
 
     def close(self, timeout: float) -> None:
         """Deliver the queued records, disconnect and stop the worker."""
-        self._ended = "after close(); close a logger after the last run"
+        self._ended = "after close(); close the logger only after the last run"
         if self._thread is not None and not self._pass(_Marker(last=True), timeout).reached.is_set():
             log.warning(
                 "%s: close() timed out after %s s; %d records were not delivered",
@@ -235,9 +237,9 @@ class Delivery:
             self._pause = 0.0
         elif isinstance(error, (ConnectionError, TimeoutError)):
             self._queue.extendleft(reversed(records))
-            self._mark_lost("writing", error)
+            self._mark_lost("writing to the backend", error)
         else:
-            self._drop(len(records), f"writing failed: {_describe(error)}", error)
+            self._drop(len(records), f"writing to the backend failed: {_describe(error)}", error)
         self._in_hand = 0
 
     def _open(self) -> None:
@@ -245,19 +247,21 @@ class Delivery:
         if error is None:
             self._is_open = self._was_open = True
         else:
-            self._mark_lost("opening", error)
+            self._mark_lost("opening the backend", error)
 
     def _mark_lost(self, what: str, error: BaseException) -> None:
         """Mark the backend as closed, and double the pause before the next attempt."""
         self._is_open = False
         self._pause = min(self.LONGEST_PAUSE, 2 * self._pause or 1.0)
-        self._report(f"{what} failed: {_describe(error)}; retrying while records wait", error)
+        self._report(
+            f"{what} failed: {_describe(error)}; the logger retries as long as records are queued", error
+        )
 
     def _reach(self, marker: _Marker) -> bool:
         """Flush the backend at a marker; at the last marker, also disconnect and return False."""
         error = self._attempt(self._writer.flush_backend)
         if error is not None:
-            self._report(f"flushing failed: {_describe(error)}", error)
+            self._report(f"flushing the backend failed: {_describe(error)}", error)
         marker.delivered = error is None
         if marker.last:
             self._end()
@@ -282,7 +286,7 @@ class Delivery:
         if self._was_open:
             error = self._attempt(self._disconnect)
             if error is not None:
-                self._report(f"closing failed: {_describe(error)}", error)
+                self._report(f"closing the backend failed: {_describe(error)}", error)
         self._is_open = False
         self._thread = None
 

@@ -221,7 +221,7 @@ class Logger(Writer):
         self._require("figure", name)
         if figure.__class__ in PLAIN:
             raise TypeError(
-                f"{type(self).__name__}.log_figure: figure must be a figure such as a matplotlib Figure, got {figure!r}"
+                f"{type(self).__name__}.log_figure: figure must be a figure object, such as a matplotlib Figure, got {figure!r}"
             )
         self._put("figure", name, step, timestamp, snapshot(figure))
 

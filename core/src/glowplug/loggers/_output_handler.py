@@ -59,7 +59,7 @@ class OutputHandler:
             ("global_step_transform", global_step_transform),
         ):
             if function is not None and not callable(function):
-                raise TypeError(f"{name} must be a function, got {function!r}")
+                raise TypeError(f"OutputHandler: {name} must be a function, got {function!r}")
         self.tag = tag
         self.metric_names = metric_names
         self.output_transform = output_transform
@@ -92,7 +92,8 @@ class OutputHandler:
             flat.unknown.update(flat.texts)
         for name, value in flat.unknown.items():
             self._warn_once(
-                name, f"{name} is {shortened(value)}, which {type(logger).__name__} cannot log; it is omitted"
+                name,
+                f"{name} is {shortened(value)}, which {type(logger).__name__} cannot log; the value is omitted",
             )
 
     def _values(self, engine: EngineProtocol) -> dict[str, Any]:
@@ -106,7 +107,8 @@ class OutputHandler:
                     values[name] = metrics[name]
                 else:
                     self._warn_once(
-                        name, f"metric {name!r} does not exist; available: {', '.join(metrics) or 'none'}"
+                        name,
+                        f"engine.state.metrics has no metric {name!r} to log; available: {', '.join(metrics) or 'none'}",
                     )
         if self.output_transform is not None:
             output = self.output_transform(engine.state.output)
@@ -130,4 +132,4 @@ class OutputHandler:
 def _check_names(option: str, names: Any, alternative: str = "") -> None:
     is_list = isinstance(names, Sequence) and not isinstance(names, str)
     if names is not None and not (is_list and all(isinstance(name, str) for name in names)):
-        raise TypeError(f"{option} must be a list of names{alternative}, got {names!r}")
+        raise TypeError(f"OutputHandler: {option} must be a list of names{alternative}, got {names!r}")

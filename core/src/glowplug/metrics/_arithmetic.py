@@ -135,11 +135,11 @@ class MetricArithmetic(Generic[Combined]):
     # Methods of tensors
 
     def mean(self, *args: Any, **kwargs: Any) -> Combined:
-        """Return a metric for the mean over the given dimensions; by default, over all."""
+        """Return a metric for the mean over the given dimensions, by default all of them."""
         return self.map(_Method("mean"), *args, **kwargs)
 
     def sum(self, *args: Any, **kwargs: Any) -> Combined:
-        """Return a metric for the sum over the given dimensions; by default, over all."""
+        """Return a metric for the sum over the given dimensions, by default all of them."""
         return self.map(_Method("sum"), *args, **kwargs)
 
     def min(self, *args: Any, **kwargs: Any) -> Combined:
@@ -151,7 +151,7 @@ class MetricArithmetic(Generic[Combined]):
         return self.map(_Method("max"), *args, **kwargs)
 
     def std(self, *args: Any, **kwargs: Any) -> Combined:
-        """Return a metric for the standard deviation over the given dimensions; by default, over all."""
+        """Return a metric for the standard deviation over the given dimensions, by default all of them."""
         return self.map(_Method("std"), *args, **kwargs)
 
     def clamp(self, *args: Any, **kwargs: Any) -> Combined:

@@ -69,8 +69,8 @@ class Attachments:
         for other in self._feeds.values():
             if other.users and other.usage != usage:
                 raise ValueError(
-                    f"{self._metric} is already in use as {other.usage!r} and cannot be used as {usage!r}; attach "
-                    "a copy, created with copy.deepcopy(metric), or detach the metric first"
+                    f"{self._metric} is already in use as {other.usage!r} and cannot also be used as {usage!r}; "
+                    "attach a copy, created with copy.deepcopy(metric), or detach the metric first"
                 )
         feed = self._feeds.get(engine)
         if feed is None or not feed.users:

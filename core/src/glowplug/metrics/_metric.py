@@ -310,8 +310,8 @@ class Metric(MetricArithmetic["MetricsLambda"], StatefulMetric, ABC):
         missing = [key for key in keys if key not in output]
         if missing:
             raise ValueError(
-                f"{type(self).__name__} needs the output keys {', '.join(keys)}, but {', '.join(missing)} is missing from "
-                f"{list(output)}; add it, or return a tuple from output_transform"
+                f"{type(self).__name__} needs the output keys {', '.join(keys)}, but the output has only {list(output)}; "
+                f"add {', '.join(map(repr, missing))} to the output, or return a tuple from output_transform"
             )
         return tuple(output[key] for key in keys)
 
@@ -366,8 +366,8 @@ class Metric(MetricArithmetic["MetricsLambda"], StatefulMetric, ABC):
         if engine.state.output is not None or engine.state.iteration != saved_after:
             return False
         warnings.warn(
-            f"{type(self).__name__} skips one output at {engine.current_event}: the run continues after iteration "
-            f"{saved_after}, whose output was not saved",
+            f"{type(self).__name__} misses one output at {engine.current_event}: the loaded state was saved at iteration "
+            f"{saved_after} and does not contain the output of that iteration",
             GlowplugWarning,
             stacklevel=2,
         )
@@ -381,8 +381,8 @@ class Metric(MetricArithmetic["MetricsLambda"], StatefulMetric, ABC):
             return dict(value)
         if name in value:
             raise ValueError(
-                f"{type(self).__name__} is attached as {name!r}, which is also a key of its value {list(value)}; choose "
-                "another name, or metrics_result_mode='flatten'"
+                f"{type(self).__name__} is attached as {name!r}, which is also a key of the metric's value {list(value)}; "
+                "attach the metric under another name, or create it with metrics_result_mode='flatten'"
             )
         return {name: value} if self._metrics_result_mode == "named" else {**value, name: value}
 
@@ -470,7 +470,8 @@ class MetricsLambda(Metric):
         """
         if self.attached_engines():
             raise ValueError(
-                "this MetricsLambda is attached to an engine, which updates its components; detach it before calling update()"
+                "this MetricsLambda is attached to an engine, which updates the component metrics; detach this "
+                "MetricsLambda before calling update()"
             )
         self._updated_by_hand = True
         for leaf in self.leaves:
@@ -490,7 +491,7 @@ class MetricsLambda(Metric):
         """
         if self._updated_by_hand:
             raise ValueError(
-                "this MetricsLambda holds data from direct calls of update(); call reset() before attach()"
+                "this MetricsLambda holds data from direct calls to update(); call reset() before attach()"
             )
         usage = self.usage_or_default(usage)
         with ExitStack() as fed:

@@ -108,14 +108,16 @@ def _parsed(attribute: str) -> tuple[str, str]:
     name, _, operation = attribute.partition(":")
     if operation and operation not in REDUCE_OPS:
         raise ValueError(
-            f"{attribute!r}: the operation must be one of {', '.join(REDUCE_OPS)}, got {operation!r}"
+            f"sync_all_reduce({attribute!r}): the operation must be one of {', '.join(REDUCE_OPS)}, got {operation!r}"
         )
     return name, operation or "SUM"
 
 
 def _reducible(metric: Any, name: str) -> torch.Tensor | float:
     if name not in vars(metric):
-        raise ValueError(f"{type(metric).__name__} has no attribute {name!r} to reduce; set it in reset()")
+        raise ValueError(
+            f"sync_all_reduce: {type(metric).__name__} has no attribute {name!r}; set this attribute in reset()"
+        )
     value = vars(metric)[name]
     if not isinstance(value, (torch.Tensor, int, float)):
         raise TypeError(

@@ -130,13 +130,13 @@ def _state_names(metric: StatefulMetric) -> tuple[str, ...]:
     names = metric._state_dict_all_req_keys  # noqa: SLF001 - the name that ignite metrics use
     if not names:
         raise NotImplementedError(
-            f"{type(metric).__name__} does not declare its state; list its attributes in the class: "
+            f"{type(metric).__name__} does not declare its state; in the class, name the attributes that reset() sets: "
             "_state_dict_all_req_keys = ('...',)"
         )
     if missing := _missing(metric, names):
         raise NotImplementedError(
-            f"{type(metric).__name__} does not have {', '.join(missing)}, which its class declares as state; list the "
-            "attributes that its reset() sets: _state_dict_all_req_keys = ('...',)"
+            f"{type(metric).__name__} lacks attributes that the class declares as state: {', '.join(missing)}. In the class, "
+            "name the attributes that reset() sets: _state_dict_all_req_keys = ('...',)"
         )
     return names
 

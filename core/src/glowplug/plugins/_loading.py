@@ -282,7 +282,9 @@ def import_target(plugin: Plugin, offer: Offer) -> Any:
         trace(f"imported {offer.target} in {1000 * (time.perf_counter() - started):.1f} ms")
         if callable(value):
             return value
-        problem = PluginLoadError(f"its target {offer.target} is {show(value)}, which cannot be called")
+        problem = PluginLoadError(
+            f"the target {offer.target} of the offer {offer.name!r} is {show(value)}, which is not callable"
+        )
     failure = PluginFailure(plugin.name, plugin.distribution, plugin.version, problem)
     trace(f"failed: {failure}")
     raise failure.error(f"the {offer.kind} {offer.name!r} cannot be used: {failure}") from problem
@@ -339,9 +341,9 @@ def collect(manager: PluginManager, key: str, hook: str, item_type: type[_Item])
         raise PluginLoadError(f"its hook {hook}() failed: {describe_error(error)}", hook=hook) from error
     wrong = [item for item in items or () if not isinstance(item, item_type)]
     if items is None or wrong:
+        got = f"the item {show(wrong[0])}" if wrong else show(answer)
         raise PluginLoadError(
-            f"its hook {hook}() must return a list of {item_type.__name__}; got {show(wrong[0] if wrong else answer)}",
-            hook=hook,
+            f"its hook {hook}() must return a list of {item_type.__name__} objects; got {got}", hook=hook
         )
     return items
 
@@ -354,7 +356,7 @@ def _check_api(module: ModuleType) -> None:
         )
     if stated != API_VERSION:
         raise PluginIncompatibleError(
-            f"its module {module.__name__} sets GLOWPLUG_API = {stated!r}; this core requires {API_VERSION}"
+            f"its module {module.__name__} sets GLOWPLUG_API = {stated!r}, but the installed glowplug requires {API_VERSION}"
         )
 
 

@@ -131,8 +131,8 @@ class Registry:
         for plugin in self.plugins:
             if plugin.import_seconds > SLOW_IMPORT_SECONDS:
                 warnings.warn(
-                    f"{plugin} took {plugin.import_seconds:.1f} s to import; {plugin.module} probably imports a large library"
-                    " before any handler needs it. Report this to the author of the plugin;"
+                    f"{plugin} took {plugin.import_seconds:.1f} s to import; its module {plugin.module} probably imports"
+                    " a large library before any handler needs it. Report this to the author of the plugin;"
                     f" to disable the plugin, set GLOWPLUG_DISABLED_PLUGINS={plugin.name}",
                     GlowplugPluginWarning,
                     stacklevel=2,
@@ -286,7 +286,8 @@ class Registry:
 
     def _record(self, failure: PluginFailure) -> None:
         if self._strict:
-            raise failure.error(f"{failure} ({STRICT_VARIABLE} is set)") from failure.exception
+            message = f"{failure}. This is an error and not a warning because {STRICT_VARIABLE} is set"
+            raise failure.error(message) from failure.exception
         with self._lock:
             self.failures += (failure,)
         trace(f"failed: {failure}")
@@ -321,7 +322,8 @@ class Registry:
         problem.__cause__ = cause
         failure = PluginFailure(plugin.name, plugin.distribution, plugin.version, problem)
         self._record(failure)
-        warnings.warn(GlowplugPluginWarning(f"{failure}. Its hooks will not be called again"), stacklevel=5)
+        message = f"{failure}. The hooks of this plugin will not be called again"
+        warnings.warn(GlowplugPluginWarning(message), stacklevel=5)
 
 
 _lock = threading.Lock()

@@ -14,7 +14,8 @@ _WRITE_LOGGER = (
     "Subclass glowplug.loggers.Logger and implement write_scalars; docs/writing-plugins.md shows how"
 )
 _LOG_HANDLER = (
-    "Write a function (engine, logger, event_name) and pass it to logger.attach(engine, event_name, function)"
+    "For a custom log handler, write a function (engine, logger, event_name) and pass it to "
+    "logger.attach(engine, event_name, function)"
 )
 _SAVE_HANDLER = (
     "Write a class with the methods of glowplug.typing.SaveHandler, or subclass BaseSaveHandler from "
@@ -44,7 +45,7 @@ REPLACEMENTS = {
         _SCHEDULER,
     ),
     "create_lr_scheduler_with_warmup": (
-        "Join a torch.optim.lr_scheduler.LinearLR and your scheduler with SequentialLR, and step it in a handler: "
+        "Combine torch.optim.lr_scheduler.LinearLR and your scheduler in a SequentialLR, and step the SequentialLR in a handler: "
         "trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: scheduler.step())"
     ),
     "ReduceLROnPlateauScheduler": (
@@ -64,15 +65,17 @@ REPLACEMENTS = {
         _PARAMETER,
     ),
     # Other handlers
-    "Timer": "Read the durations of the epoch and the run from state.times; measure others with time.perf_counter()",
-    "TimeLimit": "Compare time.monotonic() with the limit in a handler, and call engine.terminate()",
+    "Timer": "Read the durations of the epoch and the run from state.times; measure other times with time.perf_counter()",
+    "TimeLimit": (
+        "In a handler of Events.ITERATION_COMPLETED, call engine.terminate() if time.monotonic() has passed the end time"
+    ),
     "BasicTimeProfiler": _PROFILER,
     "HandlersTimeProfiler": _PROFILER,
     "EMAHandler": (
         "Use torch.optim.swa_utils.AveragedModel and update it in a handler: "
         "trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: averaged.update_parameters(model))"
     ),
-    "EpochOutputStore": "Append engine.state.output to a list in a handler of Events.ITERATION_COMPLETED",
+    "EpochOutputStore": "In a handler of Events.ITERATION_COMPLETED, append engine.state.output to a list",
     "FastaiLRFinder": "There is no replacement yet",
     # Loggers
     **dict.fromkeys(

@@ -61,7 +61,11 @@ def explain_missing(
         sentences += _unavailable(blocked, failures)
     elif len(sentences) == 1:
         settings = [plugin.blocked_by for plugin in blocked if plugin.distribution == distribution]
-        remedy = f", which is blocked; change {settings[0]}" if settings else f": pip install {distribution}"
+        remedy = (
+            f", which is blocked by {settings[0]}; change this setting"
+            if settings
+            else f": pip install {distribution}"
+        )
         sentences.append(f"It is in {distribution}{remedy}")
     return PluginNotFoundError(_join(sentences))
 

@@ -83,7 +83,7 @@ def supervised_training_step(
     """
     check_count("gradient_accumulation_steps", gradient_accumulation_steps)
     if scaler is not None and amp_mode is None:
-        raise ValueError("scaler needs amp_mode='amp'")
+        raise ValueError("scaler needs amp_mode='amp', got amp_mode=None; set amp_mode='amp', or omit scaler")
     autocast = _autocast(amp_mode, device, model)
     window = gradient_accumulation_steps
     # A disabled scaler returns the loss unchanged, and its step() only calls optimizer.step().

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class TbpttEvents(EventEnum):
     """Events that :func:`create_supervised_tbptt_trainer` fires for each chunk.
 
-    Their counter, ``state.time_iteration``, counts the chunks of the run from 1.
+    Their counter, ``state.time_iteration``, numbers the chunks of a run, starting at 1.
     """
 
     TIME_ITERATION_STARTED = "time_iteration_started"
@@ -131,7 +131,9 @@ def _chunks(x: Any, y: Any, size: int, dim: int) -> zip[tuple[torch.Tensor, torc
                 "prepare_batch(batch, device, non_blocking)"
             )
         if not -value.ndim <= dim < value.ndim:
-            raise ValueError(f"{name} of shape {tuple(value.shape)} has no time dimension dim={dim}")
+            raise ValueError(
+                f"{name} of shape {tuple(value.shape)} has no time dimension dim={dim}; set dim to the time dimension of x and y"
+            )
     if x.shape[dim] != y.shape[dim]:
         raise ValueError(
             f"x and y must have the same number of time steps along dim={dim}; got x {tuple(x.shape)} and y "

@@ -38,7 +38,9 @@ def _renamed(old: str, given: Any, new: str, value: Any, default: Any) -> Any:
     if given is None:
         return value
     if value != default:
-        raise ValueError(f"EarlyStopping: {old} is the former name of {new}; pass {new} only")
+        raise ValueError(
+            f"EarlyStopping: {old} and {new} were both given, but {old} is the former name of {new}; pass only {new}"
+        )
     return given
 
 
@@ -245,8 +247,9 @@ class EarlyStopping:
             raise ValueError(_TOO_LATE)
         if engine is reset_engine and _includes(reset_event, Events.STARTED):
             raise ValueError(
-                "EarlyStopping would be reset at the start of each evaluation and would never stop the trainer; use "
-                "attach(evaluator, reset_engine=trainer), or omit reset_engine"
+                "EarlyStopping.attach: reset_engine must not be the engine that the handler is attached to: each run of that "
+                "engine would reset the handler, so it would never stop the trainer. Use attach(evaluator, reset_engine=trainer), "
+                "or omit reset_engine"
             )
 
     def __call__(self, engine: EngineProtocol) -> None:

@@ -119,8 +119,9 @@ class _Mean(VariableAccumulation):
         shape = tuple(output.shape[1:]) if isinstance(output, torch.Tensor) else ()
         if self.num_examples and shape != tuple(self.accumulator.shape):
             raise ValueError(
-                f"{type(self).__name__} needs examples of one shape, got {shape} after {tuple(self.accumulator.shape)}. The "
-                "first dimension of a tensor is the batch; if it is missing, add it with output_transform"
+                f"{type(self).__name__} needs examples of one shape, got shape {shape} after shape "
+                f"{tuple(self.accumulator.shape)}. The first dimension of a tensor must be the batch dimension; if it is missing, add it with "
+                "output_transform"
             )
         super().update(output)
 

@@ -40,7 +40,7 @@ def batch_size_of(y: Any) -> int:
 def _first_countable(value: Any) -> Any:
     """Return the first tensor, array or list of examples; ``None`` if there is none."""
     if isinstance(value, PackedSequence):
-        _refuse(TypeError, "a PackedSequence, which contains time steps")
+        _refuse(TypeError, "a PackedSequence, whose first dimension counts time steps, not examples")
     if isinstance(value, torch.Tensor) or hasattr(value, "shape") or _is_list_of_examples(value):
         return value
     if isinstance(value, Mapping):
@@ -71,6 +71,6 @@ def _is_list_of_examples(value: Any) -> bool:
 
 def _refuse(kind: type[Exception], found: str) -> NoReturn:
     raise kind(
-        f"cannot count the examples of a target: it is {found}; pass a function of the target as batch_size, such as "
+        f"cannot determine the batch size from the target y: y is {found}. Pass batch_size as a function of y, such as "
         "batch_size=lambda y: len(y['labels'])"
     )

@@ -178,6 +178,6 @@ def _both_classes(counts: torch.Tensor, examples: int) -> torch.Tensor:
 def _not_classes_error(y: torch.Tensor, classes: int) -> ValueError:
     others = y[(y < 0) | (y >= classes) | (y != y.long())]
     return ValueError(
-        f"y_pred has {classes} classes, so targets must be classes from 0 to {classes - 1}, but y has "
+        f"y_pred has {classes} classes, so targets must be classes from 0 to {classes - 1}, but y contains "
         f"{others.flatten()[:3].tolist()}; remove such targets with output_transform"
     )

@@ -41,8 +41,8 @@ def task_of(y_pred: torch.Tensor, y: torch.Tensor, is_multilabel: bool = False) 
     if len(predicted) == len(target) + 1 and predicted[:1] + predicted[2:] == target:
         return ("multiclass", predicted[1]) if predicted[1] > 1 else ("binary", 1)
     raise ValueError(
-        f"y_pred {tuple(predicted)} and y {tuple(target)} do not match; use the shapes (N, C, ...) and (N, ...) for "
-        "multiclass, or equal shapes for binary"
+        f"y_pred of shape {tuple(predicted)} and y of shape {tuple(target)} do not match; use the shapes (N, C, ...) and "
+        "(N, ...) for multiclass data, or equal shapes for binary data"
     )
 
 
@@ -68,6 +68,6 @@ def not_binary_error(name: str, values: torch.Tensor) -> ValueError:
     """
     others = values[(values != 0) & (values != 1)]
     return ValueError(
-        f"binary and multilabel values must be 0 or 1, but {name} has {others.flatten()[:3].tolist()}; convert them with "
+        f"binary and multilabel values must be 0 or 1, but {name} contains {others.flatten()[:3].tolist()}; convert them with "
         "output_transform, for example lambda out: ((out[0] > 0.5).int(), out[1])"
     )

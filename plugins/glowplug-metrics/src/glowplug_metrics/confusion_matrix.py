@@ -95,8 +95,8 @@ class ConfusionMatrix(ClassificationMetric):
             classes, shape = self.num_classes, tuple(batch.y_pred.shape)
             raise ValueError(
                 f"y_pred must have the shape (N, {classes}, ...) with one score per class, and y must have the shape (N, ...); "
-                f"got y_pred {shape} and y {tuple(batch.y.shape)}. Convert predicted labels with "
-                f"torch.nn.functional.one_hot(labels, {classes}), and move the class dimension from the end to position 1"
+                f"got y_pred {shape} and y {tuple(batch.y.shape)}. If y_pred contains labels, convert them with "
+                f"torch.nn.functional.one_hot(labels, {classes}), then move the class dimension from the end to position 1"
             )
         if self.num_classes <= FEW_CLASSES:
             self.confusion_matrix = add_in_place(self.confusion_matrix, batch.matrix)

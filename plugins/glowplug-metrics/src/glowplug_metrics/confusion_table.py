@@ -130,7 +130,7 @@ def _pandas() -> Any:
         import pandas as pd
     except ImportError as error:
         raise ImportError(
-            "DataFrames need pandas; run pip install 'glowplug-metrics[pandas]'. Without pandas, per_class() and mean() return "
-            "the same rows"
+            "to_pandas() and matrix_to_pandas() need pandas: pip install 'glowplug-metrics[pandas]'. Without pandas, use "
+            "per_class(), mean() and matrix"
         ) from error
     return pd

@@ -97,8 +97,8 @@ class EpochMetric(Metric):
         for name, new, kept in (("y_pred", y_pred, self._predictions), ("y", y, self._targets)):
             if kept and _kind(kept[0]) != _kind(new):
                 raise ValueError(
-                    f"{name} changed from {_describe(kept[0])} to {_describe(new)} since the last reset; convert all batches to "
-                    "the same dtype and C with output_transform"
+                    f"{name} changed from {_describe(kept[0])} to {_describe(new)} since the last reset; use "
+                    "output_transform to give all batches the same dtype and the same shape apart from N"
                 )
         if self._check_compute_fn and not self._predictions:
             self._try(y_pred, y)
@@ -155,7 +155,7 @@ class EpochMetric(Metric):
             return None
         if any(kind != kinds[0] for kind in kinds):
             raise ValueError(
-                f"the values of {type(self).__name__} must have the same type and shape on all ranks, got {kinds}"
+                f"the examples of {type(self).__name__} must have the same dtype and shape on all ranks, got {kinds}"
             )
         dtype, shape = kinds[0]
         local: torch.Tensor = torch.cat([torch.empty((0, *shape), dtype=dtype, device=self._device), *kept])

@@ -87,7 +87,7 @@ class Fbeta(MetricsLambda):
         for name, given in (("output_transform", output_transform), ("device", device)):
             if given is not None and (precision is not None or recall is not None):
                 raise ValueError(
-                    f"{name} cannot be combined with precision or recall; pass it to your Precision and Recall instead"
+                    f"{name} cannot be combined with precision or recall; pass {name} to Precision and Recall instead"
                 )
         transform = output_transform or identity
         initial_device = "cpu" if device is None else device

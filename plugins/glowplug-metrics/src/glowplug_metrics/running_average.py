@@ -218,14 +218,15 @@ class RunningAverage(Metric):
         """Refuse a value whose shape differs from the average; warn once about a CPU value that is not finite."""
         if self._average is not None and _shape(value) != _shape(self._average):
             raise ValueError(
-                f"the shape of the values that RunningAverage receives changed from {_shape(self._average)} to {_shape(value)} "
-                "since its last reset; produce values of one shape with output_transform or in src"
+                "all values that RunningAverage receives must have the same shape, but the shape changed from "
+                f"{_shape(self._average)} to {_shape(value)} since the last reset; produce values of one "
+                "shape with output_transform or src"
             )
         if self._has_warned or not _has_invalid(value):
             return
         self._has_warned = True
         warnings.warn(
-            f"RunningAverage received a value that is not finite ({value}); the average does not include it",
+            f"RunningAverage received a value that is not finite ({value}); such values do not change a finite average",
             GlowplugWarning,
             stacklevel=3,
         )
@@ -266,7 +267,8 @@ def _check_arguments(src: object, alpha: float, output_transform: object, device
         )
     if (src is None) == (output_transform is None):
         raise ValueError(
-            "RunningAverage needs either a metric (src) or a function of the output (output_transform)"
+            "RunningAverage needs either src, which is a metric, or output_transform, which is a function of the output, but not "
+            "both"
         )
     if src is not None and device is not None:
         raise ValueError(f"device={device!r} cannot be combined with src; set the device of the src metric")

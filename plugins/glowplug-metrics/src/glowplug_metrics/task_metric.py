@@ -112,7 +112,8 @@ class TaskMetric(ClassificationMetric):
                 "or call reset() before the kind changes"
             )
         raise ValueError(
-            f"the number of classes of {name} changed from {self._num_classes} to {classes} since its last reset"
+            f"the number of classes of {name} changed from {self._num_classes} to {classes} since its last reset; use one metric "
+            "per number of classes, or call reset() before the number changes"
         )
 
     def _agree_on_task(self) -> None:

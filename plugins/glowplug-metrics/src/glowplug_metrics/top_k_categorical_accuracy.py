@@ -40,7 +40,9 @@ def among_top_k(y_pred: torch.Tensor, y: torch.Tensor, k: int) -> torch.Tensor:
             f"{tuple(y.shape)}"
         )
     if y_pred.shape[1] < k:
-        raise ValueError(f"y_pred must have scores for at least k={k} classes, got {y_pred.shape[1]}")
+        raise ValueError(
+            f"y_pred must have scores for at least k={k} classes, got {y_pred.shape[1]}; choose a smaller k"
+        )
     return (y_pred.topk(k, dim=1).indices == y.unsqueeze(1)).any(1)
 
 

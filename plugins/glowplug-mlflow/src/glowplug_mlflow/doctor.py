@@ -46,7 +46,9 @@ def check_tracking_server() -> Finding:
     except (OSError, HTTPException, ValueError) as error:
         reason = redact(str(getattr(error, "reason", error)))
         return _check(
-            "error", f"no response from {redact(uri)}: {reason}", f"start mlflow server, or set {VARIABLE}"
+            "error",
+            f"no response from {redact(uri)}: {reason}",
+            f"start the MLflow server, or correct {VARIABLE}",
         )
     return _judge(shown, code)
 
@@ -62,9 +64,13 @@ def _status_of(uri: str) -> int:
 def _judge(shown: str, code: int) -> Finding:
     if code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         remedy = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
-        return _check("error", f"{shown} refuses the credentials ({code})", remedy)
+        return _check("error", f"{shown} denies access (status {code})", remedy)
     if code == HTTPStatus.NOT_FOUND:
-        return _check("warning", f"{shown} responds, but is not an MLflow server", f"check {VARIABLE}")
+        return _check(
+            "warning",
+            f"{shown} has no page /health, so it is probably not an MLflow server",
+            f"check {VARIABLE}",
+        )
     if code != HTTPStatus.OK:
         return _check("error", f"{shown} responds with status {code}", "check the server's log")
     return _check("ok", f"{shown} responds")

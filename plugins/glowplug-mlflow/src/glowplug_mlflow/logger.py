@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from glowplug import RunOutcome
 from glowplug.loggers import Logger, OnError, flatten_params
 from glowplug_mlflow.failures import CREDENTIALS, redact, reported
-from glowplug_mlflow.keys import escape, file_name, shorten
+from glowplug_mlflow.keys import MAX_LENGTH, escape, file_name, shorten
 from glowplug_mlflow.requests import (
     MAX_METRICS,
     MAX_PARAM_LENGTH,
@@ -41,6 +41,8 @@ OPENED_BY = "glowplug.logger"
 # Tag that makes MLflow show training runs for an experiment, instead of the traces of a GenAI application.
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 LONG_NAMES = "glowplug/long_names.json"
+# Maximum number of characters of a name that a log message shows.
+MAX_SHOWN = 50
 
 
 class MLflowLogger(Logger):
@@ -278,8 +280,8 @@ class MLflowLogger(Logger):
                 refused += [each for each in part if not self._accepts_param(client, run_id, each)]
         if refused:
             raise RuntimeError(
-                f"MLflow refused {', '.join(f'{param.key}={param.value}' for param in refused)}: the value of a "
-                "logged parameter cannot change; use another name or a new run"
+                f"MLflow refused {', '.join(f'{param.key}={param.value}' for param in refused)}. If the run "
+                "already has another value of a parameter, that value cannot change; use another name or a new run"
             )
 
     def _accepts_param(self, client: MlflowClient, run_id: str, param: Any) -> bool:
@@ -367,10 +369,11 @@ class MLflowLogger(Logger):
             client, run_id = self._connected()
             client.log_dict(run_id, self._long_names, LONG_NAMES)
             log.warning(
-                "MLflowLogger: the name %s... has %d characters, which exceeds MLflow's limit. It is logged under a shortened name "
-                "that ends with %s; the full name is in the artifact %s",
-                name[:50],
+                "MLflowLogger: the name %r is %d characters long after escaping; MLflow allows %d. Its values are logged under a "
+                "shortened name that ends with %s; the full name is in the artifact %s",
+                _beginning(name),
                 len(key),
+                MAX_LENGTH,
                 short[-17:],
                 LONG_NAMES,
             )
@@ -386,7 +389,12 @@ class MLflowLogger(Logger):
                 client.log_text(run_id, text, file)
                 note = f"... (all {len(text)} characters are in the artifact {file})"
                 log.warning(
-                    "MLflowLogger: the value of %s is longer than %d characters%s", name[:50], longest, note
+                    "MLflowLogger: the value of %r is %d characters long and was shortened to %d; the full value is in the "
+                    "artifact %s",
+                    _beginning(name),
+                    len(text),
+                    longest,
+                    file,
                 )
                 text = text[: longest - len(note)] + note
             yield key, text
@@ -404,6 +412,11 @@ class MLflowLogger(Logger):
 
     def __repr__(self) -> str:
         return f"MLflowLogger({redact(self.tracking_uri) if self.tracking_uri else ''})"
+
+
+def _beginning(name: str) -> str:
+    """Return a name for a message, shortened if it is long."""
+    return name if len(name) <= MAX_SHOWN else f"{name[:MAX_SHOWN]}..."
 
 
 def _active_run() -> tuple[str | None, str | None]:

@@ -213,7 +213,7 @@ class Checkpoint:
             items = [item_from(*pair) for pair in state_dict["_saved"]]
         except (TypeError, ValueError, KeyError) as error:
             raise ValueError(
-                f"{type(self).__name__} cannot load this state: {error}; expected {{'_saved': [(priority, filename), ...]}}"
+                f"{type(self).__name__} cannot load this state ({error!r}); expected {{'_saved': [(priority, filename), ...]}}"
             ) from error
         if not isinstance(self._store, FunctionSaver):
             stored = set(self._store.list())
@@ -262,7 +262,7 @@ class Checkpoint:
         """
         if not self._objects.names:
             raise RuntimeError(
-                f"{type(self).__name__} has nothing to save: to_save is empty; pass {{'model': model}}"
+                f"{type(self).__name__} has nothing to save: to_save is empty; pass to_save={{'model': model}}"
             )
         check_rank(self.save_on_rank)
         engine.register_events(*CheckpointEvents)
@@ -460,7 +460,8 @@ class Checkpoint:
         objects = to_save if isinstance(to_save, Objects) else Objects(to_save)
         if self.include_self and "checkpointer" in objects.names:
             raise ValueError(
-                "the key 'checkpointer' of to_save is reserved because of include_self=True; rename it"
+                "the key 'checkpointer' of to_save is reserved for the state of this handler because include_self=True; rename "
+                "the key"
             )
         return objects
 
@@ -473,8 +474,8 @@ class Checkpoint:
             )
         if isinstance(save_handler, DiskSaver) and save_handler.save_on_rank != self.save_on_rank:
             raise ValueError(
-                f"save_on_rank is {save_handler.save_on_rank} for the DiskSaver but {self.save_on_rank} for the checkpoint, so "
-                "nothing would be written; pass the same value to both"
+                f"save_on_rank is {save_handler.save_on_rank} for the DiskSaver but {self.save_on_rank} for "
+                f"{type(self).__name__}, so nothing would be written; pass the same value to both"
             )
         return save_handler
 

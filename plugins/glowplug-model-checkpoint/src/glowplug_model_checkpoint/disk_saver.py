@@ -168,7 +168,7 @@ class DiskSaver(BaseSaveHandler):
             shown = ", ".join(found[:MAX_SHOWN]) + (", ..." if len(found) > MAX_SHOWN else "")
             raise ValueError(
                 f"folder {str(self.dirname)!r} already contains checkpoints: {shown}. Choose another folder or "
-                "filename_prefix, or set require_empty=False to resume"
+                "filename_prefix. To resume a run in this folder, pass require_empty=False to ModelCheckpoint or DiskSaver"
             )
 
     def _write(self, checkpoint: Any, file: BinaryIO, filename: str) -> None:
@@ -204,7 +204,7 @@ def _check_loadable(path: str, filename: str) -> None:
     refused = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     if refused:
         raise ValueError(
-            f"{filename!r} contains types that torch.load(weights_only=True) refuses: {', '.join(sorted(refused))}. Return "
-            "tensors and plain Python values from state_dict(), or allow the types with "
-            "torch.serialization.add_safe_globals([...])"
+            f"{filename!r} was not saved because it contains types that torch.load(weights_only=True) refuses: "
+            f"{', '.join(sorted(refused))}. Return tensors and plain Python values from state_dict(), or allow the types "
+            "with torch.serialization.add_safe_globals([...])"
         )

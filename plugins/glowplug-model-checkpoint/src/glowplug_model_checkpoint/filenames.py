@@ -73,8 +73,8 @@ def check_filename(value: object) -> str:
         'model_3.pt'
     """
     if value == "":
-        raise ValueError("the name of a checkpoint file must not be empty; check filename_pattern")
-    return check_part("the name of a checkpoint file", value)
+        raise ValueError("a checkpoint name must not be empty; check filename_pattern")
+    return check_part("a checkpoint name", value)
 
 
 def check_pattern(pattern: object) -> str:
@@ -101,7 +101,9 @@ def check_pattern(pattern: object) -> str:
     try:
         pieces = list(Formatter().parse(pattern))
     except ValueError as error:
-        raise ValueError(f"filename_pattern {pattern!r}: {error}; write {{{{ and }}}} for braces") from None
+        raise ValueError(
+            f"filename_pattern {pattern!r}: {error}; write {{{{ and }}}} for literal braces"
+        ) from None
     check_filename("".join(text + ("x" if field else "") for text, field, *_ in pieces))
     for _, field, spec, conversion in pieces:
         if field is None:

@@ -204,7 +204,7 @@ class ModelCheckpoint(Checkpoint):
                 store.load(name)
             except Exception as error:  # noqa: BLE001 - an older checkpoint may still load
                 warnings.warn(
-                    f"skipping the checkpoint {str(location)!r}, which cannot be loaded: {error}",
+                    f"ModelCheckpoint.latest() skipped the checkpoint {str(location)!r}, which cannot be loaded: {error}",
                     GlowplugWarning,
                     stacklevel=2,
                 )

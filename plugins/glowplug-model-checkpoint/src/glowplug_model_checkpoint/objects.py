@@ -166,7 +166,10 @@ def _matched(tree: Any, state: Any, path: str) -> Iterator[tuple[Any, Any]]:
     known = dict(_children(state) or ())
     for key, value in children:
         if key not in known:
-            raise ValueError(f"{path}[{key!r}] is missing; found {list(known) or type(state).__name__}")
+            raise ValueError(
+                f"{path}[{key!r}] is missing; found {list(known) or type(state).__name__}. Use the same names in to_load as in "
+                "to_save"
+            )
         yield from _matched(value, known[key], f"{path}[{key!r}]")
 
 

@@ -14,8 +14,8 @@ __all__ = ["check_options"]
 # Remedies for arguments that checkpoint classes of other libraries accept.
 _REMEDIES = {
     "mode": 'for a metric such as "loss" that should decrease, use score_function=Checkpoint.get_default_score_fn("loss", -1.0)',
-    "monitor": "choose the metric that ranks checkpoints with score_name",
-    "metric_name": "choose the metric that ranks checkpoints with score_name",
+    "monitor": "use score_name to choose the metric that ranks checkpoints",
+    "metric_name": "use score_name to choose the metric that ranks checkpoints",
     "save_interval": "to save every n iterations, use attach(engine, Events.ITERATION_COMPLETED(every=n))",
     "every": "to save every n iterations, use attach(engine, Events.ITERATION_COMPLETED(every=n))",
     "event_name": "pass the event to attach(engine, event_name)",

@@ -154,8 +154,8 @@ def handler_at(address: str) -> SaveHandler:
         methods = ("save", "load", "list", "remove", "locate")
         missing = [name for name in methods if not hasattr(handler, name)]
         raise TypeError(
-            f"the save handler {type(handler).__name__} for {address!r} has no {', '.join(missing)}; implement "
-            "glowplug.typing.SaveHandler"
+            f"the save handler {type(handler).__name__} for {address!r} lacks methods of "
+            f"glowplug.typing.SaveHandler: {', '.join(missing)}; ask the authors of the plugin to add these methods"
         )
     return handler
 
@@ -184,7 +184,8 @@ def _with_three_arguments(save_handler: Callable[..., object]) -> SaveFunction:
         signature = inspect.signature(save_handler)
     except ValueError:
         raise TypeError(
-            f"save_handler {save_handler!r} has no signature; wrap it: lambda checkpoint, filename, metadata: ..."
+            f"the signature of save_handler {save_handler!r} cannot be read; wrap the function: "
+            "lambda checkpoint, filename, metadata: ..."
         ) from None
     if _takes(signature, 3):
         return save_handler

@@ -89,7 +89,7 @@ class Postfix:
                 self._warned.add(leaf)
                 warnings.warn(
                     f"ProgressBar cannot show {leaf!r} of type {type(item).__name__}; use numbers, strings, tensors of at "
-                    "most one dimension, or lists and mappings of them",
+                    "most one dimension, or lists and mappings of these",
                     GlowplugWarning,
                     stacklevel=2,
                 )

@@ -43,7 +43,7 @@ class LinesAbove:
         self._process = os.getpid()
 
     def open(self) -> None:
-        """Count an open bar; the first one replaces the ``write`` method.
+        """Register an open bar; the first call replaces the stream's ``write`` method.
 
         Raises:
             AttributeError: If the method of the stream cannot be replaced.
@@ -54,7 +54,7 @@ class LinesAbove:
             self._bars += 1
 
     def close(self) -> None:
-        """Count a closed bar; the last one restores the ``write`` method."""
+        """Unregister a bar; the last call restores the ``write`` method."""
         with tqdm.get_lock():
             self._bars -= 1
             if self._bars:

@@ -78,7 +78,7 @@ def describe(path: Path, value: Any) -> str:
     library = sys.modules["torch" if _is_a(value, "torch", "Tensor") else "numpy"]
     positions = library.argwhere(~library.isfinite(value))
     first = tuple(positions[0].tolist())
-    count = f"{len(positions)} of its {math.prod(value.shape)} elements are not finite"
+    count = f"{len(positions)} of the {math.prod(value.shape)} elements of {where} are not finite"
     return f"{where}{list(first)} is {value[first].item()} ({count})"
 
 

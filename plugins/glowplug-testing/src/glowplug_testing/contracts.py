@@ -53,7 +53,7 @@ def _test_of(check: Check) -> Callable[[Any, Any], None]:
     def test(self: Contract, case: Any) -> None:
         if not isinstance(case, self.case_type):
             pytest.fail(
-                f"the fixture case of {type(self).__name__} must return a {self.case_type.__name__}, got {case!r}",
+                f"the fixture 'case' of {type(self).__name__} must return a {self.case_type.__name__}, got {case!r}",
                 pytrace=False,
             )
         result = run_check(check, case, self.expected_failures.get(check.name))

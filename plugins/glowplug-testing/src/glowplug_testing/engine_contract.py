@@ -309,7 +309,8 @@ class EngineContract(RegistrationContract):
         failing, healthy = Failing(), OneEvent(got, "healthy")
         engine.attach(failing, healthy, on_error="disable")
         with pytest.warns(
-            GlowplugWarning, match=r"Failing .* failed at Events.STARTED.*: LookupError: 1\. It was detached"
+            GlowplugWarning,
+            match=r"Failing .* failed at Events.STARTED.*: LookupError: 1\. The handler was detached",
         ):
             self.fire(engine, Events.STARTED)
         self.fire(engine, Events.STARTED)

@@ -258,9 +258,9 @@ def second_attach_is_independent(case: HandlerCase) -> None:
         after = sorted(registered(fake))
         require(
             before == after,
-            f"a second attach() of {'another' if other else 'the same'} handler failed or was undone by remove(), but changed "
-            f"the registrations from {before} to {after}; raise errors before you register anything, and return one handle for "
-            "everything that attach() registers",
+            f"a second attach() of {'another' if other else 'the same'} handler must leave the registrations unchanged if it "
+            f"fails or if remove() undoes it; they changed from {before} to {after}. In attach(), raise errors before you "
+            "register anything, and return one handle for all registrations",
         )
 
 

@@ -230,8 +230,8 @@ def every_write_method_works(case: LoggerCase) -> None:
             logger.flush()
             require(
                 not logger.counts.dropped and not trial.warnings,
-                f"{method}{tuple(args)} was not written; see help(glowplug.loggers.Writer) for the signature, or omit the write method "
-                f"if the backend cannot store this kind of record{trial.report()}",
+                f"the record of {method}{tuple(args)} was not written; see help(glowplug.loggers.Writer) for the signature, "
+                f"or omit the write method if the backend cannot store this kind of record{trial.report()}",
             )
         logger.close()
         trial.require_counted(logger, len(records), len(records))

@@ -86,7 +86,8 @@ def connection_lost_in_a_write(case: LoggerCase) -> None:
         logger.close()
         require(
             reopened,
-            "open_backend() was not called again after a ConnectionError; do not override the methods of Logger that call it",
+            "open_backend() was not called again after a ConnectionError; do not override the methods of Logger "
+            "that call open_backend()",
         )
         trial.require_stored(
             logged,
@@ -182,7 +183,7 @@ def hanging_backend_times_out(case: LoggerCase) -> None:
             _require_quick(
                 took,
                 2 * timeout + 1.5,
-                f"a run and close() with a backend that hangs in {where} and timeout={timeout}",
+                f"a run and close() with timeout={timeout} and a backend that hangs in {where}",
             )
             require(
                 struck and trial.warnings,
@@ -277,8 +278,8 @@ def _no_exception_from(fault: str) -> Iterator[None]:
         yield
     except Exception as error:
         raise CheckFailed(
-            f"{fault} raised {type(error).__name__} in the training loop; use the backend only in open_backend(), "
-            "flush_backend(), close_backend() and write methods, where Logger catches and reports errors"
+            f"with {fault}, the logger raised {type(error).__name__} on the training thread; use the backend only in "
+            "open_backend(), flush_backend(), close_backend() and write methods, where Logger catches and reports errors"
         ) from error
 
 
@@ -286,7 +287,8 @@ def _require_untouched(engine: object, iterations: int) -> None:
     state = engine.state  # type: ignore[attr-defined]  # an Engine
     require(
         state.outcome is RunOutcome.COMPLETED and state.iteration == iterations,
-        f"because the backend failed, a run of {iterations} iterations ended at iteration {state.iteration} with {state.outcome}",
+        f"because the backend failed, a run of {iterations} iterations ended at iteration {state.iteration} with "
+        f"the outcome {state.outcome}",
     )
 
 

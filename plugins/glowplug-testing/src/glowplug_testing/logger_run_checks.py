@@ -229,7 +229,8 @@ def logs_after_the_other_handlers(case: LoggerCase) -> None:
         logger = trial.make()
         phase = getattr(logger, "phase", None)
         require(
-            phase is Phase.LOGGING, f"phase must be glowplug.Phase.LOGGING, got {phase!r}; do not override it"
+            phase is Phase.LOGGING,
+            f"phase must be glowplug.Phase.LOGGING, got {phase!r}; do not override phase",
         )
 
         def overwrite(engine: Any) -> None:

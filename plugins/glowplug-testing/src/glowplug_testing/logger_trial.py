@@ -65,13 +65,13 @@ class Trial:
             logger = self.case.make(**options)
         except TypeError as error:
             raise CheckFailed(
-                f"LoggerCase.make({', '.join(f'{name}={value!r}' for name, value in options.items())}) raised {error}. Pass the "
-                "options through: in the case, make=lambda **options: AcmeLogger(path, **options); in the logger, "
-                "super().__init__(**options)"
+                f"LoggerCase.make({', '.join(f'{name}={value!r}' for name, value in options.items())}) raised TypeError: "
+                f"{error}. Pass the options through: in the case, make=lambda **options: AcmeLogger(path, **options); in the "
+                "logger, super().__init__(**options)"
             ) from error
         require(
             isinstance(logger, Logger),
-            f"LoggerCase.make() must return a glowplug.loggers.Logger, got {logger!r}; derive your class from it",
+            f"LoggerCase.make() must return a glowplug.loggers.Logger, got {logger!r}; derive your class from Logger",
         )
         require(
             hasattr(logger, "on_error"),
@@ -207,7 +207,7 @@ def _difference(expected: list[Row], stored: list[Row]) -> str:
     ):
         if difference:
             shown = ", ".join(f"{name} at step {step!r}" for name, step in list(difference)[:3])
-            return f"{difference.total()} of {len(expected)} scalars are {what}, such as {shown}"
+            return f"{difference.total()} scalars are {what}, such as {shown}; {len(expected)} scalars were logged"
     for name in {name for name, _, _ in expected}:
         of_name = [(step, value) for other, step, value in expected if other == name]
         rows = [(step, value) for other, step, value in stored if other == name]

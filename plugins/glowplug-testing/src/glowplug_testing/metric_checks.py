@@ -30,7 +30,7 @@ def make(case: MetricCase) -> Any:
     metric = case.make()
     require(
         isinstance(metric, Metric),
-        f"MetricCase.make() must return a glowplug.Metric, got {metric!r}; derive your class from it",
+        f"MetricCase.make() must return a glowplug.Metric, got {metric!r}; derive your class from Metric",
     )
     return metric
 
@@ -271,7 +271,8 @@ def ranks_agree_on_the_value(case: MetricCase) -> None:
                 case,
                 value,
                 f"on rank {rank} of two, where rank 0 has one batch and rank 1 the others",
-                "Decorate compute with @sync_all_reduce('_sum', '_count'), or use glowplug.distributed.all_gather on a copy",
+                "Decorate compute with @sync_all_reduce('_sum', '_count'), or call glowplug.distributed.all_reduce in "
+                "compute() without changing the metric's attributes",
             )
 
 
@@ -335,7 +336,8 @@ def is_published_under_its_name(case: MetricCase) -> None:
         value = metrics.get("checked", metrics if isinstance(case.expected, Mapping) else None)
         require(
             value is not None,
-            f"after two epochs of {type(each).__name__}, engine.state.metrics has {list(metrics)} but not 'checked'",
+            f"after two epochs of {type(each).__name__}, engine.state.metrics lacks 'checked' and contains {list(metrics)}; do "
+            "not override attach()",
         )
         require_value(
             case,

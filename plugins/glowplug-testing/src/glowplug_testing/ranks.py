@@ -42,10 +42,10 @@ def on_two_ranks(function: Callable[[int], Any], seconds: float = SECONDS) -> li
         CheckFailed: If the function raises an exception or ends the process on a rank, or if it exceeds the time limit.
     """
     if importlib.util.find_spec("torch") is None:
-        raise CheckSkipped("two ranks need torch")
+        raise CheckSkipped("this check runs two ranks, which needs torch")
     if not hasattr(os, "fork") or distributed.is_initialized():
         raise CheckSkipped(
-            "two ranks need os.fork(), and a test process that does not belong to a process group"
+            "this check runs two ranks, which needs os.fork() and a test process that does not belong to a process group"
         )
     # Import the module once, before the fork.
     import torch.distributed  # noqa: F401
@@ -72,7 +72,7 @@ def _fork(function: Callable[[int], Any], rank: int, store: Path, seconds: float
         os.close(writing)
         return _Child(pid, reading)
     os.close(reading)
-    answer: tuple[bool, Any] = (False, "the function ended the process")
+    answer: tuple[bool, Any] = (False, "the code under test ended the process")
     try:
         answer = (True, _as_rank(function, rank, store, seconds))
     except BaseException:  # noqa: BLE001 - reported to the parent process
@@ -116,7 +116,7 @@ def _answers(children: list[_Child], seconds: float) -> list[Any]:
             if not data:
                 del waiting[pipe]
     answers = [
-        pickle.loads(data) if data else (False, "the function ended the process")  # noqa: S301 - data of a fork
+        pickle.loads(data) if data else (False, "the code under test ended the process")  # noqa: S301 - data of a fork
         for data in received
     ]
     for rank, (succeeded, answer) in enumerate(answers):

@@ -69,14 +69,16 @@ class Store:
             raise CheckFailed(
                 f"{when}, loading {filename!r} raised {type(error).__name__}: {error}. {advice}"
             ) from error
-        require(equal(found, expected), f"{when}, {filename!r} contains a different checkpoint. {advice}")
+        require(
+            equal(found, expected), f"{when}, {filename!r} does not contain the expected checkpoint. {advice}"
+        )
 
     def files(self) -> set[str]:
         """Return the files of the folder."""
         return set() if self.folder is None else {str(path) for path in self.folder.rglob("*")}
 
 
-ATOMIC = "Write to a temporary file in the same folder, call os.fsync and os.replace, and if anything fails, remove this file"
+ATOMIC = "Write to a temporary file in the same folder, call os.fsync and os.replace, and remove the temporary file on failure"
 
 
 def save_and_load_are_inverse(case: SaveHandlerCase) -> None:
@@ -87,12 +89,12 @@ def save_and_load_are_inverse(case: SaveHandlerCase) -> None:
         store.handler.save(saved, "first.pt", METADATA)
     except TypeError as error:
         raise CheckFailed(
-            f"save(checkpoint, filename, metadata) raised {error}; accept these three arguments"
+            f"save(checkpoint, filename, metadata) raised TypeError: {error}; accept these three arguments"
         ) from error
     store.require_stored(
         "first.pt", saved, "after save()", "Store the whole checkpoint in a format that load() can read"
     )
-    require(equal(saved, content()), "save() changed its argument; work on a copy")
+    require(equal(saved, content()), "save() changed the checkpoint that it received; work on a copy")
 
 
 def second_save_replaces_the_first(case: SaveHandlerCase) -> None:
@@ -109,7 +111,7 @@ def list_returns_loadable_names(case: SaveHandlerCase) -> None:
     """list() returns the names of all checkpoints, oldest first; another save handler for the location returns the same list."""
     store = Store(case)
     found = list(store.handler.list())
-    require(not found, f"list() must be empty before the first save, got {found}")
+    require(not found, f"list() must return an empty sequence before the first save, got {found}")
     for name in ("second.pt", "first.pt", "third.pt"):
         store.handler.save(content(), name, METADATA)
         # The timestamps of some file systems have a resolution of milliseconds.
@@ -123,7 +125,8 @@ def list_returns_loadable_names(case: SaveHandlerCase) -> None:
         found = list(handler.list())
         require(
             found == expected,
-            f"list() of {which} returned {found} instead of {expected}; the names must be in the order of the saves",
+            f"list() of {which} returned {found} instead of {expected}; sort the names by the time of the last save "
+            "of each, oldest first",
         )
         for name in found:
             handler.load(name)
@@ -182,7 +185,8 @@ def failed_save_keeps_the_previous(case: SaveHandlerCase) -> None:
                 f"save() raised {error!r} instead of the RuntimeError from pickling the checkpoint; do not replace exceptions"
             ) from error
         raise CheckFailed(
-            "save() raised no error for a checkpoint that cannot be pickled, so the caller would remove older checkpoints"
+            "save() raised no error for a checkpoint that cannot be pickled; ModelCheckpoint would treat it as saved and "
+            "remove older checkpoints. Let the exception propagate"
         )
     store.require_stored("first.pt", content(1.0), "after a failed save under this name", ATOMIC)
     require(
@@ -205,7 +209,7 @@ class Kills:
 def killed_save_keeps_the_previous(case: SaveHandlerCase) -> None:
     """If the process is killed during a save, the previous checkpoint of that name is kept."""
     if not hasattr(os, "fork"):
-        raise CheckSkipped("this system has no fork")
+        raise CheckSkipped("this check needs os.fork(), which this system lacks")
     store = Store(case)
     store.handler.save(content(1.0), "first.pt", METADATA)
     kills = {**content(2.0), "kills": Kills()}
@@ -231,7 +235,9 @@ def full_disk_keeps_the_previous(case: SaveHandlerCase) -> None:
         except Exception:  # noqa: BLE001 - each backend has its own error for a full disk
             raised = True
     require(
-        raised, "save() raised no error while the disk was full, so the caller would remove older checkpoints"
+        raised,
+        "save() raised no error while the disk was full; ModelCheckpoint would treat the checkpoint as saved and remove older "
+        "checkpoints. Let the exception propagate",
     )
     store.require_stored("first.pt", content(1.0), "after a save to a full disk", ATOMIC)
     require(
@@ -280,8 +286,8 @@ def names_cannot_leave_the_folder(case: SaveHandlerCase) -> None:
             store.handler.remove(outside)
         require(
             guarded.exists() and guarded.read_bytes() == b"guarded",
-            f"a name such as {outside!r} or {str(guarded)!r} overwrote or removed a file outside the folder; raise ValueError if "
-            "Path(name).name != name",
+            f"save() or remove() changed a file outside the folder when it got a name such as {outside!r} or {str(guarded)!r}; "
+            "raise ValueError if Path(name).name != name",
         )
     finally:
         guarded.unlink(missing_ok=True)

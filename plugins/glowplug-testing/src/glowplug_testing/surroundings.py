@@ -119,8 +119,8 @@ def unchanged_process() -> Iterator[None]:
     ]
     if left:
         problems.append(
-            f"the code under test leaves the thread {', '.join(left)} running, which keeps the process alive; end this thread, "
-            "and make it a daemon thread"
+            f"the code under test leaves non-daemon threads running, which keep the process alive: {', '.join(left)}; end these "
+            "threads, or create them with daemon=True"
         )
     require(not problems, "; ".join(problems))
 

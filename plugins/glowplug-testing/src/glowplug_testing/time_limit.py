@@ -29,7 +29,8 @@ def time_limit(seconds: float) -> Iterator[None]:
 
     def stop(*_: object) -> None:
         raise TooSlowError(
-            f"the check exceeded its limit of {seconds:g} s; the caller's thread must not wait for a backend or a lock"
+            f"the check exceeded its limit of {seconds:g} s; the code under test must not wait for a backend or a lock on the "
+            "thread that calls it"
         )
 
     began = time.monotonic()

@@ -66,8 +66,8 @@ class TorchMetric(Metric):
     ) -> None:
         if not isinstance(metric, (torchmetrics.Metric, torchmetrics.MetricCollection)):
             raise TypeError(
-                "metric must be a metric or MetricCollection of torchmetrics, such as torchmetrics.MeanMetric(), got "
-                f"{metric!r}; attach glowplug metrics directly"
+                f"TorchMetric: metric must be a torchmetrics.Metric or torchmetrics.MetricCollection, got {metric!r}; attach a "
+                "glowplug metric directly, without TorchMetric"
             )
         self.metric = metric
         for part in self._parts().values():
@@ -142,8 +142,8 @@ class TorchMetric(Metric):
         given = {name: sorted(of_part["values"]) for name, of_part in states.items()}
         if expected != given:
             raise ValueError(
-                f"{type(self.metric).__name__} has the states {expected} ('' is the metric itself) and cannot load {given}; "
-                "create the metric with the same arguments as the saved one"
+                f"cannot load the states {given} into {type(self.metric).__name__}, which has the states {expected}; the key '' "
+                "is the metric itself. Create the metric with the same arguments as the metric that was saved"
             )
         self.metric.reset()
         for name, part in parts.items():
