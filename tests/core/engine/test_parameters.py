@@ -65,7 +65,9 @@ class TestTorch:
     def test_scheduler_that_needs_a_metric(self, identity):
         """ReduceLROnPlateau.step, which needs a number, is refused with the remedy (E-032)."""
         scheduler = lr_scheduler.ReduceLROnPlateau(_sgd()[1])
-        with pytest.raises(ValueError, match=r"ReduceLROnPlateau.step\(metrics.*wrap it in a lambda"):
+        with pytest.raises(
+            ValueError, match=r"ReduceLROnPlateau.step\(metrics.*wrap the handler in a lambda"
+        ):
             identity.add_event_handler(Events.EPOCH_COMPLETED, scheduler.step)
 
     @pytest.mark.parametrize("has_scheduler", [False, True])
@@ -100,7 +102,7 @@ class TestLibraries:
     @pytest.mark.parametrize("function", [torch.manual_seed, [].append, shutil.rmtree])
     def test_required_parameter(self, identity, function):
         """A library function with a required parameter is refused with the remedy (E-032)."""
-        with pytest.raises(ValueError, match=r"cannot be called with .*wrap it in a lambda"):
+        with pytest.raises(ValueError, match=r"cannot be called with .*wrap the handler in a lambda"):
             identity.add_event_handler(Events.EPOCH_COMPLETED, function)
 
     def test_registered_arguments(self, identity, capsys):
@@ -178,7 +180,7 @@ class TestFirstParameter:
 
         def handler(count: int): ...
 
-        with pytest.raises(ValueError, match=r"handler\(count: .*wrap it in a lambda"):
+        with pytest.raises(ValueError, match=r"handler\(count: .*wrap the handler in a lambda"):
             identity.add_event_handler(Events.STARTED, handler)
 
 

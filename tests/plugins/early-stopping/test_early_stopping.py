@@ -182,7 +182,7 @@ class TestResetEngine:
     def test_never_stops(self, event):
         """A reset at STARTED of each evaluation is refused, because the trainer would never stop (H-067)."""
         evaluator = FakeEngine()
-        with pytest.raises(ValueError, match=r"use attach\(evaluator, reset_engine=trainer\)"):
+        with pytest.raises(ValueError, match=r"Use attach\(evaluator, reset_engine=trainer\)"):
             EarlyStopping(1, len).attach(evaluator, event, reset_engine=evaluator)
         assert not evaluator.registrations()
 

@@ -165,7 +165,7 @@ def test_samples_need_multilabel_data(kind, reference):
 def test_invalid_targets(bad):
     """Invalid targets are refused and not counted (M-085)."""
     metric = Recall()
-    with pytest.raises(ValueError, match=rf"classes from 0 to 2.*y has \[{bad}\].*output_transform"):
+    with pytest.raises(ValueError, match=rf"classes from 0 to 2.*y contains \[{bad}\].*output_transform"):
         metric.update((torch.eye(3), torch.tensor([0, bad, 1])))
     with pytest.raises(NotComputableError):
         metric.compute()
@@ -176,7 +176,7 @@ def test_float_labels():
     metric = Precision(average="micro")
     metric.update((torch.eye(3), torch.tensor([0.0, 1.0, 1.0])))
     assert metric.compute() == pytest.approx(2 / 3)
-    with pytest.raises(ValueError, match=r"y has \[0.5\]"):
+    with pytest.raises(ValueError, match=r"y contains \[0.5\]"):
         metric.update((torch.eye(3), torch.tensor([0.0, 0.5, 1.0])))
 
 
@@ -185,7 +185,7 @@ def test_binary_values_are_0_and_1(which):
     """Other binary values are refused (M-085)."""
     data = {"y_pred": torch.tensor([0.0, 1.0]), "y": torch.tensor([0.0, 1.0])}
     data[which][1] = 0.5
-    with pytest.raises(ValueError, match=rf"must be 0 or 1, but {which} has \[0.5\]"):
+    with pytest.raises(ValueError, match=rf"must be 0 or 1, but {which} contains \[0.5\]"):
         Precision().update((data["y_pred"], data["y"]))
 
 

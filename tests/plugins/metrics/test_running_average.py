@@ -176,7 +176,7 @@ def test_changed_shape():
     average = RunningAverage(output_transform=lambda x: x)
     average.update(torch.ones(2, 3))
     for other in (torch.ones(2, 1), torch.ones(2), 1.0):
-        with pytest.raises(ValueError, match=r"changed from \(3,\) to \((1,)?\).*output_transform or in src"):
+        with pytest.raises(ValueError, match=r"changed from \(3,\) to \((1,)?\).*output_transform or src"):
             average.update(other)
     sizes = VariableAccumulation(lambda total, x: x)
     of_source = RunningAverage(src=sizes.map(lambda value: value[0]), alpha=0.5)

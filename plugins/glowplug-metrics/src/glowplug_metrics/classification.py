@@ -64,7 +64,7 @@ def not_binary_error(name: str, values: torch.Tensor) -> ValueError:
 
     Example:
         >>> str(not_binary_error("y", torch.tensor([0, 5]))).partition(";")[0]
-        'binary and multilabel values must be 0 or 1, but y has [5]'
+        'binary and multilabel values must be 0 or 1, but y contains [5]'
     """
     others = values[(values != 0) & (values != 1)]
     return ValueError(
