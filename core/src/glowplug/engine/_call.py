@@ -24,7 +24,7 @@ class Delegate:
     """Base class of objects that run as handlers on behalf of another object.
 
     Attributes:
-        owner: The object on whose behalf the handler runs; ``describe()`` shows its origin.
+        owner: The object that the handler runs for; ``describe()`` shows the plugin or module of this object.
         label: The text that ``describe()`` shows for the handler.
     """
 

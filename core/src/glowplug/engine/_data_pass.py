@@ -244,7 +244,7 @@ def _fingerprint(data: object) -> int | None:
 
 
 def _digest(item: Any, depth: int = 3) -> Any:
-    """Return plain values that represent an item; an object of an unknown type is represented by the name of its type."""
+    """Return plain values that represent an item: its content if the type is supported, otherwise the name of the type."""
     if item is None or isinstance(item, (bool, int, float, complex, str, bytes)):
         return item
     if depth and isinstance(item, Mapping):

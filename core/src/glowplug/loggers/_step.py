@@ -44,8 +44,8 @@ def global_step_from_engine(
         source = reference()
         if source is None:
             raise RuntimeError(
-                "global_step_from_engine: the engine no longer exists; keep a reference to the engine while a handler uses "
-                "its steps"
+                "global_step_from_engine: the engine no longer exists, because nothing refers to it; keep a reference to the "
+                "engine as long as a handler logs with its epoch or iteration"
             )
         counter = _counter(source, custom_event_name or event_name) or fallback_attr
         step: int = getattr(source.state, counter)

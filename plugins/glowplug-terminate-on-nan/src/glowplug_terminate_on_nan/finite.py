@@ -99,7 +99,7 @@ def _leaves(output: object) -> Iterator[tuple[Path, Any]]:
 
 
 def _children(value: Any) -> Iterable[tuple[Path, object]] | None:
-    """Return the path steps and values of a container's elements, or ``None`` for a leaf."""
+    """Return each element of a container with its path, such as ``("loss",)``, or ``None`` for a leaf."""
     children: Iterable[tuple[Path, object]] | None = None
     if isinstance(value, _LEAVES):
         pass

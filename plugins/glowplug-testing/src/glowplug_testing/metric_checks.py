@@ -402,7 +402,7 @@ def _moved(value: Any, device: Any) -> Any:
 
 
 def process_is_unchanged(case: MetricCase) -> None:
-    """update() and compute() do not print or change global state such as random generators or the defaults of torch."""
+    """update() and compute() print nothing and do not change global state, such as random generators and torch defaults."""
     with unchanged_process():
         updated(case, case.outputs).compute()
 
