@@ -366,8 +366,9 @@ class HandlerTable:
             self.current_event = None
             return
         if channel.counter is None:
-            channel.firings += 1
-        counter = channel.firings if channel.counter is None else getattr(self.state, channel.counter)
+            counter = channel.firings = channel.firings + 1
+        else:
+            counter = getattr(self.state, channel.counter)
         if channel.seen < counter < channel.due:
             # No filter lets a handler run at this counter.
             return
@@ -387,8 +388,9 @@ class HandlerTable:
         outer, self.current_event = self.current_event, channel.key
         self.last_event_name = channel.key
         if channel.counter is None:
-            channel.firings += 1
-        counter = channel.firings if channel.counter is None else getattr(self.state, channel.counter)
+            counter = channel.firings = channel.firings + 1
+        else:
+            counter = getattr(self.state, channel.counter)
         try:
             yield [r.checked_call for r in channel.registrations if r.test is None or r.test(self, counter)]
         finally:
