@@ -128,7 +128,7 @@ FAULTS = {
     "phase of type str": (
         HANDLER,
         define(GoodHandler, phase="logging"),
-        "phase = 'logging' is ignored",
+        "phase = 'logging' is ignored, because it is not a member",
     ),
     "phase of type int": (
         HANDLER,

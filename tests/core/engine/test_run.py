@@ -181,7 +181,7 @@ class TestContinuedRun:
         identity.run([1, 2], **{name: 4})
         with pytest.raises(
             ValueError,
-            match=rf"{name}=\d is below 4, which the run has already reached. .*engine.state.{name} = None",
+            match=rf"{name}=\d is below 4, which the run has already reached\. .*engine.state.{name} = None",
         ):
             identity.run([1, 2], **limits)
         assert getattr(identity.state, name) == 4
@@ -227,7 +227,7 @@ class TestEpochLength:
         identity.run([1, 2])
         with pytest.raises(
             ValueError,
-            match=r"epoch_length=3: the epoch_length of this run is 2. .* to start a new run, set engine.state.max_epochs = None",
+            match=r"epoch_length=3: the epoch_length of this run is 2\. .* to start a new run, set engine.state.max_epochs = None",
         ):
             identity.run([1, 2], max_epochs=2, epoch_length=3)
         assert identity.run([1, 2], max_epochs=2, epoch_length=2).iteration == 4

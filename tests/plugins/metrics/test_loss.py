@@ -53,7 +53,7 @@ def test_mappings_need_criterion_kwargs():
     Loss(mse_loss).attach(engine, "loss")
     with pytest.raises(
         ValueError,
-        match=r"add 'criterion_kwargs' to the output, or return a tuple from output_transform",
+        match=r"but the output has only .*; add 'criterion_kwargs' to the output, or return a tuple from output_transform",
     ):
         engine.run([{"y_pred": torch.zeros(1), "y": torch.zeros(1)}])
 

@@ -339,7 +339,10 @@ def test_changed_parameter_is_refused_alone(uri, caplog):
         assert logger.flush()
         assert logger.counts == Counts(1, 1, 0)
     assert MlflowClient(uri).get_run(logger.run_id).data.params == {"lr": "0.1", "seed": "3"}
-    assert "MLflow refused lr=0.2. If the run already has another value of a parameter" in caplog.text
+    assert (
+        "MLflow refused lr=0.2. If the run already has another value of a parameter, that value cannot change"
+        in caplog.text
+    )
 
 
 def test_texts_images_figures_and_artifacts(uri, tmp_path):

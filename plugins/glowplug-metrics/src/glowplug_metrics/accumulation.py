@@ -120,8 +120,8 @@ class _Mean(VariableAccumulation):
         if self.num_examples and shape != tuple(self.accumulator.shape):
             raise ValueError(
                 f"{type(self).__name__} needs examples of one shape, got shape {shape} after shape "
-                f"{tuple(self.accumulator.shape)}. The first dimension of a tensor must be the batch dimension; if it is missing, add it with "
-                "output_transform"
+                f"{tuple(self.accumulator.shape)}. The first dimension of a tensor must be the batch dimension; if it is missing, "
+                "add it with output_transform"
             )
         super().update(output)
 
