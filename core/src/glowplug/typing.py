@@ -48,7 +48,10 @@ class EngineProtocol(Protocol):
 
     state: State
     last_event_name: CallableEventWithFilter | str | None
-    stash: Stash
+
+    @property
+    def stash(self) -> Stash:
+        """Values that handlers store for this engine."""
 
     @property
     def current_event(self) -> EventEnum | str | None:

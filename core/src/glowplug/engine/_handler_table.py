@@ -44,10 +44,10 @@ class HandlerTable:
     last_event_name: CallableEventWithFilter | str | None = None
     current_event: Key | None = None
     faults: tuple[Fault, ...] = ()
+    _stash: Stash | None = None
 
     def __init__(self) -> None:
         self.state = State()
-        self.stash = Stash()
         self._watch = Watch()
         self._channels: dict[Key, Channel] = {event: Channel(event, counter) for event, counter in _BUILT_IN}
         self._stateful = StatefulHandlers()
@@ -57,6 +57,13 @@ class HandlerTable:
         limit = "" if state.max_epochs is None else f" of {state.max_epochs}"
         outcome = "" if state.outcome is None else f", {state.outcome.value}"
         return f"<{type(self).__name__}: epoch {state.epoch}{limit}, iteration {state.iteration}{outcome}>"
+
+    @property
+    def stash(self) -> Stash:
+        """Values that handlers store for this engine."""
+        if self._stash is None:
+            self._stash = Stash()
+        return self._stash
 
     # Registration
 
