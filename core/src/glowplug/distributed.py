@@ -106,6 +106,8 @@ def all_reduce(value: torch.Tensor | float, op: str = "SUM") -> torch.Tensor | f
         raise TypeError(
             f"all_reduce accepts a tensor or a number, got {value!r} of type {type(value).__name__}"
         )
+    if isinstance(value, bool):
+        value = int(value)
     if world_size() == 1:
         return value
     import torch

@@ -23,6 +23,7 @@ def test_single_process():
     tensor = torch.arange(3)
     assert (distributed.rank(), distributed.world_size(), distributed.is_initialized()) == (0, 1, False)
     assert distributed.all_reduce(3) == 3
+    assert type(distributed.all_reduce(True)) is int
     assert distributed.all_reduce(tensor, "MAX") is tensor
     assert distributed.all_gather("a") == ["a"]
     assert distributed.all_gather(tensor).tolist() == [0, 1, 2]
