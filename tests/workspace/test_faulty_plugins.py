@@ -31,7 +31,7 @@ FAULTS = {
     "core-too-old": (
         offer("{package}", "Faulty"),
         "",
-        "it requires glowplug>=99, but glowplug 0.1.0 is installed",
+        "the plugin requires glowplug>=99, but glowplug 0.1.0 is installed",
     ),
     "hook-raises": (
         API + "def glowplug_offers(): raise OSError('no disk')",
@@ -47,7 +47,7 @@ FAULTS = {
     ),
     "slow-import": ("import time; time.sleep(2.2)\n" + API, "", "s to import"),
     "exits-at-import": ("import sys; sys.exit(3)", "", "SystemExit: 3"),
-    "bad-metadata": (offer("{package}", "Faulty"), "", "its METADATA file is damaged: UnicodeDecodeError"),
+    "bad-metadata": (offer("{package}", "Faulty"), "", "the METADATA file is damaged: UnicodeDecodeError"),
 }
 
 HANDLER = """

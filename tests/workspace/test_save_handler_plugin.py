@@ -115,6 +115,6 @@ def test_address_that_nobody_answers_for(installed, tmp_path):
     assert last.startswith("glowplug.exceptions.PluginNotFoundError: no plugin handles acme:// addresses")
     assert "got 'acme://run-7'" in last
     assert "that implements glowplug_save_handler(uri) for this scheme" in last
-    assert "acme-broken (its hook glowplug_save_handler() failed: OSError: no licence)" in last
+    assert "acme-broken (the hook glowplug_save_handler() failed: OSError: no licence)" in last
     assert "acme-store (GLOWPLUG_PLUGINS=" in last
     assert not list(tmp_path.iterdir())

@@ -19,10 +19,10 @@ class Finding:
         name: What was checked, in a few words.
         status: ``"ok"``, ``"warning"`` or ``"error"``.
         message: What was found.
-        remedy: What to do about it. Default: empty.
+        remedy: How to fix the problem. Defaults to an empty string.
 
     Raises:
-        ValueError: If ``status`` is unknown or another field is not text.
+        ValueError: If ``status`` is not ``"ok"``, ``"warning"`` or ``"error"``, or if another field is not a string.
 
     Example:
         >>> Finding("tracking server", "error", "refused", remedy="start it: mlflow server").status

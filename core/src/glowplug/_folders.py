@@ -12,7 +12,7 @@ HOME_VARIABLE = "GLOWPLUG_HOME"
 
 
 def state_folder() -> Path:
-    """Return the folder for the user's state, without creating it.
+    """Return the folder in which glowplug stores files for the current user, without creating it.
 
     Example:
         >>> state_folder().is_absolute()
@@ -27,7 +27,7 @@ def state_folder() -> Path:
 
 
 def spool_folder() -> Path:
-    """Return the folder for undelivered records, without creating it.
+    """Return the folder for undelivered log records, without creating it.
 
     Example:
         >>> spool_folder().name

@@ -18,7 +18,7 @@ def lazy_exports(
     Args:
         package: The ``__name__`` of the package.
         homes: Maps each module to the names to import from it.
-        submodules: Submodules of the package to import on first access.
+        submodules: Names of the package's submodules that are imported on first access.
 
     Returns:
         The functions ``__getattr__`` and ``__dir__``.

@@ -1,4 +1,4 @@
-"""Protocol of save handlers, public as ``glowplug.typing.SaveHandler``."""
+"""Protocol of save handlers, available to users as ``glowplug.typing.SaveHandler``."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, Protocol, runtime_checkable
 
 @runtime_checkable
 class SaveHandler(Protocol):
-    """Storage for checkpoints, addressed by plain file names.
+    """Storage for checkpoints, each of which has a plain file name.
 
-    ``save`` returns when the checkpoint is durable, and raises an exception if saving fails. Another handler for the same
-    location can list and load the stored checkpoints, even in another process. No base class is needed.
+    ``save`` returns only after it has stored the checkpoint durably, and raises an exception if saving fails. Another handler
+    for the same location can list and load the stored checkpoints, even in another process. A save handler needs no base class.
 
     Example:
         >>> class InMemory:
@@ -39,10 +39,10 @@ class SaveHandler(Protocol):
     """
 
     def save(self, checkpoint: Any, filename: str, metadata: Mapping[str, Any] | None = None) -> None:
-        """Store a checkpoint and return when it is durable.
+        """Store a checkpoint durably before returning.
 
         Args:
-            checkpoint: Mappings and lists of plain values and tensors. The caller may modify them after the call.
+            checkpoint: Mappings and lists of plain values and tensors. After the call, the caller may modify the checkpoint.
             filename: A file name without a path. An existing checkpoint with this name is replaced.
             metadata: ``basename``, ``score_name`` and ``priority`` of the checkpoint.
         """

@@ -1,3 +1,3 @@
-"""Version of glowplug; the build backend reads it from here."""
+"""Version of glowplug, which the build backend reads from this module."""
 
 __version__ = "0.1.0"

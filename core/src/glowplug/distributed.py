@@ -1,10 +1,11 @@
 """Thin layer over ``torch.distributed`` that also works with one process.
 
-With one process (no process group, or a group of size 1), every function returns immediately, without a collective. This
-module does not create a process group: launch with ``torchrun`` and call ``torch.distributed.init_process_group``.
+If there is no process group, or if the group has only one process, every function returns immediately, without a collective
+operation. This module does not create a process group. Launch the script with ``torchrun``, and call
+``torch.distributed.init_process_group`` in the script.
 
-All functions except :func:`rank`, :func:`world_size`, :func:`is_initialized` and :func:`rank_zero_only` are collectives:
-all ranks must call them in the same order.
+The functions of this module are collectives: all ranks must call them in the same order. Only :func:`rank`,
+:func:`world_size`, :func:`is_initialized` and :func:`rank_zero_only` are not collectives.
 """
 
 from __future__ import annotations
@@ -85,12 +86,13 @@ def all_reduce(value: torch.Tensor | float, op: str = "SUM") -> torch.Tensor | f
     """Reduce a value over all ranks.
 
     Args:
-        value: A tensor or a number. A tensor must have the same shape and dtype on all ranks, and is not modified. A number
-            must have the same type on all ranks.
+        value: A tensor or a number. A tensor must have the same shape and dtype on all ranks; the call does not modify the
+            tensor. A number must have the same type on all ranks; a ``bool`` counts as an ``int``.
         op: Elementwise reduction: ``"SUM"``, ``"PRODUCT"``, ``"MIN"`` or ``"MAX"``.
 
     Returns:
-        For a tensor, a tensor on the same device. For a number, a number of the same type, which is reduced as a 64-bit value.
+        For a tensor, the reduced tensor on the same device. For a number, the reduced number, with the same type. Numbers are
+            reduced as 64-bit values.
 
     Raises:
         ValueError: If ``op`` is unknown.
@@ -134,8 +136,8 @@ def all_gather(value: Any) -> Any:
             the size of dimension 0 may differ.
 
     Returns:
-        For tensors, their concatenation along dimension 0; a scalar tensor is treated as having shape ``(1,)``. For
-        other values, a list.
+        For tensors, the tensors of all ranks, concatenated along dimension 0. A scalar tensor is treated as a tensor of shape
+            ``(1,)``. For other values, a list of the values of all ranks.
 
     Example:
         >>> all_gather("a")
@@ -158,11 +160,11 @@ def all_gather(value: Any) -> Any:
 
 
 def broadcast(value: _R, src: int = 0) -> _R:
-    """Return the value of one rank on all ranks.
+    """Send a value from one rank to all ranks, and return this value.
 
     Args:
-        value: On rank ``src``, the value to send: a tensor, or an object that can be pickled. Other ranks may pass any value;
-            if they pass a tensor, only its device is used.
+        value: The value that rank ``src`` sends: a tensor, or an object that can be pickled. The other ranks may pass any
+            value. If another rank passes a tensor, only the device of this tensor is used.
         src: The rank that sends its value.
 
     Returns:
@@ -213,7 +215,7 @@ def barrier() -> None:
 
 
 def rank_zero_only(function: Callable[_P, _R]) -> Callable[_P, _R | None]:
-    """Decorate a function to run on rank 0 only; other ranks return ``None`` immediately.
+    """Decorate a function so that it runs only on rank 0 and immediately returns ``None`` on other ranks.
 
     Example:
         >>> @rank_zero_only
@@ -231,9 +233,9 @@ def rank_zero_only(function: Callable[_P, _R]) -> Callable[_P, _R | None]:
 
 
 def agree_any(flag: bool) -> bool:
-    """Return, on all ranks, whether the flag is set on any rank.
+    """Return ``True`` on all ranks if ``flag`` is true on at least one rank, otherwise ``False``.
 
-    Use it for decisions that all ranks must take together, such as stopping or saving.
+    Use this function for decisions that all ranks must make together, such as stopping or saving.
 
     Example:
         >>> agree_any(False)
@@ -270,7 +272,7 @@ def _default_device() -> torch.device:
 
 
 def _device_for(tensor: torch.Tensor) -> torch.device:
-    """Return the tensor's device if the backend accepts it, otherwise the default device."""
+    """Return the tensor's device if the backend supports this device, otherwise the default device."""
     import torch.distributed as dist
 
     return tensor.device if tensor.device.type in dist.get_backend_config() else _default_device()

@@ -18,16 +18,17 @@ EventFilter: TypeAlias = Callable[[Any, int], bool]
 class CallableEventWithFilter:
     """A plain or filtered event.
 
-    Call an event to filter it, and join events with ``|``. Members of an :class:`EventEnum` are plain events. Calling a
-    member returns a filtered event that equals the member; calling a filtered event replaces its filter.
+    Call an event to filter it, and join events with ``|``. Members of an :class:`EventEnum` are plain events. Calling a plain
+    event returns a filtered event, which compares equal to the plain event. Calling a filtered event returns a new event that
+    has only the new filter.
 
     Args:
-        event_filter: Function ``f(engine, counter) -> bool``, called at each firing.
-        every: Run at counter values divisible by this number. With ``after``, run at ``after + 1``, ``after + 1 + every``, and
-            so on.
-        once: Run only at this counter value, or at these values.
-        before: Run only at counter values below this number.
-        after: Run only at counter values above this number.
+        event_filter: Function ``f(engine, counter) -> bool``. The handler runs if the function returns ``True``.
+        every: Run the handler at counter values divisible by this number. With ``after``, run the handler at ``after + 1``,
+            ``after + 1 + every``, and so on.
+        once: Run the handler only at this counter value, or only at these counter values.
+        before: Run the handler only at counter values below this number.
+        after: Run the handler only at counter values above this number.
 
     Attributes:
         event: The plain event.
@@ -57,7 +58,7 @@ class CallableEventWithFilter:
         before: int | None = None,
         after: int | None = None,
     ) -> CallableEventWithFilter:
-        """Return the event with this filter; ``every=1`` removes the filter."""
+        """Return the event with the given filter; ``every=1`` alone returns the plain event."""
         given = {"event_filter": event_filter, "once": once, "every": every, "before": before, "after": after}
         names = [name for name, value in given.items() if value is not None]
         alone = {"event_filter", "once"} & set(names)
@@ -82,7 +83,7 @@ class CallableEventWithFilter:
 
 
 class _EventEnumType(EnumMeta):
-    """Type of event enums; suggests the closest name for a misspelled event."""
+    """Metaclass of event enums that suggests the closest name for a misspelled event."""
 
     def __getattr__(cls, name: str) -> Any:
         if name.startswith("_"):
@@ -120,10 +121,10 @@ class EventEnum(CallableEventWithFilter, Enum, metaclass=_EventEnumType):
 
 
 class Events(EventEnum):
-    """The events that every engine fires.
+    """The events that an engine fires.
 
-    ``TEARDOWN`` does not exist in pytorch-ignite. It fires once at the end of each run, even after an exception, but not when a
-    run is interrupted.
+    ``TEARDOWN`` fires once at the end of each run, even after an exception, but not when a run is interrupted. pytorch-ignite
+    does not have this event.
     """
 
     STARTED = "started"
@@ -173,7 +174,7 @@ class FilteredEvent(CallableEventWithFilter):
 class EventsList:
     """Several events joined with ``|``; a handler is registered at each of them.
 
-    ``|`` accepts events and lists of events, and returns a new list.
+    The operator ``|`` accepts events and lists of events, and returns a new list.
 
     Example:
         >>> from glowplug import Events
@@ -187,7 +188,7 @@ class EventsList:
         for event in events:
             if not isinstance(event, CallableEventWithFilter):
                 raise TypeError(
-                    f"| joins events, as in Events.STARTED | Events.COMPLETED(every=2); got {event!r}. "
+                    f"the operator | joins events, as in Events.STARTED | Events.COMPLETED(every=2); got {event!r}. "
                     "For a string event, call add_event_handler separately"
                 )
         self._events = events
@@ -226,7 +227,7 @@ class Every:
     every: int
 
     def __call__(self, engine: Any, counter: int) -> bool:
-        """Return whether the handler runs at this counter."""
+        """Return whether the handler runs at this counter value."""
         return counter % self.every == 0
 
     def __repr__(self) -> str:
@@ -240,7 +241,7 @@ class Once:
     counters: tuple[int, ...]
 
     def __call__(self, engine: Any, counter: int) -> bool:
-        """Return whether the handler runs at this counter."""
+        """Return whether the handler runs at this counter value."""
         return counter in self.counters
 
     def __repr__(self) -> str:
@@ -251,7 +252,8 @@ class Once:
 class Between:
     """Filter for counter values above ``after`` and below ``before``.
 
-    With ``after``, ``every`` counts from ``after + 1``; without ``after``, counter values must be divisible by ``every``.
+    With ``after``, the handler runs at ``after + 1``, ``after + 1 + every``, and so on. Without ``after``, the counter values
+    must be divisible by ``every``.
     """
 
     every: int
@@ -259,7 +261,7 @@ class Between:
     before: int | None
 
     def __call__(self, engine: Any, counter: int) -> bool:
-        """Return whether the handler runs at this counter."""
+        """Return whether the handler runs at this counter value."""
         if self.before is not None and counter >= self.before:
             return False
         if self.after is None:

@@ -62,7 +62,7 @@ class GlowplugPluginWarning(GlowplugWarning):
 class PluginNotFoundError(ImportError):
     """No loaded plugin offers the requested name.
 
-    It is an `ImportError` because ``from glowplug.handlers import <name>`` raises it.
+    This error is an `ImportError` because the statement ``from glowplug.handlers import <name>`` raises it.
 
     Example:
         >>> try:
@@ -74,18 +74,18 @@ class PluginNotFoundError(ImportError):
 
 
 class PluginLoadError(ImportError):
-    """An installed plugin is faulty; ``__cause__`` holds the original exception, if any.
+    """An installed plugin is faulty; ``__cause__`` holds the original exception, if there is one.
 
     Args:
         message: What is wrong.
         plugin: Name of the plugin.
         distribution: Distribution that provides the plugin.
-        hook: Hook that failed.
+        hook: Name of the hook that failed.
 
     Attributes:
         plugin: Name of the plugin; ``None`` if unknown.
         distribution: Distribution that provides the plugin; ``None`` if unknown.
-        hook: Hook that failed; ``None`` if no hook failed.
+        hook: Name of the hook that failed; ``None`` if no hook failed.
 
     Example:
         >>> error = PluginLoadError("glowplug_offers() returned None", plugin="shout", hook="glowplug_offers")

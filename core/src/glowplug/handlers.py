@@ -32,7 +32,7 @@ __getattr__, __dir__ = plugin_exports(
 
 
 def create(name: str, /, **options: Any) -> Any:
-    """Create a handler from its name and options, as read from a configuration file.
+    """Create a handler from its name and its options, for example from the entries of a configuration file.
 
     Args:
         name: Name that a plugin offers, such as ``"EarlyStopping"``.
@@ -45,7 +45,7 @@ def create(name: str, /, **options: Any) -> Any:
         PluginNotFoundError: If no loaded plugin offers the name.
         PluginLoadError: If the plugin that offers the name is faulty.
         PluginConflictError: If several plugins offer the name.
-        TypeError: If an option is unknown or a required one is missing.
+        TypeError: If an option is unknown, or if a required option is missing.
 
     Example:
         >>> try:

@@ -7,7 +7,7 @@ from types import TracebackType
 
 
 class RemovableEventHandle:
-    """Handle that removes what one call registered; also a context manager.
+    """Handle that removes the registrations made by one call; also a context manager.
 
     The handle does not keep the engine or the handler alive.
 
@@ -28,7 +28,7 @@ class RemovableEventHandle:
 
     @classmethod
     def join(cls, *handles: RemovableEventHandle) -> RemovableEventHandle:
-        """Join several handles into one that removes everything.
+        """Join several handles into one handle that removes all their registrations.
 
         Args:
             *handles: The handles to join; each remains usable on its own.

@@ -7,7 +7,7 @@ A plugin is a distribution with an entry point in the group ``glowplug``:
     [project.entry-points.glowplug]
     shout = "acme_shout._plugin"
 
-The entry point names a module that sets ``GLOWPLUG_API``, imports no heavy library and implements any of these hooks::
+The entry point names a module that sets ``GLOWPLUG_API``, imports no heavy library and implements one or more of these hooks::
 
     from glowplug.hookspecs import Offer, hookimpl
 
@@ -88,7 +88,7 @@ class Offer:
         name: The name that users import, as in ``from glowplug.handlers import <name>``.
         target: Location of the object, as ``"module:attribute"``; the module is imported when the name is first used.
         kind: Kind of the object; see `OfferKind`. Default ``"handler"``.
-        summary: One line for ``glowplug plugins show``.
+        summary: One-line description that ``glowplug plugins show`` prints.
 
     Raises:
         ValueError: If a field has an invalid value.
@@ -126,10 +126,10 @@ class Offer:
 def glowplug_offers() -> Iterable[Offer]:  # type: ignore[empty-body] # a specification has no body
     """Offer handlers, loggers, metrics and events by name.
 
-    Called once, at discovery.
+    glowplug calls this hook once, when it discovers the plugins.
 
     Returns:
-        The offers. The target of an offer is imported when its name is first used.
+        The offers. The target of an offer is imported when the name of the offer is first used.
     """
 
 
@@ -137,10 +137,10 @@ def glowplug_offers() -> Iterable[Offer]:  # type: ignore[empty-body] # a specif
 def glowplug_to_scalar(value: Any) -> float | None:
     """Convert a value of a custom type to a number for loggers.
 
-    Called for values that the loggers cannot convert. The first number that a plugin returns is used.
+    The loggers call this hook for values that they cannot convert. The plugins are called in turn until one returns a number.
 
     Args:
-        value: A leaf of an engine's output or metrics.
+        value: A single value from an engine's output or metrics, not a list, tuple or mapping.
 
     Returns:
         The number to log, or None if the plugin does not know the type.
@@ -151,14 +151,15 @@ def glowplug_to_scalar(value: Any) -> float | None:
 def glowplug_save_handler(uri: str) -> SaveHandler | Callable[..., Any] | None:
     """Return the save handler for an address.
 
-    Called with the address that a user gives to ``ModelCheckpoint``. The first handler that a plugin returns is used.
+    ``ModelCheckpoint`` calls this hook with an address that the user passes instead of a folder. The plugins are
+    called in turn until one returns a save handler.
 
     Args:
         uri: An address with a scheme, as in ``"s3://bucket/run"``.
 
     Returns:
         A save handler (:class:`glowplug.typing.SaveHandler`), or a function ``(checkpoint, filename, metadata)`` that saves but
-        cannot load. None if the plugin does not know the scheme.
+        cannot load. ``None`` means that the plugin does not know the scheme.
     """
 
 
@@ -166,7 +167,7 @@ def glowplug_save_handler(uri: str) -> SaveHandler | Callable[..., Any] | None:
 def glowplug_doctor() -> Iterable[Finding]:  # type: ignore[empty-body] # a specification has no body
     """Check the resources that the plugin needs, such as a server or a token.
 
-    Called only by ``glowplug doctor``. An implementation may take a few seconds.
+    Only the command ``glowplug doctor`` calls this hook. An implementation may take a few seconds.
 
     Returns:
         The findings, in display order.

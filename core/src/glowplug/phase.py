@@ -6,10 +6,10 @@ from enum import IntEnum
 
 
 class Phase(IntEnum):
-    """Order of the handlers of an event.
+    """Phases of an event, in the order in which their handlers run.
 
-    The handlers of an event run phase by phase, and in registration order within a phase. A function runs in the phase
-    ``USER``; a handler class sets its phase with the class attribute ``phase``.
+    An event's handlers run phase by phase. Within a phase, handlers run in the order of registration. A handler that is a
+    plain function runs in the phase ``USER``. A handler class sets its phase with the class attribute ``phase``.
 
     Example:
         >>> class MyCheckpoint:

@@ -30,7 +30,7 @@ class StashKey(Generic[T]):
 class Stash:
     """Values that belong to one engine, accessed by typed keys.
 
-    The values live as long as the engine. Deep copies and pickles of an engine start with an empty stash.
+    The values live as long as the engine. An engine that was deep-copied or unpickled starts with an empty stash.
 
     Example:
         >>> NAMES = StashKey[set[str]]()
@@ -66,20 +66,20 @@ class Stash:
     @overload
     def get(self, key: StashKey[T], default: D) -> T | D: ...
     def get(self, key: StashKey[T], default: Any = None) -> Any:
-        """Return the value of a key, or the default.
+        """Return the value of a key, or ``default`` if the key is missing.
 
         Args:
             key: The key.
-            default: Value to return if the key is missing. Defaults to ``None``.
+            default: The value to return if the key is missing. Defaults to ``None``.
         """
         return self._values.get(key, default)
 
     def setdefault(self, key: StashKey[T], default: T) -> T:
-        """Return the value of a key; if the key is missing, store the default first.
+        """Return the value of a key, after storing ``default`` if the key is missing.
 
         Args:
             key: The key.
-            default: The value to store.
+            default: The value to store if the key is missing.
         """
         return cast("T", self._values.setdefault(key, default))
 

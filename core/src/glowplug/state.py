@@ -1,4 +1,4 @@
-"""State of an engine, and how its runs start and end."""
+"""State of an engine, and enumerations of how a run starts and ends."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ class State:
         **attributes: Initial values of the attributes below and of additional attributes.
 
     Attributes:
-        iteration: Number of the current iteration, counted from 1 over all epochs; 0 before the first.
-        epoch: Number of the current epoch, counted from 1; 0 before the first.
-        epoch_length: Number of iterations in an epoch; ``None`` if unknown.
-        max_epochs: Number of epochs after which the run ends; ``None`` if not limited.
-        max_iters: Number of iterations after which the run ends; ``None`` if not limited.
-        output: The value that the step returned.
-        batch: The batch passed to the step.
+        iteration: Number of the current iteration, counted from 1 over all epochs; 0 before the first iteration.
+        epoch: Number of the current epoch, counted from 1; 0 before the first epoch.
+        epoch_length: Number of iterations in an epoch; ``None`` if the number is unknown.
+        max_epochs: Number of epochs after which the run ends; ``None`` means no limit.
+        max_iters: Number of iterations after which the run ends; ``None`` means no limit.
+        output: The return value of the step function in the current iteration.
+        batch: The batch of the current iteration, which is passed to the step function.
         metrics: Values of the attached metrics, by name.
         dataloader: The data of the run.
         seed: Reserved for user code; the engine does not read it.
-        times: Durations in seconds of the last epoch (``"EPOCH_COMPLETED"``) and of the run (``"COMPLETED"``).
+        times: Durations in seconds. The keys are ``"EPOCH_COMPLETED"`` for the last epoch and ``"COMPLETED"`` for the run.
         outcome: How the last run ended; ``None`` before the first run and during a run.
         run_start: Whether the run is new, continues the previous run, or starts from a loaded state.
         epoch_start: Number of iterations completed before the current epoch.
@@ -97,10 +97,10 @@ class State:
         def __setattr__(self, name: str, value: Any) -> None: ...
 
     def get_event_attrib_value(self, event_name: AnyEvent) -> int:
-        """Return the current counter value of an event.
+        """Return the current value of the counter of an event.
 
         Args:
-            event_name: The event, plain or filtered.
+            event_name: The event, with or without a filter.
 
         Raises:
             RuntimeError: If the event has no counter.
@@ -129,7 +129,7 @@ _FEW, _SHORT, _DEEP = 8, 120, 4
 
 
 def _shown(value: Any, depth: int = 0) -> str:
-    """Return one line that shows numbers, text, small arrays and their containers by value, and anything else by type."""
+    """Describe a value in one line: show numbers, text, and small arrays and containers; for other objects, show the type."""
     if isinstance(value, Enum):
         return f"{type(value).__name__}.{value.name}"
     if value is None or isinstance(value, (int, float, str)):
@@ -154,7 +154,7 @@ def _shown_sequence(value: list[Any] | tuple[Any, ...], depth: int) -> str:
 
 
 def _shown_array(value: Any) -> str:
-    """Return the values of a small tensor or array, and the shape of a large one."""
+    """Return the values of a small tensor or array, or the dtype and shape of a large one."""
     shape = tuple(value.shape)
     if math.prod(shape) <= _FEW:
         return " ".join(repr(value).split())

@@ -1,4 +1,4 @@
-"""Protocols of engines, handlers, log handlers and save handlers."""
+"""Protocols for engines, handlers, log handlers and save handlers."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ __all__ = [
 
 
 class RegistrationProtocol(Protocol):
-    """One handler registered at one event."""
+    """Registration of one handler at one event."""
 
     @property
     def event(self) -> EventEnum | str:
-        """The event, without its filter."""
+        """The event without its filter."""
 
     @property
     def handler(self) -> Callable[..., Any]:
@@ -36,7 +36,7 @@ class RegistrationProtocol(Protocol):
 
     @property
     def filter(self) -> EventFilter | None:
-        """The filter of the event."""
+        """The filter of the event; ``None`` if the event has no filter."""
 
     @property
     def phase(self) -> Phase:
@@ -44,7 +44,7 @@ class RegistrationProtocol(Protocol):
 
 
 class EngineProtocol(Protocol):
-    """Engine interface for handlers; ``Engine`` and ``glowplug.testing.FakeEngine`` implement it."""
+    """Engine interface for handlers, implemented by ``Engine`` and ``glowplug.testing.FakeEngine``."""
 
     state: State
     last_event_name: CallableEventWithFilter | str | None
@@ -58,11 +58,11 @@ class EngineProtocol(Protocol):
         """The event whose handlers are running; ``None`` while no handler runs."""
 
     def registrations(self) -> Sequence[RegistrationProtocol]:
-        """Return all registrations, grouped by event and in calling order."""
+        """Return all registrations, grouped by event; within an event, in the order in which handlers run."""
 
     @property
     def parent(self) -> EngineProtocol | None:
-        """The engine whose step or handler is running this engine; ``None`` if there is none."""
+        """The engine whose step or handler called this engine's ``run()``; ``None`` outside such a call."""
 
     def add_event_handler(
         self, event_name: AnyEvent, handler: Callable[..., Any], *args: Any, **kwargs: Any
@@ -96,15 +96,15 @@ class EngineProtocol(Protocol):
         """Request the end of the epoch."""
 
     def interrupt(self) -> None:
-        """Request an interruption: ``run()`` returns, and the next call of ``run()`` continues."""
+        """Request an interruption: ``run()`` returns, and the next call of ``run()`` continues the run."""
 
 
 @runtime_checkable
 class Attachable(Protocol):
-    """A handler with default events."""
+    """A handler with an ``attach`` method, which registers the handler at its default events."""
 
     def attach(self, engine: EngineProtocol, /) -> RemovableEventHandle:
-        """Attach to the default events."""
+        """Register the handler with an engine, at the default events of the handler."""
 
 
 @runtime_checkable
@@ -119,12 +119,12 @@ class Stateful(Protocol):
 
 
 class LogHandler(Protocol):
-    """A callable that reads an engine and logs to a logger."""
+    """A callable that reads values from an engine and passes them to a logger."""
 
     def __call__(
         self, engine: EngineProtocol, logger: Any, event_name: CallableEventWithFilter | str, /
     ) -> None:
-        """Log the records of one firing."""
+        """Log values when an event fires."""
 
 
 # Show the public path in tracebacks.

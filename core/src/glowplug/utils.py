@@ -1,4 +1,4 @@
-"""Utility functions with the names that ignite scripts import."""
+"""Utility functions, including those that ignite scripts import."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def convert_tensor(batch: Any, device: Device = None, non_blocking: bool = False
     """Return a batch with all its tensors on a device.
 
     Args:
-        batch: A tensor, a packed sequence, a string, ``None``, or nested mappings, lists, tuples and named tuples of these.
+        batch: Tensors, packed sequences, strings and ``None``, which can be nested in mappings, lists, tuples and named tuples.
         device: The device; ``None`` leaves the tensors where they are.
         non_blocking: Whether to copy from pinned memory asynchronously.
 
     Returns:
-        The same structure; strings and ``None`` are unchanged.
+        The same structure with the tensors on the device; strings and ``None`` are unchanged.
 
     Raises:
-        TypeError: If the batch contains an object of another type.
+        TypeError: If the batch contains an object of an unsupported type.
 
     Example:
         >>> import torch
@@ -50,7 +50,7 @@ def convert_tensor(batch: Any, device: Device = None, non_blocking: bool = False
             return leaf
         raise TypeError(
             "a batch may contain only tensors, strings, None, mappings, lists and tuples, but this batch contains an object of "
-            f"type {type(leaf).__name__}; convert it in prepare_batch(batch, device, non_blocking)"
+            f"type {type(leaf).__name__}; convert this object in prepare_batch(batch, device, non_blocking)"
         )
 
     return map_leaves(batch, move)
@@ -59,8 +59,8 @@ def convert_tensor(batch: Any, device: Device = None, non_blocking: bool = False
 def map_leaves(value: Any, function: Callable[[Any], Any]) -> Any:
     """Apply a function to each leaf of nested mappings, tuples and lists.
 
-    A packed sequence of torch is a leaf. The containers keep their types and attributes, such as the default factory of a
-    ``defaultdict``.
+    A ``torch.nn.utils.rnn.PackedSequence`` is a leaf. The containers keep their types and attributes, such as the default
+    factory of a ``defaultdict``.
 
     Example:
         >>> map_leaves({"a": (1, [2])}, lambda leaf: leaf + 1)
@@ -106,11 +106,11 @@ def to_onehot(indices: torch.Tensor, num_classes: int) -> torch.Tensor:
     """Return one-hot vectors.
 
     Args:
-        indices: Class indices, integers of shape (N, ...).
+        indices: Class indices, an integer tensor of shape (N, ...).
         num_classes: Number of classes C.
 
     Returns:
-        Zeros and ones of shape (N, C, ...), as ``uint8``.
+        A ``uint8`` tensor of zeros and ones with shape (N, C, ...).
 
     Example:
         >>> import torch
@@ -137,13 +137,13 @@ def setup_logger(
 
     Args:
         name: Name of the logger; ``None`` selects the root logger.
-        level: Lowest level of the messages to write.
-        stream: Stream to which lines are written. Default: ``sys.stderr``.
+        level: Messages below this level are not written.
+        stream: Stream to which lines are written. Defaults to ``sys.stderr``.
         format: Format of a line, as in ``logging.Formatter``.
         filepath: File to which lines are appended.
-        distributed_rank: Rank of this process; only rank 0 writes. Default: the rank in ``torch.distributed``.
-        reset: Whether to reconfigure a logger that already has a ``logging.Handler``. By default, such a logger is returned
-            unchanged.
+        distributed_rank: Rank of this process; only rank 0 writes. Defaults to the rank in ``torch.distributed``.
+        reset: Whether to reconfigure a logger that already has a ``logging.Handler``. By default, a logger with a handler
+            is returned unchanged.
         encoding: Encoding of the file.
 
     Example:

@@ -77,10 +77,13 @@ class TestPlugins:
     @pytest.mark.parametrize(
         ("body", "found"),
         [
-            ("import time; time.sleep(60)", "it did not finish within 1 s"),
-            ("import os; os._exit(7)", "it terminated the Python process that imported it (exit code 7)"),
-            ("raise OSError('no network')", "its hook glowplug_doctor() failed: OSError: no network"),
-            ("return 3", "its hook glowplug_doctor() failed: TypeError"),
+            ("import time; time.sleep(60)", "the plugin did not finish within 1 s"),
+            (
+                "import os; os._exit(7)",
+                "the plugin terminated the Python process that imported it (exit code 7)",
+            ),
+            ("raise OSError('no network')", "the hook glowplug_doctor() failed: OSError: no network"),
+            ("return 3", "the hook glowplug_doctor() failed: TypeError"),
         ],
     )
     @pytest.mark.parametrize("name", ["acme-aaa", "acme-zzz"])

@@ -85,7 +85,7 @@ class TestList:
         assert mine["acme-a"][2:] == ["1.0", "ok", "Shout"]
         assert mine["acme-b"][2:] == ["1.0", "failed", "ModuleNotFoundError: No module named 'acme_nosuch'"]
         assert mine["acme-c"][3] == "incompatible"
-        assert mine["acme-c"][4].startswith("it requires glowplug>=99, but glowplug ")
+        assert mine["acme-c"][4].startswith("the plugin requires glowplug>=99, but glowplug ")
         assert mine["acme-d"][2:] == ["4.2", "blocked", "GLOWPLUG_DISABLED_PLUGINS=glowplug-*,acme-d"]
 
     def test_pipe(self, site):
@@ -171,17 +171,17 @@ class TestHostilePlugins:
             (
                 "acme-aaa",
                 "import os; os._exit(7)",
-                "it terminated the Python process that imported it (exit code 7)",
+                "the plugin terminated the Python process that imported it (exit code 7)",
             ),
             (
                 "acme-mmm",
                 "import os; os._exit(7)",
-                "it terminated the Python process that imported it (exit code 7)",
+                "the plugin terminated the Python process that imported it (exit code 7)",
             ),
             (
                 "acme-zzz",
                 "import os; os._exit(7)",
-                "it terminated the Python process that imported it (exit code 7)",
+                "the plugin terminated the Python process that imported it (exit code 7)",
             ),
             ("acme-mmm", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "(SIGKILL)"),
             ("acme-mmm", "import faulthandler; faulthandler._sigsegv()", "(SIGSEGV)"),
@@ -210,7 +210,7 @@ class TestHostilePlugins:
         assert time.monotonic() - started < 30
         assert reports["acme-mmm"].status == "ok"
         assert reports[name].status == "failed"
-        assert reports[name].cause == "it did not finish within 2 s"
+        assert reports[name].cause == "the plugin did not finish within 2 s"
 
     def test_prints(self, site):
         """Output of a plugin, by Python or the process, does not corrupt the JSON (P1)."""
@@ -301,7 +301,10 @@ class TestCheck:
             ("Shout = 3", "is 3, which is not callable"),
             ("Whisper = print", "has no attribute 'Shout'"),
             ("import acme_nosuch", "No module named 'acme_nosuch'"),
-            ("import os; os._exit(7)", "it terminated the Python process that imported it (exit code 7)"),
+            (
+                "import os; os._exit(7)",
+                "the plugin terminated the Python process that imported it (exit code 7)",
+            ),
         ],
     )
     def test_broken_target(self, site, code, found):

@@ -329,7 +329,9 @@ class TestRefusals:
         engine.run(range(6))
         resumed = Engine(lambda engine, batch: None)
         resumed.load_state_dict(saved[0])
-        with pytest.raises(ValueError, match="3 batches of data of length 6, but this data has length 5"):
+        with pytest.raises(
+            ValueError, match="3 batches, and its data had length 6, but this data has length 5"
+        ):
             resumed.run(range(5))
 
     def test_unknown_format(self):

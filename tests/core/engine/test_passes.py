@@ -246,7 +246,7 @@ class TestFinishedRun:
             assert names == ["STARTED", "TERMINATE", "COMPLETED", "TEARDOWN"]
             assert (state.epoch, state.outcome, saved) == (4, RunOutcome.TERMINATED, [])
             engine = other
-        assert "the loaded run was terminated after epoch 4" in caplog.text
+        assert "the loaded run was already terminated after epoch 4" in caplog.text
         assert "call run() with max_epochs above 10" in caplog.text
         _, seen = resumed_from(engine.state_dict(), [1, 2], max_epochs=11)
         assert len(seen) == 14
@@ -272,7 +272,7 @@ class TestFinishedRun:
         saved, _ = saved_at(Events.COMPLETED, [1, 2])
         engine, seen = resumed_from(saved, [1, 2], max_epochs=3)
         assert (seen, engine.state.outcome) == ([], RunOutcome.COMPLETED)
-        assert "the loaded run ended after epoch 3" in caplog.text
+        assert "the loaded run has already ended after epoch 3" in caplog.text
 
 
 def shuffling_in_place(data):
@@ -300,7 +300,7 @@ class TestShuffledList:
         data = [*range(10)]
         saved, _ = saved_at(Events.ITERATION_COMPLETED(once=14), data, prepare=shuffling_in_place(data))
         data = [*range(10)]
-        with pytest.raises(ValueError, match="whose items have since been changed or reordered"):
+        with pytest.raises(ValueError, match="the items of the list have since been changed or reordered"):
             resumed_from(saved, data, prepare=shuffling_in_place(data))
 
     def test_any_order_at_the_end_of_an_epoch(self):
@@ -324,6 +324,7 @@ class TestOtherLength:
         """Within an epoch data of another length is refused (C4)."""
         saved, _ = saved_at(Events.ITERATION_COMPLETED(once=9), range(10))
         with pytest.raises(
-            ValueError, match="stopped after 9 batches of data of length 10, but this data has length 5"
+            ValueError,
+            match="stopped after 9 batches, and its data had length 10, but this data has length 5",
         ):
             resumed_from(saved, range(5))

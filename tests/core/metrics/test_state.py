@@ -86,7 +86,7 @@ def test_invalid_state():
         count.load_state_dict({"count": 1})
     with pytest.raises(ValueError, match="saved by 2 processes and cannot be loaded by 1"):
         count.load_state_dict({"__metric_state_per_rank": [{"count": 1}, {"count": 2}]})
-    with pytest.raises(ValueError, match="state of a Count must have the keys count; got total"):
+    with pytest.raises(ValueError, match="state of Count must have the keys count; got total"):
         count.load_state_dict({"__metric_state_per_rank": [{"total": 1}]})
     assert count.count == 0
 

@@ -51,7 +51,7 @@ FAULTS = {
         IMPORTS + "@hookimpl\ndef glowplug_offers(engine): return []",
         "write def glowplug_offers()",
     ),
-    "no function": (API + "glowplug_offers = []", "its glowplug_offers must be a function; got []"),
+    "no function": (API + "glowplug_offers = []", "the hook glowplug_offers must be a function; got []"),
     "async": (API + "async def glowplug_offers(): return []", "is async; write def glowplug_offers()"),
     "raises": (
         API + "def glowplug_offers(): return 1 / 0",
@@ -90,7 +90,7 @@ FAULTS = {
     ),
     "asks for other plugins": (
         API + "from glowplug.handlers import Healthy",
-        "its module accesses handlers or metrics of plugins at import time",
+        "the plugin module accesses handlers or metrics of plugins at import time",
     ),
 }
 
@@ -158,7 +158,7 @@ def test_same_module_under_two_names(site):
     site.add("acme-other", name="b", value="acme_noise._plugin")
     registry = Registry.from_entry_points(site.entry_points(), {})
     assert [plugin.name for plugin in registry.plugins] == ["a"]
-    assert "its module acme_noise._plugin also belongs to plugin a (acme-noise)" in registry.failures[0].cause
+    assert "the module acme_noise._plugin also belongs to plugin a (acme-noise)" in registry.failures[0].cause
 
 
 def test_failure_has_plugin_distribution_and_hook(site):

@@ -265,7 +265,7 @@ class TestHooks:
             answers = [registry.to_scalar(value) for value in (object(), object(), Fraction(1, 2))]
         assert answers == [None, None, 7.0]
         (warning,) = caught
-        assert f"of {name} 1.0 does not work: its hook {cause}" in str(warning.message)
+        assert f"of {name} 1.0 does not work: the hook {cause}" in str(warning.message)
         assert [failure.distribution for failure in registry.failures] == [name]
 
     def test_save_handler(self, site):
@@ -296,7 +296,7 @@ class TestHooks:
         ]
         assert found == [
             ("acme-a", "warning", "old"),
-            ("acme-b", "error", "its hook glowplug_doctor() failed: ZeroDivisionError: division by zero"),
+            ("acme-b", "error", "the hook glowplug_doctor() failed: ZeroDivisionError: division by zero"),
         ]
 
 

@@ -65,9 +65,9 @@ def test_blocked(site, settings, variable):
         ),
         (
             {"requires": ["glowplug>=99"]},
-            "refused acme-noise (acme-noise): it requires glowplug>=99, but glowplug 0.1.0",
+            "refused acme-noise (acme-noise): the plugin requires glowplug>=99, but glowplug 0.1.0",
         ),
-        ({"value": "not a module"}, "refused acme-noise (acme-noise): its entry point must name a module"),
+        ({"value": "not a module"}, "refused acme-noise (acme-noise): the entry point must name a module"),
         (
             {"source": "def glowplug_offer(): return []\nGLOWPLUG_API = 1"},
             "failed: plugin 'acme-noise' of acme-noise",

@@ -377,7 +377,7 @@ class TestBatches:
             (
                 {"image": 1, "labels": 2},
                 KeyError,
-                r"no key 'label', only \['image', 'labels'\].*mean 'labels'",
+                r"no key 'label', only the keys \['image', 'labels'\].*mean 'labels'",
             ),
             ((1, 2), TypeError, r"prepare_batch_from_keys\('image', 'label'\): .* mapping, got a tuple"),
         ],

@@ -308,13 +308,15 @@ class TestScore:
         assert trainer.terminated
 
     @pytest.mark.parametrize(
-        ("metrics", "there"), [({}, r"only \[\];"), ({"nll": 1.0, "f1": 1.0}, r"only \['nll', 'f1'\];")]
+        ("metrics", "there"), [({}, r"\[\]\."), ({"nll": 1.0, "f1": 1.0}, r"\['nll', 'f1'\]\.")]
     )
     def test_missing_metric(self, metrics, there):
         """A missing metric raises an error with the names of the present metrics."""
         evaluator = FakeEngine(parent=FakeEngine())
         EarlyStopping(1, "loss").attach(evaluator)
-        with pytest.raises(ValueError, match=f"no metric 'loss' at Events.COMPLETED, {there}"):
+        with pytest.raises(
+            ValueError, match=f"no metric 'loss' at Events.COMPLETED; available metrics: {there}"
+        ):
             evaluator.fire(Events.COMPLETED, metrics=metrics)
 
     def test_metric_not_a_number(self):

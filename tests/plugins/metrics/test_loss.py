@@ -135,7 +135,8 @@ def test_several_heads(convert):
 def test_targets_that_cannot_be_counted(target, error, found):
     """A target whose examples cannot be counted is refused, and batch_size= is the remedy (M-083)."""
     with pytest.raises(
-        error, match=f"cannot determine the batch size from the target y: y is {found}. Pass batch_size"
+        error,
+        match=f"cannot determine the batch size from the target y, because y is {found}. Pass a function",
     ):
         loss_over([target], skip_unrolling=True)
     assert loss_over([target], skip_unrolling=True, batch_size=lambda _: 4) == 2.0

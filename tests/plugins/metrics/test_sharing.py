@@ -184,7 +184,7 @@ def test_output_before_a_load_is_ignored():
     precision.attach(engine, "precision")
     precision.update(DATA[0])
     precision.keep_for_epoch(1, engine.state.iteration)
-    with pytest.warns(GlowplugWarning, match="misses one output"):
+    with pytest.warns(GlowplugWarning, match="skips one update"):
         engine.fire_event(Events.ITERATION_COMPLETED)
     engine.state.output = DATA[1]
     engine.fire_event(Events.ITERATION_COMPLETED)

@@ -56,12 +56,13 @@ print(json.dumps([torch.version.cuda, found]))
     help="Time limit in seconds for the checks of each plugin.",
 )
 def doctor(as_json: bool, torch: bool, time_limit: float) -> None:
-    """Check the core, its requirements and all plugins.
+    """Check the glowplug core, its requirements and all plugins.
 
-    Versions and requirements are read from metadata. A subprocess loads the plugins and runs their checks; blocked plugins
-    are not loaded.
+    Versions and requirements are read from the metadata of the installed distributions. A subprocess loads the plugins and
+    runs their checks; blocked plugins are not loaded.
 
-    Exit code: 0 if there are no errors, even with warnings or blocked plugins; 1 for errors; 2 for incorrect usage.
+    Exit code: 0 if there are no errors, even if there are warnings or blocked plugins; 1 if there are errors; 2 for incorrect
+    usage.
     """
     core = examine_core(torch=torch)
     installed = installed_plugins()
@@ -80,11 +81,11 @@ def doctor(as_json: bool, torch: bool, time_limit: float) -> None:
 
 
 def examine_core(*, torch: bool = False) -> list[Finding]:
-    """Check the core, Python, torch and the requirements.
+    """Check the glowplug core: its version and requirements, Python, torch, settings and the spool folder.
 
     Args:
-        torch: Whether to import torch in a subprocess and list its devices. With ``False``, the default, only the metadata of
-            torch is read.
+        torch: Whether to import torch in a subprocess and list the available devices. With ``False``, the default, only the
+            metadata of torch is read.
 
     Returns:
         The findings, in display order.
@@ -152,7 +153,7 @@ def _examine_torch(list_devices: bool) -> list[Finding]:
 
 
 def _examine_devices() -> Finding:
-    """Import torch in a subprocess to list its devices."""
+    """Import torch in a subprocess to list the available devices."""
     remedy = 'run: python -c "import torch"'
     try:
         ended = subprocess.run(  # noqa: S603 this interpreter

@@ -1,6 +1,6 @@
-"""Static checks of an imported offer.
+"""Static checks of the class or function that a plugin offers.
 
-These checks do not call the offer; the contracts in ``glowplug-testing`` test its behaviour.
+These checks do not call the offered class or function; the test contracts in ``glowplug-testing`` check its behaviour.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ _CALL_ARGUMENTS: dict[str, list[tuple[str, ...]]] = {
 
 
 def inspect_offer(offer: Offer, target: Any) -> list[Finding]:
-    """Check the target of an offer without calling it.
+    """Check the target of an offer without calling the target.
 
     Args:
         offer: The offer.
-        target: The imported target of the offer. Factory functions are not checked.
+        target: The imported target of the offer. The signature of a factory function is not checked.
 
     Returns:
-        A finding for each fault, or one finding with status ``"ok"``.
+        A finding for each fault. If there is no fault, one finding with status ``"ok"``.
 
     Example:
         >>> class Shout:
@@ -97,7 +97,7 @@ def _check_handler(offer: Offer, target: type) -> Iterator[Finding]:
         yield _error(
             offer.name,
             f"{offer.target} has no method attach, and its instances are not callable",
-            "add attach(engine), which registers the handler and returns the handle",
+            "add a method attach(engine) that registers the handler and returns the handle",
         )
 
 
@@ -109,7 +109,7 @@ def _check_logger(offer: Offer, target: type) -> Iterator[Finding]:
         yield _error(
             offer.name,
             f"{offer.target} is not a subclass of glowplug.loggers.Logger{missing}",
-            "derive the class from glowplug.loggers.Logger, or offer the class as another kind",
+            "derive the class from glowplug.loggers.Logger, or give the offer another kind, such as kind='handler'",
         )
     elif not target.takes("log_scalars"):
         yield _error(
@@ -177,7 +177,7 @@ def _is_called(target: type) -> bool:
 
 
 def _misfit(target: type, method: str, arguments: tuple[str, ...]) -> str:
-    """Explain why a method does not accept the arguments; return an empty string if it does."""
+    """Explain why a method does not accept the arguments; return an empty string if the method accepts them."""
     function = getattr(target, method)
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         return f"{method} is async and would never be awaited"

@@ -1,4 +1,4 @@
-"""The group of all commands."""
+"""The command ``glowplug``, which groups all subcommands."""
 
 from __future__ import annotations
 

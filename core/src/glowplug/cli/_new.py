@@ -39,9 +39,9 @@ _LONGEST_NAME = 50
 def new(kind: str, name: str, directory: Path, author: str | None) -> None:
     """Create a project with a small working plugin.
 
-    NAME is the name of the distribution and of the folder, such as acme-csv.
+    NAME, such as acme-csv, becomes the name of the distribution and of the new folder.
 
-    This command requires copier: pip install "glowplug[new]".
+    This command requires copier. To install copier, run: pip install "glowplug[new]"
 
     Exit code: 0 for success; 1 if the project cannot be created, for example because the folder exists; 2 for incorrect
     usage or an invalid NAME.
@@ -62,20 +62,20 @@ def new(kind: str, name: str, directory: Path, author: str | None) -> None:
 
 
 def create_project(kind: str, name: str, directory: Path, author: str | None = None) -> Path:
-    """Create a plugin project with tests, README, licence, tox.ini and a CI workflow.
+    """Create a plugin project with tests, a README, a licence, a tox.ini and a CI workflow.
 
     Args:
         kind: One of `KINDS`.
-        name: Name of the distribution, as in ``"acme-csv"``.
-        directory: Parent of the new folder; created if it is missing.
-        author: Author in the metadata and the licence. Defaults to ``"The <name> developers"``.
+        name: Name of the distribution, such as ``"acme-csv"``.
+        directory: Parent of the new folder. If the parent does not exist, it is created.
+        author: Author named in the metadata and the licence. Defaults to ``"The <name> developers"``.
 
     Returns:
         The new folder, named after the distribution.
 
     Raises:
         ValueError: If the kind or the name is invalid.
-        FileExistsError: If the folder exists; nothing is written.
+        FileExistsError: If the folder already exists; the existing folder is not changed.
         ModuleNotFoundError: If copier is not installed.
 
     Example:
@@ -127,7 +127,7 @@ def _check_name(name: str) -> None:
         example = tidy if _NAME.fullmatch(tidy) and len(tidy) <= _LONGEST_NAME else "acme-csv"
         raise ValueError(
             f"{name!r} is not a valid name: use at least two lower-case words joined by hyphens,"
-            f" at most {_LONGEST_NAME} characters, as in {example}"
+            f" with at most {_LONGEST_NAME} characters in total, as in {example}"
         )
     if name.startswith("glowplug-"):
         raise ValueError(

@@ -25,7 +25,8 @@ def plugins() -> None:
     """List and check the installed plugins.
 
     GLOWPLUG_PLUGINS=a,b allows only the plugins a and b. GLOWPLUG_DISABLED_PLUGINS=c,d* blocks the plugin c and all plugins
-    whose names start with d. Both variables accept names of plugins and distributions, with the wildcards * and ?.
+    whose names start with d. Both variables accept names of plugins and of distributions. In a name, the wildcards * and ? are
+    allowed.
     """
 
 
@@ -34,8 +35,8 @@ def plugins() -> None:
 def list_plugins(as_json: bool) -> None:
     """List the installed plugins, including faulty and blocked ones.
 
-    The status is ok, failed, incompatible (the plugin requires another version of glowplug) or blocked. Plugins are loaded
-    in a subprocess; blocked plugins are never loaded.
+    The status of a plugin is ok, failed, incompatible or blocked. An incompatible plugin requires another version of
+    glowplug. Plugins are loaded in a subprocess; blocked plugins are never loaded.
 
     Exit code: 0 for success; 2 for incorrect usage.
     """
@@ -67,7 +68,7 @@ def list_plugins(as_json: bool) -> None:
 def show(name: str) -> None:
     """Show one plugin.
 
-    NAME is the plugin's name, its distribution or one of its offers.
+    NAME is the name of a plugin, of its distribution, or of one of its offers.
 
     Exit code: 0 for success; 2 for incorrect usage or a NAME that is not installed.
     """
@@ -103,10 +104,10 @@ def show(name: str) -> None:
 def check(name: str) -> None:
     """Import and check everything that one plugin offers.
 
-    NAME is the plugin's name, its distribution or one of its offers. The plugin is loaded in a subprocess.
+    NAME is the name of a plugin, of its distribution, or of one of its offers. The plugin is loaded in a subprocess.
 
-    Exit code: 0 if there is nothing to report; 1 for errors, warnings and blocked plugins; 2 for incorrect usage or a NAME
-    that is not installed.
+    Exit code: 0 if the plugin has no problems; 1 if there is an error or a warning, or if the plugin is blocked; 2 for incorrect
+    usage or a NAME that is not installed.
     """
     installed = {plugin.key: plugin for plugin in installed_plugins()}
     reports = []

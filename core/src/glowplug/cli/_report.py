@@ -15,7 +15,7 @@ __all__ = ["overall_status", "print_findings"]
 
 
 def overall_status(report: PluginReport) -> str:
-    """Return the most severe status of a plugin and its findings.
+    """Return the overall status of a plugin, taking its findings into account.
 
     Example:
         >>> from glowplug.cli._subprocess import PluginReport

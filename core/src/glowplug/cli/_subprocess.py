@@ -1,4 +1,4 @@
-"""Inspection of plugins in a subprocess."""
+"""Inspect plugins in a subprocess."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ class PluginReport(PluginIdentity):
     Args:
         name: Name of the entry point.
         distribution: Distribution that provides the plugin.
-        version: Version of that distribution.
+        version: Version of the distribution.
         module: Name of the plugin module.
         status: ``"ok"``, ``"failed"``, ``"incompatible"`` or ``"blocked"``.
         cause: Why the status is not ``"ok"``, in one line.
         remedy: How to fix or disable the plugin.
         offers: Name, target, kind and summary of each offer.
         hooks: Names of the hooks that the plugin implements.
-        import_seconds: Import time of the plugin module.
+        import_seconds: Import time of the plugin module, in seconds.
         findings: Results of the checks.
 
     Example:
@@ -92,7 +92,7 @@ def report_plugins(installed: Iterable[InstalledPlugin]) -> list[PluginReport]:
         installed: Plugins returned by `glowplug.plugins.installed_plugins`.
 
     Returns:
-        One report per plugin, in the same order.
+        One report per plugin, in the order of ``installed``.
 
     Example:
         >>> blocked = InstalledPlugin("shout", "acme-shout", "1.0", blocked_by="GLOWPLUG_PLUGINS=")
@@ -125,7 +125,7 @@ def diagnose_plugins(
 
     Args:
         installed: Plugins returned by `glowplug.plugins.installed_plugins`.
-        seconds: Time limit for each plugin.
+        seconds: Time limit for each plugin, in seconds.
 
     Returns:
         One report per plugin, with the findings of its ``glowplug_doctor`` hook.
@@ -152,7 +152,7 @@ def _report(installed: Sequence[InstalledPlugin], task: str, seconds: float) -> 
 
 
 def _report_unfinished(plugin: InstalledPlugin, task: str, ending: str) -> PluginReport:
-    """Report a plugin that did not finish a task but may still load."""
+    """Return the report of a plugin that did not finish a task; first check whether the plugin can at least be loaded."""
     if task != "load":
         report = _report([plugin], "load", LOAD_SECONDS)[0]
         if report.status == "ok":
@@ -165,7 +165,7 @@ def _report_unfinished(plugin: InstalledPlugin, task: str, ending: str) -> Plugi
 def _ask_child(
     plugins: Sequence[InstalledPlugin], task: str, seconds: float
 ) -> tuple[list[PluginReport], str, bool]:
-    """Run a new subprocess; return its reports, how it ended, and whether it timed out."""
+    """Inspect plugins in a new subprocess; return the reports, how the subprocess ended, and whether it timed out."""
     request = {"task": task, "seconds": seconds, "plugins": list(map(asdict, plugins))}
     # Use files: a process that a plugin has started may keep a pipe open after the subprocess has ended.
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
@@ -185,7 +185,9 @@ def _ask_child(
     # The subprocess may have ended in the middle of an answer.
     answers = [_parse(line) for line in lines if line.startswith(b"{") and line.endswith(b"}\n")]
     hung = any(line.startswith(_TIMEOUT) for line in lines)
-    ending = f"it did not finish within {seconds:g} s" if hung else _describe_end(ended.returncode, words)
+    ending = (
+        f"the plugin did not finish within {seconds:g} s" if hung else _describe_end(ended.returncode, words)
+    )
     return answers, ending, hung
 
 
@@ -198,7 +200,7 @@ def _parse(line: bytes) -> PluginReport:
 def _describe_end(returncode: int, stderr: str) -> str:
     last_words = stderr.strip().splitlines()[-1:]
     how = f"exit code {returncode}" if returncode >= 0 else signal.Signals(-returncode).name
-    return ": ".join([f"it terminated the Python process that imported it ({how})", *last_words])
+    return ": ".join([f"the plugin terminated the Python process that imported it ({how})", *last_words])
 
 
 def _find_conflicts(reports: list[PluginReport]) -> list[PluginReport]:

@@ -1,4 +1,4 @@
-"""Tables: on a terminal, cells are wrapped; elsewhere, each row is one line."""
+"""Tables that wrap their cells on a terminal and print one line per row elsewhere."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def print_table(
     Args:
         titles: Titles of the columns.
         rows: The cells.
-        below: Maps the title of a column to the titles of the columns that are shown below it on a terminal.
+        below: Maps the title of a column to the titles of other columns. On a terminal, the values of these other columns are
+            printed in the cells of the column, below the column's own values.
 
     Example:
         >>> print_table(("name", "status"), [("shout", "ok")])

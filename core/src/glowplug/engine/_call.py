@@ -1,4 +1,4 @@
-"""Calls of handlers, compiled from their signatures."""
+"""Prepared calls of handlers, compiled from the handlers' signatures."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Delegate:
 
 
 def unwrap(handler: Any) -> Any:
-    """Return the function that ``functools.partial`` wraps."""
+    """Return the function that a ``functools.partial`` object wraps; return any other handler unchanged."""
     while isinstance(handler, functools.partial):
         handler = handler.func
     return handler
@@ -50,7 +50,7 @@ def _receiver_of(function: Any) -> Any:
 
 
 def describe_handler(handler: Any) -> str:
-    """Return the name of a handler, including the class for a method.
+    """Return the name of a handler; for a method, include the name of the class.
 
     Example:
         >>> class Stopping:
@@ -75,14 +75,15 @@ def _qualified_name(value: Any) -> str:
 def compile_call(  # noqa: C901, PLR0911 - one branch and one return per form of call
     handler: Callable[..., Any], key: Key, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Call:
-    """Return a function ``call(engine, *payload)`` that calls a handler with the arguments its signature accepts.
+    """Return a function ``call(engine, *payload)`` that calls a handler with the arguments that its signature accepts.
 
-    A parameter receives the engine or the exception if its name or annotation says so. A parameter without a default also
-    receives the engine or the exception, unless its annotation names another type.
+    A parameter receives the engine if its name or annotation indicates an engine. A parameter that has no default also receives
+    the engine, unless its annotation names a type that is not an engine. The same rules determine
+    whether a parameter receives the exception.
 
     Raises:
         TypeError: If the handler is not callable, or is an ``async`` function or a generator function.
-        ValueError: If the handler cannot be called with its arguments.
+        ValueError: If the handler cannot be called with these arguments.
     """
     if not args and not kwargs and key not in _WITH_PAYLOAD and _takes_only_engine(handler):
         # Skip signature inspection, which is slow, for a plain function with one parameter.
@@ -170,7 +171,7 @@ def check_attachable(handler: Any) -> None:
 
 
 def positional_arity(function: object) -> int | None:
-    """Return the number of parameters of a plain function or method, or ``None`` for other callables."""
+    """Return the number of parameters of a plain function or method; return ``None`` for other callables."""
     bound = isinstance(function, MethodType)
     function = function.__func__ if isinstance(function, MethodType) else function
     if not isinstance(function, FunctionType):

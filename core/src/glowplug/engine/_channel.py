@@ -13,11 +13,11 @@ from glowplug.events import EventFilter
 
 
 class Channel:
-    """One event of one engine: its registrations and prepared calls.
+    """One event of an engine, with its registrations and prepared calls.
 
     Args:
         key: The event.
-        counter: The state attribute that counts the event; if ``None``, the channel's ``firings`` counts it.
+        counter: Name of the state attribute that counts the event. If ``None``, the channel counts the event in ``firings``.
     """
 
     registrations: tuple[Registration, ...] = ()
@@ -35,7 +35,7 @@ class Channel:
         self.has_handlers = False
 
     def change(self, registrations: tuple[Registration, ...]) -> None:
-        """Replace the registrations; a firing in progress still uses the old ones."""
+        """Replace the registrations; a firing that is in progress still uses the old registrations."""
         if len(registrations) > 1:
             registrations = tuple(sorted(registrations, key=lambda r: (r.phase, r.order)))
         self.registrations = registrations
@@ -56,7 +56,7 @@ class Channel:
                 registration.state_handle.remove()
 
     def _call_of(self, registration: Registration) -> Call:
-        """Return the call of a registration; until the call has succeeded once, it also checks the handler's result."""
+        """Return the function that calls the handler; the first successful call also checks the handler's result."""
         if registration.is_checked:
             return registration.call
         return functools.partial(_first_call, weakref.ref(self), registration)
@@ -68,7 +68,7 @@ class Channel:
                 registration.passed.clear()
 
     def next_due(self, counter: int) -> int:
-        """Return the next counter value at which any handler may run."""
+        """Return the next counter value at which at least one handler may run."""
         steps = [only for _, only in self.calls if only.__class__ is int]
         if len(steps) < len(self.calls):
             return counter + 1

@@ -1,4 +1,4 @@
-"""Data pass: a single pass over the data that another process can resume.
+"""Data pass: one pass over the data; another process can resume this pass.
 
 Each pass uses one iterator. To resume a pass, another process restores the random number generators to their states at
 the beginning of the pass, creates a new iterator, and skips the batches that were already used. Data with
@@ -28,11 +28,11 @@ _NOT_RANDOM = (list, tuple, range, str)
 class DataPass:
     """One pass over the data.
 
-    This object does not hold the iterator. The iterator may own worker processes, and is released before this object is.
+    This object has no reference to the iterator, so the iterator and its worker processes can be released before this object.
 
     Args:
         data: The data.
-        iteration: The engine's iteration before the first batch of the pass; ``None`` if it is not known yet.
+        iteration: Value of ``state.iteration`` before the first batch of the pass; ``None`` if the value is not known yet.
     """
 
     # Whether the pass has ended. On resume, an ended pass is not repeated; the next one begins.
@@ -59,12 +59,12 @@ class DataPass:
         return iterator if hasattr(iterator, "__iter__") else iter(iterator.__next__, object())
 
     def begin_at(self, iteration: int) -> None:
-        """Record the iteration before the first batch of the pass, unless it is already known."""
+        """Record the value of ``state.iteration`` at which the pass starts, unless it is already known."""
         if self.first_iteration is None:
             self.first_iteration = iteration
 
     def position(self, iteration: int) -> dict[str, Any]:
-        """Return the position after this iteration as plain values and tensors."""
+        """Return, as plain values and tensors, the position of the pass after an iteration."""
         used = self.used(iteration)
         if is_stateful(self.data):
             return {"used": used, "data": self.data.state_dict()}  # type: ignore[attr-defined]  # checked by is_stateful
@@ -77,16 +77,16 @@ class DataPass:
         }
 
     def used(self, iteration: int) -> int:
-        """Return how many batches were used up to this iteration; 0 for an ended pass."""
+        """Return the number of batches that the pass yielded up to an iteration; return 0 if the pass has ended."""
         return 0 if self.is_over or self.first_iteration is None else iteration - self.first_iteration
 
 
 def resumed(
     data: Iterable[Any], iteration: int, position: Mapping[str, Any]
 ) -> tuple[DataPass, Iterator[Any]]:
-    """Restore a pass and return it with its iterator, positioned at the batch after ``iteration``.
+    """Restore a pass; return the pass and its iterator, which continues with the batch after ``iteration``.
 
-    The states of the random number generators do not change.
+    The states of the global random number generators do not change.
 
     Args:
         data: The data of the pass.
@@ -94,7 +94,7 @@ def resumed(
         position: The result of :meth:`DataPass.position`.
 
     Raises:
-        ValueError: If the data cannot continue at that batch.
+        ValueError: If a pass over ``data`` cannot continue with the batch after ``iteration``.
     """
     check_position(data, position)
     used = position["used"]
@@ -112,10 +112,10 @@ def resumed(
 
 
 def check_position(data: Iterable[Any], position: Mapping[str, Any]) -> None:
-    """Check that a pass over this data can continue at a position, without changing anything.
+    """Check, without changing anything, that a pass over this data can continue at a position.
 
     Raises:
-        ValueError: If the pass cannot continue there.
+        ValueError: If the pass cannot continue at this position.
     """
     used, length = position["used"], length_of(data)
     if "data" in position:
@@ -130,8 +130,8 @@ def check_position(data: Iterable[Any], position: Mapping[str, Any]) -> None:
         return
     if length != position["length"]:
         raise ValueError(
-            f"the run stopped after {used} batches of data of length {position['length']}, but this data has length {length}. Call "
-            "run() with the same data, or start at the beginning of an epoch with "
+            f"the run stopped after {used} batches, and its data had length {position['length']}, but this data has length "
+            f"{length}. Call run() with the same data, or start at the beginning of an epoch with "
             "load_state_dict({'epoch': ..., 'epoch_length': ..., 'max_epochs': ...})"
         )
     # Check the type, because calling iter(data) could draw random numbers.
@@ -144,15 +144,16 @@ def check_position(data: Iterable[Any], position: Mapping[str, Any]) -> None:
     saved, found = position.get("fingerprint"), _fingerprint(data)
     if None not in (saved, found) and saved != found:
         raise ValueError(
-            f"the run stopped after {used} batches of a {type(data).__name__} whose items have since been changed or reordered, "
-            "so continuing there would use some items twice and others never. Restore the items and their order before run(), or "
-            "start at the beginning of an epoch with load_state_dict({'epoch': ..., 'epoch_length': ..., 'max_epochs': ...}). "
+            f"the run stopped after {used} batches, but the items of the {type(data).__name__} have since been changed or "
+            "reordered, so continuing there could use some items twice and others never. Restore the items and their order "
+            "before run(), or start at the beginning of an epoch with "
+            "load_state_dict({'epoch': ..., 'epoch_length': ..., 'max_epochs': ...}). "
             "In later runs, shuffle with a DataLoader instead of reordering the items"
         )
 
 
 def _is_complete(data: Iterable[Any], position: Mapping[str, Any]) -> bool:
-    """Return whether a pass need not be repeated because all its batches were used."""
+    """Return whether all batches were used and a resumed run need not replay the pass."""
     if position["used"] != position["length"]:
         return False
     # A sampler draws from its generator once more at the end of a pass, so a pass with generators is repeated if possible.
@@ -181,7 +182,7 @@ def check_format(place: Mapping[str, Any]) -> None:
     """Check the format of a saved position.
 
     Raises:
-        ValueError: If the format is not the one that this version of glowplug reads.
+        ValueError: If this version of glowplug cannot read the format.
     """
     if place.get("format") != FORMAT:
         raise ValueError(
@@ -191,12 +192,12 @@ def check_format(place: Mapping[str, Any]) -> None:
 
 
 def is_stateful(data: object) -> bool:
-    """Return whether the data saves its own position."""
+    """Return whether the data can save and restore its own position."""
     return hasattr(data, "state_dict") and hasattr(data, "load_state_dict")
 
 
 def length_of(data: object) -> int | None:
-    """Return the number of batches, or ``None`` if it is unknown."""
+    """Return the number of batches, or ``None`` if the number is unknown."""
     try:
         return len(data)  # type: ignore[arg-type]  # it may have no length
     except TypeError:
@@ -205,7 +206,7 @@ def length_of(data: object) -> int | None:
 
 
 def _generators(data: object) -> dict[str, Any]:
-    """Return the states of a loader's random generators, keyed by attribute path."""
+    """Return the states of a DataLoader's random number generators, keyed by attribute path."""
     return {path: part.get_state() for path, part in _parts(data) if hasattr(part, "get_state")}
 
 
@@ -216,7 +217,7 @@ def _set_generators(data: object, states: Mapping[str, Any]) -> None:
 
 
 def _epochs(data: object) -> dict[str, int]:
-    """Return the epochs set with ``set_epoch``, by the attribute path of the sampler."""
+    """Return the epoch that each sampler received from ``set_epoch``, keyed by the sampler's attribute path."""
     return {
         path: part.epoch
         for path, part in _parts(data)
@@ -231,7 +232,7 @@ def _set_epochs(data: object, epochs: Mapping[str, int]) -> None:
 
 
 def _fingerprint(data: object) -> int | None:
-    """Return a checksum that detects a reordered list or tuple from sampled items; ``None`` for other data.
+    """Return a checksum of sampled items, which detects a reordered list or tuple; return ``None`` for other data.
 
     Example:
         >>> _fingerprint([1, 2, 3]) == _fingerprint([1, 3, 2])

@@ -1,4 +1,4 @@
-"""Deferred code: calling an ``async`` or generator function does not run its code."""
+"""Checks for ``async`` and generator functions, whose code does not run when they are called."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _KINDS: tuple[tuple[Callable[[Any], bool], str, str], ...] = (
 
 
 def check_function(function: Any, what: str) -> None:
-    """Check that a function runs when it is called.
+    """Reject a function whose code does not run when it is called.
 
     Args:
         function: Any callable. For a ``functools.partial`` or a callable object, the underlying function is checked.

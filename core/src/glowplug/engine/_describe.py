@@ -1,4 +1,4 @@
-"""Table of what is attached to an engine, as plain text or HTML."""
+"""Table of the handlers that are attached to an engine, as plain text or HTML."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WIDTH = 10_000
 
 
 class Row(NamedTuple):
-    """One handler at one event."""
+    """A row of the table: one handler at one event."""
 
     event: str
     phase: str
@@ -51,7 +51,7 @@ def rows_of(channels: Iterable[Channel]) -> list[Row]:
 
 
 def as_text(rows: Sequence[Row]) -> str:
-    """Return rows as aligned columns without colours.
+    """Return rows as plain text in aligned columns.
 
     Example:
         >>> print(as_text([Row("Events.STARTED", "user", "", "greet", "__main__")]))

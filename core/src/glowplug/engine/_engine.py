@@ -26,13 +26,13 @@ class Engine(HandlerTable):
     """Runs a process function over data, epoch after epoch, and fires events.
 
     Args:
-        process_function: The step, called as ``f(engine, batch)``. Its return value becomes ``state.output``.
+        process_function: The step, a function that is called as ``f(engine, batch)`` for each batch. Its return value becomes
+            ``state.output``.
 
     Raises:
         ValueError: If ``process_function`` cannot be called as ``f(engine, batch)``.
         TypeError: If ``process_function`` is an ``async`` function or a generator function, because a call would not run its
-            code. If any other process function returns a coroutine or generator, ``run()`` raises this error at the first
-            iteration.
+            code. ``run()`` raises ``TypeError`` at the first iteration if ``process_function`` returns a coroutine or generator.
 
     Example:
         >>> from glowplug import Engine, Events
@@ -67,7 +67,7 @@ class Engine(HandlerTable):
 
     @property
     def parent(self) -> Engine | None:
-        """The engine whose step or handler is running this engine; ``None`` if there is none."""
+        """The engine whose step or handler called this engine's ``run()``; ``None`` outside such a call."""
         return self._parent
 
     def run(
@@ -77,28 +77,31 @@ class Engine(HandlerTable):
         max_iters: int | None = None,
         epoch_length: int | None = None,
     ) -> State:
-        """Start a run, or continue one that has not reached its limit.
+        """Start a new run, or continue a run that has not reached its limit.
 
         If an exception ended the last run within an epoch, this run continues after the last completed iteration. If the data
-        cannot continue there, the epoch starts again and :attr:`logger` reports why. With ``max_epochs=1``, neither happens: a
-        new run starts.
+        cannot be resumed at this iteration, the epoch starts again from its beginning, and :attr:`logger` reports the reason. A
+        run with ``max_epochs=1`` does not continue after an exception; a new run starts instead.
 
         Args:
             data: The batches. If ``None``, the step is called ``epoch_length`` times per epoch with ``batch=None``.
-            max_epochs: Total number of epochs, including those already completed if the run continues. Defaults to 1 for a new
-                run without ``max_iters``.
-            max_iters: Total number of iterations, counted in the same way; cannot be combined with ``max_epochs``.
-            epoch_length: Iterations per epoch. If the data has more batches, the next epoch continues the pass; if it has fewer,
-                another pass begins within the epoch. By default, each epoch is one pass over the data.
+            max_epochs: Total number of epochs. If the run continues, the epochs that are already completed count too. Defaults
+                to 1 for a new run without ``max_iters``.
+            max_iters: Total number of iterations. If the run continues, the iterations that are already completed count too.
+                Cannot be combined with ``max_epochs``.
+            epoch_length: Number of iterations per epoch. If the data has more than ``epoch_length`` batches, the next epoch
+                continues with the remaining batches. If the data has fewer than ``epoch_length`` batches, another pass over the
+                data begins within the epoch. By default, each epoch is one pass over the data.
 
         Returns:
-            ``engine.state``, always the same object; its ``outcome`` shows how the run ended.
+            ``engine.state``, which is always the same object. Its attribute ``outcome`` shows how the run ended.
 
         Raises:
             TypeError: If ``data`` is not iterable.
-            ValueError: If ``max_epochs``, ``max_iters`` or ``epoch_length`` is not an integer of at least 1, if ``max_epochs``
-                and ``max_iters`` are both given, if an argument conflicts with the run that continues, if the data is empty, if
-                ``data`` is ``None`` and the epoch length is unknown, or if the engine is already running.
+            ValueError: If ``max_epochs``, ``max_iters`` or ``epoch_length`` is not an integer of at least 1, or if both
+                ``max_epochs`` and ``max_iters`` are given. ``run()`` also raises ``ValueError`` if an argument conflicts with
+                the run that is to be continued, or if the engine is already running. ``run()`` raises ``ValueError`` as well if
+                ``len(data)`` is 0, or if ``data`` is ``None`` and the epoch length is unknown.
 
         Example:
             >>> from glowplug import Engine
@@ -108,7 +111,7 @@ class Engine(HandlerTable):
         if self._is_running:
             raise ValueError(
                 "this engine is already running, so its step and handlers cannot call run(). Use another engine in the step or "
-                "handler; or call engine.terminate(), and call run() again after the current run() returns"
+                "handler. Alternatively, call engine.terminate(), and call run() again after the current run() has returned"
             )
         self._prepare(data, max_epochs, max_iters, epoch_length)
         self._is_running = True
@@ -142,7 +145,7 @@ class Engine(HandlerTable):
     def set_data(self, data: Iterable[Any]) -> None:
         """Take the next batches from other data; the length of the current epoch does not change.
 
-        Later epochs are passes over the new data, unless ``epoch_length`` was given.
+        Each later epoch is one pass over the new data, unless ``run()`` was called with ``epoch_length``.
 
         Raises:
             TypeError: If ``data`` is not iterable.
@@ -159,28 +162,28 @@ class Engine(HandlerTable):
     # Stopping
 
     def terminate(self, skip_completed: bool = False) -> None:
-        """Request that the run end after the handlers of the current event.
+        """Request the end of the run; the run ends after the handlers of the current event.
 
         Args:
-            skip_completed: Whether to omit ``COMPLETED``; ``TERMINATE`` and ``TEARDOWN`` always fire.
+            skip_completed: Whether to omit the event ``COMPLETED``. The events ``TERMINATE`` and ``TEARDOWN`` always fire.
         """
         self._stop.request("run", "skip_completed" if skip_completed else True)
 
     def terminate_epoch(self, skip_epoch_completed: bool = False) -> None:
-        """Request that the current epoch end after the handlers of the current event.
+        """Request the end of the current epoch; the epoch ends after the handlers of the current event.
 
         Args:
-            skip_epoch_completed: Whether to omit ``EPOCH_COMPLETED``.
+            skip_epoch_completed: Whether to omit the event ``EPOCH_COMPLETED``.
         """
         self._stop.request("epoch", "skip_epoch_completed" if skip_epoch_completed else True)
 
     def interrupt(self) -> None:
-        """Interrupt the run after the handlers of the current event; the next call of ``run()`` continues from there."""
+        """Interrupt the run after the handlers of the current event; the next call of ``run()`` continues from that point."""
         self._stop.request("interrupt", True)
 
     @property
     def should_terminate(self) -> RunEnd:
-        """Whether the end of the run is requested. Assign ``True`` to request it."""
+        """Whether the end of the run is requested. Assign ``True`` to request the end of the run."""
         return self._stop.run
 
     @should_terminate.setter
@@ -189,7 +192,7 @@ class Engine(HandlerTable):
 
     @property
     def should_terminate_single_epoch(self) -> EpochEnd:
-        """Whether the end of the epoch is requested. Assign ``True`` to request it."""
+        """Whether the end of the epoch is requested. Assign ``True`` to request the end of the epoch."""
         return self._stop.epoch
 
     @should_terminate_single_epoch.setter
@@ -198,7 +201,7 @@ class Engine(HandlerTable):
 
     @property
     def should_interrupt(self) -> bool:
-        """Whether an interruption is requested. Assign ``True`` to request it."""
+        """Whether an interruption is requested. Assign ``True`` to request an interruption."""
         return self._stop.interrupt
 
     @should_interrupt.setter
@@ -210,9 +213,9 @@ class Engine(HandlerTable):
     def state_dict(self) -> dict[str, Any]:
         """Return a state from which a later run can continue with the next batch.
 
-        The result contains counters, limits, the state attributes that ``state_dict_user_keys`` names, the states of stateful
+        The result contains counters, limits, the state attributes named in ``state_dict_user_keys``, the states of stateful
         handlers, the position in the data, and the states of the random number generators. ``torch.load(weights_only=True)``
-        can load the result. While the step of an iteration has not completed, the result describes the state before that
+        can load the result. If the step of the current iteration has not completed, the result describes the state before that
         iteration.
 
         Example:
@@ -247,14 +250,15 @@ class Engine(HandlerTable):
         """Load a state that :meth:`state_dict` returned, so that the next run continues from it.
 
         Args:
-            state_dict: A mapping with the key ``epoch_length``, either ``iteration`` or ``epoch``, either ``max_epochs`` or
-                ``max_iters``, all keys in ``state_dict_user_keys``, and optionally ``handlers`` and ``resume``. Other keys are
-                ignored.
+            state_dict: A mapping that contains ``epoch_length``, either ``iteration`` or ``epoch``, either ``max_epochs`` or
+                ``max_iters``, and all keys in ``state_dict_user_keys``. The keys ``handlers`` and ``resume`` are optional. Other
+                keys are ignored.
 
         Raises:
             TypeError: If ``state_dict`` is not a mapping.
-            ValueError: If the keys are not as described above, if a number is invalid or contradicts another number, or if an
-                incompatible version of glowplug wrote the state. In each of these cases, the engine does not change.
+            ValueError: If a required key is missing, if two mutually exclusive keys are present, if a number is invalid or
+                contradicts another number, or if an incompatible version of glowplug wrote the state. After each of these errors,
+                the engine is unchanged.
             RuntimeError: If the engine is running.
         """
         if self._is_running:
@@ -284,7 +288,7 @@ class Engine(HandlerTable):
         max_iters: int | None,
         epoch_length: int | None,
     ) -> None:
-        """Check the arguments and create a new loop, unless one is suspended."""
+        """Check the arguments of ``run()``, and create a loop unless an interrupted run continues."""
         state, position = self.state, self._position
         # After terminate(), the epoch has ended even if a later handler fails.
         has_failed = state.outcome is RunOutcome.FAILED and not self._stop.run
@@ -325,17 +329,17 @@ class Engine(HandlerTable):
         state.outcome = None
 
     def _report_finished(self, former: int | None) -> None:
-        """Log that a loaded run has nothing left to do, unless its limit was raised."""
+        """Log a warning if a loaded run has nothing left to do; say how to continue the run or start a new one."""
         state, position = self.state, self._position
         name = "max_epochs" if state.max_iters is None else "max_iters"
         limit = getattr(state, name)
         if former is not None and limit is not None and limit > former:
             position.was_terminated = False
         if position.was_terminated or (position.was_loaded and not position.has_epoch_to_do(state)):
-            how = "was terminated" if position.was_terminated else "ended"
+            how = "was already terminated" if position.was_terminated else "has already ended"
             self.logger.warning(
-                "the loaded run %s after epoch %d (iteration %d), so run() adds no further iterations. To continue the loaded "
-                "run, call run() with %s above %d; to start a new run, set engine.state.%s = None before run()",
+                "the loaded run %s after epoch %d (iteration %d), so run() has no iterations left to run. To continue "
+                "the loaded run, call run() with %s above %d; to start a new run, set engine.state.%s = None before run()",
                 how, state.epoch, state.iteration, name, limit, name,
             )  # fmt: skip
 
@@ -376,7 +380,7 @@ class Engine(HandlerTable):
         return other or (None if suppressed else error)
 
     def _tear_down(self, problem: BaseException | None) -> BaseException | None:
-        """Run all TEARDOWN handlers and return the exception that run() raises: the first exception of the run, if any."""
+        """Run all TEARDOWN handlers, and return the first exception of the run, if any; ``run()`` raises this exception."""
         channel = self._channels[Events.TEARDOWN]
         if not channel.has_handlers:
             self._fire(channel)

@@ -1,4 +1,4 @@
-"""State of the handlers, saved and loaded with the engine."""
+"""States of the handlers, which are saved and loaded with the engine's state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from glowplug.handles import RemovableEventHandle
 
 
 class _Strong:
-    """Strong reference to a handler, called like a weak reference."""
+    """Strong reference to a handler, with the same interface as a weak reference."""
 
     def __init__(self, handler: Any) -> None:
         self._handler = handler
@@ -28,7 +28,7 @@ class _Strong:
 
 @dataclass(eq=False)
 class _Entry:
-    """A stateful handler of an engine."""
+    """A stateful handler with its key and its guard."""
 
     key: str
     """The key, without the number that is appended if another handler has the same key."""
@@ -42,9 +42,9 @@ class _Entry:
 
 
 class StatefulHandlers:
-    """States of stateful handlers by key, including states whose handlers are not attached.
+    """States of stateful handlers by key, including loaded states that wait until their handlers are attached.
 
-    A handler has one entry, however many times it is added.
+    Each handler has only one entry, even if it is added several times.
     """
 
     # The stateful handlers of the outer engine, whose step or handler runs this engine.
@@ -55,7 +55,7 @@ class StatefulHandlers:
         self._waiting: dict[str, Any] = {}
 
     def add(self, key: Any, handler: Any, guard: Guard | None = None) -> RemovableEventHandle:
-        """Add a handler under a key that it chose, and load any state that waits under the key."""
+        """Add a handler under a key that the handler chose, and load any waiting state with this key into the handler."""
         if not isinstance(key, str) or not key:
             raise ValueError(
                 f"the state key of {type(handler).__name__} must be a non-empty string, got {key!r}"
@@ -73,15 +73,15 @@ class StatefulHandlers:
         return self._use(entry, handler)
 
     def add_callable(self, handler: Any, guard: Guard | None = None) -> RemovableEventHandle | None:
-        """Add the handler of an event if it is an object with a state."""
+        """Add an event's handler if the handler is an object with a state."""
         if isinstance(handler, FunctionType) or not _is_stateful(handler := unwrap(handler)):
             return None
         return self._use(self.find(handler) or self.insert(_default_key(handler), handler, guard), handler)
 
     def share_with(self, outer: StatefulHandlers) -> None:
-        """Share the handlers with the engine that runs this one, including handlers added until the run ends.
+        """Share the handlers with the engine that runs this one, including handlers that are added later in the run.
 
-        The outer engine does not keep the handlers alive. Handlers that every run resets, such as metrics, are not shared.
+        The outer engine does not keep the handlers alive. Handlers that are reset in every run, such as metrics, are not shared.
         """
         self.outer = outer
         for _, handler, entry in self.live():
@@ -94,7 +94,7 @@ class StatefulHandlers:
         outer.insert(entry.key, handler, entry.guard).handler = _weakly(handler)
 
     def insert(self, key: str, handler: Any, guard: Guard | None) -> _Entry:
-        """Add a handler under a key, and load any state that waits under the key."""
+        """Add a handler under a key, and load any waiting state with this key into the handler."""
         entry = self._entries[self._load(key, handler)] = _Entry(key, _Strong(handler), guard)
         self._share(entry, handler)
         return entry
@@ -106,7 +106,7 @@ class StatefulHandlers:
         return RemovableEventHandle(functools.partial(_release, weakref.ref(self), weakref.ref(entry)))
 
     def _load(self, key: str, handler: Any) -> str:
-        """Load any state that waits for a handler, and return a free key for the handler."""
+        """Find a free key for a handler, load any waiting state with this key into the handler, and return the key."""
         key = self._free_key(key)
         if key in self._waiting:
             handler.load_state_dict(self._waiting[key])
@@ -115,20 +115,20 @@ class StatefulHandlers:
         return key
 
     def release(self, entry: _Entry) -> None:
-        """Remove an entry when its last handle is removed."""
+        """Release one handle of an entry, and remove the entry if no handle is left."""
         entry.uses -= 1
         if not entry.uses:
             self._entries = {key: other for key, other in self._entries.items() if other is not entry}
 
     def live(self) -> Iterator[tuple[str, Any, _Entry]]:
-        """Yield the key, handler and entry of each handler that still exists."""
+        """For each handler that still exists, yield its key, the handler and its entry."""
         for key, entry in tuple(self._entries.items()):
             handler = entry.handler()
             if handler is not None:
                 yield key, handler, entry
 
     def find(self, handler: Any) -> _Entry | None:
-        """Return the entry of a handler, or ``None``."""
+        """Return the entry of a handler, or ``None`` if the handler has no entry."""
         return next((entry for _, other, entry in self.live() if other is handler), None)
 
     def _free_key(self, key: str) -> str:
@@ -191,7 +191,8 @@ def _weakly(handler: Any) -> Callable[[], Any]:
 def _is_stateful(handler: Any) -> bool:
     """Return whether an object has a state that belongs to the engine.
 
-    Modules and optimizers do not count: users save them. The class is inspected, because a mock object has every attribute.
+    Modules and optimizers are excluded, because users save them separately. The check inspects the class rather than the object,
+    because a mock object has every attribute.
     """
     kind = type(handler)
     if not (callable(getattr(kind, "state_dict", None)) and callable(getattr(kind, "load_state_dict", None))):

@@ -1,4 +1,4 @@
-"""Handler table: the handlers of each event, and the firing of events.
+"""Handler table: stores the handlers of each event and fires the events.
 
 Signatures and filters are inspected at registration, so firing an event only runs a tuple of prepared calls.
 """
@@ -74,9 +74,9 @@ class HandlerTable:
 
         Args:
             *event_names: Members of an :class:`EventEnum`, or strings.
-            event_to_attr: Maps events to the names of the state attributes that count them. An attribute that the state does
-                not have is set to 0. The engine does not update these attributes; your code must. If an event has no such
-                attribute, its filters use the number of its firings.
+            event_to_attr: Maps each event to the name of the state attribute that counts it. An attribute that does not exist
+                yet is created with the value 0. The engine does not update the counting attributes; your code must update them.
+                If an event has no counting attribute, its filters use the number of its firings.
 
         Raises:
             TypeError: If an event is neither an :class:`EventEnum` member nor a string.
@@ -106,7 +106,7 @@ class HandlerTable:
                     setattr(self.state, attribute, 0)
 
     def has_registered_events(self, event_name: AnyEvent) -> bool:
-        """Return whether an event, or each event of a list, is registered."""
+        """Return whether an event is registered; for events joined with ``|``, return whether all are registered."""
         if isinstance(event_name, EventsList):
             return all(map(self.has_registered_events, event_name))
         return self._find(event_name) is not None
@@ -117,20 +117,22 @@ class HandlerTable:
         """Register a handler.
 
         Args:
-            event_name: An event (plain or filtered), events joined with ``|``, or the name of a custom event.
-            handler: Any callable. It receives the engine if its first parameter is named or annotated as an engine, or if that
-                parameter has no default and is not annotated with another type. Functions of the standard library, numpy and
-                torch never receive the engine. Handlers of ``EXCEPTION_RAISED`` also receive the exception; ``run()`` raises
-                the exception again unless a handler returns ``True``. Handlers of ``TERMINATE_SINGLE_EPOCH`` receive
-                ``iter_counter=`` if they accept it. If the handler has ``state_dict()`` and ``load_state_dict()``, the engine
-                saves and loads its state, unless the handler is a module or an optimizer.
-            *args: Further arguments for the handler.
-            **kwargs: Further keyword arguments for the handler.
+            event_name: A plain or filtered event, several events joined with ``|``, or the name of a custom event.
+            handler: Any callable. The handler receives the engine if its first parameter is named or annotated as an engine. The
+                handler also receives the engine if its first parameter has no default, unless this parameter is annotated with a
+                type other than an engine. Functions of the standard library, numpy and torch never receive the engine. Handlers
+                of ``EXCEPTION_RAISED`` also receive the exception; ``run()`` raises the exception again unless a handler returns
+                ``True``. Handlers of ``TERMINATE_SINGLE_EPOCH`` receive the epoch's number of completed iterations as the keyword
+                argument ``iter_counter`` if they accept this argument. If the handler has ``state_dict()`` and
+                ``load_state_dict()``, the engine saves and loads the state of the handler. Modules and optimizers are an
+                exception: the engine does not save their states.
+            *args: Further positional arguments for the handler.
+            **kwargs: Keyword arguments for the handler.
 
         Raises:
             ValueError: If the event is not registered, or if the handler cannot be called with its arguments.
-            TypeError: If the handler is not callable, or is an ``async`` function or a generator function. If any other handler
-                returns a coroutine or generator, its first call raises this error.
+            TypeError: If the handler is not callable, or is an ``async`` function or a generator function. The first call
+                of the handler raises ``TypeError`` if the handler returns a coroutine or generator.
 
         Example:
             >>> from glowplug import Engine, Events
@@ -158,9 +160,9 @@ class HandlerTable:
         """Register the decorated function and return it unchanged.
 
         Args:
-            event_name: The event, as for :meth:`add_event_handler`.
-            *args: Further arguments for the handler.
-            **kwargs: Further keyword arguments for the handler.
+            event_name: The event, in any form that :meth:`add_event_handler` accepts.
+            *args: Further positional arguments for the handler.
+            **kwargs: Keyword arguments for the handler.
 
         Example:
             >>> from glowplug import Engine, Events
@@ -180,7 +182,7 @@ class HandlerTable:
         return decorator
 
     def has_event_handler(self, handler: Callable[..., Any], event_name: AnyEvent | None = None) -> bool:
-        """Return whether a handler is registered at an event; without ``event_name``, at any event."""
+        """Return whether a handler is registered at an event, or at any event if ``event_name`` is ``None``."""
         if isinstance(event_name, EventsList):
             return any(self.has_event_handler(handler, event) for event in event_name)
         channels = self._channels.values() if event_name is None else (self._channel(event_name),)
@@ -191,10 +193,10 @@ class HandlerTable:
     def remove_event_handler(self, handler: Callable[..., Any], event_name: AnyEvent) -> None:
         """Remove all registrations of a handler at an event.
 
-        A :class:`RemovableEventHandle` removes a single registration.
+        To remove a single registration, use the :class:`RemovableEventHandle` that :meth:`add_event_handler` returned.
 
         Raises:
-            ValueError: If the event is unknown or the handler is not registered at it.
+            ValueError: If the event is unknown, or if the handler is not registered at this event.
         """
         if isinstance(event_name, EventsList):
             for event in event_name:
@@ -210,15 +212,15 @@ class HandlerTable:
         """Attach handlers, each to its default events.
 
         Args:
-            *handlers: Objects with ``attach(engine)``. If attaching one of them fails, none is attached.
-            on_error: With ``"raise"``, an exception in a handler ends the run. With ``"disable"``, the handler is detached and
-                the run continues. A warning and a :class:`Fault` in ``faults`` report the exception; ``state_dict()`` still
-                contains the handler's last state. Defaults to ``"raise"``.
+            *handlers: Objects with ``attach(engine)``. If one of the objects cannot be attached, none is attached.
+            on_error: With ``"raise"``, an exception in a handler ends the run. With ``"disable"``, a handler that raises an
+                exception is detached, and the run continues. A warning and a :class:`Fault` in ``faults`` then report the
+                exception, and ``state_dict()`` still contains the handler's last state. Defaults to ``"raise"``.
 
         Raises:
-            TypeError: If an object has no ``attach`` method, or if its ``attach`` method requires further arguments (for a
-                metric, a name).
-            ValueError: If ``on_error`` is unknown.
+            TypeError: If an object has no ``attach`` method, or if its ``attach`` method requires further arguments. For
+                example, the ``attach`` method of a metric requires a name.
+            ValueError: If ``on_error`` is neither ``"raise"`` nor ``"disable"``.
 
         Example:
             >>> from glowplug import Engine, Events
@@ -254,19 +256,20 @@ class HandlerTable:
             channel.remove([r for r in channel.registrations if r.guard is guard])
 
     def register_state(self, key: str, handler: Any) -> RemovableEventHandle:
-        """Add the state of a handler to ``state_dict()``; handlers call this in ``attach``.
+        """Add the state of a handler to ``state_dict()``; handlers call this method in their ``attach`` method.
 
-        A stateful object that is registered at an event is added automatically. Its key is its attribute ``state_key``, or its
-        class name if there is no such attribute. Call this method to add another object or to choose another key.
+        A stateful object that is registered at an event is added automatically. The key of such an object is its attribute
+        ``state_key``, or its class name if it has no ``state_key``. Call this method to add another object or to choose another
+        key.
 
         Args:
-            key: The key of the state, by convention the class name. If another handler has this key, ``#2``, ``#3`` and so
-                on is appended.
+            key: The key of the state, by convention the class name. If other handlers already have this key, a suffix such as
+                ``#2`` is appended.
             handler: An object with ``state_dict()`` and ``load_state_dict(state)``. If the engine has already loaded a
-                state for this key, the handler receives it immediately.
+                state for this key, the handler receives the state immediately.
 
         Raises:
-            ValueError: If the key is not a non-empty string.
+            ValueError: If the key is empty or is not a string.
 
         Example:
             >>> from glowplug.testing import FakeEngine
@@ -286,7 +289,7 @@ class HandlerTable:
         """Return all registrations, event by event, in calling order.
 
         Returns:
-            Registrations with ``event``, ``handler``, ``filter`` and ``phase``.
+            Registrations with the attributes ``event``, ``handler``, ``filter`` and ``phase``.
 
         Example:
             >>> from glowplug import Engine, Events
@@ -303,7 +306,8 @@ class HandlerTable:
         Notebooks display an engine as this table. The call loads the installed plugins to find out where handlers come from.
 
         Returns:
-            A table with a line for each registration: event, phase, filter, handler, and the handler's plugin or module.
+            A table with a row for each registration. The columns contain the event, phase, filter, handler, and the handler's
+                plugin or module.
 
         Example:
             >>> from glowplug import Engine, Events
@@ -335,10 +339,10 @@ class HandlerTable:
                 channel.reset_once()
 
     def fire_event(self, event_name: AnyEvent) -> None:
-        """Run the handlers of an event; to pass values to them, set attributes of ``state``.
+        """Run the handlers of an event; to pass values to the handlers, set attributes of ``state``.
 
         Raises:
-            ValueError: If the event is unknown, or only the engine can fire it.
+            ValueError: If the event is unknown, or if only the engine can fire the event.
 
         Example:
             >>> from glowplug import Engine
@@ -364,7 +368,7 @@ class HandlerTable:
             self._return_to(outer)
 
     def _fire(self, channel: Channel) -> None:
-        """Run the handlers of one event; a caller inside another event must restore that event afterwards."""
+        """Run the handlers of one event; if an outer event is in progress, the caller must restore the outer event afterwards."""
         calls = channel.unfiltered
         if calls:
             self.current_event = self.last_event_name = channel.key
@@ -391,7 +395,7 @@ class HandlerTable:
 
     @contextlib.contextmanager
     def _firing(self, channel: Channel) -> Iterator[list[Call]]:
-        """Yield the calls of one firing, for callers that need the result of each call."""
+        """Yield the handler calls for one firing of an event, for callers that need the result of each call."""
         outer, self.current_event = self.current_event, channel.key
         self.last_event_name = channel.key
         if channel.counter is None:
@@ -410,7 +414,7 @@ class HandlerTable:
             self.last_event_name = outer
 
     def _fire_with(self, channel: Channel, *payload: Any) -> None:
-        """Run the handlers of an event that passes additional arguments."""
+        """Run the handlers of an event, and pass additional arguments to the handlers."""
         with self._firing(channel) as calls:
             for call in calls:
                 call(self, *payload)
@@ -427,13 +431,13 @@ class HandlerTable:
         channel = None if isinstance(event_name, EventsList) else self._find(event_name)
         if channel is None:
             raise ValueError(
-                f"{event_name!r} is not an event of this engine, which has {', '.join(map(str, self._channels))}. "
+                f"{event_name!r} is not an event of this engine. Its events are {', '.join(map(str, self._channels))}. "
                 f"{self._closest_event(event_name)}Register custom events first: engine.register_events(...)"
             )
         return channel
 
     def _closest_event(self, event_name: object) -> str:
-        """Return a suggestion of the event with the closest name, or an empty string."""
+        """Return a suggestion that names the closest event, or an empty string."""
         if not isinstance(event_name, str):
             return ""
         names = {str(key).rpartition(".")[2].upper(): key for key in self._channels}

@@ -1,4 +1,4 @@
-"""Loop: the epochs and iterations of one run.
+"""Loop over the epochs and iterations of one run.
 
 The order of events::
 
@@ -58,7 +58,7 @@ class _EndEpoch(Exception):  # noqa: N818 - also a jump, not an error
 
 
 class Loop:
-    """Run the epochs of an engine; the same loop serves all its runs.
+    """Run the epochs of an engine; one loop serves all runs of the engine.
 
     Args:
         channels: The events of the engine.
@@ -138,7 +138,7 @@ class Loop:
             state.times["EPOCH_COMPLETED"] = perf_counter() - begin
 
     def _iterations(self, state: State) -> Generator[None, None, None]:  # noqa: C901, PLR0912, PLR0915 - keep the whole loop in one function
-        """Run the iterations of one epoch; without handlers, each does little more than call the step."""
+        """Run the iterations of one epoch; without handlers, an iteration does little more than call the step."""
         step = self._step if self._watch.is_step_checked else self._first_step
         position, stop, watch = self._position, self._stop, self._watch
         started, completed = (
@@ -226,7 +226,7 @@ class Loop:
         return output
 
     def _begin_data(self, state: State) -> bool:
-        """Prepare the data of an epoch and return whether an iteration follows."""
+        """Prepare the data of an epoch and return whether any iterations remain."""
         position = self._position
         position.restore_random_state()
         # A loaded epoch may be complete.
@@ -245,7 +245,7 @@ class Loop:
             self._position.begin_pass(state)
 
     def _exceeds_length(self, state: State) -> bool:
-        """Return whether the epoch continues past its expected length, because there is more data."""
+        """Return whether the epoch continues beyond its expected length because the data has more batches."""
         position = self._position
         if state.iteration == state.max_iters and position.is_cut_short(state):
             raise _EndRun
@@ -257,7 +257,7 @@ class Loop:
         return False
 
     def _has_more_data(self, state: State) -> bool:
-        """Return whether there is more data than expected."""
+        """Return whether the data has more batches than expected."""
         position = self._position
         if not position.has_more_data():
             return False
@@ -268,20 +268,20 @@ class Loop:
         return True
 
     def _warn_about_length(self, state: State, found: str) -> None:
-        """Warn once per run that ``len()`` of the data is wrong; do not warn about data without a length."""
+        """Warn once per run that ``len()`` of the data is wrong; do not warn if the data has no length."""
         expected = length_of(state.dataloader)
         if expected is not None and not self._position.has_warned:
             self._position.has_warned = True
             warnings.warn(
                 f"epoch {state.epoch}: len() of the {type(state.dataloader).__name__} is {expected}, but the data has {found} "
-                "batches; the epoch ends when the data ends. Correct __len__(), or pass the number of iterations as "
-                "epoch_length=",
+                "batches; the epoch ends when the data ends. Correct __len__(), or pass the number of iterations to run() as "
+                "epoch_length",
                 GlowplugWarning,
                 stacklevel=8,
             )
 
     def _batch_channels(self) -> tuple[Channel, Channel]:
-        """Return the channels of the batch events, which do not fire in a run without data."""
+        """Return the channels of the two GET_BATCH events; in a run without data, these events do not fire."""
         if self.engine.state.dataloader is None:
             return Channel("no data"), Channel("no data")
         return self._channels[Events.GET_BATCH_STARTED], self._channels[Events.GET_BATCH_COMPLETED]
@@ -314,7 +314,7 @@ class Loop:
         warnings.warn(
             f"epoch {state.epoch} ends after {done} of {state.epoch_length} iterations: the data "
             f"({type(state.dataloader).__name__}) yields no more batches. An iterator, such as a generator, can be used only "
-            "once; pass data that can be iterated over again, or a smaller epoch_length= or max_epochs=",
+            "once. Pass data that can be iterated over again, or reduce epoch_length or max_epochs",
             GlowplugWarning,
             stacklevel=8,
         )
@@ -324,7 +324,7 @@ class Loop:
             raise _EndRun
 
     def _fire(self, event: Events, *payload: Any) -> bool:
-        """Fire an event and return whether a stop is requested; events of each iteration use a faster path."""
+        """Fire an event and return whether a stop is requested; the events of an iteration use a faster path."""
         channel = self._channels[event]
         try:
             if payload:
@@ -339,7 +339,8 @@ class Loop:
         """Handle requests: terminate() first, then terminate_epoch(), then interrupt().
 
         Returns:
-            The iteration after which the epoch ends. It changes if an interrupted run continues with another limit.
+            The number of the iteration after which the epoch ends. Continuing an interrupted run with another limit changes this
+            number.
         """
         stop = self._stop
         while True:
@@ -368,7 +369,8 @@ class Loop:
 
 
 def _misplaced() -> RuntimeError:
-    """Return the error to raise instead of a StopIteration, whose origin Python would not report."""
+    """Return the error that replaces a StopIteration, whose origin Python would not report."""
     return RuntimeError(
-        "the step or a handler raised StopIteration; catch it there. To end the epoch, call engine.terminate_epoch() instead"
+        "the step or a handler raised StopIteration; catch this exception in the step or handler. To end the epoch, call "
+        "engine.terminate_epoch() instead"
     )

@@ -25,11 +25,11 @@ class Fault:
 
     Args:
         handler: The class name of the handler.
-        event: The event at which it failed, or ``"state_dict()"`` if its state could not be saved.
-        exception: The exception without its traceback, which would keep the batch alive.
-        origin: The plugin, distribution and version of the handler, or its module.
-        epoch: The epoch in which it failed.
-        iteration: The iteration in which it failed.
+        event: The event at which the handler failed, or ``"state_dict()"`` if its state could not be saved.
+        exception: The exception without its traceback, because the traceback would keep the batch alive.
+        origin: The plugin, distribution and version of the handler, or the handler's module if it belongs to no plugin.
+        epoch: The epoch in which the handler failed.
+        iteration: The iteration in which the handler failed.
         traceback: The formatted traceback.
 
     Example:
@@ -63,7 +63,7 @@ class Guard:
         self.is_off = False
 
     def around(self, call: Callable[..., Any], event: Key) -> Callable[..., Any]:
-        """Wrap a call: an exception detaches the handler, and later calls do nothing."""
+        """Wrap a call so that an exception detaches the handler and later calls do nothing."""
 
         def guarded(engine: Any, *payload: Any) -> Any:
             # A firing in progress may still contain calls of a detached handler.
@@ -120,12 +120,12 @@ def guard_of_attach() -> Guard | None:
 
 
 def mark_as_foreign(error: BaseException) -> None:
-    """Mark an exception from a nested run or event: the handler that started the run or event is not at fault."""
+    """Mark an exception from a nested run or event, because the handler that started the run or event is not at fault."""
     error.__glowplug_foreign__ = True  # type: ignore[attr-defined]  # exceptions accept attributes
 
 
 def _origin(module: str) -> str:
-    """Return the plugin that a module belongs to, or the module if there is no plugin; read only metadata."""
+    """Describe the plugin that a module belongs to, using only metadata; without a plugin, return the module's name."""
     from glowplug.plugins import installed_plugins, is_beside
 
     for plugin in installed_plugins():

@@ -1,4 +1,4 @@
-"""Parameters of handlers that receive the engine or an exception."""
+"""Rules that decide which parameters of a handler receive the engine or the exception."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _LIBRARIES = sys.stdlib_module_names | {"numpy", "torch"}
 
 
 class Role(NamedTuple):
-    """Role of a parameter: it receives the engine or the exception.
+    """Role of a parameter that receives the engine or the exception.
 
     Args:
-        name: Pattern of parameter names with this role.
-        base: Pattern of class names with this role. It is matched against the annotated class and its base classes, or
-            against an annotation that is a string.
+        name: Pattern for the names of parameters with this role.
+        base: Pattern for the names of classes with this role. If an annotation is a class, the names of the class and its
+            base classes are searched for the pattern. If an annotation is a string, the string is searched.
     """
 
     name: re.Pattern[str]
@@ -46,7 +46,7 @@ def accepts(function: Any, signature: Signature, *roles: Role) -> bool:
     """Return whether the first parameters of a handler match the given roles.
 
     Args:
-        function: The function that the handler calls, without ``functools.partial``.
+        function: The handler's function, without any ``functools.partial`` around it.
         signature: The signature of the handler.
         *roles: The role of each positional argument.
     """
@@ -64,7 +64,7 @@ def accepts(function: Any, signature: Signature, *roles: Role) -> bool:
 
 
 def is_from_library(function: Any) -> bool:
-    """Return whether a function belongs to the standard library, numpy or torch; ``False`` for other objects."""
+    """Return whether an object is a function of the standard library, numpy or torch."""
     if not isroutine(function):
         return False
     function = function.__func__ if isinstance(function, MethodType) else function
@@ -83,7 +83,7 @@ def _is_meant(parameter: Parameter, role: Role, *, is_library: bool) -> bool:
 
 
 def _is_annotated(annotation: Any, role: Role) -> bool | None:
-    """Return whether an annotation names the role, or ``None`` if the annotation leaves this open."""
+    """Return whether an annotation indicates the role, or ``None`` if the annotation is inconclusive."""
     origin = typing.get_origin(annotation)
     if origin is typing.Union or origin is UnionType:
         found = [_is_annotated(part, role) for part in typing.get_args(annotation) if part is not type(None)]

@@ -57,7 +57,7 @@ class RunPosition:
             within_epoch: Whether to continue the epoch in which an exception ended the run; otherwise, the next epoch starts.
 
         Returns:
-            The reason why that epoch starts again from its beginning, or ``None`` if it does not.
+            The reason why the failed epoch starts again from its beginning, or ``None`` if it does not start again.
         """
         reason = self._return_to_epoch(state, data) if within_epoch and self.in_epoch else None
         done = (self._pending and self._pending["epoch_iterations"]) or 0
@@ -68,7 +68,7 @@ class RunPosition:
         return reason
 
     def _return_to_epoch(self, state: State, data: Iterable[Any] | None) -> str | None:
-        """Return to the last completed iteration of the epoch, or to its start if the data cannot continue there."""
+        """Return to the last completed iteration if the data can continue from it, otherwise to the start of the epoch."""
         saved, failed_at = self.state_dict(state), state.iteration
         state.iteration, state.epoch = self.saved_iteration(state), state.epoch - 1
         # In the same process, the random number generators continue from their current states.
@@ -138,7 +138,7 @@ class RunPosition:
             self.iterator = self.data_pass.begin()
 
     def end_pass(self) -> None:
-        """Release the iterator of an exhausted pass, and with it the workers of a DataLoader."""
+        """Release the iterator of an exhausted pass; this also releases the workers of a DataLoader."""
         self.iterator = None
         if self.data_pass is not None:
             self.data_pass.is_over = True
@@ -149,7 +149,7 @@ class RunPosition:
         return self.iterator is None and self.data_pass is not None and self.data_pass.is_over
 
     def has_more_data(self) -> bool:
-        """Return whether there is another batch, and hold it for the next iteration; if there is none, end the pass."""
+        """Return whether the pass has another batch, and retain the batch for the next iteration; otherwise end the pass."""
         if self.data_pass is None or not self.data_pass.has_exact_length:
             batch = next(self.iterator, _NOTHING)  # type: ignore[arg-type]  # there is a pass
             if batch is not _NOTHING:
@@ -164,7 +164,7 @@ class RunPosition:
         return used > 0 and used == _data_pass.length_of(state.dataloader)
 
     def replace_data(self, state: State) -> None:
-        """Begin a pass over other data; the loop sets the first iteration of the pass, unless a position was loaded."""
+        """Begin a pass over new data; if no position was loaded, the loop later records at which iteration the pass starts."""
         offset_known = self._pending is not None
         if self.done(state) and not self.is_past_forecast:
             # The length of the current epoch does not change.
@@ -174,17 +174,17 @@ class RunPosition:
             self.data_pass.first_iteration = None
 
     def restore_random_state(self) -> None:
-        """Restore the loaded random states; called after the handlers that a resumed run calls again."""
+        """Restore the loaded random states after the resumed run has called some handlers again."""
         states, self._random_state = self._random_state, None
         if states is not None:
             _rng.restore(states)
 
     def is_within_loaded_epoch(self) -> bool:
-        """Return whether a loaded state is within an epoch and that epoch has not continued yet."""
+        """Return whether the loaded state was saved within an epoch that the run has not resumed yet."""
         return self._pending is not None and self._pending["epoch_iterations"] is not None
 
     def has_epoch_to_do(self, state: State) -> bool:
-        """Return whether an epoch is left to run; a loaded epoch that lacks only its final events counts."""
+        """Return whether any epoch still has to run, including a loaded epoch whose final events have not fired."""
         if self.is_within_loaded_epoch():
             return not self.is_cut_short(state) and (
                 state.max_epochs is None or state.epoch < state.max_epochs
@@ -198,7 +198,7 @@ class RunPosition:
     # Saving and loading
 
     def saved_iteration(self, state: State) -> int:
-        """Return the last completed iteration; an incomplete one is repeated after a load."""
+        """Return the last completed iteration; a resumed run repeats an iteration that was not completed."""
         return self.stepped if self.stepped == state.iteration - 1 else state.iteration
 
     def state_dict(self, state: State) -> dict[str, Any]:
@@ -246,7 +246,7 @@ class RunPosition:
 
 
 def _check_data(data: Iterable[Any] | None, position: Mapping[str, Any] | None, *, repeats: bool) -> None:
-    """Check that data can continue at a position; ``repeats`` means that the last batch is needed again."""
+    """Check that a pass over data can continue at a position; ``repeats`` tells whether the last batch is needed again."""
     if data is None or position is None:
         return
     _data_pass.check_position(data, position)

@@ -1,4 +1,4 @@
-"""Registration: one handler at one event."""
+"""Registrations: a registration is one handler at one event."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from glowplug.phase import Phase
 
 
 class Registration:
-    """One handler at one event."""
+    """A handler that is registered at one event."""
 
     _order = itertools.count()
     # Whether the handler has run once and returned no coroutine or generator.
@@ -75,7 +75,7 @@ class Registration:
 
     @property
     def only(self) -> int | EventFilter | None:
-        """The divisor of an ``every`` filter, any other filter as a function, or ``None`` without a filter."""
+        """The handler's filter: a divisor for ``every``, a function for other filters, ``None`` if there is no filter."""
         return self.filter.every if isinstance(self.filter, Every) else self.test
 
     def runs(self, handler: object) -> bool:
@@ -97,7 +97,7 @@ def _passes_once(once: Once, passed: set[int], engine: Any, counter: int) -> boo
 
 
 def _phase_of(handler: Any) -> Phase:
-    """Return the phase of a handler, or of the object that a method belongs to."""
+    """Return the ``phase`` attribute of a handler or, for a method, of its object; the default is ``Phase.USER``."""
     handler = unwrap(handler)
     for candidate in (handler, getattr(handler, "__self__", None)):
         phase = getattr(candidate, "phase", None)

@@ -10,9 +10,9 @@ from typing import Any
 def capture() -> dict[str, Any]:
     """Return the states of the random number generators that are in use.
 
-    The generators of Python, NumPy and torch are in use if their modules are imported, and the CUDA generators if CUDA is
-    initialized. The result contains only plain values and tensors, so ``torch.save`` can store it, and
-    ``torch.load(weights_only=True)`` can load it.
+    The state of ``random``, ``numpy.random`` or ``torch`` is included if that module has been imported. The states of the CUDA
+    generators are included if CUDA is initialized. The result contains only plain values and tensors, so ``torch.save`` can
+    store it, and ``torch.load(weights_only=True)`` can load it.
 
     Example:
         >>> import random

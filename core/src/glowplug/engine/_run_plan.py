@@ -1,4 +1,4 @@
-"""Run plan: what a call of run() does, decided from its arguments and the state."""
+"""Plan of a run, decided from the arguments of ``run()`` and the engine's state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NEW_RUN = "set engine.state.max_epochs = None and engine.state.max_iters = None
 
 
 class RunKind(Enum):
-    """Kind of a run: new, continuing the last run or a loaded state, or resuming after ``interrupt()``."""
+    """Whether a run is new, continues the last run or a loaded state, or resumes an interrupted run."""
 
     NEW = "new"
     CONTINUED = "continued"
@@ -22,14 +22,14 @@ class RunKind(Enum):
 
 
 class RunPlan(NamedTuple):
-    """Plan of a run, made before the engine changes."""
+    """Plan of a run, made before ``run()`` changes the engine."""
 
     kind: RunKind
     max_epochs: int | None
     max_iters: int | None
     epoch_length: int | None
     forecast: int | None
-    """``epoch_length`` if it was derived from the data; ``None`` if it was given."""
+    """``epoch_length`` if it was derived from the data; ``None`` if ``epoch_length`` was passed to ``run()``."""
 
 
 def plan_run(
@@ -44,14 +44,14 @@ def plan_run(
     was_loaded: bool,
     has_open_epoch: bool,
 ) -> RunPlan:
-    """Decide what a call of run() does, without side effects.
+    """Decide what a call of ``run()`` will do, without changing the engine.
 
     Args:
         state: The state of the engine.
         data: The data given to ``run()``.
-        max_epochs: Epochs after which the run ends.
-        max_iters: Iterations after which the run ends.
-        epoch_length: Iterations per epoch.
+        max_epochs: Number of epochs after which the run ends.
+        max_iters: Number of iterations after which the run ends.
+        epoch_length: Number of iterations per epoch.
         forecast: The epoch length that the last run expected from its data.
         is_suspended: Whether the last run was interrupted.
         was_loaded: Whether a state was loaded since the last run.
@@ -94,7 +94,7 @@ def plan_run(
 
 
 def is_done(state: State, epoch: int, max_epochs: int | None, max_iters: int | None) -> bool:
-    """Return whether a run has nothing left to do after this epoch."""
+    """Return whether a run has nothing left to do after the given epoch."""
     if state.epoch_length == 0:
         return True
     if max_iters is not None:
@@ -103,7 +103,7 @@ def is_done(state: State, epoch: int, max_epochs: int | None, max_iters: int | N
 
 
 def limits_of(state: State, max_epochs: Any, max_iters: Any) -> tuple[int | None, int | None]:
-    """Return the limits of a run with these arguments."""
+    """Return ``max_epochs`` and ``max_iters``: the given values, or the values in the state if neither is given."""
     if max_epochs is not None and max_iters is not None:
         raise ValueError(
             f"pass max_epochs or max_iters, not both; got max_epochs={max_epochs!r} and max_iters={max_iters!r}"
@@ -140,7 +140,7 @@ def check_state_dict(state_dict: Mapping[str, Any], user_keys: Iterable[str]) ->
 
     Raises:
         TypeError: If ``state_dict`` is not a mapping.
-        ValueError: If a key is missing, or an incompatible version of glowplug wrote the state.
+        ValueError: If a key is missing, or if an incompatible version of glowplug wrote the state.
     """
     if not isinstance(state_dict, Mapping):
         raise TypeError(f"an engine's state must be a mapping, got {type(state_dict).__name__}")
@@ -153,8 +153,8 @@ def check_state_dict(state_dict: Mapping[str, Any], user_keys: Iterable[str]) ->
     missing = [key for key in user_keys if key not in state_dict]
     if missing:
         raise ValueError(
-            f"the loaded state has no value for {', '.join(missing)}, listed in engine.state_dict_user_keys; the state's keys "
-            f"are {list(state_dict)}. Add the missing values to the state, or remove their keys from state_dict_user_keys"
+            f"the loaded state has no value for {', '.join(missing)}, which engine.state_dict_user_keys requires; the state's "
+            f"keys are {list(state_dict)}. Add the missing values to the state, or remove their keys from state_dict_user_keys"
         )
     if state_dict.get("resume") is not None:
         check_format(state_dict["resume"])
@@ -203,7 +203,7 @@ def position_of(state_dict: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def epoch_length_of(data: Iterable[Any] | None, epoch_length: int | None) -> int | None:
-    """Return the given epoch length, or the length of the data if none is given."""
+    """Return the given epoch length, or the length of the data if no epoch length is given."""
     return length_of(data) if epoch_length is None else epoch_length
 
 

@@ -1,4 +1,4 @@
-"""Requests to stop: terminate the run, terminate the epoch, interrupt."""
+"""Requests to terminate the run, to terminate the epoch or to interrupt the run."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ EpochEnd: TypeAlias = "bool | Literal['skip_epoch_completed']"
 
 
 class Watch:
-    """Flag for iterations that do more than call the step.
+    """Flag that tells the loop whether iterations must check for handlers and stop requests.
 
     ``is_on`` becomes ``True`` when a handler is registered, a stop is requested or the data is replaced. At the start of an
-    epoch, the loop clears ``is_on`` if no iteration event has handlers and no request is pending.
+    epoch or a data pass, the loop sets ``is_on`` to ``False`` if no iteration event has handlers and no request is pending.
     """
 
     # A class attribute keeps the constructor of an engine fast; the loop makes it an attribute of the instance.
@@ -42,7 +42,7 @@ class StopRequests:
     def request(
         self, name: Literal["run", "epoch", "interrupt", "has_new_data"], value: RunEnd | EpochEnd
     ) -> None:
-        """Set a request, or withdraw it with ``False``; the loop handles it after the handlers of the current event."""
+        """Set a request, which the loop handles after all handlers of the current event have run; ``False`` withdraws it."""
         setattr(self, name, value)
         if value:
             self.is_pending = True

@@ -1,4 +1,4 @@
-"""Attaching log handlers to engines."""
+"""Functions that attach log handlers to engines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from glowplug.typing import EngineProtocol, Stateful
 
 
 class AttachedLogger(Stateful, Protocol):
-    """The members of a logger that the functions of this file use."""
+    """Protocol for the logger members used in this module."""
 
     state_key: str
     _stash_key: StashKey[Any]
@@ -55,7 +55,7 @@ def attach_log_handler(
 
 
 class _LogCall(Delegate):
-    """Engine handler that calls a log handler on logging ranks."""
+    """Engine handler that calls a log handler on the ranks that log."""
 
     phase = Phase.LOGGING
 
@@ -81,7 +81,7 @@ class _LogCall(Delegate):
 
 
 class _EngineLink:
-    """Registrations on one engine, shared by all log handlers of a logger."""
+    """Registrations of a logger on one engine, shared by all log handlers of the logger."""
 
     def __init__(self, logger: AttachedLogger, engine: EngineProtocol) -> None:
         self.uses = 0
@@ -94,7 +94,7 @@ class _EngineLink:
 
 
 def _join_engine(logger: AttachedLogger, engine: EngineProtocol) -> RemovableEventHandle:
-    """Link a logger to an engine; removing the last handle removes the link."""
+    """Link a logger to an engine and return a handle; the link ends when all such handles are removed."""
     key, stash = logger._stash_key, engine.stash  # noqa: SLF001 - part of the logger
     link = stash.get(key)
     if not isinstance(link, _EngineLink):

@@ -35,7 +35,7 @@ def missing_attribute(logger: object, name: str) -> AttributeError:
 
     Args:
         logger: The logger.
-        name: The attribute.
+        name: Name of the attribute.
 
     Example:
         >>> print(missing_attribute(3, "log_param"))

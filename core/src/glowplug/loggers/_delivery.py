@@ -1,4 +1,4 @@
-"""Delivery queue between the threads that log and the backend of a logger."""
+"""Delivery queue between the threads that log and the logger's backend."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Counts(NamedTuple):
 
 
 class _Marker:
-    """Position in the queue that a caller waits for."""
+    """Marker in the queue; ``flush()`` or ``close()`` waits until the worker reaches it."""
 
     def __init__(self, *, last: bool) -> None:
         self.last = last
@@ -102,7 +102,7 @@ class Delivery:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether a flush failed and nothing has been sent since then, so that another flush would probably fail too."""
+        """Whether the last flush failed and nothing has been sent since; if so, the next flush will probably fail too."""
         return self._sent_when_stuck == self._sent
 
     def put(self, record: Record) -> None:
@@ -175,7 +175,7 @@ class Delivery:
         self._queue.clear()
 
     def refuse_worker(self, method: str) -> None:
-        """Raise if the caller is the worker thread, which must not wait for itself."""
+        """Raise ``RuntimeError`` if the caller is the worker thread, which must not wait for itself."""
         if threading.current_thread() is self._thread:
             raise RuntimeError(
                 f"{self._name}: {method}() was called on the worker thread, which would wait for itself; use "
@@ -218,7 +218,7 @@ class Delivery:
                 return
 
     def _batch_from(self, first: Record) -> list[Record]:
-        """Remove from the queue all records that can be written in one call with the first record, and return them."""
+        """Return the batch that starts with ``first``, and remove the other records of the batch from the queue."""
         records = [first]
         if first.kind == "scalars" and self._writer.implements("write_scalars_batch"):
             while self._queue and len(records) < self.BATCH:
@@ -250,7 +250,7 @@ class Delivery:
             self._mark_lost("opening the backend", error)
 
     def _mark_lost(self, what: str, error: BaseException) -> None:
-        """Mark the backend as closed, and double the pause before the next attempt."""
+        """Mark the backend as closed, and double the delay before the next attempt to open it."""
         self._is_open = False
         self._pause = min(self.LONGEST_PAUSE, 2 * self._pause or 1.0)
         self._report(
@@ -269,7 +269,7 @@ class Delivery:
         return not marker.last
 
     def _release_waiting(self) -> bool:
-        """Release callers that wait for a closed backend; return False after the last marker."""
+        """Wake the waiting callers, because the backend is closed; return False if one of them called ``close()``."""
         for marker in [item for item in self._queue.copy() if isinstance(item, _Marker)]:
             if marker.last:
                 lost = self.counts.pending

@@ -17,9 +17,9 @@ def flatten(name: str, value: Any, separator: str = "/") -> Iterator[tuple[str, 
     """Yield the leaves of a nested value with their names.
 
     The items of a mapping get names such as ``name/key``. The items of a list, a tuple or a one-dimensional tensor or array
-    are named ``name/0``, ``name/1`` and so on. Numbers become ``float``. A number on an accelerator is copied to the host
-    asynchronously: it becomes an object whose ``__float__`` waits for the copy. All other leaves are unchanged, unless a
-    plugin's ``glowplug_to_scalar`` hook converts them.
+    are named ``name/0``, ``name/1`` and so on. Numbers become ``float``. A number on an accelerator becomes an object that
+    copies the number to the host asynchronously; ``float()`` of this object waits for the copy. All other leaves are unchanged,
+    unless a plugin's ``glowplug_to_scalar`` hook converts them.
 
     Args:
         name: Name of the value.
@@ -76,9 +76,9 @@ class Flattened:
     """Flattened values, grouped by kind.
 
     Attributes:
-        scalars: Numbers by name.
-        texts: Strings by name.
-        unknown: All other leaves by name.
+        scalars: Mapping of names to numbers.
+        texts: Mapping of names to strings.
+        unknown: Mapping of names to all other leaves.
 
     Example:
         >>> flat = Flattened()
@@ -109,7 +109,7 @@ class Flattened:
 
 
 def checked_scalars(scalars: Any, method: str) -> dict[str, Any]:
-    """Validate the argument of ``log_scalars`` and return a copy with converted numbers.
+    """Validate the mapping passed to ``log_scalars``, and return a copy in which each value is a number.
 
     Args:
         scalars: Mapping of names to numbers.

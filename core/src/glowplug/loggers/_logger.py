@@ -39,9 +39,9 @@ _open_loggers: weakref.WeakSet[Logger] = weakref.WeakSet()
 class Logger(Writer):
     """Base class for loggers, which send values to a backend in the background.
 
-    Users call the ``log_*`` methods from any thread. Each call checks, copies and queues its arguments and returns
-    immediately, so a slow backend does not delay the run. Authors implement the methods of :class:`Writer`: at least
-    ``write_scalars`` or ``write_scalars_batch``. One worker thread calls these methods in order.
+    Users may call the ``log_*`` methods from any thread. Each ``log_*`` call checks, copies and queues its arguments and returns
+    immediately, so a slow backend does not delay the run. The author of a logger implements methods of :class:`Writer`, at
+    least ``write_scalars`` or ``write_scalars_batch``. One worker thread calls these methods in the order of the ``log_*`` calls.
 
     Args:
         on_error: ``"warn"`` reports a failing backend in the log, at most once a minute; ``"raise"`` raises the backend's
@@ -49,7 +49,8 @@ class Logger(Writer):
         capacity: Maximum number of records in the queue; further records are dropped and counted. Defaults to
             100,000.
         timeout: Maximum number of seconds that :meth:`flush` and :meth:`close` wait. Defaults to 10.
-        all_ranks: Log on every rank of ``torch.distributed`` instead of rank 0 only. Defaults to ``False``.
+        all_ranks: ``True`` logs on every rank of ``torch.distributed``; ``False`` logs on rank 0 only. Defaults to
+            ``False``.
 
     Raises:
         TypeError: If the class implements neither ``write_scalars`` nor ``write_scalars_batch``, or if a backend method is an
@@ -121,8 +122,8 @@ class Logger(Writer):
         """Log numbers.
 
         Args:
-            scalars: Mapping of names to numbers. Names may be nested with ``/``; a number may be a tensor or array with one
-                element.
+            scalars: Mapping of names to numbers. A ``/`` in a name separates levels, as in ``training/loss``. A number may
+                be a zero-dimensional tensor or array.
             step: Epoch or iteration.
             timestamp: Unix time in seconds. Defaults to the current time.
 
@@ -172,7 +173,7 @@ class Logger(Writer):
 
         Args:
             name: Name of the histogram.
-            values: Tensor, array or sequence of numbers, of any shape.
+            values: Numbers as a tensor, array, list or tuple of any shape.
             step: Epoch or iteration.
             timestamp: Unix time in seconds. Defaults to the current time.
 
@@ -229,7 +230,7 @@ class Logger(Writer):
         """Log a file or folder, which the worker thread reads later.
 
         Args:
-            path: Path on this machine.
+            path: Path of the file or folder on this machine.
             name: Destination folder in the run's artifact store. Defaults to the root of the store.
 
         Raises:
@@ -246,7 +247,7 @@ class Logger(Writer):
         *args: Any,
         **kwargs: Any,
     ) -> RemovableEventHandle:
-        """Call ``log_handler(engine, logger, event_name)`` at an event.
+        """Attach a log handler, which is called as ``log_handler(engine, logger, event_name)`` at an event.
 
         Log handlers run in the phase ``LOGGING``, after metrics and user handlers of the same event.
 
@@ -254,15 +255,16 @@ class Logger(Writer):
             engine: The engine.
             event_name: The event, plain or filtered, or a list of events.
             log_handler: A log handler of ``glowplug.loggers``, or any callable that accepts ``(engine, logger, event_name)``.
-            *args: Further arguments of the log handler.
-            **kwargs: Further keyword arguments of the log handler.
+            *args: Further positional arguments that are passed to ``log_handler``.
+            **kwargs: Keyword arguments that are passed to ``log_handler``.
 
         Returns:
-            A handle that removes everything this call attached.
+            A handle that removes everything that this call attached.
 
         Raises:
-            TypeError: If ``log_handler`` is an event, a class, an ``async`` function or a generator function; if it cannot be
-                called with these arguments; or if it logs records that this logger does not support.
+            TypeError: If ``log_handler`` has an unsupported type, such as an event, a class, an ``async`` function or a generator
+                function. The same error is raised if ``log_handler`` cannot be called with the given arguments, or if the logger
+                does not support the records that ``log_handler`` logs.
             ValueError: If the engine does not know the event.
         """
         return attach_log_handler(self, engine, event_name, log_handler, args, kwargs)
@@ -275,7 +277,7 @@ class Logger(Writer):
         Args:
             engine: The engine.
             event_name: The event.
-            *args: Arguments of the :class:`OutputHandler`.
+            *args: Positional arguments of the :class:`OutputHandler`.
             **kwargs: Keyword arguments of the :class:`OutputHandler`.
         """
         return self.attach(engine, event_name, OutputHandler(*args, **kwargs))
@@ -288,7 +290,7 @@ class Logger(Writer):
         Args:
             engine: The engine.
             event_name: The event.
-            *args: Arguments of the :class:`OptimizerParamsHandler`.
+            *args: Positional arguments of the :class:`OptimizerParamsHandler`.
             **kwargs: Keyword arguments of the :class:`OptimizerParamsHandler`.
         """
         return self.attach(engine, event_name, OptimizerParamsHandler(*args, **kwargs))
@@ -330,7 +332,7 @@ class Logger(Writer):
             timeout: Maximum number of seconds to wait. Defaults to the logger's ``timeout``.
 
         Returns:
-            Whether everything was delivered in time.
+            ``True`` if everything was delivered in time, otherwise ``False``.
         """
         return self._delivery.flush(self.timeout if timeout is None else timeout)
 

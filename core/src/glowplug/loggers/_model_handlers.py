@@ -21,8 +21,8 @@ class _ModelHandler(ABC):
     Args:
         model: The model.
         tag: Prefix of the logged names. Defaults to no prefix.
-        whitelist: Parameters to log: a list of name prefixes, or a function ``f(name, parameter) -> bool``. Defaults to
-            all parameters.
+        whitelist: The parameters to log, as a list of name prefixes or a function ``f(name, parameter) -> bool``. Defaults
+            to all parameters.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class _Gradients(_ModelHandler):
 
 
 class WeightsScalarHandler(_ModelHandler):
-    """Log one number for each parameter of a model, by default its norm.
+    """Log one number for each parameter of a model, by default the parameter's norm.
 
     Names have the form ``weights_norm/layer/weight``.
 
@@ -82,11 +82,12 @@ class WeightsScalarHandler(_ModelHandler):
         model: The model.
         reduction: Function ``f(tensor) -> number``. Defaults to the norm.
         tag: Prefix of the logged names. Defaults to no prefix.
-        whitelist: Parameters to log: a list of name prefixes, or a function ``f(name, parameter) -> bool``. Defaults to
-            all parameters.
+        whitelist: The parameters to log, as a list of name prefixes or a function ``f(name, parameter) -> bool``. Defaults
+            to all parameters.
 
     Raises:
-        TypeError: If ``model`` is not a module, if ``whitelist`` is a string, or if ``reduction`` does not return one number.
+        TypeError: If ``model`` is not a module, if ``whitelist`` is a string, or if ``reduction`` returns a tensor that does not
+            have exactly one element.
         ValueError: If the whitelist matches no parameter.
 
     Example:
@@ -125,7 +126,7 @@ class WeightsScalarHandler(_ModelHandler):
 
 
 class GradsScalarHandler(_Gradients, WeightsScalarHandler):
-    """Log one number for each gradient of a model, by default its norm.
+    """Log one number for each gradient of a model, by default the gradient's norm.
 
     Names have the form ``grads_norm/layer/weight``. Parameters without a gradient are omitted. The arguments and errors are
     the same as for :class:`WeightsScalarHandler`.
@@ -140,8 +141,8 @@ class WeightsHistHandler(_ModelHandler):
     Args:
         model: The model.
         tag: Prefix of the logged names. Defaults to no prefix.
-        whitelist: Parameters to log: a list of name prefixes, or a function ``f(name, parameter) -> bool``. Defaults to
-            all parameters.
+        whitelist: The parameters to log, as a list of name prefixes or a function ``f(name, parameter) -> bool``. Defaults
+            to all parameters.
 
     Raises:
         TypeError: If ``model`` is not a module, or if ``whitelist`` is a string.

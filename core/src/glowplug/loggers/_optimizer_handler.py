@@ -19,7 +19,7 @@ class OptimizerParamsHandler:
 
     Args:
         optimizer: Optimizer, or another object with a ``param_groups`` list.
-        param_name: Key in the parameter groups. Defaults to ``"lr"``.
+        param_name: Key of the logged parameter in each parameter group. Defaults to ``"lr"``.
         tag: Prefix of the logged names. Defaults to no prefix.
 
     Raises:

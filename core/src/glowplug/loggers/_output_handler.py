@@ -17,14 +17,15 @@ class OutputHandler:
     """Log metrics, the output and other attributes of the engine's state.
 
     Args:
-        tag: Prefix of all names, as in ``training/loss``; ``""`` for no prefix.
+        tag: Prefix of all logged names, as in ``training/loss``. The empty string adds no prefix.
         metric_names: Names of the metrics to log from ``engine.state.metrics``; ``"all"`` logs every metric.
-        output_transform: Function called with ``engine.state.output``. It returns a dict of names and values, or a single
-            value, which is logged as ``output``.
+        output_transform: Function that is called with ``engine.state.output``. The function returns a dict of names and values,
+            or a single value, which is logged as ``output``.
         global_step_transform: Function ``f(engine, event_name) -> int`` that returns the step. By default, the step is the
-            counter of the event. For an evaluator that runs in a trainer, the default step is the counter of the trainer's
-            current event; at the evaluator's iteration events, it is the evaluator's iteration, counted over all its runs.
-        state_attributes: Names of attributes of ``engine.state`` to log.
+            counter of the event, such as ``iteration`` or ``epoch``. If the engine is an evaluator that runs in a trainer, the
+            default step is the counter of the trainer's current event. At the evaluator's iteration events, however, the
+            default step is the evaluator's iteration, counted over all its runs.
+        state_attributes: Names of the attributes of ``engine.state`` that are logged.
 
     Raises:
         ValueError: If ``metric_names``, ``output_transform`` and ``state_attributes`` are all ``None``.

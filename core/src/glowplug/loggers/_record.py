@@ -11,12 +11,13 @@ KINDS: tuple[Kind, ...] = ("scalars", "params", "text", "histogram", "image", "f
 
 
 class Record(NamedTuple):
-    """One call of a ``log_*`` method, as plain data.
+    """Data of one call of a ``log_*`` method.
 
     Attributes:
         number: Sequence number of the record; it increases with each call and continues in resumed runs.
         kind: Kind of the record, which selects the ``write_*`` method.
-        name: Name of the text, image, figure or histogram; folder of an artifact; ``None`` for scalars and parameters.
+        name: Name of the text, image, figure or histogram; for an artifact, its destination folder. Scalars and parameters
+            have the name ``None``.
         step: Epoch or iteration; ``None`` for parameters and artifacts.
         timestamp: Time of the call as Unix time in seconds.
         payload: The logged data. A tensor on an accelerator is copied to the host before it is written.

@@ -13,7 +13,8 @@ PLAIN = frozenset({float, int, bool, str, bytes, type(None)})
 class HostCopy:
     """Asynchronous copy of a tensor to host memory.
 
-    The worker thread waits for the copy to finish; the training thread does not.
+    If the tensor is on a CUDA device, only the worker thread waits for the copy. Copies from other devices block the training
+    thread.
 
     Args:
         tensor: The tensor on the device.
@@ -57,7 +58,7 @@ class HostCopyItem:
 
 
 def snapshot(value: Any) -> Any:
-    """Copy tensors, arrays and figures, including those in containers."""
+    """Copy the tensors, arrays, figures and images in a value, including those in nested containers."""
     if value.__class__ in PLAIN:
         return value
     if isinstance(value, dict):
@@ -142,7 +143,7 @@ def is_a(value: Any, module: str, name: str) -> bool:
 
 
 def is_array(value: Any) -> bool:
-    """Return whether a value is a tensor of torch, or an array or scalar of numpy."""
+    """Return whether a value is a torch tensor, a numpy array or a numpy scalar."""
     return (
         is_a(value, "torch", "Tensor") or is_a(value, "numpy", "ndarray") or is_a(value, "numpy", "generic")
     )

@@ -25,10 +25,10 @@ def global_step_from_engine(
     """Return a ``global_step_transform`` that reads the step from another engine.
 
     Args:
-        engine: The engine whose counter is the step, usually the trainer. The returned function holds only a weak reference
+        engine: The engine that provides the step, usually the trainer. The returned function holds only a weak reference
             to this engine.
         custom_event_name: Event whose counter is the step. Defaults to the event at which the values are logged.
-        fallback_attr: State attribute to use as the step if the event has no counter. Defaults to ``"epoch"``.
+        fallback_attr: Name of the state attribute that provides the step if the event has no counter. Defaults to ``"epoch"``.
 
     Example:
         >>> from glowplug import Events
@@ -44,8 +44,8 @@ def global_step_from_engine(
         source = reference()
         if source is None:
             raise RuntimeError(
-                "global_step_from_engine: the engine no longer exists, because nothing refers to it; keep a reference to the "
-                "engine as long as a handler logs with its epoch or iteration"
+                "global_step_from_engine: the engine that provides the step no longer exists, because nothing refers to it. "
+                "Keep a reference to this engine as long as a handler uses the engine's epoch or iteration as the step"
             )
         counter = _counter(source, custom_event_name or event_name) or fallback_attr
         step: int = getattr(source.state, counter)
@@ -57,8 +57,8 @@ def global_step_from_engine(
 def default_step(engine: EngineProtocol, event_name: CallableEventWithFilter | str) -> int:
     """Return the step of an event.
 
-    The step is the counter of the event. For an evaluator that runs in a trainer, the step is different, because the
-    evaluator's epoch starts at 1 in each run:
+    By default, the step is the counter of the event. For an evaluator that runs in a trainer, the following
+    rules apply, because the evaluator's epoch starts at 1 in each run:
 
     - At iteration events, the step is the evaluator's iteration, counted over all its runs in the trainer.
     - At other events, the step is the counter of the trainer's current event. If the evaluator runs inside the trainer's
@@ -85,7 +85,7 @@ def default_step(engine: EngineProtocol, event_name: CallableEventWithFilter | s
 
 
 class _RunSteps:
-    """Steps for the iterations of an evaluator; they keep increasing from run to run.
+    """Step counter for the iterations of an evaluator; the step keeps increasing from run to run.
 
     Args:
         engine: The evaluator.
@@ -118,7 +118,7 @@ class _RunSteps:
         return {"last": self._last}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Continue after the saved step."""
+        """Restore the last step; later steps continue from it."""
         self._last = state["last"]
         self._offset = None
 
@@ -131,7 +131,7 @@ def _steps_of(engine: EngineProtocol) -> _RunSteps:
 
 
 def _parent(engine: EngineProtocol) -> EngineProtocol | None:
-    """Return the engine that runs this engine; ``None`` if no engine does, or if the parent is a mock."""
+    """Return the parent engine, or ``None`` if there is no parent or if the parent is a mock."""
     parent = engine.parent
     is_engine = parent is not None and (
         parent.current_event is None or isinstance(parent.current_event, (CallableEventWithFilter, str))

@@ -22,30 +22,31 @@ Row: TypeAlias = tuple[Mapping[str, float], int, float]
 class Writer:
     """Backend methods that the author of a logger implements.
 
-    One worker thread calls these methods in order. Only one of :meth:`write_scalars` and :meth:`write_scalars_batch` is required.
-    The other ``log_*`` methods raise ``TypeError`` if the logger does not implement the matching ``write_*`` method.
+    One worker thread calls these methods in the order of the ``log_*`` calls. Only one of :meth:`write_scalars` and
+    :meth:`write_scalars_batch` is required. A ``log_*`` method other than ``log_scalars`` raises ``TypeError`` if the
+    logger does not implement the ``write_*`` method of the same kind.
 
     If a ``write_*`` method raises ``ConnectionError`` or ``TimeoutError``, the worker calls :meth:`open_backend` with
-    increasing delays until it succeeds, and then writes the record again. If the method raises any other exception, the
-    record is dropped, counted and reported.
+    increasing delays until that call succeeds. Then the worker writes the record again. If the ``write_*`` method raises any
+    other exception, the record is dropped, counted and reported.
     """
 
     def open_backend(self) -> None:
         """Connect to the backend. Does nothing by default.
 
-        Called before the first record, and again after a lost connection.
+        The worker calls this method before it writes the first record, and again after the connection is lost.
         """
 
     def flush_backend(self) -> None:
         """Flush the buffers of the backend. Does nothing by default.
 
-        Called at the end of each run, and by ``flush()`` and ``close()``.
+        The worker calls this method at the end of each run, and when ``flush()`` or ``close()`` is called.
         """
 
     def close_backend(self, outcome: RunOutcome | None) -> None:
         """Disconnect from the backend. Does nothing by default.
 
-        Called once, if the backend was opened.
+        If the backend was opened, the worker calls this method once, when the logger is closed.
 
         Args:
             outcome: How the run ended; ``None`` if there was no run.
@@ -55,7 +56,7 @@ class Writer:
         """Write numbers.
 
         Args:
-            scalars: Mapping of names to numbers. Names may be nested with ``/``; numbers may be NaN or infinite.
+            scalars: Mapping of names to numbers. Names may contain ``/``; numbers may be NaN or infinite.
             step: Epoch or iteration.
             timestamp: Unix time in seconds; by default, the time of the ``log_scalars`` call.
         """
@@ -74,7 +75,8 @@ class Writer:
         """Write hyperparameters.
 
         Args:
-            params: Mapping of names to values, possibly nested; :func:`~glowplug.loggers.flatten_params` flattens it.
+            params: Mapping of names to values. Values may be nested mappings; :func:`~glowplug.loggers.flatten_params` returns
+                a flat dict.
         """
         raise self._unsupported("write_params")
 
@@ -102,13 +104,13 @@ class Writer:
 
         Args:
             path: Path on this machine.
-            name: Destination folder in the run's artifact store; ``None`` for the root of the store.
+            name: Destination folder in the run's artifact store; ``None`` means the root of the store.
         """
         raise self._unsupported("write_artifact")
 
     @classmethod
     def implements(cls, method: str) -> bool:
-        """Return whether the class overrides ``method`` of :class:`Writer`, for example ``"write_text"``."""
+        """Return whether the class overrides a method of :class:`Writer`, such as ``"write_text"``."""
         return getattr(cls, method) is not getattr(Writer, method)
 
     @classmethod
@@ -119,7 +121,7 @@ class Writer:
             method: Name of the method, such as ``"log_text"``.
 
         Raises:
-            ValueError: If there is no such method.
+            ValueError: If no ``log_*`` method has this name.
         """
         kind = method.removeprefix("log_")
         if kind not in KINDS or kind == method:

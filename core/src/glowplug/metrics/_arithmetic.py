@@ -1,8 +1,10 @@
 """Arithmetic on metrics: each operator returns a :class:`~glowplug.metrics.MetricsLambda`.
 
-The tensor methods below also return one. They are common in formulas over per-class values and confusion matrices; for
-other functions, use ``map``. Any other attribute raises AttributeError, so ``hasattr`` works, and a typo is reported before
-the first compute. ``to``, ``cpu`` and ``float`` are omitted because they seem to change the metric itself.
+The tensor methods in this module also return a ``MetricsLambda``. These methods are common in formulas that use per-class
+values or confusion matrices. For other functions, use ``map``. Reading an attribute that a metric does not define raises
+``AttributeError``. As a result, ``hasattr`` works, and a misspelled method name is reported before the first compute. The
+tensor methods ``to``, ``cpu`` and ``float`` are omitted because a call such as ``metric.cpu()`` would seem to change the metric
+itself.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ def _swapped(operation: Callable[[Any, Any], Any], right: Any, left: Any) -> Any
 
 
 class MetricArithmetic(Generic[Combined]):
-    """Operators and tensor methods of metrics, and :meth:`map` for other functions.
+    """Operators and tensor methods for metrics; :meth:`map` applies any other function.
 
     Example:
         >>> import torch
@@ -51,9 +53,9 @@ class MetricArithmetic(Generic[Combined]):
         """Return a metric whose value is a function of this metric's value.
 
         Args:
-            function: Called as ``function(value, *args, **kwargs)`` at each compute.
-            *args: Further arguments; metrics among them are replaced by their values.
-            **kwargs: Further keyword arguments, treated in the same way.
+            function: Function that is called as ``function(value, *args, **kwargs)`` at each compute.
+            *args: Further arguments of the function; each metric among them is replaced by its value.
+            **kwargs: Keyword arguments of the function; each metric among them is replaced by its value.
 
         Example:
             >>> from glowplug.metrics import Metric
@@ -135,51 +137,51 @@ class MetricArithmetic(Generic[Combined]):
     # Methods of tensors
 
     def mean(self, *args: Any, **kwargs: Any) -> Combined:
-        """Return a metric for the mean over the given dimensions, by default all of them."""
+        """Return a metric whose value is the mean over the given dimensions; the default is all dimensions."""
         return self.map(_Method("mean"), *args, **kwargs)
 
     def sum(self, *args: Any, **kwargs: Any) -> Combined:
-        """Return a metric for the sum over the given dimensions, by default all of them."""
+        """Return a metric whose value is the sum over the given dimensions; the default is all dimensions."""
         return self.map(_Method("sum"), *args, **kwargs)
 
     def min(self, *args: Any, **kwargs: Any) -> Combined:
-        """Return a metric for the smallest element; arguments as for ``torch.Tensor.min``."""
+        """Return a metric whose value is the smallest element; the arguments are the same as for ``torch.Tensor.min``."""
         return self.map(_Method("min"), *args, **kwargs)
 
     def max(self, *args: Any, **kwargs: Any) -> Combined:
-        """Return a metric for the largest element; arguments as for ``torch.Tensor.max``."""
+        """Return a metric whose value is the largest element; the arguments are the same as for ``torch.Tensor.max``."""
         return self.map(_Method("max"), *args, **kwargs)
 
     def std(self, *args: Any, **kwargs: Any) -> Combined:
-        """Return a metric for the standard deviation over the given dimensions, by default all of them."""
+        """Return a metric whose value is the standard deviation over the given dimensions; the default is all dimensions."""
         return self.map(_Method("std"), *args, **kwargs)
 
     def clamp(self, *args: Any, **kwargs: Any) -> Combined:
-        """Return a metric with each element clamped; arguments as for ``torch.Tensor.clamp``."""
+        """Return a metric whose value is clamped elementwise; the arguments are the same as for ``torch.Tensor.clamp``."""
         return self.map(_Method("clamp"), *args, **kwargs)
 
     def diag(self, diagonal: int = 0) -> Combined:
-        """Return a metric for the diagonal of a matrix; for a vector, the matrix with this diagonal."""
+        """Return a metric whose value is the diagonal of a matrix, or the diagonal matrix of a vector."""
         return self.map(_Method("diag"), diagonal)
 
     def trace(self) -> Combined:
-        """Return a metric for the sum of the diagonal."""
+        """Return a metric whose value is the sum of the diagonal."""
         return self.map(_Method("trace"))
 
     def sqrt(self) -> Combined:
-        """Return a metric for the square root of each element."""
+        """Return a metric whose value is the square root of each element."""
         return self.map(_Method("sqrt"))
 
     def pow(self, exponent: Any) -> Combined:
-        """Return a metric with each element raised to a power."""
+        """Return a metric whose value is each element raised to a power."""
         return self.map(_Method("pow"), exponent)
 
     def exp(self) -> Combined:
-        """Return a metric for the exponential of each element."""
+        """Return a metric whose value is the exponential of each element."""
         return self.map(_Method("exp"))
 
     def log(self) -> Combined:
-        """Return a metric for the natural logarithm of each element."""
+        """Return a metric whose value is the natural logarithm of each element."""
         return self.map(_Method("log"))
 
     def item(self) -> Combined:

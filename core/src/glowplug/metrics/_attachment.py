@@ -19,12 +19,13 @@ NAMES = StashKey[set[str]]()
 
 
 class Attachments:
-    """Attachments, feeds and published names of one metric.
+    """The engines that one metric is attached to, and the names of its published values.
 
-    Engines are referenced weakly, so a metric does not keep an engine alive.
+    A feed consists of the handlers that reset and update the metric at one engine. Engines are referenced weakly, so a metric
+    does not keep an engine alive.
 
     Args:
-        metric: The metric's class name, for messages.
+        metric: The class name of the metric, shown in messages.
     """
 
     def __init__(self, metric: str) -> None:
@@ -38,7 +39,7 @@ class Attachments:
         self._begun_at: weakref.ref[EngineProtocol] | None = None
 
     def claim(self, engine: EngineProtocol, name: str) -> RemovableEventHandle:
-        """Reserve a name on an engine, and return the handle that releases it."""
+        """Reserve a name on an engine, and return a handle that releases the name."""
         names = engine.stash.setdefault(NAMES, set())
         if name in names:
             raise ValueError(
@@ -56,7 +57,7 @@ class Attachments:
     def add(
         self, engine: EngineProtocol, name: str, usage: MetricUsage, handle: RemovableEventHandle
     ) -> None:
-        """Record an attachment under its reserved name."""
+        """Record an attachment under the name that :meth:`claim` reserved."""
         self._attached[engine][name] = _Attachment(usage, handle)
 
     def feed(
@@ -65,12 +66,12 @@ class Attachments:
         usage: MetricUsage,
         add: Callable[[EngineProtocol, MetricUsage], RemovableEventHandle],
     ) -> RemovableEventHandle:
-        """Add the resets and updates once per engine; see :meth:`Metric.feed`."""
+        """Add the reset and update handlers unless the engine already has them; see :meth:`Metric.feed`."""
         for other in self._feeds.values():
             if other.users and other.usage != usage:
                 raise ValueError(
                     f"{self._metric} is already in use as {other.usage!r} and cannot also be used as {usage!r}; "
-                    "attach a copy, created with copy.deepcopy(metric), or detach the metric first"
+                    "attach a copy made with copy.deepcopy(metric), or detach this metric first"
                 )
         feed = self._feeds.get(engine)
         if feed is None or not feed.users:
@@ -84,7 +85,7 @@ class Attachments:
         return [attachment.handle for attachment in attached.values() if attachment.usage == usage]
 
     def begin(self, engine: EngineProtocol) -> bool:
-        """Record the engine that starts, and return whether the same engine started last time."""
+        """Record the engine that now uses the metric, and return whether it is the same engine as before."""
         previous = self._begun_at and self._begun_at()
         self._begun_at = weakref.ref(engine)
         return previous is engine
@@ -94,7 +95,7 @@ class Attachments:
         return [engine for engine, attached in self._attached.items() if attached]
 
     def warn_once(self, name: str, reason: NotComputableError) -> None:
-        """Warn once per name that a metric has no value."""
+        """Warn that the metric has no value; warn only once for each name."""
         if name not in self._warned:
             self._warned.add(name)
             warnings.warn(
@@ -105,14 +106,14 @@ class Attachments:
 
 
 class _Attachment(NamedTuple):
-    """The registrations that one call of ``attach`` added."""
+    """The usage and the handle of one call of ``attach``."""
 
     usage: MetricUsage
     handle: RemovableEventHandle
 
 
 class _Feed:
-    """The reset and update handlers of a metric at one engine, shared by all users."""
+    """The reset and update handlers of a metric at one engine, added once and shared by all attachments."""
 
     def __init__(self, usage: MetricUsage, handle: RemovableEventHandle) -> None:
         self.usage = usage

@@ -28,7 +28,7 @@ ResultMode = Literal["flatten", "named", "both"]
 
 
 def identity(output: Any) -> Any:
-    """Return the output unchanged; the default ``output_transform``.
+    """Return the output unchanged; this function is the default ``output_transform`` of metrics.
 
     Example:
         >>> identity(3)
@@ -38,28 +38,30 @@ def identity(output: Any) -> Any:
 
 
 class Metric(MetricArithmetic["MetricsLambda"], StatefulMetric, ABC):
-    """Base class of metrics: implement :meth:`reset`, :meth:`update` and :meth:`compute`.
+    """Base class of metrics; subclasses implement :meth:`reset`, :meth:`update` and :meth:`compute`.
 
-    An engine resets an attached metric, updates it with ``engine.state.output`` and computes it at the events of its usage. The
-    value appears in ``engine.state.metrics`` under the name given to :meth:`attach`. Metrics run before user handlers,
-    loggers and checkpoints at the same event, so all of these see the new value.
+    The usage of an attached metric determines the events at which the engine resets, updates and computes the metric. Each
+    update uses ``engine.state.output``. The computed value appears in ``engine.state.metrics`` under the name given to
+    :meth:`attach`. At each event, metrics run before user handlers, loggers and checkpoints, so all of these handlers see
+    the new value.
 
     A scalar tensor is published as a Python number. Other tensors are moved to the CPU. ``metrics_result_mode`` determines
-    how a mapping is published. After an epoch without data, the name is missing from ``state.metrics``, and a warning
-    reports this once.
+    how a mapping is published. If a metric has seen no data, for example in an empty epoch, its name is missing from
+    ``state.metrics``. A warning reports the missing name once.
 
-    Metrics can be combined: ``2 * precision * recall / (precision + recall)``, ``confusion["tp"]``, ``f1.mean()`` and
-    ``metric.map(function)`` are metrics too.
+    Metrics can be combined. For example, ``2 * precision * recall / (precision + recall)``, ``confusion["tp"]``,
+    ``f1.mean()`` and ``metric.map(function)`` are metrics too.
 
     Args:
-        output_transform: Converts ``engine.state.output`` to the argument of :meth:`update`. If the result is a mapping, only
-            the values of ``required_output_keys`` are passed.
+        output_transform: Function that converts ``engine.state.output`` to the argument of :meth:`update`. If the function
+            returns a mapping, :meth:`update` receives a tuple of the values of ``required_output_keys``.
         device: Device of the accumulators.
-        skip_unrolling: Whether to pass lists of samples to :meth:`update` unchanged. By default, an output that consists of two
-            lists of tensors or numbers is split, and its samples are passed one by one; this supports models whose inputs
-            differ in size. A tuple of batches, such as one tensor for each head of a model, is not split.
-        metrics_result_mode: How a mapping is published: ``"flatten"`` publishes each key, ``"named"`` publishes the mapping
-            under the metric's name, and ``"both"`` does both.
+        skip_unrolling: ``True`` passes lists of samples to :meth:`update` unchanged. ``False`` (the default) splits an output
+            that consists of two lists of tensors or numbers, and calls :meth:`update` for each pair of samples. Use two
+            lists if the samples of a batch differ in size. A tuple of batches, such as one tensor for each head of a model, is
+            never split.
+        metrics_result_mode: How a mapping is published. ``"flatten"`` publishes each value under its key, and ``"named"``
+            publishes the mapping under the metric's name. ``"both"`` (the default) does both.
 
     Raises:
         TypeError: If ``output_transform`` is not callable.
@@ -121,7 +123,7 @@ class Metric(MetricArithmetic["MetricsLambda"], StatefulMetric, ABC):
         """Accumulate the output of one iteration.
 
         Args:
-            output: The output returned by :meth:`transformed`, or one sample of it; see ``skip_unrolling``.
+            output: The result of :meth:`transformed`, or one sample from the result; see ``skip_unrolling``.
         """
 
     @abstractmethod
@@ -142,21 +144,22 @@ class Metric(MetricArithmetic["MetricsLambda"], StatefulMetric, ABC):
     def attach(
         self, engine: EngineProtocol, name: str, usage: str | MetricUsage | None = None
     ) -> RemovableEventHandle:
-        """Attach to an engine and publish the value in ``state.metrics[name]``.
+        """Attach the metric to an engine and publish its value in ``engine.state.metrics[name]``.
 
         Args:
-            engine: The engine. A metric can be attached to several engines that run one after the other, and under several
-                names.
+            engine: The engine. A metric can be attached under several names, and to several engines that run one after the
+                other.
             name: The key in ``engine.state.metrics``.
-            usage: The usage, such as ``BatchWise()``, or its name, such as ``"batch_wise"``. Defaults to
+            usage: The usage, such as ``BatchWise()``, or the name of a usage, such as ``"batch_wise"``. Defaults to
                 :attr:`default_usage`.
 
         Returns:
-            A handle that removes what this call added.
+            A handle whose ``remove()`` undoes this call.
 
         Raises:
-            ValueError: If ``usage`` is an unknown name, if ``name`` is taken, or if the metric is attached with another usage.
-            TypeError: If ``usage`` is neither a usage nor a string.
+            ValueError: If ``usage`` is an unknown name, if the engine already has a metric with this name, or if the metric is
+                already used with another usage.
+            TypeError: If ``usage`` is neither a :class:`MetricUsage` nor a string.
         """
         usage = self.usage_or_default(usage)
         with ExitStack() as added:
@@ -170,20 +173,20 @@ class Metric(MetricArithmetic["MetricsLambda"], StatefulMetric, ABC):
         return handle
 
     def feed(self, engine: EngineProtocol, usage: str | MetricUsage | None = None) -> RemovableEventHandle:
-        """Reset and update this metric at an engine without publishing a value.
+        """Let an engine reset and update this metric without publishing a value.
 
-        A metric that is composed of other metrics calls this method of each component. Even after several calls for one
-        engine, the metric is reset and updated only once per event.
+        A metric that is composed of other metrics calls this method on each component. Even if this method is called several
+        times for one engine, the metric is reset and updated only once per event.
 
         Args:
             engine: The engine.
-            usage: As for :meth:`attach`.
+            usage: See :meth:`attach`.
 
         Returns:
-            A handle. Removing the last handle for this engine ends the resets and updates.
+            A handle for this call. The engine resets and updates the metric until all handles for this engine are removed.
 
         Raises:
-            ValueError: If the metric is in use with another usage.
+            ValueError: If the metric is already used with another usage.
         """
         return self._attachments.feed(engine, self.usage_or_default(usage), self._add_resets_and_updates)
 
@@ -192,19 +195,21 @@ class Metric(MetricArithmetic["MetricsLambda"], StatefulMetric, ABC):
         return RemovableEventHandle.join(resets, self.add_updates(engine, usage))
 
     def add_updates(self, engine: EngineProtocol, usage: MetricUsage) -> RemovableEventHandle:
-        """Register the updates; override this method to update several metrics together.
+        """Add the handler that updates the metric; override this method to update several metrics together.
 
         Args:
             engine: The engine.
-            usage: The usage; updates run at its ``ITERATION_COMPLETED``.
+            usage: The usage; the handler runs at the event ``usage.ITERATION_COMPLETED``.
 
         Returns:
-            A handle that removes the updates.
+            A handle that removes the added handler.
         """
         return engine.add_event_handler(usage.ITERATION_COMPLETED, self.iteration_completed)
 
     def detach(self, engine: EngineProtocol, usage: str | MetricUsage | None = None) -> None:
-        """Detach this metric, under all its names, from an engine; values stay in ``state.metrics``.
+        """Detach this metric from an engine, under all its names.
+
+        Values that are already in ``engine.state.metrics`` stay there.
 
         Args:
             engine: The engine.
@@ -218,9 +223,9 @@ class Metric(MetricArithmetic["MetricsLambda"], StatefulMetric, ABC):
         return bool(self._attachments.handles(engine, self.usage_or_default(usage)))
 
     def started(self, engine: EngineProtocol) -> None:
-        """Reset the metric; runs at the usage's ``STARTED``.
+        """Reset the metric; the engine calls this method at the usage's ``STARTED`` event.
 
-        The metric keeps its data if the engine continues a loaded state or an unfinished epoch.
+        If the engine continues from a loaded state or continues an unfinished epoch, the metric keeps its data instead.
         """
         epoch, self._kept_for_epoch = self._kept_for_epoch, None
         holds_data_of_engine = self._attachments.begin(engine)
@@ -230,12 +235,12 @@ class Metric(MetricArithmetic["MetricsLambda"], StatefulMetric, ABC):
             self.reset()
 
     def iteration_completed(self, engine: EngineProtocol) -> None:
-        """Update the metric with the engine's output; runs at the usage's ``ITERATION_COMPLETED``.
+        """Update the metric with the engine's output; runs at the usage's ``ITERATION_COMPLETED`` event.
 
         Raises:
             TypeError: If the output is a mapping and this metric does not accept mappings.
-            ValueError: If a mapping lacks a required key, or if an output that consists of lists does not contain exactly two
-                lists of equal length.
+            ValueError: If the output is a mapping that lacks a required key. The same error is raised if the output consists of
+                lists, but not of exactly two lists of equal length.
         """
         if self.takes_output(engine):
             # torch.no_grad() takes twice as long, and this code runs in every iteration.
@@ -248,7 +253,7 @@ class Metric(MetricArithmetic["MetricsLambda"], StatefulMetric, ABC):
                 torch.set_grad_enabled(was_enabled)
 
     def takes_output(self, engine: EngineProtocol) -> bool:
-        """Return whether the engine has an output for this metric.
+        """Return whether the engine has an output with which to update this metric.
 
         After a state is loaded, there is no output until the next iteration completes.
         """
@@ -261,16 +266,16 @@ class Metric(MetricArithmetic["MetricsLambda"], StatefulMetric, ABC):
             output: The result of :meth:`transformed`.
 
         Raises:
-            ValueError: If an output that consists of lists does not contain exactly two lists of equal length.
+            ValueError: If the output consists of lists, but not of exactly two lists of equal length.
         """
         return (output,) if self._skip_unrolling or not is_list_batch(output) else samples(output)
 
     def completed(self, engine: EngineProtocol, name: str) -> None:
-        """Compute and publish the value; runs at the usage's ``COMPLETED``.
+        """Compute and publish the value; the engine calls this method at the usage's ``COMPLETED`` event.
 
         Raises:
-            ValueError: If the value is a mapping that contains the metric's name as a key, unless ``metrics_result_mode`` is
-                ``"flatten"``.
+            ValueError: If the value is a mapping that has the metric's name as a key. With
+                ``metrics_result_mode="flatten"``, such a mapping is allowed.
         """
         metrics = engine.state.metrics
         for key in self._attachments.published.pop(name, (name,)):
@@ -288,8 +293,8 @@ class Metric(MetricArithmetic["MetricsLambda"], StatefulMetric, ABC):
     def transformed(self, output: Any) -> Any:
         """Convert an engine's output to the argument of :meth:`update`.
 
-        Applies ``output_transform``, then :meth:`select` if the result is a mapping. Metrics that update other metrics call
-        this method.
+        This method applies ``output_transform``. If the result is a mapping, the method then applies :meth:`select`. A metric
+        that updates other metrics calls this method to prepare their arguments.
         """
         output = self._output_transform(output)
         return self.select(output) if isinstance(output, Mapping) else output
@@ -299,7 +304,7 @@ class Metric(MetricArithmetic["MetricsLambda"], StatefulMetric, ABC):
 
         Raises:
             TypeError: If this metric does not accept mappings.
-            ValueError: If a key is missing.
+            ValueError: If the mapping lacks a required key.
         """
         keys = self.required_output_keys
         if keys is None:
@@ -346,11 +351,11 @@ class Metric(MetricArithmetic["MetricsLambda"], StatefulMetric, ABC):
 
     @property
     def _double_dtype(self) -> torch.dtype:
-        """The float type of accumulators: 64-bit if the device supports it, otherwise 32-bit."""
+        """The float type of accumulators: ``torch.float64`` if the device supports it, otherwise ``torch.float32``."""
         return torch.float32 if self._device.type == "mps" else torch.float64
 
     def usage_or_default(self, usage: str | MetricUsage | None) -> MetricUsage:
-        """Resolve the argument ``usage``; ``None`` means :attr:`default_usage`."""
+        """Return the usage object for the argument ``usage``; ``None`` selects :attr:`default_usage`."""
         return self.default_usage if usage is None else as_usage(usage)
 
     def attached_engines(self) -> list[EngineProtocol]:
@@ -358,15 +363,15 @@ class Metric(MetricArithmetic["MetricsLambda"], StatefulMetric, ABC):
         return self._attachments.engines()
 
     def _lacks_output(self, engine: EngineProtocol) -> bool:
-        """Return whether the output of the saved iteration is missing.
+        """Return whether the output is missing because the loaded state does not contain it.
 
-        Only the first call after a load can return ``True``.
+        Only the first call after loading a state can return ``True``.
         """
         saved_after, self._saved_after = self._saved_after, None
         if engine.state.output is not None or engine.state.iteration != saved_after:
             return False
         warnings.warn(
-            f"{type(self).__name__} misses one output at {engine.current_event}: the loaded state was saved at iteration "
+            f"{type(self).__name__} skips one update at {engine.current_event}: the loaded state was saved at iteration "
             f"{saved_after} and does not contain the output of that iteration",
             GlowplugWarning,
             stacklevel=2,
@@ -374,34 +379,35 @@ class Metric(MetricArithmetic["MetricsLambda"], StatefulMetric, ABC):
         return True
 
     def _named_values(self, name: str, value: Any) -> dict[str, Any]:
-        """Return the values to publish, by name."""
+        """Return the values to publish, keyed by name."""
         if not isinstance(value, Mapping):
             return {name: self.publishable(value)}
         if self._metrics_result_mode == "flatten":
             return dict(value)
         if name in value:
             raise ValueError(
-                f"{type(self).__name__} is attached as {name!r}, which is also a key of the metric's value {list(value)}; "
+                f"{type(self).__name__} is attached as {name!r}, which is also a key of its value (keys: {list(value)}); "
                 "attach the metric under another name, or create it with metrics_result_mode='flatten'"
             )
         return {name: value} if self._metrics_result_mode == "named" else {**value, name: value}
 
 
 class MetricsLambda(Metric):
-    """A function of other metrics, as returned by arithmetic on metrics.
+    """A metric that is computed from other metrics, such as the result of arithmetic on metrics.
 
-    When it is attached to an engine, the engine resets and updates the component metrics but publishes only the value of the
-    function. To publish a component as well, attach the component with the same usage.
+    If a ``MetricsLambda`` is attached to an engine, the engine resets and updates the component metrics but publishes only the
+    value of the function ``f``. To publish a component as well, attach the component with the same usage.
 
     Args:
-        f: Function of the values, called at each compute. Tensors are moved to the CPU first.
-        *args: Arguments of ``f``. Component metrics among them are replaced by their values.
-        skip_unrolling: See :class:`Metric`; each component uses its own setting.
+        f: The function that computes the value. At each :meth:`compute`, ``f`` is called with the values of the component
+            metrics. Tensors are moved to the CPU before the call.
+        *args: Positional arguments of ``f``. Each metric passed here becomes a component, and ``f`` receives its value.
+        skip_unrolling: See :class:`Metric`. Each component uses its own setting.
         metrics_result_mode: See :class:`Metric`.
-        **kwargs: Keyword arguments of ``f``, treated in the same way.
+        **kwargs: Keyword arguments of ``f``. Each metric passed here becomes a component, as in ``*args``.
 
     Raises:
-        TypeError: If ``f`` is not callable, or if an argument is a metric of another library.
+        TypeError: If ``f`` is not callable, or if an argument is a metric from another library.
 
     Example:
         >>> from glowplug import Engine
@@ -436,8 +442,8 @@ class MetricsLambda(Metric):
         for value in (*args, *kwargs.values()):
             if hasattr(value, "compute") and not isinstance(value, Metric):
                 raise TypeError(
-                    f"{type(value).__name__} is not a glowplug metric; wrap a torchmetrics metric with TorchMetric(metric) from "
-                    "glowplug-torchmetrics"
+                    f"{type(value).__name__} is not a glowplug metric; to use a torchmetrics metric, wrap it with "
+                    "TorchMetric(metric) from glowplug-torchmetrics"
                 )
         self.function = f
         # Metric.__init__ calls reset(), which must not discard the data of the given metrics.
@@ -448,7 +454,7 @@ class MetricsLambda(Metric):
 
     @property
     def leaves(self) -> list[Metric]:
-        """The component metrics that hold data, without duplicates."""
+        """The component metrics, without duplicates; a nested ``MetricsLambda`` is replaced by its own components."""
         given = (value for value in chain(self.args, self.kwargs.values()) if isinstance(value, Metric))
         leaves = chain.from_iterable(m.leaves if isinstance(m, MetricsLambda) else [m] for m in given)
         return list({id(leaf): leaf for leaf in leaves}.values())
@@ -463,10 +469,10 @@ class MetricsLambda(Metric):
         """Update each component metric once.
 
         Args:
-            output: Argument of each component's ``update``. The ``output_transform`` of a component is not applied.
+            output: The argument of each component's ``update``. The ``output_transform`` of a component is not applied.
 
         Raises:
-            ValueError: If the metric is attached, because its engine updates the components.
+            ValueError: If this metric is attached, because then the engine updates the components.
         """
         if self.attached_engines():
             raise ValueError(
@@ -478,16 +484,17 @@ class MetricsLambda(Metric):
             leaf.update(output)
 
     def compute(self) -> Any:
-        """Return ``f`` applied to the current values."""
+        """Return the result of ``f`` for the current values of the component metrics."""
         return self.function(
             *map(_value, self.args), **{name: _value(value) for name, value in self.kwargs.items()}
         )
 
     def feed(self, engine: EngineProtocol, usage: str | MetricUsage | None = None) -> RemovableEventHandle:
-        """Reset and update the component metrics; see :meth:`Metric.feed`.
+        """Let an engine reset and update the component metrics; see :meth:`Metric.feed`.
 
         Raises:
-            ValueError: If :meth:`update` was called directly since the last reset; see also :meth:`Metric.feed`.
+            ValueError: If :meth:`update` was called directly since the last reset, or if a component is already used with
+                another usage.
         """
         if self._updated_by_hand:
             raise ValueError(
@@ -501,7 +508,7 @@ class MetricsLambda(Metric):
 
 
 def _continues(engine: EngineProtocol, epoch: int) -> bool:
-    """Return whether the engine continues a run at STARTED, or this epoch at EPOCH_STARTED."""
+    """Return whether the run continues an earlier one and is at STARTED, or at EPOCH_STARTED of the given epoch."""
     if engine.state.run_start is RunStart.NEW:
         return False
     event = engine.current_event
@@ -509,7 +516,7 @@ def _continues(engine: EngineProtocol, epoch: int) -> bool:
 
 
 def _continues_unfinished_epoch(engine: EngineProtocol) -> bool:
-    """Return whether the engine, at STARTED or EPOCH_STARTED, continues an epoch that an exception ended."""
+    """Return whether the engine, at STARTED or EPOCH_STARTED, continues an epoch that an exception cut short."""
     state = engine.state
     return (
         state.run_start is RunStart.CONTINUED

@@ -17,19 +17,22 @@ _R = TypeVar("_R")
 def sync_all_reduce(
     *attributes: str,
 ) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
-    """Reduce attributes of a metric over all ranks while ``compute`` runs.
+    """Return a decorator for ``compute`` that reduces attributes of the metric over all ranks before each call.
 
-    With one process, the method is called directly. With several, each attribute is reduced over all ranks before the method
-    runs. Afterwards the rank's own values are restored, so later updates stay correct. The ranks may have seen different
-    numbers of updates: a number or scalar tensor on one rank is expanded to the shape and type of the other ranks.
+    With one process, the decorated method runs unchanged. With several processes, each attribute is reduced over all ranks
+    before the method runs. When the method returns, the rank's own values are restored, so later updates stay correct.
+    An attribute can be a number or scalar tensor on one rank and a larger tensor on another, for example because one rank has not
+    run any update. In this case, the number or scalar is expanded to the shape of the larger tensor. If the dtypes differ between
+    ranks, the values are converted to a common dtype.
 
     Args:
-        *attributes: Names of attributes that hold a number or a tensor. A colon and an operation may follow a name, as in
-            ``"smallest:MIN"``. The operations are ``SUM`` (the default), ``PRODUCT``, ``MIN`` and ``MAX``.
+        *attributes: Names of attributes that hold a number or a tensor. To choose an operation, append a colon and the
+            operation to the name, as in ``"smallest:MIN"``. The operations are ``SUM`` (the default), ``PRODUCT``, ``MIN`` and
+            ``MAX``.
 
     Raises:
-        ValueError: If an operation is unknown. The decorated method raises this error if an attribute is missing, or if the
-            shape of an attribute differs between ranks.
+        ValueError: If an operation is unknown. The decorated method raises this error if the metric lacks one of the attributes,
+            or if an attribute has different shapes on different ranks.
         TypeError: The decorated method raises this error if an attribute is neither a number nor a tensor.
 
     Example:
@@ -72,7 +75,7 @@ def sync_all_reduce(
 def reinit__is_reduced(
     method: Callable[_P, _R],
 ) -> Callable[_P, _R]:
-    """Clear the cached ``_result`` of a metric when ``reset`` or ``update`` runs.
+    """Decorate ``reset`` or ``update`` so that each call clears the metric's cached ``_result``.
 
     Example:
         >>> from glowplug.metrics._metric import Metric
@@ -127,7 +130,7 @@ def _reducible(metric: Any, name: str) -> torch.Tensor | float:
 
 
 def _alike(metric: Any, own: dict[str, torch.Tensor | float]) -> dict[str, torch.Tensor | float]:
-    """Return the values, expanded to the common shape and type of all ranks."""
+    """Return the values, each converted to a shape and dtype that are the same on all ranks."""
     forms = all_gather({name: _form(value) for name, value in own.items()})
     return {
         name: _in_form_of(metric, name, value, [of_rank[name] for of_rank in forms])

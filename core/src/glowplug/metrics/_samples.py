@@ -27,12 +27,12 @@ def is_list_batch(output: object) -> bool:
 
 
 def _has_batches(part: Sequence[Any]) -> bool:
-    """Return whether a part is a tuple of batches, such as one tensor for each head of a model."""
+    """Return whether a part of an output is a tuple of batches, such as one tensor for each head of a model."""
     return isinstance(part, tuple) and any(isinstance(x, torch.Tensor) and x.ndim for x in part)
 
 
 def samples(output: Sequence[Sequence[Any]]) -> Iterator[tuple[torch.Tensor, ...]]:
-    """Yield each sample as a pair of batches of size 1."""
+    """Yield each sample as a pair of batches of size 1: the prediction and the target."""
     lengths = [len(part) for part in output]
     if len(lengths) != 2 or lengths[0] != lengths[1]:  # noqa: PLR2004 - predictions and targets
         raise ValueError(

@@ -16,7 +16,7 @@ STATE_KEY = "__metric_state_per_rank"
 
 
 class StatefulMetric:
-    """The part of a metric that saves and restores its accumulators."""
+    """Base class of ``Metric`` that saves and restores the accumulators."""
 
     _state_dict_all_req_keys: tuple[str, ...] = ()
     """The attributes that form the state: numbers, strings, tensors, ``None``, metrics, and lists and dicts of these."""
@@ -37,8 +37,8 @@ class StatefulMetric:
         This method is a collective: all ranks must call it.
 
         Raises:
-            NotImplementedError: If the class does not declare its state.
-            TypeError: If an attribute of the state cannot be saved.
+            NotImplementedError: If ``_state_dict_all_req_keys`` is empty or names an attribute that the metric lacks.
+            TypeError: If a state attribute has a type that cannot be saved.
         """
         return {STATE_KEY: all_gather(_own_state(self))}
 
@@ -50,43 +50,43 @@ class StatefulMetric:
 
         Raises:
             TypeError: If ``state_dict`` is not a mapping.
-            ValueError: If the keys of the state differ from those of this metric, or if the state was saved with another number
-                of ranks.
+            ValueError: If the keys of the state are not the state attributes of this metric, or if the state was saved with
+                another number of ranks.
         """
         names, kind = _state_names(self), type(self).__name__
         if not isinstance(state_dict, Mapping):
-            raise TypeError(f"the state of a {kind} must be a mapping, got {type(state_dict).__name__}")
+            raise TypeError(f"the state of {kind} must be a mapping, got {type(state_dict).__name__}")
         if set(state_dict) != {STATE_KEY}:
             raise ValueError(
-                f"the state of a {kind} must have the key {STATE_KEY!r}, got the keys {list(state_dict)}"
+                f"the state of {kind} must have the key {STATE_KEY!r}, got the keys {list(state_dict)}"
             )
         of_ranks = state_dict[STATE_KEY]
         if len(of_ranks) != world_size():
             raise ValueError(
-                f"the state of this {kind} was saved by {len(of_ranks)} processes and cannot be loaded by {world_size()}; "
+                f"the state of {kind} was saved by {len(of_ranks)} processes and cannot be loaded by {world_size()}; "
                 f"start {len(of_ranks)} processes, or do not load this state"
             )
         own = of_ranks[rank()]
         if set(own) != set(names):
             raise ValueError(
-                f"the state of a {kind} must have the keys {', '.join(names)}; got {', '.join(own)}"
+                f"the state of {kind} must have the keys {', '.join(names)}; got {', '.join(own)}"
             )
         _restore_own(self, own)
 
     def keep_for_epoch(self, epoch: int | None, iteration: int | None = None) -> None:
-        """Keep the current data at the next start if the engine continues this epoch.
+        """Skip the reset at the next start if the engine then continues the given epoch.
 
         Args:
-            epoch: The epoch of the data. If ``None``, the next start always resets the metric.
-            iteration: The last iteration before the data was saved.
+            epoch: The epoch in which the data was accumulated. ``None`` means that the next start always resets the metric.
+            iteration: The number of the last iteration before the data was saved.
         """
         self._kept_for_epoch, self._saved_after = epoch, iteration
 
 
 def has_state(metric: StatefulMetric) -> bool:
-    """Return whether the metric and all its components declare state attributes, and all these attributes exist.
+    """Return whether the metric and all its components declare their state attributes and have each of these attributes.
 
-    Resuming from a partial state would produce a wrong value.
+    If any attribute were not saved, a resumed run would compute a wrong metric value.
     """
     names = metric._state_dict_all_req_keys  # noqa: SLF001 - see _state_names
     parts = (part for name in names for _, part in _metrics_in(getattr(metric, name)))
@@ -94,13 +94,14 @@ def has_state(metric: StatefulMetric) -> bool:
 
 
 class RankState:
-    """State of an attached metric, as stored in the engine's state.
+    """State of an attached metric, as it is saved with the engine's state.
 
-    It contains only this rank's data: a collective would hang if only one rank wrote a checkpoint.
+    The state contains only this rank's data. Collecting the data of all ranks would hang if only one rank saved a
+    checkpoint.
 
     Args:
         metric: The metric.
-        run: The engine's state, whose epoch and iteration are saved too.
+        run: The state of the engine; its epoch and iteration are saved too.
     """
 
     is_reset_by_run = True
@@ -120,7 +121,7 @@ class RankState:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the state if it belongs to this rank."""
+        """Restore the state if it was saved by this rank and with the same number of processes."""
         # Loading the data of another rank would count it twice.
         if (state["rank"], state["world_size"]) == (rank(), world_size()):
             _restore_own(self._metric, state["state"], state["epoch"], state["iteration"])
@@ -130,7 +131,7 @@ def _state_names(metric: StatefulMetric) -> tuple[str, ...]:
     names = metric._state_dict_all_req_keys  # noqa: SLF001 - the name that ignite metrics use
     if not names:
         raise NotImplementedError(
-            f"{type(metric).__name__} does not declare its state; in the class, name the attributes that reset() sets: "
+            f"{type(metric).__name__} does not declare its state; in the class, list the attributes that reset() sets: "
             "_state_dict_all_req_keys = ('...',)"
         )
     if missing := _missing(metric, names):
@@ -142,7 +143,7 @@ def _state_names(metric: StatefulMetric) -> tuple[str, ...]:
 
 
 def _missing(metric: StatefulMetric, names: tuple[str, ...]) -> list[str]:
-    """Return the declared attributes that are missing, as in a subclass whose ``reset`` does not set them."""
+    """Return the declared state attributes that the metric lacks, for example because ``reset`` does not set them."""
     return [name for name in names if not hasattr(metric, name)]
 
 
@@ -170,7 +171,7 @@ def _saved(where: str, value: Any) -> Any:
 
 
 def _restore_own(metric: StatefulMetric, own: Mapping[str, Any], *position: int) -> None:
-    """Restore a state; ``position`` is the epoch and iteration at which it was saved."""
+    """Restore a state; ``position`` contains the epoch and iteration at which the state was saved, if they are known."""
 
     def copied(leaf: Any) -> Any:
         # Updates must not change the loaded state.
@@ -189,7 +190,7 @@ def _restore_own(metric: StatefulMetric, own: Mapping[str, Any], *position: int)
 
 
 def _metrics_in(value: Any) -> list[tuple[Any, StatefulMetric]]:
-    """Return pairs ``(key, metric)``: the value itself with key ``None``, or the metrics in a list or dict."""
+    """Return the metrics in a value as pairs ``(key, metric)``; if the value itself is a metric, the key is ``None``."""
     if isinstance(value, StatefulMetric):
         return [(None, value)]
     items: Iterable[tuple[Any, Any]] = value.items() if isinstance(value, Mapping) else ()

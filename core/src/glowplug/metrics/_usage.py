@@ -10,8 +10,8 @@ from glowplug.events import AnyEvent, CallableEventWithFilter, Events, EventsLis
 class MetricUsage:
     """The three events at which an attached metric is reset, updated and computed.
 
-    Create an instance for a custom combination of events. Two usages of the same class are equal if their events and filters
-    are equal.
+    To use events other than those of the predefined usages, create an instance of this class. Two usages of the same class are
+    equal if their events and filters are equal.
 
     Args:
         started: The event at which the metric is reset.
@@ -52,7 +52,7 @@ class MetricUsage:
 
 
 class EpochWise(MetricUsage):
-    """One value per epoch, over the outputs of that epoch; the default for most metrics.
+    """One value per epoch, computed from the outputs of that epoch; the default usage of most metrics.
 
     Example:
         >>> EpochWise().COMPLETED
@@ -66,7 +66,7 @@ class EpochWise(MetricUsage):
 
 
 class RunningEpochWise(MetricUsage):
-    """One value per epoch, over the last output of each epoch so far.
+    """One value per epoch, computed from the last output of each epoch of the run so far.
 
     Example:
         >>> RunningEpochWise().ITERATION_COMPLETED
@@ -80,7 +80,7 @@ class RunningEpochWise(MetricUsage):
 
 
 class BatchWise(MetricUsage):
-    """One value per iteration, over that iteration's output.
+    """One value per iteration, computed from the output of that iteration.
 
     Example:
         >>> BatchWise().STARTED
@@ -94,7 +94,7 @@ class BatchWise(MetricUsage):
 
 
 class RunningBatchWise(MetricUsage):
-    """One value per iteration, over all outputs of the run so far.
+    """One value per iteration, computed from all outputs of the run so far.
 
     Example:
         >>> RunningBatchWise().STARTED
@@ -108,7 +108,7 @@ class RunningBatchWise(MetricUsage):
 
 
 class SingleEpochRunningBatchWise(MetricUsage):
-    """One value per iteration, over the outputs of the epoch so far.
+    """One value per iteration, computed from the outputs of the current epoch so far.
 
     Example:
         >>> SingleEpochRunningBatchWise().STARTED
@@ -122,10 +122,11 @@ class SingleEpochRunningBatchWise(MetricUsage):
 
 
 class BatchFiltered(MetricUsage):
-    """One value per epoch, over the outputs of the iterations that pass a filter.
+    """One value per epoch, computed from the outputs of the iterations that pass a filter.
 
     Args:
-        *args: Arguments of ``Events.ITERATION_COMPLETED(...)``: ``event_filter``, ``every``, ``once``, ``before``, ``after``.
+        *args: Positional arguments of ``Events.ITERATION_COMPLETED(...)``, in the order ``event_filter``, ``every``, ``once``,
+            ``before``, ``after``.
         **kwargs: Keyword arguments of ``Events.ITERATION_COMPLETED(...)``.
 
     Example:
@@ -155,7 +156,7 @@ _NAMED: dict[str, MetricUsage] = {
 
 
 def as_usage(usage: str | MetricUsage) -> MetricUsage:
-    """Return the usage with the given name; return a usage object unchanged.
+    """Return the usage with the given name; a usage object is returned unchanged.
 
     Raises:
         ValueError: If the name is unknown.
@@ -168,7 +169,7 @@ def as_usage(usage: str | MetricUsage) -> MetricUsage:
     if isinstance(usage, MetricUsage):
         return usage
     if not isinstance(usage, str):
-        raise TypeError(f"usage must be a name or a MetricUsage, such as EpochWise(); got {usage!r}")
+        raise TypeError(f"usage must be a usage name or a MetricUsage, such as EpochWise(); got {usage!r}")
     if usage not in _NAMED:
         raise ValueError(f"usage must be one of {', '.join(_NAMED)} or a MetricUsage, got {usage!r}")
     return _NAMED[usage]

@@ -1,4 +1,4 @@
-"""Discovery of the installed plugins from metadata, without importing any."""
+"""Discovery of the installed plugins from metadata, without importing any plugin."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ GROUP = "glowplug"
 
 @dataclass(frozen=True)
 class PluginIdentity:
-    """Base class of plugin descriptions: the fields that identify a plugin.
+    """Base class of plugin descriptions, with the fields that identify a plugin.
 
     Args:
         name: Name of the entry point.
@@ -55,7 +55,7 @@ class PluginIdentity:
 
     @property
     def key(self) -> str:
-        """Unique name, such as ``shout (acme-shout)``; two distributions may use the same plugin name."""
+        """Name such as ``shout (acme-shout)``, which is unique even if two distributions use the same plugin name."""
         return f"{self.name} ({self.distribution})"
 
     def __str__(self) -> str:
@@ -71,8 +71,8 @@ class InstalledPlugin(PluginIdentity):
         distribution: Distribution that provides the plugin.
         version: Version of that distribution.
         module: Module to import; empty if the metadata is damaged.
-        blocked_by: Setting that blocks the plugin; empty if no setting blocks it.
-        problem: Problem in the metadata that prevents loading, or ``None``.
+        blocked_by: Setting that blocks the plugin; empty if no setting blocks the plugin.
+        problem: Exception that describes why the metadata prevents loading; ``None`` if nothing prevents loading.
 
     Example:
         >>> plugin = InstalledPlugin("mlflow", "glowplug-mlflow", "0.1.0", "glowplug_mlflow._plugin")
@@ -86,7 +86,7 @@ class InstalledPlugin(PluginIdentity):
 
     @property
     def loadable(self) -> bool:
-        """Whether the plugin may be imported."""
+        """Whether the plugin may be imported: no setting blocks it, and its metadata has no problem."""
         return not self.blocked_by and self.problem is None
 
 
@@ -112,7 +112,7 @@ def installed_plugins(environ: Mapping[str, str] = os.environ) -> list[Installed
         except Exception as error:  # noqa: BLE001 a damaged file must not hide other plugins
             name, version = _identity(distribution)
             blocked_by = blocking_setting(environ, name, name)
-            problem = None if blocked_by else PluginLoadError(f"its entry_points.txt is damaged: {error}")
+            problem = None if blocked_by else PluginLoadError(f"entry_points.txt is damaged: {error}")
             damaged.append(InstalledPlugin(name, name, version, blocked_by=blocked_by, problem=problem))
             trace(f"{'blocked' if blocked_by else 'refused'} {name} {version}: {blocked_by or problem}")
     return _sorted([*describe_entry_points(entry_points, environ), *damaged])
@@ -124,7 +124,7 @@ def describe_entry_points(
     """Describe the plugins of the given entry points.
 
     Args:
-        entry_points: Entry points with their ``dist`` attribute set.
+        entry_points: Entry points. The attribute ``dist`` of an entry point identifies its distribution.
         environ: Environment variables that contain the settings. Defaults to ``os.environ``.
 
     Returns:
@@ -139,7 +139,7 @@ def describe_entry_points(
 
 
 def is_beside(plugin_module: str, module: str) -> bool:
-    """Return whether a module is in the package of a plugin module.
+    """Return whether ``module`` belongs to the package that contains ``plugin_module``.
 
     Example:
         >>> is_beside("acme_shout._plugin", "acme_shout.handler"), is_beside("acme._plugin", "acme_shout")
@@ -154,7 +154,7 @@ def _sorted(plugins: Iterable[InstalledPlugin]) -> list[InstalledPlugin]:
 
 
 def _distributions() -> Iterator[Distribution]:
-    """Yield the distributions that have plugins; if several have the same name, yield only the first in ``sys.path``."""
+    """Yield the distributions that have plugins; of several with the same name, yield only the first in ``sys.path``."""
     seen: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
         try:
@@ -175,7 +175,10 @@ def _distributions() -> Iterator[Distribution]:
 
 
 def _trace_without_group(distribution: Distribution) -> None:
-    """Trace a distribution that requires the core but has no plugin; its entry-point group may be misspelt."""
+    """Print a trace line for a distribution that requires the core but has no plugin.
+
+    The name of the entry-point group may be misspelt in this distribution.
+    """
     # Do not report damaged metadata of distributions that have no plugin.
     with suppress(Exception):
         name = canonical(_identity(distribution)[0])
@@ -220,20 +223,20 @@ def _describe(entry_point: EntryPoint, environ: Mapping[str, str]) -> InstalledP
 def _problem(plugin: InstalledPlugin, distribution: Distribution | None) -> Exception | None:
     if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", plugin.module):
         return PluginLoadError(
-            f'its entry point must name a module, as in {plugin.name} = "acme_shout._plugin"; got {plugin.module!r}'
+            f'the entry point must name a module, as in {plugin.name} = "acme_shout._plugin"; got {plugin.module!r}'
         )
     if distribution is None:
         return None
     try:
         if not {"Name", "Version"} <= set(distribution.metadata):
-            return PluginLoadError("its METADATA file lacks the field Name or Version")
+            return PluginLoadError("the METADATA file lacks the field Name or Version")
         return _mismatch(distribution)
     except Exception as error:  # noqa: BLE001 a damaged file must not hide other plugins
-        return PluginLoadError(f"its METADATA file is damaged: {type(error).__name__}: {error}")
+        return PluginLoadError(f"the METADATA file is damaged: {type(error).__name__}: {error}")
 
 
 def _mismatch(distribution: Distribution) -> PluginIncompatibleError | None:
-    """Return an error if the plugin requires another version of the core."""
+    """Return an error if the distribution requires another version of the core, otherwise ``None``."""
     from packaging.requirements import Requirement
 
     for text in _core_requirements(distribution):
@@ -241,7 +244,7 @@ def _mismatch(distribution: Distribution) -> PluginIncompatibleError | None:
         applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
         if applies and not requirement.specifier.contains(__version__, prereleases=True):
             return PluginIncompatibleError(
-                f"it requires {requirement}, but {PROJECT} {__version__} is installed"
+                f"the plugin requires {requirement}, but {PROJECT} {__version__} is installed"
             )
     return None
 

@@ -23,7 +23,7 @@ def plugin_exports(
     Args:
         package: The ``__name__`` of the module.
         kind: Kind of the offers.
-        homes: Maps modules to the names to import from them, as for ``lazy_exports``.
+        homes: Maps each module to the names to import from it; see ``lazy_exports``.
 
     Returns:
         The functions ``__getattr__`` and ``__dir__``.

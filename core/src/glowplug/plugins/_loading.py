@@ -63,7 +63,7 @@ class Plugin(PluginIdentity):
         module: Name of the plugin module.
         offers: Names that the plugin provides.
         hooks: Sorted names of the hooks that the plugin implements.
-        import_seconds: Import time of the plugin module.
+        import_seconds: Number of seconds that the import of the plugin module took.
 
     Example:
         >>> print(Plugin("mlflow", "glowplug-mlflow", "0.1.0", "glowplug_mlflow._plugin"))
@@ -95,12 +95,12 @@ class PluginFailure(PluginIdentity):
 
     @property
     def cause(self) -> str:
-        """The exception, described in one line."""
+        """One-line description of the exception."""
         return describe_error(self.exception)
 
     @property
     def remedy(self) -> str:
-        """How the user can fix or disable the plugin."""
+        """Commands and settings with which the user can fix or disable the plugin."""
         both = "glowplug " if isinstance(self.exception, PluginIncompatibleError) else ""
         return (
             f"To fix it: pip install --upgrade {both}{self.distribution};"
@@ -108,7 +108,7 @@ class PluginFailure(PluginIdentity):
         )
 
     def error(self, message: str) -> PluginLoadError:
-        """Return an error with this message; its attributes name the plugin, the distribution and the hook."""
+        """Return an error with this message and with attributes that name the plugin, the distribution and the hook."""
         hook = getattr(self.exception, "hook", None)
         return PluginLoadError(message, plugin=self.name, distribution=self.distribution, hook=hook)
 
@@ -131,7 +131,7 @@ class PluginManager(pluggy.PluginManager):
         self.add_hookspecs(hookspecs)
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> HookimplOpts | None:
-        """Accept decorated functions, and undecorated functions that are named like a hook."""
+        """Return the hook options of a decorated function, or of an undecorated function with the name of a hook."""
         options = super().parse_hookimpl_opts(plugin, name)
         if options is not None or name not in HOOKS or not inspect.isroutine(getattr(plugin, name)):
             return options
@@ -146,7 +146,7 @@ class PluginManager(pluggy.PluginManager):
 
 
 def namespace_of(kind: str) -> str:
-    """Return the namespace of a kind of offer.
+    """Return the namespace to which a kind of offer belongs.
 
     The namespaces are ``"handler"``, ``"metric"`` and ``"event"``; loggers, log handlers and save handlers belong to
     ``"handler"``.
@@ -184,7 +184,7 @@ def describe_error(error: BaseException) -> str:
 
 
 def show(value: object) -> str:
-    """Describe a value from a plugin, even if the value's ``repr`` fails.
+    """Return a short description of a value from a plugin, even if the value's ``repr`` fails.
 
     Example:
         >>> show(Offer), len(show("x" * 1000))
@@ -200,16 +200,16 @@ def load_plugin(installed: InstalledPlugin, manager: PluginManager) -> Plugin:
 
     Args:
         installed: A plugin that is not blocked.
-        manager: Manager that registers the module; unchanged if loading fails.
+        manager: Manager with which the module is registered. If loading fails, the manager is not changed.
 
     Returns:
         The plugin and its offers.
 
     Raises:
         BaseException: Any exception that the module raises when it is imported, including `SystemExit`.
-        PluginLoadError: If the metadata is damaged, if another plugin uses the same module, or if a hook is unknown, has the
-            wrong signature, raises an exception or returns a wrong value.
-        PluginIncompatibleError: If the plugin requires another version of glowplug, or if its module does not set
+        PluginLoadError: If the metadata is damaged, or if another plugin uses the same module. The error is also raised if a
+            hook is unknown or has the wrong signature, and if ``glowplug_offers`` raises an exception or returns a wrong value.
+        PluginIncompatibleError: If the plugin requires another version of glowplug, or if the plugin module does not set
             ``GLOWPLUG_API`` to the API version of this core.
 
     Example:
@@ -300,7 +300,7 @@ def ask_plugin(manager: PluginManager, key: str, hook: str, **arguments: Any) ->
         **arguments: The hook's arguments.
 
     Returns:
-        The plugin's answer for a ``firstresult`` hook, otherwise a list of answers.
+        The plugin's answer if the hook is a ``firstresult`` hook of pluggy, otherwise a list of answers.
 
     Example:
         >>> ask_plugin(PluginManager(), "x", "glowplug_to_scalar", value=1) is None
@@ -311,7 +311,7 @@ def ask_plugin(manager: PluginManager, key: str, hook: str, **arguments: Any) ->
 
 
 def collect(manager: PluginManager, key: str, hook: str, item_type: type[_Item]) -> tuple[_Item, ...]:
-    """Call a hook that returns a list, and check the type of its items.
+    """Call a hook that returns a list, and check the type of the items in the list.
 
     Args:
         manager: Manager with which the plugin's module is registered.
@@ -320,10 +320,10 @@ def collect(manager: PluginManager, key: str, hook: str, item_type: type[_Item])
         item_type: The required type of each item.
 
     Returns:
-        The items; empty if the plugin does not implement the hook.
+        A tuple of the items, which is empty if the plugin does not implement the hook.
 
     Raises:
-        PluginLoadError: If the hook raises an exception, or if it does not return a list of ``item_type``.
+        PluginLoadError: If the hook raises an exception, or if the hook does not return a list of ``item_type`` objects.
 
     Example:
         >>> collect(PluginManager(), "x", "glowplug_offers", Offer)
@@ -338,12 +338,12 @@ def collect(manager: PluginManager, key: str, hook: str, item_type: type[_Item])
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise PluginLoadError(f"its hook {hook}() failed: {describe_error(error)}", hook=hook) from error
+        raise PluginLoadError(f"the hook {hook}() failed: {describe_error(error)}", hook=hook) from error
     wrong = [item for item in items or () if not isinstance(item, item_type)]
     if items is None or wrong:
         got = f"the item {show(wrong[0])}" if wrong else show(answer)
         raise PluginLoadError(
-            f"its hook {hook}() must return a list of {item_type.__name__} objects; got {got}", hook=hook
+            f"the hook {hook}() must return a list of {item_type.__name__} objects; got {got}", hook=hook
         )
     return items
 
@@ -352,16 +352,16 @@ def _check_api(module: ModuleType) -> None:
     stated = getattr(module, "GLOWPLUG_API", None)
     if stated is None:
         raise PluginIncompatibleError(
-            f"its module {module.__name__} does not set GLOWPLUG_API; add GLOWPLUG_API = {API_VERSION}"
+            f"the module {module.__name__} does not set GLOWPLUG_API; add GLOWPLUG_API = {API_VERSION}"
         )
     if stated != API_VERSION:
         raise PluginIncompatibleError(
-            f"its module {module.__name__} sets GLOWPLUG_API = {stated!r}, but the installed glowplug requires {API_VERSION}"
+            f"the module {module.__name__} sets GLOWPLUG_API = {stated!r}, but the installed glowplug requires {API_VERSION}"
         )
 
 
 def _check_hook_names(manager: PluginManager, module: ModuleType) -> None:
-    """Raise an error for functions that look like hooks but would never be called."""
+    """Raise an error if the module has a function that looks like a hook but would never be called."""
     for name, value in sorted(vars(module).items()):
         options = manager.parse_hookimpl_opts(module, name)
         hook = (options and options.get("specname")) or name
@@ -370,9 +370,9 @@ def _check_hook_names(manager: PluginManager, module: ModuleType) -> None:
         is_own_function = inspect.isfunction(value) and value.__module__ == module.__name__
         problem = ""
         if hook in HOOKS and options is None:
-            problem = f"its {hook} must be a function; got {show(value)}"
+            problem = f"the hook {hook} must be a function; got {show(value)}"
         elif hook in HOOKS and inspect.iscoroutinefunction(value):
-            problem = f"its hook {hook} is async; write def {_signature(hook)}"
+            problem = f"the hook {hook} is async; write def {_signature(hook)}"
         elif hook not in HOOKS and (options is not None or (name.startswith(_PREFIX) and is_own_function)):
             problem = _describe_unknown_hook(hook)
         if problem:
@@ -382,7 +382,7 @@ def _check_hook_names(manager: PluginManager, module: ModuleType) -> None:
 def _register(manager: PluginManager, module: ModuleType, name: str) -> None:
     taken = manager.get_name(module)
     if taken is not None:
-        raise PluginLoadError(f"its module {module.__name__} also belongs to plugin {taken}")
+        raise PluginLoadError(f"the module {module.__name__} also belongs to plugin {taken}")
     try:
         manager.register(module, name)
     except pluggy.PluginValidationError as error:
@@ -399,7 +399,7 @@ def _collect_offers(manager: PluginManager, key: str) -> tuple[Offer, ...]:
     names = Counter((namespace_of(offer.kind), offer.name) for offer in offers)
     twice = sorted({name for (_, name), count in names.items() if count > 1})
     if twice:
-        raise PluginLoadError(f"its hook {hook}() offers {', '.join(twice)} more than once", hook=hook)
+        raise PluginLoadError(f"the hook {hook}() offers {', '.join(twice)} more than once", hook=hook)
     return offers
 
 
@@ -415,4 +415,4 @@ def _describe_unknown_hook(hook: str) -> str:
         if matches
         else f"the hooks are {', '.join(sorted(HOOKS))}"
     )
-    return f"it has an unknown hook {hook}(); {hint}"
+    return f"the plugin has an unknown hook {hook}(); {hint}"

@@ -1,7 +1,7 @@
 """Registry of the plugins in this process.
 
-The plugins are loaded once, when ``glowplug.handlers``, ``glowplug.metrics`` or `to_scalar` first needs them. A faulty
-plugin does not affect the others. Offers are never attached to an engine automatically.
+Plugins are loaded once, when they are first needed, for example by ``glowplug.handlers``, ``glowplug.metrics`` or `to_scalar`.
+A faulty plugin does not affect the other plugins. Loading a plugin never attaches its handlers or metrics to an engine.
 """
 
 from __future__ import annotations
@@ -57,18 +57,19 @@ SLOW_IMPORT_SECONDS = 2.0
 
 
 class Registry:
-    """The installed plugins, their offers and their faults.
+    """The installed plugins, with their offers and failures.
 
     Args:
         installed: Plugins returned by `glowplug.plugins.installed_plugins`.
-        strict: Raise an error for the first faulty plugin instead of recording it. Defaults to ``False``.
+        strict: ``True`` raises an error for the first faulty plugin. ``False`` (the default) records each faulty plugin in
+            ``failures``.
 
     Raises:
-        PluginLoadError: If a plugin is faulty and ``strict`` is set.
+        PluginLoadError: If a plugin is faulty and ``strict`` is ``True``.
 
     Attributes:
         plugins: The loaded plugins, sorted by name and distribution.
-        blocked: The plugins that a setting blocks; they were not imported.
+        blocked: The plugins that a setting blocks. These plugins were not imported.
         failures: The faulty plugins, in the order in which they failed.
 
     Example:
@@ -102,17 +103,17 @@ class Registry:
     def from_entry_points(
         cls, entry_points: Iterable[EntryPoint], environ: Mapping[str, str] = os.environ
     ) -> Registry:
-        """Create a registry from entry points; the registry of the process is not changed.
+        """Create a registry from entry points, without changing the registry of the process.
 
         Args:
-            entry_points: Entry points with their ``dist`` attribute set.
+            entry_points: Entry points. The attribute ``dist`` of an entry point identifies its distribution.
             environ: Environment variables that contain the settings. Defaults to ``os.environ``.
 
         Returns:
             The registry. Call :meth:`warn` to report faulty plugins.
 
         Raises:
-            PluginLoadError: If a plugin is faulty and ``GLOWPLUG_STRICT_PLUGINS`` is set.
+            PluginLoadError: If a plugin is faulty and ``environ`` turns ``GLOWPLUG_STRICT_PLUGINS`` on.
 
         Example:
             >>> Registry.from_entry_points([]).plugins
@@ -132,14 +133,14 @@ class Registry:
             if plugin.import_seconds > SLOW_IMPORT_SECONDS:
                 warnings.warn(
                     f"{plugin} took {plugin.import_seconds:.1f} s to import; its module {plugin.module} probably imports"
-                    " a large library before any handler needs it. Report this to the author of the plugin;"
+                    " a large library before any handler needs it. Report the slow import to the author of the plugin;"
                     f" to disable the plugin, set GLOWPLUG_DISABLED_PLUGINS={plugin.name}",
                     GlowplugPluginWarning,
                     stacklevel=2,
                 )
 
     def names(self, kind: OfferKind) -> list[str]:
-        """List the names that the plugins offer for one kind.
+        """List the names of one kind that the plugins offer.
 
         Args:
             kind: Kind of offer; ``"handler"`` includes loggers, log handlers and save handlers.
@@ -161,7 +162,7 @@ class Registry:
         )
 
     def resolve(self, kind: OfferKind, name: str) -> Any:
-        """Import the target of a name that a plugin offers.
+        """Import and return the target of a name that a plugin offers.
 
         Args:
             kind: Kind of offer; ``"handler"`` includes loggers, log handlers and save handlers.
@@ -199,7 +200,7 @@ class Registry:
         return import_target(*found[0])
 
     def origin_of(self, value: Any) -> Plugin | None:
-        """Return the plugin that provides a value.
+        """Return the plugin that provides a class, function or object.
 
         Args:
             value: A class, function, method or object.
@@ -220,13 +221,13 @@ class Registry:
         return next(chain(offering, beside), None)
 
     def to_scalar(self, value: Any) -> float | None:
-        """Convert a value to a number with the plugins' hooks.
+        """Convert a value to a number with the ``glowplug_to_scalar`` hooks of the plugins.
 
         Args:
-            value: A leaf of an engine's output or metrics.
+            value: A single value from an engine's output or metrics.
 
         Returns:
-            The number, or None if no plugin supports the type.
+            The number, or None if no plugin supports the type of the value.
 
         Example:
             >>> Registry([]).to_scalar(object()) is None
@@ -257,7 +258,7 @@ class Registry:
         """Run the ``glowplug_doctor`` hook of each plugin.
 
         Yields:
-            Pairs of a plugin and a finding; a failing hook yields a finding with status ``"error"``.
+            Pairs of a plugin and a finding. If the hook of a plugin fails, the finding has the status ``"error"``.
 
         Example:
             >>> list(Registry([]).findings())
@@ -293,7 +294,7 @@ class Registry:
         trace(f"failed: {failure}")
 
     def _first_answer(self, hook: str, wanted: Any, description: str, **arguments: Any) -> Any:
-        """Return the first answer other than None to a hook; drop plugins that fail."""
+        """Return the first result other than None from the plugins that implement a hook; drop plugins that fail."""
         implementations = getattr(self._manager.hook, hook).get_hookimpls()
         for key in dict.fromkeys(impl.plugin_name for impl in reversed(implementations)):
             try:
@@ -301,18 +302,18 @@ class Registry:
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # noqa: BLE001 a plugin must not end a run
-                self._drop(key, hook, f"its hook {hook}() failed: {describe_error(error)}", error)
+                self._drop(key, hook, f"the hook {hook}() failed: {describe_error(error)}", error)
                 continue
             if isinstance(answer, wanted):
                 return answer
             if answer is not None:
                 self._drop(
-                    key, hook, f"its hook {hook}() must return {description} or None; got {show(answer)}"
+                    key, hook, f"the hook {hook}() must return {description} or None; got {show(answer)}"
                 )
         return None
 
     def _drop(self, key: str, hook: str, message: str, cause: BaseException | None = None) -> None:
-        """Stop calling a plugin that failed during a run, and warn once."""
+        """Stop calling the hooks of a plugin that failed during a run, and warn once."""
         with self._lock:
             if not self._manager.has_plugin(key):
                 return
@@ -334,13 +335,13 @@ _registry: Registry | None = None
 def get_registry() -> Registry:
     """Return the registry of this process.
 
-    The first call loads the plugins and warns about faulty ones.
+    The first call loads the plugins and warns about faulty plugins.
 
     Returns:
-        The registry; each call returns the same object, except inside `use_registry`.
+        The registry. Each call returns the same object, except inside a ``with use_registry(...)`` block.
 
     Raises:
-        PluginLoadError: If a plugin is faulty and ``GLOWPLUG_STRICT_PLUGINS=1``, or if a plugin module accesses the
+        PluginLoadError: If a plugin is faulty and ``GLOWPLUG_STRICT_PLUGINS=1`` is set, or if a plugin module accesses the
             registry during its import.
 
     Example:
@@ -350,8 +351,8 @@ def get_registry() -> Registry:
     global _registry  # noqa: PLW0603 the one registry of the process, guarded by the lock
     if getattr(_loading, "active", False):
         raise PluginLoadError(
-            "its module accesses handlers or metrics of plugins at import time; import them inside the functions that use "
-            "them"
+            "the plugin module accesses handlers or metrics of plugins at import time; import these handlers and metrics "
+            "inside the functions that use them"
         )
     with _lock:
         if _registry is not None:
@@ -363,9 +364,9 @@ def get_registry() -> Registry:
 
 @contextmanager
 def use_registry(registry: Registry) -> Iterator[Registry]:
-    """Replace the registry of the process temporarily.
+    """Replace the registry of the process inside a ``with`` block.
 
-    Use it in tests, and in applications that choose which plugins are available.
+    Use this context manager in tests, and in applications that choose which plugins are available.
 
     Args:
         registry: The registry that `get_registry` returns inside the ``with`` block, in all threads.
@@ -389,15 +390,15 @@ def use_registry(registry: Registry) -> Iterator[Registry]:
 
 
 def to_scalar(value: Any) -> float | None:
-    """Convert a value to a number with the hooks of the installed plugins.
+    """Convert a value to a number with the ``glowplug_to_scalar`` hooks of the installed plugins.
 
-    A plugin that raises or returns the wrong type is reported once and not called again.
+    A plugin is reported once and not called again if its hook raises an exception or returns a value of the wrong type.
 
     Args:
-        value: A leaf of an engine's output or metrics.
+        value: A single value from an engine's output or metrics.
 
     Returns:
-        The number, or None if no plugin supports the type.
+        The number, or None if no plugin supports the type of the value.
 
     Example:
         >>> with use_registry(Registry([])):
@@ -410,14 +411,14 @@ def to_scalar(value: Any) -> float | None:
 def save_handler(uri: str) -> SaveHandler | Callable[..., Any]:
     """Return the save handler that an installed plugin provides for an address.
 
-    A plugin that raises or returns the wrong type is reported once and not called again.
+    A plugin is reported once and not called again if its hook raises an exception or returns a value of the wrong type.
 
     Args:
         uri: An address with a scheme, as in ``"s3://bucket/run"``.
 
     Returns:
-        A save handler, or a function ``(checkpoint, filename, metadata)``, which saves checkpoints but cannot load or remove
-        them.
+        A save handler, or a function ``f(checkpoint, filename, metadata)``. Such a function saves checkpoints but cannot load or
+        remove them.
 
     Raises:
         PluginNotFoundError: If no plugin supports the scheme.

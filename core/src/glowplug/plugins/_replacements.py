@@ -1,4 +1,4 @@
-"""Replacements for the handlers and metrics of pytorch-ignite that no plugin offers."""
+"""Replacements for pytorch-ignite handlers and metrics that no plugin offers."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def is_on(value: str | None) -> bool:
 
 
 def canonical(name: str) -> str:
-    """Return a distribution's name in the normalized form that pip compares.
+    """Return the normalized form of a distribution's name, which pip uses to compare names.
 
     Example:
         >>> canonical("Acme_Shout")
@@ -60,7 +60,7 @@ def canonical(name: str) -> str:
 
 
 def blocking_setting(environ: Mapping[str, str], name: str, distribution: str) -> str:
-    """Return the setting that blocks a plugin, or an empty string.
+    """Return the setting that blocks a plugin, or an empty string if no setting blocks the plugin.
 
     Args:
         environ: Environment variables.

@@ -32,7 +32,7 @@ def explain_missing(
     Args:
         kind: Kind of the requested offer, such as ``"handler"``.
         name: The requested name.
-        offered: The names that the loaded plugins offer: handlers, metrics and events.
+        offered: Maps ``"handler"``, ``"metric"`` and ``"event"`` to the names that the loaded plugins offer.
         blocked: The plugins that a setting blocks.
         failures: The faulty plugins.
 
@@ -97,7 +97,7 @@ def explain_unknown_scheme(
 
 
 def _unavailable(blocked: Sequence[InstalledPlugin], failures: Sequence[PluginFailure]) -> Iterator[str]:
-    """List the blocked and faulty plugins, which may provide the missing name or address."""
+    """List the blocked and faulty plugins, one of which may provide the missing name or address."""
     if blocked:
         listed = ", ".join(f"{plugin.distribution} ({plugin.blocked_by})" for plugin in blocked)
         yield f"Blocked plugins: {listed}"

@@ -1,4 +1,4 @@
-"""Batches of inputs and targets."""
+"""Conversion of batches to pairs of inputs and targets."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def prepare_batch_from_keys(x: str | Sequence[str], y: str | Sequence[str]) -> C
     """Return a ``prepare_batch`` function for batches that are mappings.
 
     Args:
-        x: The key of the inputs. If several keys are given, the model receives a dict with these keys.
-        y: The key of the targets. If several keys are given, the targets are a dict with these keys.
+        x: The key of the inputs, or a sequence of keys. If you pass a sequence, the model receives a dict with these keys.
+        y: The key of the targets, or a sequence of keys. If you pass a sequence, the targets are a dict with these keys.
 
     Returns:
-        A function ``prepare_batch(batch, device=, non_blocking=)`` that returns ``(x, y)`` with all tensors on the device.
-        It raises a ``TypeError`` if the batch is not a mapping, and a ``KeyError`` if a key is missing.
+        A function ``prepare_batch(batch, device=..., non_blocking=...)`` that returns ``(x, y)`` with all tensors on the device.
+        The function raises a ``TypeError`` if the batch is not a mapping, and a ``KeyError`` if a key is missing.
 
     Example:
         >>> import torch
@@ -83,7 +83,7 @@ def _entry(batch: Mapping[str, Any], key: str) -> Any:
     if key in batch:
         return batch[key]
     hint = "".join(f" Did you mean {match!r}?" for match in get_close_matches(key, map(str, batch), n=1))
-    raise KeyError(f"the batch has no key {key!r}, only {list(batch)}.{hint}")
+    raise KeyError(f"the batch has no key {key!r}, only the keys {list(batch)}.{hint}")
 
 
 def _checked_keys(name: str, keys: object) -> str | tuple[str, ...]:

@@ -47,20 +47,23 @@ def create_supervised_trainer(
         optimizer: The optimizer.
         loss_fn: Loss function; ``loss_fn(y_pred, y)`` returns a scalar tensor.
         device: The device to move batches to; the model is not moved.
-        non_blocking: As for :func:`convert_tensor`.
-        prepare_batch: ``prepare_batch(batch, device=, non_blocking=)`` returns ``(x, y)``. By default, the batch must be
-            such a pair. If your batches are mappings, pass :func:`prepare_batch_from_keys`.
-        model_transform: Converts the model's output to the prediction for ``loss_fn``.
-        output_transform: ``output_transform(x, y, y_pred, loss)`` returns ``state.output``; defaults to the detached loss.
+        non_blocking: Whether to copy batches from pinned memory asynchronously, as in :func:`convert_tensor`.
+        prepare_batch: Function that converts a batch; ``prepare_batch(batch, device=..., non_blocking=...)`` returns ``(x, y)``.
+            By default, each batch must already be a pair ``(x, y)``. If your batches are mappings, pass the result of
+            :func:`prepare_batch_from_keys`.
+        model_transform: Function that converts the model's output to the prediction for ``loss_fn``.
+        output_transform: Function that returns the value of ``state.output``, called as
+            ``output_transform(x, y, y_pred, loss)``. By default, ``state.output`` is the detached loss.
         deterministic: Whether to call ``torch.use_deterministic_algorithms(True, warn_only=True)`` and disable
             ``torch.backends.cudnn.benchmark`` when a run starts. The previous settings are restored when the run ends, but not
-            when it is interrupted. To seed the random number generators as well, call ``torch.manual_seed``.
-        amp_mode: ``"amp"`` runs the model and the loss under ``torch.autocast`` for the device.
-        scaler: A ``torch.amp.GradScaler``; ``True`` creates one and stores it in ``state.scaler``. Its state is
-            part of the trainer's ``state_dict()``.
-        gradient_accumulation_steps: Number of iterations per optimizer step, counted over the whole run. If fewer
-            iterations are left at the end of a run, the optimizer does not step for them.
-        model_fn: ``model_fn(model, x)`` calls the model.
+            when the run is interrupted. To seed the random number generators as well, call ``torch.manual_seed``.
+        amp_mode: ``"amp"`` runs the model and the loss function under ``torch.autocast`` for the device. ``None`` (the default)
+            does not use autocast.
+        scaler: A ``torch.amp.GradScaler``, or ``True`` to create one and store it in ``state.scaler``. ``False`` (the default)
+            uses no scaler. The scaler's state is part of the trainer's ``state_dict()``.
+        gradient_accumulation_steps: Number of iterations per optimizer step, counted over the whole run. If the number of
+            iterations in a run is not a multiple of this value, the optimizer does not step for the remaining iterations.
+        model_fn: Function that calls the model. By default, ``model_fn(model, x)`` returns ``model(x)``.
 
     Raises:
         TypeError: If ``gradient_accumulation_steps`` is not an integer.
@@ -115,15 +118,17 @@ def create_supervised_evaluator(
 
     Args:
         model: The model; see :func:`supervised_evaluation_step`.
-        metrics: Metrics to attach, as a mapping from names in ``state.metrics`` to metrics.
-        device: The device to move batches to.
-        non_blocking: As for :func:`convert_tensor`.
-        prepare_batch: ``prepare_batch(batch, device=, non_blocking=)`` returns ``(x, y)``. By default, the batch must be
-            such a pair. If your batches are mappings, pass :func:`prepare_batch_from_keys`.
-        model_transform: Converts the model's output to the prediction.
-        output_transform: ``output_transform(x, y, y_pred)`` returns ``state.output``; defaults to ``(y_pred, y)``.
-        amp_mode: ``"amp"`` runs the model under ``torch.autocast`` for the device.
-        model_fn: ``model_fn(model, x)`` calls the model.
+        metrics: The metrics to attach. Maps each name in ``state.metrics`` to a metric.
+        device: The device to move batches to; the model is not moved.
+        non_blocking: Whether to copy batches from pinned memory asynchronously, as in :func:`convert_tensor`.
+        prepare_batch: Function that converts a batch; ``prepare_batch(batch, device=..., non_blocking=...)`` returns ``(x, y)``.
+            By default, each batch must already be a pair ``(x, y)``. If your batches are mappings, pass the result of
+            :func:`prepare_batch_from_keys`.
+        model_transform: Function that converts the model's output to the prediction.
+        output_transform: Function that returns the value of ``state.output``, called as ``output_transform(x, y, y_pred)``. By
+            default, ``state.output`` is ``(y_pred, y)``.
+        amp_mode: ``"amp"`` runs the model under ``torch.autocast`` for the device. ``None`` (the default) does not use autocast.
+        model_fn: Function that calls the model. By default, ``model_fn(model, x)`` returns ``model(x)``.
 
     Raises:
         TypeError: If a value of ``metrics`` has no ``attach`` method.
@@ -151,8 +156,8 @@ def create_supervised_evaluator(
     for name, metric in (metrics or {}).items():
         if not hasattr(metric, "attach"):
             raise TypeError(
-                f"metrics[{name!r}] is a {type(metric).__name__}, not a glowplug metric; wrap a torchmetrics metric with "
-                "TorchMetric(metric) from glowplug-torchmetrics"
+                f"metrics[{name!r}] is a {type(metric).__name__}, not a glowplug metric; to use a torchmetrics metric, "
+                "wrap it with TorchMetric(metric) from glowplug-torchmetrics"
             )
         metric.attach(evaluator, name)
     return evaluator

@@ -46,27 +46,31 @@ def supervised_training_step(
     amp_mode: Literal["amp"] | None = None,
     scaler: torch.amp.GradScaler | None = None,
 ) -> Step:
-    """Return a training step for ``Engine(step)``: forward, backward, optimizer step.
+    """Return a step function for ``Engine(step)`` that trains a model.
 
-    With ``gradient_accumulation_steps=n``, the optimizer steps once for every n iterations of the run, with the average of
-    their gradients. Such a window of n iterations may cross an epoch boundary. If the run ends within a window, the
-    optimizer does not step, and the gradients stay in the parameters. If you continue the run, it completes the window; a
-    new run clears the gradients. Checkpoints do not contain gradients: to resume exactly, save at iterations divisible by n.
+    The step runs the forward pass, the backward pass and the optimizer. With ``gradient_accumulation_steps=n``, the optimizer
+    steps once for every n iterations of the run, using the average of the n gradients. The n iterations may cross an epoch
+    boundary. If the run ends before the n iterations are complete, the optimizer does not step, and the gradients stay in the
+    parameters. If you then continue the run, the optimizer steps as soon as the n iterations are complete. If you start a new
+    run instead of continuing the previous one, the gradients are cleared. Checkpoints do not contain gradients. To resume
+    exactly, save checkpoints at iterations that are divisible by n.
 
     Args:
-        model: The model; each step sets it to training mode. Move it to its device before creating the optimizer.
+        model: The model; each step sets it to training mode. Move the model to its device before you create the optimizer.
         optimizer: The optimizer.
         loss_fn: Loss function; ``loss_fn(y_pred, y)`` returns a scalar tensor.
-        device: The device to move batches to; ``None`` leaves them where they are.
-        non_blocking: As for :func:`convert_tensor`.
-        prepare_batch: ``prepare_batch(batch, device=, non_blocking=)`` returns ``(x, y)``.
-        model_transform: Converts the model's output to the prediction for ``loss_fn``.
-        output_transform: ``output_transform(x, y, y_pred, loss)`` returns ``state.output``. Defaults to the
-            detached loss, which stays on its device so that no step waits for an accelerator.
+        device: The device to move batches to; ``None`` leaves each batch where it is.
+        non_blocking: Whether to copy batches from pinned memory asynchronously, as in :func:`convert_tensor`.
+        prepare_batch: Function that converts a batch; ``prepare_batch(batch, device=..., non_blocking=...)`` returns ``(x, y)``.
+        model_transform: Function that converts the model's output to the prediction for ``loss_fn``.
+        output_transform: Function that returns the value of ``state.output``, called as
+            ``output_transform(x, y, y_pred, loss)``. By default, ``state.output`` is the detached loss. The loss stays on its
+            device, so that no step waits for an accelerator.
         gradient_accumulation_steps: Number of iterations per optimizer step; see above.
-        model_fn: ``model_fn(model, x)`` calls the model.
-        amp_mode: ``"amp"`` runs the model and the loss under ``torch.autocast`` for the device.
-        scaler: Scales the loss and unscales the gradients; needs ``amp_mode="amp"``.
+        model_fn: Function that calls the model. By default, ``model_fn(model, x)`` returns ``model(x)``.
+        amp_mode: ``"amp"`` runs the model and the loss function under ``torch.autocast`` for the device. ``None`` (the default)
+            does not use autocast.
+        scaler: A ``torch.amp.GradScaler`` that scales the loss and unscales the gradients; requires ``amp_mode="amp"``.
 
     Raises:
         ValueError: If ``amp_mode`` is unknown or not supported by the device, if ``scaler`` is given without ``amp_mode``, or
@@ -119,20 +123,20 @@ def supervised_evaluation_step(
     *,
     amp_mode: Literal["amp"] | None = None,
 ) -> Step:
-    """Return an evaluation step for ``Engine(step)``: forward without gradients, in evaluation mode.
+    """Return a step function for ``Engine(step)`` that evaluates a model without computing gradients.
 
-    The model stays in evaluation mode until a training step switches it to training mode.
+    The step sets the model to evaluation mode. The model stays in evaluation mode until a training step changes the mode.
 
     Args:
         model: The model; each step sets it to evaluation mode.
-        device: The device to move batches to.
-        non_blocking: As for :func:`convert_tensor`.
-        prepare_batch: ``prepare_batch(batch, device=, non_blocking=)`` returns ``(x, y)``.
-        model_transform: Converts the model's output to the prediction.
-        output_transform: ``output_transform(x, y, y_pred)`` returns ``state.output``; defaults to ``(y_pred, y)``,
-            the form that metrics expect.
-        model_fn: ``model_fn(model, x)`` calls the model.
-        amp_mode: ``"amp"`` runs the model under ``torch.autocast`` for the device.
+        device: The device to move batches to; ``None`` leaves each batch where it is.
+        non_blocking: Whether to copy batches from pinned memory asynchronously, as in :func:`convert_tensor`.
+        prepare_batch: Function that converts a batch; ``prepare_batch(batch, device=..., non_blocking=...)`` returns ``(x, y)``.
+        model_transform: Function that converts the model's output to the prediction.
+        output_transform: Function that returns the value of ``state.output``, called as ``output_transform(x, y, y_pred)``. By
+            default, ``state.output`` is ``(y_pred, y)``, which is the form that metrics expect.
+        model_fn: Function that calls the model. By default, ``model_fn(model, x)`` returns ``model(x)``.
+        amp_mode: ``"amp"`` runs the model under ``torch.autocast`` for the device. ``None`` (the default) does not use autocast.
 
     Raises:
         ValueError: If ``amp_mode`` is unknown or not supported by the device.
@@ -158,20 +162,20 @@ def supervised_evaluation_step(
 
 
 def check_integer(name: str, value: object) -> None:
-    """Raise unless the value is an integer."""
+    """Raise a ``TypeError`` if the value is not an integer."""
     if not isinstance(value, Integral):
         raise TypeError(f"{name} must be an integer, got {value!r}")
 
 
 def check_count(name: str, value: int) -> None:
-    """Raise unless the value is an integer of at least 1."""
+    """Raise an error if the value is not an integer of at least 1."""
     check_integer(name, value)
     if value < 1:
         raise ValueError(f"{name} must be at least 1, got {value!r}")
 
 
 def device_in_use(device: Device, model: torch.nn.Module) -> torch.device:
-    """Return the given device; ``None`` means the device of the model."""
+    """Return the given device, or the device of the model if ``device`` is ``None``."""
     if device is not None:
         return torch.device(device)
     parameter = next(model.parameters(), None)

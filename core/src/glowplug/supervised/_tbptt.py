@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 class TbpttEvents(EventEnum):
-    """Events that :func:`create_supervised_tbptt_trainer` fires for each chunk.
+    """Events that a TBPTT trainer fires before and after each chunk of time steps.
 
-    Their counter, ``state.time_iteration``, numbers the chunks of a run, starting at 1.
+    ``state.time_iteration`` is the number of the current chunk, counted from 1 over the whole run.
     """
 
     TIME_ITERATION_STARTED = "time_iteration_started"
@@ -46,32 +46,33 @@ def create_supervised_tbptt_trainer(
     """Return an engine that trains a recurrent model on chunks of sequences.
 
     Each sequence is split into chunks of ``tbtt_step`` time steps; the last chunk may be shorter. The optimizer steps once
-    per chunk. The detached hidden state is passed from chunk to chunk (Williams and Peng, 1990).
+    per chunk. The hidden state is detached and passed to the next chunk (Williams and Peng, 1990).
 
-    After each chunk, ``state.output`` is the loss of that chunk. After the batch, it is the mean of these losses. Both are
-    detached tensors that stay on their device, so no step waits for an accelerator. If a handler of a chunk event calls
-    ``terminate()``, the run ends after the batch.
+    After each chunk, ``state.output`` is the loss of that chunk. After the batch, ``state.output`` is the mean of the chunk
+    losses. Each loss is detached and stays on its device, so no step waits for an accelerator. If a handler of a chunk
+    event calls ``terminate()``, the run ends after the batch.
 
     Args:
-        model: The model, called as ``model(x)`` for the first chunk and ``model(x, hidden)`` for the others; it
-            returns ``(y_pred, hidden)``. The hidden state is a tensor, ``None``, or tuples, lists and mappings of these. The
-            model is set to training mode, but not moved to ``device``.
+        model: The model, which returns ``(y_pred, hidden)``. The trainer calls ``model(x)`` for the first chunk and
+            ``model(x, hidden)`` for later chunks. The hidden state may contain only tensors and ``None``, which can be nested
+            in tuples, lists and mappings. The trainer sets the model to training mode, but does not move the model to
+            ``device``.
         optimizer: The optimizer.
         loss_fn: Loss function; ``loss_fn(y_pred, y)`` returns a scalar tensor.
         tbtt_step: Number of time steps in a chunk.
         dim: The time dimension of ``x`` and ``y``.
         device: The device to move batches to; ``None`` leaves them where they are.
-        non_blocking: As for :func:`convert_tensor`.
-        prepare_batch: ``prepare_batch(batch, device=, non_blocking=)`` returns ``(x, y)``, two tensors.
+        non_blocking: Whether to copy batches from pinned memory asynchronously, as in :func:`convert_tensor`.
+        prepare_batch: Function called as ``prepare_batch(batch, device=..., non_blocking=...)``; returns the tensors ``(x, y)``.
 
     Returns:
-        The trainer. Its ``state_dict_user_keys`` contain ``"time_iteration"``.
+        The trainer; the list ``trainer.state_dict_user_keys`` contains ``"time_iteration"``.
 
     Raises:
-        ValueError: If ``tbtt_step`` is below 1. A run raises this error if ``x`` or ``y`` has no dimension ``dim``, or if ``x``
-            and ``y`` have different numbers of time steps.
-        TypeError: If ``tbtt_step`` or ``dim`` is not an integer. A run raises this error if ``x`` or ``y`` is not a tensor, if
-            the model does not return a pair ``(y_pred, hidden)``, or if ``hidden`` contains an object of another type.
+        ValueError: If ``tbtt_step`` is below 1. A run raises a ``ValueError`` if ``x`` or ``y`` has no dimension ``dim``, or
+            if ``x`` and ``y`` have different numbers of time steps.
+        TypeError: If ``tbtt_step`` or ``dim`` is not an integer. A run raises a ``TypeError`` if ``x`` or ``y`` is not a
+            tensor, or if the model does not return a pair ``(y_pred, hidden)`` with a valid hidden state.
 
     Example:
         >>> model = torch.nn.GRU(input_size=1, hidden_size=2)
@@ -127,8 +128,8 @@ def _chunks(x: Any, y: Any, size: int, dim: int) -> zip[tuple[torch.Tensor, torc
     for name, value in (("x", x), ("y", y)):
         if not isinstance(value, torch.Tensor):
             raise TypeError(
-                f"{name} must be a tensor with time steps along dim={dim}, got {type(value).__name__}; convert it in "
-                "prepare_batch(batch, device, non_blocking)"
+                f"{name} must be a tensor with time steps along dim={dim}, got {type(value).__name__}; "
+                f"convert {name} to a tensor in prepare_batch(batch, device, non_blocking)"
             )
         if not -value.ndim <= dim < value.ndim:
             raise ValueError(
@@ -156,6 +157,6 @@ def _detached(leaf: Any) -> Any:
     if leaf is None:
         return None
     raise TypeError(
-        "the hidden state that the model returns may contain only tensors, None, and tuples, lists and mappings of these; it "
+        "the hidden state that the model returns may contain only tensors and None, in tuples, lists and mappings, but it "
         f"contains an object of type {type(leaf).__name__}"
     )

@@ -1,6 +1,7 @@
 """Tools for testing handlers: a fake engine and pytest fixtures.
 
-The contracts are in the distribution ``glowplug-testing``. If it is installed, this module exports them as well.
+The contracts, which are reusable test classes, are in the distribution ``glowplug-testing``. If this distribution is installed,
+``glowplug.testing`` also exports the contracts.
 """
 
 from __future__ import annotations

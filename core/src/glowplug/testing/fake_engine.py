@@ -12,12 +12,12 @@ from glowplug.typing import EngineProtocol
 
 
 class FakeEngine(HandlerTable):
-    """Engine for tests: registers handlers, fires events on request and records calls.
+    """Engine for tests: it registers handlers, fires events on request, and records stop requests.
 
-    ``FakeEngine`` is a verified fake: the tests of ``EngineContract`` run against it and against ``Engine``.
+    ``FakeEngine`` handles events as ``Engine`` does: both classes pass the tests of ``EngineContract``.
 
     Args:
-        parent: Engine that runs this engine from within a handler.
+        parent: The engine whose step or handler is supposed to run this engine; ``None`` if there is none.
 
     Example:
         >>> from glowplug import Events
@@ -41,7 +41,7 @@ class FakeEngine(HandlerTable):
 
     @property
     def terminated(self) -> bool:
-        """Whether a handler called terminate()."""
+        """Whether a handler called ``terminate()``."""
         return bool(self.should_terminate)
 
     def fire(self, event_name: AnyEvent, *, error: BaseException | None = None, **state: Any) -> FakeEngine:
@@ -50,10 +50,10 @@ class FakeEngine(HandlerTable):
         Args:
             event_name: The event to fire.
             error: The exception passed to handlers of ``EXCEPTION_RAISED``.
-            **state: Attributes of ``state`` to set, such as ``epoch=3`` or ``metrics={...}``. At ``STARTED``,
-                ``run_start`` defaults to ``LOADED`` after :meth:`load_state_dict`, to ``CONTINUED`` if ``iteration`` is
-                above 0, and otherwise to ``NEW``. At ``STARTED`` and ``EPOCH_STARTED``, ``epoch_start`` defaults to
-                ``iteration``.
+            **state: Attributes of ``state`` to set, such as ``epoch=3`` or ``metrics={...}``. Unless you pass
+                ``run_start``, firing ``STARTED`` sets it to ``LOADED`` after :meth:`load_state_dict`, otherwise to
+                ``CONTINUED`` if ``iteration`` is above 0, or else to ``NEW``. Unless you pass ``epoch_start``, firing
+                ``STARTED`` or ``EPOCH_STARTED`` sets it to ``iteration``.
 
         Returns:
             The engine itself, so that calls can be chained.
@@ -72,7 +72,7 @@ class FakeEngine(HandlerTable):
             self._begin_run()
         if channel.key is Events.EXCEPTION_RAISED and error is None:
             raise ValueError(
-                "fire(Events.EXCEPTION_RAISED) requires the exception that was raised; pass error=..."
+                "fire(Events.EXCEPTION_RAISED) requires the exception that was raised; pass it as error=..."
             )
         arguments = {Events.EXCEPTION_RAISED: error, Events.TERMINATE_SINGLE_EPOCH: self.state.iteration}
         if channel.key in arguments:
@@ -89,14 +89,14 @@ class FakeEngine(HandlerTable):
         return RunStart.CONTINUED if self.state.iteration else RunStart.NEW
 
     def end_run(self, outcome: RunOutcome = RunOutcome.COMPLETED) -> FakeEngine:
-        """Set the outcome of the run, fire ``COMPLETED`` if the run completed, and fire ``TEARDOWN``."""
+        """Set the outcome of the run, fire ``COMPLETED`` if the run completed, and then fire ``TEARDOWN``."""
         self.state.outcome = outcome
         if outcome is RunOutcome.COMPLETED:
             self.fire(Events.COMPLETED)
         return self.fire(Events.TEARDOWN)
 
     def attach(self, *handlers: Any, on_error: Literal["raise", "disable"] = "raise") -> RemovableEventHandle:
-        """Attach handlers and record them in ``attached``."""
+        """Attach handlers and append them to ``attached``."""
         handle = super().attach(*handlers, on_error=on_error)
         self.attached.extend(handlers)
         return handle
@@ -106,15 +106,15 @@ class FakeEngine(HandlerTable):
         super()._fire(channel)
 
     def terminate(self, skip_completed: bool = False) -> None:
-        """Record the request in ``should_terminate``."""
+        """Record in ``should_terminate`` that the end of the run was requested."""
         self.should_terminate = "skip_completed" if skip_completed else True
 
     def terminate_epoch(self, skip_epoch_completed: bool = False) -> None:
-        """Record the request in ``should_terminate_single_epoch``."""
+        """Record in ``should_terminate_single_epoch`` that the end of the epoch was requested."""
         self.should_terminate_single_epoch = "skip_epoch_completed" if skip_epoch_completed else True
 
     def interrupt(self) -> None:
-        """Record the request in ``should_interrupt``."""
+        """Record in ``should_interrupt`` that an interruption was requested."""
         self.should_interrupt = True
 
     def handlers_at(self, event_name: AnyEvent) -> list[Any]:
@@ -122,10 +122,10 @@ class FakeEngine(HandlerTable):
         return [registration.handler for registration in self._channel(event_name).registrations]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of the attached stateful handlers."""
+        """Return the states of the attached handlers that have a state."""
         return {"handlers": self._stateful.state_dict(self)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load the state of the attached stateful handlers."""
+        """Load the states of the attached handlers that have a state."""
         self._stateful.load_state_dict(state_dict["handlers"])
         self._was_loaded = True

@@ -1,6 +1,7 @@
 """Fixtures for tests of handlers and plugins.
 
-Installing ``glowplug-testing`` activates them; otherwise set ``pytest_plugins = "glowplug.testing.pytest_plugin"``.
+Installing ``glowplug-testing`` activates these fixtures. If ``glowplug-testing`` is not installed, set
+``pytest_plugins = "glowplug.testing.pytest_plugin"`` in a test file or in the topmost ``conftest.py``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ __all__ = ["LocalRegistry", "fake_engine", "plugin_manager"]
 
 
 class LocalRegistry(Registry):
-    """Registry that holds only the plugins that a test registers.
+    """Plugin registry that contains only the plugins registered by a test.
 
     Example:
         >>> from types import ModuleType
@@ -44,7 +45,7 @@ class LocalRegistry(Registry):
 
         Args:
             module: The plugin module, or a ``types.ModuleType`` that the test creates.
-            name: Name of the plugin. Defaults to the name of the package, with hyphens for underscores.
+            name: Name of the plugin. Defaults to the package name, with hyphens instead of underscores.
 
         Returns:
             The plugin with its offers.
@@ -63,7 +64,7 @@ class LocalRegistry(Registry):
         return next(plugin for plugin in self.plugins if plugin.key == installed.key)
 
     def forget(self) -> None:
-        """Remove the modules created by the test from ``sys.modules``."""
+        """Remove from ``sys.modules`` the modules that :meth:`register` added."""
         for name in self._added:
             sys.modules.pop(name, None)
 
@@ -76,7 +77,7 @@ def fake_engine() -> FakeEngine:
 
 @pytest.fixture
 def plugin_manager() -> Iterator[LocalRegistry]:
-    """Return an empty registry that replaces the registry of the process during the test."""
+    """Return an empty plugin registry that replaces the process-wide registry during the test."""
     registry = LocalRegistry()
     with use_registry(registry):
         yield registry

@@ -1,4 +1,7 @@
-"""Plugin hooks of this distribution; imports only the hook specifications."""
+"""Plugin hooks of this distribution.
+
+This module imports only the hook specifications, so that plugins load fast.
+"""
 
 from glowplug.hookspecs import Offer, hookimpl
 

@@ -49,7 +49,7 @@ def _events(event_name: AnyEvent) -> Iterable[CallableEventWithFilter | str]:
 
 
 def _includes(event_name: AnyEvent, event: Events) -> bool:
-    """Return whether an event, with or without a filter, is one of the given events."""
+    """Return whether ``event_name`` contains an event, with or without a filter."""
     return any(each in (event, event.name) for each in _events(event_name))
 
 
@@ -62,32 +62,35 @@ _TOO_LATE = (
 class EarlyStopping:
     """Handler that stops a trainer after ``patience`` evaluations in a row without an improvement.
 
-    Attach the handler to the engine that computes the score, usually the evaluator. NaN is never an improvement. Neither is
-    ``-inf`` with ``mode="max"``, nor ``inf`` with ``mode="min"``.
+    Attach the handler to the engine that computes the score, usually the evaluator. NaN is never an improvement. With
+    ``mode="max"``, ``-inf`` is never an improvement; with ``mode="min"``, ``inf`` is never an improvement.
 
-    A new run of the trainer resets the handler; a run that continues from a loaded state retains the count. The handler's
-    state is part of the trainer's ``state_dict()`` as soon as the handler is attached or has read its first score.
+    Each new run of the trainer resets the handler. A run that continues from a loaded state retains the count and the best
+    score. The trainer's ``state_dict()`` contains the handler's state. If the trainer is not yet known when the handler is
+    attached, the handler's state is added to the trainer's ``state_dict()`` at the first score or earlier.
 
-    Under ``torch.distributed``, each call of the handler is a collective operation; all ranks follow the score of rank 0.
+    Under ``torch.distributed``, each call of the handler is a collective operation. All ranks use the score of rank 0.
 
     Args:
-        patience: Number of evaluations without an improvement after which the run ends; at least 1.
-        score_function: ``f(engine) -> number``, or the name of a metric in ``engine.state.metrics``. The number may be
-            a numpy scalar or a tensor with one element.
-        trainer: The engine to stop; the handler does not keep it alive. By default, this is the engine that runs the evaluator
-            in a handler. If there is none, it is the ``reset_engine`` of :meth:`attach` or, without ``reset_engine``, the engine
-            that this handler is attached to.
+        patience: The run ends after this many consecutive evaluations without an improvement. Must be at least 1.
+        score_function: Function of the engine that returns the score, or the name of a metric in ``engine.state.metrics``. The
+            score may be a Python number, a numpy scalar or a tensor with one element.
+        trainer: The engine to stop. The handler holds only a weak reference to this engine. Defaults to the engine with a
+            handler that runs the evaluator. If the evaluator does not run in a handler, the default is the ``reset_engine`` of
+            :meth:`attach`. Without a ``reset_engine``, the default is the engine that this handler is attached to.
         threshold: A score is an improvement if it beats the best score by more than this value. Defaults to 0.
-        cumulative: Whether gains below the threshold add up. With ``False``, any better score becomes the best score. With
-            ``True``, a score must beat the best score by more than the threshold to replace it.
-        threshold_mode: ``"abs"`` for an absolute threshold, ``"rel"`` for a fraction of the best score's absolute value.
+        cumulative: Whether gains below the threshold add up. If ``False`` (default), any better score becomes the new best score,
+            even if the gain is below the threshold. If ``True``, the best score changes only when a score beats it by more than
+            the threshold.
+        threshold_mode: ``"abs"`` if the threshold is an absolute difference, ``"rel"`` if the threshold is a fraction of the best
+            score's absolute value.
         mode: ``"max"`` if a larger score is better, ``"min"`` if a smaller score is better.
         state_key: Key of the handler's state in the trainer's ``state_dict()``. Defaults to the class name.
         min_delta: Former name of ``threshold``.
         min_delta_mode: Former name of ``threshold_mode``.
         cumulative_delta: Former name of ``cumulative``.
 
-    Each option is also an attribute; a new value takes effect at the next score.
+    Each option is also an attribute. A new value of any option except ``state_key`` takes effect at the next score.
 
     Attributes:
         best_score: Best score of the run; ``None`` before the first score.
@@ -96,9 +99,9 @@ class EarlyStopping:
         stop_reason: Why the trainer was stopped; ``None`` if it was not stopped.
 
     Raises:
-        ValueError: If the patience is not an integer of at least 1, if the threshold is negative or not finite, if a mode is
-            unknown, or if an option is given under both names.
-        TypeError: If ``score_function`` is neither callable nor a name, or if ``trainer`` is not an engine.
+        ValueError: If the patience is not an integer of at least 1, if the threshold is negative or not finite, or if a mode is
+            unknown. Also if an option is given under both its current and its former name.
+        TypeError: If ``score_function`` is neither a callable nor a string, or if ``trainer`` is not an engine.
 
     Example:
         >>> from glowplug import Engine
@@ -161,7 +164,7 @@ class EarlyStopping:
 
     @property
     def patience(self) -> int:
-        """Number of evaluations without an improvement after which the run ends."""
+        """Number of evaluations in a row without an improvement before the run ends."""
         return self._patience
 
     @patience.setter
@@ -185,22 +188,23 @@ class EarlyStopping:
         reset_engine: EngineProtocol | None = None,
         reset_event: AnyEvent = Events.STARTED,
     ) -> RemovableEventHandle:
-        """Check the score at an event.
+        """Attach the handler to an engine that computes the score.
 
         Args:
-            engine: The engine passed to ``score_function``: the evaluator, or the trainer itself.
-            event_name: Event at which the score is available.
+            engine: Engine that is passed to ``score_function``, either the evaluator or the trainer itself.
+            event_name: Event at which the handler reads the score.
             reset_engine: The engine that fires ``reset_event``, usually the trainer. Defaults to ``engine``.
-            reset_event: An event that resets the handler, in addition to each new run of the trainer. ``STARTED`` resets the
-                handler only if ``reset_engine`` starts a new run, not if it continues a run.
+            reset_event: Event that resets the handler. Each new run of the trainer also resets the handler. With ``STARTED``, the
+                handler is reset when ``reset_engine`` starts a new run, but not when it continues one.
 
         Returns:
             A handle that detaches the handler from this engine and from the trainer.
 
         Raises:
-            ValueError: If ``engine`` is the ``trainer`` given to the constructor and the event is ``COMPLETED``, because the run
-                is already over then. Also if each run of the evaluator would reset the handler, because the handler could then
-                never stop the trainer.
+            ValueError: If ``event_name`` is ``COMPLETED`` and ``engine`` is the ``trainer`` given to the constructor, because the
+                run of the trainer is already over. Also if ``event_name`` is ``COMPLETED``, ``reset_event`` is ``STARTED`` and
+                ``reset_engine`` is the same engine as ``engine``, because each run of this engine would reset the handler.
+                In both cases, the handler could never stop the trainer.
             TypeError: If ``reset_engine`` is not an engine.
 
         Example:
@@ -247,9 +251,9 @@ class EarlyStopping:
             raise ValueError(_TOO_LATE)
         if engine is reset_engine and _includes(reset_event, Events.STARTED):
             raise ValueError(
-                "EarlyStopping.attach: reset_engine must not be the engine that the handler is attached to: each run of that "
-                "engine would reset the handler, so it would never stop the trainer. Use attach(evaluator, reset_engine=trainer), "
-                "or omit reset_engine"
+                "EarlyStopping.attach: reset_engine must not be the engine that the handler is attached to, because each run of "
+                "that engine would reset the handler, and the handler would never stop the trainer. Use attach(evaluator, "
+                "reset_engine=trainer), or omit reset_engine"
             )
 
     def __call__(self, engine: EngineProtocol) -> None:
@@ -296,13 +300,14 @@ class EarlyStopping:
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Load the counter and best score for the next run.
+        """Load the counter, the best score and the threshold mode for the next run.
 
         Args:
-            state_dict: Result of :meth:`state_dict`. Without ``threshold_mode``, the current mode is unchanged.
+            state_dict: Result of :meth:`state_dict`. If ``threshold_mode`` is missing, the handler retains its threshold mode.
 
         Raises:
-            ValueError: If a key is missing or the mode is unknown. In that case, nothing is loaded.
+            ValueError: If ``counter`` or ``best_score`` is missing, or if the threshold mode is unknown. In that case, nothing is
+                loaded.
         """
         if not {"counter", "best_score"} <= state_dict.keys():
             raise ValueError(
@@ -324,8 +329,8 @@ class EarlyStopping:
             metrics = engine.state.metrics
             if self.score_function not in metrics:
                 raise ValueError(
-                    f"EarlyStopping: the engine has no metric {self.score_function!r} at {engine.current_event}, only "
-                    f"{list(metrics)}; attach the metric to this engine or change score_function"
+                    f"EarlyStopping: the engine has no metric {self.score_function!r} at {engine.current_event}; available "
+                    f"metrics: {list(metrics)}. Attach the missing metric to this engine, or change score_function"
                 )
             score = metrics[self.score_function]
         else:
@@ -377,7 +382,7 @@ class EarlyStopping:
             self._reset_count()
 
     def _trainer_of(self, engine: EngineProtocol) -> EngineProtocol:
-        """Return the trainer that the scores of this engine may stop."""
+        """Return the trainer that the handler stops when the scores of this engine no longer improve."""
         parent = engine.parent
         state: object = None if parent is None else parent.state
         # If the engine is a mock, its parent is not an engine.
@@ -389,7 +394,7 @@ class EarlyStopping:
         return self._home is not None and self._home() is engine
 
     def _settle(self, trainer: EngineProtocol) -> None:
-        """Bind the handler to a trainer: register its state there and reset it at new runs."""
+        """Register the handler's state with a trainer, and reset the handler at new runs of that trainer."""
         if self._is_home(trainer):
             return
         if self._home is not None and not self._was_loaded:

@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Forwarded(Generic[T]):
-    """Attribute that reads and sets another attribute of the object or of one of its parts.
+    """Attribute that forwards reads and writes to another attribute of the same object or of one of its parts.
 
     Args:
         target: The other attribute, such as ``"threshold"`` or ``"improvement.threshold"``.

@@ -34,7 +34,8 @@ class Improvement:
 
     Args:
         threshold: A score is an improvement if it beats the best score by more than this value.
-        threshold_mode: ``"abs"`` for an absolute threshold, ``"rel"`` for a fraction of the best score's absolute value.
+        threshold_mode: ``"abs"`` if the threshold is an absolute difference, ``"rel"`` if the threshold is a fraction of the best
+            score's absolute value.
         mode: ``"max"`` if a larger score is better, ``"min"`` if a smaller score is better.
 
     Raises:

@@ -1,4 +1,7 @@
-"""Plugin hooks of this distribution; imports nothing heavy."""
+"""Plugin hooks of this distribution.
+
+This module imports no large libraries, so that plugins load fast.
+"""
 
 from glowplug.hookspecs import Offer, hookimpl
 

@@ -15,7 +15,7 @@ __all__ = ["Average", "GeometricAverage", "VariableAccumulation", "add_examples"
 
 
 def add_examples(total: torch.Tensor, output: torch.Tensor | float) -> torch.Tensor:
-    """Add an output to a total; a tensor is first summed over its first dimension.
+    """Add a number, or a tensor summed over its first dimension, to a total.
 
     Example:
         >>> add_examples(torch.tensor([1.0, 1.0]), torch.ones(3, 2))
@@ -27,7 +27,7 @@ def add_examples(total: torch.Tensor, output: torch.Tensor | float) -> torch.Ten
 
 
 def add_logarithms(total: torch.Tensor, output: torch.Tensor | float) -> torch.Tensor:
-    """Add the logarithm of an output to a total; see :func:`add_examples`.
+    """Add the logarithm of a number to a total; the logarithms of a tensor are first summed over its first dimension.
 
     Example:
         >>> add_logarithms(torch.tensor(1.0), 1)
@@ -39,18 +39,18 @@ def add_logarithms(total: torch.Tensor, output: torch.Tensor | float) -> torch.T
 class VariableAccumulation(Metric):
     """Accumulate outputs with a custom operation and count the examples.
 
-    A number or a scalar tensor is one example. The first dimension of any other tensor is the batch; the size of
-    this dimension is the number of examples. An empty batch is ignored.
+    A number or a scalar tensor counts as one example. For a tensor with dimensions, the size of the first one is the number of
+    examples. An empty batch is ignored.
 
     Args:
-        op: ``op(accumulator, output)`` returns the new accumulator. The accumulator starts as ``tensor(0.0)``. Tensor
-            outputs are converted to 64 bits (32 on MPS).
+        op: Function that returns the new accumulator, called as ``op(accumulator, output)``. The accumulator starts as
+            ``tensor(0.0)``. Tensor outputs are converted to float64, or to float32 on MPS.
         output_transform: Turns the engine's output into a number or tensor.
-        device: Initial device of the accumulator, which moves to the device of the outputs.
+        device: Initial device of the accumulator. The accumulator moves to the device of the outputs.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        TypeError: If ``op`` is not callable, or an output is neither a number nor a tensor.
+        TypeError: If ``op`` is not callable, or if an output is neither a number nor a tensor.
 
     Example:
         >>> largest = VariableAccumulation(torch.maximum)
@@ -95,8 +95,8 @@ class VariableAccumulation(Metric):
             output = output.detach().to(self.accumulator.dtype)
         elif not isinstance(output, (int, float)):
             raise TypeError(
-                f"{type(self).__name__} accepts numbers and tensors, got {type(output).__name__}; select one with "
-                "output_transform"
+                f"{type(self).__name__} accepts numbers and tensors, got {type(output).__name__}; select a number or a tensor "
+                "with output_transform"
             )
         self.accumulator = self._op(self.accumulator, output)
         self.num_examples += examples
@@ -108,20 +108,20 @@ class VariableAccumulation(Metric):
 
 
 class _Mean(VariableAccumulation):
-    """Base class of means over examples that all have the same shape."""
+    """Base class of metrics that compute a mean over examples of the same shape."""
 
     def update(self, output: Any) -> None:
         """Add one output.
 
         Args:
-            output: A number, or a tensor with the batch as its first dimension.
+            output: A number, or a tensor whose first dimension is the batch dimension.
         """
         shape = tuple(output.shape[1:]) if isinstance(output, torch.Tensor) else ()
         if self.num_examples and shape != tuple(self.accumulator.shape):
             raise ValueError(
                 f"{type(self).__name__} needs examples of one shape, got shape {shape} after shape "
-                f"{tuple(self.accumulator.shape)}. The first dimension of a tensor must be the batch dimension; if it is missing, "
-                "add it with output_transform"
+                f"{tuple(self.accumulator.shape)}. The first dimension of a tensor must be the batch dimension; if the batch "
+                "dimension is missing, add it with output_transform"
             )
         super().update(output)
 
@@ -133,15 +133,16 @@ class _Mean(VariableAccumulation):
 
 
 class Average(_Mean):
-    """Mean of a number or tensor over the examples.
+    """Mean of numbers or tensors over the examples.
 
-    A number or a scalar tensor is one example. The first dimension of any other tensor is the batch. For example, the
-    average of a loss with ``reduction="none"`` is the mean over all examples, even if batches have different sizes. To average
-    each element of a vector separately, add a batch dimension: ``output_transform=lambda vector: vector.unsqueeze(0)``.
+    A number or a scalar tensor counts as one example. If a tensor has dimensions, the first one is the batch dimension. For
+    example, the average of losses computed with ``reduction="none"`` is the mean over all examples, even if batches have
+    different sizes. To average each element of a vector separately, add a batch dimension with
+    ``output_transform=lambda vector: vector.unsqueeze(0)``.
 
     Args:
         output_transform: Turns the engine's output into a number or tensor.
-        device: Initial device of the sum, which moves to the device of the outputs.
+        device: Initial device of the sum. The sum moves to the device of the outputs.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
@@ -166,7 +167,7 @@ class Average(_Mean):
 
     @sync_all_reduce("accumulator", "num_examples")
     def compute(self) -> Any:
-        """Return the mean, a float64 tensor.
+        """Return the mean as a float64 tensor.
 
         Raises:
             NotComputableError: If there are no examples.
@@ -175,14 +176,14 @@ class Average(_Mean):
 
 
 class GeometricAverage(_Mean):
-    """Geometric mean of a positive number or tensor over the examples.
+    """Geometric mean of positive numbers or tensors over the examples.
 
     This metric accepts the same outputs and raises the same exceptions as :class:`Average`.
 
     Args:
-        output_transform: Turns the engine's output into a number or tensor. A value of 0 makes the mean 0; a negative value
-            makes it NaN.
-        device: Initial device of the sum of logarithms, which moves to the device of the outputs.
+        output_transform: Turns the engine's output into a number or tensor. If a value is 0, the mean is 0. If a value is
+            negative, the mean is NaN.
+        device: Initial device of the sum of logarithms. The sum moves to the device of the outputs.
         skip_unrolling: See ``glowplug.Metric``.
 
     Example:
@@ -203,7 +204,7 @@ class GeometricAverage(_Mean):
 
     @sync_all_reduce("accumulator", "num_examples")
     def compute(self) -> Any:
-        """Return the mean, a float64 tensor.
+        """Return the mean as a float64 tensor.
 
         Raises:
             NotComputableError: If there are no examples.

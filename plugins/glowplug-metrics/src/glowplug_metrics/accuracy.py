@@ -14,12 +14,14 @@ __all__ = ["Accuracy", "matches"]
 
 
 def matches(y_pred: torch.Tensor, y: torch.Tensor, is_multilabel: bool = False) -> torch.Tensor:
-    """Return whether the prediction of each example is correct.
+    """Return for each example whether the prediction is correct.
 
     Args:
-        y_pred: Scores of shape (N, C, ...) for multiclass, otherwise values 0 and 1; see :func:`task_of`.
+        y_pred: Scores of shape (N, C, ...) for multiclass data, or values 0 and 1 for binary and multilabel data. For the shapes,
+            see :func:`task_of`.
         y: Targets.
-        is_multilabel: Whether each example has C labels, which must all be correct.
+        is_multilabel: Whether each example has C labels. The prediction of an example is correct only if all its labels are
+            correct.
 
     Returns:
         A bool tensor of shape (N, ...).
@@ -39,25 +41,28 @@ def matches(y_pred: torch.Tensor, y: torch.Tensor, is_multilabel: bool = False) 
 class Accuracy(TaskMetric):
     """Fraction of correct predictions for binary, multiclass or multilabel data.
 
-    The output is ``(y_pred, y)``, or a mapping with the keys ``y_pred`` and ``y``. The shapes determine the kind of data:
+    After ``output_transform``, the output must be ``(y_pred, y)`` or a mapping with the keys ``y_pred`` and ``y``. The kind of
+    data is determined by ``is_multilabel`` and by the shapes of ``y_pred`` and ``y``:
 
-    - Multiclass: y_pred contains scores of shape (N, C, ...), and y contains classes of shape (N, ...).
-    - Binary: both have the shape (N, ...) and contain only 0 and 1; y_pred can also have the shape (N, 1, ...).
-    - Multilabel, with ``is_multilabel=True``: both have the shape (N, C, ...) and contain only 0 and 1. An example is correct
-      if all its labels are correct.
+    - Multiclass data: ``y_pred`` has the shape (N, C, ...) and contains scores. ``y`` has the shape (N, ...) and contains class
+      indices.
+    - Binary data: ``y_pred`` and ``y`` have the shape (N, ...) and contain only 0 and 1. ``y_pred`` can also have the shape
+      (N, 1, ...).
+    - Multilabel data (``is_multilabel=True``): ``y_pred`` and ``y`` have the shape (N, C, ...) and contain only 0 and 1. The
+      prediction of an example is correct only if all C labels are correct.
 
     Args:
-        output_transform: Turns the engine's output into ``(y_pred, y)``, for example with probabilities rounded to 0 and 1.
-        is_multilabel: Whether each example has C labels, which are 0 or 1.
-        device: See ``glowplug.Metric``. The counts stay on the device of the data, so that no update waits for the device.
+        output_transform: Turns the engine's output into ``(y_pred, y)``. This function can, for example, round probabilities to 0
+            and 1.
+        is_multilabel: Whether each example has C labels, each of which is 0 or 1.
+        device: See ``glowplug.Metric``. The counts stay on the device of the data, so that updates never wait for an accelerator.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
         TypeError: If ``y_pred`` or ``y`` is not a tensor.
         ValueError: If the shapes do not match, if the number of classes changes, or if binary or multilabel values are not 0
-            or 1.
-            Values on an accelerator are checked in ``compute``, because checking each batch would wait for the device.
-        RuntimeError: If the kind of data changes.
+            or 1. Values on an accelerator are checked only in ``compute``, because each check has to wait for the accelerator.
+        RuntimeError: If the kind of data changes between updates.
 
     Example:
         >>> accuracy = Accuracy()

@@ -19,15 +19,16 @@ FEW_CLASSES = 64
 
 
 def split_output(output: Any, user: str) -> tuple[Any, Any, Mapping[str, Any]]:
-    """Return ``y_pred``, ``y`` and the ``criterion_kwargs`` of ``Loss``.
+    """Split an output into ``y_pred``, ``y`` and the keyword arguments of a loss function.
 
     Args:
-        output: ``(y_pred, y)`` or ``(y_pred, y, criterion_kwargs)``.
-        user: The class or function that needs the output, named in errors.
+        output: ``(y_pred, y)`` or ``(y_pred, y, criterion_kwargs)``, where ``criterion_kwargs`` contains keyword arguments for
+            the loss function of ``Loss``.
+        user: Name of the class or function that needs the output; used in error messages.
 
     Raises:
         TypeError: If the output is neither a tuple nor a list.
-        ValueError: If the tuple or list has other elements.
+        ValueError: If a tuple or list is neither ``(y_pred, y)`` nor ``(y_pred, y, criterion_kwargs)``.
 
     Example:
         >>> split_output(("predictions", "targets"), "Loss")
@@ -49,7 +50,7 @@ def split_output(output: Any, user: str) -> tuple[Any, Any, Mapping[str, Any]]:
 class Batch:
     """Predictions and targets of one batch, with cached statistics.
 
-    A batch is used for one update of one or several metrics. Its tensors have no gradients and must not be changed.
+    A batch is used for one update of one or several metrics. The tensors of a batch have no gradients and must not be modified.
 
     Args:
         y_pred: Predictions.
@@ -74,19 +75,19 @@ class Batch:
 
     @property
     def task(self) -> Task:
-        """Kind of the data, binary or multiclass, and number of classes; see :func:`task_of`."""
+        """Kind of data (binary or multiclass) and number of classes, as returned by :func:`task_of`."""
         if self._task is None:
             self._task = task_of(self.y_pred, self.y)
         return self._task
 
     @cached_property
     def multilabel_task(self) -> Task:
-        """Kind of the data and number of labels, for multilabel data."""
+        """Kind of data and number of labels for multilabel data, as returned by :func:`task_of`."""
         return task_of(self.y_pred, self.y, is_multilabel=True)
 
     @property
     def predicted(self) -> torch.Tensor:
-        """For multiclass data, the class with the highest score in each example, (N, ...)."""
+        """For multiclass data, the class with the highest score for each example, as a tensor of shape (N, ...)."""
         if self._predicted is None:
             self._predicted = self.y_pred.argmax(1)
         return self._predicted
@@ -98,23 +99,23 @@ class Batch:
 
     @cached_property
     def matrix(self) -> torch.Tensor:
-        """The confusion matrix of multiclass data, (C, C)."""
+        """The confusion matrix of multiclass data, a tensor of shape (C, C)."""
         classes = self.y_pred.shape[1]
         return counting.confusions(self.labels, classes)
 
     @cached_property
     def class_counts(self) -> torch.Tensor:
-        """The class counts of multiclass data, (3, C)."""
+        """The counts of each class in multiclass data, a tensor of shape (3, C); see :func:`class_counts`."""
         return counting.class_counts(self.labels, self.y_pred.shape[1])
 
     @cached_property
     def binary_counts(self) -> torch.Tensor:
-        """The counts of class 1 in binary data, (3, 1)."""
+        """The counts of class 1 in binary data, a tensor of shape (3, 1); see :func:`binary_counts`."""
         return counting.binary_counts(self.y_pred, self.y)
 
     @cached_property
     def label_counts(self) -> torch.Tensor:
-        """The label counts of multilabel data, (3, C)."""
+        """The counts of each label in multilabel data, a tensor of shape (3, C); see :func:`label_counts`."""
         return counting.label_counts(self.y_pred, self.y)
 
     @cached_property

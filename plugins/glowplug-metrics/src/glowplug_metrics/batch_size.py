@@ -12,15 +12,16 @@ __all__ = ["batch_size_of"]
 
 
 def batch_size_of(y: Any) -> int:
-    """Return the number of examples in a target: the size of the first dimension of its first tensor.
+    """Return the number of examples in a target, which is the length of the target's first tensor.
 
     Args:
-        y: A tensor or array of shape (N, ...), or a mapping, tuple or list of targets, for example one per head of a model.
-            A list of mappings contains one mapping per example, as for object detection.
+        y: A tensor or array of shape (N, ...), or a collection (mapping, tuple or list) of targets. A collection can contain, for
+            example, one target per head of a model. A list of mappings must contain one mapping per example, as in object
+            detection.
 
     Raises:
-        TypeError: If the target contains no tensor, or is a ``PackedSequence``.
-        ValueError: If the first tensor has no dimension, or if the tensors of a tuple or list differ in the first dimension.
+        TypeError: If the target contains no tensor, or if the target is a ``PackedSequence``.
+        ValueError: If the first tensor has no dimension, or if the tensors of a tuple or list have different lengths.
 
     Example:
         >>> batch_size_of({"class": torch.zeros(4), "box": torch.zeros(4, 2)})
@@ -38,7 +39,7 @@ def batch_size_of(y: Any) -> int:
 
 
 def _first_countable(value: Any) -> Any:
-    """Return the first tensor, array or list of examples; ``None`` if there is none."""
+    """Return the first tensor, array or list of examples in a target, or ``None`` if there is none."""
     if isinstance(value, PackedSequence):
         _refuse(TypeError, "a PackedSequence, whose first dimension counts time steps, not examples")
     if isinstance(value, torch.Tensor) or hasattr(value, "shape") or _is_list_of_examples(value):
@@ -57,7 +58,7 @@ def _first_countable(value: Any) -> Any:
 
 
 def _size_of(countable: Any) -> int | None:
-    """Return the size of the first dimension; ``None`` if there is no dimension."""
+    """Return the size of a value's first dimension, or ``None`` if the value has no dimensions."""
     if isinstance(countable, torch.Tensor):
         return countable.size(0) if countable.dim() else None
     if isinstance(countable, list):
@@ -71,6 +72,6 @@ def _is_list_of_examples(value: Any) -> bool:
 
 def _refuse(kind: type[Exception], found: str) -> NoReturn:
     raise kind(
-        f"cannot determine the batch size from the target y: y is {found}. Pass batch_size as a function of y, such as "
+        f"cannot determine the batch size from the target y, because y is {found}. Pass a function of y as batch_size, such as "
         "batch_size=lambda y: len(y['labels'])"
     )

@@ -23,16 +23,17 @@ _NAMES = ("macro", "micro", "weighted", "samples")
 
 
 def averaged_ratio(counts: torch.Tensor, row: int, average: Averaging) -> torch.Tensor:
-    """Return the ratio of each class, or the average ratio.
+    """Return each class's ratio of correct predictions to a denominator, or the average of these ratios.
 
     Args:
-        counts: Shape (3, C), as returned by :func:`class_counts`.
+        counts: Counts of shape (3, C), as returned by :func:`class_counts`.
         row: Index of the row of ``counts`` that contains the denominators. A class with the denominator 0 has the ratio 0.
-        average: ``False`` or ``None``: no average. ``True`` or ``"macro"``: mean over the classes. ``"weighted"``: mean
-            weighted by the number of examples of each class. ``"micro"``: ratio computed from the counts summed over all classes.
+        average: ``False`` and ``None`` return the ratio of each class. ``True`` and ``"macro"`` return the mean over the classes.
+            ``"weighted"`` returns the mean weighted by the number of examples of each class. ``"micro"`` returns the ratio that
+            is computed from the counts summed over all classes.
 
     Returns:
-        A float64 tensor of shape (C,), or a scalar tensor if averaged.
+        A float64 tensor of shape (C,), or a scalar float64 tensor if the ratios are averaged.
 
     Example:
         >>> counts = torch.tensor([[3, 0], [4, 0], [3, 1]])
@@ -53,7 +54,7 @@ class ClassRatio(TaskMetric):
     Args:
         output_transform: Turns the engine's output into ``(y_pred, y)``.
         average: See :class:`~glowplug_metrics.precision.Precision`.
-        is_multilabel: Whether each example has C labels, which are 0 or 1.
+        is_multilabel: Whether each example has C labels, each of which is 0 or 1.
         device: See ``glowplug.Metric``.
         skip_unrolling: See ``glowplug.Metric``.
 
@@ -114,10 +115,10 @@ class ClassRatio(TaskMetric):
         self._num_examples += batch.y.numel() // (self._num_classes if kind == "multilabel" else 1)
 
     def compute(self) -> torch.Tensor | float:
-        """Return the value of each class or the average value, over all processes.
+        """Return the value of each class, or the average value, computed over all processes.
 
         Returns:
-            A float64 tensor, or a float for an average.
+            A float64 tensor, or a float if the value is an average.
 
         Raises:
             NotComputableError: If there are no examples.
@@ -144,7 +145,7 @@ class ClassRatio(TaskMetric):
         self._total = self._zeros((rows, classes))
 
     def _zeros(self, shape: tuple[int, ...]) -> torch.Tensor:
-        """Return an initial total: class counts, or a sum over examples for ``"samples"``."""
+        """Return the initial total: the scalar 0 for ``average="samples"``, otherwise a tensor of zeros."""
         if self._average == "samples":
             return torch.zeros((), dtype=self._double_dtype, device=self._device)
         return torch.zeros(shape, dtype=torch.int64, device=self._device)
@@ -179,5 +180,5 @@ def _not_classes_error(y: torch.Tensor, classes: int) -> ValueError:
     others = y[(y < 0) | (y >= classes) | (y != y.long())]
     return ValueError(
         f"y_pred has {classes} classes, so targets must be classes from 0 to {classes - 1}, but y contains "
-        f"{others.flatten()[:3].tolist()}; remove such targets with output_transform"
+        f"{others.flatten()[:3].tolist()}; remove these targets with output_transform"
     )

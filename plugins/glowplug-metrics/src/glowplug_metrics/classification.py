@@ -1,4 +1,4 @@
-"""Detection of the kind of classification, and validation of binary values."""
+"""Functions that detect the kind of classification and check binary values."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ Task: TypeAlias = tuple[Literal["binary", "multiclass", "multilabel"], int]
 
 
 def task_of(y_pred: torch.Tensor, y: torch.Tensor, is_multilabel: bool = False) -> Task:
-    """Determine the kind of classification and the number of classes from the shapes.
+    """Determine the kind of classification and the number of classes from the shapes of ``y_pred`` and ``y``.
 
     Args:
-        y_pred: For multiclass, scores of shape (N, C, ...). For binary, the shape of ``y``, or (N, 1, ...). For multilabel,
-            (N, C, ...) with C > 1.
-        y: Shape (N, ...) for binary and multiclass; the shape of ``y_pred`` for multilabel.
-        is_multilabel: Whether the data is multilabel. If not, equal shapes mean binary data.
+        y_pred: Predictions. Multiclass predictions are scores of shape (N, C, ...). Binary predictions have the same shape as
+            ``y``, or the shape (N, 1, ...). Multilabel predictions have the shape (N, C, ...) with C > 1.
+        y: Targets. Binary and multiclass targets have the shape (N, ...). Multilabel targets have the same shape as ``y_pred``.
+        is_multilabel: Whether the data is multilabel. If ``False``, the data is binary when ``y_pred`` and ``y`` have the same
+            shape.
 
     Raises:
         ValueError: If the shapes do not match.
@@ -47,7 +48,7 @@ def task_of(y_pred: torch.Tensor, y: torch.Tensor, is_multilabel: bool = False) 
 
 
 def count_not_binary(values: torch.Tensor) -> torch.Tensor:
-    """Count the values that are neither 0 nor 1, on their device.
+    """Return the number of values that are neither 0 nor 1, as a tensor on the device of the values.
 
     Example:
         >>> count_not_binary(torch.tensor([0.0, 0.7, 1.0]))
@@ -60,7 +61,7 @@ def count_not_binary(values: torch.Tensor) -> torch.Tensor:
 
 
 def not_binary_error(name: str, values: torch.Tensor) -> ValueError:
-    """Return an error that lists the first values that are neither 0 nor 1.
+    """Return an error that lists up to three of the values that are neither 0 nor 1.
 
     Example:
         >>> str(not_binary_error("y", torch.tensor([0, 5]))).partition(";")[0]
@@ -68,6 +69,6 @@ def not_binary_error(name: str, values: torch.Tensor) -> ValueError:
     """
     others = values[(values != 0) & (values != 1)]
     return ValueError(
-        f"binary and multilabel values must be 0 or 1, but {name} contains {others.flatten()[:3].tolist()}; convert them with "
-        "output_transform, for example lambda out: ((out[0] > 0.5).int(), out[1])"
+        f"binary and multilabel values must be 0 or 1, but {name} contains {others.flatten()[:3].tolist()}; convert the values "
+        "with output_transform, for example output_transform=lambda out: ((out[0] > 0.5).int(), out[1])"
     )

@@ -16,11 +16,11 @@ __all__ = ["ClassificationMetric", "SharedUpdate", "by_input", "update_together"
 
 
 class ClassificationMetric(Metric):
-    """Metric of the tensors ``y_pred`` and ``y`` that shares batch statistics with other metrics.
+    """Base class of metrics that share batch statistics and are computed from the tensors ``y_pred`` and ``y``.
 
-    Metrics on one engine with the same usage and ``output_transform`` are updated together: for each batch, the transform
-    is called once, and statistics that several metrics need are computed once. A subclass that overrides :meth:`update`
-    is updated separately.
+    Metrics are updated together if they are attached to the same engine with the same usage and ``output_transform``. For
+    metrics that are updated together, ``output_transform`` is called only once per batch, and shared statistics are computed
+    only once. A subclass that overrides :meth:`update` is updated separately.
 
     Example:
         >>> class Sizes(ClassificationMetric):
@@ -40,13 +40,13 @@ class ClassificationMetric(Metric):
 
     @abstractmethod
     def count(self, batch: Batch) -> None:
-        """Count one batch, which may be shared with other metrics."""
+        """Count one batch, which other metrics may share."""
 
     def update(self, output: Any) -> None:
         """Count one batch.
 
         Args:
-            output: ``(y_pred, y)``; a third part, ``criterion_kwargs`` of ``Loss``, is ignored.
+            output: ``(y_pred, y)``. A third element, the ``criterion_kwargs`` for ``Loss``, is accepted and ignored.
         """
         self.count(self.batch_of(output))
 
@@ -61,12 +61,12 @@ class ClassificationMetric(Metric):
         if not (isinstance(y_pred, torch.Tensor) and isinstance(y, torch.Tensor)):
             raise TypeError(
                 f"{type(self).__name__} needs tensors y_pred and y, got {type(y_pred).__name__} and {type(y).__name__}; convert "
-                "them with output_transform, or use skip_unrolling=False for lists with one tensor per sample"
+                "y_pred and y to tensors with output_transform, or use skip_unrolling=False for lists with one tensor per sample"
             )
         return Batch(y_pred, y)
 
     def transformed_without_gradients(self, output: Any) -> Any:
-        """Return ``transformed(output)``, with gradients disabled in ``output_transform``."""
+        """Return ``transformed(output)``, with ``output_transform`` called under ``torch.no_grad()``."""
         if self._output_transform is identity:
             return self.transformed(output)
         with torch.no_grad():
@@ -76,7 +76,8 @@ class ClassificationMetric(Metric):
     def input_key(self) -> tuple[Any, ...] | None:
         """Key shared by all metrics that are updated together.
 
-        The key is ``None`` if the class overrides ``update`` or ``iteration_completed``; such a metric is updated separately.
+        The key is ``None`` if the class overrides ``update`` or ``iteration_completed``. A metric without a key is updated
+        separately.
         """
         kind = type(self)
         if (
@@ -87,7 +88,7 @@ class ClassificationMetric(Metric):
         return (self._output_transform, self.required_output_keys)
 
     def add_updates(self, engine: EngineProtocol, usage: MetricUsage) -> RemovableEventHandle:
-        """Update this metric together with others; see ``glowplug.Metric.add_updates``."""
+        """Update this metric together with other metrics; see ``glowplug.Metric.add_updates``."""
         if self.input_key is None:
             return super().add_updates(engine, usage)
         return (
@@ -98,7 +99,7 @@ class ClassificationMetric(Metric):
 
 
 def by_input(metrics: Iterable[Metric]) -> list[list[Any]]:
-    """Group metrics that can be updated with the same batch.
+    """Group the metrics that can be updated with the same batch.
 
     Example:
         >>> from glowplug_metrics import Loss, Precision, Recall
@@ -118,11 +119,11 @@ def by_input(metrics: Iterable[Metric]) -> list[list[Any]]:
 
 
 def update_together(metrics: Sequence[Any], output: Any) -> None:
-    """Update metrics with the same batch.
+    """Update several metrics with the same batch.
 
     Args:
         metrics: A group returned by :func:`by_input`.
-        output: The argument of their ``update`` methods.
+        output: Output in the form that the ``update`` methods of the metrics accept.
 
     Example:
         >>> from glowplug_metrics import Precision, Recall
@@ -141,7 +142,7 @@ def update_together(metrics: Sequence[Any], output: Any) -> None:
 
 
 class SharedUpdate:
-    """Handler that updates all classification metrics with the same engine and usage.
+    """Handler that updates all classification metrics that are attached to the same engine with the same usage.
 
     Example:
         >>> from glowplug import Engine
@@ -162,7 +163,10 @@ class SharedUpdate:
     def add(
         self, metric: ClassificationMetric, engine: EngineProtocol, usage: MetricUsage
     ) -> RemovableEventHandle:
-        """Add a metric and return a handle that removes it; removing the last metric detaches this handler."""
+        """Add a metric and return a handle that removes the metric.
+
+        Removing the last metric detaches the shared handler.
+        """
         if not self.metrics:
             self._handle = engine.add_event_handler(usage.ITERATION_COMPLETED, self)
         self._set_metrics([*self.metrics, metric])

@@ -21,13 +21,13 @@ Report: TypeAlias = dict[str, dict[str, float]]
 def report_of(
     precision: torch.Tensor, recall: torch.Tensor, beta: float = 1.0, labels: Sequence[str] | None = None
 ) -> Report:
-    """Return the scores of each class, and their means as ``"macro avg"``.
+    """Return the scores of each class and, under the key ``"macro avg"``, their means over the classes.
 
     Args:
-        precision: Shape (C,).
-        recall: Shape (C,).
+        precision: Precision of each class, a tensor of shape (C,).
+        recall: Recall of each class, a tensor of shape (C,).
         beta: See :func:`f_score`.
-        labels: Names of the classes. Defaults to their numbers.
+        labels: Names of the classes. Defaults to the class indices.
 
     Raises:
         ValueError: If the number of labels differs from the number of classes, if labels are not unique, or if a label is
@@ -40,7 +40,7 @@ def report_of(
     names = [str(number) for number in range(len(precision))] if labels is None else list(labels)
     if len(names) != len(precision) or len({*names, "macro avg"}) <= len(names):
         raise ValueError(
-            f"labels must be {len(precision)} unique names, one per class, none of them 'macro avg'; got {names}"
+            f"labels must be {len(precision)} unique names, one per class, and must not include 'macro avg'; got {names}"
         )
     columns = {"precision": precision, "recall": recall, f"f{beta:g}-score": f_score(precision, recall, beta)}
     report = {
@@ -54,19 +54,19 @@ class ClassificationReport(MetricsLambda):
     """Precision, recall and F-score of each class, and their means over the classes.
 
     Args:
-        beta: Weight of recall relative to precision in the F-score; above 0.
-        output_dict: Whether to return a dict, ``{"cat": {"precision": ..., "recall": ..., "f1-score": ...}, ...,
-            "macro avg": {...}}``. By default the value is the same report as JSON text.
+        beta: Weight of recall relative to precision in the F-score. Must be above 0.
+        output_dict: If ``True``, the value is a dict such as ``{"cat": {"precision": ..., "recall": ..., "f1-score": ...}, ...,
+            "macro avg": {...}}``. If ``False`` (default), the value is the same report as JSON text.
         output_transform: Turns the engine's output into ``(y_pred, y)``, as for
             :class:`~glowplug_metrics.precision.Precision`.
         device: See ``glowplug.Metric``.
-        is_multilabel: Whether each example has C labels, which are 0 or 1.
-        labels: Names of the classes. Defaults to their numbers. Binary data has two classes.
+        is_multilabel: Whether each example has C labels, each of which is 0 or 1.
+        labels: Names of the classes. Defaults to the class indices. Binary data has the two classes 0 and 1.
         metrics_result_mode: See ``glowplug.Metric``.
 
     Raises:
-        ValueError: If ``beta`` is not a finite number above 0. In ``compute``, if the number of labels differs from the number
-            of classes, if labels are not unique, or if a label is ``"macro avg"``.
+        ValueError: If ``beta`` is not a finite number above 0. ``compute`` raises this error if the number of labels differs from
+            the number of classes, if labels are not unique, or if a label is ``"macro avg"``.
 
     Example:
         >>> report = ClassificationReport(output_dict=True, labels=["cat", "dog"])
@@ -94,7 +94,7 @@ class ClassificationReport(MetricsLambda):
 
 
 class _Reporter:
-    """Function that builds the report; a class, because it must be picklable."""
+    """Picklable function object that builds the report."""
 
     def __init__(self, beta: float, output_dict: bool, labels: Sequence[str] | None) -> None:
         self.beta = beta

@@ -31,19 +31,20 @@ __all__ = [
 class ConfusionMatrix(ClassificationMetric):
     """Matrix of counts, with actual classes in rows and predicted classes in columns.
 
-    The output is ``(y_pred, y)``, or a mapping with the keys ``y_pred`` and ``y``. y_pred contains scores of shape
-    (N, C, ...), and y contains classes of shape (N, ...). Further dimensions can be, for example, the height and width of
-    images. Targets outside 0 to C - 1, such as -1 or 255, are ignored.
+    After ``output_transform``, the output must be ``(y_pred, y)`` or a mapping with the keys ``y_pred`` and ``y``. ``y_pred``
+    contains scores of shape (N, C, ...), and ``y`` contains class indices of shape (N, ...). The dimensions after N and C can be,
+    for example, the height and width of images. Targets outside the range 0 to C - 1, such as -1 or 255, are ignored.
 
-    Classification metrics on one engine or in one group compute shared statistics once per batch.
+    Classification metrics on one engine or in one group share statistics if they have the same ``output_transform``.
+    Statistics that several metrics need are computed only once per batch.
 
     Args:
-        num_classes: C, at least 2. Convert binary data to two scores:
+        num_classes: Number of classes C, at least 2. For binary data, convert the predictions to two scores with
             ``output_transform=lambda out: (torch.nn.functional.one_hot(out[0], 2), out[1])``.
-        average: ``None``: counts. ``"samples"``: counts divided by the number of examples (the sum of N over all batches).
-            ``"recall"``: each row divided by its sum. ``"precision"``: each column divided by its sum.
+        average: ``None`` returns the counts. ``"samples"`` divides the counts by the number of examples, which is the sum of N
+            over all batches. ``"recall"`` divides each row by its sum. ``"precision"`` divides each column by its sum.
         output_transform: Turns the engine's output into ``(y_pred, y)``.
-        device: See ``glowplug.Metric``. The counts stay on the device of the data, so that no update waits for the device.
+        device: See ``glowplug.Metric``. The counts stay on the device of the data, so that updates never wait for an accelerator.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
@@ -89,14 +90,14 @@ class ConfusionMatrix(ClassificationMetric):
         """Count one batch.
 
         Args:
-            batch: The batch, which may be shared with other metrics.
+            batch: The batch, which other metrics may share.
         """
         if batch.task != ("multiclass", self.num_classes):
             classes, shape = self.num_classes, tuple(batch.y_pred.shape)
             raise ValueError(
                 f"y_pred must have the shape (N, {classes}, ...) with one score per class, and y must have the shape (N, ...); "
-                f"got y_pred {shape} and y {tuple(batch.y.shape)}. If y_pred contains labels, convert them with "
-                f"torch.nn.functional.one_hot(labels, {classes}), then move the class dimension from the end to position 1"
+                f"got y_pred {shape} and y {tuple(batch.y.shape)}. If y_pred contains labels, convert the labels with "
+                f"torch.nn.functional.one_hot(labels, {classes}), then move the last dimension of the result to position 1"
             )
         if self.num_classes <= FEW_CLASSES:
             self.confusion_matrix = add_in_place(self.confusion_matrix, batch.matrix)
@@ -108,7 +109,9 @@ class ConfusionMatrix(ClassificationMetric):
 
     @sync_all_reduce("confusion_matrix", "_num_examples")
     def compute(self) -> torch.Tensor:
-        """Return the (C, C) matrix over all processes: int64, or float64 with an average.
+        """Return the confusion matrix of all processes, a tensor of shape (C, C).
+
+        The dtype is int64 if ``average`` is ``None``, and float64 otherwise.
 
         Raises:
             NotComputableError: If there are no examples.
@@ -122,11 +125,12 @@ class ConfusionMatrix(ClassificationMetric):
 
     @staticmethod
     def normalize(matrix: torch.Tensor, average: Literal["recall", "precision"]) -> torch.Tensor:
-        """Normalize the rows or columns of a matrix, as float64.
+        """Return a float64 copy of a matrix with normalized rows or columns.
 
         Args:
             matrix: Counts of shape (C, C).
-            average: ``"recall"`` divides each row by its sum, ``"precision"`` each column. Rows and columns of zeros stay 0.
+            average: ``"recall"`` divides each row by its sum. ``"precision"`` divides each column by its sum. A row or column of
+                zeros is not changed.
 
         Raises:
             ValueError: If ``average`` is unknown.
@@ -143,15 +147,15 @@ class ConfusionMatrix(ClassificationMetric):
 
     @sync_all_reduce("confusion_matrix", "_num_examples")
     def table(self, class_names: Sequence[str] | None = None) -> ConfusionTable:
-        """Return a table with class names that shows the counts and, for each class, the scores.
+        """Return a table of the counts and scores, labeled with class names.
 
         Like :meth:`compute`, this method must be called on all ranks.
 
         Args:
-            class_names: Names of the classes. Defaults to their numbers.
+            class_names: Names of the classes. Defaults to the class indices.
 
         Returns:
-            A table to print or to convert to a DataFrame.
+            A table that can be printed or converted to a DataFrame.
 
         Raises:
             NotComputableError: If there are no examples.
@@ -176,16 +180,17 @@ def IoU(cm: ConfusionMatrix, ignore_index: int | None = None) -> MetricsLambda: 
     """Return a metric that computes the intersection over union of each class.
 
     Args:
-        cm: The confusion matrix, with ``average=None`` or ``"samples"``. Several metrics can share one matrix.
-        ignore_index: Class to omit from the result.
+        cm: The confusion matrix, with ``average=None`` or ``average="samples"``. Several metrics can share one confusion matrix.
+        ignore_index: Index of a class to omit from the result.
 
     Returns:
-        A metric whose value is a float64 tensor of shape (C,), or (C - 1,) with ``ignore_index``. The value of a class that
-        neither occurs nor is predicted is 0.
+        A metric whose value is a float64 tensor of shape (C,), or of shape (C - 1,) with ``ignore_index``. A class that neither
+        occurs nor is predicted has the value 0.
 
     Raises:
         TypeError: If ``cm`` is not a :class:`ConfusionMatrix`.
-        ValueError: If ``cm`` has the average ``"recall"`` or ``"precision"``, or if ``ignore_index`` is not one of its classes.
+        ValueError: If ``cm`` has ``average="recall"`` or ``average="precision"``, or if ``ignore_index`` is not the index of a
+            class.
 
     Example:
         >>> cm = ConfusionMatrix(num_classes=2)
@@ -205,7 +210,7 @@ def mIoU(cm: ConfusionMatrix, ignore_index: int | None = None) -> MetricsLambda:
         ignore_index: See :func:`IoU`.
 
     Returns:
-        A metric whose value is a scalar.
+        A metric whose value is a float64 scalar.
 
     Raises:
         TypeError: See :func:`IoU`.
@@ -248,8 +253,8 @@ def DiceCoefficient(cm: ConfusionMatrix, ignore_index: int | None = None) -> Met
         ignore_index: See :func:`IoU`.
 
     Returns:
-        A metric whose value is a float64 tensor of shape (C,), or (C - 1,) with ``ignore_index``. The value of a class that
-        neither occurs nor is predicted is 0.
+        A metric whose value is a float64 tensor of shape (C,), or of shape (C - 1,) with ``ignore_index``. A class that neither
+        occurs nor is predicted has the value 0.
 
     Raises:
         TypeError: See :func:`IoU`.
@@ -291,7 +296,7 @@ def cmPrecision(cm: ConfusionMatrix, average: bool = True) -> MetricsLambda:  # 
 
     Args:
         cm: See :func:`IoU`.
-        average: Whether to return the mean over the classes instead of a tensor of shape (C,).
+        average: If ``True`` (default), the value is the mean over the classes. If ``False``, the value is a tensor of shape (C,).
 
     Raises:
         TypeError: See :func:`IoU`.
@@ -311,7 +316,7 @@ def cmRecall(cm: ConfusionMatrix, average: bool = True) -> MetricsLambda:  # noq
 
     Args:
         cm: See :func:`IoU`.
-        average: Whether to return the mean over the classes instead of a tensor of shape (C,).
+        average: If ``True`` (default), the value is the mean over the classes. If ``False``, the value is a tensor of shape (C,).
 
     Raises:
         TypeError: See :func:`IoU`.
@@ -346,7 +351,7 @@ def _not_normalized(cm: ConfusionMatrix) -> ConfusionMatrix:
 def _of_classes(
     cm: ConfusionMatrix, figure: Callable[[torch.Tensor], torch.Tensor], ignore_index: int | None
 ) -> MetricsLambda:
-    """Return a metric that computes a score per class, without the ignored class."""
+    """Return a metric that computes a score for each class except the ignored class."""
     each = _not_normalized(cm).map(figure)
     if ignore_index is None:
         return each

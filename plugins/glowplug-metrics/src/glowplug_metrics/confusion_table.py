@@ -28,10 +28,11 @@ class ConfusionTable:
 
     Args:
         matrix: Counts of shape (C, C) with actual classes in rows, as returned by ``ConfusionMatrix.compute()``.
-        class_names: Unique names of the classes. Defaults to their numbers.
+        class_names: Unique names of the classes. Defaults to the class indices.
 
     Raises:
-        ValueError: If ``matrix`` is not a square integer matrix, or if ``class_names`` is not one unique name per class.
+        ValueError: If ``matrix`` is not a square integer matrix, or if ``class_names`` does not contain one unique name for each
+            class.
 
     Example:
         >>> table = ConfusionTable(torch.tensor([[5, 2], [1, 7]]), ["cat", "dog"])
@@ -66,21 +67,21 @@ class ConfusionTable:
         """Return one row for each class.
 
         Returns:
-            Dicts with the keys ``class``, ``precision``, ``recall``, ``f1``, ``iou``, ``accuracy`` and ``support``. The
-            accuracy counts all other classes as one class. The support is the number of examples of the class. A score with
-            a zero denominator is 0.
+            Dicts with the keys ``class``, ``precision``, ``recall``, ``f1``, ``iou``, ``accuracy`` and ``support``. For the
+            accuracy of a class, all other classes are merged into one. The support is the number of examples of the class. A
+            score with a zero denominator is 0.
         """
         figures = {name: figure(self.matrix).tolist() for name, figure in _FIGURES.items()}
         columns = {"class": self.class_names, **figures, "support": self.matrix.sum(1).tolist()}
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def mean(self) -> dict[str, Any]:
-        """Return each score averaged over the classes, and the total number of examples as ``support``."""
+        """Return the mean of each score over the classes and, as ``support``, the total number of examples."""
         means = {name: figure(self.matrix).mean().item() for name, figure in _FIGURES.items()}
         return {**means, "support": int(self.matrix.sum())}
 
     def to_pandas(self) -> DataFrame:
-        """Return :meth:`per_class` and, as the last row, :meth:`mean` in a DataFrame indexed by class.
+        """Return the scores as a DataFrame with one row per class and a last row with the means.
 
         Raises:
             ImportError: If pandas is not installed.
@@ -89,7 +90,7 @@ class ConfusionTable:
         return _pandas().DataFrame(rows).set_index("class")
 
     def matrix_to_pandas(self) -> DataFrame:
-        """Return the matrix as a DataFrame with the index ``actual`` and the columns ``predicted``.
+        """Return the matrix as a DataFrame whose index is named ``actual`` and whose columns are named ``predicted``.
 
         Raises:
             ImportError: If pandas is not installed.
@@ -130,7 +131,7 @@ def _pandas() -> Any:
         import pandas as pd
     except ImportError as error:
         raise ImportError(
-            "to_pandas() and matrix_to_pandas() need pandas: pip install 'glowplug-metrics[pandas]'. Without pandas, use "
-            "per_class(), mean() and matrix"
+            "to_pandas() and matrix_to_pandas() need pandas; run pip install 'glowplug-metrics[pandas]'. Without pandas, use the "
+            "methods per_class() and mean() and the attribute matrix"
         ) from error
     return pd

@@ -1,4 +1,4 @@
-"""Counts for classification metrics: pure tensor functions without synchronization."""
+"""Pure tensor functions that count predictions and targets without waiting for an accelerator."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def labels_of(predicted: torch.Tensor, y: torch.Tensor, classes: int) -> Labels:
 
     Args:
         predicted: Classes of shape (N, ...).
-        y: Targets of the same shape; values outside 0 to ``classes`` - 1 get the weight 0.
+        y: Targets of the same shape as ``predicted``. Targets outside the range 0 to ``classes`` - 1 get the weight 0.
         classes: Number of classes.
 
     Example:
@@ -75,12 +75,12 @@ def histogram(values: torch.Tensor, weight: torch.Tensor | None, size: int) -> t
     """Count the occurrences of each number from 0 to ``size`` - 1.
 
     Args:
-        values: A flat tensor of these numbers.
-        weight: Weight of each value. ``None``, which is only for CPU tensors, gives each value the weight 1.
+        values: One-dimensional tensor of integers from 0 to ``size`` - 1.
+        weight: Weight of each value. ``None`` gives each value the weight 1 and can be used only for CPU tensors.
         size: Number of counts.
 
     Returns:
-        Counts of shape (size,), int64.
+        An int64 tensor of counts, of shape (size,).
 
     Example:
         >>> histogram(torch.tensor([0, 2, 2]), None, size=4)
@@ -96,7 +96,7 @@ def confusions(labels: Labels, classes: int) -> torch.Tensor:
     """Return the confusion matrix of a batch.
 
     Returns:
-        Counts of shape (C, C), int64, with actual classes in rows and predicted classes in columns.
+        An int64 tensor of shape (C, C), with actual classes in rows and predicted classes in columns.
 
     Example:
         >>> confusions(labels_of(torch.tensor([0, 1]), torch.tensor([0, 0]), classes=2), classes=2)
@@ -111,7 +111,7 @@ def add_confusions(matrix: torch.Tensor, labels: Labels) -> torch.Tensor:
     """Add a batch to a confusion matrix in place, writing only the cells that change.
 
     Args:
-        matrix: Counts of shape (C, C), int64, with actual classes in rows and predicted classes in columns.
+        matrix: An int64 tensor of shape (C, C), with actual classes in rows and predicted classes in columns.
         labels: The batch to add.
 
     Returns:
@@ -130,10 +130,10 @@ def add_confusions(matrix: torch.Tensor, labels: Labels) -> torch.Tensor:
 
 
 def class_counts(labels: Labels, classes: int) -> torch.Tensor:
-    """For each class, count correct predictions, all predictions and targets.
+    """For each class, count the correct predictions, all predictions and the targets.
 
     Returns:
-        Counts of shape (3, C), int64.
+        An int64 tensor of shape (3, C), with one row for each of the three counts.
 
     Example:
         >>> class_counts(labels_of(torch.tensor([0, 1]), torch.tensor([0, 0]), classes=2), classes=2)
@@ -148,7 +148,7 @@ def class_counts(labels: Labels, classes: int) -> torch.Tensor:
 
 
 def matrix_counts(matrix: torch.Tensor) -> torch.Tensor:
-    """Return the :func:`class_counts` of a confusion matrix.
+    """Compute the result of :func:`class_counts` from a confusion matrix.
 
     Example:
         >>> matrix_counts(torch.tensor([[1, 1], [0, 0]]))
@@ -160,14 +160,14 @@ def matrix_counts(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def binary_counts(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """For class 1, count correct predictions, all predictions and targets.
+    """For class 1, count the correct predictions, all predictions and the targets.
 
     Args:
-        y_pred: Values 0 and 1.
-        y: Values 0 and 1, with as many elements as ``y_pred``.
+        y_pred: Predictions, each of which is 0 or 1.
+        y: Targets, each of which is 0 or 1. The number of elements must be the same as in ``y_pred``.
 
     Returns:
-        Counts of shape (3, 1), int64.
+        An int64 tensor of shape (3, 1), with one row for each of the three counts.
 
     Example:
         >>> binary_counts(torch.tensor([1, 1, 0]), torch.tensor([1, 0, 0])).flatten()
@@ -179,14 +179,14 @@ def binary_counts(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 def label_counts(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """For each label, count correct predictions, all predictions and targets.
+    """For each label, count the correct predictions, all predictions and the targets.
 
     Args:
-        y_pred: Values 0 and 1 of shape (N, C, ...).
-        y: Values 0 and 1 of the same shape.
+        y_pred: Predictions of shape (N, C, ...), each of which is 0 or 1.
+        y: Targets of the same shape as ``y_pred``, each of which is 0 or 1.
 
     Returns:
-        Counts of shape (3, C), int64.
+        An int64 tensor of shape (3, C), with one row for each of the three counts.
 
     Example:
         >>> label_counts(torch.tensor([[1, 0], [1, 1]]), torch.tensor([[1, 0], [0, 1]]))
@@ -200,16 +200,16 @@ def label_counts(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 def summed_ratios(y_pred: torch.Tensor, y: torch.Tensor, row: int) -> torch.Tensor:
-    """Sum the fraction of correct labels over the examples of multilabel data.
+    """Sum the fractions of correct labels over the examples of multilabel data.
 
     Args:
-        y_pred: Values 0 and 1 of shape (N, C, ...).
-        y: Values 0 and 1 of the same shape.
-        row: Denominator of the fraction: ``PREDICTED`` for the number of predicted labels, or ``ACTUAL`` for the number of
-            actual labels. An example with the denominator 0 adds 0.
+        y_pred: Predictions of shape (N, C, ...), each of which is 0 or 1.
+        y: Targets of the same shape as ``y_pred``, each of which is 0 or 1.
+        row: Denominator of the fraction. ``PREDICTED`` is the number of predicted labels, and ``ACTUAL`` is the number of actual
+            labels. An example with the denominator 0 adds 0 to the sum.
 
     Returns:
-        The sum, a scalar of the type :func:`wide_dtype`.
+        The sum as a scalar tensor of the dtype that :func:`wide_dtype` returns.
 
     Example:
         >>> summed_ratios(torch.tensor([[1, 1], [0, 1]]), torch.tensor([[1, 0], [0, 1]]), PREDICTED)
@@ -221,14 +221,14 @@ def summed_ratios(y_pred: torch.Tensor, y: torch.Tensor, row: int) -> torch.Tens
 
 
 def num_not_binary(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor | int:
-    """Count values that are neither 0 nor 1.
+    """Count the values of ``y_pred`` and ``y`` that are neither 0 nor 1.
 
     Returns:
-        A tensor on the accelerator, or the number 0 for CPU tensors.
+        The count as a tensor on the accelerator, or the integer 0 for CPU tensors.
 
     Raises:
-        ValueError: If a CPU tensor has such values. On an accelerator, such values are only counted, because checking the
-            count would wait for the device.
+        ValueError: If a CPU tensor contains a value other than 0 and 1. The values of an accelerator tensor are only counted,
+            because raising an error would require waiting for the accelerator.
 
     Example:
         >>> num_not_binary(torch.tensor([0, 1]), torch.tensor([1, 1]))

@@ -15,7 +15,7 @@ __all__ = ["ROC_AUC", "AveragePrecision", "PrecisionRecallCurve", "RocCurve"]
 
 
 class _Curve(EpochMetric):
-    """Metric computed by a scikit-learn function of scores and labels."""
+    """Metric that calls a scikit-learn function with labels and scores."""
 
     _function: str
     """Name of the function in ``sklearn.metrics``."""
@@ -44,18 +44,18 @@ class _Curve(EpochMetric):
 class ROC_AUC(_Curve):  # noqa: N801 - ignite's name
     """Area under the receiver operating characteristic curve (``sklearn.metrics.roc_auc_score``).
 
-    The output is ``(y_pred, y)``, or a mapping with the keys ``y_pred`` and ``y``. y_pred contains scores, and y contains the
-    labels 0 and 1. Both have the shape (N,), or (N, C) to average over C labels. All outputs of the epoch are stored; see
-    :class:`EpochMetric`.
+    After ``output_transform``, the output must be ``(y_pred, y)`` or a mapping with the keys ``y_pred`` and ``y``. ``y_pred``
+    contains scores, and ``y`` contains the labels 0 and 1. Both tensors have the shape (N,) for one label, or (N, C) for the
+    average over C labels. The metric stores all outputs of the epoch; see :class:`EpochMetric`.
 
     Args:
         output_transform: Turns the engine's output into ``(y_pred, y)``, for example by converting logits to probabilities.
-        check_compute_fn: Whether to call the scikit-learn function on the first batch and to warn if it fails.
+        check_compute_fn: Whether to call the scikit-learn function on the first batch and to warn if the call fails.
         device: Device of the stored outputs.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        ModuleNotFoundError: If scikit-learn is not installed; run ``pip install "glowplug-metrics[sklearn]"``.
+        ModuleNotFoundError: If scikit-learn is not installed. To install it, run ``pip install "glowplug-metrics[sklearn]"``.
 
     Example:
         >>> metric = ROC_AUC()
@@ -70,7 +70,7 @@ class ROC_AUC(_Curve):  # noqa: N801 - ignite's name
 class AveragePrecision(_Curve):
     """Average precision (``sklearn.metrics.average_precision_score``).
 
-    Outputs, arguments and exceptions are the same as for :class:`ROC_AUC`.
+    This metric accepts the same outputs and arguments and raises the same exceptions as :class:`ROC_AUC`.
 
     Example:
         >>> metric = AveragePrecision()
@@ -85,8 +85,9 @@ class AveragePrecision(_Curve):
 class RocCurve(_Curve):
     """Receiver operating characteristic curve (``sklearn.metrics.roc_curve``).
 
-    Its value is a tuple of three tensors: false positive rates, true positive rates, and thresholds. The first
-    threshold is infinite. Outputs, arguments and exceptions are the same as for :class:`ROC_AUC`, but each example has one label.
+    The value of the metric is a tuple of three tensors: false positive rates, true positive rates, and thresholds. The first
+    threshold is infinite. The arguments and exceptions are the same as for :class:`ROC_AUC`. The outputs must have the
+    same form as for :class:`ROC_AUC`, except that each example has only one label.
 
     Example:
         >>> metric = RocCurve()
@@ -102,8 +103,9 @@ class RocCurve(_Curve):
 class PrecisionRecallCurve(_Curve):
     """Precision-recall curve (``sklearn.metrics.precision_recall_curve``).
 
-    Its value is a tuple of three tensors: precisions, recalls and thresholds. There is one threshold fewer than
-    precisions. Outputs, arguments and exceptions are the same as for :class:`ROC_AUC`, but each example has one label.
+    The value of the metric is a tuple of three tensors: precisions, recalls and thresholds. The tensor of thresholds has one
+    element fewer than the other two tensors. The arguments and exceptions are the same as for :class:`ROC_AUC`. The outputs must
+    have the same form as for :class:`ROC_AUC`, except that each example has only one label.
 
     Example:
         >>> metric = PrecisionRecallCurve()

@@ -1,4 +1,4 @@
-"""EpochMetric: a function of all predictions and targets of an epoch."""
+"""EpochMetric: a custom function of all predictions and targets of an epoch."""
 
 from __future__ import annotations
 
@@ -26,24 +26,26 @@ class EpochMetricWarning(GlowplugWarning):
 
 
 class EpochMetric(Metric):
-    """Custom function of all predictions and targets, for values that cannot be summed over batches.
+    """Metric that calls a custom function with all predictions and targets of an epoch.
 
-    The metric stores all outputs until the next reset. With several processes, the outputs of all ranks are gathered,
-    ``compute_fn`` runs on rank 0, and all ranks receive the value. Ranks may have different numbers of examples. The value is
-    cached until the data changes.
+    Use this metric for values that cannot be summed over batches. The metric stores all outputs until the next reset. With
+    several processes, ``compute`` gathers the outputs of all ranks, calls ``compute_fn`` on rank 0, and returns the value on all
+    ranks. Ranks may have different numbers of examples. The value is cached until the data changes.
 
     Args:
-        compute_fn: ``compute_fn(y_pred, y)`` returns the value, which must be picklable.
-        output_transform: Turns the engine's output into ``(y_pred, y)``: tensors of shape (N, C) or (N,); (N, 1) is
-            converted to (N,). The dtypes and C must not change.
-        check_compute_fn: Whether to call ``compute_fn`` on the first batch and to warn if it fails.
+        compute_fn: Function that returns the value of the metric, called as ``compute_fn(y_pred, y)``. The value must be
+            picklable.
+        output_transform: Turns the engine's output into ``(y_pred, y)``. Both tensors must have the shape (N,) or (N, C). A
+            tensor of shape (N, 1) is converted to the shape (N,). The dtypes and C must not change between batches.
+        check_compute_fn: Whether to call ``compute_fn`` on the first batch and to warn if the call fails.
         device: Device of the stored outputs.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
         TypeError: If ``compute_fn`` is not callable, or if ``y_pred`` or ``y`` is not a tensor.
         ValueError: If the shapes do not match, or if the dtype or C changes between updates.
-        RuntimeError: In ``compute``, if ``compute_fn`` failed on rank 0. Rank 0 raises the original exception instead.
+        RuntimeError: If ``compute_fn`` failed on rank 0. On rank 0, ``compute`` raises the original exception; on all
+            other ranks, it raises this error.
 
     Warns:
         EpochMetricWarning: If ``compute_fn`` fails on the first batch.
@@ -84,7 +86,7 @@ class EpochMetric(Metric):
         """Store one batch; a batch without examples is ignored.
 
         Args:
-            output: ``(y_pred, y)``; a third part, ``criterion_kwargs`` of ``Loss``, is ignored.
+            output: ``(y_pred, y)``. A third element, the ``criterion_kwargs`` for ``Loss``, is accepted and ignored.
         """
         y_pred, y, _ = split_output(output, type(self).__name__)
         y_pred, y = self._prepare("y_pred", y_pred), self._prepare("y", y)
@@ -121,14 +123,15 @@ class EpochMetric(Metric):
         return self._result
 
     def _prepare(self, name: str, values: Any) -> torch.Tensor:
-        """Check and copy values to store."""
+        """Return a checked copy of the values to store."""
         if not isinstance(values, torch.Tensor):
             raise TypeError(
-                f"{type(self).__name__} needs a tensor for {name}, got {type(values).__name__}; convert it with output_transform"
+                f"{type(self).__name__} needs a tensor for {name}, got {type(values).__name__}; convert the value to a tensor "
+                "with output_transform"
             )
         if values.ndim not in {1, 2}:
             raise ValueError(
-                f"{name} must have the shape (N,) or (N, C) for N examples, got {tuple(values.shape)}; convert it with "
+                f"{name} must have the shape (N,) or (N, C) for N examples, got {tuple(values.shape)}; change the shape with "
                 "output_transform"
             )
         # Copy, because the next batch may overwrite this one.
@@ -140,14 +143,14 @@ class EpochMetric(Metric):
             self.compute_fn(y_pred, y)
         except Exception as error:  # noqa: BLE001 - compute() raises an error that persists
             warnings.warn(
-                f"compute_fn of {type(self).__name__} failed on the first batch with {type(error).__name__}: {error}; if it "
-                "needs more data than one batch, set check_compute_fn=False",
+                f"compute_fn of {type(self).__name__} failed on the first batch with {type(error).__name__}: {error}; if "
+                "compute_fn needs more data than one batch, set check_compute_fn=False",
                 EpochMetricWarning,
                 stacklevel=3,
             )
 
     def _gather(self, kept: list[torch.Tensor]) -> torch.Tensor | None:
-        """Return the values of all ranks; ``None`` if no rank has values."""
+        """Return the values of all ranks, or ``None`` if no rank has values."""
         if world_size() == 1:
             return torch.cat(kept) if kept else None
         kinds = [kind for of_rank in all_gather([_kind(kept[0])] if kept else []) for kind in of_rank]
@@ -162,7 +165,7 @@ class EpochMetric(Metric):
         return all_gather(local)
 
     def _on_rank_zero(self, y_pred: torch.Tensor, y: torch.Tensor) -> Any:
-        """Call the function on rank 0 and return its value on all ranks; if it fails, all ranks raise."""
+        """Call ``compute_fn`` on rank 0 and return its value on all ranks, or raise on all ranks if the call fails."""
         if world_size() == 1:
             return self.compute_fn(y_pred, y)
         value, failure, problem = None, None, None

@@ -20,8 +20,8 @@ def f_score(precision: torch.Tensor, recall: torch.Tensor, beta: float = 1.0) ->
     """Return ``(1 + beta**2) * precision * recall / (beta**2 * precision + recall)``, or 0 where the denominator is 0.
 
     Args:
-        precision: Any shape.
-        recall: The same shape.
+        precision: Tensor of any shape.
+        recall: Tensor of the same shape as ``precision``.
         beta: Weight of recall relative to precision.
 
     Example:
@@ -51,19 +51,21 @@ class Fbeta(MetricsLambda):
     """Harmonic mean of precision and recall, with recall weighted by ``beta``.
 
     Args:
-        beta: Weight of recall relative to precision, above 0; 1 for the F1 score.
-        average: Whether to return the mean over the classes instead of a tensor of shape (C,).
-        precision: An existing Precision to use; it keeps its ``output_transform``. Its ``average`` must be ``False`` or
-            ``None``; for binary data, ``False`` scores only class 1, and ``None`` scores both classes. By default, a new
-            Precision with ``average=False`` is created.
-        recall: An existing Recall to use; the same rules apply.
-        output_transform: Turns the engine's output into ``(y_pred, y)``. Cannot be combined with ``precision`` or ``recall``.
-        device: See ``glowplug.Metric``. Cannot be combined with ``precision`` or ``recall``.
+        beta: Weight of recall relative to precision, a number above 0. The F1 score has ``beta=1``.
+        average: If ``True`` (default), the value is the mean over the classes. If ``False``, the value is a tensor of shape (C,).
+        precision: A Precision to use instead of a new one; it keeps its own ``output_transform``. Create the Precision with
+            ``average=False`` or ``average=None``. For binary data, ``average=False`` scores only class 1, and
+            ``average=None`` scores both classes. By default, a new Precision with ``average=False`` is used.
+        recall: A Recall to use instead of a new one, under the same conditions as ``precision``.
+        output_transform: Turns the engine's output into ``(y_pred, y)``. If ``precision`` or ``recall`` is given,
+            ``output_transform`` must be omitted.
+        device: See ``glowplug.Metric``. If ``precision`` or ``recall`` is given, ``device`` must be omitted.
 
     Raises:
-        ValueError: If ``beta`` is not a finite number above 0, if ``precision`` or ``recall`` has an average, or if
-            ``output_transform`` or ``device`` is combined with ``precision`` or ``recall``.
-        TypeError: If ``precision`` or ``recall`` has the wrong type.
+        ValueError: If ``beta`` is not a finite number above 0, or if the ``average`` of ``precision`` or ``recall`` is neither
+            ``False`` nor ``None``. Also raised if ``output_transform`` or ``device`` is combined with ``precision`` or
+            ``recall``.
+        TypeError: If ``precision`` is not a Precision, or ``recall`` is not a Recall.
 
     Example:
         >>> f2 = Fbeta(beta=2.0)
@@ -127,7 +129,7 @@ class F1(Fbeta):
 
 
 class _Score:
-    """Function that computes the score; a class, because it must be picklable."""
+    """Picklable function that computes the score from precision and recall."""
 
     def __init__(self, beta: float, average: bool) -> None:
         self.beta = beta

@@ -18,9 +18,9 @@ __all__ = ["Frequency"]
 class Frequency(Metric):
     """Number of items, such as examples or tokens, per second since the epoch began.
 
-    The items of all processes are added. The metric does not wait for work queued on an accelerator, unless the output is an
-    accelerator tensor. If an epoch is resumed or continues after an exception, the clock continues only at the first iteration,
-    so the time to restore the position in the data is not counted.
+    With several processes, the metric counts the items of all processes. The metric does not wait for work queued on an
+    accelerator, unless the output is an accelerator tensor. If a run continues in the middle of an epoch, the clock is stopped
+    until the next iteration starts. The time to restore the position in the data is therefore not counted.
 
     Args:
         output_transform: Turns the engine's output into the number of items.
@@ -51,7 +51,7 @@ class Frequency(Metric):
         """Count items.
 
         Args:
-            output: Number of items, or a scalar tensor, which is converted to a number immediately.
+            output: Number of items. A scalar tensor is also accepted and is immediately converted to a Python number.
         """
         if not isinstance(output, (int, float)) and not (
             isinstance(output, torch.Tensor) and output.ndim == 0
@@ -68,21 +68,21 @@ class Frequency(Metric):
         """Return the number of items per second over all processes.
 
         Raises:
-            NotComputableError: If there are no updates.
+            NotComputableError: If the metric has not been updated since its last reset.
         """
         if self._seconds == 0:
             raise NotComputableError("Frequency has received no items since its last reset")
         return self._items / self._seconds
 
     def feed(self, engine: EngineProtocol, usage: str | MetricUsage | None = None) -> RemovableEventHandle:
-        """Reset, update and time the metric; see ``glowplug.Metric.feed``."""
+        """Let the engine reset and update the metric and control its clock; see ``glowplug.Metric.feed``."""
         with ExitStack() as fed:
             fed.enter_context(super().feed(engine, usage))
             fed.enter_context(engine.add_event_handler(Events.EPOCH_STARTED, self._continue_clock))
             return RemovableEventHandle(fed.pop_all().close)
 
     def _continue_clock(self, engine: EngineProtocol) -> None:
-        """If a run continues within an epoch, continue the clock only at the first iteration."""
+        """If a run continues in the middle of an epoch, stop the clock until the next iteration starts."""
         is_new = engine.state.run_start not in {RunStart.CONTINUED, RunStart.LOADED}
         if is_new or engine.state.iteration == engine.state.epoch_start:
             return
@@ -96,12 +96,12 @@ class Frequency(Metric):
     def attach(  # type: ignore[override]  # takes an event, as in ignite
         self, engine: EngineProtocol, name: str, event_name: AnyEvent = Events.ITERATION_COMPLETED
     ) -> RemovableEventHandle:
-        """Count from the start of each epoch and publish items per second, rounded down.
+        """Count items from the start of each epoch and publish the items per second, rounded down to an integer.
 
         Args:
             engine: The engine.
             name: The key in ``engine.state.metrics``.
-            event_name: When to publish the value. Defaults to each iteration.
+            event_name: When to publish the value. By default, the value is published at each iteration.
 
         Returns:
             A handle that detaches the metric.
@@ -109,20 +109,20 @@ class Frequency(Metric):
         return super().attach(engine, name, _since_epoch_started(event_name))
 
     def detach(self, engine: EngineProtocol, event_name: AnyEvent = Events.ITERATION_COMPLETED) -> None:  # type: ignore[override]  # same as attach
-        """Detach the metric from an engine and event.
+        """Detach the metric from an engine.
 
         Args:
             engine: The engine.
-            event_name: The argument of :meth:`attach`.
+            event_name: The event that was passed to :meth:`attach`.
         """
         super().detach(engine, _since_epoch_started(event_name))
 
     def is_attached(self, engine: EngineProtocol, event_name: AnyEvent = Events.ITERATION_COMPLETED) -> bool:  # type: ignore[override]  # same as attach
-        """Return whether the metric is attached to this engine and event."""
+        """Return whether the metric is attached to this engine with this event."""
         return super().is_attached(engine, _since_epoch_started(event_name))
 
     def publishable(self, value: Any) -> Any:
-        """Round down to an integer."""
+        """Round the value down to an integer."""
         return int(value)
 
 

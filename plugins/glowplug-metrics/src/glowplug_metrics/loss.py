@@ -17,23 +17,26 @@ __all__ = ["Loss"]
 
 
 class Loss(Metric):
-    """Mean of a loss function over all examples, weighted by the size of each batch.
+    """Mean of a loss function over all examples, with each batch weighted by its size.
 
     The output is ``(y_pred, y)`` or ``(y_pred, y, criterion_kwargs)``, or a mapping with the three keys ``y_pred``, ``y``
-    and ``criterion_kwargs``. For a model with several heads, use mappings or tuples of predictions and targets; two lists of
-    tensors are treated as lists of samples, unless ``skip_unrolling`` is true. Other metrics ignore ``criterion_kwargs``, so
-    they can use the same output.
+    and ``criterion_kwargs``. Other metrics ignore ``criterion_kwargs``, so they can use the same output.
+
+    For a model with several heads, ``y_pred`` and ``y`` can each be a mapping or a tuple. If the predictions and the targets
+    are lists of tensors, the metric treats each list element as a sample, unless ``skip_unrolling`` is true.
 
     Args:
-        loss_fn: ``loss_fn(y_pred, y, **criterion_kwargs)`` returns the mean over the batch, a scalar tensor.
-        output_transform: Turns the engine's output into one of these forms.
-        batch_size: ``batch_size(y)`` returns the number of examples. Defaults to the first dimension of the first tensor in
-            y; see :func:`~glowplug_metrics.batch_size.batch_size_of`.
-        device: See ``glowplug.Metric``. The sum stays on the device of the loss, so that no update waits for the device.
+        loss_fn: Function that is called as ``loss_fn(y_pred, y, **criterion_kwargs)`` and returns the mean loss of the batch
+            as a scalar tensor.
+        output_transform: Turns the engine's output into one of the forms described above.
+        batch_size: Function of ``y`` that returns the number of examples in the batch. By default, the number of examples is the
+            length of the first tensor in ``y``; see :func:`~glowplug_metrics.batch_size.batch_size_of`.
+        device: See ``glowplug.Metric``. The sum stays on the device of the loss, so that updates never wait for an accelerator.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
-        TypeError: If ``loss_fn`` or ``batch_size`` is not callable, or if the examples of a target cannot be counted.
+        TypeError: If ``loss_fn`` or ``batch_size`` is not callable, or if the number of examples in a target cannot be
+            determined.
         ValueError: If ``loss_fn`` does not return the mean as a scalar tensor, or if the parts of a target contain different
             numbers of examples.
 

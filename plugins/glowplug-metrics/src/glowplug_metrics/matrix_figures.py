@@ -1,7 +1,8 @@
-"""Scores of each class of a confusion matrix, as pure functions.
+"""Pure functions that compute the scores of each class from a confusion matrix.
 
-The matrix has the shape (C, C) and any numeric type, with actual classes in rows. The results are float64 tensors of shape
-(C,). A score with a zero denominator is 0.
+The matrix has the shape (C, C) and any numeric type. The rows of the matrix are the actual classes, and the columns are the
+predicted classes. The results are float64 tensors of shape (C,), except that :func:`accuracy` returns a scalar tensor. A score
+with a zero denominator is 0.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ __all__ = ["accuracy", "dice", "iou", "one_against_rest", "precision", "ratio", 
 
 
 def ratio(numerator: torch.Tensor, denominator: torch.Tensor) -> torch.Tensor:
-    """Return the quotient, or 0 where the numerator and the denominator are 0.
+    """Return ``numerator / denominator``, or 0 where both are 0.
 
     Example:
         >>> ratio(torch.tensor([1, 0]), torch.tensor([4, 0]))
@@ -33,7 +34,7 @@ def precision(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def recall(matrix: torch.Tensor) -> torch.Tensor:
-    """Return the fraction of each class's examples that are predicted as this class.
+    """Return the fraction of each class's examples that are predicted correctly.
 
     Example:
         >>> recall(torch.tensor([[4, 0], [1, 3]]))
@@ -56,7 +57,7 @@ def iou(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def dice(matrix: torch.Tensor) -> torch.Tensor:
-    """Return the Dice coefficient of each class, which equals its F1 score.
+    """Return the Dice coefficient of each class, which is equal to the F1 score of the class.
 
     Example:
         >>> dice(torch.tensor([[3, 1], [1, 3]]))
@@ -67,7 +68,7 @@ def dice(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def one_against_rest(matrix: torch.Tensor) -> torch.Tensor:
-    """Return the accuracy of each class, with all other classes counted as one.
+    """Return the accuracy of each class when all other classes are merged into one.
 
     Example:
         >>> one_against_rest(torch.tensor([[2, 0, 0], [0, 1, 1], [0, 0, 0]]))
@@ -79,7 +80,7 @@ def one_against_rest(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def accuracy(matrix: torch.Tensor) -> torch.Tensor:
-    """Return the fraction of correct predictions, a scalar.
+    """Return the fraction of correct predictions as a scalar tensor.
 
     Example:
         >>> accuracy(torch.tensor([[3, 1], [1, 3]]))

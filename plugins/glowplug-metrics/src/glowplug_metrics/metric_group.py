@@ -14,21 +14,21 @@ __all__ = ["MetricGroup"]
 
 
 class MetricGroup(Metric):
-    """Several metrics that share one ``output_transform``.
+    """Several metrics that are attached together and share one ``output_transform``.
 
     An attached group publishes the value of each metric under the metric's name, and a dictionary of all values under the
     group's name.
 
     Args:
-        metrics: Mapping of names to metrics. Several expressions, such as ``a + b`` and ``a / c``, may contain the same
-            metric; it is still updated only once per output. Metrics of a group cannot be attached separately.
-        output_transform: Converts the engine's output. The result is passed to the ``output_transform`` of each metric; if it
-            is a mapping, only the tuple of its values ``y_pred`` and ``y`` is passed.
-        skip_unrolling: See ``glowplug.Metric``. Lists of samples are unrolled by the group, not by its metrics.
+        metrics: Mapping of names to metrics. If several expressions, such as ``a + b`` and ``a / c``, contain the same metric,
+            this metric is still updated only once per output. Metrics of a group cannot be attached separately.
+        output_transform: Converts the engine's output before each metric applies its own ``output_transform``. If the result is
+            a mapping, the metrics receive only its values ``y_pred`` and ``y``, as a tuple.
+        skip_unrolling: See ``glowplug.Metric``. The ``skip_unrolling`` of the metrics in the group has no effect.
 
     Raises:
         TypeError: If ``metrics`` is not a mapping of names to metrics.
-        ValueError: In ``attach``, if one of the metrics is also attached separately or in another group.
+        ValueError: In ``attach``, if one of the metrics is already attached separately or in another group.
 
     Example:
         >>> from glowplug import Engine
@@ -73,13 +73,13 @@ class MetricGroup(Metric):
         """Update all metrics.
 
         Args:
-            output: Argument of each metric's ``output_transform``.
+            output: The output that is passed to the ``output_transform`` of each metric.
         """
         for members in self._by_input:
             update_together(members, members[0].transformed(output))
 
     def compute(self) -> dict[str, Any]:
-        """Return a dictionary of names to values.
+        """Return a dictionary that maps the names of the metrics to their values.
 
         Raises:
             NotComputableError: If one of the metrics has no data.
@@ -87,7 +87,7 @@ class MetricGroup(Metric):
         return {name: metric.compute() for name, metric in self.metrics.items()}
 
     def feed(self, engine: EngineProtocol, usage: str | MetricUsage | None = None) -> RemovableEventHandle:
-        """Reset and update the group and its metrics; see ``glowplug.Metric.feed``."""
+        """Let the engine reset and update the group and its metrics; see ``glowplug.Metric.feed``."""
         usage = self.usage_or_default(usage)
         with ExitStack() as fed:
             for member in self._members:
@@ -97,7 +97,7 @@ class MetricGroup(Metric):
 
 
 class _MemberOfGroup(MetricUsage):
-    """Usage of the metrics in a group; the group itself resets and updates them."""
+    """Usage of metrics that are reset and updated by their group."""
 
     def __init__(self, usage: MetricUsage, group: MetricGroup) -> None:
         self._group = group

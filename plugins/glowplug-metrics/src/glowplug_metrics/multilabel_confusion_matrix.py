@@ -1,4 +1,4 @@
-"""MultiLabelConfusionMatrix: a confusion matrix of each label."""
+"""MultiLabelConfusionMatrix: a confusion matrix for each label."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["MultiLabelConfusionMatrix", "label_matrices"]
 
 
 def label_matrices(counts: torch.Tensor, examples: int) -> torch.Tensor:
-    """Return ``[[true negatives, false positives], [false negatives, true positives]]`` of each label.
+    """Return ``[[true negatives, false positives], [false negatives, true positives]]`` for each label.
 
     Args:
-        counts: Shape (3, C), as returned by :func:`label_counts`.
+        counts: Counts of shape (3, C), as returned by :func:`label_counts`.
         examples: Number of examples.
 
     Returns:
@@ -37,22 +37,22 @@ def label_matrices(counts: torch.Tensor, examples: int) -> torch.Tensor:
 
 
 class MultiLabelConfusionMatrix(TaskMetric):
-    """Confusion matrix of each label, with true positives at ``[1, 1]``.
+    """Confusion matrix for each label, with the true positives at ``[1, 1]``.
 
-    The output is ``(y_pred, y)``, or a mapping with the keys ``y_pred`` and ``y``. Both have the shape (N, C, ...) and contain
-    only 0 and 1.
+    The output is ``(y_pred, y)``, or a mapping with the keys ``y_pred`` and ``y``. The tensors ``y_pred`` and ``y`` have the
+    shape (N, C, ...) and contain only 0 and 1.
 
     Args:
         num_classes: Number of labels C, at least 2.
         output_transform: Turns the engine's output into ``(y_pred, y)``, for example with probabilities rounded to 0 and 1.
-        device: See ``glowplug.Metric``. The counts stay on the device of the data, so that no update waits for the device.
+        device: See ``glowplug.Metric``. The counts stay on the device of the data, so that updates never wait for an accelerator.
         normalized: Whether to divide the counts by the number of examples.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
         TypeError: If ``y_pred`` or ``y`` is not a tensor.
         ValueError: If ``num_classes`` is below 2, if shapes do not match, or if values are not 0 or 1. Values on an
-            accelerator are checked in ``compute``.
+            accelerator are checked only in ``compute``.
 
     Example:
         >>> cm = MultiLabelConfusionMatrix(num_classes=2)
@@ -100,11 +100,13 @@ class MultiLabelConfusionMatrix(TaskMetric):
 
     @sync_all_reduce("_counts", "_num_examples", "_num_invalid")
     def compute(self) -> torch.Tensor:
-        """Return the matrices over all processes: shape (C, 2, 2), int64, or float64 if normalized.
+        """Return the matrices over all processes as a tensor of shape (C, 2, 2).
+
+        The type of the tensor is float64 if ``normalized`` is true, otherwise int64.
 
         Raises:
             NotComputableError: If there are no examples.
-            ValueError: If values on an accelerator were not 0 or 1.
+            ValueError: If an accelerator tensor contained values other than 0 and 1.
         """
         if self._num_examples == 0:
             raise NotComputableError(

@@ -11,32 +11,37 @@ __all__ = ["Precision"]
 class Precision(ClassRatio):
     """Fraction of each class's predictions that are correct, for binary, multiclass or multilabel data.
 
-    The output is ``(y_pred, y)``, or a mapping with the keys ``y_pred`` and ``y``. The shapes determine the kind of data:
+    The output is ``(y_pred, y)``, or a mapping with the keys ``y_pred`` and ``y``. The argument ``is_multilabel`` and the shapes
+    of ``y_pred`` and ``y`` determine the kind of data:
 
-    - Multiclass: y_pred contains scores of shape (N, C, ...), and y contains classes of shape (N, ...).
-    - Binary: both have the shape (N, ...) and contain only 0 and 1; y_pred can also have the shape (N, 1, ...).
-    - Multilabel, with ``is_multilabel=True``: both have the shape (N, C, ...) and contain only 0 and 1.
+    - Multiclass: ``y_pred`` contains scores of shape (N, C, ...), and ``y`` contains class indices of shape (N, ...).
+    - Binary: ``y_pred`` and ``y`` have the shape (N, ...) and contain only 0 and 1. ``y_pred`` can also have the shape
+      (N, 1, ...).
+    - Multilabel, with ``is_multilabel=True``: ``y_pred`` and ``y`` have the shape (N, C, ...) and contain only 0 and 1.
 
     A class that is never predicted has precision 0.
 
-    Classification metrics on one engine or in one group compute shared statistics once per batch.
+    Classification metrics on one engine or in one group share statistics if their ``output_transform`` is the same: statistics
+    that several metrics need are computed only once per batch.
 
     Args:
         output_transform: Turns the engine's output into ``(y_pred, y)``, for example with probabilities rounded to 0 and 1.
-        average: ``False``: a tensor of shape (C,); for binary data, the value of class 1. ``None``: the same, except that for
-            binary data it contains the values of both classes. ``True`` or ``"macro"``: mean over the classes.
-            ``"weighted"``: mean weighted by the number of examples of each class. ``"micro"``: ratio computed from the counts
-            summed over all classes. ``"samples"``: mean over the examples of multilabel data.
+        average: How to combine the values of the classes. ``False`` returns a tensor of shape (C,) with the value of each class.
+            For binary data, ``False`` returns only the value of class 1. ``None`` returns a tensor of shape (C,) for all kinds of
+            data; for binary data, C is 2. ``True`` or ``"macro"`` returns the mean over the classes. ``"weighted"`` returns
+            the mean weighted by the number of examples of each class. ``"micro"`` adds up the counts of all classes before
+            computing the ratio. ``"samples"`` returns the mean over the examples and requires multilabel data.
         is_multilabel: Whether each example has C labels, which are 0 or 1.
-        device: See ``glowplug.Metric``. The counts stay on the device of the data, so that no update waits for the device.
+        device: See ``glowplug.Metric``. The counts stay on the device of the data, so that updates never wait for an accelerator.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
         TypeError: If ``y_pred`` or ``y`` is not a tensor.
         ValueError: If ``average`` is unknown, if ``"samples"`` is used without multilabel data, if shapes do not match, if the
-            number of classes changes, if binary or multilabel values are not 0 or 1, or if targets are not valid classes.
-            Values on an accelerator are checked in ``compute``, because checking each batch would wait for the device.
-        RuntimeError: If the kind of data changes.
+            number of classes changes, or if the data contains invalid values. Binary and multilabel values must be 0 or 1, and
+            multiclass targets must be from 0 to C - 1. Values on an accelerator are checked only in ``compute``, because
+            checking each batch would wait for the accelerator.
+        RuntimeError: If the kind of data changes without a reset.
 
     Example:
         >>> import torch

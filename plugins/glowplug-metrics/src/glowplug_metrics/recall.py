@@ -1,4 +1,4 @@
-"""Recall: the fraction of each class's examples that are predicted as this class."""
+"""Recall: the fraction of each class's examples that are predicted correctly."""
 
 from __future__ import annotations
 
@@ -9,27 +9,29 @@ __all__ = ["Recall"]
 
 
 class Recall(ClassRatio):
-    """Fraction of each class's examples that are predicted as this class, for binary, multiclass or multilabel data.
+    """Fraction of each class's examples that are predicted correctly, for binary, multiclass or multilabel data.
 
-    A class without targets has recall 0. The engine's output must have the form described for
+    A class without examples has recall 0. The engine's output must have the form described for
     :class:`~glowplug_metrics.precision.Precision`.
 
     Args:
         output_transform: Turns the engine's output into ``(y_pred, y)``, for example with probabilities rounded to 0 and 1.
-        average: ``False``: a tensor of shape (C,); for binary data, the value of class 1. ``None``: the same, except that for
-            binary data it contains the values of both classes. ``True`` or ``"macro"``: mean over the classes.
-            ``"weighted"``: mean weighted by the number of examples of each class. ``"micro"``: ratio computed from the counts
-            summed over all classes. ``"samples"``: mean over the examples of multilabel data.
+        average: How to combine the values of the classes. ``False`` returns a tensor of shape (C,) with the value of each class.
+            For binary data, ``False`` returns only the value of class 1. ``None`` returns a tensor of shape (C,) for all kinds of
+            data; for binary data, C is 2. ``True`` or ``"macro"`` returns the mean over the classes. ``"weighted"`` returns
+            the mean weighted by the number of examples of each class. ``"micro"`` adds up the counts of all classes before
+            computing the ratio. ``"samples"`` returns the mean over the examples and requires multilabel data.
         is_multilabel: Whether each example has C labels, which are 0 or 1.
-        device: See ``glowplug.Metric``. The counts stay on the device of the data, so that no update waits for the device.
+        device: See ``glowplug.Metric``. The counts stay on the device of the data, so that updates never wait for an accelerator.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
         TypeError: If ``y_pred`` or ``y`` is not a tensor.
         ValueError: If ``average`` is unknown, if ``"samples"`` is used without multilabel data, if shapes do not match, if the
-            number of classes changes, if binary or multilabel values are not 0 or 1, or if targets are not valid classes.
-            Values on an accelerator are checked in ``compute``, because checking each batch would wait for the device.
-        RuntimeError: If the kind of data changes.
+            number of classes changes, or if the data contains invalid values. Binary and multilabel values must be 0 or 1, and
+            multiclass targets must be from 0 to C - 1. Values on an accelerator are checked only in ``compute``, because
+            checking each batch would wait for the accelerator.
+        RuntimeError: If the kind of data changes without a reset.
 
     Example:
         >>> import torch

@@ -19,11 +19,11 @@ __all__ = ["MeanAbsoluteError", "MeanSquaredError", "RootMeanSquaredError", "dif
 def difference(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Return ``y_pred - y`` as a float tensor.
 
-    Integers, and floats of fewer than 32 bits, are first converted to :func:`wide_dtype`.
+    Integers of any size and floats of fewer than 32 bits are first converted to the type that :func:`wide_dtype` returns.
 
     Args:
-        y_pred: Shape (N, ...).
-        y: The same shape, except that dimensions of size 1 after the first dimension are ignored.
+        y_pred: Predictions of shape (N, ...).
+        y: Targets of the same shape. When the shapes are compared, dimensions of size 1 after the first dimension are ignored.
 
     Returns:
         A tensor with the shape of ``y_pred``, detached from the graph.
@@ -51,7 +51,7 @@ def difference(y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 class _MeanError(Metric):
-    """Base class: the sum of all elementwise errors, divided by the number of examples."""
+    """Base class of metrics that divide the sum of all elementwise errors by the number of examples."""
 
     _state_dict_all_req_keys = ("_sum", "_num_examples")
 
@@ -64,7 +64,7 @@ class _MeanError(Metric):
         """Add the errors of one batch.
 
         Args:
-            output: ``(y_pred, y)``; a third part, ``criterion_kwargs`` of ``Loss``, is ignored.
+            output: ``(y_pred, y)``. A third element, the ``criterion_kwargs`` for ``Loss``, is accepted and ignored.
         """
         y_pred, y, _ = split_output(output, type(self).__name__)
         if not (isinstance(y_pred, torch.Tensor) and isinstance(y, torch.Tensor)):
@@ -96,11 +96,12 @@ class _MeanError(Metric):
 class MeanAbsoluteError(_MeanError):
     """Mean absolute error: the sum of ``|y_pred - y|`` divided by the number of examples.
 
-    The output is ``(y_pred, y)``, or a mapping with the keys ``y_pred`` and ``y``; both tensors have the shape (N, ...). The
-    errors of an example are summed; for the mean over all elements, flatten both tensors with ``output_transform``.
+    The output is ``(y_pred, y)``, or a mapping with the keys ``y_pred`` and ``y``. The tensors ``y_pred`` and ``y`` have the
+    shape (N, ...). If an example has several elements, their errors are summed. To get the mean over all elements, flatten
+    ``y_pred`` and ``y`` with ``output_transform``.
 
-    The arguments are the same as for ``glowplug.Metric``. The sum stays on the device of the data, so that no update waits for
-    the device.
+    The arguments are the same as for ``glowplug.Metric``. The sum stays on the device of the data, so that updates never wait
+    for an accelerator.
 
     Raises:
         TypeError: If ``y_pred`` or ``y`` is not a tensor.
@@ -148,7 +149,7 @@ class RootMeanSquaredError(MeanSquaredError):
     """
 
     def compute(self) -> float:
-        """Return the square root of the mean over all examples of all processes.
+        """Return the root mean squared error over all examples of all processes.
 
         Raises:
             NotComputableError: If there are no examples.

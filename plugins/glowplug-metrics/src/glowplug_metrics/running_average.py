@@ -32,8 +32,8 @@ Value: TypeAlias = "float | torch.Tensor"
 def moved_average(average: Value | None, value: Value, alpha: float) -> Value:
     """Return ``alpha * average + (1 - alpha) * value``, or ``value`` if there is no finite average yet.
 
-    A value that is infinite or NaN does not change a finite average. In a tensor, this rule applies to each element separately.
-    Tensors stay on their device. The average has 64 bits (32 on MPS).
+    A value that is infinite or NaN does not change a finite average; in a tensor, this applies to each element separately.
+    Tensors stay on their device. If the average is a tensor, it has 64-bit floats, or 32-bit floats on MPS.
 
     Example:
         >>> moved_average(1.0, 2.0, alpha=0.75)
@@ -59,26 +59,28 @@ def moved_average(average: Value | None, value: Value, alpha: float) -> Value:
 class RunningAverage(Metric):
     """Exponential moving average of a metric or of the output.
 
-    The average starts as the first value. Each further value ``x`` changes it to ``alpha * average + (1 - alpha) * x``. By
-    default, the average is updated and published at each iteration, and reset at the start of each run; see
-    :class:`RunningBatchWise`.
+    The first value is the initial average. Each further value ``x`` changes the average to
+    ``alpha * average + (1 - alpha) * x``. By default, the average is updated and published at each iteration, and reset at the
+    start of each run; see :class:`RunningBatchWise`.
 
-    If the output is a number or a scalar tensor, it is ``x``. The first dimension of any other tensor is the batch, and ``x`` is
-    the mean over this dimension, for example over the losses from ``reduction="none"``. An empty batch is ignored. To average
-    each element of a vector separately, add a batch dimension: ``output_transform=lambda vector: vector.unsqueeze(0)``.
+    If the output is a number or a scalar tensor, the output itself is the value. For any other tensor, such as losses computed
+    with ``reduction="none"``, the value is the mean over the first dimension, which is the batch. An empty batch is ignored. To
+    average each element of a vector separately, add a batch dimension: ``output_transform=lambda vector: vector.unsqueeze(0)``.
 
-    A value that is infinite or NaN does not change the average, and is published only if there is no average yet. A warning
-    reports the first such value. On an accelerator there is no warning, because reading the value would wait for the device.
+    A value that is infinite or NaN does not change a finite average. If there is no finite average yet, an infinite or NaN value
+    is published. The first infinite or NaN value causes a warning. Values on an accelerator cause no warning, because reading
+    them would wait for the accelerator.
 
-    With several processes, the value is the mean of the averages of all processes. With ``src``, the averages are not
+    With several processes, the result is the mean of the averages of all processes. If ``src`` is given, the averages are not
     combined, because the values of ``src`` already include the data of all processes.
 
     Args:
-        src: The metric to average. It is updated and reset at each iteration; do not attach it separately.
+        src: The metric to average. Do not attach this metric separately, because it is updated and reset at each iteration.
         alpha: Weight of the previous average, above 0 and at most 1.
-        output_transform: Turns the engine's output into a number or tensor. Cannot be combined with ``src``.
-        epoch_bound: Deprecated. Whether to reset at each epoch if :meth:`attach` is called without a usage.
-        device: See ``glowplug.Metric``. Cannot be combined with ``src``. Tensors stay on their device.
+        output_transform: Turns the engine's output into a number or tensor. If ``src`` is given, ``output_transform`` must be
+            omitted.
+        epoch_bound: Deprecated. ``True`` resets the average at each epoch if :meth:`attach` is called without a usage.
+        device: See ``glowplug.Metric``. If ``src`` is given, ``device`` must be omitted. Tensors stay on their own device.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
@@ -138,7 +140,7 @@ class RunningAverage(Metric):
         """Update the average.
 
         Args:
-            output: A number or a tensor; with ``src``, the argument of ``src.update``.
+            output: A number or a tensor. If ``src`` is given, the output is passed to ``src.update``.
         """
         if self.src is not None:
             self.src.update(output)
@@ -150,7 +152,7 @@ class RunningAverage(Metric):
         """Return the average; see :class:`RunningAverage` for its value with several processes.
 
         Raises:
-            NotComputableError: If there is no value yet.
+            NotComputableError: If the average has no value yet.
         """
         if self._average is None:
             raise NotComputableError("RunningAverage has received no values since its last reset")
@@ -159,7 +161,7 @@ class RunningAverage(Metric):
         return all_reduce(self._average) / world_size()
 
     def usage_or_default(self, usage: str | MetricUsage | None) -> MetricUsage:
-        """Resolve the argument ``usage`` of :meth:`attach`; ``epoch_bound`` may change the default."""
+        """Return the usage for :meth:`attach`; ``epoch_bound`` may change the default usage."""
         if usage is None and self.epoch_bound:
             return SingleEpochRunningBatchWise()
         return super().usage_or_default(usage)
@@ -173,7 +175,7 @@ class RunningAverage(Metric):
                 self._add_from_source()
 
     def feed(self, engine: EngineProtocol, usage: str | MetricUsage | None = None) -> RemovableEventHandle:
-        """Reset and update ``src`` and the average; see ``glowplug.Metric.feed``."""
+        """Let the engine reset and update ``src`` and the average; see ``glowplug.Metric.feed``."""
         usage = self.usage_or_default(usage)
         if self.src is None:
             return super().feed(engine, usage)
@@ -183,7 +185,7 @@ class RunningAverage(Metric):
             return RemovableEventHandle(fed.pop_all().close)
 
     def publishable(self, value: Any) -> Any:
-        """Return an accelerator tensor unchanged, so that no iteration waits for the device."""
+        """Return an accelerator tensor unchanged, so that no iteration waits for the accelerator."""
         if isinstance(value, torch.Tensor) and not value.is_cpu:
             return value
         return super().publishable(value)
@@ -209,18 +211,19 @@ class RunningAverage(Metric):
     def _add(self, value: Any) -> None:
         if not isinstance(value, (int, float, torch.Tensor)):
             raise TypeError(
-                f"RunningAverage accepts numbers and tensors, got {type(value).__name__}; select one with output_transform"
+                f"RunningAverage accepts numbers and tensors, got {type(value).__name__}; return a number or tensor from "
+                "output_transform or src"
             )
         self._check(value)
         self._average = moved_average(self._average, value, self.alpha)
 
     def _check(self, value: Value) -> None:
-        """Refuse a value whose shape differs from the average; warn once about a CPU value that is not finite."""
+        """Refuse a value that differs in shape from the average; warn once about a CPU value that is not finite."""
         if self._average is not None and _shape(value) != _shape(self._average):
             raise ValueError(
                 "all values that RunningAverage receives must have the same shape, but the shape changed from "
-                f"{_shape(self._average)} to {_shape(value)} since the last reset; produce values of one "
-                "shape with output_transform or src"
+                f"{_shape(self._average)} to {_shape(value)} since the last reset; change output_transform or src so that all "
+                "values have one shape"
             )
         if self._has_warned or not _has_invalid(value):
             return
@@ -244,7 +247,7 @@ def _has_invalid(value: Value) -> bool:
 
 
 class _SourceOfAverage(MetricUsage):
-    """Usage that reserves a source for one running average, which resets the source."""
+    """Usage that reserves ``src`` for one running average, because a running average resets its ``src``."""
 
     def __init__(self, usage: MetricUsage, average: RunningAverage) -> None:
         self._average = average
@@ -263,12 +266,11 @@ class _SourceOfAverage(MetricUsage):
 def _check_arguments(src: object, alpha: float, output_transform: object, device: object) -> None:
     if src is not None and not isinstance(src, Metric):
         raise TypeError(
-            f"src must be a metric, got {src!r}; to average a function of the output, pass it as output_transform"
+            f"src must be a metric, got {src!r}; to average a function of the output, pass the function as output_transform"
         )
     if (src is None) == (output_transform is None):
         raise ValueError(
-            "RunningAverage needs either src, which is a metric, or output_transform, which is a function of the output, but not "
-            "both"
+            "RunningAverage needs either src (a metric) or output_transform (a function of the output); pass exactly one of them"
         )
     if src is not None and device is not None:
         raise ValueError(f"device={device!r} cannot be combined with src; set the device of the src metric")

@@ -1,4 +1,4 @@
-"""Sums with high precision that do not wait for an accelerator."""
+"""High-precision sums that do not wait for an accelerator."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["add_in_place", "follow", "summand", "wide_dtype"]
 
 
 def wide_dtype(device: torch.device) -> torch.dtype:
-    """Return the float type for sums: 64 bits, or 32 on MPS.
+    """Return the float type for sums: float64, or float32 on MPS.
 
     Example:
         >>> wide_dtype(torch.device("cpu"))
@@ -20,9 +20,10 @@ def wide_dtype(device: torch.device) -> torch.dtype:
 
 
 def summand(value: torch.Tensor) -> Any:
-    """Return a CPU scalar as a Python number, and an accelerator scalar as a tensor in the wide type.
+    """Return a CPU scalar as a Python number, and an accelerator scalar as a tensor.
 
-    Adding Python numbers is fastest, but reading a number from an accelerator would wait for the device.
+    A tensor of floats is converted to :func:`wide_dtype`. Adding Python numbers is fastest, but converting an accelerator tensor
+    to a number would wait for the accelerator.
 
     Example:
         >>> summand(torch.tensor(0.5))
@@ -47,7 +48,7 @@ def add_in_place(total: torch.Tensor, addend: torch.Tensor) -> torch.Tensor:
 
 
 def follow(total: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Move a total to the device of a value, and convert it to the :func:`wide_dtype` of that device.
+    """Move a total to the device of a value; after a move, the total has the :func:`wide_dtype` of the new device.
 
     Example:
         >>> follow(torch.zeros((), dtype=torch.float64), torch.ones((), device="meta")).device

@@ -31,7 +31,7 @@ def fetch(total: torch.Tensor, num_invalid: torch.Tensor | int) -> tuple[torch.T
 
 
 class TaskMetric(ClassificationMetric):
-    """Metric for binary, multiclass or multilabel data; the first batch determines the kind.
+    """Metric for binary, multiclass or multilabel data; the first batch determines the kind of data.
 
     Args:
         output_transform: Turns the engine's output into ``(y_pred, y)``.
@@ -70,9 +70,9 @@ class TaskMetric(ClassificationMetric):
         """Return an ``output_transform`` that treats each element of a sequence as an example.
 
         Args:
-            ignore_index: The label or labels of the elements to omit, such as padding.
-            output_transform: Called first; turns the engine's output into ``(y_pred, y)``. For N sequences of S elements and C
-                classes, y_pred has the shape (N, S, C), and y has the shape (N, S).
+            ignore_index: The label or labels of elements to omit, such as the label of padding.
+            output_transform: Function that is called first and turns the engine's output into ``(y_pred, y)``. For N sequences
+                of S elements and C classes, y_pred has the shape (N, S, C), and y has the shape (N, S).
 
         Returns:
             A function that returns y_pred of shape (M, C) and y of shape (M,), where M is the number of remaining elements.
@@ -100,7 +100,7 @@ class TaskMetric(ClassificationMetric):
         return kind
 
     def _begin(self, task: Task) -> None:
-        """Set the kind of data at the first batch; raise if it changes later."""
+        """Set the kind of data and the number of classes at the first batch; raise an error if they change later."""
         kind, classes = task
         if self._kind is None:
             self._kind, self._num_classes = kind, classes
@@ -133,7 +133,7 @@ class TaskMetric(ClassificationMetric):
             self._begin(tasks[0])
 
     def _check_invalid(self, count: int) -> None:
-        """Raise if updates on an accelerator have counted invalid values."""
+        """Raise an error if updates on an accelerator have counted invalid values."""
         if not count:
             return
         if self._kind == "multiclass":

@@ -51,8 +51,9 @@ class TopKCategoricalAccuracy(ClassificationMetric):
 
     Args:
         k: Number of highest scores to consider, at least 1.
-        output_transform: Turns the engine's output into ``(y_pred, y)``: scores (N, C, ...) and classes (N, ...).
-        device: See ``glowplug.Metric``. The count stays on the device of the data, so that no update waits for the device.
+        output_transform: Turns the engine's output into ``(y_pred, y)``, with scores of shape (N, C, ...) and classes of shape
+            (N, ...).
+        device: See ``glowplug.Metric``. The count stays on the device of the data, so that updates never wait for an accelerator.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:

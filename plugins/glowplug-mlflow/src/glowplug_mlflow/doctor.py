@@ -28,7 +28,7 @@ TIMEOUT = 3.0
 def check_tracking_server() -> Finding:
     """Check that the tracking server in ``MLFLOW_TRACKING_URI`` responds.
 
-    The finding contains no passwords.
+    The returned finding contains no passwords.
 
     Example:
         >>> os.environ.pop("MLFLOW_TRACKING_URI", None) and None

@@ -50,8 +50,8 @@ def redact(text: str, tracking_uri: str | None = None) -> str:
 def reported(method: Method) -> Method:
     """Decorate a logger method so that its exceptions contain no secrets.
 
-    Temporary failures become a ConnectionError; all others become a RuntimeError. The original exception is not attached,
-    because its message and causes may contain the password of the tracking URI.
+    A temporary failure raises a ConnectionError; any other failure raises a RuntimeError. The original exception is not
+    chained, because its message and causes may contain the password of the tracking URI.
 
     Example:
         >>> class Example:

@@ -18,13 +18,13 @@ _ESCAPE = re.compile(r"_x([0-9A-F]{0,6})_")
 def escape(name: str, allowed: re.Pattern[str] = ALLOWED) -> str:
     """Return a name that MLflow accepts; different names remain different.
 
-    A forbidden character becomes ``_x<HEX>_``, where ``<HEX>`` is its code point. If the name is not a normalized path
-    (``/a``, ``a//b``, ``a/``, ``./a``), the offending slashes and dots are escaped in the same way. Underscores that would
-    otherwise start an escape sequence are escaped as well. An empty name becomes ``_x_``.
+    A forbidden character becomes ``_x<HEX>_``, where ``<HEX>`` is its code point. Names such as
+    ``/a``, ``a//b``, ``a/`` and ``./a`` are not normalized paths; their offending slashes and dots are escaped in the same way.
+    Underscores that would otherwise start an escape sequence are escaped as well. An empty name becomes ``_x_``.
 
     Args:
         name: Any text.
-        allowed: Pattern of an allowed character.
+        allowed: Regular expression that matches one allowed character.
 
     Example:
         >>> escape("f1@0.5=max"), escape("training/loss"), escape("a//b")
@@ -56,7 +56,7 @@ def unescape(name: str) -> str:
 def shorten(name: str) -> str:
     """Shorten a name to at most 250 characters.
 
-    A longer name is cut and ends with a hash of the full name.
+    A longer name is cut, and a hash of the full name is added at the end.
 
     Example:
         >>> len(shorten("x" * 300)), shorten("short")

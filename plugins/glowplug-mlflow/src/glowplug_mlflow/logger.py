@@ -48,38 +48,42 @@ MAX_SHOWN = 50
 class MLflowLogger(Logger):
     """Logs metrics, parameters, tags, texts, images, figures and artifacts to MLflow.
 
-    The MLflow run starts at the first record. It ends as ``FINISHED`` if the engine's run completed or was terminated, as
-    ``FAILED`` after an exception, and as ``KILLED`` if the engine's run was interrupted and not continued. While the server
-    is unavailable, training continues and records wait.
+    The MLflow run starts at the first record. The final status of the MLflow run is ``FINISHED`` if the engine's run completed or
+    was terminated, ``FAILED`` after an exception, and ``KILLED`` if the engine's run was interrupted and not continued. While
+    the server is unavailable, training continues and the records wait in a queue.
 
-    The logger respects MLflow's limits. It splits large requests and escapes names that MLflow refuses
-    (:func:`glowplug_mlflow.keys.escape`). It shortens names, parameters and tags that are too long, stores the full names
-    and values as artifacts, and reports each case in the log.
+    The logger respects MLflow's limits. The logger splits large requests and escapes names that MLflow refuses
+    (:func:`glowplug_mlflow.keys.escape`). If a name, parameter or tag is too long, the logger shortens it, stores the full text
+    as an artifact and writes a warning to the log.
 
-    The logger uses one of three runs:
+    The logger writes to one of three runs:
 
-    - your active run (``mlflow.start_run()``) if you pass no argument that selects another run; this run stays open;
-    - the run ``run_id``; the logger sets the status of this run to ``RUNNING`` and ends the run, unless it is still open in
-      another program;
-    - otherwise a new run.
+    - If MLflow has an active run (``mlflow.start_run()``) and no argument selects another run, the logger uses the active run
+      and leaves it open.
+    - If ``run_id`` is given, the logger continues this run: it sets the status of the run to ``RUNNING`` and later ends the run.
+      If another program still has the run open, the logger does not change the status.
+    - Otherwise, the logger creates a new run.
 
-    MLflow's global tracking URI and active run never change.
+    The logger never changes MLflow's global tracking URI or active run.
 
     Args:
-        tracking_uri: URI of the server or database; a password in it is never shown. Defaults to the URI passed to
-            ``mlflow.set_tracking_uri``, then to ``MLFLOW_TRACKING_URI``, then to MLflow's default.
-        experiment_name: Name of the experiment. If the experiment does not exist, the logger creates it, with the kind
-            "Machine learning". Defaults to ``MLFLOW_EXPERIMENT_NAME``, then to the experiment of ``mlflow.set_experiment`` or
-            ``MLFLOW_EXPERIMENT_ID``, then to MLflow's default experiment.
-        run_name: Name of a new run. By default MLflow chooses one.
+        tracking_uri: URI of the server or database. A password in this URI is never shown. The default comes from
+            ``mlflow.set_tracking_uri``, the environment variable ``MLFLOW_TRACKING_URI`` or MLflow's own default, in this order.
+        experiment_name: Name of the experiment. If the experiment does not exist, the logger creates it as an experiment of the
+            kind "Machine learning". By default, the environment variable ``MLFLOW_EXPERIMENT_NAME`` names the experiment. If
+            the variable is not set, the experiment comes from ``mlflow.set_experiment`` or ``MLFLOW_EXPERIMENT_ID``, or is
+            MLflow's default experiment.
+        run_name: Name of a new run. By default, MLflow chooses the name.
         run_id: Id of a run to continue.
-        tags: Tags of the run; values become strings.
-        nested: Make the new run a child of your active run.
-        on_error: ``"warn"`` reports errors in the log; ``"raise"`` raises them at the next call of ``log_*``, ``flush`` or
+        tags: Tags of the run. The values are converted to strings.
+        nested: Whether to make the new run a child of your active run.
+        on_error: ``"warn"`` reports errors in the log. ``"raise"`` raises errors at the next call of ``log_*``, ``flush`` or
             ``close``.
-        capacity: Maximum number of waiting records; further records are dropped and counted.
-        timeout: Maximum number of seconds to wait at the end of a run, in ``flush`` and in ``close``.
-        all_ranks: Log on every rank of ``torch.distributed``, with one run per rank, instead of on rank 0 only.
+        capacity: Maximum number of waiting records. Further records are dropped and counted.
+        timeout: Maximum number of seconds to wait for the delivery of records at the end of a run, in ``flush`` and in
+            ``close``.
+        all_ranks: Whether to log on every rank of ``torch.distributed``, with one MLflow run per rank. By default, only rank 0
+            logs.
 
     Raises:
         ValueError: If ``nested`` is set without an active run, or if ``run_id`` is combined with ``experiment_name``,
@@ -145,7 +149,7 @@ class MLflowLogger(Logger):
 
     @property
     def run_id(self) -> str:
-        """The id of the run; opens the run if necessary.
+        """The id of the MLflow run; reading the id opens the run if necessary.
 
         Raises:
             ConnectionError: If the run cannot be opened; ``__cause__`` is the original error.
@@ -164,8 +168,8 @@ class MLflowLogger(Logger):
         By default, MLflow 3 opens its GenAI page, which shows no training runs.
 
         Args:
-            server: Address of the server that shows a local store. Defaults to the address of ``mlflow ui``. Ignored if the
-                logger writes to a tracking server.
+            server: Address of the ``mlflow ui`` server that shows a local store. The default is the standard address of
+                ``mlflow ui``. If the logger writes to a tracking server, ``server`` is ignored.
 
         Returns:
             The address, without credentials.
@@ -238,14 +242,15 @@ class MLflowLogger(Logger):
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
         raise RuntimeError(
-            f"experiment {name!r} exists but cannot be used, probably because it was deleted; restore it or choose another name"
+            f"experiment {name!r} exists but cannot be used, probably because it was deleted; restore the experiment or choose "
+            "another name"
         )
 
     @reported
     def write_scalars_batch(self, rows: Sequence[tuple[Mapping[str, float], int, float]]) -> None:
         """Write the metrics of several records in as few requests as possible.
 
-        MLflow's databases store NaN unchanged and infinities as the largest float.
+        MLflow's databases store NaN as NaN, but they replace infinities by the largest finite float.
         """
         from mlflow.entities import Metric
 
@@ -260,11 +265,11 @@ class MLflowLogger(Logger):
 
     @reported
     def write_params(self, params: Mapping[str, Any]) -> None:
-        """Write parameters; nested names are joined as ``optimizer/lr``.
+        """Write parameters; the names of nested parameters are joined with slashes, as in ``optimizer/lr``.
 
         Raises:
-            RuntimeError: If MLflow refuses a parameter, for example because its value has changed. All other parameters are
-                written.
+            RuntimeError: If MLflow refuses a parameter, for example because the run already has another value for this
+                parameter. Parameters that MLflow accepts are written before this error is raised.
         """
         from mlflow.entities import Param
 
@@ -305,14 +310,14 @@ class MLflowLogger(Logger):
     def write_image(self, name: str, image: Any, step: int, timestamp: float) -> None:
         """Write an image.
 
-        The shape is ``(height, width)``, or ``(channels, height, width)`` or ``(height, width, channels)`` with 1, 3 or 4
-        channels. Floats are between 0 and 1, integers between 0 and 255.
+        The shape of the image is ``(height, width)``, or ``(channels, height, width)`` or ``(height, width, channels)`` with 1,
+        3 or 4 channels. Floats must be between 0 and 1, and integers between 0 and 255.
         """
         self._log_pixels(name, image, step, timestamp)
 
     @reported
     def write_figure(self, name: str, figure: Any, step: int, timestamp: float) -> None:
-        """Write a matplotlib figure as an image, or a plotly figure as ``figures/<name>/<step>.html``."""
+        """Write a matplotlib figure as an image, or a plotly figure as the artifact ``figures/<name>/<step>.html``."""
         if hasattr(figure, "ndim"):
             self._log_pixels(name, figure, step, timestamp)
         else:
@@ -337,8 +342,8 @@ class MLflowLogger(Logger):
         """Upload a file or a folder.
 
         Args:
-            path: Local path.
-            name: Folder in the run's artifact store; ``None`` for the root of the store.
+            path: Path of the file or folder on this machine.
+            name: Destination folder in the run's artifact store; ``None`` for the root of the store.
         """
         client, run_id = self._connected()
         upload = client.log_artifacts if Path(path).is_dir() else client.log_artifact
@@ -369,8 +374,8 @@ class MLflowLogger(Logger):
             client, run_id = self._connected()
             client.log_dict(run_id, self._long_names, LONG_NAMES)
             log.warning(
-                "MLflowLogger: the name %r is %d characters long after escaping; MLflow allows %d. Its values are logged under a "
-                "shortened name that ends with %s; the full name is in the artifact %s",
+                "MLflowLogger: the name %r is %d characters long after escaping, but MLflow allows only %d. Values with this "
+                "name are logged under a shortened name that ends with %s; the full name is in the artifact %s",
                 _beginning(name),
                 len(key),
                 MAX_LENGTH,
@@ -380,7 +385,7 @@ class MLflowLogger(Logger):
         return short
 
     def _fitting(self, kind: str, values: Mapping[str, Any], longest: int) -> Iterable[tuple[str, str]]:
-        """Yield keys and texts that MLflow accepts; store longer texts as artifacts."""
+        """Yield names and values that MLflow accepts; store the full text of longer values as artifacts."""
         client, run_id = self._connected()
         for name, value in values.items():
             key, text = self._key(name), str(value)

@@ -38,7 +38,7 @@ def slices(items: Iterable[tuple[str, str, T]], most: int) -> Iterator[list[T]]:
     """Split items into requests that do not exceed MLflow's size limits.
 
     Args:
-        items: Tuples of name, text (or ``""``) and the item to send.
+        items: Tuples ``(name, text, object)``. ``object`` is sent, and ``text`` is ``""`` if the value is a number.
         most: Maximum number of items in a request.
 
     Example:
@@ -59,7 +59,7 @@ def slices(items: Iterable[tuple[str, str, T]], most: int) -> Iterator[list[T]]:
 
 
 def bound_requests() -> list[str]:
-    """Limit the timeout and the retries of MLflow's requests, unless the user has set them.
+    """Limit the timeout and the retries of MLflow's requests, unless the user has set these limits.
 
     Returns:
         The names of the environment variables that this function set.

@@ -34,7 +34,7 @@ class CheckpointEvents(EventEnum):
 
 
 class _Plan(NamedTuple):
-    """A save that rank 0 has decided on."""
+    """The plan of rank 0 for saving a checkpoint."""
 
     item: Item
     name: str
@@ -45,38 +45,41 @@ class _Plan(NamedTuple):
 class Checkpoint:
     """Saves the states of objects and keeps the best or latest checkpoints.
 
-    Checkpoints are ranked by score, or by step if there is no score. An older checkpoint is removed only after the new one
-    is on disk, so a failure at any time leaves the older ones intact. If the score is NaN or infinite, nothing is saved.
+    Checkpoints are ranked by score, or by step if there is no score. If the score is NaN or infinite, nothing is saved. An older
+    checkpoint is removed only after the new one is on disk, so a failure during a save leaves the older checkpoints intact.
 
-    With several ranks, all of them must call the handler. Rank 0 decides whether to save, the rank ``save_on_rank`` writes, and
-    no rank continues before the checkpoint can be read. If one rank fails, all ranks raise an exception.
+    With several ranks, all ranks must call the handler. Rank 0 decides whether to save, and the rank ``save_on_rank`` writes the
+    checkpoint. All ranks wait until the checkpoint can be read. If one rank fails, all ranks raise an exception.
 
-    At ``EXCEPTION_RAISED``, the exception is still raised after the save. With several ranks, only the rank ``save_on_rank``
-    saves, and only if the exception happens on that rank. The other ranks do not take part, so objects that gather their
-    ``state_dict()`` from all ranks cannot be saved at that event.
+    If the handler is attached to ``EXCEPTION_RAISED``, the exception is still raised after the save. With several ranks, this
+    event causes a save only if the exception happens on the rank ``save_on_rank``. The other ranks do not take part in the save,
+    so an object that gathers its ``state_dict()`` from all ranks cannot be saved at this event.
 
     Args:
         to_save: Mapping of names to objects with ``state_dict()``, or to nested mappings, lists and tuples of such objects.
-            The mapping is copied. The engine can be one of the objects; the handler does not keep the engine alive. For a
-            single object, the file contains the bare state of the object; for several objects, a dict of their states.
-        save_handler: A folder, to which a :class:`DiskSaver` writes; an address that a plugin handles, such as
-            ``"s3://bucket/run"``; a :class:`glowplug.typing.SaveHandler`; or a function that is called as
-            ``f(checkpoint, filename, metadata)`` or ``f(checkpoint, filename)``. This handler cannot load files that a
-            function wrote, and removes them only if the function has an attribute ``remove``.
+            The mapping is copied. The engine can be one of the objects; the handler does not keep the engine alive. The file
+            contains a dict that maps the names to the states of the objects. For a single object, the file contains only the bare
+            state of the object, unless ``include_self`` is true.
+        save_handler: Where to save: a folder, an address such as ``"s3://bucket/run"``, a :class:`glowplug.typing.SaveHandler`
+            or a function. In a folder, a :class:`DiskSaver` writes the files. An address requires a plugin that handles this kind
+            of address. A function is called as ``f(checkpoint, filename, metadata)`` or ``f(checkpoint, filename)``. This handler
+            cannot load files that a function wrote, and removes such files only if the function has an attribute ``remove``.
         filename_prefix: First part of each file name.
-        score_function: ``f(engine) -> number``; higher is better.
+        score_function: Function of the engine that returns the score. A higher score is better.
         score_name: Name of the score in file names. Without ``score_function``, the score is the metric of this name in
             ``engine.state.metrics``.
         n_saved: Number of checkpoints to keep; ``None`` keeps all.
-        global_step_transform: ``f(engine, event) -> int``; the step in file names. Defaults to the engine's iteration.
+        global_step_transform: Function that is called as ``f(engine, event)`` and returns the step, an integer. By default, the
+            step is the engine's iteration.
         filename_pattern: Pattern with the fields ``filename_prefix``, ``name``, ``global_step``, ``score_name``, ``score``
-            and ``ext``. The step and the score accept a format, such as ``{global_step:05d}`` and ``{score:.3f}``. Defaults
-            to ``[prefix_]name[_step][_scorename=score].pt``.
-        include_self: Save the state of this handler in the checkpoint, as ``"checkpointer"``.
-        greater_or_equal: Of several checkpoints with equal scores, keep the latest instead of the first.
-        save_on_rank: Rank that writes.
-        state_key: Key of this handler's state in ``engine.state_dict()``. Defaults to the class name, followed by the prefix
-            or, without a prefix, by the name of the score; for example ``"Checkpoint:best"``.
+            and ``ext``. The step and the score can have a format, such as ``{global_step:05d}`` and ``{score:.3f}``. The
+            default is ``[prefix_]name[_step][_scorename=score].pt``, where the parts in brackets are optional.
+        include_self: Whether to save the state of this handler in the checkpoint, under the key ``"checkpointer"``.
+        greater_or_equal: Whether to keep the latest of several checkpoints with equal scores. By default, the first of these
+            checkpoints is kept.
+        save_on_rank: Rank that writes the checkpoints.
+        state_key: Key of this handler's state in ``engine.state_dict()``. The default key is the class name and the
+            ``filename_prefix``, such as ``"Checkpoint:best"``. Without a prefix, the key contains ``score_name``, if given.
 
     Raises:
         TypeError: If an argument has the wrong type, such as an object without ``state_dict()``.
@@ -102,9 +105,9 @@ class Checkpoint:
         ['checkpoint_6.pt', 'checkpoint_9.pt']
         >>> folder.cleanup()
 
-        ``attach`` registers the event ``SAVED_CHECKPOINT`` with the engine. ``add_event_handler`` does not: the checkpoint then
-        registers the event at its first call. To add handlers for the event before that, call
-        ``engine.register_events(*CheckpointEvents)``.
+        ``attach`` registers the event ``SAVED_CHECKPOINT`` with the engine. If you call ``add_event_handler`` instead of
+        ``attach``, the event is registered only when the checkpoint handler is first called. To add handlers for the event
+        earlier, call ``engine.register_events(*CheckpointEvents)`` first.
     """
 
     SAVED_CHECKPOINT: ClassVar[CheckpointEvents] = CheckpointEvents.SAVED_CHECKPOINT
@@ -159,7 +162,7 @@ class Checkpoint:
 
     @property
     def to_save(self) -> Mapping[str, Any]:
-        """The objects to save, in a read-only mapping; assign another mapping to replace them."""
+        """The objects to save, as a read-only mapping; assign another mapping to replace the objects."""
         return self._objects.resolve()
 
     @to_save.setter
@@ -170,21 +173,21 @@ class Checkpoint:
 
     @property
     def saved(self) -> tuple[Item, ...]:
-        """The retained checkpoints, ordered by time of save."""
+        """The retained checkpoints, in the order in which they were saved."""
         return self._kept.items
 
     @property
     def last_checkpoint(self) -> Path | str | None:
         """The location of the most recent checkpoint; ``None`` before the first save.
 
-        The location is the path of a file, an address, or what the ``locate`` method of your save handler returns. For a
-        function without the attribute ``locate``, the location is the file name.
+        The location is what the ``locate`` method of the save handler returns, such as a file path or an address. If the save
+        handler is a function without the attribute ``locate``, the location is the file name.
         """
         return self._locate(self._kept.last)
 
     @property
     def best_checkpoint(self) -> Path | str | None:
-        """The location of the checkpoint with the highest score or, without a score, the highest step."""
+        """The location of the checkpoint with the highest score or, if there is no score, with the highest step."""
         return self._locate(self._kept.best)
 
     def reset(self) -> None:
@@ -192,22 +195,24 @@ class Checkpoint:
         self._kept.items = ()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the retained checkpoints as pairs of priority and file name.
+        """Return the retained checkpoints as pairs of priority (score or step) and file name.
 
-        The state stored inside a checkpoint lists that checkpoint too: if the file can be read, its save has succeeded.
+        A state that is stored inside a checkpoint also lists that checkpoint. This is safe, because the state can be read
+        only if the checkpoint was saved successfully.
         """
         return {"_saved": self._kept.state(*self._pending)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Load the list of checkpoints that an earlier run retained.
 
-        Checkpoints that no longer exist are omitted, unless the save handler is a function, which cannot list them.
+        Checkpoints that no longer exist are omitted. If the save handler is a function, it cannot show which checkpoints exist,
+        so the whole list is loaded.
 
         Args:
             state_dict: Result of :meth:`state_dict`.
 
         Raises:
-            ValueError: If the state is malformed or contains an unsafe file name. In that case, this handler is unchanged.
+            ValueError: If the state is malformed or contains an unsafe file name. This error leaves the handler unchanged.
         """
         try:
             items = [item_from(*pair) for pair in state_dict["_saved"]]
@@ -225,12 +230,12 @@ class Checkpoint:
     def attach(
         self, engine: EngineProtocol, event_name: AnyEvent = Events.EPOCH_COMPLETED
     ) -> RemovableEventHandle:
-        """Save at an event, after metrics, other handlers and loggers have run.
+        """Save checkpoints at an event, after the metrics, other handlers and loggers of the event have run.
 
         Args:
             engine: Engine that is passed to ``score_function`` and ``global_step_transform``, and that fires
                 ``SAVED_CHECKPOINT``.
-            event_name: When to save; join several events with ``|``.
+            event_name: Event at which to save; combine several events with ``|``.
 
         Returns:
             A handle that detaches this handler.
@@ -253,12 +258,12 @@ class Checkpoint:
 
         Args:
             engine: Engine that fires the event.
-            exception: Exception of the run, at ``EXCEPTION_RAISED``.
+            exception: Exception that ended the run, if the event is ``EXCEPTION_RAISED``.
 
         Raises:
-            ValueError: If the score is not a number, or the rank ``save_on_rank`` does not exist.
+            ValueError: If the score is not a number, the step is not an integer, or the rank ``save_on_rank`` does not exist.
             RuntimeError: If ``to_save`` is empty, or another rank failed to save.
-            OSError: If the checkpoint cannot be written. The retained checkpoints are unchanged.
+            OSError: If the checkpoint cannot be written. This error leaves the list of retained checkpoints unchanged.
         """
         if not self._objects.names:
             raise RuntimeError(
@@ -377,7 +382,7 @@ class Checkpoint:
 
         Args:
             metric_name: Key of ``engine.state.metrics``.
-            score_sign: 1.0, or -1.0 if lower values of the metric are better.
+            score_sign: 1.0 if higher values of the metric are better; -1.0 if lower values are better.
 
         Raises:
             ValueError: If ``score_sign`` is neither 1.0 nor -1.0.
@@ -404,14 +409,14 @@ class Checkpoint:
         """Load a checkpoint into objects without running code from the file.
 
         Args:
-            to_load: Objects, with the same names as in ``to_save``. Other keys of the checkpoint are ignored. For a single
-                object, the checkpoint may be its bare state.
-            checkpoint: File, address such as ``"s3://bucket/run/model_1.pt"``, or content that is already loaded.
+            to_load: Mapping of names to objects, with the same names as in ``to_save``. Keys of the checkpoint that are not in
+                ``to_load`` are ignored. For a single object, the checkpoint may be the bare state of the object.
+            checkpoint: A file, an address such as ``"s3://bucket/run/model_1.pt"``, or a mapping that is already loaded.
             **kwargs: Arguments of ``torch.nn.Module.load_state_dict``, such as ``strict=False``.
 
         Raises:
             TypeError: If an object has no ``load_state_dict()``, or if the checkpoint does not contain a mapping.
-            ValueError: If the checkpoint lacks the state of an object. In that case, no object is loaded.
+            ValueError: If the checkpoint lacks the state of an object. After this error, no object has been loaded.
 
         Example:
             >>> from torch import nn
@@ -437,18 +442,18 @@ class Checkpoint:
         score: float | None = None,
         global_step: int | None = None,
     ) -> None:
-        """Load a checkpoint of this handler, identified by the parts of its file name.
+        """Load a checkpoint that this handler saved, identified by the parts of its file name.
 
         Args:
             to_load: Objects, as for :meth:`load_objects`.
             load_kwargs: Arguments of ``torch.nn.Module.load_state_dict``.
-            name: Name in the file name. Defaults to the key of a single object, and to ``"checkpoint"`` for several objects.
-            score: Score in the file name. Pass at least as many digits as the file name contains.
+            name: Name in the file name. The default is the key of a single object, or ``"checkpoint"`` for several objects.
+            score: Score of the checkpoint, with at least as many decimal places as in the file name.
             global_step: Step in the file name.
 
         Raises:
-            TypeError: If the save handler is a function, which cannot load.
-            FileNotFoundError: If a DiskSaver does not find the file. Other save handlers raise their own exception.
+            TypeError: If the save handler is a function, because a function cannot load checkpoints.
+            FileNotFoundError: If a DiskSaver does not find the file. Other save handlers raise their own exceptions.
         """
         name = self._name(to_load) if name is None else name
         filename = self._filename(name, score, global_step, with_step=global_step is not None)
@@ -460,8 +465,8 @@ class Checkpoint:
         objects = to_save if isinstance(to_save, Objects) else Objects(to_save)
         if self.include_self and "checkpointer" in objects.names:
             raise ValueError(
-                "the key 'checkpointer' of to_save is reserved for the state of this handler because include_self=True; rename "
-                "the key"
+                "with include_self=True, the key 'checkpointer' of to_save is reserved for the state of the checkpoint handler; "
+                "rename the key"
             )
         return objects
 
@@ -484,7 +489,7 @@ class Checkpoint:
 
 
 def _store(save_handler: Any) -> SaveHandler:
-    """Return a save handler that implements the protocol."""
+    """Return a save handler that implements :class:`SaveHandler`; a function is wrapped."""
     return save_handler if isinstance(save_handler, SaveHandler) else FunctionSaver(save_handler)
 
 
@@ -498,7 +503,7 @@ def _score_of(metric_name: str, score_sign: float, engine: EngineProtocol) -> An
     metrics = engine.state.metrics
     if metric_name not in metrics:
         raise KeyError(
-            f"the score is the metric {metric_name!r}, but the engine has the metrics {list(metrics)}; attach the checkpoint "
-            "to the evaluator that computes the metric, or pass score_function"
+            f"the score is the metric {metric_name!r}, but the engine has only the metrics {list(metrics)}; attach the "
+            "checkpoint to the evaluator that computes the metric, or pass score_function"
         )
     return score_sign * metrics[metric_name]

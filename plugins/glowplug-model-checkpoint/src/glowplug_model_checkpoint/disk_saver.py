@@ -28,27 +28,27 @@ MAX_SHOWN = 3
 class DiskSaver(BaseSaveHandler):
     """Writes checkpoints to a folder atomically.
 
-    A checkpoint is written to a temporary file in the same folder, synced to disk and renamed. Then the folder is synced.
-    When a DiskSaver is created, it removes temporary files that killed processes have left in the folder, but no file that
-    a process is still writing.
+    Each checkpoint is written to a temporary file in the same folder, synced to disk and then renamed. After the rename, the
+    folder is also synced to disk. A new DiskSaver removes temporary files that were left in the folder by killed processes.
+    Temporary files that a process is still writing are not removed.
 
-    A subclass can override ``save`` or, as in ignite, ``__call__``; :class:`Checkpoint` calls the overriding method.
+    A subclass can override ``save``, or ``__call__`` as in ignite. :class:`Checkpoint` calls the method that the subclass
+    overrides.
 
     Args:
-        dirname: Folder of the checkpoints; ``~`` is expanded.
-        atomic: Write to a temporary file and rename it. ``False`` writes directly to the final file, so a crash may leave an
+        dirname: Folder for the checkpoints; ``~`` is expanded.
+        atomic: Write to a temporary file, then rename it. ``False`` writes directly to the final file, so a crash may leave an
             incomplete file.
-        create_dir: Create the folder and its parents.
+        create_dir: Create the folder and its parents if they do not exist.
         require_empty: Refuse a folder that already contains checkpoints (``*.pt``), so that the files of two runs
             are not mixed.
-        save_on_rank: Rank that writes and removes; other ranks do nothing.
-        filename_prefix: Prefix of the checkpoints that ``require_empty`` looks for.
+        save_on_rank: The only rank that writes and removes files; on other ranks, ``save`` and ``remove`` do nothing.
+        filename_prefix: ``require_empty`` considers only checkpoints with this prefix. An empty prefix matches all checkpoints.
         **kwargs: Arguments of ``torch.save``.
 
     Raises:
         TypeError: If ``kwargs`` has an argument that ``torch.save`` does not accept.
-        ValueError: If the folder does not exist and ``create_dir`` is false, or if ``require_empty`` is true and the folder
-            contains checkpoints.
+        ValueError: If the folder does not exist and ``create_dir`` is false, or if ``require_empty`` refuses the folder.
 
     Example:
         >>> import tempfile, torch
@@ -84,14 +84,14 @@ class DiskSaver(BaseSaveHandler):
         """Write a checkpoint and sync it to disk.
 
         Args:
-            checkpoint: Anything that ``torch.load(weights_only=True)`` loads.
+            checkpoint: Any object that ``torch.load(weights_only=True)`` can load.
             filename: File name without a path; an existing file is replaced.
-            metadata: Not used.
+            metadata: Ignored.
 
         Raises:
             ValueError: If ``filename`` contains a path or is reserved for temporary files, or if
                 ``torch.load(weights_only=True)`` refuses the content.
-            OSError: If the file cannot be written. All other files are unchanged.
+            OSError: If the file cannot be written. A failed write leaves the other files in the folder unchanged.
         """
         path = self.locate(filename)
         if rank() != self.save_on_rank:
@@ -126,7 +126,7 @@ class DiskSaver(BaseSaveHandler):
         """Load a checkpoint to the CPU without running code from the file.
 
         Args:
-            filename: Name passed to :meth:`save`.
+            filename: File name that was passed to :meth:`save`.
 
         Raises:
             FileNotFoundError: If the checkpoint does not exist.
@@ -135,7 +135,7 @@ class DiskSaver(BaseSaveHandler):
         return read(self.locate(filename))
 
     def list(self) -> Sequence[str]:
-        """Return the names of all complete files, oldest first."""
+        """Return the names of all files except temporary files, oldest first."""
         written = []
         with suppress(FileNotFoundError):
             for path in self.dirname.iterdir():
@@ -185,9 +185,9 @@ class DiskSaver(BaseSaveHandler):
 
 
 def save_method(store: SaveHandler) -> SaveFunction:
-    """Return the method that a save handler uses to save, usually ``save``.
+    """Return the method with which a save handler saves a checkpoint, usually ``save``.
 
-    A subclass of DiskSaver that was written for ignite may override ``__call__`` instead.
+    If a subclass of DiskSaver overrides ``__call__``, as in ignite, the method is ``__call__``.
     """
     if isinstance(store, DiskSaver):
         names = (name for cls in type(store).__mro__ for name in ("save", "__call__") if name in vars(cls))

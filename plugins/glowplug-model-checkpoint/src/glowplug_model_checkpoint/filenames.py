@@ -35,11 +35,12 @@ def check_part(what: str, value: object) -> str:
 
     Args:
         what: Name of the value in error messages.
-        value: A prefix, a score name or a key of ``to_save``; may be empty.
+        value: Prefix, score name or key of ``to_save``; an empty string is accepted.
 
     Raises:
         TypeError: If the value is not a string.
-        ValueError: If the value is ``.``, or if it contains a path separator, ``..``, a drive or unprintable characters.
+        ValueError: If the value is ``.``, or if it contains a path separator, ``..``, a drive such as ``C:``, or unprintable
+            characters.
 
     Example:
         >>> check_part("filename_prefix", "best")
@@ -47,7 +48,7 @@ def check_part(what: str, value: object) -> str:
         >>> check_part("filename_prefix", "../best")
         Traceback (most recent call last):
         ...
-        ValueError: filename_prefix becomes part of a file name, so it must not be '.' or contain '/', '\', '..', a drive or unprintable characters; got '../best'
+        ValueError: filename_prefix becomes part of a file name, so it must not be '.' or contain '/', '\', '..', a drive such as 'C:', or unprintable characters; got '../best'
     """
     if not isinstance(value, str):
         raise TypeError(f"{what} becomes part of a file name, so it must be a string; got {value!r}")
@@ -55,18 +56,18 @@ def check_part(what: str, value: object) -> str:
     is_plain = ntpath.basename(value) == value != "."
     if not is_plain or ".." in value or not value.isprintable():
         raise ValueError(
-            f"{what} becomes part of a file name, so it must not be '.' or contain '/', '\\', '..', a drive "
+            f"{what} becomes part of a file name, so it must not be '.' or contain '/', '\\', '..', a drive such as 'C:', "
             f"or unprintable characters; got {value!r}"
         )
     return value
 
 
 def check_filename(value: object) -> str:
-    """Validate a file name without a path and return it.
+    """Check that a value is a file name without a path, and return the file name.
 
     Raises:
         TypeError: If the value is not a string.
-        ValueError: If the file name is empty, or if :func:`check_part` refuses it.
+        ValueError: If the file name is empty, or if :func:`check_part` refuses the file name.
 
     Example:
         >>> check_filename("model_3.pt")
@@ -80,9 +81,9 @@ def check_filename(value: object) -> str:
 def check_pattern(pattern: object) -> str:
     """Validate a file name pattern and return it.
 
-    The fields are ``filename_prefix``, ``name``, ``global_step``, ``score_name``, ``score`` and ``ext``. Two of them accept
-    a format, for example ``{global_step:05d}`` and ``{score:.3f}``; ``score`` also accepts the types ``e`` and ``g``.
-    Attributes, indexes and conversions are refused.
+    The fields are ``filename_prefix``, ``name``, ``global_step``, ``score_name``, ``score`` and ``ext``. ``global_step`` accepts
+    a width, as in ``{global_step:05d}``. ``score`` accepts a precision with the type ``e``, ``f`` or ``g``, as in
+    ``{score:.3f}``. Attributes, indexes and conversions, as in ``{name.x}``, ``{name[0]}`` and ``{name!r}``, are refused.
 
     Raises:
         TypeError: If the pattern is not a string.
@@ -116,7 +117,7 @@ def check_pattern(pattern: object) -> str:
             raise ValueError(
                 f"filename_pattern {pattern!r}: unsupported format or conversion for the field {field}. global_step accepts a "
                 "width from 1 to 99, such as {global_step:05d}, and score accepts a precision from 0 to 99 with e, f or g, such "
-                "as {score:.3f}; other fields accept no format, and no field accepts a conversion"
+                "as {score:.3f}; other fields accept no format, and no field accepts a conversion such as !r"
             )
     return pattern
 
@@ -127,13 +128,13 @@ def setup_filename_pattern(
     with_score_name: bool = True,
     with_global_step: bool = True,
 ) -> str:
-    """Return the default file name pattern with the given parts.
+    """Return the default file name pattern, limited to the chosen parts.
 
     Args:
-        with_prefix: Start with the prefix.
+        with_prefix: Begin with ``filename_prefix``.
         with_score: Include the score.
         with_score_name: Include the name of the score.
-        with_global_step: Include the step.
+        with_global_step: Include the global step.
 
     Raises:
         ValueError: If neither the score nor the step is included, or if the score name is included without the score.
@@ -144,7 +145,7 @@ def setup_filename_pattern(
     """
     if not (with_score or with_global_step):
         raise ValueError(
-            "with_score and with_global_step are both False, so all files would have the same name; enable one"
+            "with_score and with_global_step are both False, so all files would have the same name; set one of them to True"
         )
     if with_score_name and not with_score:
         raise ValueError("with_score_name=True requires with_score=True")
@@ -164,16 +165,17 @@ def render(
     global_step: int | None,
     ext: str = EXTENSION,
 ) -> str:
-    """Return a file name: a pattern with its fields replaced by values.
+    """Replace the fields of a pattern with values and return the file name.
 
     Args:
         pattern: Result of :func:`check_pattern`.
-        filename_prefix: May be empty.
+        filename_prefix: Prefix of the file name; may be empty.
         name: Name of the saved objects.
-        score_name: Name of the score. ``None`` becomes "None", as for all fields.
-        score: Integers are unchanged; other numbers get 4 decimals unless the pattern has a format.
-        global_step: Number of the step.
-        ext: Extension without its dot.
+        score_name: Name of the score. In every field, ``None`` is written as "None".
+        score: The score. If the pattern has no format for the score, integers are written unchanged, and other numbers are
+            written with 4 decimals.
+        global_step: Step number.
+        ext: File extension without the dot.
 
     Raises:
         ValueError: If the file name is empty or not safe.
@@ -204,8 +206,8 @@ def has_prefix(filename: str, prefix: str, ext: str = EXTENSION) -> bool:
 
     Args:
         filename: File name without a path.
-        prefix: An empty prefix matches all checkpoints.
-        ext: Extension without its dot.
+        prefix: The prefix; an empty prefix matches all checkpoints.
+        ext: File extension without the dot.
 
     Example:
         >>> has_prefix("best_model_1.pt", "best"), has_prefix("best2_model_1.pt", "best")

@@ -23,28 +23,30 @@ __all__ = ["ModelCheckpoint"]
 class ModelCheckpoint(Checkpoint):
     """Saves objects to a folder and keeps the best or latest checkpoints.
 
-    This is a :class:`Checkpoint` that also has the options of :class:`DiskSaver`. Pass the objects to the constructor or to
-    ``attach``.
+    A ModelCheckpoint is a :class:`Checkpoint` that also accepts the options of :class:`DiskSaver`. The constructor and
+    ``attach`` both accept the objects to save.
 
     Args:
-        dirname: Folder (``~`` is expanded), or address such as ``"s3://bucket/run"`` that a plugin handles. ``atomic``,
-            ``require_empty`` and ``create_dir`` do not apply to an address.
+        dirname: Folder, or an address that a plugin handles, such as ``"s3://bucket/run"``. In the path of a folder, ``~`` is
+            expanded. If ``dirname`` is an address, ``atomic``, ``require_empty`` and ``create_dir`` have no effect.
         filename_prefix: First part of each file name.
-        score_function: ``f(engine) -> number``; higher is better.
-        score_name: Name of the score in file names. Without ``score_function``, the score is the metric of this name.
+        score_function: Function ``f(engine) -> number`` that returns the score; a higher score is better.
+        score_name: Name of the score in file names. Without ``score_function``, the metric with this name is the score.
         n_saved: Number of checkpoints to keep; ``None`` keeps all.
-        atomic: Write to a temporary file and rename it. ``False`` writes in place; a crash may leave an incomplete file.
+        atomic: Write to a temporary file, then rename it. ``False`` writes directly to the final file, so a crash may leave an
+            incomplete file.
         require_empty: Refuse a folder that already contains checkpoints with this ``filename_prefix``. To resume a run,
             pass ``False``; ``trainer.load_state_dict`` then restores the list of earlier checkpoints.
-        create_dir: Create the folder and its parents.
-        global_step_transform: ``f(engine, event) -> int``; the step in file names. Defaults to the engine's iteration.
+        create_dir: Create the folder and its parents if they do not exist.
+        global_step_transform: Function ``f(engine, event) -> int`` that returns the step for the file name. By default, the step
+            is the engine's iteration.
         filename_pattern: Pattern of file names, as for :class:`Checkpoint`.
-        include_self: Save the state of this handler in the checkpoint, as ``"checkpointer"``.
+        include_self: Also save the state of this handler, under the key ``"checkpointer"`` of the checkpoint.
         greater_or_equal: Of several checkpoints with equal scores, keep the latest instead of the first.
-        save_on_rank: Rank that writes.
+        save_on_rank: Rank that writes the checkpoints.
         to_save: Mapping of names to objects with ``state_dict()``.
-        state_key: Key of this handler's state in ``engine.state_dict()``. Defaults to the class name, followed by the prefix
-            or, without a prefix, by the name of the score; for example ``"ModelCheckpoint:best"``.
+        state_key: Key of this handler's state in ``engine.state_dict()``. By default, the key consists of the class name and
+            ``filename_prefix``, for example ``"ModelCheckpoint:best"``. Without a prefix, ``score_name`` is used instead.
         **kwargs: Arguments of ``torch.save``.
 
     Raises:
@@ -125,17 +127,17 @@ class ModelCheckpoint(Checkpoint):
             self.__signature__ = inspect.signature(_with_objects)
 
     def __call__(self, engine: EngineProtocol, *given: Any, to_save: Mapping[str, Any] | None = None) -> None:
-        """Save a checkpoint if it ranks high enough, then remove surplus checkpoints.
+        """Save a checkpoint if its priority is high enough, then remove surplus checkpoints.
 
         Args:
             engine: Engine that fires the event.
-            *given: The objects to save, which replace earlier ones. At ``EXCEPTION_RAISED``, the exception of the run comes
-                before them.
-            to_save: The objects to save, if they are passed by keyword.
+            *given: Objects to save; they replace the objects that were passed earlier. At ``EXCEPTION_RAISED``, the engine
+                passes the exception first, followed by the objects.
+            to_save: Objects to save, passed as a keyword argument.
 
         Raises:
             TypeError: If an object has no ``state_dict()``.
-            RuntimeError: If there are no objects, or if another rank failed to save.
+            RuntimeError: If there are no objects to save, or if another rank failed while saving.
         """
         exception = None
         for value in (*given, to_save):
@@ -151,11 +153,11 @@ class ModelCheckpoint(Checkpoint):
         event_name: AnyEvent = Events.EPOCH_COMPLETED,
         to_save: Mapping[str, Any] | None = None,
     ) -> RemovableEventHandle:
-        """Save at an event, after metrics, other handlers and loggers have run.
+        """Save a checkpoint at an event, after metrics, other handlers and loggers have run.
 
         Args:
             engine: Engine that provides the step and metrics, and that fires ``SAVED_CHECKPOINT``.
-            event_name: When to save; join several events with ``|``.
+            event_name: Event at which to save; join several events with ``|``.
             to_save: Objects to save; they replace the objects passed to the constructor.
 
         Returns:
@@ -178,16 +180,17 @@ class ModelCheckpoint(Checkpoint):
 
         The newest checkpoint is the one written last. Files that cannot be loaded are skipped with a warning.
 
-        Loading the checkpoint also restores the list of retained checkpoints if the trainer is one of the saved objects and
-        a ModelCheckpoint with ``require_empty=False`` is attached to the trainer.
+        To restore the list of retained checkpoints as well, include the trainer in the saved objects and attach a ModelCheckpoint
+        with ``require_empty=False`` to the trainer.
 
         Args:
-            dirname: Folder (``~`` is expanded), address, or save handler. A folder does not have to exist.
+            dirname: Folder, address, or save handler. In the path of a folder, ``~`` is expanded. If the folder does not exist,
+                the result is ``None``.
             prefix: Consider only checkpoints with this ``filename_prefix``.
-            ext: Extension of the files, without its dot.
+            ext: Extension of the files, without the dot.
 
         Returns:
-            A path or an address for :meth:`load_objects`, or ``None`` if there is no checkpoint.
+            A path or an address for :meth:`load_objects`, or ``None`` if no checkpoint can be loaded.
 
         Example:
             >>> ModelCheckpoint.latest("no/such/folder") is None
@@ -238,7 +241,7 @@ def _store_at(location: Any) -> SaveHandler | None:
 
 
 def _with_objects(engine: Any, to_save: Any, more: Any = None) -> None:
-    """Define the signature of a ModelCheckpoint that has no objects yet.
+    """Define the signature of a ModelCheckpoint that was created without objects to save.
 
     At ``EXCEPTION_RAISED``, ``to_save`` receives the exception and ``more`` receives the objects.
     """

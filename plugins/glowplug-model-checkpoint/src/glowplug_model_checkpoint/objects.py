@@ -17,14 +17,15 @@ __all__ = ["Objects", "check_objects", "load_states", "read", "states"]
 
 
 class Objects:
-    """Named objects to save; engines among them are not kept alive.
+    """Named objects to save; engines are held by weak references.
 
     Args:
-        to_save: Mapping of names to objects with ``state_dict()``, or to trees of such objects. The mapping is copied.
+        to_save: Mapping of names to objects with ``state_dict()``, or to nested mappings and lists of such objects. The mapping
+            is copied.
 
     Raises:
-        TypeError: As for :func:`check_objects`.
-        ValueError: As for :func:`check_objects`.
+        TypeError: If :func:`check_objects` raises a TypeError.
+        ValueError: If :func:`check_objects` raises a ValueError.
 
     Example:
         >>> from glowplug import Engine
@@ -36,7 +37,7 @@ class Objects:
         >>> objects.resolve()
         Traceback (most recent call last):
         ...
-        RuntimeError: to_save['trainer'] is an engine that no longer exists; keep a reference to it while the checkpoint is in use
+        RuntimeError: to_save['trainer'] is an engine that no longer exists; keep a reference to the engine while its checkpoint handler is in use
     """
 
     def __init__(self, to_save: object) -> None:
@@ -51,16 +52,16 @@ class Objects:
         """Return the objects in a read-only mapping.
 
         Raises:
-            RuntimeError: If one of them is an engine that no longer exists.
+            RuntimeError: If one of the objects is an engine that no longer exists.
         """
         return MappingProxyType(_mapped(self._tree, "to_save", _with_engine))
 
 
 def check_objects(to_save: object) -> Mapping[str, Any]:
-    """Validate a mapping of names to objects with a ``state_dict()`` and return it.
+    """Check that ``to_save`` maps names to objects with a ``state_dict()``, and return ``to_save``.
 
     Args:
-        to_save: Mapping whose values may be nested mappings, lists and tuples of such objects.
+        to_save: Mapping of names to objects with ``state_dict()``; nested mappings, lists and tuples are allowed.
 
     Raises:
         TypeError: If ``to_save`` is not a mapping, a name is not a string, or an object has no ``state_dict()``.
@@ -88,7 +89,7 @@ def states(tree: Any, save_on_rank: int, is_alone: bool = False) -> Any:
     Some objects gather their state from all ranks, so all ranks must call this function unless ``is_alone`` is true.
 
     Args:
-        tree: Result of :func:`check_objects`, or a part of it.
+        tree: Mapping that :func:`check_objects` returned, or a part of this mapping.
         save_on_rank: Rank that receives the full state of a sharded optimizer.
         is_alone: Whether only this rank calls the function.
 
@@ -119,11 +120,13 @@ def load_states(
 ) -> None:
     """Load the states of a checkpoint into objects.
 
-    No object is loaded if the state of any of them is missing.
+    If the state of any object is missing from the checkpoint, no object is changed.
 
     Args:
-        to_load: Objects in the same tree structure as when they were saved. Other keys of the checkpoint are ignored.
-        checkpoint: States of the objects, or the bare state of a single object.
+        to_load: Objects to load, with the same names and nesting as in ``to_save``. Keys of the checkpoint that
+            do not occur in ``to_load`` are ignored.
+        checkpoint: Mapping of names to states. If ``to_load`` has only one object, ``checkpoint`` may also be the state of
+            this object.
         module_kwargs: Arguments of ``nn.Module.load_state_dict``, such as ``strict=False``.
 
     Raises:
@@ -174,7 +177,7 @@ def _matched(tree: Any, state: Any, path: str) -> Iterator[tuple[Any, Any]]:
 
 
 def _mapped(tree: Any, path: str, function: Callable[[str, Any], Any]) -> Any:
-    """Return a tree of dicts and lists with ``function(path, leaf)`` at each leaf."""
+    """Apply ``function(path, leaf)`` to each leaf and return the results in equally nested dicts and lists."""
     children = _children(tree)
     if children is None:
         return function(path, tree)
@@ -191,7 +194,7 @@ def _with_engine(path: str, leaf: Any) -> Any:
     found = leaf() if isinstance(leaf, EngineReference) else leaf
     if found is None:
         raise RuntimeError(
-            f"{path} is an engine that no longer exists; keep a reference to it while the checkpoint is in use"
+            f"{path} is an engine that no longer exists; keep a reference to the engine while its checkpoint handler is in use"
         )
     return found
 
@@ -217,6 +220,6 @@ def _children(tree: Any) -> list[tuple[Any, Any]] | None:
 
 
 def _unwrapped(leaf: Any) -> Any:
-    """Return the model inside a parallel wrapper, so that its state fits the bare model."""
+    """Return the model inside a parallel wrapper, so that the saved state fits the unwrapped model."""
     wrappers = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
     return leaf.module if isinstance(leaf, wrappers) else leaf

@@ -1,7 +1,8 @@
 """Atomic publishing of checkpoints: write a temporary file, then rename it.
 
 The process that writes a temporary file holds a lock on it. The operating system releases the lock when the process ends.
-A temporary file without a lock was therefore left by a crash, and can be removed even while other processes write to the folder.
+Therefore, a temporary file without a lock must be left over from a crash. Such a file can be removed even while other processes
+write to the folder.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def is_temporary(filename: str) -> bool:
 
 
 def create(dirname: Path) -> BinaryIO:
-    """Create a temporary file, open for writing and locked until it is closed."""
+    """Create a temporary file that is open for writing and stays locked until it is closed."""
     while True:
         file = (dirname / f".glowplug-{secrets.token_hex(8)}.tmp").open("xb")
         if sys.platform != "win32":
@@ -49,7 +50,7 @@ def create(dirname: Path) -> BinaryIO:
 
 
 def publish(file: BinaryIO, path: Path) -> None:
-    """Rename a temporary file to its final name and close it; replace an existing file."""
+    """Rename a temporary file to its final name, replacing any existing file; then close it."""
     if sys.platform == "win32":
         # Windows cannot rename an open file.
         file.close()

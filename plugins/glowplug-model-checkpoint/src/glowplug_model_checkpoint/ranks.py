@@ -1,6 +1,6 @@
 """Function calls on one rank, or on all ranks together.
 
-If a call on all ranks fails on one of them, every rank raises an exception.
+If a function runs on all ranks and fails on one of them, every rank raises an exception.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def check_rank(save_on_rank: int) -> None:
-    """Refuse a rank that does not exist, because nothing would be saved.
+    """Check that the rank ``save_on_rank`` exists; otherwise, no rank would save anything.
 
     Raises:
         ValueError: If the rank does not exist.

@@ -55,12 +55,12 @@ class Retention:
 
     @property
     def best(self) -> Item | None:
-        """The item with the highest priority; ``greater_or_equal`` decides between equal priorities."""
+        """The item with the highest priority; ``greater_or_equal`` decides between items of equal priority."""
         items = self.items[::-1] if self.greater_or_equal else self.items
         return max(items, key=_priority, default=None)
 
     def admits(self, priority: float) -> bool:
-        """Return whether to keep a new item of this priority."""
+        """Return whether a new item of this priority would be retained."""
         if self.n_saved is None or len(self.items) < self.n_saved:
             return True
         # A crash can leave more than n_saved items; compare with the lowest of the n_saved best.
@@ -68,7 +68,7 @@ class Retention:
         return priority > lowest or (self.greater_or_equal and priority == lowest)
 
     def keep_with(self, item: Item) -> tuple[Item, ...]:
-        """Return the items to keep after a save; the new item replaces an item with the same file name."""
+        """Return the items to retain after a save; the new item replaces any item with the same file name."""
         others = without(self.items, item)
         if self.n_saved is not None:
             surplus = max(0, len(others) + 1 - self.n_saved)
@@ -76,7 +76,7 @@ class Retention:
         return (*others, item)
 
     def state(self, *more: Item) -> list[tuple[float, str]]:
-        """Return the retained items and the given ones as pairs of priority and file name."""
+        """Return the retained items and the items in ``more``, as pairs of priority and file name."""
         return [(item.priority, item.filename) for item in (*without(self.items, *more), *more)]
 
 
@@ -89,7 +89,7 @@ def without(items: Iterable[Item], *others: Item) -> tuple[Item, ...]:
 def plain_number(what: str, value: object) -> Any:
     """Return a number as a Python int or float.
 
-    ``torch.load(weights_only=True)`` accepts these types, but not numpy scalars.
+    ``torch.load(weights_only=True)`` accepts Python numbers, but not numpy scalars.
 
     Args:
         what: Name of the value in error messages.
@@ -110,7 +110,7 @@ def plain_number(what: str, value: object) -> Any:
 
 
 def item_from(priority: object, filename: object) -> Item:
-    """Return an item from a saved priority and file name.
+    """Create an item from a saved priority and a saved file name.
 
     Raises:
         TypeError: If the file name is not a string.

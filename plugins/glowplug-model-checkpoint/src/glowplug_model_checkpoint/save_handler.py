@@ -26,7 +26,7 @@ SaveFunction: TypeAlias = Callable[[Any, str, Mapping[str, Any]], object]
 
 
 class BaseSaveHandler(ABC):
-    """Base class of save handlers written for ignite: they can write and remove, but not load.
+    """Base class of save handlers written for ignite; these handlers write and remove checkpoints but cannot load them.
 
     New save handlers implement :class:`glowplug.typing.SaveHandler` instead and need no base class.
 
@@ -48,12 +48,12 @@ class BaseSaveHandler(ABC):
 
     @abstractmethod
     def __call__(self, checkpoint: Any, filename: str, metadata: Mapping[str, Any] | None = None) -> None:
-        """Store a checkpoint and return once it is durable.
+        """Store a checkpoint, and return only after it is stored durably.
 
         Args:
-            checkpoint: Mappings and lists of plain values and tensors.
-            filename: A plain name without a path.
-            metadata: ``basename``, ``score_name`` and ``priority`` of the checkpoint.
+            checkpoint: Nested mappings and lists of tensors and plain values.
+            filename: File name without a path.
+            metadata: Mapping with the ``basename``, ``score_name`` and ``priority`` of the checkpoint.
         """
 
     @abstractmethod
@@ -61,7 +61,7 @@ class BaseSaveHandler(ABC):
         """Remove a checkpoint; do nothing if it does not exist.
 
         Args:
-            filename: The name under which it was stored.
+            filename: File name under which the checkpoint was stored.
         """
 
 
@@ -69,8 +69,9 @@ class FunctionSaver:
     """Adapts a function ``(checkpoint, filename, metadata)`` to the save-handler protocol.
 
     Args:
-        function: Function of these three arguments or of the first two. Its attributes ``remove`` and ``locate`` are called
-            if they exist. Without ``remove``, no checkpoint is ever removed.
+        function: Function that takes ``(checkpoint, filename, metadata)`` or ``(checkpoint, filename)``. Two optional
+            attributes of the function are called with a file name: ``remove`` removes the checkpoint, and ``locate`` returns
+            its location. Without ``remove``, no checkpoint is ever removed.
 
     Raises:
         TypeError: If ``function`` is not callable, takes other arguments, or is an ``async`` function or a generator function.
@@ -118,14 +119,14 @@ class FunctionSaver:
             remove(filename)
 
     def locate(self, filename: str) -> Path | str:
-        """Return the location of a checkpoint: the file name, unless the function has an attribute ``locate``."""
+        """Return what the function's ``locate`` method returns, or the file name if the function has no such method."""
         locate = getattr(self._function, "locate", None)
         return locate(filename) if callable(locate) else filename
 
     def _refusal(self, action: str) -> str:
         return (
             f"cannot {action}: save_handler {self._function!r} only writes; pass a folder, an address or an object "
-            "with save, load, list, remove and locate (glowplug.typing.SaveHandler)"
+            "with the methods save, load, list, remove and locate (glowplug.typing.SaveHandler)"
         )
 
 
@@ -143,11 +144,11 @@ def handler_at(address: str) -> SaveHandler:
     """Return the save handler that an installed plugin provides for an address.
 
     Args:
-        address: Such as ``"s3://bucket/run"``.
+        address: Address such as ``"s3://bucket/run"``.
 
     Raises:
         PluginNotFoundError: If no plugin handles the address.
-        TypeError: If the plugin's handler lacks methods of the protocol.
+        TypeError: If the plugin's save handler lacks methods of :class:`glowplug.typing.SaveHandler`.
     """
     handler: object = handler_of_address(address)
     if not isinstance(handler, SaveHandler):
@@ -161,10 +162,12 @@ def handler_at(address: str) -> SaveHandler:
 
 
 def load_from_address(address: str) -> Any:
-    """Load the checkpoint at an address with the save handler of its parent address.
+    """Load the checkpoint at an address.
+
+    The part of the address before the last slash determines the save handler that loads the checkpoint.
 
     Args:
-        address: Result of ``locate``, such as ``"s3://bucket/run/model_1.pt"``.
+        address: Address that a save handler's ``locate`` returned, such as ``"s3://bucket/run/model_1.pt"``.
 
     Raises:
         PluginNotFoundError: If no plugin handles the address.
@@ -176,7 +179,7 @@ def load_from_address(address: str) -> Any:
 def _with_three_arguments(save_handler: Callable[..., object]) -> SaveFunction:
     if not callable(save_handler):
         raise TypeError(
-            "save_handler must be a folder, an address, an object with save, load, list, remove and locate, or a "
+            "save_handler must be a folder, an address, an object with the methods save, load, list, remove and locate, or a "
             f"function (checkpoint, filename, metadata); got {save_handler!r}"
         )
     check_function(save_handler, f"save_handler {save_handler!r}")
@@ -184,7 +187,7 @@ def _with_three_arguments(save_handler: Callable[..., object]) -> SaveFunction:
         signature = inspect.signature(save_handler)
     except ValueError:
         raise TypeError(
-            f"the signature of save_handler {save_handler!r} cannot be read; wrap the function: "
+            f"the signature of save_handler {save_handler!r} cannot be read; wrap the function in a lambda: "
             "lambda checkpoint, filename, metadata: ..."
         ) from None
     if _takes(signature, 3):

@@ -1,4 +1,4 @@
-"""Plugin hooks of this distribution; imports no large libraries."""
+"""Plugin hooks of this distribution; this module imports no large libraries."""
 
 from glowplug.hookspecs import Offer, hookimpl
 

@@ -32,7 +32,7 @@ class Unit(Enum):
 
     @property
     def short_name(self) -> str:
-        """Name of the unit in a rate, as in ``2.50it/s``."""
+        """Abbreviation of the unit in a rate, such as ``it`` in ``2.50it/s``."""
         return "epoch" if self is Unit.EPOCH else "it"
 
 
@@ -80,7 +80,7 @@ class Counter:
         return state.iteration - (self._epoch_start if self.unit is Unit.ITERATION_OF_EPOCH else 0)
 
     def total(self, state: State) -> int | None:
-        """Return the expected number of units, or ``None`` if it is unknown or was exceeded."""
+        """Return the expected number of units, or ``None`` if the number is unknown or has been exceeded."""
         if self.unit is Unit.START:
             return 1
         if self.unit is Unit.EPOCH:
@@ -89,7 +89,7 @@ class Counter:
         return total if total is None or total >= self.done(state) else None
 
     def title(self, state: State, name: str | None) -> str:
-        """Return the title of the bar, such as ``Epoch [2/5]``; a ``name`` replaces the default word."""
+        """Return the title of the bar, such as ``Epoch [2/5]``; ``name``, if given, replaces the word (here, ``Epoch``)."""
         if self.unit is not Unit.ITERATION_OF_EPOCH:
             return name or self.unit.value
         epochs = self._epochs(state)

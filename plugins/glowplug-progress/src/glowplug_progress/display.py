@@ -28,11 +28,11 @@ UNKNOWN_TOTAL = "{desc}[{n_fmt}/?]{postfix} [{elapsed}, {rate_fmt}]"
 class LazyBar(tqdm):  # type: ignore[misc]  # tqdm has no type annotations
     r"""tqdm bar that computes its postfix only when it redraws, about ten times a second.
 
-    While the bar is open, lines that the process prints appear above it.
+    While the bar is open, lines that the process prints appear above the bar.
 
     Args:
-        text: Function that returns the postfix, such as ``"loss=0.5"``. Only the thread that created the bar calls it;
-            when tqdm's monitor thread redraws the bar, the last text is shown again.
+        text: Function that returns the postfix, such as ``"loss=0.5"``. Only the thread that created the bar calls this
+            function. If tqdm's monitor thread redraws the bar, the last text is shown again.
         **settings: Options of tqdm. Without ``bar_format``, the format depends on whether the total is known.
 
     Example:
@@ -73,7 +73,7 @@ class LazyBar(tqdm):  # type: ignore[misc]  # tqdm has no type annotations
         return fields
 
     def follow(self, total: int | None) -> None:
-        """Set a new total, because the previous one may have been a forecast."""
+        """Set a new total, because the previous total may have been an estimate."""
         if total == self.total:
             return
         self.total = total
@@ -81,7 +81,7 @@ class LazyBar(tqdm):  # type: ignore[misc]  # tqdm has no type annotations
             self.container.children[1].max = total
 
     def close(self) -> None:
-        """Close the bar; with ``leave=True``, print its last state above the open bars."""
+        """Close the bar; with ``leave=True``, print its last line above the bars that are still open."""
         if getattr(self, "disable", True) or self._is_widget:
             super().close()
             return
@@ -103,9 +103,9 @@ class Display(Delegate):
     """Bar of one engine.
 
     Args:
-        event: Event at which the bar advances, without its filter.
+        event: Event, without its filter, at which the bar advances.
         closing: Event at which the bar closes.
-        postfix: Formatter of the text after the bar.
+        postfix: Object that formats the text after the bar.
         settings: Options of tqdm.
     """
 
@@ -125,7 +125,7 @@ class Display(Delegate):
         """Open, advance and close the bar at the engine's events.
 
         Args:
-            engine: The engine to show.
+            engine: Engine whose progress the bar shows.
             event: Event at which the bar advances, with or without a filter.
 
         Returns:
@@ -138,7 +138,7 @@ class Display(Delegate):
         )
 
     def attach_closing(self, engine: EngineProtocol) -> RemovableEventHandle:
-        """Close the bar at the engine's events; the caller opens it with :meth:`show`."""
+        """Attach only the handlers that close the bar; the caller opens the bar with :meth:`show`."""
         return RemovableEventHandle.join(
             RemovableEventHandle(self._close),
             engine.add_event_handler(self._closing, self._complete),
@@ -147,7 +147,7 @@ class Display(Delegate):
         )
 
     def show(self, engine: EngineProtocol) -> None:
-        """Advance the bar to the engine's position, and open it first if necessary."""
+        """Advance the bar to the engine's current position; open the bar first if necessary."""
         bar, counter = self._open_bar or self._open(engine)
         state = engine.state
         # This method runs in every iteration, so it computes the total only if the total may have changed.

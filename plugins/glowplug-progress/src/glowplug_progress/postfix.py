@@ -16,9 +16,9 @@ class Postfix:
     """Formatter that shows values of a state as text, such as ``accuracy=0.91, loss=0.5``.
 
     Args:
-        metric_names: Names of metrics, or ``"all"``.
+        metric_names: Names of the metrics to show, or ``"all"`` for all metrics.
         output_transform: Function that takes ``state.output`` and returns a value, or a mapping of names to values.
-        state_attributes: Names of further attributes of the state.
+        state_attributes: Names of further attributes of the state to show.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -78,7 +78,7 @@ class Postfix:
         return self._output
 
     def _texts(self, name: str, value: Any) -> Iterator[str]:
-        """Yield a text for each leaf of a value."""
+        """Yield text such as ``loss=0.5`` for each leaf of a value."""
         # flatten() converts every number to a float; a single integer or bool is shown unchanged.
         leaves = [(name, value)] if isinstance(value, Rational) else flatten(name, value, separator="_")
         for leaf, item in leaves:
@@ -89,7 +89,7 @@ class Postfix:
                 self._warned.add(leaf)
                 warnings.warn(
                     f"ProgressBar cannot show {leaf!r} of type {type(item).__name__}; use numbers, strings, tensors of at "
-                    "most one dimension, or lists and mappings of these",
+                    "most one dimension, or lists and mappings of such values",
                     GlowplugWarning,
                     stacklevel=2,
                 )

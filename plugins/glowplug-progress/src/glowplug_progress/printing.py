@@ -13,12 +13,12 @@ from tqdm.auto import tqdm
 class LinesAbove:
     r"""Replacement for the ``write`` method of a stream; prints whole lines above the open bars.
 
-    Only the method is replaced, not the stream. A ``logging.StreamHandler`` that holds the stream therefore also prints above
-    the bars, and code that replaces ``sys.stdout`` still works. An unfinished line is printed when the line ends or when the
-    last bar closes.
+    Only the method is replaced, not the stream. Therefore, a ``logging.StreamHandler`` with a reference to the stream also prints
+    above the bars. Code that replaces ``sys.stdout`` still works. Text without a newline at its end is printed when its line is
+    completed or when the last bar closes.
 
     Args:
-        stream: The stream; :meth:`open` replaces its method and :meth:`close` restores it.
+        stream: Stream with a ``write`` method, which :meth:`open` replaces and :meth:`close` restores.
 
     Example:
         >>> import io
@@ -54,7 +54,7 @@ class LinesAbove:
             self._bars += 1
 
     def close(self) -> None:
-        """Unregister a bar; the last call restores the ``write`` method."""
+        """Unregister a bar; restore the ``write`` method if no other bar is open."""
         with tqdm.get_lock():
             self._bars -= 1
             if self._bars:
@@ -71,7 +71,7 @@ class LinesAbove:
             self._unfinished = ""
 
     def __call__(self, text: str) -> Any:
-        """Write the lines that the text completes."""
+        """Write all lines that the text completes, and retain the rest."""
         if not self._bars or not text or _is_drawing() or not self._is_same_process():
             return self._write(text)
         with tqdm.get_lock():
@@ -89,10 +89,10 @@ class LinesAbove:
 
 
 def print_above(screen: Any) -> Callable[[], None]:
-    """Print the output of this process above the bars on the same screen.
+    """Make the text that this process prints to a screen appear above the bars on that screen.
 
     Args:
-        screen: The file to which a bar is drawn.
+        screen: File object to which tqdm draws a bar.
 
     Returns:
         A function to call when the bar is closed.
@@ -116,7 +116,7 @@ def print_above(screen: Any) -> Callable[[], None]:
 
 
 def _is_drawing() -> bool:
-    """Return whether this thread holds the lock under which tqdm draws bars and prints lines between them."""
+    """Return whether this thread holds the lock that tqdm uses to draw bars and to print lines above the bars."""
     return bool(tqdm.get_lock().th_lock._is_owned())  # noqa: SLF001 - threading.Condition relies on this method as well
 
 

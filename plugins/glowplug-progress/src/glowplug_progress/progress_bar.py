@@ -27,19 +27,19 @@ ORDER = (
 class ProgressBar:
     r"""Handler that shows tqdm bars of iterations or epochs, followed by metrics and other values.
 
-    One object can be attached any number of times, to one engine or several; each call of :meth:`attach` adds a bar. A
-    bar closes at its closing event, and when the run ends or is interrupted. Values are read only when tqdm redraws the bar,
-    about ten times a second, so most steps do not wait for tensors on a device. Only rank 0 shows bars.
+    A ProgressBar can be attached several times, to the same engine or to different engines. Each call of :meth:`attach` adds a
+    bar. A bar closes at its closing event, and when the run ends or is interrupted. Values are read only when tqdm redraws the
+    bar, about ten times a second, so most steps do not wait for tensors on a device. Only rank 0 shows bars.
 
-    Lines that you print while a bar is open appear above it. An unfinished line (``print(..., end="")``) appears when the
-    line ends or the last bar closes.
+    Lines that you print while a bar is open appear above the bar. Text that you print with ``end=""`` appears when its line is
+    completed or when the last bar closes.
 
     Args:
-        persist: Whether a closed bar leaves its last line on the screen: one line per epoch, or one line per run if the bar
-            covers the whole run. Defaults to ``False``.
+        persist: Whether the last line of a closed bar stays on the screen. A bar leaves one line per epoch, or one line per run
+            if the bar covers the whole run. Defaults to ``False``.
         bar_format: Format string for tqdm; ``"{l_bar}{bar}{r_bar}"`` is tqdm's default. Without a format, a bar looks like
             ``Epoch [2/5]: [30/100]  30%|███       , loss=0.5 [00:03<00:07, 10.00it/s]``.
-        **tqdm_kwargs: Further options of tqdm, such as ``desc``, ``ncols``, ``mininterval``, ``file``, ``disable``.
+        **tqdm_kwargs: Further options of tqdm, such as ``desc``, ``ncols``, ``mininterval``, ``file`` and ``disable``.
 
     Raises:
         TypeError: If an option is unknown or belongs to :meth:`attach`, or if ``persist`` is not a bool.
@@ -77,23 +77,24 @@ class ProgressBar:
         """Show a bar for an engine.
 
         Args:
-            engine: The engine to show.
-            metric_names: Names in ``engine.state.metrics``, or ``"all"``. A warning reports the names that are
-                missing at the end of a completed run.
+            engine: Engine whose progress the bar shows.
+            metric_names: Names of metrics in ``engine.state.metrics``, or ``"all"`` for all metrics. If a name is missing at
+                the end of a completed run, a warning reports the name.
             output_transform: Function that takes ``engine.state.output`` and returns a value, or a mapping of names to values.
             event_name: Event at which the bar advances, with or without a filter.
-            closing_event_name: Event at which the bar closes: ``EPOCH_COMPLETED`` for one bar per epoch, ``COMPLETED`` for
-                one bar per run.
-            state_attributes: Names of further attributes of ``engine.state``.
+            closing_event_name: Event at which the bar closes. ``EPOCH_COMPLETED`` shows one bar per epoch, and ``COMPLETED``
+                shows one bar per run.
+            state_attributes: Names of further attributes of ``engine.state`` to show.
 
         Returns:
             A handle that removes the bar.
 
         Raises:
-            ValueError: If an event is not one of ``STARTED``, ``EPOCH_STARTED``, ``ITERATION_STARTED``,
-                ``ITERATION_COMPLETED``, ``EPOCH_COMPLETED`` and ``COMPLETED``; if ``event_name`` does not come before
-                ``closing_event_name`` in this order; or if ``closing_event_name`` is filtered.
-            TypeError: If ``metric_names`` or ``state_attributes`` is not a list, or if ``output_transform`` is not callable.
+            ValueError: If ``event_name`` does not come before ``closing_event_name`` in the order ``STARTED``,
+                ``EPOCH_STARTED``, ``ITERATION_STARTED``, ``ITERATION_COMPLETED``, ``EPOCH_COMPLETED``, ``COMPLETED``. Other
+                events are refused, and so is a filter on ``closing_event_name``.
+            TypeError: If ``metric_names`` is not a list, a tuple or ``"all"``, if ``state_attributes`` is not a list or a tuple,
+                or if ``output_transform`` is not callable.
 
         Example:
             >>> from glowplug.testing import FakeEngine
@@ -109,10 +110,10 @@ class ProgressBar:
     def __call__(self, engine: EngineProtocol) -> None:
         """Advance a bar that shows no values; open the bar first if necessary.
 
-        Used by ``engine.add_event_handler(event, ProgressBar())``; :meth:`attach` has more options.
+        ``engine.add_event_handler(event, ProgressBar())`` registers this method. :meth:`attach` has more options.
 
         Args:
-            engine: The engine to show.
+            engine: Engine whose progress the bar shows.
 
         Raises:
             ValueError: If a bar cannot advance at this event.

@@ -1,4 +1,4 @@
-"""Plugin hooks of this distribution; imports only the hook specifications."""
+"""Plugin hooks of this distribution; this module imports only the hook specifications."""
 
 from glowplug.hookspecs import Finding, Offer, hookimpl
 

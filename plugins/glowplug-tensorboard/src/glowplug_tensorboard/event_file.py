@@ -1,8 +1,8 @@
 """Fast event files for TensorBoard.
 
-TensorBoard's own writer passes each event to another thread and computes checksums in Python. A logger does not need that
-thread, because it already has a worker thread. Python code on the worker thread holds the GIL and thus delays training.
-Therefore this module writes events on the calling thread and computes checksums in C.
+TensorBoard's own writer passes each event to another thread and computes checksums in Python. A glowplug logger already has a
+worker thread, so another thread is unnecessary. Computing checksums in Python holds the GIL and thus delays training. Therefore,
+this module writes events on the calling thread and computes checksums in C.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ _numbers = count()
 
 
 class EventFile:
-    """An event file; the constructor creates it and writes its first event.
+    """An event file; the constructor creates the file and writes the first event.
 
     Args:
-        logdir: Folder, or a remote address that TensorBoard supports, such as ``s3://bucket/run``. Created if necessary.
+        logdir: Folder, or a remote address that TensorBoard supports, such as ``s3://bucket/run``. The folder is created if
+            necessary.
         filename_suffix: Suffix of the file name.
 
     Raises:
@@ -67,7 +68,7 @@ class EventFile:
             self._file.write(record)
 
     def flush(self) -> None:
-        """Flush the file, or upload it if the folder is a remote address."""
+        """Flush the file; if the folder is a remote address, upload the file."""
         with self._lock:
             self._file.flush()
 
@@ -91,9 +92,10 @@ class Writer(SummaryWriter):
         return self._get_file_writer()
 
     def _get_file_writer(self) -> FileWriter:
-        """Return the file writer and create it if necessary.
+        """Return the file writer; create it if necessary.
 
-        Overrides the method in which SummaryWriter creates its file. After ``close()``, a new file is created.
+        This method overrides the method in which SummaryWriter creates its file. After ``close()``, the next call creates a new
+        file.
         """
         if self.file_writer is None:
             self.file_writer = _Summaries(self.log_dir, self.filename_suffix)

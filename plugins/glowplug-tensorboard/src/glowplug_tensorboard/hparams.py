@@ -13,7 +13,7 @@ def session_start(params: Mapping[str, Any]) -> Any:
     """Return a ``Summary`` with the hyperparameters of a session.
 
     Args:
-        params: Flat mapping. Values that are not booleans, numbers or strings become strings.
+        params: Flat mapping of names to values. Values other than booleans, numbers and strings are converted to strings.
 
     Example:
         >>> session_start({"lr": 0.1}).value[0].tag
@@ -36,7 +36,7 @@ def session_end(outcome: RunOutcome | None) -> Any:
     """Return a ``Summary`` with the status of a finished session.
 
     Args:
-        outcome: Outcome of the run. FAILED and INTERRUPTED are stored as failure, all others as success.
+        outcome: Outcome of the run. FAILED and INTERRUPTED are stored as failure; all other outcomes are stored as success.
 
     Example:
         >>> session_end(RunOutcome.COMPLETED).value[0].tag

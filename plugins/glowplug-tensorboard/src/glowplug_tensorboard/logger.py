@@ -21,22 +21,23 @@ CHANNELS = (1, 3, 4)
 class TensorboardLogger(Logger):
     """Writes scalars, histograms, texts, images, figures and hyperparameters to TensorBoard event files.
 
-    The event file is created at the first record. If the file cannot be written, for example because the disk is full,
-    training continues, records wait and the logger tries to create a new file. Each name becomes a tag. TensorBoard shows
-    the step and the time of each ``log_*`` call. TensorBoard's HPARAMS page shows only the hyperparameters of the first
-    ``log_params`` call. Its TEXT page shows the hyperparameters of all calls, under ``params``.
+    The event file is created when the first record is written. If the file cannot be written, for example because the disk is
+    full, training continues. The records wait in a queue while the logger tries to create a new file. The name of each value
+    becomes a TensorBoard tag. TensorBoard shows the step and the time of each ``log_*`` call. TensorBoard's HPARAMS page shows
+    only the hyperparameters of the first ``log_params`` call. TensorBoard's TEXT page shows the hyperparameters of all calls,
+    under the tag ``params``.
 
     Args:
         log_dir: Folder of the event files. Defaults to ``runs/<date>_<host>``.
         comment: Suffix of the default ``log_dir``.
-        purge_step: In earlier files of ``log_dir``, hide the records from this step on.
-        max_queue: Accepted for compatibility with ``SummaryWriter``; events are written immediately.
-        flush_secs: Accepted for compatibility with ``SummaryWriter``; events are written immediately.
+        purge_step: In earlier files of ``log_dir``, TensorBoard hides the records of this step and of all later steps.
+        max_queue: Ignored, because events are written immediately; accepted for compatibility with ``SummaryWriter``.
+        flush_secs: Ignored, because events are written immediately; accepted for compatibility with ``SummaryWriter``.
         filename_suffix: Suffix of the file names.
         on_error: ``"warn"`` reports errors in the log; ``"raise"`` raises them at the next call of ``log_*``, ``flush`` or
             ``close``.
         capacity: Maximum number of waiting records; further records are dropped and counted.
-        timeout: Maximum number of seconds to wait at the end of a run, in ``flush`` and in ``close``.
+        timeout: Maximum number of seconds to wait for pending records at the end of a run, in ``flush`` and in ``close``.
         all_ranks: Write on every rank of ``torch.distributed`` instead of on rank 0 only.
 
     Example:
@@ -120,7 +121,7 @@ class TensorboardLogger(Logger):
             writer.summaries.add_summary(summary, step, timestamp)
 
     def write_scalars(self, scalars: Mapping[str, float], step: int, timestamp: float) -> None:
-        """Write numbers; each name is a tag."""
+        """Write numbers; the name of each number is its tag."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         # SummaryWriter.add_scalar writes one event per scalar, which takes ten times as long as one event for all scalars.
@@ -152,8 +153,9 @@ class TensorboardLogger(Logger):
     def write_image(self, name: str, image: Any, step: int, timestamp: float) -> None:
         """Write an image or a batch of images.
 
-        The shape is ``(height, width)``, or ``(channels, height, width)`` or ``(height, width, channels)`` with 1, 3 or 4
-        channels, or ``(n, channels, height, width)``. Floats are between 0 and 1, ``uint8`` values between 0 and 255.
+        The shape is ``(height, width)``, ``(channels, height, width)``, ``(height, width, channels)`` or
+        ``(n, channels, height, width)``. A three-dimensional image has 1, 3 or 4 channels. Floats are between 0 and 1, and
+        ``uint8`` values are between 0 and 255.
 
         Raises:
             ValueError: If the image has another shape.
@@ -167,7 +169,7 @@ class TensorboardLogger(Logger):
         self.write_image(name, figure, step, timestamp)
 
     def write_params(self, params: Mapping[str, Any]) -> None:
-        """Write hyperparameters; nested names are joined as ``optimizer/lr``."""
+        """Write hyperparameters; nested names are joined with a slash, as in ``optimizer/lr``."""
         flat = flatten_params(params)
         rows = "".join(f"| {name} | {value} |\n" for name, value in flat.items())
         with self._writing() as writer:
@@ -181,7 +183,7 @@ class TensorboardLogger(Logger):
             writer.flush()
 
     def close_backend(self, outcome: RunOutcome | None) -> None:
-        """Write the session's status if hyperparameters were logged, and close the event file."""
+        """Close the event file; if hyperparameters were logged, first write the status of the session."""
         if self._params_logged:
             self._add(session_end(outcome))
         with self._writing() as writer:

@@ -34,14 +34,15 @@ Path = tuple[object, ...]
 def find_non_finite(output: object) -> tuple[Path, Any] | None:
     """Return the path and value of the first leaf that is NaN or infinite.
 
-    Checks numbers, numpy scalars, numpy arrays and dense tensors, including those in mappings, sequences, sets, named tuples
-    and dataclasses. Other leaves are ignored. The results of all tensors on a device are read in one synchronization.
+    The search covers numbers, numpy scalars, numpy arrays and dense tensors. Values nested in mappings, sequences, sets, named
+    tuples and dataclasses are also checked. Other leaves are ignored. Each tensor is summed, and a single synchronization per
+    device reads all sums.
 
     Args:
-        output: A nested value, or a single leaf.
+        output: A value, or a container of values; containers may be nested.
 
     Returns:
-        The path and the leaf, or ``None`` if all leaves are finite. The path is a tuple of keys, indices and attributes.
+        The path and the leaf, or ``None`` if all leaves are finite. The path is a tuple of keys, indices and attribute names.
         Tensors are checked after all other leaves.
 
     Example:
@@ -83,7 +84,7 @@ def describe(path: Path, value: Any) -> str:
 
 
 def _leaves(output: object) -> Iterator[tuple[Path, Any]]:
-    """Yield the leaves in order; visit each container only once, so that cycles terminate."""
+    """Yield the leaves in order; visit each container only once, so that a cycle of references causes no endless loop."""
     # The dict also keeps the containers alive: an id is unique only during the lifetime of its object.
     seen: dict[int, object] = {}
     waiting: list[tuple[Path, object]] = [((), output)]
@@ -99,7 +100,7 @@ def _leaves(output: object) -> Iterator[tuple[Path, Any]]:
 
 
 def _children(value: Any) -> Iterable[tuple[Path, object]] | None:
-    """Return each element of a container with its path, such as ``("loss",)``, or ``None`` for a leaf."""
+    """Return the elements of a container as pairs of path and element, such as ``(("loss",), 0.5)``, or ``None`` for a leaf."""
     children: Iterable[tuple[Path, object]] | None = None
     if isinstance(value, _LEAVES):
         pass
@@ -151,7 +152,7 @@ def _is_finite_array(array: Any) -> bool:
 
 
 def _checkable(tensor: torch.Tensor) -> torch.Tensor | None:
-    """Return this process's part of a tensor, or ``None`` if the tensor cannot be checked or is always finite."""
+    """Return this process's part of a tensor, or ``None`` if the tensor cannot be checked or can hold only finite values."""
     import torch
 
     # A DTensor has to_local(), which returns the shard of this process.
@@ -163,7 +164,7 @@ def _checkable(tensor: torch.Tensor) -> torch.Tensor | None:
 
 
 def _first_non_finite_tensor(tensors: list[tuple[Path, torch.Tensor]]) -> tuple[Path, torch.Tensor] | None:
-    """Return the first tensor with an element that is not finite; synchronize with the device only once."""
+    """Return the first tensor with an element that is not finite; read the sums of all tensors in one synchronization."""
     import torch
 
     # Check the sums, because NaN and infinity propagate to them. A sum is faster than isfinite() and needs no mask.

@@ -22,15 +22,16 @@ def _identity(output: Any) -> Any:
 class TerminateOnNan:
     """Handler that stops an engine when its output contains NaN or infinity.
 
-    Checks numbers, numpy scalars, numpy arrays and dense tensors, including those in mappings, sequences, sets, named tuples
-    and dataclasses. ``None``, text, sparse tensors and unknown objects are ignored. The logger
-    ``glowplug_terminate_on_nan`` emits a warning with the iteration and the position of the value.
+    The handler checks numbers, numpy scalars, numpy arrays and dense tensors. Values nested in mappings, sequences, sets, named
+    tuples and dataclasses are also checked. ``None``, text, sparse tensors and objects of unknown types are ignored. If a value
+    is not finite, the Python logger ``glowplug_terminate_on_nan`` emits a warning with the iteration and the position of the
+    value.
 
-    Under ``torch.distributed``, each call of the handler is a collective operation: all ranks stop at the same iteration.
+    Under ``torch.distributed``, each call of the handler is a collective operation, so all ranks stop at the same iteration.
 
     Args:
-        output_transform: Function that takes ``engine.state.output`` and returns the values to check. Defaults to the whole
-            output.
+        output_transform: Function that takes ``engine.state.output`` and returns the values to check. By default, the whole
+            output is checked.
 
     Raises:
         TypeError: If ``output_transform`` is not callable, or is an ``async`` function or a generator function.

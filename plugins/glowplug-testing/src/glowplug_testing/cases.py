@@ -19,16 +19,18 @@ class HandlerCase:
     """A handler to check.
 
     Args:
-        make: Returns a new handler on each call.
-        attach: ``f(handler, engine) -> handle`` attaches the handler. Defaults to ``handler.attach(engine)``, which uses the
-            handler's default event.
-        output: Output of the engine's step that the handler can process.
-        metrics: Content of ``engine.state.metrics`` at the end of each iteration and epoch.
-        seconds_per_event: Time limit of the handler per event, in seconds. Increase it for a handler that writes files.
-        plugin: Plugin module to import in a fresh interpreter, such as ``"acme_shout._plugin"``. Defaults to the module
-            ``_plugin`` of the handler's package.
-        heavy: Further modules that ``plugin`` must not import, such as modules of your package. Third-party libraries need no
-            entry: the check allows only glowplug, pluggy and packaging.
+        make: Function that returns a new handler on each call.
+        attach: Function ``f(handler, engine) -> handle`` that attaches the handler. Defaults to ``handler.attach(engine)``,
+            which uses the handler's default event.
+        output: Output that the engine's step returns during the checks. Choose an output that the handler can process.
+        metrics: Metrics by name. The checks write these metrics to ``engine.state.metrics`` at the end of each iteration and
+            epoch.
+        seconds_per_event: Time limit in seconds. For each event, the median time that the handler takes must not exceed this
+            limit. Increase the limit for a handler that writes files.
+        plugin: Name of the plugin module, such as ``"acme_shout._plugin"``. A check imports this module in a fresh
+            interpreter. Defaults to the module ``_plugin`` of the handler's package.
+        heavy: Names of other modules that the plugin module must not import, such as slow modules of your package. Do not list
+            third-party libraries: the check already rejects all of them except glowplug, pluggy and packaging.
 
     Example:
         >>> class Shout:
@@ -52,16 +54,18 @@ class LoggerCase:
     """A logger to check.
 
     Args:
-        make: ``f(**options)`` returns a new logger that passes the options on to ``glowplug.loggers.Logger``. All loggers
-            write to the *same* file or run.
-        read: Returns every stored scalar as ``(name, step, value)``. Scalars with the same name must be in the order in which
-            they were stored.
-        borrowed: ``f() -> (logger, is_open)``, for loggers that can write to a run, file or connection opened by the user.
-            ``logger`` writes to such an object, and ``is_open()`` returns whether this object is still open.
-        plugin: Plugin module to import in a fresh interpreter, such as ``"acme_glowplug_logger._plugin"``. Defaults to the
-            module ``_plugin`` of the logger's package.
-        heavy: Further modules that ``plugin`` must not import, such as modules of your package. Third-party libraries need no
-            entry: the check allows only glowplug, pluggy and packaging.
+        make: Function ``f(**options)`` that returns a new logger. The logger must pass the options on to
+            ``glowplug.loggers.Logger``. All loggers that the function returns must write to the *same* file, or to the same
+            run of a tracking service such as MLflow.
+        read: Function that returns every stored scalar as ``(name, step, value)``. The function must return scalars with the
+            same name in the order in which they were stored.
+        borrowed: Function ``f() -> (logger, is_open)``. Pass this function if the logger can write to a tracking run, file or
+            connection that the user has opened. ``logger`` must write to an object that the user opened, and ``is_open()``
+            must return whether this object is still open. ``None`` skips the check ``borrowed_run_stays_open``.
+        plugin: Name of the plugin module, such as ``"acme_glowplug_logger._plugin"``. A check imports this module in a fresh
+            interpreter. Defaults to the module ``_plugin`` of the logger's package.
+        heavy: Names of other modules that the plugin module must not import, such as slow modules of your package. Do not list
+            third-party libraries: the check already rejects all of them except glowplug, pluggy and packaging.
 
     Example:
         >>> from glowplug.loggers import Logger
@@ -88,20 +92,23 @@ class MetricCase:
     """A metric to check.
 
     Args:
-        make: Returns a new metric on each call.
+        make: Function that returns a new metric on each call.
         outputs: Three or more batches of different sizes, each in the form that ``update`` accepts.
-        expected: The value over all outputs: a number, a tensor, or a mapping or sequence of these.
-        joined: The data of all ``outputs`` as one output. By default, lists are concatenated, and tensors are concatenated
-            along their first dimension. This includes lists and tensors inside tuples and mappings.
+        expected: Expected value of the metric over all outputs. The value is a number, a tensor, or a mapping or sequence of
+            numbers and tensors.
+        joined: One output that contains the data of all ``outputs``. By default, the checks concatenate the outputs: lists end
+            to end, and tensors along their first dimension. Lists and tensors inside tuples and mappings are concatenated in
+            the same way.
         tolerance: Relative and absolute tolerance within which two values count as equal.
-        reference: Another implementation of the metric, ``f(joined output) -> value``. The checks compare the metric with
-            the reference on random data, so ``random_output`` is required as well.
-        random_output: ``f(generator) -> output`` returns one output with random data and a random number of examples. Draw
-            both from ``generator``, a ``torch.Generator``.
-        plugin: Plugin module to import in a fresh interpreter, such as ``"acme_metrics._plugin"``. Defaults to the module
-            ``_plugin`` of the metric's package.
-        heavy: Further modules that ``plugin`` must not import, such as modules of your package. Third-party libraries need no
-            entry: the check allows only glowplug, pluggy and packaging.
+        reference: Function ``f(output) -> value``, another implementation of the metric. A check compares the metric with
+            this function on random data, so ``random_output`` is required as well. ``output`` contains the data of one or more
+            random batches.
+        random_output: Function ``f(generator) -> output`` that returns one output with random data and a random number of
+            examples. Draw the data and the number of examples from ``generator``, which is a ``torch.Generator``.
+        plugin: Name of the plugin module, such as ``"acme_metrics._plugin"``. A check imports this module in a fresh
+            interpreter. Defaults to the module ``_plugin`` of the metric's package.
+        heavy: Names of other modules that the plugin module must not import, such as slow modules of your package. Do not list
+            third-party libraries: the check already rejects all of them except glowplug, pluggy and packaging.
 
     Raises:
         TypeError: If only one of ``reference`` and ``random_output`` is given.
@@ -144,7 +151,8 @@ class MetricCase:
         if (self.reference is None) is not (self.random_output is None):
             missing = "reference" if self.reference is None else "random_output"
             raise TypeError(
-                f"MetricCase needs both reference= and random_output= to check random data; {missing} is missing"
+                "MetricCase needs both reference= and random_output= to compare the metric with a reference on random data; "
+                f"also pass {missing}=, or pass neither argument"
             )
 
 
@@ -153,13 +161,13 @@ class SaveHandlerCase:
     """A save handler to check.
 
     Args:
-        make: Returns a new save handler on each call. All save handlers use the *same* location.
-        folder: Folder to which the save handler writes its files. Defaults to the handler's ``dirname``. Omit it if the save
-            handler does not write files.
-        plugin: Plugin module to import in a fresh interpreter, such as ``"acme_s3._plugin"``. Defaults to the module
-            ``_plugin`` of the save handler's package.
-        heavy: Further modules that ``plugin`` must not import, such as modules of your package. Third-party libraries need no
-            entry: the check allows only glowplug, pluggy and packaging.
+        make: Function that returns a new save handler on each call. All these save handlers must use the *same* location.
+        folder: Folder to which the save handler writes its files. Defaults to the attribute ``dirname`` of the save handler.
+            Omit ``folder`` if the save handler does not write files.
+        plugin: Name of the plugin module, such as ``"acme_s3._plugin"``. A check imports this module in a fresh interpreter.
+            Defaults to the module ``_plugin`` of the save handler's package.
+        heavy: Names of other modules that the plugin module must not import, such as slow modules of your package. Do not list
+            third-party libraries: the check already rejects all of them except glowplug, pluggy and packaging.
 
     Example:
         >>> SaveHandlerCase(make=lambda: AcmeSaver("acme://run")).folder is None

@@ -26,11 +26,11 @@ SECONDS = 60.0
 
 
 class CheckFailed(AssertionError):  # noqa: N818 - a test failure, not an error of this package
-    """The object under test is wrong; the message says why and how to fix it."""
+    """The object under test failed a check; the message states the fault and how to fix it."""
 
 
 class CheckSkipped(Exception):  # noqa: N818 - not an error
-    """The check cannot run here; the message says why."""
+    """The check does not apply or cannot run on this system; the message states the reason."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,10 @@ class Check:
     """One check of a contract.
 
     Args:
-        name: Key in ``expected_failures``; the test is called ``test_<name>``.
-        purpose: One sentence that states what holds if the check passes.
-        function: Takes the case. Raises :class:`CheckFailed` if the check fails, or :class:`CheckSkipped` if it cannot run.
+        name: Name of the check, which is its key in ``expected_failures``. The pytest test is called ``test_<name>``.
+        purpose: One sentence that states what is true of the object if the check passes.
+        function: Function that takes the case. The function raises :class:`CheckFailed` if the check fails, or
+            :class:`CheckSkipped` if the check cannot run.
     """
 
     name: str
@@ -55,7 +56,7 @@ class Result:
     Args:
         name: Name of the check.
         status: Outcome of the check.
-        message: Why the check failed or was skipped.
+        message: Reason why the check failed or was skipped; empty if the check passed.
     """
 
     name: str
@@ -67,13 +68,13 @@ class Result:
 
 
 def require(condition: object, message: str) -> None:
-    """Fail the check with this message if the condition does not hold."""
+    """Raise :class:`CheckFailed` with the message if the condition is false."""
     if not condition:
         raise CheckFailed(message)
 
 
 def checks_of(*functions: Callable[[Any], None]) -> tuple[Check, ...]:
-    """Make checks from functions; the first line of each docstring is the purpose of the check."""
+    """Make a check from each function; the first line of the function's docstring is the purpose of the check."""
     return tuple(
         Check(function.__name__, (function.__doc__ or "").strip().splitlines()[0], function)
         for function in functions
@@ -86,7 +87,7 @@ def known_failures(
     """Return the expected failures after checking their names and reasons.
 
     Raises:
-        ValueError: If a reason is empty or a name is unknown.
+        ValueError: If a reason is empty, or if a check name is unknown.
     """
     names = [check.name for check in checks]
     for name, reason in (expected_failures or {}).items():
@@ -103,12 +104,12 @@ def known_failures(
 
 
 def run_check(check: Check, case: Any, reason: str | None = None) -> Result:
-    """Run a check within :data:`SECONDS` and return its result.
+    """Run a check with a time limit of :data:`SECONDS` seconds and return its result.
 
     Args:
         check: The check.
         case: The case to check.
-        reason: Why the check is expected to fail; ``None`` if it is expected to pass.
+        reason: Reason why the check is expected to fail, or ``None`` if the check is expected to pass.
     """
     try:
         with time_limit(SECONDS):
@@ -127,7 +128,7 @@ def run_check(check: Check, case: Any, reason: str | None = None) -> Result:
 
 
 def _describe(error: Exception) -> str:
-    """Describe a failure; if the code under test raised an exception, include its traceback."""
+    """Describe a failure; if the code under test raised an exception, include the traceback."""
     message = (
         str(error) if isinstance(error, CheckFailed) else f"the check raised {type(error).__name__}: {error}"
     )

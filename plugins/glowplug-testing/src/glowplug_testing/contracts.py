@@ -1,4 +1,4 @@
-"""Contracts as pytest classes: subclass one and define the fixture ``case``."""
+"""Contracts as pytest classes; test modules subclass a contract and define the fixture ``case``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Contract:
     """Base class that turns checks into test methods; subclasses must not replace these methods."""
 
     checks: ClassVar[tuple[Check, ...]] = ()
-    """The checks; each becomes a test."""
+    """The checks of the contract; each check becomes a test."""
 
     case_type: ClassVar[type] = object
 
@@ -34,14 +34,14 @@ class Contract:
             name = f"test_{check.name}"
             if getattr(getattr(cls, name), "check", None) is not check:
                 raise TypeError(
-                    f"{cls.__name__} must not replace {name}. Rename your test; if the check cannot pass, state why: "
-                    f"expected_failures = {{{check.name!r}: 'the reason'}}"
+                    f"{cls.__name__} must not replace {name}, which is a test of the contract. Give your test another name. If "
+                    f"your object cannot pass the check, state the reason: expected_failures = {{{check.name!r}: 'the reason'}}"
                 )
         known_failures(cls.checks, cls.expected_failures, cls.__name__)
 
     @pytest.fixture
     def case(self) -> Any:
-        """Return the case to check; override this in the subclass."""
+        """Return the case to check; override this fixture in the subclass."""
         kind, name = self.case_type.__name__, type(self).__name__
         raise NotImplementedError(
             f"{name} needs a fixture that returns the case to check:\n\n    @pytest.fixture\n    def case(self, tmp_path):\n"

@@ -15,17 +15,17 @@ MakeEngine: TypeAlias = Callable[[], Any]
 
 
 class EngineChecks:
-    """Creates the engine under test and fires its events."""
+    """Base class that creates the engine under test and fires events on it."""
 
     @pytest.fixture
     def make_engine(self) -> MakeEngine:
         """Return a function that creates an engine; override this fixture in the subclass."""
         raise NotImplementedError(
-            f"{type(self).__name__} needs a fixture make_engine; it must return a function that creates an engine"
+            f"{type(self).__name__} needs a fixture make_engine, which must return a function that creates an engine"
         )
 
     def fire(self, engine: Any, event: Any, *, error: Exception | None = None, **state: Any) -> None:
-        """Fire an event on a fake or a real engine."""
+        """Fire an event on a ``FakeEngine`` or on another engine."""
         if isinstance(engine, FakeEngine):
             engine.fire(event, error=error, **state)
             return
@@ -45,7 +45,7 @@ class EngineChecks:
             engine.fire_event(event)
 
     def counters(self, engine: Any, event: Any, numbers: range) -> list[int]:
-        """Return the iterations at which a handler of a filtered event runs."""
+        """Fire a filtered event at these iterations and return the iterations at which its handler runs."""
         ran: list[int] = []
         engine.add_event_handler(event, lambda e: ran.append(e.state.iteration))
         for number in numbers:
@@ -54,13 +54,13 @@ class EngineChecks:
 
 
 class CustomEvents(EventEnum):
-    """An event with the name and the value of a built-in event."""
+    """A custom event with the same name and value as a built-in event."""
 
     STARTED = "started"
 
 
 class Recorder:
-    """Records the calls of its methods."""
+    """An object that records the calls of its methods."""
 
     def __init__(self, got: list[Any]) -> None:
         self.got = got

@@ -22,9 +22,9 @@ from glowplug_testing.registration_contract import RegistrationContract
 
 
 class EngineContract(RegistrationContract):
-    """Checks of an engine. Subclass this contract and return a factory from the fixture ``make_engine``.
+    """Checks of an engine. Subclass this contract and return an engine factory from the fixture ``make_engine``.
 
-    ``FakeEngine`` and ``Engine`` both pass these checks, so a handler tested with one works with the other.
+    ``FakeEngine`` and ``Engine`` both pass these checks, so a handler tested with one of these engines works with the other.
 
     Example:
         >>> import pytest
@@ -41,13 +41,14 @@ class EngineContract(RegistrationContract):
         replaced = [name for name in checks if getattr(cls, name) is not getattr(EngineContract, name)]
         if replaced:
             raise TypeError(
-                f"{cls.__name__} must not replace {', '.join(replaced)}; an engine must pass the whole contract. Rename your test"
+                f"{cls.__name__} must not replace {', '.join(replaced)}, because an engine must pass all tests of the contract. "
+                "Give your own tests other names"
             )
 
     # Firing
 
     def test_changes_take_effect_at_the_next_firing(self, make_engine: MakeEngine) -> None:
-        """Handlers added or removed while an event fires take effect at its next firing (E-037)."""
+        """If a handler is added or removed while an event fires, the change takes effect at the next firing (E-037)."""
         engine = make_engine()
         got: list[Any] = []
 
@@ -78,7 +79,7 @@ class EngineContract(RegistrationContract):
         assert got == [True, False, StopIteration]
 
     def test_exception_handlers(self, make_engine: MakeEngine) -> None:
-        """Handlers of EXCEPTION_RAISED get the exception, the engine, or both, as their parameters require (E-039)."""
+        """Handlers of EXCEPTION_RAISED get the exception, the engine, or both, depending on their parameters (E-039)."""
         engine, error = make_engine(), KeyError("broken")
         got: list[Any] = []
         engine.add_event_handler(Events.EXCEPTION_RAISED, Recorder(got).record)
@@ -104,7 +105,7 @@ class EngineContract(RegistrationContract):
         assert got == ["bare", engine, (1,), (engine, 1), (engine, "x", 1)]
 
     def test_arguments_do_not_leak(self, make_engine: MakeEngine) -> None:
-        """Arguments of one firing do not leak into the next firing or into the caller's dict (E-040)."""
+        """A handler that changes its keyword arguments affects neither later firings nor the caller's dict (E-040)."""
         engine, options = make_engine(), {"mine": 1}
         got: list[Any] = []
 
@@ -137,14 +138,14 @@ class EngineContract(RegistrationContract):
             engine.fire_event("inner", "payload")
 
     def test_fire_event_refuses_events_with_an_argument(self, make_engine: MakeEngine) -> None:
-        """``fire_event`` raises for events that pass an argument to handlers; only the engine can fire these events (E-041)."""
+        """``fire_event`` rejects events that pass an argument to handlers; only the engine can fire such events (E-041)."""
         engine = make_engine()
         for event in (Events.EXCEPTION_RAISED, Events.TERMINATE_SINGLE_EPOCH):
             with pytest.raises(ValueError, match=rf"only the engine can fire {event}"):
                 engine.fire_event(event)
 
     def test_handlers_see_the_event_and_the_state(self, make_engine: MakeEngine) -> None:
-        """While handlers run, ``last_event_name`` is the event without a filter, and ``state`` is up to date."""
+        """While handlers run, ``last_event_name`` is the event without its filter, and ``state`` is up to date."""
         engine = make_engine()
         got: list[Any] = []
         engine.add_event_handler(
@@ -156,7 +157,7 @@ class EngineContract(RegistrationContract):
         assert isinstance(got[0][0], EventEnum)
 
     def test_errors_of_handlers_reach_the_caller(self, make_engine: MakeEngine) -> None:
-        """An exception of a handler reaches the caller, and later handlers do not run."""
+        """An exception raised by a handler reaches the caller, and later handlers do not run."""
         engine = make_engine()
         got: list[Any] = []
         engine.add_event_handler(Events.STARTED, fail_with, ZeroDivisionError("mine"))
@@ -168,7 +169,7 @@ class EngineContract(RegistrationContract):
     # Filters
 
     def test_event_filter(self, make_engine: MakeEngine) -> None:
-        """A filter function gets the engine and the counter and decides whether the handler runs (E-061, E-068)."""
+        """A filter function gets the engine and the event's counter, and decides if the handler runs (E-061, E-068)."""
         engine = make_engine()
         asked: list[Any] = []
 
@@ -181,23 +182,23 @@ class EngineContract(RegistrationContract):
         assert asked == [(engine, counter) for counter in range(1, 5)]
 
     def test_every(self, make_engine: MakeEngine) -> None:
-        """With ``every=n`` a handler runs at each n-th firing, counted from the start of the run (E-062)."""
+        """With ``every=n``, a handler runs at each n-th firing, counted from the start of the run (E-062)."""
         assert self.counters(make_engine(), Events.ITERATION_COMPLETED(every=3), range(2, 8)) == [3, 6]
 
     def test_once(self, make_engine: MakeEngine) -> None:
-        """With ``once`` a handler runs at one count, or at each count of a list (E-063)."""
+        """With ``once=n``, a handler runs at count n; with a list, the handler runs at each count in the list (E-063)."""
         assert self.counters(make_engine(), Events.ITERATION_COMPLETED(once=2), range(1, 5)) == [2]
         assert self.counters(make_engine(), Events.ITERATION_COMPLETED(once=[4, 1]), range(1, 6)) == [1, 4]
 
     def test_before_and_after(self, make_engine: MakeEngine) -> None:
-        """``before`` and ``after`` are exclusive bounds (E-064)."""
+        """The bounds ``before`` and ``after`` are exclusive: a handler does not run at the bounds themselves (E-064)."""
         event = Events.ITERATION_COMPLETED
         assert self.counters(make_engine(), event(before=3), range(6)) == [0, 1, 2]
         assert self.counters(make_engine(), event(after=3), range(1, 6)) == [4, 5]
         assert self.counters(make_engine(), event(before=5, after=2), range(1, 9)) == [3, 4]
 
     def test_every_after(self, make_engine: MakeEngine) -> None:
-        """With ``every=n`` and ``after=m``, a handler runs at count m + 1 and then at each n-th count (E-065)."""
+        """With ``every=n`` and ``after=m``, a handler runs at count m + 1 and at each n-th count after that (E-065)."""
         event = Events.ITERATION_COMPLETED
         assert self.counters(make_engine(), event(every=2, before=10, after=3), range(1, 13)) == [4, 6, 8]
         assert self.counters(make_engine(), event(every=3, after=1), range(1, 10)) == [2, 5, 8]
@@ -223,7 +224,7 @@ class EngineContract(RegistrationContract):
     # Lists of events and custom events
 
     def test_event_lists(self, make_engine: MakeEngine) -> None:
-        """``|`` joins events and lists in any order into a new list (E-070, E-071, E-072)."""
+        """``|`` joins events and lists of events, in any order, into a new list (E-070, E-071, E-072)."""
         engine = make_engine()
         got: list[Any] = []
         pair = Events.STARTED | Events.COMPLETED
@@ -255,7 +256,7 @@ class EngineContract(RegistrationContract):
             engine.register_events("other", event_to_attr=["attribute"])
 
     def test_custom_counters_belong_to_one_engine(self, make_engine: MakeEngine) -> None:
-        """The counter of a custom event starts at 0 or keeps an existing value; other engines have no such counter (E-081)."""
+        """A custom event's counter belongs to one engine and starts at 0 unless its state attribute already exists (E-081)."""
         engine, other = make_engine(), make_engine()
         engine.state.kept = 4
         engine.register_events(
@@ -282,7 +283,7 @@ class EngineContract(RegistrationContract):
     # Handler objects
 
     def test_attach_returns_one_handle(self, make_engine: MakeEngine) -> None:
-        """``attach`` attaches several handlers to their default events and returns one handle for all."""
+        """``attach`` attaches several handlers to their default events and returns one handle for all of them."""
         engine = make_engine()
         got: list[Any] = []
         with engine.attach(OneEvent(got, "a"), OneEvent(got, "b")):
@@ -291,7 +292,7 @@ class EngineContract(RegistrationContract):
         assert got == ["a", "b"]
 
     def test_attach_is_all_or_nothing(self, make_engine: MakeEngine) -> None:
-        """If one handler cannot be attached, no handler is attached."""
+        """If ``attach`` cannot attach one of several handlers, it attaches none of them."""
         engine = make_engine()
         got: list[Any] = []
         with pytest.raises(RuntimeError, match="cannot be attached"):
@@ -303,7 +304,7 @@ class EngineContract(RegistrationContract):
         assert got == []
 
     def test_failing_optional_handler_is_detached(self, make_engine: MakeEngine) -> None:
-        """A failing handler attached with ``on_error="disable"`` is detached and reported; others still run (P3)."""
+        """With ``on_error="disable"``, a handler that fails is detached and reported; other handlers still run (P3)."""
         engine = make_engine()
         got: list[Any] = []
         failing, healthy = Failing(), OneEvent(got, "healthy")
@@ -320,7 +321,7 @@ class EngineContract(RegistrationContract):
         assert [(fault.handler, fault.event) for fault in engine.faults] == [("Failing", Events.STARTED)]
 
     def test_other_errors_are_raised(self, make_engine: MakeEngine) -> None:
-        """Errors of handlers attached without ``on_error="disable"`` are raised (P3)."""
+        """An error in a handler reaches the caller unless the handler was attached with ``on_error="disable"`` (P3)."""
         engine = make_engine()
         with pytest.raises(LookupError), engine.attach(Failing()):
             self.fire(engine, Events.STARTED)
@@ -333,7 +334,7 @@ class EngineContract(RegistrationContract):
         assert engine.faults == ()
 
     def test_state_of_handlers_is_saved(self, make_engine: MakeEngine) -> None:
-        """The state of a handler is part of the engine's state and is loaded under the same key."""
+        """The engine's state contains each handler's state; loading restores this state in the handler with the same key."""
         engine, other, handler = make_engine(), make_engine(), Stateful(0)
         engine.register_state("mine", Stateful(5))
         other.register_state("mine", handler)
@@ -341,7 +342,7 @@ class EngineContract(RegistrationContract):
         assert handler.number == 5
 
     def test_state_waits_for_a_later_handler(self, make_engine: MakeEngine) -> None:
-        """Loaded state without a handler is saved again, and is loaded into a handler that later registers the same key."""
+        """Loaded state that has no handler is saved again; a handler that later registers the same key gets this state."""
         engine, other = make_engine(), make_engine()
         engine.register_state("mine", Stateful(5))
         other.load_state_dict(engine.state_dict())
@@ -351,7 +352,7 @@ class EngineContract(RegistrationContract):
         assert late.number == 5
 
     def test_state_keys_are_unique(self, make_engine: MakeEngine) -> None:
-        """If a key is in use, the next handler gets the key with ``#2`` appended; removing a handler frees its key."""
+        """If a state key is in use, the next handler gets the key with ``#2`` appended; removing a handler frees its key."""
         engine = make_engine()
         handle = engine.register_state("mine", Stateful(1))
         second = engine.register_state("mine", Stateful(2))
@@ -366,7 +367,7 @@ class EngineContract(RegistrationContract):
     # Stop requests
 
     def test_stop_requests_are_recorded(self, make_engine: MakeEngine) -> None:
-        """A stop request can be read from the engine, and later handlers still run (E-130)."""
+        """A stop request sets a ``should_*`` attribute of the engine, and later handlers still run (E-130)."""
         engine = make_engine()
         got: list[Any] = []
         assert (engine.should_terminate, engine.should_terminate_single_epoch, engine.should_interrupt) == (

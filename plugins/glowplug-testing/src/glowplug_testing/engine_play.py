@@ -19,9 +19,9 @@ def play(
     """Fire the events of a run on a ``FakeEngine``.
 
     Args:
-        fake: The engine.
+        fake: The ``FakeEngine``.
         outputs: Outputs of the step in one epoch, in order; all epochs have the same outputs.
-        metrics: Metrics at the end of each iteration and epoch.
+        metrics: Metrics that are added to ``engine.state.metrics`` at the end of each iteration and epoch.
         epochs: Number of epochs.
         stop: Whether to end the run when a handler calls ``terminate()``.
     """
@@ -48,14 +48,14 @@ def play(
 
 
 def registered(engine: Any) -> list[str]:
-    """Describe each handler and state that is registered with an engine."""
+    """Return a description of each handler and of each state that is registered with an engine."""
     found = [f"{each.handler!r} at {each.event}" for each in engine.registrations()]
     return found + [f"a state under {key!r}" for key in engine.state_dict().get("handlers", ())]
 
 
 @contextmanager
 def unchanged_state(engine: Any, *names: str) -> Iterator[None]:
-    """Require that the block changes neither these attributes of an engine's state nor their content."""
+    """Require that the ``with`` block neither replaces nor changes these attributes of an engine's state."""
     before = {name: getattr(engine.state, name) for name in names}
     copies = copy.deepcopy(before)
     yield
@@ -63,12 +63,13 @@ def unchanged_state(engine: Any, *names: str) -> Iterator[None]:
         now = getattr(engine.state, name)
         require(
             now is value and equal(now, copies[name]),
-            f"engine.state.{name} changed from {copies[name]!r} to {now!r}; other handlers read it, so change a copy instead",
+            f"engine.state.{name} changed from {copies[name]!r} to {now!r}; other handlers read this attribute, so change a copy "
+            "instead",
         )
 
 
 def equal(first: Any, second: Any) -> bool:
-    """Return whether two values are equal; the values may contain tensors and arrays."""
+    """Return whether two values are equal; the values can contain tensors and NumPy arrays."""
     if isinstance(first, Mapping) and isinstance(second, Mapping):
         return list(first) == list(second) and all(equal(first[key], second[key]) for key in first)
     if isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)):

@@ -22,7 +22,7 @@ METHODS = ("open_backend", *WRITES, "flush_backend", "close_backend")
 
 
 class Call(NamedTuple):
-    """One call of a method of ``Writer``."""
+    """One recorded call of a ``Writer`` method."""
 
     method: str
     args: tuple[Any, ...]
@@ -31,26 +31,27 @@ class Call(NamedTuple):
 
 
 class FlakyBackend:
-    """Inject faults into the backend of a logger, inside a ``with`` block.
+    """Inject faults into the backend of a logger during a ``with`` block.
 
     A ``FlakyBackend`` works with any logger: it wraps the methods of ``glowplug.loggers.Writer`` that the logger's class
     implements, such as ``write_scalars``. A call that fails does not reach the wrapped method.
 
-    Create it with :meth:`refusing`, :meth:`hanging`, :meth:`slow`, :meth:`failing`, :meth:`full_disk` or
+    Create a ``FlakyBackend`` with :meth:`refusing`, :meth:`hanging`, :meth:`slow`, :meth:`failing`, :meth:`full_disk` or
     :meth:`watching`.
 
     Args:
         logger: The logger; other loggers of the same class are not affected.
-        fault: Function called for each fault; it raises, or waits and returns. ``None`` injects no fault.
-        methods: Methods that fail. Defaults to all ``write_*`` methods.
-        every: Fail at each n-th call of these methods, where n is ``every``. Defaults to 1.
+        fault: Function that causes one fault: the function raises an exception, or waits and then returns. ``None`` injects
+            no faults.
+        methods: Names of the methods that fail. Defaults to all ``write_*`` methods.
+        every: With the value n, each n-th call of these methods fails. Defaults to 1, so that each call fails.
         times: Maximum number of faults. Unlimited by default.
 
     Raises:
         ValueError: If ``methods`` contains a name that is not a method of ``Writer``.
 
     Attributes:
-        calls: All calls so far, including failed ones, with arguments and thread.
+        calls: All calls so far, including failed calls, each with its arguments and its thread.
         faults: Number of faults so far.
 
     Example:
@@ -101,7 +102,7 @@ class FlakyBackend:
 
         Args:
             logger: The logger.
-            *methods: Methods that fail. Defaults to all methods of the backend.
+            *methods: Names of the methods that fail. Defaults to all methods of the backend.
             times: Maximum number of faults. Unlimited by default.
         """
         where = methods or METHODS
@@ -111,11 +112,11 @@ class FlakyBackend:
 
     @classmethod
     def hanging(cls, logger: Logger, *methods: str) -> FlakyBackend:
-        """Hang in each call until :meth:`heal` is called.
+        """Make each call hang until :meth:`heal` is called or the ``with`` block ends.
 
         Args:
             logger: The logger.
-            *methods: Methods that hang. Defaults to all ``write_*`` methods.
+            *methods: Names of the methods that hang. Defaults to all ``write_*`` methods.
         """
         made = cls(logger, methods=methods or WRITES)
         made._fault = made._hang
@@ -127,8 +128,8 @@ class FlakyBackend:
 
         Args:
             logger: The logger.
-            seconds: Delay of each call. Defaults to 0.05.
-            *methods: Methods that are slow. Defaults to all ``write_*`` methods.
+            seconds: Delay of each call, in seconds. Defaults to 0.05.
+            *methods: Names of the methods that are slow. Defaults to all ``write_*`` methods.
         """
         return cls(logger, functools.partial(time.sleep, seconds), methods=methods or WRITES)
 
@@ -136,21 +137,22 @@ class FlakyBackend:
     def failing(
         cls, logger: Logger, every: int = 3, error: Exception | None = None, *methods: str
     ) -> FlakyBackend:
-        """Fail at each n-th call.
+        """Make each n-th call fail.
 
         Args:
             logger: The logger.
-            every: The number n. Defaults to 3.
-            error: The exception. Defaults to a ``RuntimeError``, after which the logger continues with the next record. After
-                a ``ConnectionError``, the logger reopens the backend and writes the record again.
-            *methods: Methods that fail. Defaults to all ``write_*`` methods.
+            every: With the value n, each n-th call fails. Defaults to 3.
+            error: Exception that a failing call raises. Defaults to a ``RuntimeError``: the logger then drops the record and
+                continues with the next one. After a ``ConnectionError``, the logger reopens the backend and writes the record
+                again.
+            *methods: Names of the methods that fail. Defaults to all ``write_*`` methods.
         """
         fault = _raising(error or RuntimeError("the backend refused this record"))
         return cls(logger, fault, methods=methods or WRITES, every=every)
 
     @classmethod
     def full_disk(cls, logger: Logger) -> FlakyBackend:
-        """Raise ``OSError`` with ``ENOSPC`` in writes and flushes."""
+        """Simulate a full disk: writes and flushes raise ``OSError`` with the error number ``ENOSPC``."""
         error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return cls(logger, _raising(error), methods=(*WRITES, "flush_backend"))
 
@@ -160,11 +162,11 @@ class FlakyBackend:
         return cls(logger)
 
     def heal(self) -> None:
-        """End the fault; calls that hang then reach the backend."""
+        """Stop injecting faults; hanging calls then continue and reach the backend."""
         self._healed.set()
 
     def calls_of(self, *methods: str) -> list[Call]:
-        """Return the calls of these methods in order."""
+        """Return the recorded calls of these methods, oldest first."""
         return [call for call in self.calls.copy() if call.method in methods]
 
     def __enter__(self) -> FlakyBackend:  # noqa: PYI034 - Self needs Python 3.11
@@ -229,7 +231,7 @@ def _check_methods(methods: tuple[str, ...]) -> None:
             close = get_close_matches(method, METHODS, n=1, cutoff=0.5)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise ValueError(
-                f"FlakyBackend: {method!r} is not a method of a backend; the methods are {', '.join(METHODS)}.{hint}"
+                f"FlakyBackend: {method!r} is not a method of glowplug.loggers.Writer; use one of {', '.join(METHODS)}.{hint}"
             )
 
 

@@ -23,7 +23,7 @@ BATCHES = 3
 
 
 class PublishMetrics:
-    """Writes the metrics of the case to ``engine.state.metrics``."""
+    """A handler that writes the metrics of the case to ``engine.state.metrics``."""
 
     phase = Phase.METRICS
 
@@ -35,7 +35,7 @@ class PublishMetrics:
 
 
 def engine_for(case: HandlerCase) -> Engine:
-    """Return an engine that produces the output and the metrics of the case."""
+    """Return an ``Engine`` that produces the output and the metrics of the case."""
     engine = Engine(lambda *_: copy.deepcopy(case.output))
     engine.add_event_handler(
         Events.ITERATION_COMPLETED | Events.EPOCH_COMPLETED, PublishMetrics(case.metrics)
@@ -50,13 +50,13 @@ def run(engine: Engine) -> Engine:
 
 
 def play_case(case: HandlerCase, fake: FakeEngine, metrics: Mapping[str, Any] | None = None) -> FakeEngine:
-    """Simulate two epochs on a ``FakeEngine``."""
+    """Simulate two epochs on a ``FakeEngine``, with the output and the metrics of the case."""
     outputs = [copy.deepcopy(case.output) for _ in range(BATCHES)]
     return play(fake, outputs, case.metrics if metrics is None else metrics)
 
 
 def can_be_attached_or_called(case: HandlerCase) -> None:
-    """attach(engine) attaches the handler at a default event, or add_event_handler accepts the handler."""
+    """The handler can be attached with attach(engine), or registered with add_event_handler, or both."""
     handler = case.make()
     attachable = callable(getattr(handler, "attach", None))
     require(
@@ -72,7 +72,7 @@ def can_be_attached_or_called(case: HandlerCase) -> None:
             FakeEngine().add_event_handler(event, handler)
         except (TypeError, ValueError) as error:
             raise CheckFailed(
-                f"the handler is callable but add_event_handler({event}, handler) raised: {error}"
+                f"the handler is callable, but add_event_handler({event}, handler) raised an error: {error}"
             ) from None
 
 
@@ -86,9 +86,11 @@ def attach_accepts_event_name(case: HandlerCase) -> None:
         misnamed = [name for name in parameters if "event" in name]
         require(
             not misnamed,
-            f"attach() has the parameter {', '.join(misnamed)}; rename it to event_name, as in all other handlers",
+            f"attach() has the parameter {', '.join(misnamed)}; rename the parameter to event_name, as in all other handlers",
         )
-        raise CheckSkipped("attach() has no parameter event_name: the handler always uses the same events")
+        raise CheckSkipped(
+            "attach() has no parameter event_name, so the handler always uses the same events and this check does not apply"
+        )
     event = _attach_by_keyword(case, handler, fake)
     require(
         event is None or any(_is_at(each, event) for each in fake.registrations()),
@@ -97,7 +99,7 @@ def attach_accepts_event_name(case: HandlerCase) -> None:
 
 
 def _attach_by_keyword(case: HandlerCase, handler: Any, engine: Any) -> Any:
-    """Attach the handler as the case does, but pass the event and all options as keywords; return the event."""
+    """Attach the handler as the case does, but pass the event and all options by keyword; return the event."""
     attach, used = handler.attach, []
     parameters = inspect.signature(attach).parameters
 
@@ -131,7 +133,8 @@ def _attach(case: HandlerCase, handler: Any, engine: Any) -> Any:
     except AttributeError as error:
         if type(engine).__name__ in str(error):
             raise CheckFailed(
-                f"attach failed on a {type(engine).__name__}: {error}; use members of glowplug.typing.EngineProtocol only"
+                f"attach() failed on an engine of type {type(engine).__name__}: {error}; use only members of "
+                "glowplug.typing.EngineProtocol"
             ) from error
         raise
     require(
@@ -143,7 +146,7 @@ def _attach(case: HandlerCase, handler: Any, engine: Any) -> Any:
 
 
 def works_on_fake_engine_and_engine(case: HandlerCase) -> None:
-    """The handler works on a FakeEngine and on an Engine: it uses only members of EngineProtocol."""
+    """The handler works on a FakeEngine and on an Engine, and uses only members of EngineProtocol."""
     fake, engine = PublicOnly(), engine_for(case)
     for each in (fake, engine):
         _attach(case, case.make(), each)
@@ -151,13 +154,14 @@ def works_on_fake_engine_and_engine(case: HandlerCase) -> None:
             play_case(case, fake) if each is fake else run(engine)
         except AttributeError as error:
             raise CheckFailed(
-                f"the handler raised AttributeError in a run of {'a FakeEngine' if each is fake else 'an Engine'}: {error}. Use only members of "
-                "glowplug.typing.EngineProtocol; if the handler lacks data, pass the data: HandlerCase(output=..., metrics=...)"
+                f"the handler raised AttributeError in a run of {'a FakeEngine' if each is fake else 'an Engine'}: {error}. "
+                "In the handler, use only members of glowplug.typing.EngineProtocol. If the handler needs another output or "
+                "other metrics, pass HandlerCase(output=..., metrics=...)"
             ) from error
 
 
 class PublicOnly(FakeEngine):
-    """A fake engine that lets only the core read its private attributes."""
+    """A fake engine that lets only the package ``glowplug`` read its private attributes."""
 
     def __getattribute__(self, name: str) -> Any:
         if name.startswith("_") and not name.startswith("__"):
@@ -178,7 +182,7 @@ def attach_fires_nothing(case: HandlerCase) -> None:
 
 
 def handle_removes_all(case: HandlerCase) -> None:
-    """After remove(), whether called before or after a run, nothing is registered; a second remove() does nothing."""
+    """remove() removes all registrations of the handler, whether before or after a run; a second remove() does nothing."""
     for used in (False, True):
         for engine in (FakeEngine(), engine_for(case)):
             before = registered(engine)
@@ -244,7 +248,7 @@ def two_engines_are_independent(case: HandlerCase) -> None:
 
 
 def second_attach_is_independent(case: HandlerCase) -> None:
-    """A second attach(), of this or another handler, can be removed separately or raises an error without side effects."""
+    """A second attach() of this or another handler can be undone separately, or it raises an error and changes nothing."""
     for other in (False, True):
         handler, fake = case.make(), FakeEngine()
         _attach(case, handler, fake)
@@ -258,9 +262,9 @@ def second_attach_is_independent(case: HandlerCase) -> None:
         after = sorted(registered(fake))
         require(
             before == after,
-            f"a second attach() of {'another' if other else 'the same'} handler must leave the registrations unchanged if it "
-            f"fails or if remove() undoes it; they changed from {before} to {after}. In attach(), raise errors before you "
-            "register anything, and return one handle for all registrations",
+            f"a second attach() of {'another' if other else 'the same'} handler failed or was undone with remove(), but the "
+            f"registrations changed from {before} to {after}. In attach(), raise errors before you register anything, and "
+            "return one handle for all registrations",
         )
 
 
@@ -311,7 +315,7 @@ class Watched(FakeEngine):
     """A fake engine that compares its state before and after each firing."""
 
     def fire(self, event_name: Any, *, error: BaseException | None = None, **state: Any) -> FakeEngine:
-        """Fire an event and require that the state does not change."""
+        """Fire an event and require that the handlers of the event do not change the state."""
         for name, value in state.items():
             setattr(self.state, name, value)
         metrics = copy.deepcopy(self.state.metrics)
@@ -327,7 +331,7 @@ class Watched(FakeEngine):
 
 
 def second_run_works(case: HandlerCase) -> None:
-    """After a completed or a failed run, the next run completes."""
+    """A run with the handler completes, whether the previous run completed or failed."""
     engine = engine_for(case)
     _attach(case, case.make(), engine)
 
@@ -346,7 +350,7 @@ def second_run_works(case: HandlerCase) -> None:
 
 
 def phase_is_a_phase(case: HandlerCase) -> None:
-    """The phase of the handler, if set, is a member of glowplug.Phase."""
+    """If the handler has a phase, the phase is a member of glowplug.Phase."""
     phase = getattr(case.make(), "phase", Phase.USER)
     require(
         isinstance(phase, Phase),
@@ -376,7 +380,7 @@ class Timed(FakeEngine):
         self.times: dict[Any, list[float]] = {}
 
     def fire(self, event_name: Any, *, error: BaseException | None = None, **state: Any) -> FakeEngine:
-        """Fire an event and record the time."""
+        """Fire an event and record how long the handlers of the event take."""
         began = time.perf_counter()
         super().fire(event_name, error=error, **state)
         self.times.setdefault(event_name, []).append(time.perf_counter() - began)
@@ -384,7 +388,7 @@ class Timed(FakeEngine):
 
 
 def missing_metrics_are_reported(case: HandlerCase) -> None:
-    """If a metric that the handler reads is missing, the handler works or raises an error that names the metric."""
+    """If a metric that the handler reads is missing, the handler still works or raises an error that names the metric."""
     if not case.metrics:
         raise CheckSkipped("HandlerCase(metrics=...) is empty")
     fake = FakeEngine()

@@ -22,7 +22,7 @@ from glowplug_testing.surroundings import unchanged_process
 
 
 def state_travels_with_the_engine(case: HandlerCase) -> None:
-    """engine.state_dict() contains the handler's state; torch.load(weights_only=True) and a new handler can load it."""
+    """engine.state_dict() contains the handler's state, which torch.load(weights_only=True) and a new handler can load."""
     handler, fake = _stateful(case), FakeEngine()
     case.attach(handler, fake)
     play_case(case, fake)
@@ -51,7 +51,7 @@ def state_travels_with_the_engine(case: HandlerCase) -> None:
 
 
 def state_is_a_copy(case: HandlerCase) -> None:
-    """The result of state_dict() and the handler do not share data: changing one does not change the other."""
+    """state_dict() returns a copy: changing the copy does not change the handler, and a run does not change the copy."""
     handler, fake = _stateful(case), FakeEngine()
     case.attach(handler, fake)
     play_case(case, fake)
@@ -98,7 +98,7 @@ def _overwrite(state: Any) -> None:
 
 
 def through_file(state: Any) -> Any:
-    """Save a state and load it with ``torch.load(weights_only=True)``, or pickle it where torch is missing."""
+    """Save a state and load it with ``torch.load(weights_only=True)``, or with pickle if torch is not installed."""
     if importlib.util.find_spec("torch") is None:
         _require_plain(state)
         return pickle.loads(pickle.dumps(state))  # noqa: S301 - pickled here
@@ -111,8 +111,8 @@ def through_file(state: Any) -> Any:
         return torch.load(file, weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckFailed(
-            f"torch.load(weights_only=True) cannot load the state {state!r}; return numbers, strings, tensors, None, and lists "
-            "and dicts of these (convert a numpy scalar with value.item())"
+            f"torch.load(weights_only=True) cannot load the state {state!r}. state_dict() must return only numbers, strings, "
+            "tensors, None, and lists and dicts of these; convert a NumPy scalar with value.item()"
         ) from error
 
 
@@ -127,13 +127,13 @@ def _require_plain(value: Any) -> None:
     else:
         require(
             type(value) in {int, float, bool, str, bytes, type(None), complex},
-            f"the state contains {value!r}, which torch.load(weights_only=True) cannot load; return numbers, strings, tensors, "
-            "None, and lists and dicts of these",
+            f"the state contains {value!r}, which torch.load(weights_only=True) cannot load; state_dict() must return only "
+            "numbers, strings, tensors, None, and lists and dicts of these",
         )
 
 
 def _plain(value: Any) -> Any:
-    """Return a value with tuples converted to lists, because some formats load tuples as lists."""
+    """Return a value with all tuples converted to lists, because some file formats load a tuple as a list."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -142,18 +142,20 @@ def _plain(value: Any) -> Any:
 
 
 def can_be_pickled_or_explains(case: HandlerCase) -> None:
-    """The handler can be pickled and its copy works, or pickling raises an error that names the handler and the reason."""
+    """Either the handler can be pickled and its copy works, or pickling raises an error that names the handler."""
     handler = case.make()
     name = type(handler).__name__
     if "<locals>" in type(handler).__qualname__:
-        raise CheckSkipped(f"{name} is a local class, which cannot be pickled")
+        raise CheckSkipped(
+            f"{name} is defined inside a function, so it cannot be pickled; to run this check, define {name} in a module"
+        )
     try:
         made = pickle.loads(pickle.dumps(handler))  # noqa: S301 - pickled here
     except Exception as error:  # noqa: BLE001 - the error itself is checked
         message = str(error)
         if _is_of_the_case(message, case, handler):
             raise CheckSkipped(
-                f"the handler holds a function from the case that cannot be pickled: {message}"
+                f"the case passes a function that cannot be pickled, such as a lambda, to the handler: {message}"
             ) from None
         require(
             name in message,
@@ -167,7 +169,7 @@ def can_be_pickled_or_explains(case: HandlerCase) -> None:
 
 
 def _is_of_the_case(message: str, case: HandlerCase, handler: Any) -> bool:
-    """Return whether the object that cannot be pickled is a function of the module that defines the case."""
+    """Return whether the object that cannot be pickled is a function from the module that defines the case."""
     where = getattr(case.make, "__module__", "")
     local = re.search(r"local object '?(?:<function )?(\w+)\.", message)
     if local is None:
@@ -177,7 +179,7 @@ def _is_of_the_case(message: str, case: HandlerCase, handler: Any) -> bool:
 
 
 def constructor_waits_for_no_rank(case: HandlerCase) -> None:
-    """The constructor calls no collective: one rank alone can create the handler."""
+    """The constructor calls no collective, so a single rank can create the handler."""
 
     def make_on(rank: int) -> None:
         if rank == 0:
@@ -195,7 +197,7 @@ def constructor_waits_for_no_rank(case: HandlerCase) -> None:
 
 
 def two_ranks_end_together(case: HandlerCase) -> None:
-    """Two ranks with the handler end a run at the same iteration."""
+    """If the handler is attached on two ranks, a run ends at the same iteration on both ranks."""
 
     def run_on(_: int) -> tuple[int, int, str]:
         engine = engine_for(case)

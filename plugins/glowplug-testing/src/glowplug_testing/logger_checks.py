@@ -1,4 +1,4 @@
-"""Checks of a logger: everything logged is stored once, in order and under its name."""
+"""Checks of a logger: each record is stored once, in order and under its name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ODD_NAMES = (
 
 
 def options_are_passed_on(case: LoggerCase) -> None:
-    """The constructor accepts the options of Logger and passes them on to Logger."""
+    """The constructor accepts all options of the base class Logger and passes them on to the base class."""
     options: dict[str, Any] = {"timeout": 1.5, "capacity": 7, "on_error": "raise", "all_ranks": True}
     with Trial(case) as trial:
         logger = trial.make(**options)
@@ -59,7 +59,7 @@ def scalars_are_stored_in_order(case: LoggerCase) -> None:
 
 
 def scalars_are_stored_after_flush(case: LoggerCase) -> None:
-    """After flush(), everything logged so far can be read."""
+    """After flush(), all records logged so far can be read."""
     with Trial(case) as trial:
         logger = trial.make()
         logged = trial.log(logger, [("loss", step, 0.5 * step) for step in range(5)])
@@ -72,7 +72,7 @@ def scalars_are_stored_after_flush(case: LoggerCase) -> None:
 
 
 def odd_names_stay_distinct(case: LoggerCase) -> None:
-    """A scalar of any name is stored or counted as dropped, and different names stay distinct."""
+    """Scalars with unusual names are stored or counted as dropped, and different names stay distinct."""
     step = 900_001
     with Trial(case) as trial:
         before = _at(case, step)
@@ -98,7 +98,7 @@ def _at(case: LoggerCase, step: int) -> Counter[str]:
 
 
 def non_finite_values_are_kept(case: LoggerCase) -> None:
-    """NaN and infinities are stored as such or counted as dropped; a finite value logged after them is stored."""
+    """NaN and infinite values are stored or counted as dropped; a finite value that is logged later is stored."""
     values = {"nan": math.nan, "inf": math.inf, "minus_inf": -math.inf}
     with Trial(case) as trial:
         logger = trial.make()
@@ -165,7 +165,7 @@ def two_loggers_are_independent(case: LoggerCase) -> None:
         second.close()
         trial.require_stored(
             logged,
-            "with two loggers that write to the same file or run",
+            "with two loggers that write to the same file or tracking run",
             "Store the data of a logger in instance attributes (self.rows = [] in __init__), not in the class or module",
         )
 
@@ -219,7 +219,7 @@ def logging_after_close_is_harmless(case: LoggerCase) -> None:
 
 
 def every_write_method_works(case: LoggerCase) -> None:
-    """Each write method that the logger implements accepts its kind of record."""
+    """Each write method of the logger can write a record of its kind, such as an image or a histogram."""
     with Trial(case) as trial, tempfile.TemporaryDirectory() as folder:
         logger = trial.make()
         records = [call for call in _records(trial, Path(folder)) if logger.takes(call[0])]

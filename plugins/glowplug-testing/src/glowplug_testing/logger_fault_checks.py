@@ -33,14 +33,14 @@ def constructor_opens_nothing(case: LoggerCase) -> None:
                 trial.make()
         except OSError as error:
             raise CheckFailed(
-                f"the constructor raised {type(error).__name__} ({error}) while the backend was down; open files and connections in "
-                "open_backend(self), which is called before the first record"
+                f"the constructor raised {type(error).__name__} ({error}) while the backend was down; move the code "
+                "that opens files and connections to open_backend(self), which Logger calls before it writes the first record"
             ) from error
         _require_quick(time.monotonic() - began, 1.0, "the constructor")
 
 
 def backend_down_from_the_start(case: LoggerCase) -> None:
-    """A run with an unreachable backend completes; the fault is reported once, and no record is lost without being counted."""
+    """A run with an unreachable backend completes; the fault is reported once, and every lost record is counted."""
     with Trial(case) as trial:
         logger = trial.make(timeout=0.5)
         with FlakyBackend.refusing(logger), _no_exception_from("a backend that refuses connections"):
@@ -52,7 +52,7 @@ def backend_down_from_the_start(case: LoggerCase) -> None:
 
 
 def backend_that_comes_back(case: LoggerCase) -> None:
-    """Records wait until the backend is reachable, and are stored once, in order."""
+    """Records wait until the backend is reachable and are then stored once, in order."""
     with Trial(case) as trial:
         logger = trial.make()
         with FlakyBackend.refusing(logger, "open_backend", times=2):
@@ -69,7 +69,7 @@ def backend_that_comes_back(case: LoggerCase) -> None:
 
 
 def connection_lost_in_a_write(case: LoggerCase) -> None:
-    """After a ConnectionError in a write, the backend is reopened; all records are stored once, in order."""
+    """After a write raises a ConnectionError, the backend is reopened, and all records are stored once, in order."""
     with Trial(case) as trial:
         logger = trial.make()
         logged = trial.log(logger, [("loss", step, 0.5 * step) for step in range(3)])
@@ -97,7 +97,7 @@ def connection_lost_in_a_write(case: LoggerCase) -> None:
 
 
 def occasional_errors_lose_one_record(case: LoggerCase) -> None:
-    """Records that the backend refuses are counted as dropped, the fault is reported once, and all other records are stored."""
+    """Records that the backend refuses are counted as dropped and reported once; all other records are stored."""
     with Trial(case) as trial:
         logger = trial.make()
         logged = []
@@ -167,7 +167,7 @@ def slow_backend_does_not_block(case: LoggerCase) -> None:
 
 
 def hanging_backend_times_out(case: LoggerCase) -> None:
-    """If the backend hangs, run() and close() each wait at most the timeout, and the fault is reported."""
+    """If the backend hangs, run() and close() each wait no longer than the timeout, and the fault is reported."""
     timeout = 0.3
     for methods in (("open_backend",), WRITES, ("flush_backend",), ("close_backend",)):
         with Trial(case) as trial:
@@ -232,7 +232,7 @@ def no_files_or_connections_do_not_end_the_run(case: LoggerCase) -> None:
 
 
 def refused_writes_are_counted(case: LoggerCase) -> None:
-    """While writes and flushes raise ENOSPC, training continues, and no record is lost without being counted."""
+    """While writes and flushes raise ENOSPC (disk full), training continues, and every lost record is counted."""
     with Trial(case) as trial:
         logger = trial.make()
         with FlakyBackend.full_disk(logger), _no_exception_from("a full disk"):
@@ -248,7 +248,7 @@ def refused_writes_are_counted(case: LoggerCase) -> None:
 
 
 def on_error_raise_raises(case: LoggerCase) -> None:
-    """With on_error="raise", the backend's error reaches the caller."""
+    """With on_error="raise", an error of the backend reaches the caller."""
     with Trial(case) as trial:
         logger = trial.make(on_error="raise")
         error = RuntimeError("the backend refused this record")
@@ -260,7 +260,7 @@ def on_error_raise_raises(case: LoggerCase) -> None:
                 require(raised is error, f"flush() raised {raised!r} instead of the backend's error")
                 return
         raise CheckFailed(
-            'a write failed with on_error="raise" but nothing was raised; pass on_error to super().__init__()'
+            'a write failed with on_error="raise", but the logger raised no exception; pass on_error to super().__init__()'
         )
 
 
@@ -279,7 +279,8 @@ def _no_exception_from(fault: str) -> Iterator[None]:
     except Exception as error:
         raise CheckFailed(
             f"with {fault}, the logger raised {type(error).__name__} on the training thread; use the backend only in "
-            "open_backend(), flush_backend(), close_backend() and write methods, where Logger catches and reports errors"
+            "open_backend(), flush_backend(), close_backend() and the write methods, because Logger catches and reports the "
+            "errors of these methods"
         ) from error
 
 
@@ -296,7 +297,7 @@ def _require_quick(took: float, limit: float, what: str) -> None:
     require(
         took < limit,
         f"{what} took {took:.2f} s, more than {limit:g} s; wait for the backend only in open_backend(), flush_backend(), "
-        "close_backend() and write methods",
+        "close_backend() and the write methods",
     )
 
 

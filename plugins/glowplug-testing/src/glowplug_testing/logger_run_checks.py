@@ -1,4 +1,4 @@
-"""Checks of a logger during a run: what it writes and when, and its effects on the run and the process."""
+"""Checks of a logger during a run: what it writes, when it writes, and how it affects the run and the process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ATTACH = "If you override attach(), call super().attach(engine, event_name, log_
 
 
 def works_on_fake_engine_and_engine(case: LoggerCase) -> None:
-    """The logger stores the same records from a FakeEngine and an Engine: it uses only members of EngineProtocol."""
+    """The logger stores the same records from a FakeEngine as from an Engine, and uses only members of EngineProtocol."""
     outputs = [0.5, 0.25, 0.125]
     for fake in (True, False):
         with Trial(case) as trial:
@@ -39,7 +39,7 @@ def works_on_fake_engine_and_engine(case: LoggerCase) -> None:
 
 
 def attach_accepts_all_arguments(case: LoggerCase) -> None:
-    """attach() accepts filtered events, lists of events and arguments for the log handler."""
+    """attach() accepts filtered events, lists of events, and further arguments for the log handler."""
     with Trial(case) as trial:
         logger = trial.make()
         engine = Engine(lambda _, batch: batch)
@@ -81,7 +81,7 @@ class _Optimizer:
 
 
 def scalars_are_stored_at_the_end_of_a_run(case: LoggerCase) -> None:
-    """Everything logged in a run can be read when run() returns, before close()."""
+    """When run() returns, all records of the run can be read, even before close()."""
     with Trial(case) as trial:
         logger = trial.make()
         outputs = [0.5, 0.25, 0.125, 0.0625, 0.5]
@@ -131,7 +131,7 @@ def exceptions_reach_the_caller(case: LoggerCase) -> None:
             )
         else:
             raise CheckFailed(
-                "`with logger:` suppressed an exception of its block; do not override __exit__()"
+                "`with logger:` suppressed an exception that was raised in its block; do not override __exit__()"
             )
         trial.require_stored(
             logged, "after an exception in a block `with logger:`", "Keep the logger open after a run"
@@ -174,7 +174,7 @@ def close_receives_the_outcome(case: LoggerCase) -> None:
 
 
 def handle_removes_all(case: LoggerCase) -> None:
-    """After remove() on the handle that attach() returns, nothing is registered or logged."""
+    """Calling remove() on the handle from attach() removes all registrations, so nothing more is logged."""
     for engine in (FakeEngine(), Engine(lambda _, batch: batch)):
         with Trial(case) as trial:
             logger = trial.make()
@@ -205,7 +205,7 @@ def handle_removes_all(case: LoggerCase) -> None:
 
 
 def old_argument_order_is_refused(case: LoggerCase) -> None:
-    """attach(engine, log_handler, event), the order of old ignite versions, raises a TypeError."""
+    """attach(engine, log_handler, event), which is the argument order of old ignite versions, raises a TypeError."""
     with Trial(case) as trial:
         logger, fake = trial.make(), FakeEngine()
         handler = OutputHandler(trial.tag, output_transform=float)
@@ -216,15 +216,17 @@ def old_argument_order_is_refused(case: LoggerCase) -> None:
             return
         except Exception as error:
             raise CheckFailed(
-                f"attach() with swapped arguments raised {type(error).__name__} instead of TypeError. {ATTACH}"
+                "attach(engine, log_handler, event) must raise a TypeError because its arguments are swapped, but it raised "
+                f"{type(error).__name__}. {ATTACH}"
             ) from error
         raise CheckFailed(
-            f"attach(engine, log_handler, event) must raise a TypeError because its arguments are swapped. {ATTACH}"
+            "attach(engine, log_handler, event) must raise a TypeError because its arguments are swapped, but it raised no "
+            f"exception. {ATTACH}"
         )
 
 
 def logs_after_the_other_handlers(case: LoggerCase) -> None:
-    """At each event, the logger runs after user handlers, whatever the order of attaching: its phase is LOGGING."""
+    """At each event, the logger runs after user handlers, even if attached first, because its phase is LOGGING."""
     with Trial(case) as trial:
         logger = trial.make()
         phase = getattr(logger, "phase", None)
@@ -272,7 +274,7 @@ def run_state_is_unchanged(case: LoggerCase) -> None:
 
 
 def one_logger_serves_several_engines(case: LoggerCase) -> None:
-    """A logger attached to two engines stores the records of both."""
+    """A logger that is attached to two engines stores the records of both engines."""
     with Trial(case) as trial:
         logger = trial.make()
         logged = []
@@ -350,7 +352,7 @@ def resumed_run_logs_each_step_once(case: LoggerCase) -> None:
 
 
 def interrupted_run_logs_each_step_once(case: LoggerCase) -> None:
-    """A run that is interrupted and continued logs each step once."""
+    """If a run is interrupted and later continued, each step is logged once."""
     outputs = [0.5, 0.25, 0.125, 1.0]
     with Trial(case) as trial:
         logger = trial.make()
@@ -371,7 +373,7 @@ def interrupted_run_logs_each_step_once(case: LoggerCase) -> None:
 
 
 def only_rank_zero_writes(case: LoggerCase) -> None:
-    """Only rank 0 of two ranks writes."""
+    """If two ranks log, only rank 0 writes to the backend."""
     with Trial(case) as trial:
 
         def log_on(rank: int) -> None:
@@ -390,11 +392,14 @@ def only_rank_zero_writes(case: LoggerCase) -> None:
 
 
 def pickled_logger_works(case: LoggerCase) -> None:
-    """The logger can be pickled before and after its first record; the copy writes to the same file or run."""
+    """The logger can be pickled before and after its first record; the copy writes to the same file or tracking run."""
     with Trial(case) as trial:
         logger = trial.make()
         if "<locals>" in type(logger).__qualname__:
-            raise CheckSkipped(f"{type(logger).__name__} is a local class, which cannot be pickled")
+            raise CheckSkipped(
+                f"{type(logger).__name__} is defined inside a function, so it cannot be pickled; to run this check, define the "
+                "class in a module"
+            )
         logged: list[Row] = []
         for when in ("before its first record", "while it is in use"):
             copy = _pickled(logger, when)
@@ -404,7 +409,9 @@ def pickled_logger_works(case: LoggerCase) -> None:
             logger.flush()
         logger.close()
         trial.require_stored(
-            logged, "after a logger and two copies of it logged", "Let the copy write to the same file or run"
+            logged,
+            "after a logger and two copies of it logged",
+            "Let the copy write to the same file or tracking run",
         )
 
 
@@ -413,8 +420,9 @@ def _pickled(logger: Any, when: str) -> Any:
         return pickle.loads(pickle.dumps(logger))  # noqa: S301 - data of this test
     except Exception as error:
         raise CheckFailed(
-            f"{type(logger).__name__} cannot be pickled {when}; open files and connections in open_backend(), which also runs in "
-            "the copy, or omit them from the state: def __getstate__(self): return {**super().__getstate__(), '_file': None}"
+            f"{type(logger).__name__} cannot be pickled {when}. Open files and connections in open_backend(), which Logger also "
+            "calls for the copy, or omit them from the pickled state: "
+            "def __getstate__(self): return {**super().__getstate__(), '_file': None}"
         ) from error
 
 
@@ -427,23 +435,23 @@ def process_is_unchanged(case: LoggerCase) -> None:
 
 
 def borrowed_run_stays_open(case: LoggerCase) -> None:
-    """close() does not close a run, file or connection that was passed to the logger."""
+    """close() does not close a tracking run, file or connection that the user passed to the logger."""
     if case.borrowed is None:
         raise CheckSkipped(
-            "LoggerCase(borrowed=...) is not set; set it if the logger accepts an open run or file"
+            "this check needs LoggerCase(borrowed=...); pass this argument if your logger accepts an open tracking run or file"
         )
     with Trial(case) as trial:
         logger, is_open = case.borrowed()
         require(
             is_open(),
-            "LoggerCase.borrowed must return a logger with an open run or file, and a function that returns True while this run "
-            "or file is open",
+            "LoggerCase.borrowed must return a logger with an open tracking run or file, and a function that returns True while "
+            "this run or file is open",
         )
         run_logging(trial, logger, [0.5])
         logger.close()
         require(
             is_open(),
-            "close() closed the run or file passed to the logger; close only what the logger has opened",
+            "close() closed the tracking run or file that was passed to the logger; close only what the logger has opened",
         )
 
 

@@ -43,12 +43,12 @@ class WarningCapture(logging.Handler):
 
 
 class Trial:
-    """One check of a logger: a ``with`` block that closes all its loggers at the end.
+    """Context manager for one check of a logger; closes all loggers of the check at the end of the block.
 
-    All names begin with a tag, because several checks may write to the same file.
+    The names of all scalars begin with a tag, because several checks may write to the same file.
 
     Args:
-        case: The case.
+        case: The case that describes the logger.
     """
 
     def __init__(self, case: LoggerCase) -> None:
@@ -59,15 +59,15 @@ class Trial:
         self._made: list[Logger] = []
 
     def make(self, **options: Any) -> Any:
-        """Return a new logger; its timeout defaults to :data:`LONG`."""
+        """Return a new logger, with a timeout of :data:`LONG` seconds by default."""
         options.setdefault("timeout", LONG)
         try:
             logger = self.case.make(**options)
         except TypeError as error:
             raise CheckFailed(
                 f"LoggerCase.make({', '.join(f'{name}={value!r}' for name, value in options.items())}) raised TypeError: "
-                f"{error}. Pass the options through: in the case, make=lambda **options: AcmeLogger(path, **options); in the "
-                "logger, super().__init__(**options)"
+                f"{error}. Pass the options to your logger with make=lambda **options: AcmeLogger(path, **options). In your "
+                "logger, pass the options on with super().__init__(**options)"
             ) from error
         require(
             isinstance(logger, Logger),
@@ -81,7 +81,7 @@ class Trial:
         return logger
 
     def name(self, name: str) -> str:
-        """Return a name with the tag of this check."""
+        """Return the name with the tag of this check as its prefix."""
         return f"{self.tag}/{name}"
 
     def log(self, logger: Any, rows: Iterable[tuple[str, int, float]]) -> list[Row]:
@@ -111,13 +111,13 @@ class Trial:
         return [(name, step, value) for name, step, value in rows if str(name).startswith(f"{self.tag}/")]
 
     def require_stored(self, logged: Iterable[Row], when: str, advice: str) -> None:
-        """Require that exactly these rows are stored, and that rows with the same name are in this order."""
+        """Require that exactly these rows are stored, and that rows with the same name are stored in this order."""
         expected, stored = list(logged), self.stored()
         problem = _difference(expected, stored)
         require(not problem, f"{when}, {problem}. {advice}{self.report()}")
 
     def require_counted(self, logger: Any, logged: int, stored: int) -> None:
-        """Require that all records are counted, and that those counted as sent are stored."""
+        """Require that every record is counted, and that the number counted as sent equals the number stored."""
         counts = logger.counts
         require(
             sum(counts) == logged and counts.sent == stored,
@@ -156,10 +156,10 @@ def run_logging(
     """Run an engine, log its output at each iteration as ``loss``, and return the engine.
 
     Args:
-        trial: The check.
+        trial: The running check.
         logger: The logger.
         batches: The data; each batch is also the output of its iteration.
-        prepare: Called with the engine before the run.
+        prepare: Function that is called with the engine before the run.
     """
     engine = Engine(lambda _, batch: batch)
     attach(trial, logger, engine)
@@ -170,14 +170,14 @@ def run_logging(
 
 
 def attach(trial: Trial, logger: Any, engine: Any, event: Any = Events.ITERATION_COMPLETED) -> Any:
-    """Log the engine's output at an event as ``loss``, with the tag of the check."""
+    """Attach the logger so that it logs the engine's output at an event, under the name ``loss`` with the check's tag."""
     return logger.attach(
         engine, event, OutputHandler(trial.tag, output_transform=lambda value: {"loss": value})
     )
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
-    """Wait for a condition and return whether it holds."""
+    """Wait until a condition is true or the time limit expires; return whether the condition became true."""
     limit = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > limit:
@@ -187,7 +187,7 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def same(expected: Any, value: Any) -> bool:
-    """Return whether a stored value equals the logged one within float32 precision."""
+    """Return whether a stored value equals the logged value within float32 precision."""
     if isinstance(value, (str, bytes, type(None))):
         return False
     return math.isclose(float(expected), float(value), rel_tol=1e-6, abs_tol=1e-30)

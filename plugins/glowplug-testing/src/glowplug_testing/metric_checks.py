@@ -36,7 +36,7 @@ def make(case: MetricCase) -> Any:
 
 
 def updated(case: MetricCase, outputs: Sequence[Any], metric: Any = None) -> Any:
-    """Update a metric with copies of these outputs."""
+    """Update the given metric, or a new one, with copies of these outputs and return the metric."""
     metric = make(case) if metric is None else metric
     for output in outputs:
         metric.update(copy.deepcopy(output))
@@ -75,10 +75,10 @@ def value_covers_all_data(case: MetricCase) -> None:
 
 
 def random_data_gives_the_reference(case: MetricCase) -> None:
-    """The value on random data equals that of the reference implementation."""
+    """On random data, the metric and the reference implementation return the same value."""
     metric = make(case)
     if case.reference is None or case.random_output is None:
-        raise CheckSkipped("needs MetricCase(reference=..., random_output=...)")
+        raise CheckSkipped("this check needs MetricCase(reference=..., random_output=...)")
     import torch
 
     for seed in range(RANDOM_TRIALS):
@@ -95,7 +95,7 @@ def random_data_gives_the_reference(case: MetricCase) -> None:
 
 
 def no_data_is_not_computable(case: MetricCase) -> None:
-    """Without data, in a new metric or after reset(), compute() raises NotComputableError."""
+    """If the metric has no data, because it is new or was reset, compute() raises NotComputableError."""
     for when, metric in (("in a new metric", make(case)), ("after reset()", updated(case, case.outputs))):
         metric.reset()
         try:
@@ -105,15 +105,15 @@ def no_data_is_not_computable(case: MetricCase) -> None:
         except Exception as error:
             raise CheckFailed(
                 f"compute() without data ({when}) raised {error!r}; raise glowplug.exceptions.NotComputableError instead, so "
-                "that the engine omits the value and warns"
+                "that an attached metric omits its value and warns"
             ) from error
         raise CheckFailed(
-            f"compute() without data ({when}) returned {value!r}; raise glowplug.exceptions.NotComputableError"
+            f"compute() without data ({when}) returned {value!r}; raise glowplug.exceptions.NotComputableError instead"
         )
 
 
 def reset_clears_all_data(case: MetricCase) -> None:
-    """The value after reset() depends only on later data, even if compute() was called before."""
+    """After reset(), the metric's value depends only on later data, even if compute() was called before reset()."""
     metric = updated(case, case.outputs[::-1])
     metric.compute()
     metric.reset()
@@ -127,7 +127,7 @@ def reset_clears_all_data(case: MetricCase) -> None:
 
 
 def order_does_not_matter(case: MetricCase) -> None:
-    """The value does not depend on the order of the outputs."""
+    """The metric's value does not depend on the order of the outputs."""
     value = updated(case, case.outputs[::-1]).compute()
     require_value(
         case,
@@ -138,7 +138,7 @@ def order_does_not_matter(case: MetricCase) -> None:
 
 
 def batches_do_not_matter(case: MetricCase) -> None:
-    """The value does not depend on how the data is split into batches."""
+    """The metric's value does not depend on how the data is split into batches."""
     joined = _joined(case.outputs) if case.joined is None else case.joined
     for when, outputs in (("in one batch", [joined]), (f"in {len(case.outputs)} batches", case.outputs)):
         require_value(
@@ -162,7 +162,10 @@ def _joined(outputs: Sequence[Any]) -> Any:
         return tuple(_joined(parts) for parts in zip(*outputs, strict=True))
     if isinstance(first, list):
         return [item for output in outputs for item in output]
-    raise CheckSkipped("needs MetricCase(joined=...), because these outputs cannot be joined")
+    raise CheckSkipped(
+        "this check needs all outputs joined into one output, but cannot join outputs of this type; pass the joined data of "
+        "MetricCase.outputs as MetricCase(joined=...)"
+    )
 
 
 def update_does_not_change_its_input(case: MetricCase) -> None:
@@ -178,7 +181,7 @@ def update_does_not_change_its_input(case: MetricCase) -> None:
 
 
 def later_changes_do_not_matter(case: MetricCase) -> None:
-    """Overwriting a batch after its update does not change the value."""
+    """Overwriting a batch after it was passed to update() does not change the metric's value."""
     metric, given = make(case), copy.deepcopy(list(case.outputs))
     for output in given:
         metric.update(output)
@@ -202,7 +205,7 @@ def _overwrite(value: Any) -> None:
 
 
 def compute_changes_nothing(case: MetricCase) -> None:
-    """compute() can be called repeatedly, even between updates, without changing the value."""
+    """compute() can be called repeatedly, even between updates, without changing the metric's value."""
     metric = make(case)
     for output in case.outputs:
         updated(case, [output], metric)
@@ -221,7 +224,7 @@ def compute_changes_nothing(case: MetricCase) -> None:
 
 
 def keeps_no_graph(case: MetricCase) -> None:
-    """The metric detaches outputs with gradients, so that memory does not grow with each batch."""
+    """The metric detaches outputs that require gradients, so that memory does not grow with each batch."""
     import torch
 
     metric = make(case)
@@ -257,7 +260,7 @@ def _with_gradient(value: Any) -> Any:
 
 
 def ranks_agree_on_the_value(case: MetricCase) -> None:
-    """Two ranks with different numbers of batches both return the value over all data, even if compute() is repeated."""
+    """Two ranks with different numbers of batches both return the value over all data, even if compute() is called again."""
     _skip_without_torch(case)
 
     def compute_on(rank: int) -> list[Any]:
@@ -277,14 +280,15 @@ def ranks_agree_on_the_value(case: MetricCase) -> None:
 
 
 def state_restores_into_a_new_metric(case: MetricCase) -> None:
-    """State saved in the middle of an epoch can be loaded into a new metric, which then returns the same value."""
+    """After loading a state saved in the middle of an epoch, a new metric returns the expected value at the end of the epoch."""
     half = len(case.outputs) // 2
     metric = updated(case, case.outputs[:half])
     try:
         state = through_file(metric.state_dict())
     except NotImplementedError as error:
         raise CheckFailed(
-            f"the metric has no state to resume from: {error}; name its attributes in _state_dict_all_req_keys"
+            f"state_dict() of the metric is not implemented: {error}; in _state_dict_all_req_keys, list the names of the "
+            "attributes that update() changes"
         ) from None
     # The saved state must not change with the metric.
     updated(case, case.outputs[half:], metric)
@@ -300,7 +304,7 @@ def state_restores_into_a_new_metric(case: MetricCase) -> None:
 
 
 def copies_are_independent(case: MetricCase) -> None:
-    """A deep copy and a pickled copy are independent of the original."""
+    """A deep copy and a pickled copy of a metric are independent of the original metric."""
     ways: list[Callable[[Any], Any]] = [copy.deepcopy]
     metric = make(case)
     if "<locals>" not in type(metric).__qualname__:
@@ -320,7 +324,7 @@ def copies_are_independent(case: MetricCase) -> None:
 
 
 def is_published_under_its_name(case: MetricCase) -> None:
-    """An attached metric writes its value to engine.state.metrics under its name at the end of each epoch."""
+    """At the end of each epoch, an attached metric writes its value to engine.state.metrics under the metric's name."""
     from glowplug import Engine
 
     metric = make(case)
@@ -348,7 +352,7 @@ def is_published_under_its_name(case: MetricCase) -> None:
 
 
 def detach_removes_all(case: MetricCase) -> None:
-    """After detach() or handle.remove(), nothing is registered."""
+    """detach() and handle.remove() each remove all registrations of the metric."""
     for by_handle in (True, False):
         metric, fake = make(case), FakeEngine()
         handle = metric.attach(fake, "checked")
@@ -373,7 +377,7 @@ def detach_removes_all(case: MetricCase) -> None:
 
 
 def accelerator_gives_the_same_value(case: MetricCase) -> None:
-    """The value is the same when the data is on an accelerator."""
+    """The metric's value is the same if the data is on an accelerator."""
     _skip_without_torch(case)
     import torch
 

@@ -25,11 +25,12 @@ print("RESULT " + json.dumps([sorted(brought), getattr(module, "GLOWPLUG_API", N
 
 
 def plugin_module_is_light(case: Any) -> None:
-    """The plugin module sets GLOWPLUG_API and imports no library except glowplug, so that the plugin loads quickly."""
+    """The plugin module sets GLOWPLUG_API and imports no third-party library except glowplug, so that it loads quickly."""
     plugin = case.plugin or _plugin_of(case)
     if plugin is None:
         raise CheckSkipped(
-            f'no plugin module found; pass its name, as in {type(case).__name__}(plugin="acme_shout._plugin")'
+            "this check found no plugin module; if you have such a module, pass its name, as in "
+            f'{type(case).__name__}(plugin="acme_shout._plugin")'
         )
     arguments = [plugin, json.dumps(list(case.heavy)), json.dumps(sys.path)]
     done = subprocess.run(  # noqa: S603 - runs this interpreter
@@ -53,7 +54,7 @@ def plugin_module_is_light(case: Any) -> None:
 
 
 def _plugin_of(case: Any) -> str | None:
-    """Return the name of the module ``_plugin`` in the package that defines the object; ``None`` if there is no such module."""
+    """Return the full name of the ``_plugin`` module in the object's package, or ``None`` if there is no such module."""
     made = case.make()
     package = type(made).__module__.partition(".")[0]
     if package in {"glowplug", "__main__"}:

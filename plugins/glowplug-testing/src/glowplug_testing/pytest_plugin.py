@@ -1,4 +1,4 @@
-"""pytest plugin: fixtures of ``glowplug.testing`` and assertion rewriting for the contracts."""
+"""pytest plugin: fixtures of ``glowplug.testing``, and assertion rewriting for the contract tests."""
 
 from __future__ import annotations
 

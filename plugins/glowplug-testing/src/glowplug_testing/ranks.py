@@ -35,17 +35,17 @@ def on_two_ranks(function: Callable[[int], Any], seconds: float = SECONDS) -> li
 
     Args:
         function: Function to call; its result must be picklable.
-        seconds: Time limit.
+        seconds: Time limit, in seconds.
 
     Raises:
         CheckSkipped: If torch or ``os.fork`` is missing, or if this process already belongs to a process group.
-        CheckFailed: If the function raises an exception or ends the process on a rank, or if it exceeds the time limit.
+        CheckFailed: If, on any rank, the function raises an exception, ends the process or exceeds the time limit.
     """
     if importlib.util.find_spec("torch") is None:
-        raise CheckSkipped("this check runs two ranks, which needs torch")
+        raise CheckSkipped("this check runs two ranks and therefore needs torch, which is not installed")
     if not hasattr(os, "fork") or distributed.is_initialized():
         raise CheckSkipped(
-            "this check runs two ranks, which needs os.fork() and a test process that does not belong to a process group"
+            "this check runs two ranks; it needs os.fork() and a test process that does not yet belong to a process group"
         )
     # Import the module once, before the fork.
     import torch.distributed  # noqa: F401
@@ -108,7 +108,7 @@ def _answers(children: list[_Child], seconds: float) -> list[Any]:
             ranks = " and ".join(f"rank {rank}" for rank in waiting.values())
             raise CheckFailed(
                 f"{ranks} did not finish within {seconds:g} s; all ranks must call each collective (all_reduce, broadcast, barrier) "
-                "equally often"
+                "the same number of times"
             )
         for pipe in ready:
             data = os.read(pipe, 65536)

@@ -28,7 +28,7 @@ class RegistrationContract(EngineChecks):
         assert not engine.has_registered_events("no_such_event")
 
     def test_add_event_handler_passes_arguments(self, make_engine: MakeEngine) -> None:
-        """A handler gets the engine, then the arguments given at registration (E-030)."""
+        """A handler is called with the engine, followed by the arguments given at registration (E-030)."""
         engine = make_engine()
         got: list[Any] = []
 
@@ -41,7 +41,7 @@ class RegistrationContract(EngineChecks):
         assert got == [((engine, 1), {"two": 2})]
 
     def test_on_returns_the_function(self, make_engine: MakeEngine) -> None:
-        """``on`` registers a function with arguments and returns it unchanged (E-030)."""
+        """The decorator ``on`` registers a function and its arguments, and returns the function unchanged (E-030)."""
         engine = make_engine()
         got: list[Any] = []
 
@@ -53,7 +53,7 @@ class RegistrationContract(EngineChecks):
         assert got == [7]
 
     def test_has_and_remove_event_handler(self, make_engine: MakeEngine) -> None:
-        """``has_event_handler`` finds a handler, with or without its event, until the handler is removed (E-030)."""
+        """``has_event_handler`` finds a handler until the handler is removed; passing an event is optional (E-030)."""
         engine = make_engine()
         engine.add_event_handler(Events.STARTED, nothing)
         assert engine.has_event_handler(nothing)
@@ -66,7 +66,7 @@ class RegistrationContract(EngineChecks):
             engine.remove_event_handler(nothing, Events.STARTED)
 
     def test_unknown_event_is_refused(self, make_engine: MakeEngine) -> None:
-        """Using an unknown event raises an error; the message contains the name of the event and the remedy (E-031)."""
+        """Using an unknown event raises an error that names the event and recommends ``register_events`` (E-031)."""
         engine = make_engine()
         calls: tuple[Callable[[], Any], ...] = (
             lambda: engine.add_event_handler("epoch_end", nothing),
@@ -80,7 +80,7 @@ class RegistrationContract(EngineChecks):
                 call()
 
     def test_engine_is_passed_if_accepted(self, make_engine: MakeEngine) -> None:
-        """A handler that accepts the engine gets it as its first argument; others are called without it (E-032)."""
+        """A handler gets the engine as its first argument if the handler's signature allows this argument (E-032)."""
         engine = make_engine()
         got: list[Any] = []
         forms: dict[str, Callable[..., Any]] = {
@@ -115,7 +115,7 @@ class RegistrationContract(EngineChecks):
         assert not engine.has_event_handler(handler)
 
     def test_async_is_refused(self, make_engine: MakeEngine) -> None:
-        """Registering an async function, method, object or partial as a handler raises an error (E-032)."""
+        """Registering an async handler (method, callable object or partial) raises an error (E-032)."""
         engine = make_engine()
 
         class Async:
@@ -128,7 +128,7 @@ class RegistrationContract(EngineChecks):
                 engine.add_event_handler(Events.STARTED, handler)
 
     def test_handler_must_be_callable(self, make_engine: MakeEngine) -> None:
-        """Registering an object that is not callable raises; if it has ``attach``, the message names ``engine.attach``."""
+        """Registering a non-callable object raises an error, which names ``engine.attach`` if the object has ``attach``."""
         engine = make_engine()
         with pytest.raises(TypeError, match=r"handler of Events.STARTED must be callable, got 5"):
             engine.add_event_handler(Events.STARTED, 5)
@@ -145,7 +145,7 @@ class RegistrationContract(EngineChecks):
         assert got == [("method", engine)]
 
     def test_handle_removes_one_registration(self, make_engine: MakeEngine) -> None:
-        """A handle removes one registration; ``remove_event_handler`` removes all that a handler has at an event (E-035)."""
+        """A handle removes one registration; ``remove_event_handler`` removes a handler's registrations for an event (E-035)."""
         engine = make_engine()
         got: list[Any] = []
 
@@ -166,7 +166,7 @@ class RegistrationContract(EngineChecks):
         assert len(got) == 3
 
     def test_order_of_registration(self, make_engine: MakeEngine) -> None:
-        """Handlers of one phase run in the order of registration (E-036)."""
+        """Handlers of the same phase run in the order of registration (E-036)."""
         engine = make_engine()
         got: list[Any] = []
         for name in "cab":
@@ -175,7 +175,7 @@ class RegistrationContract(EngineChecks):
         assert got == ["c", "a", "b"]
 
     def test_phases_order_handlers(self, make_engine: MakeEngine) -> None:
-        """Metrics run first, then user functions, loggers and checkpoints, whatever the order of registration."""
+        """Metrics run first, then user handlers, then loggers, then checkpoints, even if registered in another order."""
         engine = make_engine()
         got: list[Any] = []
         for phase in (Phase.CHECKPOINT, Phase.LOGGING, Phase.METRICS, Phase.USER):
@@ -189,7 +189,7 @@ class RegistrationContract(EngineChecks):
     # Handles
 
     def test_second_remove_does_nothing(self, make_engine: MakeEngine) -> None:
-        """A second ``remove()`` does nothing, even if the handler is registered again or the engine is deleted (E-050)."""
+        """A second ``remove()`` of a handle does nothing, even if the handler was added again or the engine deleted (E-050)."""
         engine = make_engine()
         got: list[Any] = []
         handle = engine.add_event_handler(Events.STARTED, Recorder(got).record)
@@ -214,7 +214,7 @@ class RegistrationContract(EngineChecks):
         handle.remove()
 
     def test_handle_is_a_context_manager(self, make_engine: MakeEngine) -> None:
-        """``with handle`` returns the handle and removes the handler at the end of the block, even after an error (E-051)."""
+        """``with handle as h`` assigns the handle to ``h``; the end of the block removes the handler, even on errors (E-051)."""
         engine = make_engine()
         got: list[Any] = []
         handle = engine.add_event_handler(Events.STARTED, Recorder(got).record)
@@ -226,7 +226,7 @@ class RegistrationContract(EngineChecks):
         assert got == [engine]
 
     def test_handle_covers_a_list(self, make_engine: MakeEngine) -> None:
-        """One handle removes a handler from all events of a list (E-042, E-052)."""
+        """If a handler is registered for a list of events, one handle removes the handler from all of them (E-042, E-052)."""
         engine = make_engine()
         got: list[Any] = []
         handle = engine.add_event_handler(

@@ -23,7 +23,7 @@ METADATA = {"basename": "model", "score_name": "accuracy", "priority": 0.5}
 
 
 def content(number: float = 1.0) -> dict[str, Any]:
-    """Return a checkpoint with all types of values that a checkpoint may contain."""
+    """Return a checkpoint with all types of values that a checkpoint can contain."""
     if importlib.util.find_spec("torch") is None:
         raise CheckSkipped("checkpoints need torch")
     import torch
@@ -41,7 +41,7 @@ METHODS = ("save", "load", "list", "remove", "locate")
 
 
 class Store:
-    """The location that the save handlers of a case write to."""
+    """The location to which the save handlers of a case write."""
 
     def __init__(self, case: SaveHandlerCase) -> None:
         self.handler = case.make()
@@ -74,7 +74,7 @@ class Store:
         )
 
     def files(self) -> set[str]:
-        """Return the files of the folder."""
+        """Return the paths of all files and subfolders in the folder."""
         return set() if self.folder is None else {str(path) for path in self.folder.rglob("*")}
 
 
@@ -89,7 +89,7 @@ def save_and_load_are_inverse(case: SaveHandlerCase) -> None:
         store.handler.save(saved, "first.pt", METADATA)
     except TypeError as error:
         raise CheckFailed(
-            f"save(checkpoint, filename, metadata) raised TypeError: {error}; accept these three arguments"
+            f"save(checkpoint, filename, metadata) raised TypeError: {error}; save() must accept these three arguments"
         ) from error
     store.require_stored(
         "first.pt", saved, "after save()", "Store the whole checkpoint in a format that load() can read"
@@ -108,7 +108,7 @@ def second_save_replaces_the_first(case: SaveHandlerCase) -> None:
 
 
 def list_returns_loadable_names(case: SaveHandlerCase) -> None:
-    """list() returns the names of all checkpoints, oldest first; another save handler for the location returns the same list."""
+    """list() returns the names of all checkpoints, oldest first, even if another save handler saved them at this location."""
     store = Store(case)
     found = list(store.handler.list())
     require(not found, f"list() must return an empty sequence before the first save, got {found}")
@@ -125,8 +125,8 @@ def list_returns_loadable_names(case: SaveHandlerCase) -> None:
         found = list(handler.list())
         require(
             found == expected,
-            f"list() of {which} returned {found} instead of {expected}; sort the names by the time of the last save "
-            "of each, oldest first",
+            f"list() of {which} returned {found} instead of {expected}; sort the names by the time of their last save, "
+            "oldest first",
         )
         for name in found:
             handler.load(name)
@@ -164,14 +164,14 @@ def save_is_complete_when_it_returns(case: SaveHandlerCase) -> None:
 
 
 class Refuses:
-    """Raises an error when it is pickled."""
+    """An object that raises an error when it is pickled."""
 
     def __reduce__(self) -> Any:
         raise RuntimeError("this cannot be saved")
 
 
 def failed_save_keeps_the_previous(case: SaveHandlerCase) -> None:
-    """A failed save() raises an error, keeps the previous checkpoint of that name and leaves no new files."""
+    """A failed save() raises an error, keeps the previous checkpoint of the same name, and leaves no new files."""
     store = Store(case)
     store.handler.save(content(1.0), "first.pt", METADATA)
     before = store.files()
@@ -182,11 +182,12 @@ def failed_save_keeps_the_previous(case: SaveHandlerCase) -> None:
             continue
         except Exception as error:
             raise CheckFailed(
-                f"save() raised {error!r} instead of the RuntimeError from pickling the checkpoint; do not replace exceptions"
+                f"pickling the checkpoint raised a RuntimeError, but save() raised {error!r} instead; let the original exception "
+                "propagate"
             ) from error
         raise CheckFailed(
-            "save() raised no error for a checkpoint that cannot be pickled; ModelCheckpoint would treat it as saved and "
-            "remove older checkpoints. Let the exception propagate"
+            "save() raised no error for a checkpoint that cannot be pickled, so ModelCheckpoint would treat the checkpoint as "
+            "saved and remove older checkpoints. Let the exception propagate"
         )
     store.require_stored("first.pt", content(1.0), "after a failed save under this name", ATOMIC)
     require(
@@ -199,7 +200,7 @@ def failed_save_keeps_the_previous(case: SaveHandlerCase) -> None:
 
 
 class Kills:
-    """Kills its process when it is pickled."""
+    """An object that kills its process when it is pickled."""
 
     def __reduce__(self) -> Any:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -207,7 +208,7 @@ class Kills:
 
 
 def killed_save_keeps_the_previous(case: SaveHandlerCase) -> None:
-    """If the process is killed during a save, the previous checkpoint of that name is kept."""
+    """If the process is killed during a save, the previous checkpoint of the same name remains."""
     if not hasattr(os, "fork"):
         raise CheckSkipped("this check needs os.fork(), which this system lacks")
     store = Store(case)
@@ -222,10 +223,12 @@ def killed_save_keeps_the_previous(case: SaveHandlerCase) -> None:
 
 
 def full_disk_keeps_the_previous(case: SaveHandlerCase) -> None:
-    """If the disk is full, save() raises an error and keeps the previous checkpoint of that name."""
+    """If the disk is full, save() raises an error and keeps the previous checkpoint of the same name."""
     store = Store(case)
     if store.folder is None:
-        raise CheckSkipped("SaveHandlerCase(folder=...) is not set; set it if the save handler writes files")
+        raise CheckSkipped(
+            "this check needs SaveHandlerCase(folder=...); pass this argument if your save handler writes files"
+        )
     store.handler.save(content(1.0), "first.pt", METADATA)
     before = store.files()
     raised = False
@@ -236,7 +239,7 @@ def full_disk_keeps_the_previous(case: SaveHandlerCase) -> None:
             raised = True
     require(
         raised,
-        "save() raised no error while the disk was full; ModelCheckpoint would treat the checkpoint as saved and remove older "
+        "save() raised no error while the disk was full, so ModelCheckpoint would treat the checkpoint as saved and remove older "
         "checkpoints. Let the exception propagate",
     )
     store.require_stored("first.pt", content(1.0), "after a save to a full disk", ATOMIC)
@@ -248,7 +251,7 @@ def full_disk_keeps_the_previous(case: SaveHandlerCase) -> None:
 
 
 def remove_affects_one_checkpoint(case: SaveHandlerCase) -> None:
-    """remove(filename) removes only that checkpoint; removing a missing checkpoint is not an error."""
+    """remove(filename) removes only the checkpoint of this name; removing a missing checkpoint is not an error."""
     store = Store(case)
     for name in ("first.pt", "first.pt.bak", "second.pt"):
         store.handler.save(content(), name, METADATA)
@@ -260,7 +263,7 @@ def remove_affects_one_checkpoint(case: SaveHandlerCase) -> None:
         store.handler.remove("first.pt")
     except Exception as error:
         raise CheckFailed(
-            f"a second remove('first.pt') raised {error!r}; ignore checkpoints that do not exist"
+            f"a second remove('first.pt') raised {error!r}; remove() must ignore checkpoints that do not exist"
         ) from error
     listed = set(store.handler.list())
     require(
@@ -270,10 +273,12 @@ def remove_affects_one_checkpoint(case: SaveHandlerCase) -> None:
 
 
 def names_cannot_leave_the_folder(case: SaveHandlerCase) -> None:
-    """save() and remove() do not change files outside the folder, whatever the name."""
+    """save() and remove() do not change files outside the folder, whatever file name they get."""
     store = Store(case)
     if store.folder is None:
-        raise CheckSkipped("SaveHandlerCase(folder=...) is not set; set it if the save handler writes files")
+        raise CheckSkipped(
+            "this check needs SaveHandlerCase(folder=...); pass this argument if your save handler writes files"
+        )
     guarded = store.folder.parent / f"guarded-{secrets.token_hex(8)}.pt"
     guarded.write_bytes(b"guarded")
     outside = f"../{guarded.name}"
@@ -294,7 +299,7 @@ def names_cannot_leave_the_folder(case: SaveHandlerCase) -> None:
 
 
 def several_threads_can_save(case: SaveHandlerCase) -> None:
-    """Concurrent saves, under different names or the same name, leave complete checkpoints."""
+    """Concurrent saves leave complete checkpoints, whether their file names are different or the same."""
     store = Store(case)
     errors: list[BaseException] = []
 
@@ -326,7 +331,7 @@ def several_threads_can_save(case: SaveHandlerCase) -> None:
 
 
 def one_rank_writes(case: SaveHandlerCase) -> None:
-    """Only rank 0 of two ranks writes."""
+    """If two ranks save, only rank 0 writes the checkpoint."""
     content()
 
     def save_on(rank: int) -> None:

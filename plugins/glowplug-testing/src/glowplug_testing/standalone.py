@@ -18,15 +18,16 @@ def check_handler(obj: Any, expected_failures: Mapping[str, str] | None = None) 
     """Run the checks of ``HandlerContract``.
 
     Args:
-        obj: A :class:`HandlerCase`; a class or function that returns a new handler when called without arguments; or
-            a handler, which is copied for each check.
+        obj: A handler, a :class:`HandlerCase`, or a class or function that returns a new handler when called without
+            arguments. If ``obj`` is a handler, the checks use deep copies of this handler.
         expected_failures: Reason for each expected failure, keyed by the name of the check.
 
     Returns:
         The result of each check.
 
     Raises:
-        CheckFailed: If a check fails, or if a check passes that is expected to fail. The message lists all such checks.
+        CheckFailed: If a check fails unexpectedly, or if a check passes although it is expected to fail. The message lists all
+            such checks.
         ValueError: If an expected failure has no reason or names an unknown check.
 
     Example:
@@ -47,14 +48,15 @@ def check_logger(case: LoggerCase, expected_failures: Mapping[str, str] | None =
     """Run the checks of ``LoggerContract``.
 
     Args:
-        case: How to make a logger and how to read what it stores.
+        case: The logger to check: how to create the logger, and how to read the scalars that it stores.
         expected_failures: Reason for each expected failure, keyed by the name of the check.
 
     Returns:
         The result of each check.
 
     Raises:
-        CheckFailed: If a check fails, or if a check passes that is expected to fail. The message lists all such checks.
+        CheckFailed: If a check fails unexpectedly, or if a check passes although it is expected to fail. The message lists all
+            such checks.
         ValueError: If an expected failure has no reason or names an unknown check.
         TypeError: If ``case`` is not a :class:`LoggerCase`.
     """
@@ -62,14 +64,14 @@ def check_logger(case: LoggerCase, expected_failures: Mapping[str, str] | None =
 
 
 def check_metric(case: MetricCase, expected_failures: Mapping[str, str] | None = None) -> list[Result]:
-    """Run the checks of ``MetricContract``; arguments and errors are those of :func:`check_logger`."""
+    """Run the checks of ``MetricContract``; see :func:`check_logger` for the arguments and errors."""
     return _check(_of_type(MetricCase, case), METRIC_CHECKS, expected_failures)
 
 
 def check_save_handler(
     case: SaveHandlerCase, expected_failures: Mapping[str, str] | None = None
 ) -> list[Result]:
-    """Run the checks of ``SaveHandlerContract``; arguments and errors are those of :func:`check_logger`."""
+    """Run the checks of ``SaveHandlerContract``; see :func:`check_logger` for the arguments and errors."""
     return _check(_of_type(SaveHandlerCase, case), SAVE_HANDLER_CHECKS, expected_failures)
 
 
@@ -93,5 +95,5 @@ def _handler_case(obj: Any) -> HandlerCase:
 
 def _of_type(kind: type, case: Any) -> Any:
     if not isinstance(case, kind):
-        raise TypeError(f"the argument must be a {kind.__name__}(make=...), got {case!r}")
+        raise TypeError(f"the argument 'case' must be a {kind.__name__}(make=...), got {case!r}")
     return case

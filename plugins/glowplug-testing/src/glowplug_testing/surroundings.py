@@ -61,7 +61,7 @@ def _defaults() -> Any:
 
 
 def _do_not_restore(_: Any) -> None:
-    """Restore nothing, for state that cannot or need not be restored."""
+    """Do nothing; used for state that cannot or need not be restored."""
 
 
 _PROBES: tuple[_Probe, ...] = (
@@ -96,7 +96,7 @@ _PROBES: tuple[_Probe, ...] = (
 
 @contextlib.contextmanager
 def unchanged_process() -> Iterator[None]:
-    """Require that the block does not print, leave threads running, or change global state of the process."""
+    """Require that the ``with`` block does not print, leave threads running, or change global state of the process."""
     before = [read() for _, read, _ in _PROBES]
     threads = set(threading.enumerate())
     printed = io.StringIO()
@@ -164,9 +164,9 @@ def _refuse(event: str, args: tuple[Any, ...]) -> None:
 
 @contextlib.contextmanager
 def full_disk() -> Iterator[None]:
-    """Make every write of this process to a file fail.
+    """Make every write to a file fail in this process.
 
-    Exceptions in the backend's threads are not printed; the check compares the stored records instead.
+    Exceptions in threads are not printed, because the checks that simulate a full disk examine the stored data instead.
 
     Raises:
         CheckSkipped: If the system cannot limit the size of files.
@@ -175,7 +175,7 @@ def full_disk() -> Iterator[None]:
         import resource
     except ImportError:
         raise CheckSkipped(
-            "a simulated full disk needs the module resource, which this system lacks"
+            "this check simulates a full disk with the Python module resource, which this system lacks"
         ) from None
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     hook, threading.excepthook = threading.excepthook, _do_not_restore

@@ -17,11 +17,12 @@ class TooSlowError(Exception):
 def time_limit(seconds: float) -> Iterator[None]:
     """Raise :class:`TooSlowError` in the block after a number of seconds, even if the block waits for a lock.
 
-    The limit needs the main thread and a system with ``SIGALRM``; elsewhere it has no effect. A running timer, such as the timer
-    of pytest-timeout, is suspended and continues after the block.
+    The limit works only on the main thread and only on a system with ``SIGALRM``; otherwise it has no effect. A timer that is
+    already running, such as the timer of pytest-timeout, does not fire during the block. After the block, the suspended
+    timer resumes; the time spent in the block counts as elapsed.
 
     Args:
-        seconds: Time limit of the block.
+        seconds: Time limit of the block, in seconds.
     """
     if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         yield
@@ -29,8 +30,8 @@ def time_limit(seconds: float) -> Iterator[None]:
 
     def stop(*_: object) -> None:
         raise TooSlowError(
-            f"the check exceeded its limit of {seconds:g} s; the code under test must not wait for a backend or a lock on the "
-            "thread that calls it"
+            f"the check exceeded its limit of {seconds:g} s; the code under test must not block the calling thread while it "
+            "waits for a backend or a lock"
         )
 
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""Plugin hooks of this distribution; imports nothing heavy."""
+"""Plugin hooks of this distribution; this module imports no large libraries."""
 
 from glowplug.hookspecs import Offer, hookimpl
 
@@ -7,7 +7,7 @@ GLOWPLUG_API = 1
 
 @hookimpl
 def glowplug_offers() -> list[Offer]:
-    """Return what this distribution offers."""
+    """Return the offers of this distribution: the names that it provides as a plugin."""
     return [
         Offer(
             "TorchMetric",

@@ -15,15 +15,16 @@ __all__ = ["gather"]
 def gather(state: torch.Tensor, group: Any = None) -> list[torch.Tensor]:  # noqa: ARG001 - torchmetrics passes it
     """Return the states of all ranks, even if some ranks have no examples.
 
-    Use this function as the ``dist_sync_fn`` of torchmetrics. The default function of torchmetrics fails or hangs if the state
-    of a rank without examples differs from the other states in its dtype or number of dimensions.
+    Use this function as the ``dist_sync_fn`` of a torchmetrics metric. The default ``dist_sync_fn`` fails or hangs if the states
+    of the ranks differ in dtype or number of dimensions, which can happen if a rank has no examples.
 
     Args:
         state: The state of this rank.
         group: Unused; the states of the default process group are gathered.
 
     Returns:
-        One tensor per rank, in rank order. All have the same dtype; the tensor of a rank without examples is empty.
+        One tensor per rank, in rank order. All tensors have the same dtype. If the state stores the examples themselves,
+        a rank without examples contributes an empty tensor.
 
     Example:
         >>> gather(torch.tensor([1.0, 2.0]))

@@ -22,26 +22,27 @@ class TorchMetric(Metric):
 
     Attach, save and resume a TorchMetric like any other metric, or use it in expressions such as ``TorchMetric(a) / Average()``
     and ``TorchMetric(collection)["f1"]``. The value of a collection is a mapping; ``metrics_result_mode`` controls how the
-    mapping is published.
+    mapping is written to ``engine.state.metrics``.
 
-    With several processes, the states are gathered when the value is computed. They are gathered with
-    :func:`~glowplug_torchmetrics.gathering.gather`, unless the metric has a ``dist_sync_fn`` or ``process_group``. Ranks may
-    have different numbers of examples.
+    In distributed training, the metric's states are gathered from all ranks when the value is computed. The states are
+    gathered with :func:`~glowplug_torchmetrics.gathering.gather`, unless the metric has a ``dist_sync_fn`` or
+    ``process_group``. Ranks may have different numbers of examples.
 
-    The output is passed to ``metric.update``. The elements of a tuple or list such as ``(preds, target)`` are positional
-    arguments. From a mapping with the keys ``y_pred`` and ``y``, only the values of these two keys are passed, as positional
-    arguments; the items of any other mapping are keyword arguments. Any other value is a single argument. If the output is
-    ``(y_pred, y, criterion_kwargs)``, which ``Loss`` accepts, ``criterion_kwargs`` is ignored.
+    The type of the output determines how the output is passed to ``metric.update``. The elements of a tuple or list, such as
+    ``(preds, target)``, become positional arguments. The items of a mapping become keyword arguments. However, if a mapping
+    has the keys ``y_pred`` and ``y``, only the values of these two keys are passed, as positional arguments. An output of any
+    other type becomes a single argument. If the output has the form ``(y_pred, y, criterion_kwargs)``
+    that ``Loss`` accepts, the third element is ignored.
 
     Args:
-        metric: The metric. The adapter resets it; do not use it elsewhere.
-        output_transform: Turns the engine's output into the arguments of ``metric.update``.
+        metric: The metric to adapt. Do not use this metric elsewhere, because the adapter resets the metric.
+        output_transform: Function that turns the engine's output into the arguments of ``metric.update``.
         device: Device of the metric's states. Defaults to the device of the data.
         skip_unrolling: See ``glowplug.Metric``.
         metrics_result_mode: See ``glowplug.Metric``.
 
     Raises:
-        TypeError: If ``metric`` is neither a metric nor a collection of torchmetrics.
+        TypeError: If ``metric`` is neither a ``torchmetrics.Metric`` nor a ``torchmetrics.MetricCollection``.
 
     Example:
         >>> from glowplug import Engine
@@ -66,8 +67,8 @@ class TorchMetric(Metric):
     ) -> None:
         if not isinstance(metric, (torchmetrics.Metric, torchmetrics.MetricCollection)):
             raise TypeError(
-                f"TorchMetric: metric must be a torchmetrics.Metric or torchmetrics.MetricCollection, got {metric!r}; attach a "
-                "glowplug metric directly, without TorchMetric"
+                f"TorchMetric: metric must be a torchmetrics.Metric or torchmetrics.MetricCollection, got {metric!r}; "
+                "if this is a glowplug metric, attach it directly, without TorchMetric"
             )
         self.metric = metric
         for part in self._parts().values():
@@ -92,7 +93,8 @@ class TorchMetric(Metric):
         """Update the metric.
 
         Args:
-            output: Arguments of ``metric.update``: a tuple or list, a mapping of keyword arguments, or a single argument.
+            output: Arguments of ``metric.update``: a tuple or list of positional arguments, a mapping of keyword arguments, or
+                a single argument.
         """
         output = _detach(_without_criterion_kwargs(output), copied=self._keeps_examples)
         self._follow(output)
@@ -105,7 +107,7 @@ class TorchMetric(Metric):
         self.num_updates += 1
 
     def compute(self) -> Any:
-        """Return the value for the data of all processes; scalars in a mapping become Python numbers.
+        """Return the value over the data of all processes; scalars in a mapping become Python numbers.
 
         Raises:
             NotComputableError: If no process has updated the metric since the last reset.
@@ -124,12 +126,12 @@ class TorchMetric(Metric):
         return value
 
     def select(self, output: Mapping[Any, Any]) -> Any:
-        """Return ``(y_pred, y)`` from a mapping with both keys, or any other mapping unchanged."""
+        """Return ``(y_pred, y)`` if the mapping has both keys; otherwise, return the mapping unchanged."""
         return super().select(output) if {"y_pred", "y"} <= output.keys() else output
 
     @property
     def states(self) -> dict[str, Any]:
-        """States of the metric and its submetrics, by submodule name; the metric itself has the name ``""``."""
+        """States of the metric and its submetrics, keyed by submodule name; the key of the metric itself is ``""``."""
         return {
             name: {"updates": part.update_count, "values": part.metric_state}
             for name, part in self._parts().items()
@@ -143,7 +145,7 @@ class TorchMetric(Metric):
         if expected != given:
             raise ValueError(
                 f"cannot load the states {given} into {type(self.metric).__name__}, which has the states {expected}; the key '' "
-                "is the metric itself. Create the metric with the same arguments as the metric that was saved"
+                "stands for the metric itself. Create the metric with the same arguments as the metric that was saved"
             )
         self.metric.reset()
         for name, part in parts.items():
@@ -156,7 +158,7 @@ class TorchMetric(Metric):
         return {name: module for name, module in modules if isinstance(module, torchmetrics.Metric)}
 
     def _follow(self, output: Any) -> None:
-        """Move the metric to the device of the data."""
+        """Move the metric to the device of the data, unless the user has chosen a device."""
         device = next((tensor.device for tensor in _tensors(output)), self._device)
         if self._follows_data and device != self._device:
             self.metric.to(device)
