@@ -78,7 +78,7 @@ def test_later_updates():
 def test_invalid_state():
     """load_state_dict() refuses wrong types, keys, attributes and numbers of ranks by name (M-071)."""
     count = Count()
-    with pytest.raises(TypeError, match="state of a Count must be a mapping, got list"):
+    with pytest.raises(TypeError, match="the state of Count must be a mapping, got list"):
         count.load_state_dict([])
     with pytest.raises(
         ValueError, match=r"must have the key '__metric_state_per_rank', got the keys \['count'\]"

@@ -273,7 +273,7 @@ class TestLifetime:
         trainer.attach(checkpoint)
         with pytest.raises(RuntimeError, match=r"to_save\['other'\] is an engine that no longer exists"):
             trainer.run([1])
-        with pytest.raises(RuntimeError, match="the engine no longer exists"):
+        with pytest.raises(RuntimeError, match="the engine that provides the step no longer exists"):
             global_step_from_engine(Engine(lambda engine, batch: None))(trainer, Events.COMPLETED)
 
     def test_to_save(self, trainer, tmp_path):
