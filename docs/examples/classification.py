@@ -3,7 +3,8 @@
     pip install glowplug glowplug-metrics scikit-learn
     python docs/examples/classification.py
 
-Print the loss every 20 iterations. After each epoch, evaluate both sets with one evaluator that has four metrics.
+Print the loss every 20 iterations. After each epoch, evaluate the model on the training set and on the validation set, with one
+evaluator that has four metrics.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
     python docs/examples/from_config.py                 use from_config.toml beside the script
     python docs/examples/from_config.py other.toml      use another file
 
-Needs Python 3.11 for tomllib. A misspelt handler or option raises an error that suggests the closest match.
+The script needs Python 3.11 for tomllib. A misspelt handler or option raises an error that suggests the closest match.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
     python docs/examples/iou_metric.py
     python docs/examples/iou_metric.py --picture found.png      also draw the result (needs matplotlib)
 
-The network sees the photograph in grey. The target mask is computed from the colours, because the petals are redder than
-everything around them. The network is trained on the left half and evaluated on the right half.
+The input of the network is a grey version of the photograph. The target mask is computed from the colours, because the petals
+are redder than everything around them. The network is trained on the left half and evaluated on the right half.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Metrics for steps that return a tuple, a list, a dict, or a dict with other keys.
+"""Metrics for steps that return a tuple, a list, a dict with the keys y_pred and y, or a dict with other keys.
 
 pip install glowplug glowplug-metrics scikit-learn
 python docs/examples/outputs.py

@@ -2,9 +2,9 @@
 
     python docs/examples/tbptt.py
 
-The task is to repeat the input of four time steps ago. Each sequence has 200 time steps, cut into chunks of 20.
-Backpropagation needs memory for one chunk only, but the hidden state is passed from chunk to chunk. Without a hidden state,
-the loss stays at about 1.
+The task is to repeat the input of four time steps ago. Each sequence has 200 time steps and is cut into chunks of 20 time steps.
+Backpropagation needs memory for one chunk only, but the hidden state is passed from chunk to chunk. If the network had no hidden
+state, the loss would stay at about 1.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One evaluator for three data sets, with a second metric attached for one of them.
+"""One evaluator for three data sets, and a second metric that is attached only for the test set.
 
 pip install glowplug glowplug-metrics scikit-learn
 python docs/examples/three_sets.py
@@ -46,7 +46,7 @@ def main() -> None:
         ):
             print(f"{'test':10} {evaluator.run(loaders['test']).metrics}")
         print(f"mistakes in the test set: {len(mistakes)}")
-        # The handles have removed what they added.
+        # The handles have removed the second metric and the handler.
         print(f"{'validation':10} {evaluator.run(loaders['validation']).metrics}")
 
     trainer.run(loaders["training"], max_epochs=5)
