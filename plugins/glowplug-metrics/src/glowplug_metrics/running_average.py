@@ -67,9 +67,9 @@ class RunningAverage(Metric):
     with ``reduction="none"``, the value is the mean over the first dimension, which is the batch. An empty batch is ignored. To
     average each element of a vector separately, add a batch dimension: ``output_transform=lambda vector: vector.unsqueeze(0)``.
 
-    A value that is infinite or NaN does not change a finite average. If there is no finite average yet, an infinite or NaN value
-    is published. The first infinite or NaN value causes a warning. Values on an accelerator cause no warning, because reading
-    them would wait for the accelerator.
+    A value that is infinite or NaN does not change a finite average. Until the first finite value, the published average is the
+    last infinite or NaN value. The first infinite or NaN value causes a warning. Values on an accelerator cause no warning, because
+    reading them would wait for the accelerator.
 
     With several processes, the result is the mean of the averages of all processes. If ``src`` is given, the averages are not
     combined, because the values of ``src`` already include the data of all processes.
