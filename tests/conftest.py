@@ -29,6 +29,14 @@ dist.destroy_process_group()
 """
 
 
+@pytest.fixture(autouse=True)
+def state_folder(tmp_path_factory, monkeypatch):
+    """Keep undelivered records out of the user's state folder, and return the folder that is used instead."""
+    folder = tmp_path_factory.mktemp("state")
+    monkeypatch.setenv("GLOWPLUG_HOME", str(folder))
+    return folder
+
+
 @pytest.fixture
 def run_ranks(tmp_path):
     """Run a self-contained function ``f(rank)`` in real gloo processes; return its results, which JSON must support."""

@@ -8,11 +8,13 @@ import pytest
 
 from glowplug import Engine, Events, RunOutcome
 from glowplug.loggers import Counts, Logger
-from glowplug.loggers._delivery import Delivery
+from glowplug.loggers._queue import BATCH
 
 
 class Faulty(Logger):
     """Logger that raises or hangs in one of its methods."""
+
+    uses_spool = False
 
     def __init__(self, fails_in=None, error=None, **options):
         super().__init__(**options)
@@ -93,14 +95,13 @@ class TestBackendErrors:
 
     @pytest.mark.parametrize("hangs_in", ["open", "write", "flush", "close"])
     def test_hanging_backend(self, hangs_in, caplog):
-        """A hanging backend delays the run by one timeout, and close() by another (L1)."""
+        """A hanging backend delays the end of the run and close() by one timeout together (L1)."""
         logger = Faulty(hangs_in, "hang", timeout=0.5)
         state, seconds = run_with(logger)
         began = time.monotonic()
         logger.close()
         assert state.outcome is RunOutcome.COMPLETED
-        assert seconds < 1.0
-        assert time.monotonic() - began < 1.0
+        assert seconds + time.monotonic() - began < 1.0
         counts = logger.counts
         assert sum(counts) == 60
         assert counts.pending == (60 if hangs_in in ("open", "write") else 0)
@@ -112,17 +113,17 @@ class TestBackendErrors:
         now = [1000.0]
         monkeypatch.setattr("glowplug.loggers._delivery.time.monotonic", lambda: now[0])
         logger = Faulty("write")
-        for _ in range(3):
-            logger.log_scalars({}, 1)
+        for step in range(3):
+            logger.log_scalars({}, step)
             logger.flush()
         assert len(caplog.records) == 1
-        assert "Faulty: writing to the backend failed: OSError: disk full" in caplog.text
+        assert "Faulty: scalars at step 0 was refused: OSError: disk full" in caplog.text
         now[0] += 61
         logger.log_scalars({}, 1)
         logger.flush()
-        assert "4 records lost so far" in caplog.messages[1]
+        assert "records lost so far: 4" in caplog.messages[1]
         logger.close()
-        assert caplog.messages[2] == "Faulty: closed; 0 records sent, 4 lost"
+        assert caplog.messages[2] == "Faulty: closed; records: 0 sent, 4 lost"
 
     def test_refused_record_does_not_affect_others(self, caplog):
         """Of several waiting records only the refused one is lost."""
@@ -175,7 +176,7 @@ class TestBackendErrors:
             step += 1
             logger.log_scalars({}, step)
             time.sleep(0.0005)
-        assert step > Delivery.BATCH
+        assert step > BATCH
         assert logger.called.count("open") <= 3
         logger.close()
 
@@ -201,7 +202,7 @@ class TestQueue:
             logger.log_scalars({}, step)
         logger.close()
         assert [step for batch in logger.written for step in batch] == list(range(1200))
-        assert max(map(len, logger.written)) <= Delivery.BATCH
+        assert max(map(len, logger.written)) <= BATCH
         assert len(logger.written) < 20
 
     def test_full_queue_drops_and_counts(self, caplog):
@@ -213,7 +214,7 @@ class TestQueue:
         for step in range(1, 31):
             logger.log_scalars({}, step)
         assert logger.counts == Counts(sent=0, dropped=20, pending=11)
-        assert "the queue is full: 10 records are waiting" in caplog.text
+        assert "the queue is full; log less often, or increase capacity= or memory_limit=" in caplog.text
         logger.release.set()
         logger.close()
         assert logger.written == list(range(11))
@@ -313,7 +314,9 @@ class TestOnError:
         logger = Faulty("open", "hang", capacity=1, on_error="raise", timeout=0.1)
         logger.log_scalars({}, 1)
         logger.log_scalars({}, 2)
-        with pytest.raises(RuntimeError, match="the queue is full: 1 records are waiting"):
+        with pytest.raises(
+            RuntimeError, match="the queue is full; log less often, or increase capacity= or memory_limit="
+        ):
             logger.log_scalars({}, 3)
         logger.release.set()
         logger.close()

@@ -126,6 +126,25 @@ class TestOutcome:
             fail(None)
         assert (fine.outcomes, failed.outcomes) == ([RunOutcome.COMPLETED], [RunOutcome.FAILED])
 
+    @pytest.mark.parametrize(
+        ("error", "outcome"),
+        [
+            (SystemExit(), RunOutcome.COMPLETED),
+            (SystemExit(0), RunOutcome.COMPLETED),
+            (SystemExit(3), RunOutcome.FAILED),
+            (SystemExit("no data"), RunOutcome.FAILED),
+            (KeyboardInterrupt(), RunOutcome.FAILED),
+        ],
+        ids=repr,
+    )
+    def test_context_manager_and_exit(self, make_logger, error, outcome):
+        """sys.exit() with success does not make the outcome FAILED; an error code and Ctrl+C do."""
+        logger = make_logger()
+        engine_with(logger).run([1])
+        with pytest.raises(type(error)), logger:
+            raise error
+        assert logger.outcomes == [outcome]
+
     def test_explicit_outcome_takes_precedence(self, logger):
         """The argument of close(outcome) takes precedence over the outcome of the run."""
         engine_with(logger).run([1])
@@ -262,7 +281,7 @@ class TestProcesses:
                 ["1", "2"],
                 "FAILED",
             ),
-            ("engine.run([1, 2]); 1 / 0", 1, ["1", "2"], "COMPLETED"),
+            ("engine.run([1, 2]); 1 / 0", 1, ["1", "2"], "FAILED"),
         ],
         ids=[
             "normal end",
@@ -388,6 +407,32 @@ def test_docstring_examples(name):
     assert doctest.testmod(module).failed == 0
 
 
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"timeout": None}, TypeError, "timeout must be a number of seconds, got None"),
+        ({"timeout": "10"}, TypeError, "timeout must be a number of seconds, got '10'"),
+        ({"timeout": -1}, ValueError, r"timeout must be between 0 and \d+ seconds, got -1"),
+        ({"timeout": float("nan")}, ValueError, "got nan"),
+        ({"timeout": float("inf")}, ValueError, "got inf"),
+        *(
+            (options, error, message)
+            for name in ("capacity", "memory_limit", "spool_limit")
+            for options, error, message in (
+                ({name: None}, TypeError, f"{name} must be an integer, got None"),
+                ({name: 1e9}, TypeError, f"{name} must be an integer, got 1000000000.0"),
+                ({name: True}, TypeError, f"{name} must be an integer, got True"),
+                ({name: 0}, ValueError, f"{name} must be at least 1, got 0"),
+            )
+        ),
+    ],
+)
+def test_wrong_options(make_logger, options, error, message):
+    """An option with a wrong value is refused when the logger is created, not at the first record or at the end."""
+    with pytest.raises(error, match=message):
+        make_logger(**options)
+
+
 @pytest.mark.parametrize("method", ["open_backend", "write_scalars", "write_text", "close_backend"])
 def test_async_method(method):
     """A logger with an async method is refused when it is created: its records would count as sent, but reach no backend."""
@@ -401,3 +446,28 @@ def test_async_method(method):
     setattr(Printer, method, deferred)
     with pytest.raises(TypeError, match=rf"Printer\.{method} is an async function"):
         Printer()
+
+
+def test_outcome_is_saved_before_close_times_out(tmp_path):
+    """If close() times out, the spool knows how the run ended, for the process that delivers the records (L5)."""
+    import threading
+
+    from glowplug.loggers import Logger, Spool, spools_in
+
+    ended = threading.Event()
+
+    class Slow(Logger):
+        def write_scalars(self, scalars, step, timestamp):
+            ended.wait(30)
+
+    logger = Slow(spool=tmp_path, timeout=0.5)
+    logger.log_scalars({"a": 1.0}, 1)
+    logger._delivery.save()
+    logger.close(RunOutcome.FAILED)
+    try:
+        (path,) = spools_in(tmp_path)
+        assert logger._run_spool.spool.path == path
+        assert isinstance(logger._run_spool.spool, Spool)
+        assert logger._run_spool.spool.about["outcome"] == RunOutcome.FAILED.value
+    finally:
+        ended.set()

@@ -6,12 +6,9 @@ import pytest
 
 from glowplug import Engine, Events, State
 from glowplug.loggers import (
-    GradsHistHandler,
-    GradsScalarHandler,
     OptimizerParamsHandler,
     OutputHandler,
     WeightsHistHandler,
-    WeightsScalarHandler,
     global_step_from_engine,
 )
 from glowplug.loggers._step import default_step
@@ -19,15 +16,6 @@ from glowplug.testing import FakeEngine
 
 np = pytest.importorskip("numpy")
 torch = pytest.importorskip("torch")
-
-
-def model_with_gradients():
-    """Return two layers, of which only the first has gradients."""
-    model = torch.nn.Sequential(torch.nn.Linear(2, 1, bias=False), torch.nn.Linear(1, 1, bias=False))
-    model[0].weight.data = torch.tensor([[3.0, 4.0]])
-    model[1].weight.data = torch.tensor([[2.0]])
-    model[0].weight.grad = torch.tensor([[0.6, 0.8]])
-    return model
 
 
 def fire_three_times(fake, **state):
@@ -136,45 +124,6 @@ class TestOptimizerHandler:
             OptimizerParamsHandler(3)
 
 
-class TestModelHandlers:
-    def test_norms(self, logger):
-        """Norms of weights and gradients have slashed names; parameters without gradient are skipped (L-031)."""
-        model, fake = model_with_gradients(), FakeEngine()
-        logger.attach(fake, Events.EPOCH_COMPLETED, WeightsScalarHandler(model))
-        logger.attach(fake, Events.EPOCH_COMPLETED, GradsScalarHandler(model, reduction=torch.sum, tag="m"))
-        fake.fire(Events.EPOCH_COMPLETED, epoch=2)
-        (_, weights), (_, gradients) = logger.scalars
-        assert weights == {"weights_norm/0/weight": 5.0, "weights_norm/1/weight": 2.0}
-        assert gradients == pytest.approx({"m/grads_sum/0/weight": 1.4})
-
-    def test_histograms(self, logger):
-        """Histograms contain the values as numpy arrays (L-031)."""
-        model, fake = model_with_gradients(), FakeEngine()
-        logger.attach(fake, Events.EPOCH_COMPLETED, WeightsHistHandler(model, whitelist=["1"]))
-        logger.attach(fake, Events.EPOCH_COMPLETED, GradsHistHandler(model, tag="m"))
-        fake.fire(Events.EPOCH_COMPLETED, epoch=2)
-        assert logger.flush(5)
-        weights, gradients = (call for call in logger.calls if call[0] == "log_histogram")
-        assert (weights[1], weights[2].tolist(), weights[3]) == ("weights/1/weight", [[2.0]], 2)
-        assert gradients[1] == "m/grads/0/weight"
-        assert isinstance(gradients[2], np.ndarray)
-
-    def test_whitelist(self):
-        """A whitelist function selects by name and parameter, and an empty selection is an error (L-031)."""
-        model = model_with_gradients()
-        chosen = WeightsScalarHandler(model, whitelist=lambda name, parameter: parameter.numel() == 2)
-        assert [name for name, _ in chosen._tensors()] == ["0.weight"]
-        with pytest.raises(ValueError, match=r"matches none of the parameters 0\.weight, 1\.weight"):
-            WeightsScalarHandler(model, whitelist=["head"])
-
-    def test_reduction_must_return_one_number(self):
-        """A reduction that returns several numbers is refused by the constructor (L-031)."""
-        with pytest.raises(
-            TypeError, match=r"must return one number; abs returned a Tensor of shape \(4, 2\)"
-        ):
-            WeightsScalarHandler(model_with_gradients(), reduction=torch.abs)
-
-
 def run_with_evaluator(logger, event, evaluator_event=Events.COMPLETED, **options):
     """Run an evaluator in a trainer's handler, and log at the given event of the evaluator."""
     trainer, evaluator = (Engine(lambda engine, batch: batch) for _ in range(2))
@@ -197,6 +146,30 @@ class TestEvaluatorStep:
     def test_iterations_of_the_evaluator(self, logger):
         """An evaluator's iterations are counted over all its runs in the trainer (L-021)."""
         assert run_with_evaluator(logger, Events.EPOCH_COMPLETED, Events.ITERATION_COMPLETED) == [1, 2, 3, 4]
+
+    def test_detached_evaluator(self, make_logger):
+        """The last handle leaves nothing on the evaluator; if a logger is attached again, the steps continue (L-021)."""
+        trainer, evaluator = (Engine(lambda engine, batch: batch) for _ in range(2))
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run([1, 2]))
+        first, second = make_logger(), make_logger()
+
+        def attach(logger):
+            return logger.attach_output_handler(
+                evaluator, Events.ITERATION_COMPLETED, "v", output_transform=float
+            )
+
+        handle, other = attach(first), attach(second)
+        trainer.run([1], max_epochs=1)
+        other.remove()
+        trainer.run([1], max_epochs=2)
+        handle.remove()
+        assert not evaluator.registrations()
+        assert "handlers" not in evaluator.state_dict()
+        handle = attach(first)
+        trainer.run([1], max_epochs=3)
+        handle.remove()
+        assert not evaluator.registrations()
+        assert [step for step, _ in first.scalars] == [1, 2, 3, 4, 5, 6]
 
     def test_filtered_iterations_of_the_evaluator(self, logger):
         """With a filter, the steps of an evaluator's iterations still increase (L-021)."""
@@ -342,7 +315,7 @@ class TestStep:
             "group 0 has no 'momentun'; did you mean 'momentum'",
         ),
         (
-            lambda: WeightsHistHandler(model_with_gradients(), whitelist="0"),
+            lambda: WeightsHistHandler(torch.nn.Linear(1, 1), whitelist="0"),
             TypeError,
             r"whitelist must be a list of prefixes or a function; write \['0'\]",
         ),

@@ -1,5 +1,9 @@
 """Flattening of nested values, and snapshots of mutable ones."""
 
+import argparse
+import dataclasses
+import json
+import types
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -75,6 +79,13 @@ class TestFlatten:
         assert flat.scalars == {"t/good": 1.0}
         assert list(flat.unknown) == ["t/bad"]
 
+    @pytest.mark.parametrize("shape", [(), (2,)])
+    def test_complex_values_of_a_device(self, shape):
+        """A complex tensor on a device is listed before it is copied; the other values are logged (L-025)."""
+        # A tensor on the device "meta" cannot be copied.
+        flat = flatten({"good": 1.0, "bad": torch.empty(shape, dtype=torch.complex64, device="meta")})
+        assert (flat.scalars, list(flat.unknown)) == ({"t/good": 1.0}, ["t/bad"])
+
     @given(
         st.recursive(
             st.floats(allow_nan=False),
@@ -112,7 +123,7 @@ class TestDirectCall:
         tensor.zero_()
         scalars["a"] = 2.0
         assert logger.scalars == [(1, {"a": 1.0})]
-        assert next(call for call in logger.calls if call[0] == "log_histogram")[2].tolist() == [1.0, 1.0]
+        assert next(call for call in logger.calls if call[0] == "log_histogram")[2].total == 2.0
 
 
 class TestSnapshot:
@@ -157,8 +168,12 @@ class TestSnapshot:
         ("add_scalar", "log_scalars"),
         ("log_metrics", "log_scalars"),
         ("log_param", "log_params"),
-        ("set_tag", r"MLflowLogger\(tags={name: value}\)"),
-        ("add_graph", r"TensorboardLogger\(...\).writer"),
+        ("set_tag", r"log_tags\({name: value}\) of MLflowLogger"),
+        ("add_graph", r"log_graph\(model, inputs\) of TensorboardLogger"),
+        ("add_pr_curve", r"TensorboardLogger\(...\).writer"),
+        ("log_table", r"mlflow.MlflowClient\(\).log_table\(logger.run_id, ...\)"),
+        ("start_run", r"mlflow.start_run\(run_id=logger.run_id\)"),
+        ("watch", "run of WandbLogger"),
     ],
 )
 def test_method_of_the_backend(logger, name, instead):
@@ -170,3 +185,59 @@ def test_method_of_the_backend(logger, name, instead):
     with pytest.raises(AttributeError, match=r"no attribute 'unknown'$"):
         logger.unknown  # noqa: B018
     assert not hasattr(logger, "__wrapped__")
+
+
+@dataclasses.dataclass
+class Schedule:
+    """A part of a configuration."""
+
+    lr: float = 0.1
+    milestones: tuple[int, ...] = (1, 2)
+
+
+class Config:
+    """A configuration with the methods of a mapping, whose class is not registered as one."""
+
+    def keys(self):
+        return ["a", "schedule"]
+
+    def __getitem__(self, key):
+        return {"a": 1, "schedule": Schedule()}[key]
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        argparse.Namespace(a=1, schedule=Schedule()),
+        types.SimpleNamespace(a=1, schedule=argparse.Namespace(lr=0.1, milestones=(1, 2))),
+        dataclasses.make_dataclass("Run", ["a", "schedule"])(1, Schedule()),
+        Config(),
+        {"a": 1, "schedule": {"lr": 0.1, "milestones": (1, 2)}},
+    ],
+    ids=["Namespace", "SimpleNamespace", "dataclass", "like a mapping", "mapping"],
+)
+def test_kinds_of_params(logger, params):
+    """log_params takes namespaces, dataclasses and mappings, also within each other, as they are now."""
+    logger.log_params(params)
+    if isinstance(params, argparse.Namespace):
+        params.a = 2
+    logger.close()
+    (logged,) = [call[1] for call in logger.calls if call[0] == "log_params"]
+    assert json.loads(json.dumps(logged)) == {"a": 1, "schedule": {"lr": 0.1, "milestones": [1, 2]}}
+
+
+@pytest.mark.parametrize("where", [True, False], ids=["spool", "memory"])
+def test_bytes_among_params(make_logger, where):
+    """Bytes among hyperparameters are logged as a string, and the other values of the call are not lost."""
+    logger = make_logger(spool=where)
+    logger.log_params({"lr": 0.1, "key": b"x", "inner": {"keys": [b"y"]}})
+    logger.close()
+    (logged,) = [call[1] for call in logger.calls if call[0] == "log_params"]
+    assert json.loads(json.dumps(logged)) == {"lr": 0.1, "key": "b'x'", "inner": {"keys": ["b'y'"]}}
+
+
+def test_params_without_names(logger):
+    """log_params refuses values without names, such as lists and classes."""
+    for params in ([1, 2], "lr", Schedule):
+        with pytest.raises(TypeError, match="params must be a mapping, a namespace or a dataclass, got"):
+            logger.log_params(params)

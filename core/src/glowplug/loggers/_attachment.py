@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from glowplug.engine import Delegate, check_function, describe_handler
 from glowplug.events import AnyEvent, CallableEventWithFilter, Events, EventsList
 from glowplug.handles import RemovableEventHandle
+from glowplug.loggers._step import detach_steps
 from glowplug.phase import Phase
 from glowplug.stash import StashKey
 from glowplug.state import RunOutcome
@@ -21,6 +22,7 @@ class AttachedLogger(Stateful, Protocol):
 
     state_key: str
     _stash_key: StashKey[Any]
+    _links: list[EngineLink]
 
     @property
     def is_logging_rank(self) -> bool:
@@ -80,11 +82,13 @@ class _LogCall(Delegate):
         return self._log_handler(engine, *self._arguments, **self._kwargs)
 
 
-class _EngineLink:
-    """Registrations of a logger on one engine, shared by all log handlers of the logger."""
+class EngineLink:
+    """Event handlers and state that a logger registers on an engine once, for all of its log handlers there."""
 
     def __init__(self, logger: AttachedLogger, engine: EngineProtocol) -> None:
         self.uses = 0
+        self.outcome: RunOutcome | None = None
+        logger._links.append(self)  # noqa: SLF001 - part of the logger
         self.handle = RemovableEventHandle.join(
             engine.add_event_handler(Events.TEARDOWN, logger._run_ended),  # noqa: SLF001 - part of the logger
             # An interrupted run that is never resumed does not fire TEARDOWN.
@@ -97,17 +101,27 @@ def _join_engine(logger: AttachedLogger, engine: EngineProtocol) -> RemovableEve
     """Link a logger to an engine and return a handle; the link ends when all such handles are removed."""
     key, stash = logger._stash_key, engine.stash  # noqa: SLF001 - part of the logger
     link = stash.get(key)
-    if not isinstance(link, _EngineLink):
-        link = stash[key] = _EngineLink(logger, engine)
+    if not isinstance(link, EngineLink):
+        link = stash[key] = EngineLink(logger, engine)
     link.uses += 1
+    linked = stash.setdefault(_LINKED, set())
+    linked.add(key)
 
     def leave() -> None:
         link.uses -= 1
         if link.uses == 0:
             del stash[key]
             link.handle.remove()
+            linked.discard(key)
+            if not linked:
+                del stash[_LINKED]
+                detach_steps(stash)
 
     return RemovableEventHandle(leave)
+
+
+_LINKED = StashKey[set[StashKey[EngineLink]]]()
+"""The loggers that are attached to an engine, by the keys of their links."""
 
 
 def _check_handler(logger: AttachedLogger, log_handler: Callable[..., Any]) -> None:

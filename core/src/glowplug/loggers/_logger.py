@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import atexit
+import functools
 import itertools
 import os
-import time
 import weakref
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from glowplug import distributed
 from glowplug.engine import check_function
 from glowplug.events import AnyEvent
 from glowplug.handles import RemovableEventHandle
-from glowplug.loggers._attachment import attach_log_handler
+from glowplug.loggers._attachment import EngineLink, attach_log_handler
 from glowplug.loggers._backend_calls import missing_attribute
 from glowplug.loggers._delivery import Counts, Delivery, OnError, log
-from glowplug.loggers._flatten import checked_scalars
+from glowplug.loggers._exit import open_loggers, unwatch, watch
+from glowplug.loggers._kept_files import keep
+from glowplug.loggers._log_methods import LogMethods
 from glowplug.loggers._optimizer_handler import OptimizerParamsHandler
+from glowplug.loggers._options import check_limit, check_timeout
 from glowplug.loggers._output_handler import OutputHandler
 from glowplug.loggers._pickling import attributes_of, can_be_pickled
+from glowplug.loggers._queue import MemoryQueue, Queue, Report, SpoolQueue
 from glowplug.loggers._record import Kind, Record
-from glowplug.loggers._snapshot import PLAIN, HostCopy, plain, snapshot
-from glowplug.loggers._step import checked_step
+from glowplug.loggers._run_spool import RunSpool
+from glowplug.loggers._signal_gate import gate
+from glowplug.loggers._waiting import Bounds
 from glowplug.loggers._writer import Writer
 from glowplug.phase import Phase
 from glowplug.stash import StashKey
@@ -33,10 +37,11 @@ from glowplug.typing import EngineProtocol
 
 OwnType = TypeVar("OwnType", bound="Logger")
 
-_open_loggers: weakref.WeakSet[Logger] = weakref.WeakSet()
+_NO_RUN: dict[str, Any] = {"run": {}, "spool": "", "steps": {}}
+"""Part of a saved state that says nothing about a run."""
 
 
-class Logger(Writer):
+class Logger(LogMethods):
     """Base class for loggers, which send values to a backend in the background.
 
     Users may call the ``log_*`` methods from any thread. Each ``log_*`` call checks, copies and queues its arguments and returns
@@ -46,16 +51,27 @@ class Logger(Writer):
     Args:
         on_error: ``"warn"`` reports a failing backend in the log, at most once a minute; ``"raise"`` raises the backend's
             exception at the next call of ``log_*``, :meth:`flush` or :meth:`close`. Defaults to ``"warn"``.
-        capacity: Maximum number of records in the queue; further records are dropped and counted. Defaults to
-            100,000.
+        capacity: Maximum number of records in memory; further records are dropped and counted. Defaults to 100,000.
+        memory_limit: Maximum number of bytes that tensors, arrays and texts may occupy in memory; records that exceed this limit
+            are dropped and counted. Defaults to 256 MiB.
         timeout: Maximum number of seconds that :meth:`flush` and :meth:`close` wait. Defaults to 10.
-        all_ranks: ``True`` logs on every rank of ``torch.distributed``; ``False`` logs on rank 0 only. Defaults to
-            ``False``.
+        all_ranks: Log on every rank of ``torch.distributed``, each to its own run, instead of rank 0 only. Defaults to
+            ``False``. If all ranks resume from a state that rank 0 saved, as with ``ModelCheckpoint``, only rank 0 continues
+            its run, and the other ranks start new runs.
+        spool: Folder in which records wait on disk until they are delivered. ``True`` selects the user's state folder, and
+            ``False`` lets records wait in memory only. Defaults to ``True``. Loggers of local files have no spool.
+        durable: If ``True``, ``log_*`` returns after the record is on disk, so a killed process loses no records. If ``False``, a
+            thread saves each record within about 0.2 seconds. Defaults to ``False``. A local file is opened at the first record
+            with a step; earlier records wait in memory even if ``durable`` is ``True``.
+        spool_limit: Maximum number of bytes that records may occupy on disk, and of the artifacts that wait; further ones are
+            dropped and counted. A single artifact may be larger. Defaults to 1 GiB.
 
     Raises:
         TypeError: If the class implements neither ``write_scalars`` nor ``write_scalars_batch``, or if a backend method is an
-            ``async`` function or a generator function.
-        ValueError: If ``on_error`` is neither ``"warn"`` nor ``"raise"``.
+            ``async`` function or a generator function. The same error is raised if a limit is not an integer, or if ``timeout``
+            is not a number.
+        ValueError: If ``on_error`` is neither ``"warn"`` nor ``"raise"``, if a limit is less than 1, or if ``timeout`` is
+            negative.
 
     Example:
         >>> class Printer(Logger):
@@ -82,8 +98,12 @@ class Logger(Writer):
         *,
         on_error: OnError = "warn",
         capacity: int = 100_000,
+        memory_limit: int = 1 << 28,
         timeout: float = 10.0,
         all_ranks: bool = False,
+        spool: bool | str | os.PathLike[str] = True,
+        durable: bool = False,
+        spool_limit: int = 1 << 30,
     ) -> None:
         if not self.takes("log_scalars"):
             raise TypeError(
@@ -94,150 +114,63 @@ class Logger(Writer):
             check_function(getattr(type(self), method), f"{type(self).__name__}.{method}")
         if on_error not in ("warn", "raise"):
             raise ValueError(f'on_error must be "warn" or "raise", got {on_error!r}')
+        for option, limit in (
+            ("capacity", capacity),
+            ("memory_limit", memory_limit),
+            ("spool_limit", spool_limit),
+        ):
+            check_limit(option, limit)
+        check_timeout(timeout)
         self.on_error: OnError = on_error
         self.capacity = capacity
+        self.memory_limit = memory_limit
         self.timeout = timeout
         self.all_ranks = all_ranks
+        self.spool = spool if isinstance(spool, bool) else os.path.abspath(spool)  # noqa: PTH100 - before os.chdir()
+        self.durable = durable
+        self.spool_limit = spool_limit
         self.state_key = type(self).__name__
-        self._outcome: RunOutcome | None = None
         self._last_number = 0
-        self._connect()
+        self._connect({})
 
-    def _connect(self) -> None:
+    def _connect(self, resumed: Mapping[str, Any]) -> None:
         self._numbers = itertools.count(self._last_number + 1)
+        # The rank while there is no process group: torchrun's, or later that of the last process group.
+        self._last_rank = int(os.environ.get("RANK") or 0)
+        self._last_rank = self.rank
         self._before_open: dict[str, Any] = {}
-        self._stash_key: StashKey[Any] = StashKey()
+        self._stash_key: StashKey[EngineLink] = StashKey()
+        # The engines' links, which stay after the engines are gone.
+        self._links: list[EngineLink] = []
+        self._given_outcome: RunOutcome | None = None
+        self._run_spool = RunSpool(self, resumed, lambda: self._outcome)
         self._delivery = Delivery(
             self,
+            prepare=self.prepare_backend,
             connect=self._open,
-            disconnect=lambda: self.close_backend(self._outcome),
+            disconnect=self._disconnect,
             on_error=self.on_error,
-            capacity=self.capacity,
+            make_queue=self._make_queue,
         )
-        _open_loggers.add(self)
+        open_loggers.add(self)
+        watch()
+        # A logger that is never used need not be closed.
+        weakref.finalize(self, unwatch).atexit = False
 
-    def log_scalars(
-        self, scalars: Mapping[str, SupportsFloat], step: SupportsIndex, timestamp: float | None = None
-    ) -> None:
-        """Log numbers.
-
-        Args:
-            scalars: Mapping of names to numbers. A ``/`` in a name separates levels, as in ``training/loss``. A number may
-                be a zero-dimensional tensor or array.
-            step: Epoch or iteration.
-            timestamp: Unix time in seconds. Defaults to the current time.
-
-        Raises:
-            TypeError: If ``scalars`` is not a mapping of strings to numbers, if the step is not an integer, or if the
-                timestamp is not a number.
-        """
-        checked = checked_scalars(scalars, f"{type(self).__name__}.log_scalars")
-        self._put("scalars", None, step, timestamp, checked)
-
-    def log_params(self, params: Mapping[str, Any]) -> None:
-        """Log hyperparameters.
-
-        Args:
-            params: Mapping of names to values. Values may be numbers, strings, ``None``, lists, tuples and nested mappings.
-                Tensors and arrays are logged as numbers or lists, and all other objects as ``str(value)``.
-
-        Raises:
-            TypeError: If ``params`` is not a mapping, or if the logger does not implement ``write_params``.
-        """
-        self._require("params")
-        if not isinstance(params, Mapping):
-            raise TypeError(f"{type(self).__name__}.log_params: params must be a mapping, got {params!r}")
-        self._put("params", None, None, None, plain(params))
-
-    def log_text(self, name: str, text: str, step: SupportsIndex, timestamp: float | None = None) -> None:
-        """Log text.
-
-        Args:
-            name: Name of the text.
-            text: The text to log.
-            step: Epoch or iteration.
-            timestamp: Unix time in seconds. Defaults to the current time.
-
-        Raises:
-            TypeError: If an argument has the wrong type, or if the logger does not implement ``write_text``.
-        """
-        self._require("text", name)
-        if not isinstance(text, str):
-            raise TypeError(f"{type(self).__name__}.log_text: text must be a string, got {text!r}")
-        self._put("text", name, step, timestamp, text)
-
-    def log_histogram(
-        self, name: str, values: Any, step: SupportsIndex, timestamp: float | None = None
-    ) -> None:
-        """Log the distribution of values.
-
-        Args:
-            name: Name of the histogram.
-            values: Numbers as a tensor, array, list or tuple of any shape.
-            step: Epoch or iteration.
-            timestamp: Unix time in seconds. Defaults to the current time.
-
-        Raises:
-            TypeError: If an argument has the wrong type, or if the logger does not implement ``write_histogram``.
-        """
-        self._require("histogram", name)
-        if not hasattr(values, "ndim") and not isinstance(values, (list, tuple)):
-            raise TypeError(
-                f"{type(self).__name__}.log_histogram: values must be a tensor, array or list, got {values!r}"
-            )
-        self._put("histogram", name, step, timestamp, snapshot(values))
-
-    def log_image(self, name: str, image: Any, step: SupportsIndex, timestamp: float | None = None) -> None:
-        """Log an image.
-
-        Args:
-            name: Name of the image.
-            image: Tensor, array or PIL image. The supported shapes depend on the logger.
-            step: Epoch or iteration.
-            timestamp: Unix time in seconds. Defaults to the current time.
-
-        Raises:
-            TypeError: If an argument has the wrong type, or if the logger does not implement ``write_image``.
-        """
-        self._require("image", name)
-        pixels = snapshot(image)
-        if not hasattr(pixels, "ndim") and not isinstance(pixels, HostCopy):
-            raise TypeError(
-                f"{type(self).__name__}.log_image: image must be a tensor, array or PIL image, got {image!r}"
-            )
-        self._put("image", name, step, timestamp, pixels)
-
-    def log_figure(self, name: str, figure: Any, step: SupportsIndex, timestamp: float | None = None) -> None:
-        """Log a figure.
-
-        Args:
-            name: Name of the figure.
-            figure: Matplotlib figure, or a figure of another library that the backend supports.
-            step: Epoch or iteration.
-            timestamp: Unix time in seconds. Defaults to the current time.
-
-        Raises:
-            TypeError: If an argument has the wrong type, or if the logger does not implement ``write_figure``.
-        """
-        self._require("figure", name)
-        if figure.__class__ in PLAIN:
-            raise TypeError(
-                f"{type(self).__name__}.log_figure: figure must be a figure object, such as a matplotlib Figure, got {figure!r}"
-            )
-        self._put("figure", name, step, timestamp, snapshot(figure))
-
-    def log_artifact(self, path: str | os.PathLike[str], name: str | None = None) -> None:
-        """Log a file or folder, which the worker thread reads later.
-
-        Args:
-            path: Path of the file or folder on this machine.
-            name: Destination folder in the run's artifact store. Defaults to the root of the store.
-
-        Raises:
-            TypeError: If an argument has the wrong type, or if the logger does not implement ``write_artifact``.
-        """
-        self._require("artifact", "" if name is None else name)
-        self._put("artifact", name, None, None, os.fspath(path))
+    def _make_queue(self, wake: Callable[[], None], report: Report) -> Queue:
+        prepare = functools.partial(self._run_spool.finish, report)
+        bounds = Bounds(self.capacity, self.memory_limit)
+        if not (self.uses_spool and self.spool):
+            return MemoryQueue(bounds, wake, prepare)
+        return SpoolQueue(
+            bounds,
+            wake,
+            prepare,
+            open_spool=self._run_spool.open,
+            close_spool=self._run_spool.close,
+            report=report,
+            name=type(self).__name__,
+        )
 
     def attach(
         self,
@@ -296,14 +229,54 @@ class Logger(Writer):
         return self.attach(engine, event_name, OptimizerParamsHandler(*args, **kwargs))
 
     @property
+    def _outcome(self) -> RunOutcome | None:
+        """The outcome that was passed to ``close``, or else the worst outcome of the runs of the attached engines."""
+        outcomes = [link.outcome for link in self._links if link.outcome is not None]
+        if self._given_outcome is not None:
+            return self._given_outcome
+        for worst in (RunOutcome.FAILED, RunOutcome.INTERRUPTED):
+            if worst in outcomes:
+                return worst
+        return outcomes[-1] if outcomes else None
+
+    @property
     def counts(self) -> Counts:
         """Counts of the sent, dropped and pending records."""
         return self._delivery.counts
 
     @property
+    def rank(self) -> int:
+        """Rank of this process.
+
+        Without a process group, this is the rank in the last process group, or else the value of torchrun's environment
+        variable ``RANK``, or else 0.
+        """
+        if distributed.is_initialized():
+            self._last_rank = distributed.rank()
+        return self._last_rank
+
+    @property
     def is_logging_rank(self) -> bool:
         """Whether this logger logs on the current rank."""
-        return self.all_ranks or distributed.rank() == 0
+        # Without self.rank, because each call of a log_* method asks.
+        if distributed.is_initialized():
+            self._last_rank = distributed.rank()
+        return self.all_ranks or self._last_rank == 0
+
+    @property
+    def _run_rank(self) -> int:
+        """Rank that logs to the run: with ``all_ranks``, each rank has its own run."""
+        return self.rank if self.all_ranks else 0
+
+    @property
+    def run_key(self) -> str:
+        """Identifier that all processes of the run share, even before the backend assigns an id."""
+        return self._run_spool.run_key
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether the logger continues the run of an earlier process."""
+        return bool(self._run_spool.resumed)
 
     def ensure_open(self, timeout: float = 60.0) -> None:
         """Open the backend and wait until it is open.
@@ -320,7 +293,7 @@ class Logger(Writer):
         """
         if not self.is_logging_rank:
             raise RuntimeError(
-                f"{type(self).__name__} logs on rank 0 only, and this is rank {distributed.rank()}; decorate the calling "
+                f"{type(self).__name__} logs on rank 0 only, and this is rank {self.rank}; decorate the calling "
                 "function with glowplug.distributed.rank_zero_only, or create the logger with all_ranks=True"
             )
         self._delivery.open_now(timeout)
@@ -342,26 +315,84 @@ class Logger(Writer):
         Loggers that are still open are closed when the interpreter exits.
 
         Args:
-            outcome: How the run ended. Defaults to the outcome of the last run of an attached engine.
+            outcome: How the run ended. Defaults to the worst outcome of the attached engines: ``FAILED`` if the last run of any of
+                them failed, else ``INTERRUPTED`` if any was interrupted, else the outcome of the engine attached last.
         """
-        if self in _open_loggers:
+        if self in open_loggers:
             self._delivery.refuse_worker("close")
-            _open_loggers.discard(self)
-            self._outcome = outcome or self._outcome
-            self._delivery.close(self.timeout)
+            open_loggers.discard(self)
+            self._given_outcome = outcome
+            # The process may end before everything is delivered.
+            self._run_spool.note_outcome()
+            try:
+                # SIGTERM waits for this close() instead of ending the process in the middle.
+                with gate:
+                    self._delivery.close(self.timeout)
+            except KeyboardInterrupt:
+                # The exit hook closes the logger again.
+                open_loggers.add(self)
+                raise
+            finally:
+                unwatch()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the sequence number of the last record."""
-        return {"last_number": self._last_number}
+        """Return the number of the last record, the run's rank, the run's and the spool's identifiers, and the logged steps."""
+        # A saved state must not be ahead of the records: the run that resumes from it does not log them again.
+        self._delivery.save()
+        return {"last_number": self._last_number, "rank": self._run_rank, **self._run_spool.state()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Continue the sequence numbers of a saved run.
+        """Continue the run of a saved state.
+
+        Records of the run that wait on disk are delivered first. Steps that the run already has are not logged again. A rank
+        that does not log only stores the state. With ``all_ranks=True``, a rank that loads the state of another rank starts its
+        own run, unless the logger was created for the run of the state.
 
         Args:
             state_dict: State returned by :meth:`state_dict`.
         """
         self._last_number = max(self._last_number, int(state_dict["last_number"]))
         self._numbers = itertools.count(self._last_number + 1)
+        if not self.is_logging_rank:
+            self._run_spool.resume(state_dict)
+            return
+        if state_dict.get("rank", 0) != self._run_rank:
+            # With the same folder on all ranks, the run of the other rank is also that of this rank.
+            run = state_dict.get("run", {})
+            state_dict = {**state_dict, **_NO_RUN, "run": run if run == self.run_info() else {}}
+        self._continue(state_dict)
+
+    def _continue(self, state_dict: Mapping[str, Any]) -> None:
+        run, resumed = dict(self.run_info()), state_dict.get("run", {})
+        if run and resumed and run != resumed:
+            if self._delivery.was_open:
+                log.warning(
+                    "%s: the loaded state of the run %s is ignored, because the backend is already open for the run %s; load the "
+                    "state before the engine runs",
+                    type(self).__name__,
+                    _shown(resumed),
+                    _shown(run),
+                )
+                return
+            log.warning(
+                "%s: the loaded state belongs to the run %s, but this logger was created for the run %s and continues to log "
+                "there; to continue the run of the loaded state, create the logger for that run",
+                type(self).__name__,
+                _shown(resumed),
+                _shown(run),
+            )
+            # The highest steps of the other run say nothing about this one, which may be a copy of it.
+            state_dict = {**state_dict, **_NO_RUN}
+            resumed = {}
+        is_waiting = self._run_spool.resume(state_dict)
+        if isinstance(self._delivery.queue, SpoolQueue):
+            self._delivery.queue.reopen()
+            if is_waiting:
+                # Deliver what an earlier process has left even if nothing is logged.
+                self._delivery.queue.start()
+                self._delivery.start()
+        elif resumed:
+            self.continue_run(resumed)
 
     def __enter__(self: OwnType) -> OwnType:  # noqa: PYI019 - Self needs Python 3.11
         return self
@@ -369,33 +400,26 @@ class Logger(Writer):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close(RunOutcome.FAILED if error is not None else None)
-
-    def _require(self, kind: Kind, name: object = "") -> None:
-        if not self.takes(f"log_{kind}"):
-            raise self._unsupported(f"write_{kind}")
-        if not isinstance(name, str):
-            raise TypeError(f"{type(self).__name__}.log_{kind}: name must be a string, got {name!r}")
+        # sys.exit() and sys.exit(0) report success.
+        is_success = error is None or (isinstance(error, SystemExit) and error.code in (None, 0))
+        self.close(None if is_success else RunOutcome.FAILED)
 
     def _put(
         self,
         kind: Kind,
         name: str | None,
-        step: Any,
-        timestamp: float | None,
+        step: int | None,
+        timestamp: float,
         payload: Any,
     ) -> None:
-        if step.__class__ is not int and (step is not None or kind not in ("params", "artifact")):
-            step = checked_step(step, f"{type(self).__name__}.log_{kind}")
-        if timestamp is None:
-            timestamp = time.time()
-        elif not isinstance(timestamp, (int, float)):
-            raise TypeError(
-                f"{type(self).__name__}.log_{kind}: timestamp must be a number, got {timestamp!r}"
-            )
-        if self.all_ranks or distributed.rank() == 0:
+        if self.is_logging_rank:
+            if kind == "artifact":
+                payload = keep(payload, self._run_spool.folder / "files")
             number = self._last_number = next(self._numbers)
-            self._delivery.put(Record(number, kind, name, step, timestamp, payload))
+            # This is faster than calling Record().
+            self._delivery.put(Record._make((number, kind, name, step, timestamp, payload)))
+            if self.durable:
+                self._delivery.secure(self.timeout)
 
     def _open(self) -> None:
         before = attributes_of(self)
@@ -410,18 +434,27 @@ class Logger(Writer):
             # If an attribute cannot be pickled, the pickle contains its value from before the first call of open_backend.
             # Later calls must not replace these values.
             self._before_open = changed | self._before_open
-        # A library that open_backend imported may have registered an exit hook. Loggers must be closed before that hook runs.
-        atexit.unregister(_close_open_loggers)
-        atexit.register(_close_open_loggers)
+        self._run_spool.note_open()
+        watch()
+
+    def _disconnect(self) -> None:
+        self.close_backend(self._run_spool.outcome)
+        self._run_spool.note_closed()
 
     def _run_ended(self, engine: EngineProtocol, outcome: RunOutcome | None = None) -> None:
         """Deliver waiting records when a run ends or is interrupted."""
         # The records of an evaluator that runs in a trainer's handler are delivered when the trainer's run ends.
         if engine.parent is not None:
             return
-        self._outcome = outcome or engine.state.outcome
+        link = engine.stash.get(self._stash_key)
+        if link is not None:
+            link.outcome = outcome or engine.state.outcome
         if not self._delivery.is_stuck:
             self._delivery.flush(self.timeout)
+
+    def abandon(self) -> None:
+        """Discard the queued records in a forked process; the parent process delivers them."""
+        self._delivery.abandon()
 
     if not TYPE_CHECKING:
         # Hidden from type checkers, which would otherwise accept any attribute.
@@ -430,35 +463,30 @@ class Logger(Writer):
 
     def __getstate__(self) -> dict[str, Any]:
         state = attributes_of(self)
-        for name in ("_delivery", "_before_open", "_numbers", "_stash_key"):
+        for name in (
+            "_delivery",
+            "_before_open",
+            "_numbers",
+            "_stash_key",
+            "_links",
+            "_given_outcome",
+            "_run_spool",
+            "_last_rank",
+        ):
             del state[name]
         for name, before in self._before_open.items():
             if name in state and not can_be_pickled(state[name]):
                 state[name] = before
-        return state
+        return {**state, "_resumed": self._run_spool.resumed}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        for name, value in state.items():
+        own = dict(state)
+        resumed = own.pop("_resumed")
+        for name, value in own.items():
             setattr(self, name, value)
-        self._connect()
+        self._connect(resumed)
 
 
-def _close_open_loggers() -> None:
-    for logger in list(_open_loggers):
-        try:
-            logger.close()
-        except Exception:  # noqa: BLE001 - the other loggers are closed too
-            log.exception("%s could not be closed", type(logger).__name__)
-
-
-atexit.register(_close_open_loggers)
-
-
-def _abandon_open_loggers() -> None:
-    for logger in list(_open_loggers):
-        logger._delivery.abandon()  # noqa: SLF001 - part of the logger
-    _open_loggers.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_abandon_open_loggers)
+def _shown(run: Mapping[str, str]) -> str:
+    """Format the identifiers of a run for a message."""
+    return ", ".join(f"{name}={value}" for name, value in run.items())

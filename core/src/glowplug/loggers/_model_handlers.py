@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from glowplug.events import CallableEventWithFilter
+from glowplug.exceptions import GlowplugWarning
 from glowplug.loggers._flatten import Flattened, shortened
+from glowplug.loggers._snapshot import is_a
 from glowplug.loggers._step import default_step
 from glowplug.typing import EngineProtocol
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+
+# Names of the submodules in which torch.compile, FSDP and activation checkpointing keep the original module.
+_WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 
 
 class _ModelHandler(ABC):
@@ -39,38 +47,75 @@ class _ModelHandler(ABC):
             )
         self.model = model
         self.tag = tag
-        self._chosen = [
-            name for name, parameter in model.named_parameters() if _is_chosen(name, parameter, whitelist)
-        ]
+        parameters = dict(_parameters(model))
+        self._chosen = [name for name, value in parameters.items() if _is_chosen(name, value, whitelist)]
         if whitelist is not None and not self._chosen:
             raise ValueError(
-                f"{type(self).__name__}: the whitelist matches none of the parameters "
-                f"{', '.join(name for name, _ in model.named_parameters())}"
+                f"{type(self).__name__}: the whitelist matches no parameter; the parameters of the model are "
+                f"{', '.join(parameters)}"
             )
+        self._reported: set[str] = set()
 
     def __call__(
         self, engine: EngineProtocol, logger: Any, event_name: CallableEventWithFilter | str
     ) -> None:
         """Log the selected parameters."""
+        if any(
+            is_a(module, "torch.distributed.fsdp", "FullyShardedDataParallel")
+            for module in self.model.modules()
+        ):
+            self._warn_once("the model is not logged", "FullyShardedDataParallel shards it over ranks")
+            return
         step = default_step(engine, event_name)
         prefix = f"{self.tag}/" if self.tag else ""
+        parameters = dict(_parameters(self.model))
+        tensors = ((name, self._tensor(parameters[name])) for name in self._chosen if name in parameters)
+        readable = ((name, self._readable(name, tensor)) for name, tensor in tensors if tensor is not None)
         self._write(
-            logger, ((prefix, name.replace(".", "/"), value) for name, value in self._tensors()), step
+            logger,
+            ((prefix, name.replace(".", "/"), value) for name, value in readable if value is not None),
+            step,
         )
 
-    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
-        parameters = dict(self.model.named_parameters())
-        return ((name, parameters[name].detach()) for name in self._chosen if name in parameters)
+    def _tensor(self, parameter: Tensor) -> Tensor | None:
+        return parameter.detach()
+
+    def _readable(self, name: str, tensor: Tensor) -> Tensor | None:
+        """Return the tensor to log; if its values cannot be logged, warn once and return ``None``."""
+        # To gather a sharded tensor is a collective, but log handlers run on one rank.
+        if is_a(tensor, "torch.distributed.tensor", "DTensor"):
+            readable, why = None, "it is sharded over ranks"
+        elif tensor.layout != sys.modules["torch"].strided:
+            readable, why = self._values(tensor), f"its layout is {tensor.layout}"
+        elif not _is_floating_point(tensor):
+            readable, why = None, f"its dtype is {tensor.dtype}"
+        else:
+            return tensor
+        if readable is None:
+            self._warn_once(f"{name} is not logged", why)
+        return readable
+
+    def _warn_once(self, what: str, why: str) -> None:
+        # A large model has hundreds of parameters that cannot be logged for the same reason.
+        if why not in self._reported:
+            self._reported.add(why)
+            warnings.warn(
+                f"{type(self).__name__}: {what}: {why}; this is reported once for all such parameters",
+                GlowplugWarning,
+                stacklevel=2,
+            )
+
+    def _values(self, tensor: Tensor) -> Tensor | None:
+        """Return the tensor to log in place of a sparse tensor, or ``None`` if the handler cannot log sparse tensors."""
+        return None
 
     @abstractmethod
     def _write(self, logger: Any, tensors: Iterator[tuple[str, str, Tensor]], step: int) -> None: ...
 
 
 class _Gradients(_ModelHandler):
-    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
-        parameters = dict(self.model.named_parameters())
-        gradients = ((name, parameters[name].grad) for name in self._chosen if name in parameters)
-        return ((name, gradient.detach()) for name, gradient in gradients if gradient is not None)
+    def _tensor(self, parameter: Tensor) -> Tensor | None:
+        return None if parameter.grad is None else parameter.grad.detach()
 
 
 class WeightsScalarHandler(_ModelHandler):
@@ -116,6 +161,11 @@ class WeightsScalarHandler(_ModelHandler):
                 f"{type(self).__name__}: reduction= must return one number; {self._name} returned {shortened(trial)} for a "
                 "tensor of shape (4, 2)"
             )
+
+    def _values(self, tensor: Tensor) -> Tensor | None:
+        # Zeros do not change a norm.
+        is_norm = self.reduction is sys.modules["torch"].linalg.vector_norm
+        return tensor.coalesce().values() if is_norm and tensor.is_sparse else None
 
     def _write(self, logger: Any, tensors: Iterator[tuple[str, str, Tensor]], step: int) -> None:
         flat = Flattened()
@@ -168,6 +218,23 @@ class GradsHistHandler(_Gradients, WeightsHistHandler):
     """
 
     _what = "grads"
+
+
+def _parameters(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield the parameters, without the prefixes that DistributedDataParallel and ``torch.compile`` add to their names."""
+    inner = getattr(model, "_orig_mod", model)
+    is_parallel = any(
+        is_a(inner, "torch.nn.parallel", name) for name in ("DistributedDataParallel", "DataParallel")
+    )
+    for name, parameter in model.named_parameters():
+        parts = [part for part in name.split(".") if part not in _WRAPPERS]
+        yield ".".join(parts[is_parallel:]), parameter
+
+
+def _is_floating_point(tensor: Tensor) -> bool:
+    # The codes of a quantized model are integers or, like float8, have one byte; torch computes no norms of them.
+    dtype = tensor.dtype
+    return (dtype.is_floating_point or dtype.is_complex) and dtype.itemsize > 1
 
 
 def _is_chosen(

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from glowplug.events import CallableEventWithFilter
 from glowplug.exceptions import GlowplugWarning
-from glowplug.loggers._flatten import Flattened, shortened
+from glowplug.loggers._flatten import Flattened, number_of, shortened
 from glowplug.loggers._step import GlobalStep, checked_step, default_step
 from glowplug.typing import EngineProtocol
 
@@ -72,54 +72,68 @@ class OutputHandler:
         self, engine: EngineProtocol, logger: Any, event_name: CallableEventWithFilter | str
     ) -> None:
         """Log one record with all scalars, and one record for each text."""
-        flat = Flattened()
-        scalars, prefix = flat.scalars, f"{self.tag}/" if self.tag else ""
-        for name, value in self._values(engine).items():
-            # Most values are floats, which need no flattening.
-            if value.__class__ is float:
-                scalars[f"{prefix}{name}"] = value
+        scalars: dict[str, Any] = {}
+        others: dict[str, Any] = {}
+        prefix = f"{self.tag}/" if self.tag else ""
+        for key, value in self._values(engine).items():
+            name, number = f"{prefix}{key}", number_of(value)
+            if number is None:
+                others[name] = value
             else:
-                flat.add(f"{prefix}{name}", value)
+                scalars[name] = number
         if self.global_step_transform is None:
             step = default_step(engine, event_name)
         else:
             step = checked_step(self.global_step_transform(engine, event_name), "global_step_transform")
-        if flat.scalars:
-            logger.log_scalars(flat.scalars, step)
-        if flat.texts and logger.takes("log_text"):
+        if others:
+            flat = self._flatten(others, logger)
+            scalars.update(flat.scalars)
             for name, text in flat.texts.items():
                 logger.log_text(name, text, step)
-        elif flat.texts:
+        if scalars:
+            logger.log_scalars(scalars, step)
+
+    def _flatten(self, values: Mapping[str, Any], logger: Any) -> Flattened:
+        """Flatten nested values, and warn about those that the logger cannot log."""
+        flat = Flattened()
+        for name, value in values.items():
+            flat.add(name, value)
+        if flat.texts and not logger.takes("log_text"):
             flat.unknown.update(flat.texts)
+            flat.texts = {}
         for name, value in flat.unknown.items():
             self._warn_once(
                 name,
                 f"{name} is {shortened(value)}, which {type(logger).__name__} cannot log; the value is omitted",
             )
+        return flat
 
     def _values(self, engine: EngineProtocol) -> dict[str, Any]:
-        metrics = engine.state.metrics
-        if self.metric_names == "all":
-            values = dict(metrics)
-        else:
-            values = {}
-            for name in self.metric_names or ():
-                if name in metrics:
-                    values[name] = metrics[name]
-                else:
-                    self._warn_once(
-                        name,
-                        f"engine.state.metrics has no metric {name!r} to log; available: {', '.join(metrics) or 'none'}",
-                    )
+        values: dict[str, Any] = {}
+        if self.metric_names is not None:
+            self._add_metrics(values, engine.state.metrics)
         if self.output_transform is not None:
             output = self.output_transform(engine.state.output)
-            values.update(output if isinstance(output, Mapping) else {"output": output})
+            if output.__class__ is dict or isinstance(output, Mapping):
+                values.update(output)
+            else:
+                values["output"] = output
         for name in self.state_attributes or ():
             if hasattr(engine.state, name):
                 values[name] = getattr(engine.state, name)
             else:
                 self._warn_once(name, f"engine.state has no attribute {name!r} to log")
         return values
+
+    def _add_metrics(self, values: dict[str, Any], metrics: Mapping[str, Any]) -> None:
+        for name in metrics if self.metric_names == "all" else self.metric_names or ():
+            if name in metrics:
+                values[name] = metrics[name]
+            else:
+                self._warn_once(
+                    name,
+                    f"engine.state.metrics has no metric {name!r} to log; available: {', '.join(metrics) or 'none'}",
+                )
 
     def _warn_once(self, name: str, message: str) -> None:
         if name not in self._warned:

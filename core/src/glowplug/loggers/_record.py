@@ -21,6 +21,10 @@ class Record(NamedTuple):
         step: Epoch or iteration; ``None`` for parameters and artifacts.
         timestamp: Time of the call as Unix time in seconds.
         payload: The logged data. A tensor on an accelerator is copied to the host before it is written.
+
+    Example:
+        >>> Record(1, "scalars", None, 20, 0.0, {"loss": 0.5}).label
+        'scalars loss at step 20'
     """
 
     number: int
@@ -29,3 +33,10 @@ class Record(NamedTuple):
     step: int | None
     timestamp: float
     payload: Any
+
+    @property
+    def label(self) -> str:
+        """Kind, names and step of the record, as text for messages."""
+        names = ", ".join(self.payload) if self.kind == "scalars" else self.name or ""
+        step = "" if self.step is None else f" at step {self.step}"
+        return f"{self.kind} {names}".rstrip() + step

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
-from collections.abc import Mapping
+import types
+from collections.abc import Iterable, Mapping
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from _typeshed import DataclassInstance, SupportsKeysAndGetItem
+
+    Params: TypeAlias = (
+        Mapping[str, Any]
+        | Namespace
+        | types.SimpleNamespace
+        | DataclassInstance
+        | SupportsKeysAndGetItem[str, Any]
+    )
 
 PLAIN = frozenset({float, int, bool, str, bytes, type(None)})
 
@@ -29,6 +44,21 @@ class HostCopy:
         self._copied: Any = (
             torch.cuda.current_stream(tensor.device).record_event() if tensor.is_cuda else None
         )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the tensor."""
+        return tuple(self._host.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the tensor in bytes."""
+        return int(self._host.nbytes)
+
+    @property
+    def is_copied(self) -> bool:
+        """Whether :meth:`resolve` would not wait."""
+        return self._copied is None or bool(self._copied.query())
 
     def resolve(self) -> Any:
         """Wait for the copy and return the tensor in host memory."""
@@ -74,7 +104,7 @@ def snapshot(value: Any) -> Any:
 
 
 def _picture(value: Any) -> Any:
-    """Return the pixels of a figure or image; return other values unchanged."""
+    """Convert a figure or image to pixels, and an interactive figure to HTML; return other values unchanged."""
     # Draw the figure now: the user may draw on the same figure in the next step.
     if is_a(value, "matplotlib.figure", "Figure"):
         import numpy as np
@@ -90,6 +120,9 @@ def _picture(value: Any) -> Any:
         import numpy as np
 
         return np.array(value if value.mode in ("L", "RGB", "RGBA") else value.convert("RGBA"))
+    if hasattr(value, "to_html"):
+        # Figures of plotly, altair and bokeh, which change as the user draws on them.
+        return str(value.to_html())
     return value
 
 
@@ -99,22 +132,49 @@ def plain(value: Any) -> Any:
     Plain data are numbers, strings, ``None``, lists, tuples and dicts with string keys.
 
     Args:
-        value: Any value. Tensors and arrays become numbers or lists, and objects of other types become ``str(value)``.
+        value: Any value. Namespaces, dataclasses and mapping-like objects become dicts. Tensors and arrays become numbers or
+            lists. Any other object that is not plain data, such as ``bytes``, becomes ``str(value)``.
 
     Example:
         >>> from pathlib import PurePosixPath
         >>> plain({"lr": 0.1, "data": PurePosixPath("/data"), 3: (1, 2)})
         {'lr': 0.1, 'data': '/data', '3': (1, 2)}
     """
-    if value.__class__ in PLAIN:
+    # JSON, in which the spool and some backends store hyperparameters, has no bytes.
+    if value.__class__ in PLAIN and value.__class__ is not bytes:
         return value
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+    if (items := items_of(value)) is not None:
+        return {str(key): plain(item) for key, item in items}
     if isinstance(value, (list, tuple)):
         return (tuple if isinstance(value, tuple) else list)(map(plain, value))
     if is_array(value):
         return plain(value.tolist())
     return str(value)
+
+
+def items_of(value: Any) -> Iterable[tuple[Any, Any]] | None:
+    """Return the items of a mapping-like object, a namespace or a dataclass; return ``None`` for other values.
+
+    Args:
+        value: Any value.
+
+    Example:
+        >>> from argparse import Namespace
+        >>> dict(items_of(Namespace(lr=0.1))), items_of([1, 2])
+        ({'lr': 0.1}, None)
+    """
+    if isinstance(value, Mapping):
+        return value.items()
+    if isinstance(value, type):
+        return None
+    if dataclasses.is_dataclass(value):
+        return [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
+    if isinstance(value, types.SimpleNamespace) or is_a(value, "argparse", "Namespace"):
+        return list(vars(value).items())
+    # Configurations of some libraries are not registered as mappings.
+    if callable(getattr(value, "keys", None)) and hasattr(value, "__getitem__"):
+        return [(key, value[key]) for key in value.keys()]  # noqa: SIM118 - the object may iterate over something else
+    return None
 
 
 def resolve(value: Any) -> Any:
@@ -146,6 +206,13 @@ def is_array(value: Any) -> bool:
     """Return whether a value is a torch tensor, a numpy array or a numpy scalar."""
     return (
         is_a(value, "torch", "Tensor") or is_a(value, "numpy", "ndarray") or is_a(value, "numpy", "generic")
+    )
+
+
+def is_distributed(value: Any) -> bool:
+    """Return whether a value is a ``DTensor`` of which this rank has only a part, or a term of a sum over the ranks."""
+    return is_a(value, "torch.distributed.tensor", "DTensor") and not all(
+        placement.is_replicate() for placement in value.placements
     )
 
 

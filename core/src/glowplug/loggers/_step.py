@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 
 from glowplug.engine import EngineReference
 from glowplug.events import CallableEventWithFilter, Events
-from glowplug.stash import StashKey
+from glowplug.handles import RemovableEventHandle
+from glowplug.stash import Stash, StashKey
 from glowplug.state import RunStart
 from glowplug.typing import EngineProtocol
 
@@ -69,7 +70,7 @@ def default_step(engine: EngineProtocol, event_name: CallableEventWithFilter | s
         event_name: The event.
     """
     counter = _counter(engine, event_name)
-    parent = _parent(engine)
+    parent = None if engine.parent is None else _parent(engine)
     if parent is None:
         return checked_step(getattr(engine.state, counter or "iteration"), "engine.state")
     if counter == "iteration":
@@ -85,19 +86,15 @@ def default_step(engine: EngineProtocol, event_name: CallableEventWithFilter | s
 
 
 class _RunSteps:
-    """Step counter for the iterations of an evaluator; the step keeps increasing from run to run.
-
-    Args:
-        engine: The evaluator.
-    """
+    """Step counter for the iterations of an evaluator; the step keeps increasing from run to run."""
 
     state_key = "steps"
 
-    def __init__(self, engine: EngineProtocol) -> None:
+    def __init__(self) -> None:
         self._last = 0
         # The step before the first iteration of the current run, once it is known.
         self._offset: int | None = None
-        engine.add_event_handler(Events.STARTED, self)
+        self._handle: RemovableEventHandle | None = None
 
     def __call__(self, engine: EngineProtocol) -> None:
         """Begin a new run."""
@@ -105,13 +102,22 @@ class _RunSteps:
             self._offset = None
 
     def step(self, engine: EngineProtocol) -> int:
-        """Return the step of the current iteration."""
+        """Return the step of the current iteration, and attach the counter to the evaluator if it is not attached."""
+        if self._handle is None:
+            self._offset = None
+            self._handle = engine.add_event_handler(Events.STARTED, self)
         iteration = checked_step(engine.state.iteration, "engine.state")
         if self._offset is None:
             # The iteration is 0 at the first GET_BATCH event. Add 1, or the last step of the previous run would occur again.
             self._offset = self._last + (iteration == 0 < self._last)
         self._last = max(self._last, self._offset + iteration)
         return self._offset + iteration
+
+    def detach(self) -> None:
+        """Detach the counter from the evaluator; later steps continue from the last one."""
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
 
     def state_dict(self) -> dict[str, int]:
         """Return the last step."""
@@ -126,8 +132,19 @@ class _RunSteps:
 def _steps_of(engine: EngineProtocol) -> _RunSteps:
     steps = engine.stash.get(_STEPS)
     if steps is None:
-        steps = engine.stash[_STEPS] = _RunSteps(engine)
+        steps = engine.stash[_STEPS] = _RunSteps()
     return steps
+
+
+def detach_steps(stash: Stash) -> None:
+    """Detach the step counter of an evaluator to which no logger is attached any more.
+
+    Args:
+        stash: The stash of the evaluator.
+    """
+    steps = stash.get(_STEPS)
+    if steps is not None:
+        steps.detach()
 
 
 def _parent(engine: EngineProtocol) -> EngineProtocol | None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
+from glowplug.loggers._payload import Histogram
 from glowplug.loggers._record import KINDS, Record
-from glowplug.loggers._snapshot import resolve
 from glowplug.state import RunOutcome
 
 if TYPE_CHECKING:
@@ -30,6 +30,51 @@ class Writer:
     increasing delays until that call succeeds. Then the worker writes the record again. If the ``write_*`` method raises any
     other exception, the record is dropped, counted and reported.
     """
+
+    uses_spool: ClassVar[bool] = True
+    """Whether records wait on disk until they are written; ``False`` for a backend that is a local file."""
+
+    def prepare_backend(self) -> None:
+        """Import libraries and create local databases. Does nothing by default.
+
+        The worker calls this method once, before the first call of :meth:`open_backend`. The time that this method takes does
+        not count against the ``timeout`` of the logger. If this method raises an exception, it is not called again, so
+        ``open_backend`` must also work without it.
+        """
+
+    def logged_steps(self) -> Mapping[str, int]:
+        """Return the highest step of each name in the backend, for a resumed run. Returns an empty mapping by default.
+
+        Implement this method if the logger has no spool; a spool stores the highest steps itself. The names have the
+        form ``scalars:loss`` or ``image:samples``.
+        """
+        return {}
+
+    def run_info(self) -> Mapping[str, str]:
+        """Return a mapping that identifies the run in the backend, or an empty mapping if the run is not known yet.
+
+        The mapping must not contain secrets, because it is saved in the spool and in the state of the engine. Two loggers that
+        return the same mapping log to the same run.
+        """
+        return {}
+
+    def continue_run(self, info: Mapping[str, str]) -> None:
+        """Continue the run of an earlier process.
+
+        This method is called before the backend is opened, and not necessarily on the worker thread. It does nothing by
+        default.
+
+        Args:
+            info: The result of :meth:`run_info` in the earlier process.
+        """
+
+    def replay_options(self) -> Mapping[str, Any] | None:
+        """Return the keyword arguments with which ``glowplug spool replay`` creates this logger again.
+
+        The arguments must be plain data without secrets. If this method returns ``None``, as by default,
+        ``glowplug spool replay`` cannot deliver the waiting records; they wait until the script resumes the run.
+        """
+        return None
 
     def open_backend(self) -> None:
         """Connect to the backend. Does nothing by default.
@@ -84,18 +129,30 @@ class Writer:
         """Write text."""
         raise self._unsupported("write_text")
 
-    def write_histogram(self, name: str, values: Array, step: int, timestamp: float) -> None:
-        """Write the distribution of an array's values; the array may have any shape."""
+    def write_histogram(self, name: str, histogram: Histogram, step: int, timestamp: float) -> None:
+        """Write a distribution."""
         raise self._unsupported("write_histogram")
 
     def write_image(self, name: str, image: Array, step: int, timestamp: float) -> None:
-        """Write an image; the array has the shape of the logged image."""
+        """Write an image.
+
+        Args:
+            name: Name of the image.
+            image: Array of type ``uint8`` and shape ``(height, width, channels)``, with 1, 3 or 4 channels.
+            step: Epoch or iteration.
+            timestamp: Unix time in seconds.
+        """
         raise self._unsupported("write_image")
 
-    def write_figure(self, name: str, figure: Any, step: int, timestamp: float) -> None:
+    def write_figure(self, name: str, figure: Array | str, step: int, timestamp: float) -> None:
         """Write a figure.
 
-        A matplotlib figure arrives as an array of pixels of shape ``(height, width, 4)``; any other figure arrives unchanged.
+        Args:
+            name: Name of the figure.
+            figure: For a matplotlib figure, an array of type ``uint8`` and shape ``(height, width, 4)``. For a figure with a
+                method ``to_html``, such as a plotly figure, the result of this method as a string.
+            step: Epoch or iteration.
+            timestamp: Unix time in seconds.
         """
         raise self._unsupported("write_figure")
 
@@ -145,11 +202,11 @@ def write(writer: Writer, records: Sequence[Record]) -> None:
     record = records[0]
     if record.kind == "scalars":
         # By default, write_scalars_batch() calls write_scalars() for each row. Records of scalars always have a step.
-        writer.write_scalars_batch([(resolve(r.payload), r.step or 0, r.timestamp) for r in records])
+        writer.write_scalars_batch([(r.payload, r.step or 0, r.timestamp) for r in records])
     elif record.kind == "params":
-        writer.write_params(resolve(record.payload))
+        writer.write_params(record.payload)
     elif record.kind == "artifact":
         writer.write_artifact(record.payload, record.name)
     else:
         method = getattr(writer, f"write_{record.kind}")
-        method(record.name, resolve(record.payload), record.step, record.timestamp)
+        method(record.name, record.payload, record.step, record.timestamp)
