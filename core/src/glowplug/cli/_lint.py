@@ -20,7 +20,7 @@ __all__ = ["WRITE_ARGUMENTS", "inspect_offer"]
 WRITE_ARGUMENTS = {
     "write_scalars": ("scalars", "step", "timestamp"),
     "write_scalars_batch": ("rows",),
-    "write_histogram": ("name", "values", "step", "timestamp"),
+    "write_histogram": ("name", "histogram", "step", "timestamp"),
     "write_text": ("name", "text", "step", "timestamp"),
     "write_image": ("name", "image", "step", "timestamp"),
     "write_figure": ("name", "figure", "step", "timestamp"),
