@@ -4,20 +4,25 @@ from pathlib import Path
 
 import glowplug as ignite
 import glowplug_early_stopping
+import glowplug_jsonl
 import glowplug_mlflow
 import glowplug_model_checkpoint
 import glowplug_progress
 import glowplug_tensorboard
 import glowplug_terminate_on_nan
+import glowplug_wandb
 from glowplug.handlers import (
     Checkpoint,
+    CsvLogger,
     DiskSaver,
     EarlyStopping,
+    JsonLinesLogger,
     MLflowLogger,
     ModelCheckpoint,
     ProgressBar,
     TensorboardLogger,
     TerminateOnNan,
+    WandbLogger,
 )
 
 
@@ -31,7 +36,10 @@ def create_from_core(folder: Path, engine: ignite.Engine) -> list[object]:
         checkpoint,
         saver,
         Checkpoint({"trainer": engine}, saver),
+        CsvLogger(folder / "run.csv"),
+        JsonLinesLogger(folder / "run.jsonl", timeout=5),
         MLflowLogger(),
+        WandbLogger("digits", timeout=5, mode="offline"),
         ProgressBar(disable=True),
         TensorboardLogger(log_dir=folder),
         TerminateOnNan(),
@@ -47,7 +55,10 @@ def create_from_plugins(folder: Path, engine: ignite.Engine) -> list[object]:
         glowplug_model_checkpoint.ModelCheckpoint(folder),
         saver,
         glowplug_model_checkpoint.Checkpoint({"trainer": engine}, saver),
+        glowplug_jsonl.CsvLogger(folder / "run.csv"),
+        glowplug_jsonl.JsonLinesLogger(folder / "run.jsonl"),
         glowplug_mlflow.MLflowLogger(),
+        glowplug_wandb.WandbLogger("digits"),
         glowplug_progress.ProgressBar(disable=True),
         glowplug_tensorboard.TensorboardLogger(log_dir=folder),
         glowplug_terminate_on_nan.TerminateOnNan(),

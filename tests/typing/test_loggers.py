@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from glowplug import Engine, Events, RemovableEventHandle, RunOutcome
-from glowplug.loggers import Counts, Logger, OutputHandler, Writer
+from glowplug.loggers import Counts, Histogram, Logger, OutputHandler, Writer
 from glowplug.typing import Stateful
 
 
@@ -32,17 +33,17 @@ class AllKinds(Logger):
     def write_text(self, name: str, text: str, step: int, timestamp: float) -> None:
         self.written.append(f"text {name} {text} {step} {timestamp}")
 
-    def write_histogram(self, name: str, values: Any, step: int, timestamp: float) -> None:
-        self.written.append(f"histogram {name} {values} {step}")
+    def write_histogram(self, name: str, histogram: Histogram, step: int, timestamp: float) -> None:
+        self.written.append(f"histogram {name} {sum(histogram.counts)} {step}")
 
     def write_image(self, name: str, image: Any, step: int, timestamp: float) -> None:
-        self.written.append(f"image {name} {step}")
+        self.written.append(f"image {name} {image.shape} {step}")
 
     def write_figure(self, name: str, figure: Any, step: int, timestamp: float) -> None:
-        self.written.append(f"figure {name} {step}")
+        self.written.append(f"figure {name} {figure} {step}")
 
     def write_artifact(self, path: str, name: str | None) -> None:
-        self.written.append(f"artifact {path} {name}")
+        self.written.append(f"artifact {Path(path).name} {name}")
 
     def close_backend(self, outcome: RunOutcome | None) -> None:
         self.written.append(f"close {outcome}")
@@ -59,24 +60,28 @@ class Batches(Logger):
         self.rows += [(scalars, step) for scalars, step, _ in rows]
 
 
-class Pixels:
-    """A minimal image."""
+class Chart:
+    """A minimal interactive figure."""
 
-    ndim = 2
+    def to_html(self) -> str:
+        """Return the page."""
+        return "<html></html>"
 
 
-def test_every_method_of_a_logger() -> None:
+def test_every_method_of_a_logger(tmp_path: Path) -> None:
     """All public methods can be called by keyword, and each record reaches its write method."""
     logger = AllKinds()
+    model = tmp_path / "model.pt"
+    model.write_text("weights")
     writer: Writer = logger
     stateful: Stateful = logger
     logger.log_scalars({"loss": 0.5}, step=1, timestamp=2.0)
     logger.log_params({"lr": 0.1, "data": Path("data")})
     logger.log_text(name="note", text="hello", step=1, timestamp=2.0)
     logger.log_histogram(name="weights", values=[1.0, 2.0], step=1)
-    logger.log_image(name="image", image=Pixels(), step=1)
-    logger.log_figure(name="figure", figure=object(), step=1)
-    logger.log_artifact(Path("model.pt"), name="models")
+    logger.log_image(name="image", image=np.zeros((2, 2, 3)), step=1)
+    logger.log_figure(name="figure", figure=Chart(), step=1)
+    logger.log_artifact(model, name="models")
     logger.ensure_open(timeout=10.0)
     delivered: bool = logger.flush(10.0)
     counts: Counts = logger.counts
@@ -91,9 +96,9 @@ def test_every_method_of_a_logger() -> None:
         "scalars {'loss': 0.5} 1",
         "params {'lr': 0.1, 'data': 'data'}",
         "text note hello 1 2.0",
-        "histogram weights [1.0, 2.0] 1",
-        "image image 1",
-        "figure figure 1",
+        "histogram weights 2 1",
+        "image image (2, 2, 3) 1",
+        "figure figure <html></html> 1",
         "artifact model.pt models",
         "close RunOutcome.COMPLETED",
     ]
@@ -144,7 +149,8 @@ def test_wrong_calls() -> None:
     with pytest.raises(TypeError, match="image must be a tensor, array or PIL image"):
         logger.log_image("image", "image.png", 1)
     with pytest.raises(
-        TypeError, match="figure must be a figure object, such as a matplotlib Figure, got None"
+        TypeError,
+        match="figure must be a Matplotlib figure or an object with a to_html method, got None",
     ):
         logger.log_figure("figure", None, 1)
     with pytest.raises(

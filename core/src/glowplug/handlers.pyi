@@ -10,6 +10,7 @@ from glowplug.loggers import (
     global_step_from_engine as global_step_from_engine,
 )
 from glowplug_early_stopping import EarlyStopping as EarlyStopping
+from glowplug_jsonl import CsvLogger as CsvLogger, JsonLinesLogger as JsonLinesLogger
 from glowplug_mlflow import MLflowLogger as MLflowLogger
 from glowplug_model_checkpoint import (
     Checkpoint as Checkpoint,
@@ -19,5 +20,6 @@ from glowplug_model_checkpoint import (
 from glowplug_progress import ProgressBar as ProgressBar
 from glowplug_tensorboard import TensorboardLogger as TensorboardLogger
 from glowplug_terminate_on_nan import TerminateOnNan as TerminateOnNan
+from glowplug_wandb import WandbLogger as WandbLogger
 
 def create(name: str, /, **options: Any) -> Any: ...

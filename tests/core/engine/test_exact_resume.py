@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import random
 
 import numpy as np
@@ -29,6 +30,12 @@ pytestmark = [
 
 EPOCHS, BATCHES, BATCH_SIZE = 3, 10, 4
 SIZE = BATCHES * BATCH_SIZE
+# Where a job with data workers is stopped. Starting the workers takes most of the time, so only a campaign stops everywhere.
+STOPS = (
+    range(1, EPOCHS * BATCHES + 1)
+    if "GLOWPLUG_CAMPAIGN" in os.environ
+    else (1, 2, 5, 9, 10, 11, 16, 20, 21, 29, 30)
+)
 
 
 class Noisy(Dataset):
@@ -231,10 +238,10 @@ class TestStopAnywhere:
 
     @pytest.mark.parametrize("kind", WITH_WORKERS)
     def test_at_every_iteration_with_workers(self, kind):
-        """A run with two data workers resumes exactly from any iteration (C4)."""
+        """A run with two data workers resumes exactly, wherever it was stopped (C4)."""
         whole = Job(WITH_WORKERS[kind]).run()
         whole.release()
-        for iteration in range(1, EPOCHS * BATCHES + 1):
+        for iteration in STOPS:
             assert_resumes(WITH_WORKERS[kind], whole, iteration, "by an exception")
 
     @pytest.mark.parametrize("kind", ["in_order", "shuffled", "stream"])

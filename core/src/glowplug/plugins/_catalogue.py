@@ -15,6 +15,7 @@ FIRST_PARTY = {
     "cmPrecision": "glowplug-metrics",
     "cmRecall": "glowplug-metrics",
     "ConfusionMatrix": "glowplug-metrics",
+    "CsvLogger": "glowplug-jsonl",
     "DiceCoefficient": "glowplug-metrics",
     "DiskSaver": "glowplug-model-checkpoint",
     "EarlyStopping": "glowplug-early-stopping",
@@ -25,6 +26,7 @@ FIRST_PARTY = {
     "GeometricAverage": "glowplug-metrics",
     "IoU": "glowplug-metrics",
     "JaccardIndex": "glowplug-metrics",
+    "JsonLinesLogger": "glowplug-jsonl",
     "Loss": "glowplug-metrics",
     "MeanAbsoluteError": "glowplug-metrics",
     "MeanSquaredError": "glowplug-metrics",
@@ -46,5 +48,6 @@ FIRST_PARTY = {
     "TopKCategoricalAccuracy": "glowplug-metrics",
     "TorchMetric": "glowplug-torchmetrics",
     "VariableAccumulation": "glowplug-metrics",
+    "WandbLogger": "glowplug-wandb",
 }
 """Maps each name to its distribution, for messages that say what to install."""
