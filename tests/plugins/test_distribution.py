@@ -22,6 +22,7 @@ LIBRARIES = {
     "glowplug-tensorboard": {"tensorboard"},
     "glowplug-testing": {"pytest"},
     "glowplug-torchmetrics": {"torchmetrics"},
+    "glowplug-wandb": {"wandb"},
 }
 PUBLIC = {
     "glowplug",
@@ -41,7 +42,7 @@ PUBLIC = {
         )
     ),
 }
-HEAVY = {"torch", "numpy", "mlflow", "tensorboard", "tqdm", "sklearn", "torchmetrics"}
+HEAVY = {"torch", "numpy", "mlflow", "tensorboard", "tqdm", "sklearn", "torchmetrics", "wandb"}
 
 
 def package_of(distribution):

@@ -1,5 +1,6 @@
 """glowplug-testing: check functions, contracts, expected failures, FlakyBackend and fixtures."""
 
+import json
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ from glowplug.exceptions import PluginLoadError
 from glowplug.handlers import create
 from glowplug.hookspecs import Offer
 from glowplug.loggers import Counts
+from glowplug.loggers._exit import open_loggers
 from glowplug_testing import (
     CheckFailed,
     FlakyBackend,
@@ -30,6 +32,7 @@ from glowplug_testing import (
     check_save_handler,
 )
 from glowplug_testing.checks import Check, CheckSkipped, Result, run_check
+from glowplug_testing.logger_run_checks import process_is_unchanged
 from glowplug_testing.time_limit import TooSlowError, time_limit
 
 from .mutants import handlers, loggers
@@ -102,17 +105,30 @@ def test_expected_failures_of_check_handler():
         check_handler(CASE, {"test_phase_is_phase": "it is historical"})
 
 
-def test_check_logger_runs_all_checks_on_one_file(tmp_path):
-    """All checks of a logger can write to the same file."""
+@pytest.fixture
+def logger_case(tmp_path):
+    """Loggers that write to one file."""
     path = tmp_path / "run.jsonl"
+    return LoggerCase(
+        make=lambda **options: loggers.JsonLines(path, **options),
+        read=lambda: [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()],
+    )
 
-    def read():
-        import json
 
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-    results = check_logger(LoggerCase(make=lambda **options: loggers.JsonLines(path, **options), read=read))
+def test_check_logger_runs_all_checks_on_one_file(logger_case):
+    """All checks of a logger can write to the same file."""
+    results = check_logger(logger_case)
     assert len(results) == len(check_lists.LOGGER_CHECKS)
+
+
+def test_handler_of_a_discarded_logger(logger_case, tmp_path):
+    """The handler of SIGTERM that an unclosed logger of another test leaves is no fault of the logger under test."""
+    unclosed = loggers.JsonLines(tmp_path / "unclosed.jsonl")
+    # This is what remains if a thread other than the main one collects the logger.
+    open_loggers.discard(unclosed)
+    assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    process_is_unchanged(logger_case)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 @pytest.mark.parametrize("check", [check_logger, check_metric, check_save_handler])

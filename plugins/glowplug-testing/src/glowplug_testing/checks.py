@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import os
+import tempfile
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -112,7 +115,7 @@ def run_check(check: Check, case: Any, reason: str | None = None) -> Result:
         reason: Reason why the check is expected to fail, or ``None`` if the check is expected to pass.
     """
     try:
-        with time_limit(SECONDS):
+        with _own_state_folder(), time_limit(SECONDS):
             check.function(case)
     except CheckSkipped as skipped:
         return Result(check.name, "skipped", str(skipped))
@@ -125,6 +128,21 @@ def run_check(check: Check, case: Any, reason: str | None = None) -> Result:
         message = f"the check passes but is expected to fail ({reason}); remove it from expected_failures"
         return Result(check.name, "failed", message)
     return Result(check.name, "passed")
+
+
+@contextmanager
+def _own_state_folder() -> Iterator[None]:
+    """Use a temporary state folder for a check, so that undelivered records do not remain in the user's state folder."""
+    before = os.environ.get("GLOWPLUG_HOME")
+    with tempfile.TemporaryDirectory(prefix="glowplug-", ignore_cleanup_errors=True) as folder:
+        os.environ["GLOWPLUG_HOME"] = folder
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["GLOWPLUG_HOME"]
+            else:
+                os.environ["GLOWPLUG_HOME"] = before
 
 
 def _describe(error: Exception) -> str:

@@ -99,9 +99,11 @@ class SharesItsFile(JsonLines):
     """Stores its open file in the class."""
 
     file = None
+    lock = threading.Lock()
 
     def open_backend(self):
-        type(self).file = self.file or self.path.open("a", encoding="utf-8")
+        with self.lock:
+            type(self).file = self.file or self.path.open("a", encoding="utf-8")
 
     def write_scalars(self, scalars, step, timestamp):
         for name, value in scalars.items():
@@ -555,11 +557,10 @@ class _AtStepOf:
 
 
 class OmitsTheOutcome(JsonLines):
-    """Does not pass the outcome to close_backend()."""
+    """Ignores how the run ended."""
 
     def close(self, outcome=None):
-        self._outcome = None
-        super().close()
+        super().close(RunOutcome.COMPLETED)
 
 
 class CloseTakesNoOutcome(JsonLines):
