@@ -99,6 +99,25 @@ def test_scalars_equal_those_of_summary_writer(tmp_path):
     assert ours.Scalars("a")[0].wall_time == 123.25
 
 
+def test_names_that_are_not_unicode(tmp_path):
+    """The undecodable bytes of a file name are escaped in names, texts and hyperparameters, so that no record is lost."""
+    name = "size/\udce9"
+    with TensorboardLogger(tmp_path) as logger:
+        logger.log_params({name: name})
+        logger.log_scalars({name: 1.0, "loss": 2.0}, 1)
+        logger.log_text(name, name, 1)
+        logger.log_histogram(name, [1.0, 2.0], 1)
+        logger.log_image(name, np.zeros((2, 2)), 1)
+        assert logger.flush()
+        assert logger.counts == Counts(sent=5, dropped=0, pending=0)
+    escaped = "size/\\udce9"
+    assert rows(tmp_path, "loss") == [(1, 2.0)]
+    assert rows(tmp_path, escaped) == [(1, 1.0)]
+    assert texts(tmp_path, escaped) == [(1, escaped)]
+    assert len(read(tmp_path).Histograms(escaped)) == len(read(tmp_path).Images(escaped)) == 1
+    assert sessions(tmp_path)[0].hparams[escaped].string_value == escaped
+
+
 def test_optimizer_weights_and_gradients(tmp_path):
     """The log handlers of the core write scalars and histograms under their names."""
     model, fake = torch.nn.Linear(2, 1), FakeEngine()
@@ -136,7 +155,7 @@ def test_histogram_of_diverged_values(tmp_path, caplog):
     accumulator = read(tmp_path)
     assert accumulator.Tags()["histograms"] == ["some", "half"]
     assert accumulator.Histograms("some")[0].histogram_value.num == 1
-    assert "histogram 'none' at step 1: none of the 1 values is finite" in caplog.text
+    assert "histogram none at step 1 was refused: ValueError: none of its 1 values is finite" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -163,11 +182,13 @@ def test_image_layouts(tmp_path, shape, width, height):
     )
 
 
-def test_image_of_unsupported_shape(tmp_path, caplog):
-    """An image of an unsupported shape is dropped, and its shape is reported."""
-    with TensorboardLogger(tmp_path) as logger:
+def test_image_of_unsupported_shape(tmp_path):
+    """An image of an unsupported shape raises where it is logged."""
+    with (
+        TensorboardLogger(tmp_path) as logger,
+        pytest.raises(ValueError, match=r"'bad': an image of shape \(5, 5, 7\)"),
+    ):
         logger.log_image("bad", np.zeros((5, 5, 7)), 1)
-    assert "image 'bad' has shape (5, 5, 7); expected (height, width)" in caplog.text
 
 
 def test_figures_and_texts(tmp_path):
@@ -181,29 +202,53 @@ def test_figures_and_texts(tmp_path):
     assert texts(tmp_path, "note") == [(6, "**hello**")]
 
 
+def sessions(folder):
+    """Return the start and the end of the session that the HPARAMS page reads."""
+    from tensorboard.plugins.hparams import metadata
+
+    accumulator = read(folder)
+
+    def content(tag):
+        return accumulator.SummaryMetadata(tag).plugin_data.content
+
+    return (
+        metadata.parse_session_start_info_plugin_data(content(metadata.SESSION_START_INFO_TAG)),
+        metadata.parse_session_end_info_plugin_data(content(metadata.SESSION_END_INFO_TAG)),
+    )
+
+
 def test_params(tmp_path):
-    """Hyperparameters appear in the HPARAMS and TEXT data, and the session end has the status of the run."""
-    from tensorboard.plugins.hparams import api_pb2, metadata
+    """Hyperparameters of several calls appear in the HPARAMS and TEXT data, and the session end has the status of the run."""
+    from tensorboard.plugins.hparams import api_pb2
 
     with TensorboardLogger(tmp_path) as logger:
-        logger.log_params({"optimizer": {"name": "SGD", "lr": 0.5}, "layers": (1, 2), "amp": True})
-        logger.log_params({"seed": 7})
+        logger.log_params(
+            {"optimizer": {"name": "SGD", "lr": 0.5}, "layers": (1, 2), "amp": True, "big": 10**400}
+        )
+        logger.log_params({"seed": 7, "note": "a|b\nc"})
+        logger.log_scalars({"loss": 1.0}, 1)
+        logger.log_params({"late": 1})
         logger.close(RunOutcome.FAILED)
-    accumulator = read(tmp_path)
-    start = metadata.parse_session_start_info_plugin_data(
-        accumulator.SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content
-    )
+    start, end = sessions(tmp_path)
     assert start.hparams["optimizer/name"].string_value == "SGD"
     assert start.hparams["optimizer/lr"].number_value == 0.5
     assert start.hparams["layers"].string_value == "(1, 2)"
     assert start.hparams["amp"].bool_value is True
-    end = metadata.parse_session_end_info_plugin_data(
-        accumulator.SummaryMetadata(metadata.SESSION_END_INFO_TAG).plugin_data.content
-    )
+    assert start.hparams["big"].string_value == str(10**400)
+    assert start.hparams["seed"].number_value == 7
     assert end.status == api_pb2.STATUS_FAILURE
-    first, second = texts(tmp_path, "params")
+    first, second, third = texts(tmp_path, "params")
     assert "| optimizer/lr | 0.5 |" in first[1]
-    assert second == (1, "| name | value |\n|---|---|\n| seed | 7 |\n")
+    assert second == (1, "| name | value |\n|---|---|\n| seed | 7 |\n| note | a\\|b c |")
+    assert third == (2, "| name | value |\n|---|---|\n| late | 1 |")
+
+
+def test_params_alone(tmp_path):
+    """Hyperparameters without any other record are in the HPARAMS data after the run."""
+    with TensorboardLogger(tmp_path) as logger:
+        logger.log_params({"lr": 0.5})
+    start, _ = sessions(tmp_path)
+    assert start.hparams["lr"].number_value == 0.5
 
 
 def test_summary_writer_arguments(tmp_path):
@@ -215,8 +260,8 @@ def test_summary_writer_arguments(tmp_path):
         logger.log_scalars({"x": 1.0}, 1)
     assert [path.name.endswith(".mine") for path in tmp_path.iterdir()] == [True]
     assert "custom_scalars__config__" in read(tmp_path).Tags()["tensors"]
-    with pytest.raises(RuntimeError, match=r"after close\(\)"):
-        logger.writer  # noqa: B018 - the look-up is the test
+    writer.add_scalar("x", 1.0, 1)
+    assert logger.counts == Counts(sent=2, dropped=1, pending=0)
 
 
 def test_purge_step(tmp_path):
@@ -230,6 +275,26 @@ def test_purge_step(tmp_path):
     assert rows(tmp_path, "x") == [(1, 1.0), (2, 20.0), (3, 30.0)]
 
 
+@pytest.mark.parametrize(("on_repeat", "expected"), [("skip", 2.0), ("overwrite", 20.0)])
+@pytest.mark.parametrize("first", ["scalars", "text"])
+def test_repeated_steps(tmp_path, on_repeat, expected, first):
+    """A resumed run leaves out the steps that the folder has, or hides the earlier records of these steps."""
+    with TensorboardLogger(tmp_path) as logger:
+        logger.log_scalars({"x": 1.0}, 1)
+        state = logger.state_dict()
+        logger.log_scalars({"x": 2.0}, 2)
+        logger.log_scalars({"x": 3.0}, 3)
+    # TensorBoard orders files by the second in their names.
+    time.sleep(1.1)
+    with TensorboardLogger(on_repeat=on_repeat) as logger:
+        logger.load_state_dict(state)
+        if first == "text":
+            logger.log_text("note", "resumed", 2)
+        logger.log_scalars({"x": 20.0}, 2)
+    kept = [(3, 3.0)] if on_repeat == "skip" else []
+    assert rows(tmp_path, "x") == [(1, 1.0), (2, expected), *kept]
+
+
 def test_default_folder(tmp_path, monkeypatch):
     """The default folder is below runs/, ends with the comment and is created at the first record."""
     monkeypatch.chdir(tmp_path)
@@ -238,7 +303,7 @@ def test_default_folder(tmp_path, monkeypatch):
         logger.log_scalars({"x": 1.0}, 1)
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name.endswith("-mine")
-    assert Path(logger.log_dir) == folder.relative_to(tmp_path)
+    assert Path(logger.log_dir) == folder
 
 
 def run_logging(logger, iterations=10, at=None):
@@ -262,11 +327,11 @@ class TestDiskFaults:
         logger.close()
         assert logger.counts == Counts(sent=0, dropped=10, pending=0)
         assert "TensorboardLogger: opening the backend failed: FileExistsError" in caplog.text
-        assert "closed; 0 records sent, 10 lost" in caplog.text
+        assert "closed; records: 0 sent, 10 lost" in caplog.text
         strict = TensorboardLogger(blocked, on_error="raise")
         with pytest.raises(FileExistsError):
             run_logging(strict)
-        with pytest.raises(RuntimeError, match="the backend could not be opened"):
+        with pytest.raises(FileExistsError):
             strict.close()
 
     def test_removed_folder(self, tmp_path, caplog):
@@ -313,8 +378,43 @@ print(engine.state.outcome.name, sum(logger.counts), logger.counts.dropped)
         assert "cannot be written: [Errno 27] File too large" in done.stderr
         assert len(list(tmp_path.iterdir())) > 1
         stored = rows(tmp_path, "t/output")
-        # Later files purge nothing.
-        assert (stored[0], stored[-1]) == ((1, 0.0), (500, 499.0))
+        # Later files purge nothing, and do not repeat what the full disk took of a write.
+        assert stored == [(step, step - 1.0) for step in range(1, 501)]
+
+
+def test_durable(tmp_path):
+    """With durable=True, a record is in the event file when log_scalars returns."""
+    script = """
+import os, sys
+from glowplug_tensorboard import TensorboardLogger
+logger = TensorboardLogger(sys.argv[1], durable=True)
+for step in range(1, 101):
+    logger.log_scalars({"loss": 1.0}, step)
+os._exit(9)
+"""
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 9, ended.stderr
+    assert [row[0] for row in rows(tmp_path, "loss")] == list(range(1, 101))
+
+
+def test_state_of_another_folder(tmp_path, caplog):
+    """The state of another folder is reported as such, and the steps of a moved folder are recognized."""
+    with TensorboardLogger(tmp_path / "a") as first:
+        for step in range(5):
+            first.log_scalars({"loss": 1.0}, step)
+        state = first.state_dict()
+    (tmp_path / "a").rename(tmp_path / "b")
+    with TensorboardLogger(tmp_path / "b") as second:
+        second.load_state_dict(state)
+        for step in range(3, 8):
+            second.log_scalars({"loss": 1.0}, step)
+    (message,) = caplog.messages
+    assert (
+        f"belongs to the run log_dir={tmp_path / 'a'}, but this logger was created for the run log_dir={tmp_path / 'b'}"
+        in message
+    )
+    assert [row[0] for row in rows(tmp_path / "b", "loss")] == list(range(8))
 
 
 def test_pickle(tmp_path):
@@ -350,52 +450,30 @@ def test_two_ranks_create_one_file(run_ranks, tmp_path):
     assert len(list((tmp_path / "logs").iterdir())) == 1
 
 
-def test_tensorboard_server(tmp_path):
+def test_tensorboard_server(tmp_path, serve):
     """A TensorBoard server on 127.0.0.1 lists the scalars, histograms and hyperparameters."""
     with TensorboardLogger(tmp_path / "run1") as logger:
         logger.log_params({"lr": 0.5})
         logger.log_scalars({"training/loss": 0.25}, 3)
         logger.log_histogram("weights/w", np.arange(4), 3)
-    server = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "tensorboard.main",
-            "--logdir",
-            tmp_path,
-            "--host",
-            "127.0.0.1",
-            "--port",
-            "0",
-            "--load_fast",
-            "false",
-        ],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        address = next(line for line in server.stderr if "http://" in line).split("http://")[1].split("/")[0]
+    address = serve(tmp_path)
 
-        def ask(path, body=None):
-            request = urllib.request.Request(
-                f"http://{address}/data/plugin/{path}",
-                body and json.dumps(body).encode(),
-                {"Content-Type": "application/json"},
-            )
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                return json.load(answer)
+    def ask(path, body=None):
+        request = urllib.request.Request(
+            f"{address}/data/plugin/{path}",
+            body and json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
 
-        limit = time.monotonic() + 30
-        while not (tags := ask("scalars/tags")):
-            assert time.monotonic() < limit
-            time.sleep(0.2)
-        assert list(tags["run1"]) == ["training/loss"]
-        assert [row[1:] for row in ask("scalars/scalars?run=run1&tag=training/loss")] == [[3, 0.25]]
-        assert list(ask("histograms/tags")["run1"]) == ["weights/w"]
-        columns = ask("hparams/experiment", {"includeMetrics": True})
-        assert [info["name"] for info in columns["hparamInfos"]] == ["lr"]
-        assert [info["name"]["tag"] for info in columns["metricInfos"]] == ["training/loss"]
-    finally:
-        server.terminate()
-        server.wait(10)
-        server.stderr.close()
+    limit = time.monotonic() + 30
+    while not (tags := ask("scalars/tags")):
+        assert time.monotonic() < limit
+        time.sleep(0.2)
+    assert list(tags["run1"]) == ["training/loss"]
+    assert [row[1:] for row in ask("scalars/scalars?run=run1&tag=training/loss")] == [[3, 0.25]]
+    assert list(ask("histograms/tags")["run1"]) == ["weights/w"]
+    columns = ask("hparams/experiment", {"includeMetrics": True})
+    assert [info["name"] for info in columns["hparamInfos"]] == ["lr"]
+    assert [info["name"]["tag"] for info in columns["metricInfos"]] == ["training/loss"]

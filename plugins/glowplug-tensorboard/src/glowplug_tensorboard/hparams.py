@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -25,11 +26,31 @@ def session_start(params: Mapping[str, Any]) -> Any:
     for name, value in params.items():
         if isinstance(value, bool):
             start.hparams[name].bool_value = value
-        elif isinstance(value, (int, float)):
+        elif isinstance(value, (int, float)) and abs(value) <= sys.float_info.max:
             start.hparams[name].number_value = value
         else:
             start.hparams[name].string_value = str(value)
     return _summary(metadata.SESSION_START_INFO_TAG, session_start_info=start)
+
+
+def params_table(params: Mapping[str, Any]) -> str:
+    """Return a Markdown table of hyperparameters for TensorBoard's TEXT page.
+
+    Args:
+        params: Flat mapping.
+
+    Example:
+        >>> print(params_table({"lr": 0.1}))
+        | name | value |
+        |---|---|
+        | lr | 0.1 |
+    """
+    rows = "".join(f"| {_cell(name)} | {_cell(value)} |\n" for name, value in params.items())
+    return f"| name | value |\n|---|---|\n{rows}".rstrip("\n")
+
+
+def _cell(value: Any) -> str:
+    return " ".join(str(value).split("\n")).replace("|", "\\|")
 
 
 def session_end(outcome: RunOutcome | None) -> Any:
