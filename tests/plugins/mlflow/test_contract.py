@@ -1,5 +1,6 @@
 """Contract test of MLflowLogger with a local database."""
 
+import shutil
 import sqlite3
 
 import mlflow
@@ -11,18 +12,17 @@ from glowplug_testing import LoggerCase, LoggerContract
 QUERY = "SELECT key, step, value, is_nan FROM metrics WHERE run_uuid = ? ORDER BY rowid"
 
 
-@pytest.fixture(scope="session")
-def database(tmp_path_factory):
-    """One database for all checks, because MLflow takes seconds to create its tables."""
-    path = tmp_path_factory.mktemp("contract") / "mlflow.db"
-    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
+@pytest.fixture(scope="module")
+def contract_database(empty_database, tmp_path_factory):
+    """One database for all checks, because MLflow takes a second to open one."""
+    return shutil.copy(empty_database, tmp_path_factory.mktemp("contract") / "mlflow.db")
 
 
 class TestMLflowLogger(LoggerContract):
     @pytest.fixture
-    def case(self, database):
+    def case(self, contract_database):
         """Loggers that write to one run."""
+        database = contract_database
         uri = f"sqlite:///{database}"
         client = mlflow.MlflowClient(uri)
         run_id = client.create_run("0").info.run_id

@@ -16,7 +16,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.server.credentials.append(self.headers["Authorization"])
-        self.send_response(int(self.path.split("/")[1]))
+        code = int(self.path.split("/")[1])
+        self.send_response(code)
+        if code == 302:
+            self.send_header("Location", "/200/health")
         self.end_headers()
 
     def log_message(self, *_):
@@ -93,6 +96,27 @@ def test_password_of_a_server(server, environment, code):
     environment.setenv("MLFLOW_TRACKING_TOKEN", SECRET)
     assert SECRET not in repr(check_tracking_server())
     assert server.credentials[-1] == f"Bearer {SECRET}"
+
+
+@pytest.mark.parametrize("name", ["TOKEN", "PASSWORD"])
+def test_redirected_request(server, environment, name):
+    """The credentials are not sent to the target of a redirection, which may be another server (S3)."""
+    environment.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}/302")
+    environment.setenv("MLFLOW_TRACKING_USERNAME", "me" if name == "PASSWORD" else "")
+    environment.setenv(f"MLFLOW_TRACKING_{name}", SECRET)
+    assert check_tracking_server().status == "ok"
+    first, second = server.credentials
+    assert first is not None
+    assert second is None
+
+
+def test_token_with_a_line_break(server, environment):
+    """The finding about a token that ends with a line break does not contain the token (S3)."""
+    environment.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}/200")
+    environment.setenv("MLFLOW_TRACKING_TOKEN", f"{SECRET}\n")
+    check = check_tracking_server()
+    assert check.status == "error"
+    assert SECRET not in repr(check)
 
 
 def test_password_without_a_server(environment):

@@ -1,7 +1,10 @@
 """Tests of MLflowLogger with a real server and a real database."""
 
+import argparse
+import inspect
 import json
 import math
+import threading
 import time
 from pathlib import Path
 
@@ -13,16 +16,17 @@ from mlflow import MlflowClient
 
 from glowplug import Engine, Events, RunOutcome
 from glowplug.loggers import Counts, OptimizerParamsHandler, WeightsHistHandler
-from glowplug_mlflow import MLflowLogger
+from glowplug_mlflow import MLflowLogger, system_metrics
+from glowplug_mlflow.artifacts import upload
 from glowplug_mlflow.keys import unescape
 
 
 @pytest.fixture(params=["server", "database"])
-def uri(request, tmp_path):
+def uri(request):
     """The tracking URI of a server or of a local database."""
     if request.param == "server":
         return request.getfixturevalue("server").uri
-    return f"sqlite:///{tmp_path}/embedded.db"
+    return f"sqlite:///{request.getfixturevalue('database')}"
 
 
 def make(uri, **options):
@@ -217,21 +221,6 @@ def test_page_url(server, tmp_path):
     assert logger.page_url("http://my.host:81/").startswith("http://my.host:81/#/experiments/")
 
 
-def test_default_experiment(server, monkeypatch):
-    """A new run belongs to the experiment of mlflow.set_experiment or MLFLOW_EXPERIMENT_NAME."""
-    client = MlflowClient(server.uri)
-    mlflow.set_tracking_uri(server.uri)
-    chosen = mlflow.set_experiment("chosen by the user")
-    with make(None) as logger:
-        logger.log_scalars({"a": 1.0}, 1)
-    assert client.get_run(logger.run_id).info.experiment_id == chosen.experiment_id
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "from the environment")
-    with make(server.uri) as logger:
-        logger.log_scalars({"a": 1.0}, 1)
-    named = client.get_experiment_by_name("from the environment")
-    assert client.get_run(logger.run_id).info.experiment_id == named.experiment_id
-
-
 def test_default_store(tmp_path):
     """Without a URI, runs go to MLflow's default database in the current folder."""
     with make(None) as logger:
@@ -316,8 +305,11 @@ def test_long_texts_become_artifacts(uri, caplog):
         logger.log_params({"config/a=b": text})
     client = MlflowClient(uri)
     data = client.get_run(logger.run_id).data
-    kept = json.loads(artifact(client, logger.run_id, "glowplug/long_names.json"))
-    assert {kept[key]: value for key, value in data.metrics.items()} == {name: 1.0, name + "2": 2.0}
+    full_names = {
+        artifact(client, logger.run_id, f"glowplug/long_names/{key.rpartition('-')[2]}.txt"): value
+        for key, value in data.metrics.items()
+    }
+    assert full_names == {name: 1.0, name + "2": 2.0}
     assert all(len(key) == 250 for key in data.metrics)
     assert artifact(client, logger.run_id, "params/config/a_x3D_b.txt") == text
     assert artifact(client, logger.run_id, "tags/note.txt") == text
@@ -331,6 +323,17 @@ def test_long_texts_become_artifacts(uri, caplog):
     assert "the value of 'config/a=b' is 9000 characters long and was shortened to 6000" in messages[3]
 
 
+def test_long_names_of_two_processes(server):
+    """A logger that continues a run retains the full names that an earlier logger stored (L4)."""
+    with make(server.uri) as first:
+        first.log_scalars({"a" * 300: 1.0}, 1)
+    with make(server.uri, run_id=first.run_id) as second:
+        second.log_scalars({"b" * 300: 1.0}, 1)
+    client = MlflowClient(server.uri)
+    files = [file.path for file in client.list_artifacts(first.run_id, "glowplug/long_names")]
+    assert {artifact(client, first.run_id, file) for file in files} == {"a" * 300, "b" * 300}
+
+
 def test_changed_parameter_is_refused_alone(uri, caplog):
     """A changed parameter is refused and reported; the other parameters of the call are stored."""
     with make(uri) as logger:
@@ -340,7 +343,7 @@ def test_changed_parameter_is_refused_alone(uri, caplog):
         assert logger.counts == Counts(1, 1, 0)
     assert MlflowClient(uri).get_run(logger.run_id).data.params == {"lr": "0.1", "seed": "3"}
     assert (
-        "MLflow refused lr=0.2. If the run already has another value of a parameter, that value cannot change"
+        "MLflow refused the parameters lr=0.2 (logged: 0.1); the value of a logged parameter cannot change"
         in caplog.text
     )
 
@@ -374,14 +377,213 @@ def test_texts_images_figures_and_artifacts(uri, tmp_path):
     ]
 
 
-def test_histograms_are_refused(server):
-    """Attaching a histogram handler raises an error, because MLflow has no histograms."""
-    with pytest.raises(TypeError, match="MLflowLogger does not implement write_histogram"):
-        MLflowLogger(server.uri).attach(
-            Engine(lambda engine, batch: batch),
-            Events.EPOCH_COMPLETED,
-            WeightsHistHandler(torch.nn.Linear(1, 1)),
-        )
+def test_histograms(uri):
+    """A histogram becomes an artifact with its counts, edges and sums."""
+    with make(uri) as logger:
+        logger.log_histogram("weights/layer=1", torch.tensor([0.0, 1.0, 1.0, math.nan]), 2, 1_000.0)
+        logger.attach(
+            engine_with(logger), Events.EPOCH_COMPLETED, WeightsHistHandler(torch.nn.Linear(1, 1))
+        ).remove()
+        assert logger.flush()
+        assert logger.counts == Counts(1, 0, 0)
+    stored = json.loads(artifact(MlflowClient(uri), logger.run_id, "histograms/weights/layer_x3D_1/2.json"))
+    assert (stored["minimum"], stored["maximum"], stored["total"], stored["timestamp"]) == (0, 1, 2, 1000)
+    assert (sum(stored["counts"]), stored["counts"][0], stored["counts"][-1]) == (3, 1, 2)
+    assert len(stored["edges"]) == len(stored["counts"]) + 1
+
+
+def test_repeated_image(server):
+    """An image that is sent twice, because the answer was lost, is stored once, with its pixels."""
+    image = pytest.importorskip("PIL.Image")
+    pixels = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+    with make(server.uri) as logger:
+        logger.log_text("t", "opens the run", 1)
+        assert logger.flush()
+        for _ in range(2):
+            logger.write_image("samples/first", pixels, 1, 1_000.0)
+    client = MlflowClient(server.uri)
+    files = [file.path for file in client.list_artifacts(logger.run_id, "images")]
+    assert sorted(path.rpartition(".")[2] for path in files) == ["png", "webp"]
+    (png,) = [path for path in files if path.endswith(".png")]
+    assert png.startswith("images/samples~first+step+1+timestamp+1000000+")
+    stored = np.asarray(image.open(client.download_artifacts(logger.run_id, png)))
+    assert (stored == pixels).all()
+    assert client.get_run(logger.run_id).data.tags["mlflow.loggedImages"] == "True"
+
+
+def test_tags(uri, caplog):
+    """Tags pass the queue, may change, and are escaped; a value that MLflow refuses costs no other one."""
+    with make(uri) as logger:
+        logger.log_tags({"stage": "warm-up", "nested": {"a=b": 1}})
+        logger.set_tags({"stage": "training"})
+        logger.set_tag("mlflow.runName", "renamed")
+        logger.log_scalars({"a": 1.0}, 1)
+        assert logger.flush()
+        assert logger.counts == Counts(4, 0, 0)
+        with pytest.raises(TypeError, match="log_tags: tags must be a mapping, got 'stage'"):
+            logger.log_tags("stage")
+    run = MlflowClient(uri).get_run(logger.run_id)
+    assert (run.data.tags["stage"], run.data.tags["nested/a_x3D_b"]) == ("training", "1")
+    assert run.info.run_name == "renamed"
+    assert run.data.params == {}
+
+
+def test_calls_of_ignite(server):
+    """What ignite's scripts call on a logger works, or names the method to use."""
+    with make(server.uri) as logger:
+        logger.log_params(argparse.Namespace(lr=0.1, layers=[8, 8]))
+        for name, instead in (
+            ("log_metrics", "log_scalars"),
+            ("log_metric", "log_scalars"),
+            ("log_param", "log_params"),
+            ("log_dict", "log_text"),
+            ("log_artifacts", r"log_artifact\(path\), which also accepts a folder"),
+            ("log_table", r"the client of MLflow .*log_table\(logger\.run_id, \.\.\.\)"),
+            ("log_input", "the client of MLflow"),
+            ("get_artifact_uri", "the client of MLflow"),
+            ("active_run", r"run_id of MLflowLogger, as in mlflow\.start_run\(run_id=logger\.run_id\)"),
+            ("start_run", "run_id of MLflowLogger"),
+            ("end_run", "run_id of MLflowLogger"),
+            ("log_model", r"log_artifact\(path, name\) for a model that mlflow\.pytorch\.save_model"),
+        ):
+            with pytest.raises(AttributeError, match=f"{name}.*Use {instead}"):
+                getattr(logger, name)
+    assert MlflowClient(server.uri).get_run(logger.run_id).data.params == {"lr": "0.1", "layers": "[8, 8]"}
+
+
+def test_bad_values(uri, caplog):
+    """Values that cannot be stored cost no other value, and are named."""
+    with make(uri) as logger:
+        for step in range(200):
+            logger.log_scalars({"good": float(step)}, step)
+            for bad in ({"x": None}, {"x": "low"}, {"x": 1j}, {"x": torch.ones(2)}, {math.nan: 1.0}):
+                if step % 50 == 0:
+                    with pytest.raises(TypeError):
+                        logger.log_scalars(bad, step)
+            if step % 70 == 0:
+                logger.log_scalars({"far": 1.0}, 2**63 + step)
+                logger.log_scalars({"when": 1.0}, step, math.inf)
+        assert logger.flush()
+        assert logger.counts == Counts(200, 6, 0)
+    client = MlflowClient(uri)
+    assert history(client, logger.run_id, "good") == [(step, float(step)) for step in range(200)]
+    assert "scalars far at step 9223372036854775808 was refused" in caplog.text
+    assert "scalars when at step 0 was refused" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType")
+def test_model(uri, tmp_path):
+    """A saved model that is logged as an artifact can be loaded from the run."""
+    mlflow_pytorch = pytest.importorskip("mlflow.pytorch")
+    model = torch.nn.Linear(2, 1)
+    # Recent versions of MLflow trace the model by default, which needs an example of its input.
+    has_formats = "serialization_format" in inspect.signature(mlflow_pytorch.save_model).parameters
+    options = {"serialization_format": "pickle"} if has_formats else {}
+    mlflow_pytorch.save_model(model, tmp_path / "saved", pip_requirements=[], **options)
+    with make(uri) as logger:
+        logger.log_artifact(tmp_path / "saved", "model")
+    mlflow.set_tracking_uri(uri)
+    loaded = mlflow_pytorch.load_model(f"runs:/{logger.run_id}/model")
+    assert torch.equal(loaded.weight, model.weight)
+
+
+def test_system_metrics(server, monkeypatch):
+    """System metrics pass the queue, from the start of the run to its end."""
+    pytest.importorskip("psutil")
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
+    before = threading.enumerate()
+    with make(server.uri, log_system_metrics=True) as logger:
+        logger.log_scalars({"a": 1.0}, 1)
+        assert logger.flush()
+        time.sleep(0.5)
+    assert logger.counts.dropped == 0
+    names = MlflowClient(server.uri).get_run(logger.run_id).data.metrics
+    assert {"system/cpu_utilization_percentage", "system/disk_usage_percentage"} <= set(names)
+    assert len(history(MlflowClient(server.uri), logger.run_id, "system/cpu_utilization_percentage")) >= 3
+    assert not [
+        thread for thread in threading.enumerate() if "system metrics" in thread.name and thread not in before
+    ]
+
+
+def test_system_metrics_hide_no_error(database, monkeypatch):
+    """An error of the backend is raised in the script even if the thread of the system metrics logs first."""
+
+    class Constant:
+        def collect_metrics(self):
+            pass
+
+        def aggregate_metrics(self):
+            return {"constant": 1.0}
+
+        def clear_metrics(self):
+            pass
+
+    monkeypatch.setattr(system_metrics, "_monitors", lambda: [Constant()])
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
+    logger = make(f"sqlite:///{database}", on_error="raise")
+    # The argument would need psutil.
+    logger.log_system_metrics = True
+    logger.log_scalars({"a": 1.0}, 1)
+    assert logger.flush()
+    logger.log_params({"lr": 0.1})
+    logger.log_params({"lr": 0.2})
+    deadline = time.monotonic() + 60
+    while logger._system_metrics._error is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    with pytest.raises(RuntimeError, match="lr"):
+        logger.close()
+
+
+def test_slow_system_metrics(database, monkeypatch):
+    """A slow measurement does not extend the time limit of close, and its metrics are not logged after close."""
+
+    class Slow:
+        def collect_metrics(self):
+            measuring.set()
+            time.sleep(3)
+
+        def aggregate_metrics(self):
+            return {"slow": 1.0}
+
+        def clear_metrics(self):
+            pass
+
+    measuring = threading.Event()
+    monkeypatch.setattr(system_metrics, "_monitors", lambda: [Slow()])
+    logger = make(f"sqlite:///{database}")
+    # The argument would need psutil.
+    logger.log_system_metrics = True
+    logger.log_scalars({"a": 1.0}, 1)
+    assert logger.flush()
+    assert measuring.wait(60)
+    thread = logger._system_metrics._thread
+    began = time.monotonic()
+    logger.close()
+    assert time.monotonic() - began < 2.5
+    thread.join(60)
+    assert logger.counts == Counts(1, 0, 0)
+
+
+def test_folder_with_a_refused_file(server, tmp_path, caplog):
+    """A file of a folder that cannot be uploaded costs no other file."""
+    folder = tmp_path / "folder"
+    (folder / "inner").mkdir(parents=True)
+    for name in ("a.txt", "inner/b.txt", "c.txt"):
+        (folder / name).write_text(name)
+
+    class Client(MlflowClient):
+        def log_artifact(self, run_id, local_path, artifact_path=None):
+            if local_path.endswith("a.txt"):
+                raise FileNotFoundError(2, "gone", local_path)
+            super().log_artifact(run_id, local_path, artifact_path)
+
+    client = Client(server.uri)
+    run_id = client.create_run("0").info.run_id
+    with pytest.raises(RuntimeError, match=r"1 of 3 files in folder could not be uploaded: a.txt \(.*gone"):
+        upload(client, run_id, str(folder), "data")
+    assert artifact(client, run_id, "data/inner/b.txt") == "inner/b.txt"
+    assert artifact(client, run_id, "data/c.txt") == "c.txt"
+    client.set_terminated(run_id)
 
 
 def test_two_ranks_create_one_run(run_ranks, server, monkeypatch):

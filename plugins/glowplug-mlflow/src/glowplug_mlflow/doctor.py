@@ -15,7 +15,7 @@ from http.client import HTTPException
 from urllib.parse import unquote, urlsplit
 
 from glowplug.hookspecs import Finding, FindingStatus
-from glowplug_mlflow.failures import redact
+from glowplug_mlflow.redaction import redact
 
 __all__ = ["check_tracking_server"]
 
@@ -87,11 +87,12 @@ def _request(uri: str) -> urllib.request.Request:
     user = unquote(parts.username or "") or os.environ.get("MLFLOW_TRACKING_USERNAME")
     password = unquote(parts.password or "") or os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
     token = os.environ.get("MLFLOW_TRACKING_TOKEN")
+    # The credentials must not reach another server if the request is redirected.
     if user:
         secret = base64.b64encode(f"{user}:{password}".encode()).decode()
-        request.add_header("Authorization", f"Basic {secret}")
+        request.add_unredirected_header("Authorization", f"Basic {secret}")
     elif token:
-        request.add_header("Authorization", f"Bearer {token}")
+        request.add_unredirected_header("Authorization", f"Bearer {token}")
     return request
 
 

@@ -53,19 +53,23 @@ def unescape(name: str) -> str:
     return _ESCAPE.sub(lambda match: chr(int(match[1], 16)) if match[1] else "", name)
 
 
-def shorten(name: str) -> str:
-    """Shorten a name to at most 250 characters.
+def shorten(name: str, length: int = MAX_LENGTH) -> str:
+    """Shorten a name to at most ``length`` characters.
 
     A longer name is cut, and a hash of the full name is added at the end.
+
+    Args:
+        name: Any text.
+        length: Maximum number of characters. Defaults to 250.
 
     Example:
         >>> len(shorten("x" * 300)), shorten("short")
         (250, 'short')
     """
-    if len(name) <= MAX_LENGTH:
+    if len(name) <= length:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:16]
-    return f"{name[: MAX_LENGTH - len(digest) - 1].rstrip('/')}-{digest}"
+    return f"{name[: length - len(digest) - 1].rstrip('/')}-{digest}"
 
 
 def file_name(name: str) -> str:

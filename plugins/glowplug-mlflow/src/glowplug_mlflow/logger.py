@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from glowplug import RunOutcome
-from glowplug.loggers import Logger, OnError, flatten_params
-from glowplug_mlflow.failures import CREDENTIALS, redact, reported
-from glowplug_mlflow.keys import MAX_LENGTH, escape, file_name, shorten
-from glowplug_mlflow.requests import (
-    MAX_METRICS,
-    MAX_PARAM_LENGTH,
-    MAX_PARAMS,
-    MAX_TAG_LENGTH,
-    bound_requests,
-    slices,
-    unbound_requests,
+from glowplug.loggers import Histogram, Logger, LoggerOptions
+from glowplug_mlflow.address import Address, check_sqlite
+from glowplug_mlflow.artifacts import Uploads, upload, upload_image
+from glowplug_mlflow.failures import Verdict, reported, rule_of
+from glowplug_mlflow.keys import file_name
+from glowplug_mlflow.redaction import redact
+from glowplug_mlflow.run_data import RunData
+from glowplug_mlflow.run_owner import OPENED_BY, open_process, owner_tags
+from glowplug_mlflow.run_selection import (
+    CREATION,
+    create_run,
+    default_address,
+    existing_run,
+    experiment_id,
+    find_run,
+    select,
+    warn_of_other_experiment,
 )
+from glowplug_mlflow.system_metrics import SystemMetrics, is_enabled
+from glowplug_mlflow.time_limits import UPLOAD_LIMITS, limited
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
+    from typing_extensions import Unpack
 
 log = logging.getLogger("glowplug.mlflow")
 
@@ -33,61 +41,62 @@ STATUS = {
     RunOutcome.COMPLETED: "FINISHED",
     RunOutcome.TERMINATED: "FINISHED",
     RunOutcome.FAILED: "FAILED",
-    # Otherwise the run would stay RUNNING forever. A later MLflowLogger(run_id=...) can continue it.
+    # Otherwise the run would stay RUNNING forever. A later logger can continue it.
     RunOutcome.INTERRUPTED: "KILLED",
 }
-# Tag of the runs that a logger created. A later logger may end such a run, for example after a crash.
-OPENED_BY = "glowplug.logger"
-# Tag that makes MLflow show training runs for an experiment, instead of the traces of a GenAI application.
-KIND = {"mlflow.experimentKind": "custom_model_development"}
-LONG_NAMES = "glowplug/long_names.json"
-# Maximum number of characters of a name that a log message shows.
-MAX_SHOWN = 50
+# Name under which tags pass the queue as parameters.
+TAGS = "glowplug.tags"
 
 
 class MLflowLogger(Logger):
-    """Logs metrics, parameters, tags, texts, images, figures and artifacts to MLflow.
+    """Logs metrics, parameters, tags, texts, histograms, images, figures and artifacts to MLflow.
 
     The MLflow run starts at the first record. The final status of the MLflow run is ``FINISHED`` if the engine's run completed or
     was terminated, ``FAILED`` after an exception, and ``KILLED`` if the engine's run was interrupted and not continued. While
-    the server is unavailable, training continues and the records wait in a queue.
+    the server is unavailable, training continues and the records wait on disk.
 
     The logger respects MLflow's limits. The logger splits large requests and escapes names that MLflow refuses
     (:func:`glowplug_mlflow.keys.escape`). If a name, parameter or tag is too long, the logger shortens it, stores the full text
     as an artifact and writes a warning to the log.
 
-    The logger writes to one of three runs:
+    The logger uses the first of these runs that applies:
 
-    - If MLflow has an active run (``mlflow.start_run()``) and no argument selects another run, the logger uses the active run
-      and leaves it open.
-    - If ``run_id`` is given, the logger continues this run: it sets the status of the run to ``RUNNING`` and later ends the run.
-      If another program still has the run open, the logger does not change the status.
-    - Otherwise, the logger creates a new run.
+    - the run with the id ``run_id``, if you pass an id;
+    - your active run (``mlflow.start_run()``), if no argument of the logger selects another run;
+    - the run whose id is in the environment variable ``MLFLOW_RUN_ID``, as in ``mlflow.start_run()``;
+    - the run in the engine's saved state, if you load a saved state;
+    - a new run.
+
+    When the logger continues an existing run, the logger sets the status of this run to ``RUNNING`` and later ends the run.
+    The logger does neither if the run is your active run, if another program started the run and has not ended it, or if a logger
+    in another process on the same machine still has the run open. A logger on another machine cannot be checked.
 
     The logger never changes MLflow's global tracking URI or active run.
 
     Args:
-        tracking_uri: URI of the server or database. A password in this URI is never shown. The default comes from
-            ``mlflow.set_tracking_uri``, the environment variable ``MLFLOW_TRACKING_URI`` or MLflow's own default, in this order.
-        experiment_name: Name of the experiment. If the experiment does not exist, the logger creates it as an experiment of the
-            kind "Machine learning". By default, the environment variable ``MLFLOW_EXPERIMENT_NAME`` names the experiment. If
-            the variable is not set, the experiment comes from ``mlflow.set_experiment`` or ``MLFLOW_EXPERIMENT_ID``, or is
-            MLflow's default experiment.
-        run_name: Name of a new run. By default, MLflow chooses the name.
+        tracking_uri: URI of the server or database. A relative path becomes absolute when you create the logger. Passwords in the
+            URI are never shown. Defaults to the first of these URIs that is set: the URI passed to ``mlflow.set_tracking_uri``,
+            the URI in the environment variable ``MLFLOW_TRACKING_URI``, or MLflow's default URI.
+        experiment_name: Name of the experiment. If the experiment does not exist, the logger creates one of MLflow's kind
+            "Machine learning". Defaults to the first of these experiments that is set: the experiment of
+            ``mlflow.set_experiment``, the experiment named in ``MLFLOW_EXPERIMENT_NAME``, the experiment with the id in
+            ``MLFLOW_EXPERIMENT_ID``, or MLflow's default experiment.
+        run_name: Name of a new run. By default, MLflow generates a name.
         run_id: Id of a run to continue.
-        tags: Tags of the run. The values are converted to strings.
-        nested: Whether to make the new run a child of your active run.
-        on_error: ``"warn"`` reports errors in the log. ``"raise"`` raises errors at the next call of ``log_*``, ``flush`` or
-            ``close``.
-        capacity: Maximum number of waiting records. Further records are dropped and counted.
-        timeout: Maximum number of seconds to wait for the delivery of records at the end of a run, in ``flush`` and in
-            ``close``.
-        all_ranks: Whether to log on every rank of ``torch.distributed``, with one MLflow run per rank. By default, only rank 0
-            logs.
+        tags: Tags of the run; the values are converted to strings. See also :meth:`log_tags`.
+        nested: Make the new run a child of your active run.
+        parent_run_id: Make the new run a child of the run with this id.
+        log_system_metrics: Log the use of processors, memory, disks, network and GPUs while the run is open. Defaults to the
+            value of the environment variable ``MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING``, or to ``False`` if the variable is not
+            set. If the logger uses your active run, the logger ignores this argument, because MLflow can log the system metrics
+            of that run itself.
+        **options: Options that every :class:`~glowplug.loggers.Logger` accepts, such as ``timeout`` and ``spool``. With
+            ``all_ranks=True``, each rank logs to a separate run.
 
     Raises:
-        ValueError: If ``nested`` is set without an active run, or if ``run_id`` is combined with ``experiment_name``,
-            ``run_name`` or ``nested``.
+        ValueError: If ``nested`` is ``True`` but you have no active run in the same store, or if ``run_id`` is combined with
+            ``experiment_name``, ``run_name``, ``nested`` or ``parent_run_id``.
+        ImportError: If the logging of system metrics is enabled but psutil is not installed.
 
     Example:
         >>> import tempfile
@@ -111,41 +120,61 @@ class MLflowLogger(Logger):
 
     def __init__(
         self,
-        tracking_uri: str | None = None,
+        tracking_uri: str | os.PathLike[str] | None = None,
         experiment_name: str | None = None,
         run_name: str | None = None,
         run_id: str | None = None,
         tags: Mapping[str, Any] | None = None,
         nested: bool = False,
-        *,
-        on_error: OnError = "warn",
-        capacity: int = 100_000,
-        timeout: float = 10.0,
-        all_ranks: bool = False,
+        parent_run_id: str | None = None,
+        log_system_metrics: bool | None = None,
+        **options: Unpack[LoggerOptions],
     ) -> None:
-        super().__init__(on_error=on_error, capacity=capacity, timeout=timeout, all_ranks=all_ranks)
-        if run_id is not None and (experiment_name is not None or run_name is not None or nested):
+        super().__init__(**options)
+        is_new = bool(nested or parent_run_id or experiment_name is not None or run_name is not None)
+        if run_id is not None and is_new:
             raise ValueError(
-                f"MLflowLogger: run_id={run_id!r} continues an existing run; remove experiment_name, run_name and nested, "
-                "which create a new run"
+                f"MLflowLogger: run_id={run_id!r} continues an existing run; remove experiment_name, run_name, nested and "
+                "parent_run_id, which apply only to a new run"
             )
-        active, active_uri = _active_run()
-        if nested and active is None:
-            raise ValueError(
-                "MLflowLogger: nested=True requires an active run; call mlflow.start_run() first"
-            )
-        is_new = experiment_name is not None or run_name is not None or nested
-        shares = not is_new and tracking_uri in (None, active_uri) and run_id in (None, active)
-        self.tracking_uri = active_uri if active and tracking_uri is None else tracking_uri
+        # MLflow's default store may be in the current folder, and the run is opened later.
+        self._folder = os.getcwd()  # noqa: PTH109 - a plain string
+        selection = select(
+            Address(tracking_uri) if tracking_uri else None,
+            run_id,
+            parent_run_id,
+            nested=nested,
+            has_names=experiment_name is not None or run_name is not None,
+        )
+        self._address, self._run_id, self._is_shared, self._parent_run_id = selection
+        # Whether the id of the run comes from a saved state or a spool.
+        self._is_from_state = False
+        # Whether this logger ends the run.
+        self._is_mine = False
         self.experiment_name = experiment_name
         self.run_name = run_name
         self.tags = dict(tags or {})
-        self._parent_run_id = active if nested else None
-        self._run_id = active if active and shares else run_id
-        self._is_mine = not (active and shares)
-        self._client: MlflowClient | None = None
-        self._bounded: list[str] = []
-        self._long_names: dict[str, str] = {}
+        self.log_system_metrics = not self._is_shared and is_enabled(log_system_metrics)
+        self._system_metrics: SystemMetrics | None = None
+        self._open_run: RunData | None = None
+        # Whether the creation of the run was requested.
+        self._is_requested = False
+        self._long_names: set[str] = set()
+        self._uploads = Uploads()
+
+    @property
+    def tracking_uri(self) -> str | None:
+        """URI of the store, without secrets.
+
+        If you did not choose a store, the URI is ``None`` until the logger looks up MLflow's default store.
+        """
+        return None if self._address is None else self._address.public
+
+    def _complete_uri(self) -> str | None:
+        return None if self._address is None else self._address.reveal()
+
+    def _redacted(self, text: str) -> str:
+        return redact(text, self._complete_uri())
 
     @property
     def run_id(self) -> str:
@@ -184,84 +213,172 @@ class MLflowLogger(Logger):
             ...         logger.page_url()
             'http://127.0.0.1:5000/#/experiments/1?workflowType=machine_learning'
         """
-        from mlflow import MlflowClient, get_tracking_uri
-
-        run = MlflowClient(self.tracking_uri).get_run(self.run_id)
-        uri = self.tracking_uri or get_tracking_uri()
-        shown_by = CREDENTIALS.sub("", uri) if uri.startswith(("http://", "https://")) else server
+        client = self._store()
+        run = client.get_run(self.run_id)
+        uri = self.tracking_uri or ""
+        shown_by = uri if uri.startswith(("http://", "https://")) else server
         return f"{shown_by.rstrip('/')}/#/experiments/{run.info.experiment_id}?workflowType=machine_learning"
+
+    def log_tags(self, tags: Mapping[str, Any]) -> None:
+        """Set tags of the run; unlike parameters, tags can be changed later.
+
+        Args:
+            tags: Mapping from the names of the tags to their values. The values are converted to strings.
+
+        Raises:
+            TypeError: If ``tags`` is not a mapping.
+
+        Example:
+            >>> import tempfile
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     with MLflowLogger(f"sqlite:///{folder}/mlflow.db", timeout=60) as logger:
+            ...         logger.log_tags({"stage": "warm-up"})
+            ...         logger.log_scalars({"loss": 0.5}, step=1)
+            ...     logger.counts
+            Counts(sent=2, dropped=0, pending=0)
+        """
+        if not isinstance(tags, Mapping):
+            raise TypeError(f"MLflowLogger.log_tags: tags must be a mapping, got {tags!r}")
+        # The queue has no kind for tags, which only MLflow has.
+        self.log_params({TAGS: tags})
+
+    def set_tags(self, tags: Mapping[str, Any]) -> None:
+        """Set tags of the run, as ``mlflow.set_tags`` does; an alias of :meth:`log_tags`."""
+        self.log_tags(tags)
+
+    def set_tag(self, key: str, value: Any) -> None:
+        """Set one tag of the run, as ``mlflow.set_tag`` does."""
+        self.log_tags({key: value})
+
+    def close(self, outcome: RunOutcome | None = None) -> None:
+        """Deliver the waiting records, and end the run if this logger opened the run.
+
+        Args:
+            outcome: How the run ended. Defaults to the outcome of the last run of an attached engine.
+        """
+        self.log_system_metrics = False
+        if self._system_metrics is not None:
+            self._system_metrics.stop(min(1.0, self.timeout))
+        super().close(outcome)
+
+    def run_info(self) -> Mapping[str, str]:
+        """Return a mapping with the id of the run; the mapping is empty until the logger has a run."""
+        return {} if self._run_id is None else {"run_id": self._run_id}
+
+    def continue_run(self, info: Mapping[str, str]) -> None:
+        """Continue the run of an earlier process, unless another run was chosen for this logger."""
+        if self._run_id is None:
+            self._run_id = info["run_id"]
+            self._is_from_state = True
+
+    def replay_options(self) -> Mapping[str, Any]:
+        """Return the arguments with which ``glowplug spool replay`` recreates this logger.
+
+        The arguments contain no credentials, because MLflow reads credentials from the environment.
+        """
+        # The process may end before it has opened the store and created the run.
+        address = self._address or default_address(self._folder)
+        options = {
+            "tracking_uri": address.public,
+            "experiment_name": self.experiment_name or os.environ.get("MLFLOW_EXPERIMENT_NAME"),
+            "run_name": self.run_name,
+            "tags": self.tags,
+            "parent_run_id": self._parent_run_id,
+        }
+        # The metrics of the machine that delivers the records do not belong to the run.
+        return {name: value for name, value in options.items() if value} | {"log_system_metrics": False}
+
+    def _store(self) -> MlflowClient:
+        from mlflow import MlflowClient
+
+        if self._address is None:
+            self._address = default_address(self._folder)
+        uri = self._address.reveal()
+        check_sqlite(uri)
+        return MlflowClient(uri)
+
+    @reported
+    def prepare_backend(self) -> None:
+        """Import MLflow, and create a local database if it does not exist yet."""
+        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+
+        # A database that exists but cannot be opened must not extend the time limits of the callers.
+        if self._address is None or self._address.is_missing:
+            self._store()
 
     @reported
     def open_backend(self) -> None:
-        """Import MLflow and open the run."""
-        self._bounded = self._bounded or bound_requests()
-        from mlflow import MlflowClient
-
-        if self._client is not None and self._run_id is not None:
-            # The run was opened earlier; check that the server is available again.
-            self._client.get_run(self._run_id)
+        """Open the run."""
+        if self._open_run is not None:
+            # Check that the server is available again.
+            self._open_run.client.get_run(self._open_run.run_id)
             return
-        client = MlflowClient(self.tracking_uri)
-        if self._run_id is None:
-            self._run_id = self._create_run(client)
-        elif self._is_mine:
-            run = client.get_run(self._run_id)
-            self._is_mine = run.info.status != "RUNNING" or OPENED_BY in run.data.tags
-            if self._is_mine:
-                client.update_run(self._run_id, status="RUNNING")
-        self._client = client
-        self._log_tags(self.tags)
+        client = self._store()
+        run = self._create_run(client) if self._run_id is None else self._continue_run(client, self._run_id)
+        self._run_id = str(run.info.run_id)
+        opened = RunData(client, self._run_id, self._long_names, self._uploads, self._redacted)
+        try:
+            opened.write_tags(self.tags)
+        except Exception as error:
+            if rule_of(error).verdict is not Verdict.DROP:
+                raise
+            log.warning("MLflowLogger: %s", self._redacted(str(error)))
+        self._open_run = opened
+        if self.log_system_metrics and self._system_metrics is None:
+            self._system_metrics = SystemMetrics(self.log_scalars, run.info.start_time / 1000)
 
-    def _create_run(self, client: MlflowClient) -> str:
-        from mlflow.tracking.context.registry import resolve_tags
-        from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
-
-        parent = {MLFLOW_PARENT_RUN_ID: self._parent_run_id} if self._parent_run_id else {}
-        tags = resolve_tags({OPENED_BY: type(self).__name__, **parent})
-        run = client.create_run(self._experiment_id(client), tags=tags, run_name=self.run_name)
-        run_id: str = run.info.run_id
-        return run_id
-
-    def _experiment_id(self, client: MlflowClient) -> str:
-        from mlflow import get_tracking_uri
-        from mlflow.exceptions import MlflowException
-
-        name = self.experiment_name or os.environ.get("MLFLOW_EXPERIMENT_NAME")
-        if name is None:
-            # An experiment id is only valid in the store that it belongs to.
-            is_global = self.tracking_uri in (None, get_tracking_uri())
-            return os.environ.get("MLFLOW_EXPERIMENT_ID", "0") if is_global else "0"
-        for _ in range(2):
-            experiment = client.get_experiment_by_name(name)
-            if experiment is not None:
-                return str(experiment.experiment_id)
-            try:
-                return str(client.create_experiment(name, tags=KIND))
-            except MlflowException as error:
-                # Another process may create the experiment at the same time.
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-        raise RuntimeError(
-            f"experiment {name!r} exists but cannot be used, probably because it was deleted; restore the experiment or choose "
-            "another name"
+    def _create_run(self, client: MlflowClient) -> Run:
+        address = self._address or default_address(self._folder)
+        experiment = experiment_id(client, self.experiment_name, address, self._folder)
+        # The answer of the server may have been lost, or an earlier process was killed before it could save the id.
+        may_exist = self._is_requested or self.is_resumed
+        self._is_requested = True
+        own = {**owner_tags(type(self).__name__), CREATION: self.run_key}
+        run = (may_exist and find_run(client, experiment, own)) or create_run(
+            client, experiment, self.run_name, own, self._parent_run_id
         )
+        self._is_mine = True
+        return run
+
+    def _continue_run(self, client: MlflowClient, run_id: str) -> Run:
+        run = existing_run(client, run_id, self.tracking_uri)
+        # An earlier call may have failed after it had taken over the run.
+        if self._is_shared or self._is_mine:
+            return run
+        warn_of_other_experiment(client, run, self.experiment_name)
+        if self._may_end(run):
+            for key, value in owner_tags(type(self).__name__).items():
+                client.set_tag(run_id, key, value, synchronous=True)
+            client.update_run(run_id, status="RUNNING", name=self.run_name)
+            self._is_mine = True
+        return run
+
+    def _may_end(self, run: Run) -> bool:
+        """Return whether this logger may set the status of an existing run."""
+        is_known = OPENED_BY in run.data.tags
+        if run.info.status != "RUNNING":
+            # Without the tag, an earlier process logged to a run that its script ended.
+            return is_known or not self._is_from_state
+        process = open_process(run.data.tags)
+        if is_known and process is not None:
+            log.warning(
+                "MLflowLogger: the process %d still has the run %s open and will end it, so this logger does not end the run",
+                process,
+                run.info.run_id,
+            )
+        return is_known and process is None
 
     @reported
     def write_scalars_batch(self, rows: Sequence[tuple[Mapping[str, float], int, float]]) -> None:
         """Write the metrics of several records in as few requests as possible.
 
-        MLflow's databases store NaN as NaN, but they replace infinities by the largest finite float.
-        """
-        from mlflow.entities import Metric
+        MLflow's databases store NaN unchanged. They replace an infinite value with the largest finite float of the same sign.
 
-        client, run_id = self._connected()
-        metrics = (
-            Metric(self._key(name), float(value), int(timestamp * 1000), step)
-            for scalars, step, timestamp in rows
-            for name, value in scalars.items()
-        )
-        for part in slices(((metric.key, "", metric) for metric in metrics), MAX_METRICS):
-            client.log_batch(run_id, metrics=part)
+        Raises:
+            RuntimeError: If MLflow refuses metrics. If ``rows`` contains a single record, the other metrics of this record are
+                written before this error is raised.
+        """
+        self._connected().write_metrics(rows)
 
     @reported
     def write_params(self, params: Mapping[str, Any]) -> None:
@@ -271,71 +388,44 @@ class MLflowLogger(Logger):
             RuntimeError: If MLflow refuses a parameter, for example because the run already has another value for this
                 parameter. Parameters that MLflow accepts are written before this error is raised.
         """
-        from mlflow.entities import Param
-
-        client, run_id = self._connected()
-        texts = self._fitting("params", flatten_params(params), MAX_PARAM_LENGTH)
-        refused = []
-        for part in slices(((key, text, Param(key, text)) for key, text in texts), MAX_PARAMS):
-            try:
-                client.log_batch(run_id, params=part)
-            except Exception as error:
-                if getattr(error, "error_code", None) != "INVALID_PARAMETER_VALUE":
-                    raise
-                refused += [each for each in part if not self._accepts_param(client, run_id, each)]
-        if refused:
-            raise RuntimeError(
-                f"MLflow refused {', '.join(f'{param.key}={param.value}' for param in refused)}. If the run "
-                "already has another value of a parameter, that value cannot change; use another name or a new run"
-            )
-
-    def _accepts_param(self, client: MlflowClient, run_id: str, param: Any) -> bool:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            client.log_batch(run_id, params=[param])
-        except MlflowException as error:
-            if error.error_code != "INVALID_PARAMETER_VALUE":
-                raise
-            return False
-        return True
+        if params.keys() == {TAGS}:
+            self._connected().write_tags(params[TAGS])
+        else:
+            self._connected().write_params(params)
 
     @reported
     def write_text(self, name: str, text: str, step: int, timestamp: float) -> None:
         """Write a text as the artifact ``texts/<name>/<step>.txt``."""
-        client, run_id = self._connected()
-        client.log_text(run_id, text, f"texts/{file_name(name)}/{step}.txt")
+        run = self._connected()
+        self._uploads.send(
+            lambda: run.client.log_text(run.run_id, text, f"texts/{file_name(name)}/{step}.txt")
+        )
+
+    @reported
+    def write_histogram(self, name: str, histogram: Histogram, step: int, timestamp: float) -> None:
+        """Write a histogram as the artifact ``histograms/<name>/<step>.json``."""
+        run = self._connected()
+        content = {**histogram._asdict(), "edges": histogram.edges, "timestamp": timestamp}
+        self._uploads.send(
+            lambda: run.client.log_dict(run.run_id, content, f"histograms/{file_name(name)}/{step}.json")
+        )
 
     @reported
     def write_image(self, name: str, image: Any, step: int, timestamp: float) -> None:
-        """Write an image.
-
-        The shape of the image is ``(height, width)``, or ``(channels, height, width)`` or ``(height, width, channels)`` with 1,
-        3 or 4 channels. Floats must be between 0 and 1, and integers between 0 and 255.
-        """
-        self._log_pixels(name, image, step, timestamp)
+        """Write an image, which MLflow shows on the page of the run."""
+        run = self._connected()
+        self._uploads.send(lambda: upload_image(run.client, run.run_id, name, image, step, timestamp))
 
     @reported
     def write_figure(self, name: str, figure: Any, step: int, timestamp: float) -> None:
         """Write a matplotlib figure as an image, or a plotly figure as the artifact ``figures/<name>/<step>.html``."""
-        if hasattr(figure, "ndim"):
-            self._log_pixels(name, figure, step, timestamp)
+        run = self._connected()
+        if isinstance(figure, str):
+            self._uploads.send(
+                lambda: run.client.log_text(run.run_id, figure, f"figures/{file_name(name)}/{step}.html")
+            )
         else:
-            client, run_id = self._connected()
-            client.log_figure(run_id, figure, f"figures/{file_name(name)}/{step}.html")
-
-    def _log_pixels(self, name: str, image: Any, step: int, timestamp: float) -> None:
-        channels = (1, 3, 4)
-        if image.ndim == 3 and image.shape[0] in channels and image.shape[2] not in channels:  # noqa: PLR2004 - with channels
-            image = image.transpose(1, 2, 0)
-        client, run_id = self._connected()
-        client.log_image(
-            run_id,
-            image,
-            key=file_name(name),
-            step=step,
-            timestamp=int(timestamp * 1000),
-        )
+            self._uploads.send(lambda: upload_image(run.client, run.run_id, name, figure, step, timestamp))
 
     @reported
     def write_artifact(self, path: str, name: str | None) -> None:
@@ -345,88 +435,34 @@ class MLflowLogger(Logger):
             path: Path of the file or folder on this machine.
             name: Destination folder in the run's artifact store; ``None`` for the root of the store.
         """
-        client, run_id = self._connected()
-        upload = client.log_artifacts if Path(path).is_dir() else client.log_artifact
-        upload(run_id, path, name)
+        run = self._connected()
+        with limited(UPLOAD_LIMITS):
+            self._uploads.send(lambda: upload(run.client, run.run_id, path, name))
+
+    def flush_backend(self) -> None:
+        """Raise the exception that was raised on the thread that measures system metrics, if any."""
+        if self._system_metrics is not None:
+            self._system_metrics.raise_error()
 
     @reported
     def close_backend(self, outcome: RunOutcome | None) -> None:
         """End the run if this logger opened it."""
-        client, run_id = self._connected()
-        try:
-            if self._is_mine:
-                client.set_terminated(run_id, STATUS[outcome])
-        finally:
-            unbound_requests(self._bounded)
+        if self._system_metrics is not None:
+            # The run may have been opened while close() was called.
+            self._system_metrics.stop(0)
+            self._system_metrics = None
+        run = self._connected()
+        if self._is_mine:
+            run.client.set_terminated(run.run_id, STATUS[outcome])
 
-    # MLflow's limits
-
-    def _connected(self) -> tuple[MlflowClient, str]:
-        if self._client is None or self._run_id is None:
+    def _connected(self) -> RunData:
+        if self._open_run is None:
             raise ConnectionError("the run is not open")
-        return self._client, self._run_id
-
-    def _key(self, name: str) -> str:
-        key = escape(name)
-        short = shorten(key)
-        if short != key and short not in self._long_names:
-            self._long_names[short] = name
-            client, run_id = self._connected()
-            client.log_dict(run_id, self._long_names, LONG_NAMES)
-            log.warning(
-                "MLflowLogger: the name %r is %d characters long after escaping, but MLflow allows only %d. Values with this "
-                "name are logged under a shortened name that ends with %s; the full name is in the artifact %s",
-                _beginning(name),
-                len(key),
-                MAX_LENGTH,
-                short[-17:],
-                LONG_NAMES,
-            )
-        return short
-
-    def _fitting(self, kind: str, values: Mapping[str, Any], longest: int) -> Iterable[tuple[str, str]]:
-        """Yield names and values that MLflow accepts; store the full text of longer values as artifacts."""
-        client, run_id = self._connected()
-        for name, value in values.items():
-            key, text = self._key(name), str(value)
-            if len(text) > longest:
-                file = f"{kind}/{file_name(name)}.txt"
-                client.log_text(run_id, text, file)
-                note = f"... (all {len(text)} characters are in the artifact {file})"
-                log.warning(
-                    "MLflowLogger: the value of %r is %d characters long and was shortened to %d; the full value is in the "
-                    "artifact %s",
-                    _beginning(name),
-                    len(text),
-                    longest,
-                    file,
-                )
-                text = text[: longest - len(note)] + note
-            yield key, text
-
-    def _log_tags(self, tags: Mapping[str, Any]) -> None:
-        from mlflow.entities import RunTag
-
-        client, run_id = self._connected()
-        texts = self._fitting("tags", tags, MAX_TAG_LENGTH)
-        for part in slices(((key, text, RunTag(key, text)) for key, text in texts), MAX_PARAMS):
-            client.log_batch(run_id, tags=part)
+        return self._open_run
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_client": None, "_bounded": []}
+        own = {"_open_run": None, "_system_metrics": None, "_is_requested": False, "_is_mine": False}
+        return {**super().__getstate__(), **own}
 
     def __repr__(self) -> str:
-        return f"MLflowLogger({redact(self.tracking_uri) if self.tracking_uri else ''})"
-
-
-def _beginning(name: str) -> str:
-    """Return a name for a message, shortened if it is long."""
-    return name if len(name) <= MAX_SHOWN else f"{name[:MAX_SHOWN]}..."
-
-
-def _active_run() -> tuple[str | None, str | None]:
-    """Return the id of the calling thread's active run, and the tracking URI of that run."""
-    # An active run implies that MLflow has been imported.
-    mlflow: Any = sys.modules.get("mlflow")
-    run = mlflow.active_run() if hasattr(mlflow, "active_run") else None
-    return (run.info.run_id, mlflow.get_tracking_uri()) if run is not None else (None, None)
+        return f"MLflowLogger({'' if self._address is None else redact(self._address.reveal())})"
