@@ -1,5 +1,17 @@
-"""JSON Lines logger for glowplug engines."""
+"""JSON Lines and CSV loggers for glowplug engines."""
 
-from acme_glowplug_jsonl.logger import JsonLinesLogger
+from typing import TYPE_CHECKING
 
-__all__ = ["JsonLinesLogger"]
+from glowplug.plugins import lazy_exports
+
+if TYPE_CHECKING:
+    from glowplug_jsonl.csv_table import CsvLogger
+    from glowplug_jsonl.json_lines import JsonLinesLogger
+
+__all__ = ["CsvLogger", "JsonLinesLogger"]
+
+# Loading the plugin imports this package, so its modules are imported lazily.
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {"glowplug_jsonl.csv_table": ("CsvLogger",), "glowplug_jsonl.json_lines": ("JsonLinesLogger",)},
+)

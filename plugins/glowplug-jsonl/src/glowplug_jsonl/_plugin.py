@@ -11,8 +11,14 @@ def glowplug_offers() -> list[Offer]:
     return [
         Offer(
             "JsonLinesLogger",
-            "acme_glowplug_jsonl.logger:JsonLinesLogger",
+            "glowplug_jsonl.json_lines:JsonLinesLogger",
             kind="logger",
-            summary="Writes scalars and hyperparameters to a JSON Lines file.",
+            summary="Writes all records to a JSON Lines file, with images and artifacts beside it.",
+        ),
+        Offer(
+            "CsvLogger",
+            "glowplug_jsonl.csv_table:CsvLogger",
+            kind="logger",
+            summary="Writes scalars to a CSV file, one row for each number.",
         ),
     ]
