@@ -74,6 +74,8 @@ def runs(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     monkeypatch.setenv("WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL", str(INTERVAL))
+    # Each script of a test starts its own service, as it does outside of tests.
+    monkeypatch.delenv("WANDB_SERVICE", raising=False)
     for kind in ("CONFIG", "CACHE", "DATA", "ARTIFACT"):
         monkeypatch.setenv(f"WANDB_{kind}_DIR", str(tmp_path / kind.lower()))
     runs = Runs(tmp_path)

@@ -1,5 +1,13 @@
 """Weights & Biases logger for glowplug engines."""
 
-from acme_glowplug_wandb.logger import WandbLogger
+from typing import TYPE_CHECKING
+
+from glowplug.plugins import lazy_exports
+
+if TYPE_CHECKING:
+    from glowplug_wandb.logger import WandbLogger
 
 __all__ = ["WandbLogger"]
+
+# Loading the plugin imports this package, so its modules are imported lazily.
+__getattr__, __dir__ = lazy_exports(__name__, {"glowplug_wandb.logger": ("WandbLogger",)})

@@ -1,6 +1,6 @@
-"""Plugin hooks of this distribution; imports only the hook specifications."""
+"""Plugin hooks of this distribution; this module imports only the hook specifications."""
 
-from glowplug.hookspecs import Offer, hookimpl
+from glowplug.hookspecs import Finding, Offer, hookimpl
 
 GLOWPLUG_API = 1
 
@@ -11,8 +11,16 @@ def glowplug_offers() -> list[Offer]:
     return [
         Offer(
             "WandbLogger",
-            "acme_glowplug_wandb.logger:WandbLogger",
+            "glowplug_wandb.logger:WandbLogger",
             kind="logger",
-            summary="Logs to Weights & Biases.",
+            summary="Logs scalars, hyperparameters, media and artifacts to Weights & Biases.",
         ),
     ]
+
+
+@hookimpl
+def glowplug_doctor() -> list[Finding]:
+    """Check that a W&B API key is configured, unless W&B is offline."""
+    from glowplug_wandb.doctor import check_api_key
+
+    return [check_api_key()]
