@@ -56,7 +56,7 @@ def fit(
     with TensorboardLogger(log_dict["log_dir"]) as logger:
         logger.log_params({"learning_rate": learning_rate, **log_dict})
         x, _ = next(iter(train_loader))
-        logger.writer.add_graph(model, x)
+        logger.log_graph(model, x)
         logger.attach(
             trainer,
             Events.ITERATION_COMPLETED(every=log_interval),
