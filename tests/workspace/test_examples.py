@@ -11,15 +11,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 PAGES = sorted(page.stem for page in EXAMPLES.glob("*.md"))
-# torch issues this warning when TensorBoard records a graph.
-TRACE = "ignore:`torch.jit.trace:DeprecationWarning"
 
 
-def run_example(name, *arguments, folder, warnings=()):
+def run_example(name, *arguments, folder):
     """Run a script in an empty folder with warnings as errors, and return the finished process."""
-    filters = [option for each in ("error", *warnings) for option in ("-W", each)]
     return subprocess.run(
-        [sys.executable, *filters, str(EXAMPLES / name), *map(str, arguments)],
+        [sys.executable, "-W", "error", str(EXAMPLES / name), *map(str, arguments)],
         cwd=folder,
         env={**os.environ, "OMP_NUM_THREADS": "1"},  # threads that wait for each other make small models slow
         capture_output=True,
@@ -29,12 +26,12 @@ def run_example(name, *arguments, folder, warnings=()):
     )
 
 
-def printed(name, *arguments, folder, warnings=(), whole=True):
+def printed(name, *arguments, folder, whole=True):
     """Run a script and check that it prints what its page shows, except for the numbers.
 
     With ``whole=False``, the script may print only the beginning, because its arguments make it end early.
     """
-    ended = run_example(f"{name}.py", *arguments, folder=folder, warnings=warnings)
+    ended = run_example(f"{name}.py", *arguments, folder=folder)
     assert ended.returncode == 0, ended.stderr
     (shown, *_) = re.findall(r"^```console\n\$ python .+?\n(.+?)^```", page(name), re.MULTILINE | re.DOTALL)
     shown, output = without_figures(shown), without_figures(ended.stdout)
@@ -157,7 +154,7 @@ def test_per_class(tmp_path):
 def test_regression_fit(tmp_path):
     """TensorBoard's file has the graph, the training loss and both average losses at their steps."""
     pytest.importorskip("matplotlib")
-    output = printed("regression_fit", "--picture", "losses.png", folder=tmp_path, warnings=[TRACE])
+    output = printed("regression_fit", "--picture", "losses.png", folder=tmp_path)
     assert figures(r"explained: ([\d.]+)", output)[0] > 0.35
     events = EventAccumulator(str(tmp_path / "runs" / "regression")).Reload()
     assert events.Tags()["graph"]

@@ -19,6 +19,7 @@ HEAVY = (
     "mlflow",
     "tensorboard",
     "tqdm",
+    "wandb",
     "pluggy",
     "click",
     "rich",
@@ -71,7 +72,7 @@ def test_import_of_a_module_of_the_core_imports_no_library_of_a_plugin(module):
 def test_loading_all_plugins_imports_nothing_heavy():
     """Loading the plugins imports the plugin modules, but not the libraries that the plugins need."""
     found = imported_by("from glowplug.plugins import get_registry\nassert get_registry().plugins")
-    assert not {"torch", "numpy", "mlflow", "tensorboard", "tqdm"} & set(found)
+    assert not {"torch", "numpy", "mlflow", "tensorboard", "tqdm", "wandb"} & set(found)
     assert "glowplug_mlflow._plugin" in found
 
 

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.skipif(
 
 PLUGINS = [
     "early-stopping",
+    "jsonl",
     "metrics",
     "mlflow",
     "model-checkpoint",
@@ -23,6 +24,7 @@ PLUGINS = [
     "tensorboard",
     "terminate-on-nan",
     "torchmetrics",
+    "wandb",
 ]
 PACKAGES = {
     "glowplug": "glowplug",
