@@ -93,7 +93,7 @@ def rows():
         (Goal(1.03, FLOOR),),
         rounds=ROUNDS,
     )
-    for what, every in (("every tenth iteration", 10), ("each iteration", 1)):
+    for what, every, at_most in (("every tenth iteration", 10, 1.05), ("each iteration", 1, 1.10)):
         yield Row(
             f"a whole small run, loss logged to TensorBoard at {what} (by hand: no logger)",
             {
@@ -101,6 +101,6 @@ def rows():
                 IGNITE: with_logger(ignite.engine, IgniteTensorboardLogger, every),
                 GLOWPLUG: with_logger(glowplug, TensorboardLogger, every),
             },
-            (Goal(1.05, FLOOR),),
+            (Goal(at_most, FLOOR),),
             rounds=ROUNDS,
         )
