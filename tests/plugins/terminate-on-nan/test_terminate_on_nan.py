@@ -254,6 +254,7 @@ class TestCost:
         )
 
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="counts how often a real device is waited for")
+    @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype feature")
     def test_one_synchronization(self):
         """On a GPU a check of many finite tensors synchronizes once (H-083)."""
         import warnings

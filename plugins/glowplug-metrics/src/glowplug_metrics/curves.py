@@ -51,7 +51,8 @@ class ROC_AUC(_Curve):  # noqa: N801 - ignite's name
     Args:
         output_transform: Turns the engine's output into ``(y_pred, y)``, for example by converting logits to probabilities.
         check_compute_fn: Whether to call the scikit-learn function on the first batch and to warn if the call fails.
-        device: Device of the stored outputs.
+        device: Device of the stored outputs. Defaults to the CPU; with outputs on an accelerator, each update then waits for the
+            accelerator. See :class:`EpochMetric`.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:

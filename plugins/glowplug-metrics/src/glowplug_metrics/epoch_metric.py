@@ -38,7 +38,9 @@ class EpochMetric(Metric):
         output_transform: Turns the engine's output into ``(y_pred, y)``. Both tensors must have the shape (N,) or (N, C). A
             tensor of shape (N, 1) is converted to the shape (N,). The dtypes and C must not change between batches.
         check_compute_fn: Whether to call ``compute_fn`` on the first batch and to warn if the call fails.
-        device: Device of the stored outputs.
+        device: Device of the stored outputs. Defaults to the CPU. If the outputs are on an accelerator, each update then waits
+            for the accelerator and copies the batch. To avoid this, pass the device of the outputs, which must have room for all
+            outputs of an epoch, and ``check_compute_fn=False``.
         skip_unrolling: See ``glowplug.Metric``.
 
     Raises:
