@@ -124,6 +124,7 @@ def test_check_logger_runs_all_checks_on_one_file(logger_case):
 def test_handler_of_a_discarded_logger(logger_case, tmp_path):
     """The handler of SIGTERM that an unclosed logger of another test leaves is no fault of the logger under test."""
     unclosed = loggers.JsonLines(tmp_path / "unclosed.jsonl")
+    assert unclosed in open_loggers
     # This is what remains if a thread other than the main one collects the logger, and those of earlier tests.
     open_loggers.clear()
     assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
