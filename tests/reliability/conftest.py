@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from backends import FileBackend, MLflowDatabaseBackend, MLflowServerBackend
 from forked_jobs import Jobs
-from mlflow_server import Server
+from mlflow_server import Server, create_database
 
 SHARE = float(os.environ.get("GLOWPLUG_CAMPAIGN", "0"))
 WORKERS = int(os.environ.get("GLOWPLUG_WORKERS", "3"))
@@ -99,13 +99,7 @@ def own_server(tmp_path):
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory):
     """A database with MLflow's tables, which take seconds to create."""
-    from mlflow import MlflowClient
-
-    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    client = MlflowClient(f"sqlite:///{path}")
-    client.search_experiments()
-    client._tracking_client.store.engine.dispose()
-    return path
+    return create_database(tmp_path_factory.mktemp("empty"))
 
 
 @pytest.fixture

@@ -69,6 +69,17 @@ class Server:
             self.process = None
 
 
+def create_database(folder):
+    """Create a database with MLflow's tables, which takes seconds, and return its path."""
+    from mlflow import MlflowClient
+
+    path = folder / "mlflow.db"
+    client = MlflowClient(f"sqlite:///{path}")
+    client.search_experiments()
+    client._tracking_client.store.engine.dispose()
+    return path
+
+
 def free_port():
     """Return an unused port."""
     with socket.socket() as probe:

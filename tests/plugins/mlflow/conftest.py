@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from mlflow_server import Server
+from mlflow_server import Server, create_database
 
 
 def pytest_collection_modifyitems(items):
@@ -36,13 +36,7 @@ def own_server(tmp_path):
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory):
     """A database with MLflow's tables, which take seconds to create. Tests write to copies of it."""
-    from mlflow import MlflowClient
-
-    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    client = MlflowClient(f"sqlite:///{path}")
-    client.search_experiments()
-    client._tracking_client.store.engine.dispose()
-    return path
+    return create_database(tmp_path_factory.mktemp("empty"))
 
 
 @pytest.fixture
