@@ -34,7 +34,7 @@ def inject(backend, job, fault, chance):
     elif str(fault).startswith("folder gone"):
         moved = backend.folder.with_name("moved")
         backend.folder.rename(moved)
-        # A file at its place keeps the logger from creating the folder again.
+        # A file with the name of the folder keeps the logger from creating the folder again.
         backend.folder.touch()
 
         def end():

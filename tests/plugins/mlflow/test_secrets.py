@@ -186,7 +186,7 @@ def test_encoded_credentials_of_the_environment(monkeypatch):
 
 
 def test_credentials_beside_an_address_without_them(monkeypatch):
-    """A logger uses the credentials of its own URI if the environment has the URI of the same server without them (S3)."""
+    """A logger uses the credentials of its URI if the environment has the URI of the same server without them (S3)."""
     uri = f"https://me:{CANARY}@127.0.0.1:9"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://127.0.0.1:9")
     logger = MLflowLogger(uri)

@@ -114,7 +114,7 @@ _BAD_VALUE = {
     for name in ("ValueError", "TypeError", "ArithmeticError", "LookupError", "AttributeError")
 }
 
-# The first row that applies decides. Subclasses of DatabaseError have rows of their own or concern one record.
+# The first row that applies decides. Subclasses of DatabaseError have separate rows or concern one record.
 TABLE = (
     Rule(
         "the server refuses the credentials",
