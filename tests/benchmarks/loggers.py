@@ -21,7 +21,7 @@ sys.path.append(str(Path(__file__).parents[1] / "support"))
 from mlflow_server import Server
 
 SCALARS = {f"value_{number}": number / 7 for number in range(10)}
-STEPS = {IGNITE: 200, GLOWPLUG: 2_000}
+STEPS = {IGNITE: 200, GLOWPLUG: 10_000}
 MLFLOW_STEPS = {IGNITE: 5, GLOWPLUG: 500}
 LOSS = {"loss": torch.tensor(0.5)}
 
@@ -82,6 +82,20 @@ def tensorboard(name, folder, timer, numbers=SCALARS):
     return measure
 
 
+def log_call(folder):
+    """Return a function that measures the time of the calling thread in ``log_scalars`` with one tensor."""
+    steps = STEPS[GLOWPLUG]
+
+    def measure():
+        with tempfile.TemporaryDirectory(dir=folder) as logs, glowplug_logger(TensorboardLogger(logs)) as logger:
+            started = time.thread_time()
+            for step in range(steps):
+                logger.log_scalars(LOSS, step)
+            return (time.thread_time() - started) / steps * 1e6
+
+    return measure
+
+
 def mlflow(name, uri):
     """Return a function that measures the wall-clock time per number that a step waits."""
     library = ignite.engine if name == IGNITE else glowplug
@@ -135,6 +149,11 @@ def rows():
                 {name: tensorboard(name, folder, timer, LOSS) for name in (IGNITE, GLOWPLUG)},
                 goals,
             )
+        yield Row(
+            "TensorBoard, `log_scalars` with one tensor: CPU time of the calling thread, per call",
+            {GLOWPLUG: log_call(folder)},
+            (Goal(2),),
+        )
         os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
         server = Server(Path(folder)).start()
         try:

@@ -157,7 +157,7 @@ def test_histogram_of_close_numbers():
 class TestBytes:
     def test_callers_reduce_what_waits(self):
         """Above the limit of waiting bytes, tensors wait as histograms, so memory stays flat."""
-        waiting = Waiting(Bounds(10_000, 1 << 28))
+        waiting = Waiting(Bounds(10_000, 1 << 28), lambda: None)
         values = np.zeros(1 << 20)
         for step in range(60):
             assert waiting.put(Record(0, "histogram", "w", step, 0.0, values))
@@ -170,7 +170,7 @@ class TestBytes:
 
     def test_memory_limit(self):
         """Images above the memory limit are dropped and counted."""
-        waiting = Waiting(Bounds(10_000, 1_000))
+        waiting = Waiting(Bounds(10_000, 1_000), lambda: None)
         image = Record(0, "image", "x", 1, 0.0, np.zeros((20, 20, 1), np.uint8))
         assert [waiting.put(image) for _ in range(3)] == [True, True, False]
 
@@ -179,7 +179,7 @@ class TestBytes:
     )
     def test_memory_limit_of_texts(self, kind, payload):
         """Texts and serialized events count too, and no longer after they were taken."""
-        waiting = Waiting(Bounds(10_000, 1_000))
+        waiting = Waiting(Bounds(10_000, 1_000), lambda: None)
         record = Record(0, kind, None, None, 0.0, payload)
         assert [waiting.put(record) for _ in range(3)] == [True, True, False]
         waiting.pop()

@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 from glowplug.loggers._kept_files import release_files
-from glowplug.loggers._queue import BATCH, FULL, INTERVAL, MemoryQueue, Queue, Report
+from glowplug.loggers._queue import FULL, INTERVAL, MemoryQueue, Queue, Report
 from glowplug.loggers._record import Record
-from glowplug.loggers._waiting import Bounds, Marker
+from glowplug.loggers._waiting import BATCH, Bounds, Marker
 from glowplug.loggers._writer import Writer, write
 
 OnError: TypeAlias = Literal["warn", "raise"]
@@ -245,9 +245,10 @@ class Delivery:
             self.flush(timeout)
 
     def start(self) -> None:
-        """Start the worker, once."""
+        """Start the queue and the worker, once."""
         with self._lock:
             if self._thread is None:
+                self.queue.start()
                 # Use a daemon thread: a hanging backend must not keep the process alive. Loggers are closed at exit.
                 self._thread = threading.Thread(target=self._work, name=f"glowplug {self._name}", daemon=True)
                 self._thread.start()

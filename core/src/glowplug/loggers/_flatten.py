@@ -22,6 +22,8 @@ def number_of(value: Any) -> float | None:
         return value  # type: ignore[no-any-return]  # the class was checked
     if kind.__name__ == "Tensor" and getattr(value, "is_cpu", False) and not value.ndim:
         number = value.item()
+        if number.__class__ is float:
+            return number
         if number.__class__ in NUMBERS:
             return float(number)  # type: ignore[arg-type]  # the class was checked
     return None
@@ -143,7 +145,7 @@ def checked_scalars(scalars: Any, logger: type) -> dict[str, Any]:
                 break
         else:
             return scalars.copy()
-    if not isinstance(scalars, Mapping):
+    elif not isinstance(scalars, Mapping):
         raise TypeError(
             f"{logger.__name__}.log_scalars: scalars must be a mapping of names to numbers, got {scalars!r}"
         )
@@ -151,16 +153,12 @@ def checked_scalars(scalars: Any, logger: type) -> dict[str, Any]:
     for name, value in scalars.items():
         if not isinstance(name, str):
             raise TypeError(f"{logger.__name__}.log_scalars: names must be strings, got {name!r}")
-        checked[name] = _checked_number(name, value, logger)
+        number = value if value.__class__ in NUMBERS else number_of(value)
+        checked[name] = _checked_number(name, value, logger) if number is None else number
     return checked
 
 
 def _checked_number(name: str, value: Any, logger: type) -> Any:
-    if value.__class__ in NUMBERS:
-        return value
-    number = number_of(value)
-    if number is not None:
-        return number
     leaves = list(flatten("", value))
     if len(leaves) == 1 and leaves[0][0] == "" and leaves[0][1].__class__ in (float, HostCopyItem):
         return leaves[0][1]

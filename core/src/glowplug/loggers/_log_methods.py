@@ -37,7 +37,12 @@ class LogMethods(Writer):
             TypeError: If ``scalars`` is not a mapping of strings to numbers, if the step is not an integer, or if the
                 timestamp is not a number.
         """
-        self._check_and_put("scalars", None, step, timestamp, checked_scalars(scalars, type(self)))
+        checked = checked_scalars(scalars, type(self))
+        # This method is called at each step, so it avoids the general _check_and_put() where it can.
+        if step.__class__ is int and timestamp is None:
+            self._put("scalars", None, step, time.time(), checked)
+        else:
+            self._check_and_put("scalars", None, step, timestamp, checked)
 
     def log_params(self, params: Params) -> None:
         """Log hyperparameters.

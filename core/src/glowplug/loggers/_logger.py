@@ -37,6 +37,9 @@ from glowplug.typing import EngineProtocol
 
 OwnType = TypeVar("OwnType", bound="Logger")
 
+# This is several times faster than Record(), and each call of a log_* method makes a record.
+_new_record = functools.partial(tuple.__new__, Record)
+
 _NO_RUN: dict[str, Any] = {"run": {}, "spool": "", "steps": {}}
 """Part of a saved state that says nothing about a run."""
 
@@ -389,7 +392,6 @@ class Logger(LogMethods):
             self._delivery.queue.reopen()
             if is_waiting:
                 # Deliver what an earlier process has left even if nothing is logged.
-                self._delivery.queue.start()
                 self._delivery.start()
         elif resumed:
             self.continue_run(resumed)
@@ -416,8 +418,7 @@ class Logger(LogMethods):
             if kind == "artifact":
                 payload = keep(payload, self._run_spool.folder / "files")
             number = self._last_number = next(self._numbers)
-            # This is faster than calling Record().
-            self._delivery.put(Record._make((number, kind, name, step, timestamp, payload)))
+            self._delivery.put(_new_record((number, kind, name, step, timestamp, payload)))
             if self.durable:
                 self._delivery.secure(self.timeout)
 

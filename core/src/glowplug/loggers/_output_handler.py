@@ -76,7 +76,8 @@ class OutputHandler:
         others: dict[str, Any] = {}
         prefix = f"{self.tag}/" if self.tag else ""
         for key, value in self._values(engine).items():
-            name, number = f"{prefix}{key}", number_of(value)
+            name = f"{prefix}{key}"
+            number = value if value.__class__ is float else number_of(value)
             if number is None:
                 others[name] = value
             else:
@@ -108,16 +109,18 @@ class OutputHandler:
             )
         return flat
 
-    def _values(self, engine: EngineProtocol) -> dict[str, Any]:
+    def _values(self, engine: EngineProtocol) -> Mapping[str, Any]:
+        output: Mapping[str, Any] = {}
+        if self.output_transform is not None:
+            transformed = self.output_transform(engine.state.output)
+            is_mapping = transformed.__class__ is dict or isinstance(transformed, Mapping)
+            output = transformed if is_mapping else {"output": transformed}
+            if self.metric_names is None and self.state_attributes is None:
+                return output
         values: dict[str, Any] = {}
         if self.metric_names is not None:
             self._add_metrics(values, engine.state.metrics)
-        if self.output_transform is not None:
-            output = self.output_transform(engine.state.output)
-            if output.__class__ is dict or isinstance(output, Mapping):
-                values.update(output)
-            else:
-                values["output"] = output
+        values.update(output)
         for name in self.state_attributes or ():
             if hasattr(engine.state, name):
                 values[name] = getattr(engine.state, name)

@@ -15,9 +15,8 @@ from glowplug.loggers._kept_files import release_files
 from glowplug.loggers._record import Record
 from glowplug.loggers._signal_gate import gate
 from glowplug.loggers._spool import Damaged, Spool, SpoolFullError
-from glowplug.loggers._waiting import Bounds, Marker, Waiting, size_of
+from glowplug.loggers._waiting import BATCH, Bounds, Marker, Waiting, size_of
 
-BATCH = 500
 FULL = "the queue is full; log less often, or increase capacity= or memory_limit="
 INTERVAL = 0.1
 """Interval in seconds at which records are saved or written, so that each record is on disk within 0.2 s."""
@@ -31,10 +30,15 @@ class Queue(Protocol):
     """Queue of a logger.
 
     Only the worker thread calls ``take``, ``settle`` and ``restore``.
+
+    Attributes:
+        put: Function that adds a record without blocking, and returns whether there was room for the record.
     """
 
-    def put(self, record: Record) -> bool:
-        """Add a record without blocking; return whether there was room for the record."""
+    put: Callable[[Record], bool]
+
+    def start(self) -> None:
+        """Start the thread that saves records, if the queue has such a thread."""
 
     def put_marker(self, marker: Marker) -> None:
         """Add a marker after all queued records."""
@@ -100,16 +104,14 @@ class MemoryQueue:
     def __init__(self, bounds: Bounds, wake: Callable[[], None], prepare: Prepare = list) -> None:
         self._wake = wake
         self._prepare = prepare
-        self._waiting = Waiting(bounds)
+        self._waiting = Waiting(bounds, wake)
+        self.put: Callable[[Record], bool] = self._waiting.put
         # Records that were prepared and then returned.
         self._returned: deque[Record] = deque()
         self._in_hand = 0
 
-    def put(self, record: Record) -> bool:
-        has_room = self._waiting.put(record)
-        if len(self._waiting.items) == BATCH:
-            self._wake()
-        return has_room
+    def start(self) -> None:
+        pass
 
     def add(self, record: Record) -> None:
         """Add a prepared record even if there is no room for it."""
@@ -239,7 +241,9 @@ class SpoolQueue:
         self._report = report
         self._name = name
         self._bounds = bounds
-        self._incoming = Waiting(bounds)
+        self._feed_now = threading.Event()
+        self._incoming = Waiting(bounds, self._feed_now.set)
+        self.put: Callable[[Record], bool] = self._incoming.put
         self._ready = MemoryQueue(bounds, wake)
         # The number of records that are not on disk, because the spool cannot be used, and wait in memory alone.
         self._unsaved = 0
@@ -253,22 +257,11 @@ class SpoolQueue:
         self._retry_at = 0.0
         # Held while records move between the incoming ones, the disk and memory.
         self._lock = threading.RLock()
-        self._feed_now = threading.Event()
         self._thread: threading.Thread | None = None
         self._has_ended = False
 
-    def put(self, record: Record) -> bool:
-        has_room = self._incoming.put(record)
-        if self._thread is None:
-            self.start()
-        elif len(self._incoming.items) == BATCH or self._incoming.size > Waiting.EAGER:
-            self._feed_now.set()
-        return has_room
-
     def put_marker(self, marker: Marker) -> None:
         self._incoming.put_marker(marker)
-        if self._thread is None:
-            self.start()
         self._feed_now.set()
 
     def take(self, joins: Joins, most: int) -> list[Record] | Marker | None:
@@ -454,7 +447,6 @@ class SpoolQueue:
             return not self._ready.is_empty
 
     def start(self) -> None:
-        """Start the thread that opens the spool."""
         with gate, self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(

@@ -178,6 +178,5 @@ def checked_step(step: Any, source: str) -> int:
 
 
 def _counter(engine: EngineProtocol, event_name: CallableEventWithFilter | str) -> str | None:
-    key = event_name.event if isinstance(event_name, CallableEventWithFilter) else event_name
-    counter = engine.state.event_to_attr.get(key)
+    counter = engine.state.event_to_attr.get(event_name)
     return counter if isinstance(counter, str) else None

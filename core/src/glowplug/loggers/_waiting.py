@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from glowplug.loggers._payload import Finished, Histogram, finish_early
 from glowplug.loggers._record import Record
+
+BATCH = 500
+"""Number of records that are saved or written together."""
 
 _BYTES_OF_COUNT = 36
 """Size of an integer in a list."""
@@ -44,17 +48,19 @@ class Waiting:
 
     Args:
         bounds: The limits.
+        wake: Function that is called when so many records wait that they should be taken at once.
     """
 
     EAGER = 1 << 26
     """Number of waiting bytes above which the caller reduces a tensor to its histogram or pixels."""
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: Bounds, wake: Callable[[], None]) -> None:
         self.items: deque[Record | Marker] = deque()
         self.size = 0
         self.markers = 0
         self.has_step = False
-        self._bounds = bounds
+        self._max_records, self._max_size = bounds
+        self._wake = wake
         # Held while size or markers change; scalars change neither.
         self._lock = threading.Lock()
 
@@ -63,18 +69,21 @@ class Waiting:
 
     def put(self, record: Record) -> bool:
         """Add a record; return whether there was room for the record."""
-        if len(self.items) >= self._bounds.records:
+        waiting = len(self.items)
+        if waiting >= self._max_records:
             return False
         # Nearly all records are scalars, which have no size.
         if record.kind != "scalars":
             if self.size + size_of(record) > self.EAGER:
                 record = finish_early(record)
-            if self.size + size_of(record) > self._bounds.size:
+            if self.size + size_of(record) > self._max_size:
                 return False
             self._add_size(size_of(record))
         self.items.append(record)
         if record.step is not None:
             self.has_step = True
+        if waiting == BATCH or self.size > self.EAGER:
+            self._wake()
         return True
 
     def add(self, record: Record) -> None:
