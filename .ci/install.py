@@ -20,7 +20,7 @@ CONSTRAINTS = ROOT / "constraints.txt"
 PIP = (sys.executable, "-I", "-m", "pip", "install", "--no-compile")
 
 
-def shared_torch():
+def shared_torch() -> Path:
     """Install torch into a folder, unless it is there, and return the folder."""
     wanted = f"{sys.implementation.cache_tag} {CONSTRAINTS.read_text()}"
     shared = ROOT / ".tox" / f"torch-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
