@@ -87,7 +87,10 @@ def log_call(folder):
     steps = STEPS[GLOWPLUG]
 
     def measure():
-        with tempfile.TemporaryDirectory(dir=folder) as logs, glowplug_logger(TensorboardLogger(logs)) as logger:
+        with (
+            tempfile.TemporaryDirectory(dir=folder) as logs,
+            glowplug_logger(TensorboardLogger(logs)) as logger,
+        ):
             started = time.thread_time()
             for step in range(steps):
                 logger.log_scalars(LOSS, step)
