@@ -97,9 +97,13 @@ class Running:
     def wait_for_calls(self):
         """Wait until the job has logged."""
         calls, end = self.folder / f"calls-{self.pid}", time.monotonic() + LIMIT
-        while not (calls.exists() and calls.stat().st_size):
+        while True:
+            # Asked first, because a job may log and end between the two questions.
+            is_running = self.is_running
+            if calls.exists() and calls.stat().st_size:
+                return
+            assert is_running, f"the job ended before it logged\n{self.output}"
             assert time.monotonic() < end, f"the job did not log in time\n{self.output}"
-            assert self.is_running, f"the job ended before it logged\n{self.output}"
             time.sleep(0.005)
 
     @property
