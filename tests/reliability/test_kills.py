@@ -26,7 +26,8 @@ def end_one(jobs, tmp_path, moments):
         backend = make_backend(folder)
         arguments = {**backend.arguments, "options": {**backend.arguments["options"], "timeout": 3.0}}
         if ending == "exception":
-            in_run, after = {"raise_at": chance.randrange(1, 500)}, {"raise_after": True, "epochs": 1}
+            # The exception is raised before the point of its iteration is logged, and each job must log at least one point.
+            in_run, after = {"raise_at": chance.randrange(2, 500)}, {"raise_after": True, "epochs": 1}
             arguments |= in_run if number % 4 else after
         # Sometimes, the backend is down before the first record.
         is_down_first = state == "down" and chance.random() < 0.2

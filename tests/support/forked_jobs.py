@@ -102,7 +102,10 @@ class Running:
             is_running = self.is_running
             if calls.exists() and calls.stat().st_size:
                 return
-            assert is_running, f"the job ended before it logged\n{self.output}"
+            if not is_running:
+                # Other tests need the parent of this job.
+                self.wait()
+                raise AssertionError(f"the job ended before it logged\n{self.output}")
             assert time.monotonic() < end, f"the job did not log in time\n{self.output}"
             time.sleep(0.005)
 
