@@ -1,4 +1,4 @@
-"""Protocol of save handlers, available to users as ``glowplug.typing.SaveHandler``."""
+"""Protocols of save handlers, available to users in ``glowplug.typing``."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ class SaveHandler(Protocol):
         Args:
             checkpoint: Mappings and lists of plain values and tensors. After the call, the caller may modify the checkpoint.
             filename: A file name without a path. An existing checkpoint with this name is replaced.
-            metadata: ``basename``, ``score_name`` and ``priority`` of the checkpoint.
+            metadata: Description of the checkpoint in plain values, such as ``basename``, ``score_name``, ``priority``, ``step``,
+                ``epoch`` and ``scores``.
         """
 
     def load(self, filename: str) -> Any:
@@ -76,4 +77,41 @@ class SaveHandler(Protocol):
         Returns:
             The path or address. A handler for the address ``scheme://location`` returns ``scheme://location/filename``, so
             that the address alone identifies the checkpoint.
+        """
+
+
+@runtime_checkable
+class VerifyingSaveHandler(SaveHandler, Protocol):
+    """Save handler that stores the metadata of checkpoints, and can tell whether a checkpoint is damaged.
+
+    These two methods are optional. With them, ``ModelCheckpoint.latest`` and ``best`` find checkpoints by the steps and scores in
+    the metadata; without them, by the steps in the file names.
+    """
+
+    def metadata(self, filename: str) -> Mapping[str, Any] | None:
+        """Return the metadata that were passed to :meth:`save`, without reading the whole checkpoint.
+
+        Args:
+            filename: The name given to :meth:`save`.
+
+        Returns:
+            The metadata, or ``None`` if the checkpoint was stored without metadata.
+
+        Raises:
+            FileNotFoundError: If the checkpoint does not exist.
+            Exception: If the checkpoint is damaged.
+        """
+
+    def verify(self, filename: str) -> bool:
+        """Read a checkpoint and compare it with its digest.
+
+        Args:
+            filename: The name given to :meth:`save`.
+
+        Returns:
+            Whether the checkpoint has a digest.
+
+        Raises:
+            FileNotFoundError: If the checkpoint does not exist.
+            Exception: If the checkpoint is damaged.
         """

@@ -76,6 +76,14 @@ def saver():
     return InMemory()
 
 
+ENTRY = {"filename": "model_1.pt", "step": 1, "iteration": 1, "epoch": 1, "scores": {}}
+
+
+def steps_and_names(checkpoint):
+    """Return the steps and file names of the kept checkpoints."""
+    return [(each.step, each.filename) for each in checkpoint.saved]
+
+
 def fire_scores(fake, checkpoint, scores):
     """Fire the event once per score, at iterations 1, 2, 3, ..."""
     for iteration, score in enumerate(scores, 1):
@@ -135,11 +143,8 @@ class TestSaveHandler:
         """Functions of two and three arguments are called; other signatures are refused at construction (H-012)."""
         calls = []
         Checkpoint({"model": Plain()}, lambda checkpoint, filename: calls.append((filename,)))(fake)
-        Checkpoint({"model": Plain()}, lambda *given: calls.append(given[1:]))(fake)
-        assert calls == [
-            ("model_6.pt",),
-            ("model_6.pt", {"basename": "model", "score_name": None, "priority": 6}),
-        ]
+        Checkpoint({"model": Plain()}, lambda *given: calls.append((given[1], given[2]["basename"])))(fake)
+        assert calls == [("model_6.pt",), ("model_6.pt", "model")]
         with pytest.raises(TypeError, match="has the signature \\(filename\\)"):
             Checkpoint({"model": Plain()}, lambda filename: None)
         with pytest.raises(TypeError, match="must be a folder"):
@@ -170,13 +175,24 @@ class TestSaveHandler:
             Checkpoint({"model": Plain()}, tmp_path / "a" / "b")
 
     def test_metadata(self, fake, saver):
-        """The save handler receives the basename, the score name and the priority (H-013)."""
+        """The save handler receives ignite's metadata and what the manifest needs, as plain values (H-013, C3)."""
         fake.state.metrics = {"acc": 0.25}
         Checkpoint({"model": Plain()}, saver, filename_prefix="best", score_name="acc")(fake)
-        assert saver.files["best_model_acc=0.2500.pt"][1] == {
+        assert saver.files["best_model_3_acc=0.2500.pt"][1] == {
             "basename": "best_model",
             "score_name": "acc",
             "priority": 0.25,
+            "handler": "Checkpoint:best",
+            "filename_prefix": "best",
+            "filename": "best_model_3_acc=0.2500.pt",
+            "step": 3,
+            "iteration": 6,
+            "epoch": 3,
+            "scores": {"acc": 0.25},
+            "modes": {"acc": "max"},
+            "is_finite": True,
+            "objects": ["model"],
+            "is_bare": True,
         }
 
 
@@ -193,7 +209,7 @@ class TestPriority:
         numpy = pytest.importorskip("numpy")
         checkpoint = Checkpoint({"model": Plain()}, saver, score_function=lambda engine: numpy.float32(0.5))
         checkpoint(fake)
-        assert type(checkpoint.state_dict()["_saved"][0][0]) is float
+        assert type(checkpoint.state_dict()["saved"][0]["scores"]["score"]) is float
 
     def test_step(self, fake, saver):
         """The step is the iteration, or the result of global_step_transform for the engine and the event (H-014)."""
@@ -274,7 +290,7 @@ def test_score_name_reads_a_metric(fake, saver):
     fake.state.metrics = {"acc": 0.5, "loss": 1.0}
     checkpoint = Checkpoint({"model": Plain()}, saver, score_name="acc")
     checkpoint(fake)
-    assert checkpoint.last_checkpoint == "model_acc=0.5000.pt"
+    assert checkpoint.last_checkpoint == "model_3_acc=0.5000.pt"
     assert Checkpoint.get_default_score_fn("loss", -1.0)(fake) == -1.0
     with pytest.raises(ValueError, match="score_sign"):
         Checkpoint.get_default_score_fn("loss", 2.0)
@@ -289,7 +305,7 @@ class TestSaving:
         for iteration in (1, 2, 3):
             checkpoint(fake.fire(Events.EPOCH_COMPLETED, iteration=iteration))
         assert saver.log == [("save", "model.pt")] * 3
-        assert checkpoint.saved == ((3, "model.pt"),)
+        assert steps_and_names(checkpoint) == [(3, "model.pt")]
 
     def test_saves_before_it_removes(self, fake, saver):
         """The old file is removed after the new one is saved, and SAVED_CHECKPOINT fires last (H-024)."""
@@ -314,8 +330,8 @@ class TestSaving:
         saver.problem = OSError(28, "No space left on device")
         with pytest.raises(OSError, match="No space"):
             fake.fire(Events.EPOCH_COMPLETED, iteration=2)
-        assert checkpoint.saved == ((1, "model_1.pt"),)
-        assert checkpoint.state_dict() == {"_saved": [(1, "model_1.pt")]}
+        assert steps_and_names(checkpoint) == [(1, "model_1.pt")]
+        assert [each["filename"] for each in checkpoint.state_dict()["saved"]] == ["model_1.pt"]
         assert list(saver.files) == ["model_1.pt"]
         assert fake.fired.count(Checkpoint.SAVED_CHECKPOINT) == 1
         saver.problem = None
@@ -329,11 +345,11 @@ class TestSaving:
         remove, saver.remove = saver.remove, lambda filename: (_ for _ in ()).throw(PermissionError(filename))
         with pytest.raises(PermissionError):
             checkpoint(fake.fire(Events.EPOCH_COMPLETED, iteration=7))
-        assert checkpoint.saved == ((6, "model_6.pt"), (7, "model_7.pt"))
+        assert steps_and_names(checkpoint) == [(6, "model_6.pt"), (7, "model_7.pt")]
         saver.remove = remove
         checkpoint(fake.fire(Events.EPOCH_COMPLETED, iteration=8))
         assert list(saver.files) == ["model_8.pt"]
-        assert checkpoint.saved == ((8, "model_8.pt"),)
+        assert steps_and_names(checkpoint) == [(8, "model_8.pt")]
 
     def test_functions_never_remove(self, fake):
         """The files of a plain function leave the list but are not removed (H-025)."""
@@ -342,7 +358,7 @@ class TestSaving:
         for iteration in (1, 2):
             checkpoint(fake.fire(Events.EPOCH_COMPLETED, iteration=iteration))
         assert files == ["model_1.pt", "model_2.pt"]
-        assert checkpoint.saved == ((2, "model_2.pt"),)
+        assert steps_and_names(checkpoint) == [(2, "model_2.pt")]
 
     def test_last_and_best_differ(self, fake, tmp_path):
         """last_checkpoint is the newest path, best_checkpoint the one with the highest score; None at first (H-026)."""
@@ -378,11 +394,11 @@ class TestLoadStateDict:
         for iteration in (1, 2):
             checkpoint(fake.fire(Events.EPOCH_COMPLETED, iteration=iteration))
         state = checkpoint.state_dict()
-        assert state == {"_saved": [(1, "model_1.pt"), (2, "model_2.pt")]}
+        assert [each["filename"] for each in state["saved"]] == ["model_1.pt", "model_2.pt"]
         (tmp_path / "model_1.pt").unlink()
         fresh = Checkpoint({"model": Plain()}, DiskSaver(tmp_path, require_empty=False), n_saved=2)
         fresh.load_state_dict(state)
-        assert fresh.saved == ((2, "model_2.pt"),)
+        assert steps_and_names(fresh) == [(2, "model_2.pt")]
         for iteration in (3, 4):
             fresh(fake.fire(Events.EPOCH_COMPLETED, iteration=iteration))
         assert names(tmp_path) == ["model_3.pt", "model_4.pt"]
@@ -405,6 +421,11 @@ class TestLoadStateDict:
             {"_saved": [(float("nan"), "model_1.pt")]},
             {"_saved": [(1, "../../precious.txt")]},
             {"_saved": [(1, 2)]},
+            {"saved": 3},
+            {"saved": [{"filename": "model_1.pt"}]},
+            {"saved": [{**ENTRY, "filename": "../../precious.txt"}]},
+            {"saved": [{**ENTRY, "scores": {"acc": float("nan")}}]},
+            {"saved": [{**ENTRY, "step": 1.5}]},
         ],
     )
     def test_bad_state_is_refused(self, fake, saver, state):
@@ -413,16 +434,17 @@ class TestLoadStateDict:
         checkpoint(fake)
         with pytest.raises(ValueError, match="Checkpoint cannot load this state"):
             checkpoint.load_state_dict(state)
-        assert checkpoint.saved == ((6, "model_6.pt"),)
+        assert steps_and_names(checkpoint) == [(6, "model_6.pt")]
 
     def test_surplus_after_a_crash_is_removed(self, fake, saver):
         """The next save removes the surplus files that a crash can leave, and must beat the best of them."""
         checkpoint = by_score(saver)
-        for name in ("a.pt", "b.pt", "c.pt"):
+        names = [f"model_{number}_{score}.pt" for number, score in ((7, 0.1), (8, 0.6), (9, 0.4))]
+        for name in names:
             saver({}, name)
-        checkpoint.load_state_dict({"_saved": [(0.1, "a.pt"), (0.6, "b.pt"), (0.4, "c.pt")]})
+        checkpoint.load_state_dict({"_saved": list(zip((0.1, 0.6, 0.4), names, strict=True))})
         fire_scores(fake, checkpoint, [0.5])
-        assert sorted(saver.files) == ["a.pt", "b.pt", "c.pt"]
+        assert sorted(saver.files) == names
         fire_scores(fake, checkpoint, [0.7])
         assert list(saver.files) == ["model_1_0.7000.pt"]
 
@@ -496,7 +518,8 @@ class TestAttach:
         fake.add_event_handler(Events.EPOCH_COMPLETED, lambda: order.append(len(saver.files)))
         fake.fire(Events.EPOCH_COMPLETED)
         assert order == [0]
-        assert fake.state_dict() == {"handlers": {"Checkpoint": {"_saved": [(6, "model_6.pt")]}}}
+        assert fake.state_dict() == {"handlers": {"Checkpoint": checkpoint.state_dict()}}
+        assert steps_and_names(checkpoint) == [(6, "model_6.pt")]
         handle.remove()
         assert not fake.has_event_handler(checkpoint)
         assert fake.state_dict() == {"handlers": {}}
@@ -549,7 +572,8 @@ def test_engine_can_be_saved(tmp_path, model):
     trainer.run([1, 2], max_epochs=2)
     content = torch.load(checkpoint.last_checkpoint, weights_only=True)
     assert content["trainer"]["iteration"] == 4
-    assert content["checkpointer"] == {"_saved": [(2, "checkpoint_2.pt"), (4, "checkpoint_4.pt")]}
+    names = [each["filename"] for each in content["checkpointer"]["saved"]]
+    assert names == ["checkpoint_2.pt", "checkpoint_4.pt"]
     assert content["trainer"]["handlers"]["Checkpoint"] == content["checkpointer"]
 
 
@@ -570,7 +594,8 @@ class TestLoadObjects:
         """Files, mappings and bare states load; extra keys are ignored; kwargs apply to modules only (H-032)."""
         other, plain = nn.Linear(2, 1), Plain()
         torch.save({"model": model.state_dict(), "plain": {"value": 7}, "extra": {}}, tmp_path / "c.pt")
-        Checkpoint.load_objects({"model": other, "plain": plain}, str(tmp_path / "c.pt"), strict=False)
+        with pytest.warns(GlowplugWarning, match=r"c\.pt' has no manifest, so damage cannot be detected"):
+            Checkpoint.load_objects({"model": other, "plain": plain}, str(tmp_path / "c.pt"), strict=False)
         assert torch.equal(other.weight, model.weight)
         assert plain.value == 7
         bare = nn.Linear(2, 1)
@@ -593,6 +618,7 @@ class TestLoadObjects:
         with pytest.raises(TypeError, match="must be a mapping of names to states"):
             Checkpoint.load_objects({"a": first}, [1])
 
+    @pytest.mark.filterwarnings("ignore:checkpoint .* has no manifest")
     def test_loading_runs_no_code(self, tmp_path):
         """100 files that would run code when unpickled are refused, and none of the code runs (S1)."""
         marker = tmp_path / "executed"

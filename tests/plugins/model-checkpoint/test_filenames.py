@@ -57,16 +57,16 @@ def saved_name(fake, **kwargs):
     [
         (False, False, False, "model_6.pt"),
         (False, False, True, "model_3.pt"),
-        (True, False, False, "model_0.1235.pt"),
+        (True, False, False, "model_3_0.1235.pt"),
         (True, False, True, "model_3_0.1235.pt"),
-        (True, True, False, "model_acc=0.1235.pt"),
-        (False, True, False, "model_acc=0.5000.pt"),
+        (True, True, False, "model_3_acc=0.1235.pt"),
+        (False, True, False, "model_3_acc=0.5000.pt"),
         (True, True, True, "model_3_acc=0.1235.pt"),
         (False, True, True, "model_3_acc=0.5000.pt"),
     ],
 )
 def test_default_names(fake, with_score, with_name, with_step, expected):
-    """Each combination of score, score name and step gives ignite's default name (H-019)."""
+    """Each combination of score, score name and step gives ignite's default name; a score brings the epoch (H-019)."""
     fake.state.metrics = {"acc": 0.5}
     name = saved_name(
         fake,
@@ -79,7 +79,7 @@ def test_default_names(fake, with_score, with_name, with_step, expected):
 
 def test_integer_score_and_prefix(fake):
     """An integer score is written without decimals, and the prefix comes first (H-019)."""
-    assert saved_name(fake, score_function=lambda engine: 3, filename_prefix="best") == "best_model_3.pt"
+    assert saved_name(fake, score_function=lambda engine: 3, filename_prefix="best") == "best_model_3_3.pt"
 
 
 def test_pattern_fields():

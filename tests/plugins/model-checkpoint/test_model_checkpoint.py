@@ -1,6 +1,5 @@
 """Tests of ModelCheckpoint."""
 
-import os
 import weakref
 
 import pytest
@@ -8,7 +7,6 @@ import torch
 from torch import nn
 
 from glowplug import Engine, Events
-from glowplug.exceptions import GlowplugWarning
 from glowplug.loggers import global_step_from_engine
 from glowplug_model_checkpoint import Checkpoint, ModelCheckpoint
 
@@ -96,36 +94,13 @@ def test_score_without_a_name(fake, tmp_path, model, names):
     """A score without a name is the last part of the file name (H-054)."""
     checkpoint = ModelCheckpoint(tmp_path, "best", score_function=lambda engine: 0.5)
     checkpoint(fake, {"model": model})
-    assert names(tmp_path) == ["best_model_0.5000.pt"]
+    assert names(tmp_path) == ["best_model_3_0.5000.pt"]
 
 
 def test_torch_save_options(fake, tmp_path, model):
     """Other keyword arguments are passed to torch.save."""
     ModelCheckpoint(tmp_path, _use_new_zipfile_serialization=False)(fake, {"model": model})
     assert not (tmp_path / "model_6.pt").read_bytes().startswith(b"PK")
-
-
-def touch_in_order(*paths):
-    """Set increasing modification times."""
-    for second, path in enumerate(paths, 1_000_000_000):
-        os.utime(path, (second, second))
-
-
-def test_latest(fake, tmp_path):
-    """latest() skips damaged files with a warning and ignores temporary and other files."""
-    paths = [tmp_path / name for name in ("b_model_1.pt", "a_model_2.pt", "a_model_1.pt")]
-    for path in paths:
-        torch.save({"weight": 1}, path)
-    torn = tmp_path / "a_model_3.pt"
-    torn.write_bytes(paths[0].read_bytes()[:200])
-    (tmp_path / ".glowplug-0123456789abcdef.tmp").write_bytes(b"half")
-    (tmp_path / "dir.pt").mkdir()
-    touch_in_order(*paths, torn)
-    with pytest.warns(GlowplugWarning, match=r"skipped the checkpoint '.*a_model_3\.pt'"):
-        assert ModelCheckpoint.latest(tmp_path) == tmp_path / "a_model_1.pt"
-    assert ModelCheckpoint.latest(str(tmp_path), "b") == tmp_path / "b_model_1.pt"
-    assert ModelCheckpoint.latest(tmp_path, "c") is None
-    assert ModelCheckpoint.latest(tmp_path / "missing") is None
 
 
 def script(folder, max_epochs, *, fails_at=None):
@@ -218,7 +193,9 @@ def test_record_of_the_evaluator(tmp_path, model, names, way):
     trainer, checkpoint = best_of_evaluator(tmp_path, model, way)
     trainer.load_state_dict(torch.load(tmp_path / "trainer.pth", weights_only=True))
     trainer.run([1, 2])
-    assert [(item.priority, item.filename) for item in checkpoint.saved] == [(0.9, "best_model_2_0.9000.pt")]
+    assert [(item.scores, item.filename) for item in checkpoint.saved] == [
+        ({"score": 0.9}, "best_model_2_0.9000.pt")
+    ]
     trainer.run([1, 2], max_epochs=6)
     assert names(tmp_path) == ["best_model_5_0.9500.pt", "trainer.pth"]
 

@@ -140,7 +140,7 @@ def test_failure_is_raised_on_all_ranks(run_ranks, tmp_path):
     )
     assert first == [disk, score, reported(0, 1, score), state, reported(0, 1, state)]
     assert second == [reported(1, 0, disk), reported(1, 0, score), score, reported(1, 0, state), state]
-    assert rest == same == [["model_100.pt"], ["model_100.pt"]]
+    assert rest == same == [["model_0_100.pt"], ["model_0_100.pt"]]
 
 
 def test_exception_on_one_rank(run_ranks, tmp_path):

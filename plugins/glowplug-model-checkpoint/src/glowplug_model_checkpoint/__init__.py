@@ -1,4 +1,4 @@
-"""Atomic checkpoints of models, optimizers and engines."""
+"""Checkpoints of models, optimizers and engines that are always there and always right."""
 
 from typing import TYPE_CHECKING
 
@@ -6,11 +6,28 @@ from glowplug.plugins import lazy_exports
 
 if TYPE_CHECKING:
     from glowplug_model_checkpoint.checkpoint import Checkpoint, CheckpointEvents
+    from glowplug_model_checkpoint.checkpoint_file import DamagedCheckpointError
     from glowplug_model_checkpoint.disk_saver import DiskSaver
     from glowplug_model_checkpoint.model_checkpoint import ModelCheckpoint
+    from glowplug_model_checkpoint.policies import KeepBest, KeepEvery, KeepLast, Policy
     from glowplug_model_checkpoint.save_handler import BaseSaveHandler
+    from glowplug_model_checkpoint.saved import Saved
+    from glowplug_model_checkpoint.timing import Every
 
-__all__ = ["BaseSaveHandler", "Checkpoint", "CheckpointEvents", "DiskSaver", "ModelCheckpoint"]
+__all__ = [
+    "BaseSaveHandler",
+    "Checkpoint",
+    "CheckpointEvents",
+    "DamagedCheckpointError",
+    "DiskSaver",
+    "Every",
+    "KeepBest",
+    "KeepEvery",
+    "KeepLast",
+    "ModelCheckpoint",
+    "Policy",
+    "Saved",
+]
 
 # Loading the plugin imports this package. To keep loading fast, each module is imported only when one of its names is used.
 __getattr__, __dir__ = lazy_exports(
@@ -20,8 +37,12 @@ __getattr__, __dir__ = lazy_exports(
             "Checkpoint",
             "CheckpointEvents",
         ),
+        "glowplug_model_checkpoint.checkpoint_file": ("DamagedCheckpointError",),
         "glowplug_model_checkpoint.disk_saver": ("DiskSaver",),
         "glowplug_model_checkpoint.model_checkpoint": ("ModelCheckpoint",),
+        "glowplug_model_checkpoint.policies": ("KeepBest", "KeepEvery", "KeepLast", "Policy"),
         "glowplug_model_checkpoint.save_handler": ("BaseSaveHandler",),
+        "glowplug_model_checkpoint.saved": ("Saved",),
+        "glowplug_model_checkpoint.timing": ("Every",),
     },
 )

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import math
-import warnings
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from numbers import Integral
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from glowplug import CallableEventWithFilter, EventEnum, Events, EventsList, Phase, RemovableEventHandle
 from glowplug.distributed import rank
-from glowplug.exceptions import GlowplugWarning
 from glowplug.typing import EngineProtocol, SaveHandler
 from glowplug_model_checkpoint import filenames
+from glowplug_model_checkpoint.bookkeeping import Bookkeeping, Owner
 from glowplug_model_checkpoint.disk_saver import DiskSaver, save_method
-from glowplug_model_checkpoint.objects import Objects, load_states, read, states
+from glowplug_model_checkpoint.failures import FailedSaves
+from glowplug_model_checkpoint.locations import handler_at, is_address, load_from
+from glowplug_model_checkpoint.naming import Naming
+from glowplug_model_checkpoint.objects import Objects, modules_in, states
+from glowplug_model_checkpoint.planning import Plan, Planner, outermost
+from glowplug_model_checkpoint.policies import Policy, ScoreFunction, default_score_function, policy_from
 from glowplug_model_checkpoint.ranks import alone, check_rank, together
-from glowplug_model_checkpoint.retention import Item, Retention, item_from, plain_number, without
-from glowplug_model_checkpoint.save_handler import FunctionSaver, handler_at, is_address, load_from_address
+from glowplug_model_checkpoint.restoring import find_and_load, load_into, load_objects
+from glowplug_model_checkpoint.save_handler import FunctionSaver
+from glowplug_model_checkpoint.saved import Saved
+from glowplug_model_checkpoint.timing import Every
 
-__all__ = ["Checkpoint", "CheckpointEvents"]
+__all__ = ["AnyEvent", "Checkpoint", "CheckpointEvents"]
 
-AnyEvent: TypeAlias = CallableEventWithFilter | EventsList | str
-ScoreFunction: TypeAlias = Callable[[Any], Any]
+AnyEvent: TypeAlias = CallableEventWithFilter | EventsList | Every | str
 
 
 class CheckpointEvents(EventEnum):
@@ -33,20 +36,13 @@ class CheckpointEvents(EventEnum):
     SAVED_CHECKPOINT = "saved_checkpoint"
 
 
-class _Plan(NamedTuple):
-    """The plan of rank 0 for saving a checkpoint."""
-
-    item: Item
-    name: str
-    kept: tuple[Item, ...]
-    evicted: tuple[Item, ...]
-
-
 class Checkpoint:
     """Saves the states of objects and keeps the best or latest checkpoints.
 
-    Checkpoints are ranked by score, or by step if there is no score. If the score is NaN or infinite, nothing is saved. An older
-    checkpoint is removed only after the new one is on disk, so a failure during a save leaves the older checkpoints intact.
+    ``keep`` decides which checkpoints are kept: the best (:class:`KeepBest`), the last (:class:`KeepLast`), or one of each interval
+    (:class:`KeepEvery`); ``|`` joins them. A score that is NaN or infinite never ranks. An older checkpoint is removed only after
+    the new one is on disk, so a failure during a save leaves the older checkpoints intact. The last checkpoint with finite weights
+    is never removed.
 
     With several ranks, all ranks must call the handler. Rank 0 decides whether to save, and the rank ``save_on_rank`` writes the
     checkpoint. All ranks wait until the checkpoint can be read. If one rank fails, all ranks raise an exception.
@@ -68,22 +64,32 @@ class Checkpoint:
         score_function: Function of the engine that returns the score. A higher score is better.
         score_name: Name of the score in file names. Without ``score_function``, the score is the metric of this name in
             ``engine.state.metrics``.
-        n_saved: Number of checkpoints to keep; ``None`` keeps all.
+        n_saved: Number of checkpoints to keep; ``None`` keeps all. With a score, ``n_saved=2`` means ``keep=KeepBest(2, ...)``,
+            otherwise ``keep=KeepLast(2)``.
         global_step_transform: Function that is called as ``f(engine, event)`` and returns the step, an integer. By default, the
-            step is the engine's iteration.
-        filename_pattern: Pattern with the fields ``filename_prefix``, ``name``, ``global_step``, ``score_name``, ``score``
-            and ``ext``. The step and the score can have a format, such as ``{global_step:05d}`` and ``{score:.3f}``. The
-            default is ``[prefix_]name[_step][_scorename=score].pt``, where the parts in brackets are optional.
+            step is the trainer's iteration, or the trainer's epoch if checkpoints have a score. The trainer is the engine that
+            runs the handler's engine, if there is one.
+        filename_pattern: Pattern with the fields ``filename_prefix``, ``name``, ``global_step``, ``epoch``, ``score_name``,
+            ``score`` and ``ext``. Numbers can have a format, such as ``{global_step:05d}`` and ``{score:.3f}``. The default is
+            ``[prefix_]name_step[_scorename=score].pt``, where the parts in brackets are optional. With a score in ``keep``, the
+            default is ``[prefix_]name_epoch=epoch_step=step_scorename=score.pt``.
         include_self: Whether to save the state of this handler in the checkpoint, under the key ``"checkpointer"``.
         greater_or_equal: Whether to keep the latest of several checkpoints with equal scores. By default, the first of these
             checkpoints is kept.
         save_on_rank: Rank that writes the checkpoints.
         state_key: Key of this handler's state in ``engine.state_dict()``. The default key is the class name and the
-            ``filename_prefix``, such as ``"Checkpoint:best"``. Without a prefix, the key contains ``score_name``, if given.
+            ``filename_prefix``, such as ``"Checkpoint:best"``. Without a prefix, the key contains the name of the score, if any.
+        keep: Which checkpoints to keep, instead of ``n_saved``, ``score_function``, ``score_name`` and ``greater_or_equal``.
+        on_error: What happens if a save fails, for example because the disk is full. ``"raise"`` raises the error. ``"warn"``
+            reports the error, continues the run and attempts the next save; a summary is reported at the end of the run.
+        check_finite: Whether to look for NaN and infinity in the parameters of the models, so that the last checkpoint with finite
+            weights is never removed.
+        resume: ``"auto"`` loads the latest checkpoint of this handler, if there is one, when the handler is attached.
 
     Raises:
         TypeError: If an argument has the wrong type, such as an object without ``state_dict()``.
-        ValueError: If a name is not safe in a file name, if ``n_saved`` is below 1, or if the pattern has unknown fields.
+        ValueError: If a name is not safe in a file name, if ``n_saved`` is below 1, if the pattern has unknown fields,
+            or if ``keep`` is combined with an argument that it replaces.
         ImportError: If no installed plugin handles the address.
 
     Example:
@@ -129,32 +135,44 @@ class Checkpoint:
         save_on_rank: int = 0,
         *,
         state_key: str | None = None,
+        keep: Policy | None = None,
+        on_error: Literal["raise", "warn"] = "raise",
+        check_finite: bool = True,
+        resume: Literal["auto"] | None = None,
     ) -> None:
-        self._kept = Retention(n_saved, greater_or_equal)
-        for name, function in (
-            ("score_function", score_function),
-            ("global_step_transform", global_step_transform),
-        ):
-            if function is not None and not callable(function):
-                raise TypeError(f"{name} must be callable; got {function!r}")
-        self.filename_prefix = filenames.check_part("filename_prefix", filename_prefix)
-        self.score_name = None if score_name is None else filenames.check_part("score_name", score_name)
-        self.filename_pattern = (
-            None if filename_pattern is None else filenames.check_pattern(filename_pattern)
+        self.policy = policy_from(keep, n_saved, score_function, score_name, greater_or_equal)
+        if global_step_transform is not None and not callable(global_step_transform):
+            raise TypeError(f"global_step_transform must be callable; got {global_step_transform!r}")
+        if on_error not in {"raise", "warn"}:
+            raise ValueError(f"on_error must be 'raise' or 'warn'; got {on_error!r}")
+        if resume not in {None, "auto"}:
+            raise ValueError(f"resume must be 'auto' or None; got {resume!r}")
+        scores = self.policy.scores
+        is_mixed = keep is not None and bool(scores)
+        self._naming = Naming(
+            filename_prefix,
+            filename_pattern,
+            scores[0].name if is_mixed else score_name,
+            is_mixed=is_mixed,
+            ext=self.ext,
         )
-        self.score_function = score_function
-        if score_name is not None and score_function is None:
-            self.score_function = self.get_default_score_fn(score_name)
-        self.global_step_transform = global_step_transform
+        self.filename_prefix = filename_prefix
+        self.score_name = self._naming.score_name
         self.include_self = include_self
         self.save_on_rank = save_on_rank
+        self.on_error = on_error
+        self.resume = resume
+        self.resumed_from: Path | str | None = None
         self.state_key = self._default_state_key() if state_key is None else state_key
         self._objects = self._checked(to_save)
         self.save_handler = self._handler(save_handler)
-        self._store = _store(self.save_handler)
-        # Items that are being saved but not yet recorded.
-        self._pending: tuple[Item, ...] = ()
-        self._has_warned = False
+        self._books = Bookkeeping(
+            self.policy, _store(self.save_handler), Owner(self.state_key, filename_prefix), self._naming
+        )
+        self._failures = FailedSaves(self.state_key)
+        self._planner = Planner(
+            type(self).__name__, self.policy, self._naming, self._books, global_step_transform, check_finite
+        )
 
     def _default_state_key(self) -> str:
         distinguishing = self.filename_prefix or self.score_name
@@ -169,12 +187,12 @@ class Checkpoint:
     def to_save(self, to_save: Mapping[str, Any]) -> None:
         self._objects = self._checked(to_save)
 
-    # Retained checkpoints
+    # Kept checkpoints
 
     @property
-    def saved(self) -> tuple[Item, ...]:
-        """The retained checkpoints, in the order in which they were saved."""
-        return self._kept.items
+    def saved(self) -> tuple[Saved, ...]:
+        """The kept checkpoints, in the order in which they were saved."""
+        return self._books.items
 
     @property
     def last_checkpoint(self) -> Path | str | None:
@@ -183,47 +201,43 @@ class Checkpoint:
         The location is what the ``locate`` method of the save handler returns, such as a file path or an address. If the save
         handler is a function without the attribute ``locate``, the location is the file name.
         """
-        return self._locate(self._kept.last)
+        return self._locate(self._books.retention.last)
 
     @property
     def best_checkpoint(self) -> Path | str | None:
-        """The location of the checkpoint with the highest score or, if there is no score, with the highest step."""
-        return self._locate(self._kept.best)
+        """The location of the checkpoint with the best score or, if there is no score, with the highest step."""
+        return self._locate(self._books.retention.best)
 
     def reset(self) -> None:
-        """Forget the retained checkpoints without removing their files."""
-        self._kept.items = ()
+        """Forget the kept checkpoints without removing their files."""
+        self._books.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the retained checkpoints as pairs of priority (score or step) and file name.
+        """Return the kept checkpoints with their steps and scores.
 
         A state that is stored inside a checkpoint also lists that checkpoint. This is safe, because the state can be read
         only if the checkpoint was saved successfully.
         """
-        return {"_saved": self._kept.state(*self._pending)}
+        return self._books.state()
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Load the list of checkpoints that an earlier run retained.
+        """Load the list of checkpoints that an earlier run kept.
 
-        Checkpoints that no longer exist are omitted. If the save handler is a function, it cannot show which checkpoints exist,
-        so the whole list is loaded.
+        Checkpoints that no longer exist are omitted, and so are files that this handler did not write. If the save handler is a
+        function, it cannot show which checkpoints exist, so the whole list is loaded.
 
         Args:
-            state_dict: Result of :meth:`state_dict`.
+            state_dict: Result of :meth:`state_dict`, also that of ignite.
 
         Raises:
             ValueError: If the state is malformed or contains an unsafe file name. This error leaves the handler unchanged.
         """
         try:
-            items = [item_from(*pair) for pair in state_dict["_saved"]]
-        except (TypeError, ValueError, KeyError) as error:
+            self._books.load_state(state_dict)
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise ValueError(
-                f"{type(self).__name__} cannot load this state ({error!r}); expected {{'_saved': [(priority, filename), ...]}}"
+                f"{type(self).__name__} cannot load this state ({error!r}); expected the result of state_dict()"
             ) from error
-        if not isinstance(self._store, FunctionSaver):
-            stored = set(self._store.list())
-            items = [item for item in items if item.filename in stored]
-        self._kept.items = tuple(items)
 
     # Attaching
 
@@ -235,15 +249,20 @@ class Checkpoint:
         Args:
             engine: Engine that is passed to ``score_function`` and ``global_step_transform``, and that fires
                 ``SAVED_CHECKPOINT``.
-            event_name: Event at which to save; combine several events with ``|``.
+            event_name: Event at which to save; combine several events with ``|``. ``Every(minutes=10)`` means at the first
+                completed iteration after each 10 minutes.
 
         Returns:
             A handle that detaches this handler.
         """
-        return self._attach(engine, event_name)
+        handle = self._attach(engine, event_name)
+        self._resume()
+        return handle
 
     def _attach(self, engine: EngineProtocol, event_name: AnyEvent, *arguments: Any) -> RemovableEventHandle:
         engine.register_events(*CheckpointEvents)
+        if isinstance(event_name, Every):
+            event_name = Events.ITERATION_COMPLETED(event_filter=event_name)
         handle = engine.add_event_handler(event_name, self, *arguments)
         try:
             return RemovableEventHandle.join(handle, engine.register_state(self.state_key, self))
@@ -251,10 +270,15 @@ class Checkpoint:
             handle.remove()
             raise
 
+    def _resume(self) -> None:
+        if self.resume == "auto":
+            self.resumed_from = self._restore(self.to_save, "latest", None, {})
+            self.resume = None
+
     # Saving
 
     def __call__(self, engine: EngineProtocol, exception: BaseException | None = None, /) -> None:
-        """Save a checkpoint if it ranks high enough, then remove surplus checkpoints.
+        """Save a checkpoint if the policy keeps it, then remove surplus checkpoints.
 
         Args:
             engine: Engine that fires the event.
@@ -262,70 +286,79 @@ class Checkpoint:
 
         Raises:
             ValueError: If the score is not a number, the step is not an integer, or the rank ``save_on_rank`` does not exist.
-            RuntimeError: If ``to_save`` is empty, or another rank failed to save.
-            OSError: If the checkpoint cannot be written. This error leaves the list of retained checkpoints unchanged.
+            RuntimeError: If ``to_save`` is empty, another rank failed to save, or the handler should resume but was not attached
+                with ``attach``.
+            OSError: If the checkpoint cannot be written. This error leaves the list of kept checkpoints unchanged.
         """
-        if not self._objects.names:
-            raise RuntimeError(
-                f"{type(self).__name__} has nothing to save: to_save is empty; pass to_save={{'model': model}}"
-            )
-        check_rank(self.save_on_rank)
+        self._check_ready()
         engine.register_events(*CheckpointEvents)
         # A handler with objects by keyword gets no exception.
         has_failed = exception is not None or engine.current_event == Events.EXCEPTION_RAISED
         if has_failed and rank() != self.save_on_rank:
             return
         run = alone if has_failed else together
-        plan = run(partial(self._decide, engine))
+        name, modules = self._name(self._objects.names), modules_in(self.to_save)
+        plan = run(lambda: self._planner.plan(engine, name, modules))
         if plan is None:
             return
-        run(partial(self._carry_out, plan, has_failed))
-        self._kept.items = plan.kept
+        if self.on_error == "warn":
+            self._failures.begin(outermost(engine))
+        problem = self._problem_of(lambda: run(partial(self._write, plan, has_failed)))
+        if problem is not None:
+            self._failures.add(plan.saved.filename, problem)
+            return
+        self._books.record(plan.saved)
+        self._failures.succeed(self.last_checkpoint)
+        # From here on, at least one checkpoint can be loaded at any time.
+        if plan.removed:
+            problem = self._problem_of(lambda: run(partial(self._remove, plan.removed)))
+            if problem is not None:
+                self._failures.warn_of_removal(problem)
         engine.fire_event(self.SAVED_CHECKPOINT)
 
-    def _decide(self, engine: EngineProtocol) -> _Plan | None:
-        step = self._step(engine)
-        score = self._score(engine)
-        priority = step if score is None else score
-        if not math.isfinite(priority):
-            self._warn_once(priority)
-            return None
-        if not self._kept.admits(priority):
-            return None
-        name = self._name(self._objects.names)
-        item = Item(priority, self._filename(name, score, step, with_step=self._has_step))
-        kept = self._kept.keep_with(item)
-        return _Plan(item, name, kept, evicted=without(self._kept.items, *kept))
+    def _check_ready(self) -> None:
+        if not self._objects.names:
+            raise RuntimeError(
+                f"{type(self).__name__} has nothing to save: to_save is empty; pass to_save={{'model': model}}"
+            )
+        if self.resume is not None:
+            raise RuntimeError(
+                f"{type(self).__name__} has resume='auto' but was added with add_event_handler(), so it has not resumed; call "
+                "its method attach(engine, event) or engine.attach(...)"
+            )
+        check_rank(self.save_on_rank)
 
-    def _score(self, engine: EngineProtocol) -> Any:
-        if self.score_function is None:
+    def _problem_of(self, function: Callable[[], object]) -> Exception | None:
+        """Call a function and return its exception; with ``on_error="raise"``, the exception is raised."""
+        if self.on_error == "raise":
+            function()
             return None
-        return plain_number("the score of a checkpoint", self.score_function(engine))
+        try:
+            function()
+        except Exception as error:  # noqa: BLE001 - each save handler has its own errors
+            return error
+        return None
 
-    def _step(self, engine: EngineProtocol) -> int:
-        if self.global_step_transform is None:
-            return engine.state.iteration
-        step = self.global_step_transform(engine, engine.current_event)
-        if not isinstance(step, Integral):
-            raise ValueError(f"global_step_transform must return an integer; got {step!r}")  # noqa: TRY004 - as for the score
-        return int(step)
-
-    def _carry_out(self, plan: _Plan, is_alone: bool) -> None:
-        """Save and record the new checkpoint before removing older ones, so that at least one can always be loaded."""
-        self._pending = (plan.item,)
+    def _write(self, plan: Plan, is_alone: bool) -> None:
+        """Store the checkpoint durably, on one rank."""
+        self._books.pending = (plan.saved,)
         try:
             content = self._content(is_alone)
         finally:
-            self._pending = ()
-        if rank() != self.save_on_rank:
-            return
-        basename = f"{self.filename_prefix}_{plan.name}" if self.filename_prefix else plan.name
-        metadata = {"basename": basename, "score_name": self.score_name, "priority": plan.item.priority}
-        save_method(self._store)(content, plan.item.filename, metadata)
-        self._kept.items = (*without(self._kept.items, plan.item), plan.item)
-        for item in plan.evicted:
-            self._store.remove(item.filename)
-            self._kept.items = without(self._kept.items, item)
+            self._books.pending = ()
+        if rank() == self.save_on_rank:
+            names = [*self._objects.names, *(["checkpointer"] if self.include_self else [])]
+            metadata = self._planner.metadata(plan, names)
+            save_method(self._books.store)(content, plan.saved.filename, metadata)
+            # Even if another rank fails, the file exists and has to be removed some time.
+            self._books.record(plan.saved)
+
+    def _remove(self, removed: tuple[Saved, ...]) -> None:
+        for saved in removed:
+            if rank() == self.save_on_rank:
+                self._books.remove(saved)
+            else:
+                self._books.forget(saved)
 
     def _content(self, is_alone: bool) -> Any:
         content = states(self.to_save, self.save_on_rank, is_alone)
@@ -333,40 +366,7 @@ class Checkpoint:
             return {**content, "checkpointer": self.state_dict()}
         return content if len(content) > 1 else next(iter(content.values()))
 
-    def _warn_once(self, score: float) -> None:
-        if not self._has_warned and rank() == 0:
-            self._has_warned = True
-            warnings.warn(
-                f"{type(self).__name__} skipped a checkpoint because its score is {score}; check score_function and whether "
-                "the training diverged (TerminateOnNan stops such runs). Further skips are not reported",
-                GlowplugWarning,
-                stacklevel=2,
-            )
-
     # Names
-
-    @property
-    def _has_step(self) -> bool:
-        return self.score_function is None or self.global_step_transform is not None
-
-    def _filename(self, name: str, score: float | None, step: int | None, *, with_step: bool) -> str:
-        pattern = self.filename_pattern
-        if pattern is None:
-            pattern = self.setup_filename_pattern(
-                with_prefix=bool(self.filename_prefix),
-                with_score=self.score_function is not None,
-                with_score_name=self.score_name is not None,
-                with_global_step=with_step,
-            )
-        return filenames.render(
-            pattern,
-            filename_prefix=self.filename_prefix,
-            name=name,
-            score_name=self.score_name,
-            score=score,
-            global_step=step,
-            ext=self.ext,
-        )
 
     @staticmethod
     def _name(names: Collection[str]) -> str:
@@ -394,44 +394,11 @@ class Checkpoint:
             >>> Checkpoint.get_default_score_fn("loss", -1.0)(fake)
             -0.25
         """
-        if score_sign not in {1.0, -1.0}:
-            raise ValueError(
-                f"score_sign must be 1.0 (higher is better) or -1.0 (lower is better); got {score_sign!r}"
-            )
-        return partial(_score_of, metric_name, score_sign)
+        return default_score_function(metric_name, score_sign)
 
     # Loading
 
-    @staticmethod
-    def load_objects(
-        to_load: Mapping[str, Any], checkpoint: str | Path | Mapping[str, Any], **kwargs: Any
-    ) -> None:
-        """Load a checkpoint into objects without running code from the file.
-
-        Args:
-            to_load: Mapping of names to objects, with the same names as in ``to_save``. Keys of the checkpoint that are not in
-                ``to_load`` are ignored. For a single object, the checkpoint may be the bare state of the object.
-            checkpoint: A file, an address such as ``"s3://bucket/run/model_1.pt"``, or a mapping that is already loaded.
-            **kwargs: Arguments of ``torch.nn.Module.load_state_dict``, such as ``strict=False``.
-
-        Raises:
-            TypeError: If an object has no ``load_state_dict()``, or if the checkpoint does not contain a mapping.
-            ValueError: If the checkpoint lacks the state of an object. After this error, no object has been loaded.
-
-        Example:
-            >>> from torch import nn
-            >>> model, saved = nn.Linear(2, 1), {"model": nn.Linear(2, 1).state_dict()}
-            >>> Checkpoint.load_objects({"model": model}, saved)
-            >>> bool((model.weight == saved["model"]["weight"]).all())
-            True
-        """
-        content = _content_of(checkpoint)
-        if not isinstance(content, Mapping):
-            raise TypeError(
-                "checkpoint must be a mapping of names to states, or a file or address that contains one; got "
-                f"{type(content).__name__} ({checkpoint!r})"
-            )
-        load_states(to_load, content, kwargs)
+    load_objects = staticmethod(load_objects)
 
     def reload_objects(
         self,
@@ -441,6 +408,7 @@ class Checkpoint:
         name: str | None = None,
         score: float | None = None,
         global_step: int | None = None,
+        epoch: int | None = None,
     ) -> None:
         """Load a checkpoint that this handler saved, identified by the parts of its file name.
 
@@ -450,14 +418,62 @@ class Checkpoint:
             name: Name in the file name. The default is the key of a single object, or ``"checkpoint"`` for several objects.
             score: Score of the checkpoint, with at least as many decimal places as in the file name.
             global_step: Step in the file name.
+            epoch: Epoch in the file name, if the pattern contains it beside the step.
 
         Raises:
             TypeError: If the save handler is a function, because a function cannot load checkpoints.
             FileNotFoundError: If a DiskSaver does not find the file. Other save handlers raise their own exceptions.
         """
         name = self._name(to_load) if name is None else name
-        filename = self._filename(name, score, global_step, with_step=global_step is not None)
-        self.load_objects(to_load, self._store.load(filename), **(load_kwargs or {}))
+        filename = self._naming.filename(name, step=global_step, epoch=epoch, score=score)
+        load_into(to_load, load_from(self._books.store, filename), load_kwargs or {})
+
+    def restore(
+        self,
+        to_load: Mapping[str, Any] | None = None,
+        which: Literal["latest", "best"] = "latest",
+        *,
+        by: str | None = None,
+        load_kwargs: Mapping[str, Any] | None = None,
+    ) -> Path | str:
+        """Load the latest or best checkpoint with this handler's ``filename_prefix``.
+
+        A damaged checkpoint is skipped with a warning that names it, and the next one is loaded. With several ranks, rank 0
+        chooses the checkpoint and all ranks load it.
+
+        Args:
+            to_load: Objects to load; by default the objects to save.
+            which: ``"latest"`` for the highest step, ``"best"`` for the best score.
+            by: Name of the score, if the checkpoints have several.
+            load_kwargs: Arguments of ``torch.nn.Module.load_state_dict``.
+
+        Returns:
+            The location of the checkpoint.
+
+        Raises:
+            FileNotFoundError: If there is no checkpoint.
+            ValueError: If the checkpoint lacks an object, or if ``which`` is unknown.
+        """
+        location = self._restore(self.to_save if to_load is None else to_load, which, by, load_kwargs or {})
+        if location is None:
+            raise FileNotFoundError(
+                f"{type(self).__name__} found no {which} checkpoint with filename_prefix={self.filename_prefix!r}; "
+                "resume='auto' starts a new run in this case"
+            )
+        return location
+
+    def _restore(
+        self, to_load: Mapping[str, Any], which: str, by: str | None, load_kwargs: Mapping[str, Any]
+    ) -> Path | str | None:
+        store = self._books.store
+        found = find_and_load(store, self.filename_prefix, which, by, self.ext)
+        if found is None:
+            return None
+        filename, loaded = found
+        load_into(to_load, loaded, load_kwargs)
+        if loaded.metadata is not None:
+            self._books.adopt(int(loaded.metadata.get("iteration", 0)))
+        return store.locate(filename)
 
     # Arguments
 
@@ -475,7 +491,10 @@ class Checkpoint:
             return handler_at(save_handler)
         if isinstance(save_handler, (str, Path)):
             return DiskSaver(
-                save_handler, save_on_rank=self.save_on_rank, filename_prefix=self.filename_prefix
+                save_handler,
+                save_on_rank=self.save_on_rank,
+                filename_prefix=self.filename_prefix,
+                require_empty=self.resume is None,
             )
         if isinstance(save_handler, DiskSaver) and save_handler.save_on_rank != self.save_on_rank:
             raise ValueError(
@@ -484,26 +503,10 @@ class Checkpoint:
             )
         return save_handler
 
-    def _locate(self, item: Item | None) -> Path | str | None:
-        return None if item is None else self._store.locate(item.filename)
+    def _locate(self, saved: Saved | None) -> Path | str | None:
+        return None if saved is None else self._books.store.locate(saved.filename)
 
 
 def _store(save_handler: Any) -> SaveHandler:
     """Return a save handler that implements :class:`SaveHandler`; a function is wrapped."""
     return save_handler if isinstance(save_handler, SaveHandler) else FunctionSaver(save_handler)
-
-
-def _content_of(checkpoint: Any) -> Any:
-    if is_address(checkpoint):
-        return load_from_address(checkpoint)
-    return read(checkpoint) if isinstance(checkpoint, (str, Path)) else checkpoint
-
-
-def _score_of(metric_name: str, score_sign: float, engine: EngineProtocol) -> Any:
-    metrics = engine.state.metrics
-    if metric_name not in metrics:
-        raise KeyError(
-            f"the score is the metric {metric_name!r}, but the engine has only the metrics {list(metrics)}; attach the "
-            "checkpoint to the evaluator that computes the metric, or pass score_function"
-        )
-    return score_sign * metrics[metric_name]

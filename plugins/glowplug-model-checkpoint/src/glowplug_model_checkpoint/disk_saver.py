@@ -7,14 +7,15 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
 from glowplug.distributed import rank
 from glowplug.typing import SaveHandler
+from glowplug_model_checkpoint.checkpoint_file import load, read_manifest, verify, write
+from glowplug_model_checkpoint.digests import DEFAULT_DIGEST, Digest, check_digest
 from glowplug_model_checkpoint.filenames import check_filename, has_prefix
-from glowplug_model_checkpoint.objects import read
 from glowplug_model_checkpoint.options import check_options
 from glowplug_model_checkpoint.publishing import create, is_temporary, publish, sweep, sync_directory
 from glowplug_model_checkpoint.save_handler import BaseSaveHandler, SaveFunction
@@ -29,7 +30,8 @@ class DiskSaver(BaseSaveHandler):
     """Writes checkpoints to a folder atomically.
 
     Each checkpoint is written to a temporary file in the same folder, synced to disk and then renamed. After the rename, the
-    folder is also synced to disk. A new DiskSaver removes temporary files that were left in the folder by killed processes.
+    folder is also synced to disk. The file contains a manifest with the metadata, and a digest that detects each changed bit. A
+    new DiskSaver removes temporary files that were left in the folder by killed processes.
     Temporary files that a process is still writing are not removed.
 
     A subclass can override ``save``, or ``__call__`` as in ignite. :class:`Checkpoint` calls the method that the subclass
@@ -44,19 +46,23 @@ class DiskSaver(BaseSaveHandler):
             are not mixed.
         save_on_rank: The only rank that writes and removes files; on other ranks, ``save`` and ``remove`` do nothing.
         filename_prefix: ``require_empty`` considers only checkpoints with this prefix. An empty prefix matches all checkpoints.
+        digest: Kind of the digest: ``"xxh3_128"``, or ``"sha256"``, which is slower.
+        read_back: Read each file again before it gets its final name, and raise if it differs from what was written. This
+            detects faulty disks and file systems, and takes the time of reading the file.
         **kwargs: Arguments of ``torch.save``.
 
     Raises:
         TypeError: If ``kwargs`` has an argument that ``torch.save`` does not accept.
-        ValueError: If the folder does not exist and ``create_dir`` is false, or if ``require_empty`` refuses the folder.
+        ValueError: If the folder does not exist and ``create_dir`` is false, if ``require_empty`` refuses the folder, or if the
+            digest is unknown.
 
     Example:
         >>> import tempfile, torch
         >>> folder = tempfile.TemporaryDirectory()
         >>> saver = DiskSaver(folder.name)
-        >>> saver.save({"weight": torch.ones(2)}, "model_1.pt")
-        >>> saver.list(), saver.load("model_1.pt")
-        (['model_1.pt'], {'weight': tensor([1., 1.])})
+        >>> saver.save({"weight": torch.ones(2)}, "model_1.pt", {"step": 1})
+        >>> saver.list(), saver.load("model_1.pt"), saver.metadata("model_1.pt")
+        (['model_1.pt'], {'weight': tensor([1., 1.])}, {'step': 1})
         >>> saver.remove("model_1.pt")
         >>> folder.cleanup()
     """
@@ -70,9 +76,13 @@ class DiskSaver(BaseSaveHandler):
         save_on_rank: int = 0,
         *,
         filename_prefix: str = "",
+        digest: Digest = DEFAULT_DIGEST,
+        read_back: bool = False,
         **kwargs: Any,
     ) -> None:
         check_options(type(self), kwargs)
+        self.digest = check_digest(digest)
+        self.read_back = read_back
         self.dirname = Path(dirname).expanduser()
         self.atomic = atomic
         self.save_on_rank = save_on_rank
@@ -86,21 +96,26 @@ class DiskSaver(BaseSaveHandler):
         Args:
             checkpoint: Any object that ``torch.load(weights_only=True)`` can load.
             filename: File name without a path; an existing file is replaced.
-            metadata: Ignored.
+            metadata: Description of the checkpoint, which :meth:`metadata` returns; plain values.
 
         Raises:
             ValueError: If ``filename`` contains a path or is reserved for temporary files, or if
                 ``torch.load(weights_only=True)`` refuses the content.
+            DamagedCheckpointError: If ``read_back`` is set and the file differs from what was written.
             OSError: If the file cannot be written. A failed write leaves the other files in the folder unchanged.
         """
         path = self.locate(filename)
         if rank() != self.save_on_rank:
             return
         leftovers = [] if path.exists() else [path]
-        file = create(self.dirname) if self.atomic else path.open("wb")
+        file = create(self.dirname) if self.atomic else path.open("w+b")
         try:
             with file:
-                self._write(checkpoint, file, filename)
+                write(checkpoint, file, metadata or {}, self.digest, self.kwargs)
+                os.fsync(file.fileno())
+                _check_loadable(file.name, filename)
+                if self.read_back:
+                    verify(file)
                 if self.atomic:
                     publish(file, path)
             sync_directory(self.dirname)
@@ -130,9 +145,43 @@ class DiskSaver(BaseSaveHandler):
 
         Raises:
             FileNotFoundError: If the checkpoint does not exist.
+            DamagedCheckpointError: If the file does not match its digest.
             pickle.UnpicklingError: If the file contains anything other than tensors and plain values.
         """
-        return read(self.locate(filename))
+        return load(self.locate(filename)).content
+
+    def metadata(self, filename: str) -> Mapping[str, Any] | None:
+        """Return the metadata that were passed to :meth:`save`; only the end of the file is read.
+
+        Args:
+            filename: File name that was passed to :meth:`save`.
+
+        Returns:
+            The metadata, or ``None`` if the file has no manifest, as files of plain ``torch.save``.
+
+        Raises:
+            FileNotFoundError: If the checkpoint does not exist.
+            DamagedCheckpointError: If the manifest is damaged.
+        """
+        with self.locate(filename).open("rb") as file:
+            manifest = read_manifest(file)
+        return None if manifest is None else manifest.metadata
+
+    def verify(self, filename: str) -> bool:
+        """Compare a checkpoint with its digest; the whole file is read.
+
+        Args:
+            filename: File name that was passed to :meth:`save`.
+
+        Returns:
+            ``True`` if the file matches its digest, ``False`` if the file has no digest.
+
+        Raises:
+            FileNotFoundError: If the checkpoint does not exist.
+            DamagedCheckpointError: If the file does not match its digest.
+        """
+        with self.locate(filename).open("rb") as file:
+            return verify(file) is not None
 
     def list(self) -> Sequence[str]:
         """Return the names of all files except temporary files, oldest first."""
@@ -170,18 +219,6 @@ class DiskSaver(BaseSaveHandler):
                 f"folder {str(self.dirname)!r} already contains checkpoints: {shown}. Choose another folder or "
                 "filename_prefix. To resume a run in this folder, pass require_empty=False to ModelCheckpoint or DiskSaver"
             )
-
-    def _write(self, checkpoint: Any, file: BinaryIO, filename: str) -> None:
-        try:
-            torch.save(checkpoint, file, **self.kwargs)
-        except RuntimeError as error:
-            # If a write fails, torch.save raises a RuntimeError whose context is the original OSError.
-            if isinstance(error.__context__, OSError):
-                raise error.__context__ from None
-            raise
-        file.flush()
-        os.fsync(file.fileno())
-        _check_loadable(file.name, filename)
 
 
 def save_method(store: SaveHandler) -> SaveFunction:

@@ -13,8 +13,10 @@ __all__ = [
     "check_part",
     "check_pattern",
     "has_prefix",
+    "matches",
     "render",
     "setup_filename_pattern",
+    "step_in",
 ]
 
 EXTENSION = "pt"
@@ -26,6 +28,7 @@ _FIELDS = {
     "score_name": "",
     "ext": "",
     "global_step": r"(0?[1-9][0-9]?d?)?",
+    "epoch": r"(0?[1-9][0-9]?d?)?",
     "score": r"(\.[0-9]{1,2}[efg])?",
 }
 
@@ -81,8 +84,8 @@ def check_filename(value: object) -> str:
 def check_pattern(pattern: object) -> str:
     """Validate a file name pattern and return it.
 
-    The fields are ``filename_prefix``, ``name``, ``global_step``, ``score_name``, ``score`` and ``ext``. ``global_step`` accepts
-    a width, as in ``{global_step:05d}``. ``score`` accepts a precision with the type ``e``, ``f`` or ``g``, as in
+    The fields are ``filename_prefix``, ``name``, ``global_step``, ``epoch``, ``score_name``, ``score`` and ``ext``.
+    ``global_step`` and ``epoch`` accept a width, as in ``{global_step:05d}``. ``score`` accepts a precision with the type ``e``, ``f`` or ``g``, as in
     ``{score:.3f}``. Attributes, indexes and conversions, as in ``{name.x}``, ``{name[0]}`` and ``{name!r}``, are refused.
 
     Raises:
@@ -95,7 +98,7 @@ def check_pattern(pattern: object) -> str:
         >>> check_pattern("{name.__class__}.pt")
         Traceback (most recent call last):
         ...
-        ValueError: filename_pattern '{name.__class__}.pt': unknown field 'name.__class__'; the fields are filename_prefix, name, score_name, ext, global_step, score
+        ValueError: filename_pattern '{name.__class__}.pt': unknown field 'name.__class__'; the fields are filename_prefix, name, score_name, ext, global_step, epoch, score
     """
     if not isinstance(pattern, str):
         raise TypeError(f"filename_pattern must be a string such as '{{name}}.{{ext}}'; got {pattern!r}")
@@ -115,7 +118,7 @@ def check_pattern(pattern: object) -> str:
             )
         if conversion or not re.fullmatch(_FIELDS[field], spec or ""):
             raise ValueError(
-                f"filename_pattern {pattern!r}: unsupported format or conversion for the field {field}. global_step accepts a "
+                f"filename_pattern {pattern!r}: unsupported format or conversion for the field {field}. global_step and epoch accept a "
                 "width from 1 to 99, such as {global_step:05d}, and score accepts a precision from 0 to 99 with e, f or g, such "
                 "as {score:.3f}; other fields accept no format, and no field accepts a conversion such as !r"
             )
@@ -163,6 +166,7 @@ def render(
     score_name: str | None,
     score: Real | float | None,
     global_step: int | None,
+    epoch: int | None = None,
     ext: str = EXTENSION,
 ) -> str:
     """Replace the fields of a pattern with values and return the file name.
@@ -175,6 +179,7 @@ def render(
         score: The score. If the pattern has no format for the score, integers are written unchanged, and other numbers are
             written with 4 decimals.
         global_step: Step number.
+        epoch: Epoch number.
         ext: File extension without the dot.
 
     Raises:
@@ -191,6 +196,7 @@ def render(
         "score_name": score_name,
         "ext": ext,
         "global_step": global_step,
+        "epoch": epoch,
         "score": score,
     }
     written = []
@@ -214,6 +220,35 @@ def has_prefix(filename: str, prefix: str, ext: str = EXTENSION) -> bool:
         (True, False)
     """
     return filename.endswith(f".{ext}") and (not prefix or filename.startswith(f"{prefix}_"))
+
+
+def step_in(filename: str) -> int | None:
+    """Return the step in a file name of the default pattern; ``None`` if there is no step.
+
+    Example:
+        >>> step_in("best_model_12_accuracy=0.9000.pt"), step_in("final.pt")
+        (12, None)
+    """
+    numbers = [part for part in filename.rpartition(".")[0].split("_")[1:] if part.isdecimal()]
+    return int(numbers[-1]) if numbers else None
+
+
+def matches(pattern: str, filename: str, filename_prefix: str, ext: str = EXTENSION) -> bool:
+    """Return whether a file name may result from a pattern with this prefix.
+
+    Example:
+        >>> pattern = setup_filename_pattern(with_prefix=False, with_score=False, with_score_name=False)
+        >>> matches(pattern, "model_12.pt", ""), matches(pattern, "final.pt", "")
+        (True, False)
+    """
+    fixed = {"filename_prefix": re.escape(filename_prefix), "ext": re.escape(ext)}
+    numbers = {"global_step": r"-?\d+", "epoch": r"-?\d+", "score": r"[-+.e\d]+"}
+    expression = ""
+    for text, field, _, _ in Formatter().parse(pattern):
+        expression += re.escape(text)
+        if field is not None:
+            expression += fixed.get(field) or numbers.get(field) or ".+"
+    return re.fullmatch(expression, filename) is not None
 
 
 def _write(value: object, spec: str) -> str:

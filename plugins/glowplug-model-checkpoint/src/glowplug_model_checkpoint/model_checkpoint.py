@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from glowplug import Events, RemovableEventHandle
-from glowplug.exceptions import GlowplugWarning
 from glowplug.typing import EngineProtocol, SaveHandler
-from glowplug_model_checkpoint.checkpoint import AnyEvent, Checkpoint, ScoreFunction
+from glowplug_model_checkpoint.checkpoint import AnyEvent, Checkpoint
+from glowplug_model_checkpoint.digests import DEFAULT_DIGEST, Digest
 from glowplug_model_checkpoint.disk_saver import DiskSaver
-from glowplug_model_checkpoint.filenames import EXTENSION, check_part, has_prefix
+from glowplug_model_checkpoint.filenames import EXTENSION, check_part
+from glowplug_model_checkpoint.locations import is_address, store_at
 from glowplug_model_checkpoint.options import check_options
-from glowplug_model_checkpoint.save_handler import handler_at, is_address
+from glowplug_model_checkpoint.policies import Policy, ScoreFunction
+from glowplug_model_checkpoint.restoring import find
 
 __all__ = ["ModelCheckpoint"]
 
@@ -28,7 +29,7 @@ class ModelCheckpoint(Checkpoint):
 
     Args:
         dirname: Folder, or an address that a plugin handles, such as ``"s3://bucket/run"``. In the path of a folder, ``~`` is
-            expanded. If ``dirname`` is an address, ``atomic``, ``require_empty`` and ``create_dir`` have no effect.
+            expanded. If ``dirname`` is an address, ``atomic``, ``require_empty``, ``create_dir``, ``digest`` and ``read_back`` have no effect.
         filename_prefix: First part of each file name.
         score_function: Function ``f(engine) -> number`` that returns the score; a higher score is better.
         score_name: Name of the score in file names. Without ``score_function``, the metric with this name is the score.
@@ -47,6 +48,15 @@ class ModelCheckpoint(Checkpoint):
         to_save: Mapping of names to objects with ``state_dict()``.
         state_key: Key of this handler's state in ``engine.state_dict()``. By default, the key consists of the class name and
             ``filename_prefix``, for example ``"ModelCheckpoint:best"``. Without a prefix, ``score_name`` is used instead.
+        keep: Which checkpoints to keep, such as ``KeepBest(2, by="accuracy") | KeepLast(1)``, instead of ``n_saved``,
+            ``score_function``, ``score_name`` and ``greater_or_equal``.
+        on_error: ``"raise"``, or ``"warn"`` to continue the run after a failed save, as for :class:`Checkpoint`.
+        check_finite: Whether to look for NaN and infinity in the parameters of the models, so that the last checkpoint with finite
+            weights is never removed.
+        resume: ``"auto"`` loads the latest checkpoint with this prefix, if there is one, when the handler is attached;
+            ``resumed_from`` is then its location. ``require_empty`` has no effect in this case.
+        digest: Kind of the digest in the files: ``"xxh3_128"``, or ``"sha256"``, which is slower.
+        read_back: Read each file again before it gets its final name, and raise if it differs from what was written.
         **kwargs: Arguments of ``torch.save``.
 
     Raises:
@@ -67,12 +77,16 @@ class ModelCheckpoint(Checkpoint):
         >>> handle = trainer.add_event_handler(Events.EPOCH_COMPLETED, best, {"model": model})
         >>> state = trainer.run([1, 2, 3], max_epochs=3)
         >>> latest.last_checkpoint.name, best.best_checkpoint.name
-        ('latest_checkpoint_9.pt', 'best_model_-1.pt')
+        ('latest_checkpoint_9.pt', 'best_model_1_-1.pt')
 
-        Resume a script from the newest checkpoint:
+        Continue from the latest checkpoint in a later process, or start if there is none:
 
-        >>> newest = ModelCheckpoint.latest(folder.name, "latest")
-        >>> ModelCheckpoint.load_objects({"model": model, "trainer": trainer}, newest)
+        >>> trainer = Engine(lambda engine, batch: None)
+        >>> to_save = {"model": model, "trainer": trainer}
+        >>> latest = ModelCheckpoint(folder.name, "latest", resume="auto", to_save=to_save)
+        >>> handle = trainer.attach(latest)
+        >>> latest.resumed_from.name, trainer.state.epoch
+        ('latest_checkpoint_9.pt', 3)
         >>> folder.cleanup()
     """
 
@@ -94,6 +108,12 @@ class ModelCheckpoint(Checkpoint):
         *,
         to_save: Mapping[str, Any] | None = None,
         state_key: str | None = None,
+        keep: Policy | None = None,
+        on_error: Literal["raise", "warn"] = "raise",
+        check_finite: bool = True,
+        resume: Literal["auto"] | None = None,
+        digest: Digest = DEFAULT_DIGEST,
+        read_back: bool = False,
         **kwargs: Any,
     ) -> None:
         check_options(type(self), kwargs)
@@ -104,9 +124,11 @@ class ModelCheckpoint(Checkpoint):
             kwargs,
             atomic=atomic,
             create_dir=create_dir,
-            require_empty=require_empty,
+            require_empty=require_empty and resume is None,
             save_on_rank=save_on_rank,
             filename_prefix=filename_prefix if is_prefix_first else "",
+            digest=digest,
+            read_back=read_back,
         )
         super().__init__(
             {} if to_save is None else to_save,
@@ -121,6 +143,10 @@ class ModelCheckpoint(Checkpoint):
             greater_or_equal=greater_or_equal,
             save_on_rank=save_on_rank,
             state_key=state_key,
+            keep=keep,
+            on_error=on_error,
+            check_finite=check_finite,
+            resume=resume,
         )
         if to_save is None:
             # With this signature, the engine refuses to register the handler if no objects are passed.
@@ -170,50 +196,76 @@ class ModelCheckpoint(Checkpoint):
             raise ValueError(
                 f"{type(self).__name__} has nothing to save; pass to_save={{'model': model}} to attach() or the constructor"
             )
-        return self._attach(engine, event_name, *(() if to_save is None else (self._checked(to_save),)))
+        if to_save is not None:
+            self._objects = self._checked(to_save)
+        handle = self._attach(engine, event_name, *(() if to_save is None else (self._objects,)))
+        self._resume()
+        return handle
 
     @staticmethod
     def latest(
-        dirname: str | Path | SaveHandler, prefix: str = "", ext: str = EXTENSION
+        location: str | Path | SaveHandler, filename_prefix: str = "", *, ext: str = EXTENSION
     ) -> Path | str | None:
-        """Return the location of the newest checkpoint that can be loaded.
+        """Return the location of the checkpoint with the highest step.
 
-        The newest checkpoint is the one written last. Files that cannot be loaded are skipped with a warning.
-
-        To restore the list of retained checkpoints as well, include the trainer in the saved objects and attach a ModelCheckpoint
-        with ``require_empty=False`` to the trainer.
+        The step is read from the manifest of each checkpoint, so copies and other files in the folder do not matter. The checkpoint
+        is compared with its digest; damaged checkpoints are skipped with a warning. A run may save in the same folder meanwhile.
 
         Args:
-            dirname: Folder, address, or save handler. In the path of a folder, ``~`` is expanded. If the folder does not exist,
+            location: Folder, address, or save handler. In the path of a folder, ``~`` is expanded. If the folder does not exist,
                 the result is ``None``.
-            prefix: Consider only checkpoints with this ``filename_prefix``.
+            filename_prefix: Consider only checkpoints with exactly this prefix.
             ext: Extension of the files, without the dot.
 
         Returns:
-            A path or an address for :meth:`load_objects`, or ``None`` if no checkpoint can be loaded.
+            A path or an address for :meth:`load_objects`, or ``None`` if there is no checkpoint.
+
+        Raises:
+            Exception: If the location cannot be listed; the type depends on the save handler.
 
         Example:
             >>> ModelCheckpoint.latest("no/such/folder") is None
             True
         """
-        store = _store_at(dirname)
-        if store is None:
-            return None
-        for name in reversed(store.list()):
-            if not has_prefix(name, prefix, ext):
-                continue
-            location = store.locate(name)
-            try:
-                store.load(name)
-            except Exception as error:  # noqa: BLE001 - an older checkpoint may still load
-                warnings.warn(
-                    f"ModelCheckpoint.latest() skipped the checkpoint {str(location)!r}, which cannot be loaded: {error}",
-                    GlowplugWarning,
-                    stacklevel=2,
-                )
-            else:
-                return location
-        return None
+        return _found(location, filename_prefix, "latest", None, ext)
+
+    @staticmethod
+    def best(
+        location: str | Path | SaveHandler,
+        filename_prefix: str = "",
+        *,
+        by: str | None = None,
+        ext: str = EXTENSION,
+    ) -> Path | str | None:
+        """Return the location of the checkpoint with the best score; otherwise as :meth:`latest`.
+
+        Args:
+            location: Folder, address, or save handler.
+            filename_prefix: Consider only checkpoints with exactly this prefix.
+            by: Name of the score; needed only if the checkpoints have several.
+            ext: Extension of the files, without the dot.
+
+        Returns:
+            A path or an address for :meth:`load_objects`, or ``None`` if no checkpoint has a score.
+
+        Raises:
+            ValueError: If the checkpoints have several scores and ``by`` is missing, or if none has the score ``by``.
+            TypeError: If the save handler does not store scores.
+            Exception: If the location cannot be listed; the type depends on the save handler.
+
+        Example:
+            >>> ModelCheckpoint.best("no/such/folder") is None
+            True
+        """
+        return _found(location, filename_prefix, "best", by, ext)
+
+
+def _found(
+    location: str | Path | SaveHandler, filename_prefix: str, which: str, by: str | None, ext: str
+) -> Path | str | None:
+    store = store_at(location)
+    filename = None if store is None else find(store, filename_prefix, which, by, ext)
+    return None if store is None or filename is None else store.locate(filename)
 
 
 def _save_handler(
@@ -228,16 +280,6 @@ def _save_handler(
             f"{', '.join(torch_options)}"
         )
     return dirname
-
-
-def _store_at(location: Any) -> SaveHandler | None:
-    """Return the save handler for a location, or ``None`` if the folder does not exist."""
-    if isinstance(location, SaveHandler):
-        return location
-    if is_address(location):
-        return handler_at(location)
-    folder = Path(location).expanduser()
-    return DiskSaver(folder, create_dir=False, require_empty=False) if folder.is_dir() else None
 
 
 def _with_objects(engine: Any, to_save: Any, more: Any = None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -12,8 +11,13 @@ import torch
 from glowplug.distributed import rank, world_size
 from glowplug.engine import EngineReference, HandlerTable
 from glowplug_model_checkpoint.filenames import check_part
+from glowplug_model_checkpoint.weights import fitted, load_weights, unwrapped, weights
 
-__all__ = ["Objects", "check_objects", "load_states", "read", "states"]
+__all__ = ["Objects", "check_objects", "load_states", "modules_in", "states"]
+
+
+# Maximum number of keys that an error message lists.
+MAX_SHOWN = 5
 
 
 class Objects:
@@ -112,11 +116,26 @@ def states(tree: Any, save_on_rank: int, is_alone: bool = False) -> Any:
             )
         tree.consolidate_state_dict(to=save_on_rank)
         return tree.state_dict() if rank() == save_on_rank else {}
-    return _unwrapped(tree).state_dict()
+    return weights(tree) if isinstance(tree, torch.nn.Module) else tree.state_dict()
+
+
+def modules_in(tree: Any) -> Iterator[torch.nn.Module]:
+    """Yield the modules in a tree of objects.
+
+    Example:
+        >>> from torch import nn
+        >>> list(modules_in({"models": [nn.Linear(2, 1)]}))
+        [Linear(in_features=2, out_features=1, bias=True)]
+    """
+    return (leaf for _, leaf in _leaves(tree, "to_save") if isinstance(leaf, torch.nn.Module))
 
 
 def load_states(
-    to_load: Mapping[str, Any], checkpoint: Mapping[str, Any], module_kwargs: Mapping[str, Any]
+    to_load: Mapping[str, Any],
+    checkpoint: Mapping[str, Any],
+    module_kwargs: Mapping[str, Any],
+    *,
+    is_bare: bool | None = None,
 ) -> None:
     """Load the states of a checkpoint into objects.
 
@@ -128,6 +147,7 @@ def load_states(
         checkpoint: Mapping of names to states. If ``to_load`` has only one object, ``checkpoint`` may also be the state of
             this object.
         module_kwargs: Arguments of ``nn.Module.load_state_dict``, such as ``strict=False``.
+        is_bare: Whether ``checkpoint`` is the state of a single object; ``None`` if this is unknown.
 
     Raises:
         TypeError: If an object has no ``load_state_dict()``.
@@ -141,30 +161,52 @@ def load_states(
     for path, leaf in _leaves(to_load, "to_load"):
         if not callable(getattr(leaf, "load_state_dict", None)):
             raise TypeError(f"{path} has no load_state_dict(): {leaf!r}")
-    if len(to_load) == 1 and next(iter(to_load)) not in checkpoint:
-        checkpoint = dict.fromkeys(to_load, checkpoint)
-    for leaf, state in list(_matched(to_load, checkpoint, "checkpoint")):
-        target = _unwrapped(leaf)
-        target.load_state_dict(state, **(module_kwargs if isinstance(target, torch.nn.Module) else {}))
+    if len(to_load) == 1 and is_bare is not False and (is_bare or next(iter(to_load)) not in checkpoint):
+        [(name, only)] = to_load.items()
+        if _children(only) is not None or _fits(only, checkpoint):
+            checkpoint = {name: checkpoint}
+    matched = list(_matched(to_load, checkpoint, "checkpoint"))
+    for path, leaf, state in matched:
+        if isinstance(leaf, torch.nn.Module) and not _fits(leaf, state):
+            raise ValueError(
+                f"{path} has no weight of the model to load: found {_some(state)}, and the model has "
+                f"{_some(weights(leaf))}. Check the names in to_load"
+            )
+    for _, leaf, state in matched:
+        if isinstance(leaf, torch.nn.Module):
+            load_weights(leaf, state, module_kwargs)
+        else:
+            leaf.load_state_dict(state)
 
 
-def read(path: str | Path) -> Any:
-    """Load a checkpoint file to the CPU without running code from the file.
+def _fits(leaf: Any, state: Any) -> bool:
+    """Return whether an object and a state have a key in common, so that the state may be that of the object."""
+    if not isinstance(state, Mapping):
+        return not isinstance(leaf, torch.nn.Module)
+    if isinstance(leaf, torch.nn.Module):
+        inner = unwrapped(leaf)
+        own, found = inner.state_dict(), fitted(inner, state)
+    else:
+        try:
+            own, found = leaf.state_dict(), state
+        except Exception:  # noqa: BLE001 - an object may have no state before it has loaded one
+            return True
+    return not isinstance(own, Mapping) or not own or not own.keys().isdisjoint(found)
 
-    Raises:
-        RuntimeError: If ``weights_only`` loading is known to be unsafe in the installed version of torch.
-        pickle.UnpicklingError: If the file contains anything other than tensors and plain values.
-    """
-    if torch.__version__ < "2.10":
-        raise RuntimeError(f"loading checkpoints safely requires torch>=2.10; found {torch.__version__}")
-    return torch.load(path, map_location="cpu", weights_only=True)
+
+def _some(state: Any) -> str:
+    """Return the first keys of a state for an error message."""
+    if not isinstance(state, Mapping):
+        return type(state).__name__
+    names = [repr(name) for name in state]
+    return ", ".join(names[:MAX_SHOWN]) + (", ..." if len(names) > MAX_SHOWN else "") or "nothing"
 
 
-def _matched(tree: Any, state: Any, path: str) -> Iterator[tuple[Any, Any]]:
-    """Yield each object with its state."""
+def _matched(tree: Any, state: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
+    """Yield each object with its path and its state."""
     children = _children(tree)
     if children is None:
-        yield tree, state
+        yield path, tree, state
         return
     known = dict(_children(state) or ())
     for key, value in children:
@@ -217,9 +259,3 @@ def _children(tree: Any) -> list[tuple[Any, Any]] | None:
     if isinstance(tree, Sequence) and not isinstance(tree, (str, bytes)):
         return list(enumerate(tree))
     return None
-
-
-def _unwrapped(leaf: Any) -> Any:
-    """Return the model inside a parallel wrapper, so that the saved state fits the unwrapped model."""
-    wrappers = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
-    return leaf.module if isinstance(leaf, wrappers) else leaf

@@ -35,9 +35,9 @@ def is_temporary(filename: str) -> bool:
 
 
 def create(dirname: Path) -> BinaryIO:
-    """Create a temporary file that is open for writing and stays locked until it is closed."""
+    """Create a temporary file that is open for writing and reading, and stays locked until it is closed."""
     while True:
-        file = (dirname / f".glowplug-{secrets.token_hex(8)}.tmp").open("xb")
+        file = (dirname / f".glowplug-{secrets.token_hex(8)}.tmp").open("x+b")
         if sys.platform != "win32":
             # Some file systems do not support locks.
             with suppress(OSError):

@@ -1,130 +1,79 @@
-"""Retention of the best or latest checkpoints."""
+"""The checkpoints that a handler keeps."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from numbers import Integral, Real
-from operator import index
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from glowplug_model_checkpoint.filenames import check_filename
+from glowplug_model_checkpoint.policies import Policy
+from glowplug_model_checkpoint.saved import Saved
 
-__all__ = ["Item", "Retention", "item_from", "plain_number", "without"]
+__all__ = ["Changes", "Retention", "without"]
 
 
-class Item(NamedTuple):
-    """A retained checkpoint: its priority and its file name."""
+class Changes(NamedTuple):
+    """What a save changes: the checkpoints that are kept after it, and those that are removed."""
 
-    priority: float
-    filename: str
+    kept: tuple[Saved, ...]
+    removed: tuple[Saved, ...]
 
 
 class Retention:
-    """Keeps the ``n_saved`` items with the highest priority.
+    """The kept checkpoints, and what the policy decides about the next one.
+
+    The last checkpoint with finite weights is kept whatever the policy says, so that weights that turned NaN do not replace it.
 
     Args:
-        n_saved: Number of items to keep; ``None`` keeps all.
-        greater_or_equal: Of several items with equal priority, prefer the latest instead of the first.
-
-    Raises:
-        TypeError: If ``n_saved`` is not an integer.
-        ValueError: If ``n_saved`` is below 1.
+        policy: Which checkpoints to keep.
 
     Example:
-        >>> best = Retention(n_saved=2)
-        >>> for item in (Item(0.5, "a.pt"), Item(0.7, "b.pt"), Item(0.6, "c.pt")):
-        ...     if best.admits(item.priority):
-        ...         best.items = best.keep_with(item)
-        >>> best.items
-        (Item(priority=0.7, filename='b.pt'), Item(priority=0.6, filename='c.pt'))
+        >>> from glowplug_model_checkpoint import KeepLast
+        >>> retention = Retention(KeepLast(1))
+        >>> retention.items = (Saved("a.pt", 1, is_finite=True),)
+        >>> changes = retention.changes(Saved("b.pt", 2, is_finite=False))
+        >>> [each.filename for each in changes.kept]
+        ['a.pt', 'b.pt']
+        >>> retention.items = changes.kept
+        >>> [each.filename for each in retention.changes(Saved("c.pt", 3, is_finite=True)).removed]
+        ['a.pt', 'b.pt']
     """
 
-    def __init__(self, n_saved: int | None = 1, greater_or_equal: bool = False) -> None:
-        if n_saved is not None and index(n_saved) < 1:
-            raise ValueError(f"n_saved must be at least 1, or None to keep all checkpoints; got {n_saved!r}")
-        self.n_saved = n_saved
-        self.greater_or_equal = greater_or_equal
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
         # Ordered by time of save.
-        self.items: tuple[Item, ...] = ()
+        self.items: tuple[Saved, ...] = ()
 
     @property
-    def last(self) -> Item | None:
-        """The most recent item."""
+    def last(self) -> Saved | None:
+        """The most recent checkpoint."""
         return self.items[-1] if self.items else None
 
     @property
-    def best(self) -> Item | None:
-        """The item with the highest priority; ``greater_or_equal`` decides between items of equal priority."""
-        items = self.items[::-1] if self.greater_or_equal else self.items
-        return max(items, key=_priority, default=None)
+    def best(self) -> Saved | None:
+        """The checkpoint with the best score; without a score, the one with the highest step."""
+        if not self.policy.scores:
+            return max(self.items, key=lambda each: each.step, default=None)
+        first = self.policy.scores[0]
+        ranked = [each for each in self.items if first.name in each.scores]
+        return max(ranked[::-1] if first.prefer_latest else ranked, key=first.priority, default=None)
 
-    def admits(self, priority: float) -> bool:
-        """Return whether a new item of this priority would be retained."""
-        if self.n_saved is None or len(self.items) < self.n_saved:
-            return True
-        # A crash can leave more than n_saved items; compare with the lowest of the n_saved best.
-        lowest = sorted(map(_priority, self.items))[-self.n_saved]
-        return priority > lowest or (self.greater_or_equal and priority == lowest)
+    def changes(self, new: Saved) -> Changes | None:
+        """Return what a save of the new checkpoint changes; ``None`` if the policy does not keep the new checkpoint.
 
-    def keep_with(self, item: Item) -> tuple[Item, ...]:
-        """Return the items to retain after a save; the new item replaces any item with the same file name."""
-        others = without(self.items, item)
-        if self.n_saved is not None:
-            surplus = max(0, len(others) + 1 - self.n_saved)
-            others = without(others, *sorted(others, key=_priority)[:surplus])
-        return (*others, item)
-
-    def state(self, *more: Item) -> list[tuple[float, str]]:
-        """Return the retained items and the items in ``more``, as pairs of priority and file name."""
-        return [(item.priority, item.filename) for item in (*without(self.items, *more), *more)]
+        The new checkpoint replaces one with the same file name.
+        """
+        chosen = self.policy.kept((*self.items, new))
+        if not any(each is new for each in chosen):
+            return None
+        items = (*without(self.items, new), new)
+        names = {each.filename for each in chosen}
+        finite = [each for each in items if each.is_finite]
+        names.update(each.filename for each in finite[-1:])
+        kept = tuple(each for each in items if each.filename in names)
+        return Changes(kept, without(items, *kept))
 
 
-def without(items: Iterable[Item], *others: Item) -> tuple[Item, ...]:
-    """Return the items whose file names do not occur among ``others``."""
+def without(items: Iterable[Saved], *others: Saved) -> tuple[Saved, ...]:
+    """Return the checkpoints whose file names do not occur among ``others``."""
     names = {other.filename for other in others}
     return tuple(item for item in items if item.filename not in names)
-
-
-def plain_number(what: str, value: object) -> Any:
-    """Return a number as a Python int or float.
-
-    ``torch.load(weights_only=True)`` accepts Python numbers, but not numpy scalars.
-
-    Args:
-        what: Name of the value in error messages.
-        value: A real number.
-
-    Raises:
-        ValueError: If the value is not a real number.
-
-    Example:
-        >>> plain_number("the score", 3)
-        3
-    """
-    if not isinstance(value, Real):
-        raise ValueError(  # noqa: TRY004 - the type that ignite raises
-            f"{what} must be a number, got {value!r} of type {type(value).__name__}; convert a tensor with .item()"
-        )
-    return int(value) if isinstance(value, Integral) else float(value)
-
-
-def item_from(priority: object, filename: object) -> Item:
-    """Create an item from a saved priority and a saved file name.
-
-    Raises:
-        TypeError: If the file name is not a string.
-        ValueError: If the priority is not a finite number, or the file name is not safe.
-
-    Example:
-        >>> item_from(3, "model_3.pt")
-        Item(priority=3, filename='model_3.pt')
-    """
-    number = plain_number("a priority", priority)
-    if not math.isfinite(number):
-        raise ValueError(f"the priority of {filename!r} must be finite; got {number}")
-    return Item(number, check_filename(filename))
-
-
-def _priority(item: Item) -> float:
-    return item.priority

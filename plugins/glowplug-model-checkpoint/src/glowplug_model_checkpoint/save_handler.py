@@ -1,25 +1,19 @@
-"""Save handlers for addresses and for plain functions."""
+"""Save handlers for plain functions and of ignite."""
 
 from __future__ import annotations
 
 import inspect
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 from glowplug.engine import check_function, check_result
-from glowplug.plugins import save_handler as handler_of_address
-from glowplug.typing import SaveHandler
 
 __all__ = [
     "BaseSaveHandler",
     "FunctionSaver",
     "SaveFunction",
-    "handler_at",
-    "is_address",
-    "load_from_address",
 ]
 
 SaveFunction: TypeAlias = Callable[[Any, str, Mapping[str, Any]], object]
@@ -128,52 +122,6 @@ class FunctionSaver:
             f"cannot {action}: save_handler {self._function!r} only writes; pass a folder, an address or an object "
             "with the methods save, load, list, remove and locate (glowplug.typing.SaveHandler)"
         )
-
-
-def is_address(location: object) -> bool:
-    """Return whether a location is an address with a scheme, not a folder.
-
-    Example:
-        >>> is_address("s3://bucket/run"), is_address("runs/today"), is_address("C://runs")
-        (True, False, False)
-    """
-    return isinstance(location, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", location) is not None
-
-
-def handler_at(address: str) -> SaveHandler:
-    """Return the save handler that an installed plugin provides for an address.
-
-    Args:
-        address: Address such as ``"s3://bucket/run"``.
-
-    Raises:
-        PluginNotFoundError: If no plugin handles the address.
-        TypeError: If the plugin's save handler lacks methods of :class:`glowplug.typing.SaveHandler`.
-    """
-    handler: object = handler_of_address(address)
-    if not isinstance(handler, SaveHandler):
-        methods = ("save", "load", "list", "remove", "locate")
-        missing = [name for name in methods if not hasattr(handler, name)]
-        raise TypeError(
-            f"the save handler {type(handler).__name__} for {address!r} lacks methods of "
-            f"glowplug.typing.SaveHandler: {', '.join(missing)}; ask the authors of the plugin to add these methods"
-        )
-    return handler
-
-
-def load_from_address(address: str) -> Any:
-    """Load the checkpoint at an address.
-
-    The part of the address before the last slash determines the save handler that loads the checkpoint.
-
-    Args:
-        address: Address that a save handler's ``locate`` returned, such as ``"s3://bucket/run/model_1.pt"``.
-
-    Raises:
-        PluginNotFoundError: If no plugin handles the address.
-    """
-    location, _, filename = address.rpartition("/")
-    return handler_at(location).load(filename)
 
 
 def _with_three_arguments(save_handler: Callable[..., object]) -> SaveFunction:

@@ -1,0 +1,89 @@
+"""Folders and addresses of checkpoints, and the save handlers for them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from glowplug.plugins import save_handler as handler_of_address
+from glowplug.typing import SaveHandler, VerifyingSaveHandler
+from glowplug_model_checkpoint.checkpoint_file import Loaded, load
+from glowplug_model_checkpoint.disk_saver import DiskSaver
+
+__all__ = ["handler_at", "is_address", "load_at", "load_from", "store_at"]
+
+
+def is_address(location: object) -> bool:
+    """Return whether a location is an address with a scheme, not a folder.
+
+    Example:
+        >>> is_address("s3://bucket/run"), is_address("runs/today"), is_address("C://runs")
+        (True, False, False)
+    """
+    return isinstance(location, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", location) is not None
+
+
+def handler_at(address: str) -> SaveHandler:
+    """Return the save handler that an installed plugin provides for an address.
+
+    Args:
+        address: Address such as ``"s3://bucket/run"``.
+
+    Raises:
+        PluginNotFoundError: If no plugin handles the address.
+        TypeError: If the plugin's save handler lacks methods of :class:`glowplug.typing.SaveHandler`.
+    """
+    handler: object = handler_of_address(address)
+    if not isinstance(handler, SaveHandler):
+        methods = ("save", "load", "list", "remove", "locate")
+        missing = [name for name in methods if not hasattr(handler, name)]
+        raise TypeError(
+            f"the save handler {type(handler).__name__} for {address!r} lacks methods of "
+            f"glowplug.typing.SaveHandler: {', '.join(missing)}; ask the authors of the plugin to add these methods"
+        )
+    return handler
+
+
+def store_at(location: object) -> SaveHandler | None:
+    """Return the save handler for a folder, an address or a save handler; ``None`` if the folder does not exist.
+
+    Raises:
+        PluginNotFoundError: If no plugin handles the address.
+        TypeError: If the location is none of the three.
+    """
+    if isinstance(location, SaveHandler):
+        return location
+    if is_address(location):
+        return handler_at(str(location))
+    if not isinstance(location, (str, Path)):
+        raise TypeError(
+            f"a location of checkpoints is a folder, an address or a save handler that can list them; got {location!r}"
+        )
+    folder = Path(location).expanduser()
+    return DiskSaver(folder, create_dir=False, require_empty=False) if folder.is_dir() else None
+
+
+def load_at(location: str | Path) -> Loaded:
+    """Load the checkpoint at a path or an address.
+
+    The part of an address before the last slash determines the save handler that loads the checkpoint.
+
+    Args:
+        location: A path, or an address that a save handler's ``locate`` returned, such as ``"s3://bucket/run/model_1.pt"``.
+
+    Raises:
+        PluginNotFoundError: If no plugin handles the address.
+        DamagedCheckpointError: If the checkpoint is damaged.
+    """
+    if not is_address(location):
+        return load(location)
+    folder, _, filename = str(location).rpartition("/")
+    return load_from(handler_at(folder), filename)
+
+
+def load_from(store: SaveHandler, filename: str) -> Loaded:
+    """Load a checkpoint of a save handler, with its metadata if the save handler stores metadata."""
+    if type(store) is DiskSaver:
+        return load(store.locate(filename))
+    metadata = store.metadata(filename) if isinstance(store, VerifyingSaveHandler) else None
+    return Loaded(store.load(filename), metadata)
