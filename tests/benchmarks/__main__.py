@@ -15,7 +15,7 @@ from harness import FLOOR, IGNITE, VARIANTS, write_json
 from rich.console import Console
 from rich.table import Table
 
-THEMES = ("engine", "imports", "metrics", "loggers", "whole_run")
+THEMES = ("engine", "imports", "metrics", "loggers", "checkpoints", "whole_run")
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 HEAD = ("per", "by hand", "ignite", "glowplug", "vs by hand", "vs ignite", "goal", "met by minima")
 

@@ -25,7 +25,7 @@ class Goal:
     def __str__(self):
         if self.times is None:
             return f"<= {self.at_most:g}"
-        if self.at_most < 1:
+        if self.at_most <= 0.5:
             return f"{self.times} / {1 / self.at_most:g}"
         return f"<= {self.at_most:g} x {self.times}"
 
