@@ -248,3 +248,106 @@ def test_disk_saver_writes_on_one_rank(run_ranks, tmp_path):
         return sorted(path.name for path in folder.iterdir())
 
     assert run_ranks(ranks) == [["1.pt"], ["1.pt"]]
+
+
+def test_ddp_and_compile(run_ranks, tmp_path):
+    """DDP, a compiled DDP and a DDP of a compiled model are saved with plain names and load into each other (H-030)."""
+    (tmp_path / "wrapped").mkdir()
+
+    def ranks(rank):
+        from pathlib import Path
+
+        import torch
+        from torch import nn
+        from torch.nn.parallel import DistributedDataParallel
+
+        from glowplug.testing import FakeEngine
+        from glowplug_model_checkpoint import Checkpoint, ModelCheckpoint
+
+        def compiled(model):
+            return torch.compile(model, backend="eager")
+
+        def inner(model):
+            model[0] = DistributedDataParallel(model[0])
+            return model
+
+        wrappers = {
+            "plain": lambda model: model,
+            "ddp": DistributedDataParallel,
+            "compiled": lambda model: compiled(DistributedDataParallel(model)),
+            "of_compiled": lambda model: DistributedDataParallel(compiled(model)),
+            "inner": inner,
+        }
+        found = []
+        for name, wrap in wrappers.items():
+            torch.manual_seed(1)
+            source = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+            expected = {key: value.clone() for key, value in source.state_dict().items()}
+            checkpoint = ModelCheckpoint(
+                Path(__file__).parent / "wrapped", name, to_save={"model": wrap(source)}
+            )
+            checkpoint(FakeEngine())
+            for other in wrappers.values():
+                torch.manual_seed(2)
+                plain = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+                # Before DDP replaces a part of it.
+                parameters = dict(plain.named_parameters())
+                checkpoint.restore({"model": other(plain)})
+                found.append(all(torch.equal(parameters[key], expected[key]) for key in expected))
+            Checkpoint.load_objects({"model": plain}, checkpoint.last_checkpoint)
+        return [found, sorted(torch.load(checkpoint.last_checkpoint, weights_only=True))]
+
+    names = ["0.bias", "0.weight", "1.bias", "1.weight"]
+    assert run_ranks(ranks) == [[[True] * 25, names]] * 2
+
+
+def test_resume_and_interval(run_ranks, tmp_path):
+    """Both ranks resume from the checkpoint that rank 0 chose, and a filter by time lets both through at once (H-035, C3)."""
+    (tmp_path / "resumed").mkdir()
+
+    def ranks(rank):
+        import time
+        import warnings
+        from pathlib import Path
+
+        import torch.distributed as dist
+        from torch import nn
+
+        from glowplug import Engine
+        from glowplug_model_checkpoint import Every, ModelCheckpoint
+
+        folder = Path(__file__).parent / "resumed"
+
+        def train(epochs):
+            trainer = Engine(lambda engine, batch: time.sleep(0.001 * (1 + rank)))
+            to_save = {"model": nn.Linear(1, 1), "trainer": trainer}
+            checkpoint = ModelCheckpoint(folder, n_saved=None, resume="auto", to_save=to_save)
+            checkpoint.attach(trainer, Every(seconds=0.05))
+            resumed_at = trainer.state.iteration
+            weight = to_save["model"].weight.item()
+            trainer.run([None] * 60, max_epochs=epochs)
+            return checkpoint, resumed_at, weight
+
+        first, begun, _ = train(2)
+        dist.barrier()
+        newest = first.last_checkpoint
+        if rank == 0:
+            newest.write_bytes(newest.read_bytes()[:-1])
+        dist.barrier()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            second, resumed_at, weight = train(3)
+        return {
+            "begun": begun,
+            "steps": [each.iteration for each in first.saved],
+            "resumed": resumed_at == first.saved[-2].iteration and second.resumed_from.name,
+            "weight": weight,
+            "warnings": len(caught),
+        }
+
+    first, second = run_ranks(ranks)
+    assert first["steps"] == second["steps"]
+    assert 2 <= len(first["steps"]) < 60
+    assert first["resumed"] == second["resumed"] != False  # noqa: E712 - not a name
+    assert first["weight"] == second["weight"]
+    assert (first["begun"], first["warnings"], second["warnings"]) == (0, 1, 0)
