@@ -16,18 +16,20 @@ import argparse
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from glowplug import Engine, Events
-from glowplug_model_checkpoint import Checkpoint, DiskSaver, ModelCheckpoint
+from glowplug_model_checkpoint import Checkpoint, DiskSaver, KeepBest, KeepLast, ModelCheckpoint
 
 
 class DeletesFirst(DiskSaver):
@@ -47,12 +49,19 @@ def make_saver(variant, folder):
     return classes[variant](folder, require_empty=False)
 
 
-def train(folder, variant, megabytes, pipe):
+POLICIES = {
+    "last": KeepLast(1),
+    "best and last": KeepLast(1)
+    | KeepBest(1, by=lambda engine: (engine.state.iteration * 7) % 5, name="score"),
+}
+
+
+def train(folder, options, pipe):
     """Save and acknowledge after each iteration until the process is killed."""
-    model = nn.Linear(1024, 256 * megabytes)
+    model = nn.Linear(1024, 256 * options.state_megabytes)
     trainer = Engine(lambda engine, batch: None)
-    saver = make_saver(variant, folder)
-    checkpoint = Checkpoint({"model": model, "trainer": trainer}, saver)
+    saver = make_saver(options.variant, folder)
+    checkpoint = Checkpoint({"model": model, "trainer": trainer}, saver, keep=POLICIES[options.policy])
     checkpoint.attach(trainer, Events.ITERATION_COMPLETED)
 
     @trainer.on(Checkpoint.SAVED_CHECKPOINT)
@@ -73,7 +82,7 @@ def loadable(path):
 
 def iteration_of(path):
     """Return the iteration in a file name."""
-    return int(path.stem.rpartition("_")[2])
+    return int(re.search(r"(?:step=|checkpoint_)(\d+)", path.stem)[1])
 
 
 def kill_one(folder, options, delay):
@@ -83,7 +92,7 @@ def kill_one(folder, options, delay):
     if child == 0:
         try:
             os.close(reader)
-            train(folder, options.variant, options.state_megabytes, writer)
+            train(folder, options, writer)
         finally:
             os._exit(1)
     os.close(writer)
@@ -98,19 +107,23 @@ def kill_one(folder, options, delay):
     return [int(line) for line in received.decode().splitlines()]
 
 
-def examine(folder, acknowledged):
+def examine(folder, acknowledged, kept):
     """Return the counts for one folder after a kill."""
     files = list(folder.glob("*.pt"))
     left = list(folder.glob(".glowplug-*"))
     good = {iteration_of(path) for path in files if loadable(path)}
     DiskSaver(folder, require_empty=False)
-    newest = ModelCheckpoint.latest(folder)
+    # With warnings as errors, so that no file is skipped.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        newest = ModelCheckpoint.latest(folder) if len(files) == len(good) else None
+    is_newest = newest is not None and iteration_of(newest) == max(good, default=0)
     return {
         "torn": len(files) - len(good),
-        "empty": not good or newest is None,
+        "empty": not good or not is_newest,
         "lost": max(good, default=0) < max(acknowledged),
         "unswept": len(list(folder.glob(".glowplug-*"))),
-        "in a save": bool(left) or len(files) > 1,
+        "in a save": bool(left) or len(files) > 2 or (kept == 1 and len(files) > 1),
     }
 
 
@@ -124,7 +137,7 @@ def campaign(options):
         for number in range(options.kills):
             folder = root / str(number)
             acknowledged = kill_one(folder, options, chance.uniform(0, options.max_delay))
-            found = examine(folder, acknowledged)
+            found = examine(folder, acknowledged, kept=1 if options.policy == "last" else 2)
             for key, value in {**found, "kills": 1, "saves": len(acknowledged)}.items():
                 counts[key] += value
             shutil.rmtree(folder)
@@ -134,6 +147,7 @@ def campaign(options):
         **counts,
         "seconds": round(time.monotonic() - began, 1),
         "seed": options.seed,
+        "policy": options.policy,
         "TMPDIR": tempfile.gettempdir(),
     }
 
@@ -148,6 +162,7 @@ def main():
     parser.add_argument("--state-megabytes", type=int, default=2)
     parser.add_argument("--max-delay", type=float, default=0.06, help="seconds after the first save")
     parser.add_argument("--variant", default="real", choices=["real", "in-place", "deletes-first"])
+    parser.add_argument("--policy", default="last", choices=POLICIES)
     parser.add_argument("--folder", help="folder for the checkpoints (other temporary files go to TMPDIR)")
     torch.set_num_threads(1)
     print(json.dumps(campaign(parser.parse_args())))
