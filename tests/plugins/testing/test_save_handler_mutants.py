@@ -78,6 +78,8 @@ MUTANTS = {
     "RemovesOnce": "remove_affects_one_checkpoint",
     "LeavesItsFolder": "names_cannot_leave_the_folder",
     "WritesOnEachRank": "one_rank_writes",
+    "ForgetsMetadata": "metadata_and_damage_are_known",
+    "VerifiesTheNameOnly": "metadata_and_damage_are_known",
     "Prints": "process_is_unchanged",
 }
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from glowplug.typing import VerifyingSaveHandler
 from glowplug_testing.cases import SaveHandlerCase
 from glowplug_testing.checks import CheckFailed, CheckSkipped, require
 from glowplug_testing.engine_play import equal
@@ -346,6 +347,44 @@ def one_rank_writes(case: SaveHandlerCase) -> None:
     )
 
 
+def metadata_and_damage_are_known(case: SaveHandlerCase) -> None:
+    """If the save handler has metadata() and verify(), the first returns what save() got, and the second detects changed bytes."""
+    store = Store(case)
+    if not isinstance(store.handler, VerifyingSaveHandler):
+        raise CheckSkipped("the save handler does not implement glowplug.typing.VerifyingSaveHandler")
+    store.handler.save(content(), "first.pt", METADATA)
+    found = store.handler.metadata("first.pt")
+    require(
+        found is not None and dict(found) == METADATA,
+        f"metadata('first.pt') returned {found} instead of the metadata that save() got; store them with the checkpoint",
+    )
+    for method in (store.handler.metadata, store.handler.verify):
+        try:
+            method("never.pt")
+        except FileNotFoundError:
+            continue
+        except Exception as error:
+            raise CheckFailed(
+                f"for a missing checkpoint, {method} raised {error!r} instead of FileNotFoundError"
+            ) from error
+        raise CheckFailed(f"for a missing checkpoint, {method} must raise FileNotFoundError")
+    if not store.handler.verify("first.pt"):
+        raise CheckSkipped("verify() returned False: the checkpoints have no digest")
+    path = Path(store.handler.locate("first.pt"))
+    if not path.is_file():
+        raise CheckSkipped("this check changes a byte of the checkpoint, which must be a file")
+    changed = bytearray(path.read_bytes())
+    changed[len(changed) // 2] ^= 1
+    path.write_bytes(changed)
+    try:
+        store.handler.verify("first.pt")
+    except Exception:  # noqa: BLE001 - each save handler has its own error for damage
+        return
+    raise CheckFailed(
+        "verify('first.pt') raised no error after a bit of the checkpoint was changed; compare all bytes"
+    )
+
+
 def process_is_unchanged(case: SaveHandlerCase) -> None:
     """save() does not print, leave threads running, or change global state such as signal handlers or random generators."""
     saved = content()
@@ -366,5 +405,6 @@ SAVE_HANDLER_CHECK_FUNCTIONS = (
     names_cannot_leave_the_folder,
     several_threads_can_save,
     one_rank_writes,
+    metadata_and_damage_are_known,
     process_is_unchanged,
 )

@@ -187,6 +187,26 @@ class WritesOnEachRank(Folder):
         shutil.move(temporary, self.path(filename))
 
 
+class ForgetsMetadata(Folder):
+    def metadata(self, filename):
+        return None if self.path(filename).stat() else {}
+
+    def verify(self, filename):
+        return bool(self.load(filename))
+
+
+class VerifiesTheNameOnly(Folder):
+    def save(self, checkpoint, filename, metadata=None):
+        super().save(checkpoint, filename, metadata)
+        self.known = {filename: metadata}
+
+    def metadata(self, filename):
+        return self.known[filename] if self.path(filename).stat() else None
+
+    def verify(self, filename):
+        return self.path(filename).stat().st_size > 0
+
+
 class Prints(Folder):
     def save(self, checkpoint, filename, metadata=None):
         super().save(checkpoint, filename, metadata)
