@@ -23,7 +23,6 @@ from glowplug.loggers import (
     OptimizerParamsHandler,
     OutputHandler,
     WeightsHistHandler,
-    global_step_from_engine,
 )
 from glowplug_early_stopping import EarlyStopping
 from glowplug_metrics import Accuracy, Loss, RunningAverage
@@ -67,13 +66,12 @@ def main() -> None:
         score_function=lambda _: evaluator.state.metrics["accuracy"],
         score_name="accuracy",
         n_saved=3,
-        require_empty=not options.resume,
-        global_step_transform=global_step_from_engine(trainer),
+        resume="auto" if options.resume else None,
     )
     to_save = {"model": model, "optimizer": optimizer, "trainer": trainer}
     checkpoint.attach(trainer, Events.EPOCH_COMPLETED, to_save)
     if options.resume:
-        resume(options.output / "checkpoints", to_save)
+        print_start(checkpoint.resumed_from, options.output / "checkpoints")
 
     tensorboard = TensorboardLogger(log_dir=options.output / "tensorboard")
     mlflow = MLflowLogger(
@@ -157,13 +155,11 @@ def make_model() -> nn.Module:
     )
 
 
-def resume(folder: Path, to_load: dict[str, object]) -> None:
-    newest = ModelCheckpoint.latest(folder, "best")
-    if newest is None:
+def print_start(resumed_from: Path | str | None, folder: Path) -> None:
+    if resumed_from is None:
         print(f"there is no checkpoint in {folder} yet: this is a new run")
-        return
-    ModelCheckpoint.load_objects(to_load, newest)
-    print(f"resuming from {newest}")
+    else:
+        print(f"resuming from {resumed_from}")
 
 
 def why_it_ended(trainer: Engine, stopper: EarlyStopping) -> str:

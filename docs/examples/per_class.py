@@ -75,12 +75,10 @@ def main() -> None:
         filename_prefix="best",
         score_function=lambda _: evaluator.state.metrics["accuracy"],
         score_name="accuracy",
-        require_empty=not options.resume,
+        resume="auto" if options.resume else None,
     )
     checkpoint.attach(trainer, Events.EPOCH_COMPLETED, to_save)
-    newest = ModelCheckpoint.latest(options.output, "best") if options.resume else None
-    if newest:
-        ModelCheckpoint.load_objects(to_save, newest)
+    if checkpoint.resumed_from:
         print(f"resuming after epoch {best.epoch}, with an accuracy of {best.accuracy:.4f}")
     trainer.run(train_loader, max_epochs=options.epochs)
 
