@@ -146,6 +146,20 @@ class TestFinite:
         content = torch.load(tmp_path / "checkpoint_3.pt", weights_only=True)
         assert bool(content["model"]["weight"].isfinite().all())
 
+    def test_restore_says_so(self, tmp_path, model):
+        """Restoring weights that are not finite is reported with what to do."""
+        with pytest.warns(GlowplugWarning, match="NaN or infinity, first"):
+            self.weights_per_epoch(tmp_path, 4)
+        resumed = ModelCheckpoint(tmp_path, require_empty=False, to_save={"model": model})
+        with pytest.warns(
+            GlowplugWarning,
+            match=r"weights in checkpoint .*checkpoint_8\.pt' contain NaN .* remove this file",
+        ):
+            resumed.restore()
+        (tmp_path / "checkpoint_8.pt").unlink()
+        assert resumed.restore().name == "checkpoint_3.pt"
+        assert bool(model.weight.isfinite().all())
+
     def test_option(self, tmp_path):
         """Without check_finite the weights are not scanned, and the policy alone decides."""
         checkpoint = self.weights_per_epoch(tmp_path, 4, check_finite=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
@@ -9,19 +10,19 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from glowplug import CallableEventWithFilter, EventEnum, Events, EventsList, Phase, RemovableEventHandle
 from glowplug.distributed import rank
+from glowplug.exceptions import GlowplugWarning
 from glowplug.typing import EngineProtocol, SaveHandler
 from glowplug_model_checkpoint import filenames
 from glowplug_model_checkpoint.bookkeeping import Bookkeeping, Owner
-from glowplug_model_checkpoint.disk_saver import DiskSaver, save_method
+from glowplug_model_checkpoint.disk_saver import save_method
 from glowplug_model_checkpoint.failures import FailedSaves
-from glowplug_model_checkpoint.locations import handler_at, is_address, load_from
+from glowplug_model_checkpoint.locations import handler_for, load_from, store_of
 from glowplug_model_checkpoint.naming import Naming
 from glowplug_model_checkpoint.objects import Objects, modules_in, states
 from glowplug_model_checkpoint.planning import Plan, Planner, outermost
 from glowplug_model_checkpoint.policies import Policy, ScoreFunction, default_score_function, policy_from
 from glowplug_model_checkpoint.ranks import alone, check_rank, together
 from glowplug_model_checkpoint.restoring import find_and_load, load_into, load_objects
-from glowplug_model_checkpoint.save_handler import FunctionSaver
 from glowplug_model_checkpoint.saved import Saved
 from glowplug_model_checkpoint.timing import Every
 
@@ -165,9 +166,11 @@ class Checkpoint:
         self.resumed_from: Path | str | None = None
         self.state_key = self._default_state_key() if state_key is None else state_key
         self._objects = self._checked(to_save)
-        self.save_handler = self._handler(save_handler)
+        self.save_handler = handler_for(
+            save_handler, save_on_rank, filename_prefix, require_empty=resume is None
+        )
         self._books = Bookkeeping(
-            self.policy, _store(self.save_handler), Owner(self.state_key, filename_prefix), self._naming
+            self.policy, store_of(self.save_handler), Owner(self.state_key, filename_prefix), self._naming
         )
         self._failures = FailedSaves(self.state_key)
         self._planner = Planner(
@@ -471,9 +474,17 @@ class Checkpoint:
             return None
         filename, loaded = found
         load_into(to_load, loaded, load_kwargs)
+        location = store.locate(filename)
         if loaded.metadata is not None:
             self._books.adopt(int(loaded.metadata.get("iteration", 0)))
-        return store.locate(filename)
+            if loaded.metadata.get("is_finite") is False:
+                warnings.warn(
+                    f"the weights in checkpoint {str(location)!r} contain NaN or infinity; to continue from finite weights, remove "
+                    "this file",
+                    GlowplugWarning,
+                    stacklevel=4,
+                )
+        return location
 
     # Arguments
 
@@ -486,27 +497,5 @@ class Checkpoint:
             )
         return objects
 
-    def _handler(self, save_handler: Any) -> Any:
-        if is_address(save_handler):
-            return handler_at(save_handler)
-        if isinstance(save_handler, (str, Path)):
-            return DiskSaver(
-                save_handler,
-                save_on_rank=self.save_on_rank,
-                filename_prefix=self.filename_prefix,
-                require_empty=self.resume is None,
-            )
-        if isinstance(save_handler, DiskSaver) and save_handler.save_on_rank != self.save_on_rank:
-            raise ValueError(
-                f"save_on_rank is {save_handler.save_on_rank} for the DiskSaver but {self.save_on_rank} for "
-                f"{type(self).__name__}, so nothing would be written; pass the same value to both"
-            )
-        return save_handler
-
     def _locate(self, saved: Saved | None) -> Path | str | None:
         return None if saved is None else self._books.store.locate(saved.filename)
-
-
-def _store(save_handler: Any) -> SaveHandler:
-    """Return a save handler that implements :class:`SaveHandler`; a function is wrapped."""
-    return save_handler if isinstance(save_handler, SaveHandler) else FunctionSaver(save_handler)

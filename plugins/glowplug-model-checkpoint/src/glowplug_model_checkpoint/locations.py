@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from glowplug.plugins import save_handler as handler_of_address
 from glowplug.typing import SaveHandler, VerifyingSaveHandler
 from glowplug_model_checkpoint.checkpoint_file import Loaded, load
 from glowplug_model_checkpoint.disk_saver import DiskSaver
+from glowplug_model_checkpoint.save_handler import FunctionSaver
 
-__all__ = ["handler_at", "is_address", "load_at", "load_from", "store_at"]
+__all__ = ["handler_at", "handler_for", "is_address", "load_at", "load_from", "store_at", "store_of"]
 
 
 def is_address(location: object) -> bool:
@@ -42,6 +44,46 @@ def handler_at(address: str) -> SaveHandler:
             f"glowplug.typing.SaveHandler: {', '.join(missing)}; ask the authors of the plugin to add these methods"
         )
     return handler
+
+
+def handler_for(save_handler: Any, save_on_rank: int, filename_prefix: str, *, require_empty: bool) -> Any:
+    """Return the save handler for a folder or an address; a save handler or function is returned unchanged.
+
+    Args:
+        save_handler: What the user passed.
+        save_on_rank: Rank that writes the checkpoints.
+        filename_prefix: Prefix of the files, for ``require_empty``.
+        require_empty: Refuse a folder that already contains checkpoints with this prefix.
+
+    Raises:
+        PluginNotFoundError: If no plugin handles the address.
+        ValueError: If the save handler is a DiskSaver for another rank, or if the folder is refused.
+    """
+    if is_address(save_handler):
+        return handler_at(save_handler)
+    if isinstance(save_handler, (str, Path)):
+        return DiskSaver(
+            save_handler,
+            save_on_rank=save_on_rank,
+            filename_prefix=filename_prefix,
+            require_empty=require_empty,
+        )
+    if isinstance(save_handler, DiskSaver) and save_handler.save_on_rank != save_on_rank:
+        raise ValueError(
+            f"save_on_rank is {save_handler.save_on_rank} for the DiskSaver but {save_on_rank} for Checkpoint, so nothing would "
+            "be written; pass the same value to both"
+        )
+    return save_handler
+
+
+def store_of(save_handler: Any) -> SaveHandler:
+    """Return a save handler that implements :class:`SaveHandler`; a function is wrapped.
+
+    Example:
+        >>> type(store_of(lambda checkpoint, filename: None)).__name__
+        'FunctionSaver'
+    """
+    return save_handler if isinstance(save_handler, SaveHandler) else FunctionSaver(save_handler)
 
 
 def store_at(location: object) -> SaveHandler | None:
