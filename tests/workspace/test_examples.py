@@ -140,7 +140,7 @@ def test_per_class(tmp_path):
     best, accuracy = max(epochs, key=lambda each: float(each[1]))
     assert f"best model (epoch {best}):" in output
     assert [path.name for path in (tmp_path / "runs/per_class").iterdir()] == [
-        f"best_checkpoint_accuracy={accuracy}.pt"
+        f"best_checkpoint_{best}_accuracy={accuracy}.pt"
     ]
     assert len(set(figures(r"rate ([\d.]+)", output))) > 1
     again = run_example("per_class.py", "--resume", folder=tmp_path).stdout
