@@ -156,7 +156,7 @@ def _listed(store: SaveHandler, filename_prefix: str, ext: str) -> _Listing:
         if saved is not None and (prefix == filename_prefix or metadata is None):
             if has_prefix(name, filename_prefix, ext):
                 listing.found.append(Found(saved, metadata))
-        elif isinstance(prefix, str):
+        elif isinstance(prefix, str) and prefix != filename_prefix:
             listing.other_prefixes.add(prefix)
     return listing
 
