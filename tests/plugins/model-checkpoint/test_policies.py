@@ -387,12 +387,11 @@ class TestEvery:
         assert [each.iteration for each in checkpoint.saved] == [11, 21, 31]
 
     def test_with_policy(self, tmp_path):
-        """In real time, saves are about as far apart as the interval."""
+        """In real time, there are no more saves than intervals."""
         trainer = Engine(lambda engine, batch: time.sleep(0.002))
         checkpoint = ModelCheckpoint(tmp_path, keep=KeepLast(None), to_save={"model": nn.Linear(2, 1)})
-        moments = []
         checkpoint.attach(trainer, Every(seconds=0.1))
-        trainer.add_event_handler(checkpoint.SAVED_CHECKPOINT, lambda: moments.append(time.monotonic()))
+        began = time.monotonic()
         trainer.run(max_epochs=1, epoch_length=250)
-        assert len(moments) >= 2
-        assert min(later - earlier for earlier, later in itertools.pairwise(moments)) > 0.08
+        # A step or a save that takes long delays a save, so there may be fewer.
+        assert 2 <= len(checkpoint.saved) <= (time.monotonic() - began) / 0.1

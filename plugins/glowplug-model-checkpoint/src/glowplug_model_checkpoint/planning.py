@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from glowplug import RunStart
 from glowplug.distributed import rank
 from glowplug.exceptions import GlowplugWarning
-from glowplug.state import RunStart
 from glowplug.typing import EngineProtocol
 from glowplug_model_checkpoint.bookkeeping import Bookkeeping
 from glowplug_model_checkpoint.naming import Naming
