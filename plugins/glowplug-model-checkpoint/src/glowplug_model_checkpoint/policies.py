@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from operator import index
 from typing import Any, Literal, TypeAlias
@@ -101,7 +101,8 @@ class KeepBest(Policy):
     """
 
     n: int | None = 1
-    by: str | ScoreFunction = "accuracy"
+    _: KW_ONLY
+    by: str | ScoreFunction
     mode: Literal["max", "min"] = "max"
     name: str = ""
     prefer_latest: bool = False
@@ -219,7 +220,7 @@ def policy_from(
         if score_function is None and score_name is None:
             return KeepLast(n_saved, greater_or_equal)
         by: Any = score_name if score_function is None else score_function
-        return KeepBest(n_saved, by, name=score_name or "score", prefer_latest=greater_or_equal)
+        return KeepBest(n_saved, by=by, name=score_name or "score", prefer_latest=greater_or_equal)
     if not isinstance(keep, Policy):
         raise TypeError(
             f"keep must be a policy such as KeepBest(2, by='accuracy') | KeepLast(1); got {keep!r}"
