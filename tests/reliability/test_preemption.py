@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("glowplug_preemption")
+pytest.importorskip("glowplug_model_checkpoint")
+
 LIMIT = 60
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 # The parts of a run in which a signal may arrive; "anywhere" is a random moment.
