@@ -731,3 +731,41 @@ class TestResume:
         trainer.run([1, 2, 3])
         assert trainer.state.epoch == whole.state.epoch == 5
         assert (stopping.state_dict(), stopping.stop_reason) == (expected.state_dict(), expected.stop_reason)
+
+
+class TestExactResume:
+    @pytest.mark.parametrize("where", ["trainer", "evaluator"])
+    @pytest.mark.parametrize("given", [True, False], ids=["trainer given", "trainer found"])
+    def test_add_event_handler(self, where, given):
+        """A handler added with add_event_handler resumes exactly from every iteration, also if it is saved again at once (C4)."""
+        scores = [0.5, 0.9, 0.8, 0.85, 0.7, 0.6, 0.5]
+
+        def make():
+            trainer = Engine(lambda engine, batch: batch)
+            handler = EarlyStopping(
+                3, lambda engine: scores[trainer.state.epoch - 1], trainer if given else None
+            )
+            if where == "trainer":
+                trainer.add_event_handler(Events.EPOCH_COMPLETED, handler)
+            else:
+                evaluator = Engine(lambda engine, batch: batch)
+                evaluator.add_event_handler(Events.COMPLETED, handler)
+                trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run([0]))
+            return trainer, handler
+
+        whole, expected = make()
+        whole.run(range(2), max_epochs=7)
+        assert whole.state.epoch == 5
+        for iteration in range(1, 11):
+            for event in (Events.ITERATION_STARTED, Events.ITERATION_COMPLETED):
+                trainer, _ = make()
+                states = []
+                trainer.add_event_handler(event(once=iteration), lambda e, s=states: s.append(e.state_dict()))
+                trainer.run(range(2), max_epochs=7)
+                between, _ = make()
+                between.load_state_dict(states[0])
+                resumed, handler = make()
+                resumed.load_state_dict(between.state_dict())
+                resumed.run(range(2), max_epochs=7)
+                assert resumed.state.epoch == 5
+                assert handler.state_dict() == expected.state_dict()

@@ -271,7 +271,7 @@ class Engine(HandlerTable):
         iteration, epoch = position_of(state_dict)
         state = self.state
         self._progress = None
-        self._position.load_state_dict(state_dict.get("resume"), iteration, state_dict["epoch_length"])
+        self._position.load_state_dict(state, state_dict.get("resume"), iteration, state_dict["epoch_length"])
         state.epoch_length = state_dict["epoch_length"]
         state.iteration, state.epoch = iteration, epoch
         state.max_epochs, state.max_iters = state_dict.get("max_epochs"), state_dict.get("max_iters")
