@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 # The search for generators is limited, because a dataset may hold millions of objects.
 _DEEPEST, _LONGEST, _MOST_OBJECTS = 5, 32, 200
 
+_SAMPLERS = ("sampler", "batch_sampler", "batch_sampler.sampler")
+
 
 class _Access(NamedTuple):
     """Functions that get and set the state of a generator."""
@@ -54,6 +56,9 @@ def _found(data: object) -> Iterator[tuple[str, _Access]]:
             continue
         seen.add(id(value))
         access = _access_to(value)
+        if access is None and path in _SAMPLERS and hasattr(value, "get_state"):
+            # A user's sampler may offer its state like a generator of torch.
+            access = _Access(value.get_state, value.set_state)
         if access is not None:
             yield path, access
         elif depth < _DEEPEST:
@@ -93,11 +98,6 @@ def _access_to(value: Any) -> _Access | None:
     # A subclass, such as SystemRandom, may have no state.
     if random is not None and type(value) is random.Random:
         return _Access(value.getstate, lambda state: value.setstate((state[0], tuple(state[1]), state[2])))
-    # A user's sampler may offer its state like a generator of torch.
-    if callable(getattr(type(value), "get_state", None)) and callable(
-        getattr(type(value), "set_state", None)
-    ):
-        return _Access(value.get_state, value.set_state)
     return None
 
 

@@ -112,7 +112,8 @@ class Preemption:
         self.reason = None
         self._deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
         self._signals = SignalWatch(signals)
-        self._end_handle = RemovableEventHandle()
+        # Handlers that are registered only while the run is interrupted, or while it ends.
+        self._resume_handle = self._end_handle = RemovableEventHandle()
 
     def attach(
         self, engine: EngineProtocol, event_name: AnyEvent = Events.ITERATION_COMPLETED
@@ -121,8 +122,9 @@ class Preemption:
 
         Args:
             engine: The engine to end, usually the trainer.
-            event_name: Event at which the run may end, besides ``STARTED`` and ``EPOCH_COMPLETED``. With gradient accumulation over
-                4 iterations, for example, pass ``Events.ITERATION_COMPLETED(every=4)``.
+            event_name: Event at which the run may end, besides ``STARTED`` and ``EPOCH_COMPLETED``. If your own step accumulates
+                gradients over 4 iterations, for example, pass ``Events.ITERATION_COMPLETED(every=4)``; the step of
+                ``create_supervised_trainer`` saves its gradients.
 
         Returns:
             A handle that detaches the handler.
@@ -159,12 +161,15 @@ class Preemption:
                 undo.enter_context(engine.add_event_handler(event, handler))
             engine.stash[_ATTACHED] = self
             undo.callback(engine.stash.__delitem__, _ATTACHED)
+            undo.callback(self._forget_interruption)
             return RemovableEventHandle(undo.pop_all().close)
 
     # During the run
 
     def _start(self, engine: EngineProtocol) -> None:
         self.reason = None
+        # A new run starts instead of the interrupted one.
+        self._resume_handle.remove()
         if not self._signals.install():
             _log.warning("the run is not on the main thread, so Preemption receives no signals")
         if not savers(engine):
@@ -191,15 +196,16 @@ class Preemption:
             self._leave(engine)
         # Another handler interrupted the run, and the script continues.
         self._signals.restore()
-        handle: RemovableEventHandle | None = None
+        self._resume_handle.remove()
+        resume = PhasedCall(self, self._resume, "Preemption: receive signals", Phase.METRICS)
+        self._resume_handle = engine.add_event_handler(_FIRST_AFTER_INTERRUPT, resume)
 
-        def resume(_engine: EngineProtocol) -> None:
-            self._signals.install()
-            if handle is not None:
-                handle.remove()
+    def _forget_interruption(self) -> None:
+        self._resume_handle.remove()
 
-        call = PhasedCall(self, resume, "Preemption: receive signals", Phase.METRICS)
-        handle = engine.add_event_handler(_FIRST_AFTER_INTERRUPT, call)
+    def _resume(self, _engine: EngineProtocol) -> None:
+        self._resume_handle.remove()
+        self._signals.install()
 
     def _on_exception(self, engine: EngineProtocol, exception: BaseException) -> None:
         """Save if a signal to all processes of the job has killed a data worker; no iteration is in progress then."""

@@ -75,6 +75,10 @@ class SignalWatch:
         if os.getpid() != self._process:
             _receive_in_child(signum)
             return
+        if self.received is not None:
+            # The first signal arrived while the handlers were being installed.
+            signal.signal(signum, signal.SIG_DFL)
+            signal.raise_signal(signum)
         self.received = signal.Signals(signum)
         self.end_at_next()
 
