@@ -236,6 +236,27 @@ class TestGeneratorOfTheDataset:
         for iteration in range(1, 10):
             assert batches_of(Stream, Events.ITERATION_COMPLETED(once=iteration)) == whole[iteration:]
 
+    def test_attributes_are_read_only(self):
+        """Looking for generators runs no code of the dataset, and skips modules and large containers."""
+
+        class Guarded(Seen):
+            def __init__(self):
+                super().__init__()
+                self.module, self.samples, self.lazy = np, [object()] * 100_000, Lazy()
+
+        class Lazy:
+            __slots__ = ()
+
+            def __getattr__(self, name):
+                raise RuntimeError("loads a file")
+
+        engine = Engine(lambda engine, batch: None)
+        engine.run(DataLoader(Guarded(), batch_size=4))
+        state = saved_at(
+            engine, Events.ITERATION_COMPLETED(once=5), DataLoader(Guarded(), batch_size=4), max_epochs=3
+        )
+        assert state["resume"]["data"]["generators"] == {}
+
     def test_with_workers(self):
         """With data workers, each worker has a copy of the generator, which is exact as well (C4)."""
 

@@ -440,6 +440,20 @@ class TestEnd:
             assert preempted(engine, None, None) == 75
             assert [state["iteration"] for state in save.states] == [4]
 
+    def test_detached_while_interrupted(self):
+        """A handler that is detached while the run is interrupted receives no signals when the run continues."""
+        engine = Engine(lambda engine, batch: batch)
+        before, during = signal.getsignal(signal.SIGTERM), []
+        handle = Preemption().attach(engine)
+        engine.add_event_handler(Events.ITERATION_COMPLETED(once=2), lambda e: e.interrupt())
+        engine.add_event_handler(
+            Events.ITERATION_STARTED(once=4), lambda: during.append(signal.getsignal(signal.SIGTERM))
+        )
+        engine.run(range(5))
+        handle.remove()
+        engine.run()
+        assert during == [before]
+
     def test_failure_after_the_signal(self):
         """A step that fails after the signal raises its own exception, and nothing half-done is saved."""
         save = Save()

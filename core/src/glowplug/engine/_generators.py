@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 # The search for generators is limited, because a dataset may hold millions of objects.
@@ -73,17 +74,25 @@ def _children(value: Any) -> list[tuple[str, Any]]:
             return []
         items = value.items() if isinstance(value, dict) else enumerate(value)
         return [(str(key), child) for key, child in items if _may_contain(child)]
-    return [(name, child) for name, child in getattr(value, "__dict__", {}).items() if _may_contain(child)]
+    return [(name, child) for name, child in _attributes(value).items() if _may_contain(child)]
 
 
 def _may_contain(value: Any) -> bool:
     if isinstance(value, (list, tuple, dict)):
         return True
-    # Numbers and texts have no attributes, tensors no generators; classes and functions are shared.
-    has_parts = hasattr(value, "__dict__") or _access_to(value) is not None
-    return has_parts and not (
-        hasattr(value, "dtype") or isinstance(value, type) or hasattr(value, "__code__")
-    )
+    # Modules, classes and functions are shared; tensors and arrays contain no generators.
+    if isinstance(value, (ModuleType, FunctionType, type)) or hasattr(type(value), "dtype"):
+        return False
+    return bool(_attributes(value)) or _access_to(value) is not None
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    """Return the attributes that an object stores, without running code of its class."""
+    try:
+        found: dict[str, Any] = object.__getattribute__(value, "__dict__")
+    except (AttributeError, TypeError):
+        return {}
+    return found
 
 
 def _access_to(value: Any) -> _Access | None:
