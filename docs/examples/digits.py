@@ -166,7 +166,7 @@ def why_it_ended(trainer: Engine, stopper: EarlyStopping) -> str:
     """Return the reason why the run ended."""
     state = trainer.state
     if stopper.stop_reason is not None:
-        return f"early stopping after epoch {state.epoch}: {stopper.stop_reason}"
+        return f"early stopping after epoch {state.epoch}: {stopper.stop_message}"
     if state.epoch == state.max_epochs:
         return f"all {state.max_epochs} epochs are done"
     outcome = state.outcome.value if state.outcome else "not run"

@@ -28,12 +28,15 @@ import threading
 import time
 from pathlib import Path
 
+# Set by the exit of a job.
+exit_code = 0
+
 
 def leave():
     """End the process without taking down the interpreter, which takes seconds."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(1 if hasattr(sys, "last_value") else 0)
+    os._exit(1 if hasattr(sys, "last_value") else exit_code)
 
 
 # The hook that is registered first runs last.
@@ -133,6 +136,13 @@ def train(
         "counts": list(logger.counts),
         "durations": sorted(durations),
     }
+
+
+def train_preemptible(folder, kind, target, **arguments):
+    """Train until a signal comes; see ``preemptible_training.py``."""
+    import preemptible_training
+
+    return preemptible_training.train_preemptible(folder, kind, target, make_logger, **arguments)
 
 
 def limit_files(size):
@@ -336,5 +346,9 @@ if __name__ == "__main__":
     import_loggers()
     JOB = serve(sys.argv[1])
     FOLDER = prepare(JOB)
-    RESULT = globals()[JOB.pop("action")](FOLDER, **JOB)
+    try:
+        RESULT = globals()[JOB.pop("action")](FOLDER, **JOB)
+    except SystemExit as ended:
+        exit_code = ended.code
+        raise
     (FOLDER / "result").write_text(json.dumps(RESULT))

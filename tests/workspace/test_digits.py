@@ -77,7 +77,7 @@ def test_table_says_why_the_run_ended_and_when_it_was_best(whole):
 def test_early_stopping_is_named(tmp_path):
     """If early stopping ends the run, the output says so."""
     printed = run(tmp_path / "digits", "--patience", "1", "--learning-rate", "0")
-    assert "early stopping after epoch 2: no improvement on" in printed
+    assert "early stopping after epoch 2: patience exhausted: no improvement on" in printed
 
 
 def test_tensorboard_has_scalars_and_weights(whole):

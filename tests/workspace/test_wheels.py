@@ -20,6 +20,7 @@ PLUGINS = [
     "metrics",
     "mlflow",
     "model-checkpoint",
+    "preemption",
     "progress",
     "tensorboard",
     "terminate-on-nan",

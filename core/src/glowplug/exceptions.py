@@ -12,6 +12,8 @@
     UserWarning
      +-- GlowplugWarning
           +-- GlowplugPluginWarning
+    SystemExit
+     +-- PreemptionExit
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ __all__ = [
     "PluginIncompatibleError",
     "PluginLoadError",
     "PluginNotFoundError",
+    "PreemptionExit",
 ]
 
 
@@ -122,4 +125,28 @@ class PluginConflictError(ImportError):
     Example:
         >>> issubclass(PluginConflictError, ImportError)
         True
+    """
+
+
+class PreemptionExit(SystemExit):
+    """The process must end although the run is not finished, for example because a cluster needs the machine.
+
+    A handler raises this exception to end the run and the process with an exit code. The run does not count as failed: the
+    outcome of each running engine is ``INTERRUPTED``, ``EXCEPTION_RAISED`` does not fire, and ``TEARDOWN`` fires. Loggers close
+    their runs with the same outcome. If the exception is caught, the next ``run()`` continues after the last completed iteration.
+
+    Args:
+        code: Exit code of the process.
+
+    Example:
+        >>> from glowplug import Engine, Events
+        >>> engine = Engine(lambda engine, batch: batch)
+        >>> @engine.on(Events.ITERATION_COMPLETED(once=2))
+        ... def leave():
+        ...     raise PreemptionExit(75)
+        >>> try:
+        ...     engine.run([1, 2, 3])
+        ... except PreemptionExit as end:
+        ...     print(end.code, engine.state.outcome)
+        75 RunOutcome.INTERRUPTED
     """

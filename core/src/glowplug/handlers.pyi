@@ -17,6 +17,7 @@ from glowplug_model_checkpoint import (
     DiskSaver as DiskSaver,
     ModelCheckpoint as ModelCheckpoint,
 )
+from glowplug_preemption import Preemption as Preemption
 from glowplug_progress import ProgressBar as ProgressBar
 from glowplug_tensorboard import TensorboardLogger as TensorboardLogger
 from glowplug_terminate_on_nan import TerminateOnNan as TerminateOnNan

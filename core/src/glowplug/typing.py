@@ -19,6 +19,7 @@ __all__ = [
     "LogHandler",
     "RegistrationProtocol",
     "SaveHandler",
+    "SavesNow",
     "Stateful",
     "VerifyingSaveHandler",
 ]
@@ -87,6 +88,9 @@ class EngineProtocol(Protocol):
     def fire_event(self, event_name: AnyEvent) -> None:
         """Run the handlers of an event."""
 
+    def run_registration(self, registration: Any) -> None:
+        """Run one registered handler as at its event, regardless of its filter."""
+
     def register_state(self, key: str, handler: Stateful) -> RemovableEventHandle:
         """Add a handler's state to the engine's ``state_dict()``."""
 
@@ -117,6 +121,18 @@ class Stateful(Protocol):
 
     def load_state_dict(self, state_dict: Mapping[str, Any], /) -> None:
         """Restore a state that :meth:`state_dict` returned."""
+
+
+@runtime_checkable
+class SavesNow(Protocol):
+    """A checkpoint handler that can save at any moment, apart from its events, filters and scores.
+
+    Handlers such as ``Preemption`` use this method to save the last state of a run. A checkpoint handler without this method is
+    called as at its event, provided that it ranks its checkpoints by no score.
+    """
+
+    def save_now(self, engine: EngineProtocol, /) -> bool:
+        """Save a checkpoint, and return whether one was saved or already existed for this state."""
 
 
 class LogHandler(Protocol):

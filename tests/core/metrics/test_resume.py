@@ -179,13 +179,20 @@ class TestResume:
         assert metrics["epoch_wise"] == metrics["single_epoch_running_batch_wise"] == 15.0
         assert metrics["running_batch_wise"] == 30.0
 
+    @pytest.mark.parametrize("is_plain", [True, False], ids=["plain output", "other output"])
     @pytest.mark.parametrize("stop", [2, 4, 6, 8])
-    def test_running_epoch_wise(self, stop):
-        """A RunningEpochWise metric resumes exactly, except for the output of an epoch's last iteration, with a warning (M-021, M-027)."""
+    def test_running_epoch_wise(self, stop, is_plain):
+        """A RunningEpochWise metric resumes exactly, unless an epoch's last output cannot be saved; a warning says so (M-021, M-027)."""
+
+        class Box:
+            def __init__(self, value):
+                self.value = value
 
         def engine_with_total():
-            engine = Engine(lambda engine, batch: batch)
-            Total().attach(engine, "total", RunningEpochWise())
+            engine = Engine(lambda engine, batch: batch if is_plain else Box(batch))
+            Total(lambda output: output if is_plain else output.value).attach(
+                engine, "total", RunningEpochWise()
+            )
             return engine
 
         engine, states = engine_with_total(), []
@@ -195,10 +202,13 @@ class TestResume:
         assert engine.run(DATA, max_epochs=EPOCHS).metrics == {"total": 24.0}
         fresh = engine_with_total()
         fresh.load_state_dict(states[0])
-        if stop % len(DATA):
+        if is_plain or stop % len(DATA):
             assert fresh.run(DATA, max_epochs=EPOCHS).metrics == {"total": 24.0}
         else:
-            with pytest.warns(GlowplugWarning, match=f"at iteration {stop} and does not contain the output"):
+            with (
+                pytest.warns(GlowplugWarning, match=f"at iteration {stop} and does not contain the output"),
+                pytest.warns(GlowplugWarning, match="contains an object of type Box"),
+            ):
                 assert fresh.run(DATA, max_epochs=EPOCHS).metrics == {"total": 16.0}
 
     def test_skipped_output_is_that_of_the_loaded_run(self):

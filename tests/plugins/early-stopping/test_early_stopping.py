@@ -13,7 +13,7 @@ from hypothesis import given, strategies as st
 from glowplug import Engine, Events, RunOutcome
 from glowplug.exceptions import GlowplugWarning
 from glowplug.testing import FakeEngine
-from glowplug_early_stopping import EarlyStopping
+from glowplug_early_stopping import EarlyStopping, StopReason
 
 NAN, INF = float("nan"), float("inf")
 
@@ -264,7 +264,7 @@ class TestImprovement:
         assert (number, handler.best_score) == (3, 1.0)
         number, handler = stopped_at([bad, bad], mode=mode, cumulative=cumulative)
         assert (number, handler.best_score) == (2, None)
-        assert handler.stop_reason == "no finite score in 2 evaluations"
+        assert handler.stop_message == "patience exhausted: no finite score in 2 evaluations"
         number, handler = stopped_at([bad, 1.0, bad], mode=mode, cumulative=cumulative)
         assert (number, handler.best_score, handler.counter) == (None, 1.0, 1)
 
@@ -337,8 +337,9 @@ class TestTrainer:
             state = trainer.run(range(3), max_epochs=4)
         assert (state.epoch, state.outcome) == (3, RunOutcome.TERMINATED)
         assert (handler.stopped_epoch, handler.counter, handler.best_score) == (3, 2, 0.9)
-        assert handler.stop_reason == "no improvement on 0.9 in the last 2 evaluations"
-        assert caplog.messages == [f"epoch 3: {handler.stop_reason}; the run is terminated"]
+        assert handler.stop_reason is StopReason.PATIENCE
+        assert handler.stop_message == "patience exhausted: no improvement on 0.9 in the last 2 evaluations"
+        assert caplog.messages == [f"epoch 3: {handler.stop_message}; the run is terminated"]
 
     def test_scores_itself(self):
         """Without an evaluator the handler stops the engine it is attached to."""
@@ -387,10 +388,19 @@ class TestTrainer:
             handler = EarlyStopping(2, lambda engine: engine.state.output)
             handler.attach(evaluator)
             state = trainer.run([0, 0], max_epochs=5)
-            return state.epoch, state.outcome.name, handler.state_dict(), handler.stop_reason, len(messages)
+            return state.epoch, state.outcome.name, handler.state_dict(), handler.stop_message, len(messages)
 
-        reason = "no improvement on 0.6 in the last 2 evaluations"
-        state = {"counter": 2, "best_score": 0.6, "threshold_mode": "abs"}
+        reason = "patience exhausted: no improvement on 0.6 in the last 2 evaluations"
+        state = {
+            "counter": 2,
+            "best_score": 0.6,
+            "threshold_mode": "abs",
+            "best_epoch": 2,
+            "evaluations": 4,
+            "stopped_epoch": 4,
+            "stop_reason": "PATIENCE",
+            "stop_message": reason,
+        }
         assert run_ranks(scenario) == [
             [4, "TERMINATED", state, reason, 1],
             [4, "TERMINATED", state, reason, 0],
@@ -551,7 +561,16 @@ class TestState:
         trainer.run(range(3), max_epochs=2)
         saved = trainer.state_dict()
         assert saved["handlers"] == {
-            "EarlyStopping": {"counter": 1, "best_score": 0.9, "threshold_mode": "abs"}
+            "EarlyStopping": {
+                "counter": 1,
+                "best_score": 0.9,
+                "threshold_mode": "abs",
+                "best_epoch": 1,
+                "evaluations": 2,
+                "stopped_epoch": None,
+                "stop_reason": None,
+                "stop_message": None,
+            }
         }
         trainer, handler = training(scores, attach, given)
         trainer.load_state_dict(saved)
@@ -566,19 +585,17 @@ class TestState:
         """The state loads with torch.load(weights_only=True), even if the scores were tensors (H-068)."""
         _, handler = stopped_at([torch.tensor(2.0), np.float64(3.0), torch.tensor(1.0)])
         torch.save(handler.state_dict(), tmp_path / "state.pt")
-        assert torch.load(tmp_path / "state.pt", weights_only=True) == {
-            "counter": 1,
-            "best_score": 3.0,
-            "threshold_mode": "abs",
-        }
+        loaded = torch.load(tmp_path / "state.pt", weights_only=True)
+        assert loaded == handler.state_dict()
+        assert (loaded["counter"], loaded["best_score"]) == (1, 3.0)
 
     def test_without_threshold_mode(self):
         """A state without threshold_mode keeps the handler's mode (H-068)."""
         handler = EarlyStopping(3, len, threshold_mode="rel")
         handler.load_state_dict({"counter": 2, "best_score": 0.5})
-        assert handler.state_dict() == {"counter": 2, "best_score": 0.5, "threshold_mode": "rel"}
+        assert (handler.counter, handler.best_score, handler.threshold_mode) == (2, 0.5, "rel")
         handler.load_state_dict({"counter": 1, "best_score": None, "threshold_mode": "abs"})
-        assert handler.state_dict() == {"counter": 1, "best_score": None, "threshold_mode": "abs"}
+        assert (handler.counter, handler.best_score, handler.threshold_mode) == (1, None, "abs")
 
     @pytest.mark.parametrize(
         ("state", "message"),
@@ -586,6 +603,10 @@ class TestState:
             ({"counter": 1}, r"must have the keys 'counter' and 'best_score', got \['counter'\]"),
             ({}, r"must have the keys 'counter' and 'best_score', got \[\]"),
             ({"counter": 1, "best_score": 0.5, "threshold_mode": "x"}, "must be 'abs' or 'rel', got 'x'"),
+            (
+                {"counter": 1, "best_score": 0.5, "stop_reason": "BORED"},
+                r"must be one of \['PATIENCE'.*'BORED'",
+            ),
         ],
     )
     def test_invalid(self, state, message):
@@ -710,3 +731,41 @@ class TestResume:
         trainer.run([1, 2, 3])
         assert trainer.state.epoch == whole.state.epoch == 5
         assert (stopping.state_dict(), stopping.stop_reason) == (expected.state_dict(), expected.stop_reason)
+
+
+class TestExactResume:
+    @pytest.mark.parametrize("where", ["trainer", "evaluator"])
+    @pytest.mark.parametrize("given", [True, False], ids=["trainer given", "trainer found"])
+    def test_add_event_handler(self, where, given):
+        """A handler added with add_event_handler resumes exactly from every iteration, also if it is saved again at once (C4)."""
+        scores = [0.5, 0.9, 0.8, 0.85, 0.7, 0.6, 0.5]
+
+        def make():
+            trainer = Engine(lambda engine, batch: batch)
+            handler = EarlyStopping(
+                3, lambda engine: scores[trainer.state.epoch - 1], trainer if given else None
+            )
+            if where == "trainer":
+                trainer.add_event_handler(Events.EPOCH_COMPLETED, handler)
+            else:
+                evaluator = Engine(lambda engine, batch: batch)
+                evaluator.add_event_handler(Events.COMPLETED, handler)
+                trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run([0]))
+            return trainer, handler
+
+        whole, expected = make()
+        whole.run(range(2), max_epochs=7)
+        assert whole.state.epoch == 5
+        for iteration in range(1, 11):
+            for event in (Events.ITERATION_STARTED, Events.ITERATION_COMPLETED):
+                trainer, _ = make()
+                states = []
+                trainer.add_event_handler(event(once=iteration), lambda e, s=states: s.append(e.state_dict()))
+                trainer.run(range(2), max_epochs=7)
+                between, _ = make()
+                between.load_state_dict(states[0])
+                resumed, handler = make()
+                resumed.load_state_dict(between.state_dict())
+                resumed.run(range(2), max_epochs=7)
+                assert resumed.state.epoch == 5
+                assert handler.state_dict() == expected.state_dict()

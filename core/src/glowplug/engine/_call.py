@@ -16,7 +16,8 @@ from glowplug.events import EventEnum, Events
 Key: TypeAlias = EventEnum | str
 Call: TypeAlias = Callable[..., Any]
 
-_WITH_PAYLOAD = (Events.EXCEPTION_RAISED, Events.TERMINATE_SINGLE_EPOCH)
+NEEDS_PAYLOAD = (Events.EXCEPTION_RAISED, Events.TERMINATE_SINGLE_EPOCH)
+"""Events whose handlers receive an additional argument, which only the engine knows."""
 _SPECIAL = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS | DEFERRED
 
 
@@ -85,7 +86,7 @@ def compile_call(  # noqa: C901, PLR0911 - one branch and one return per form of
         TypeError: If the handler is not callable, or is an ``async`` function or a generator function.
         ValueError: If the handler cannot be called with these arguments.
     """
-    if not args and not kwargs and key not in _WITH_PAYLOAD and _takes_only_engine(handler):
+    if not args and not kwargs and key not in NEEDS_PAYLOAD and _takes_only_engine(handler):
         # Skip signature inspection, which is slow, for a plain function with one parameter.
         return handler
     signature, function = _signature(handler, key), unwrap(handler)

@@ -7,6 +7,7 @@ the beginning of the pass, creates a new iterator, and skips the batches that we
 
 from __future__ import annotations
 
+import warnings
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,7 +15,8 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any
 
-from glowplug.engine import _rng
+from glowplug.engine import _generators, _rng
+from glowplug.exceptions import GlowplugWarning
 
 FORMAT = 1
 
@@ -51,8 +53,9 @@ class DataPass:
         if not isinstance(data, _NOT_RANDOM) and not is_stateful(data):
             self.start = {
                 "random": _rng.capture(),
-                "generators": _generators(data),
+                "generators": _generators.states_of(data),
                 "epochs": _epochs(data),
+                "has_workers": _has_workers(data),
             }
         iterator = iter(data)
         # Some iterators violate the protocol by lacking __iter__; wrap them.
@@ -72,7 +75,8 @@ class DataPass:
             "used": used,
             "length": length_of(self.data),
             "start": self.start,
-            "generators": _generators(self.data),
+            "generators": {} if isinstance(self.data, _NOT_RANDOM) else _generators.states_of(self.data),
+            "has_workers": _has_workers(self.data),
             "fingerprint": _fingerprint(self.data) if used else None,
         }
 
@@ -106,7 +110,8 @@ def resumed(
         return data_pass, iterator
     if used and not _is_complete(data, position):
         return _replayed(data, iteration, position)
-    _set_generators(data, position["generators"])
+    _start_workers(data, is_needed=position.get("has_workers", False))
+    _generators.restore(data, position["generators"])
     data_pass = DataPass(data, iteration - used)
     return data_pass, iter(()) if used else data_pass.begin()
 
@@ -141,6 +146,13 @@ def check_position(data: Iterable[Any], position: Mapping[str, Any]) -> None:
             "iterated over only once. Call run() with data that can be iterated over again, such as a list or a DataLoader, or "
             "with data that has state_dict() and load_state_dict(), such as torchdata's StatefulDataLoader"
         )
+    if (position["start"] or {}).get("has_workers") and not _keeps_workers(data):
+        raise ValueError(
+            f"the run stopped after {used} batches of a loader whose workers were kept from an earlier pass, but this "
+            f"{type(data).__name__} starts new workers in each pass, so its order would differ. Call run() with a DataLoader with "
+            "persistent_workers=True, or start at the beginning of an epoch with "
+            "load_state_dict({'epoch': ..., 'epoch_length': ..., 'max_epochs': ...})"
+        )
     saved, found = position.get("fingerprint"), _fingerprint(data)
     if None not in (saved, found) and saved != found:
         raise ValueError(
@@ -166,13 +178,14 @@ def _replayed(
     start, used = position["start"], position["used"]
     current, epochs = _rng.capture(), _epochs(data)
     if start is not None:
+        _start_workers(data, is_needed=start.get("has_workers", False))
         _rng.restore(start["random"])
-        _set_generators(data, start["generators"])
+        _generators.restore(data, start["generators"])
         _set_epochs(data, start["epochs"])
     data_pass = DataPass(data, iteration - used)
     iterator = data_pass.begin()
     deque(islice(iterator, used), maxlen=0)
-    _set_generators(data, position["generators"])
+    _generators.restore(data, position["generators"])
     _set_epochs(data, epochs)
     _rng.restore(current)
     return data_pass, iterator
@@ -205,15 +218,31 @@ def length_of(data: object) -> int | None:
         return None
 
 
-def _generators(data: object) -> dict[str, Any]:
-    """Return the states of a DataLoader's random number generators, keyed by attribute path."""
-    return {path: part.get_state() for path, part in _parts(data) if hasattr(part, "get_state")}
+def _keeps_workers(data: Any) -> bool:
+    """Return whether the workers of a DataLoader outlive a pass."""
+    return getattr(data, "persistent_workers", False) is True and getattr(data, "num_workers", 0) > 0
 
 
-def _set_generators(data: object, states: Mapping[str, Any]) -> None:
-    for path, part in _parts(data):
-        if path in states:
-            part.set_state(states[path])
+def _has_workers(data: Any) -> bool:
+    """Return whether a DataLoader has workers from an earlier pass; then a new pass draws no seed for its workers."""
+    return _keeps_workers(data) and getattr(data, "_iterator", None) is not None
+
+
+def _start_workers(data: Iterable[Any], *, is_needed: bool) -> None:
+    """Start the workers of a DataLoader that had kept them from an earlier pass, so that it draws the same random numbers."""
+    if not (is_needed and _keeps_workers(data)) or _has_workers(data):
+        return
+    current, generators = _rng.capture(), _generators.states_of(data)
+    iter(data)
+    _generators.restore(data, generators)
+    _rng.restore(current)
+    warnings.warn(
+        f"the {type(data).__name__} keeps its workers between passes, and the random states of the workers cannot be restored. "
+        "The resumed run has the same samples in the same order but, if the dataset draws random numbers, other values. To resume "
+        "exactly, train with persistent_workers=False",
+        GlowplugWarning,
+        stacklevel=2,
+    )
 
 
 def _epochs(data: object) -> dict[str, int]:
@@ -261,9 +290,8 @@ def _digest(item: Any, depth: int = 3) -> Any:
 
 
 def _parts(data: object) -> Iterator[tuple[str, Any]]:
-    """Yield the samplers and generators of a DataLoader with their attribute paths."""
-    for path in ("generator", "sampler", "sampler.generator", "batch_sampler", "batch_sampler.sampler",
-                 "batch_sampler.sampler.generator"):  # fmt: skip
+    """Yield the samplers of a DataLoader with their attribute paths."""
+    for path in ("sampler", "batch_sampler", "batch_sampler.sampler"):
         part: Any = data
         for name in path.split("."):
             part = getattr(part, name, None)

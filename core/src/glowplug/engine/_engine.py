@@ -15,6 +15,7 @@ from glowplug.engine._position import RunPosition
 from glowplug.engine._run_plan import RunKind, RunPlan, check_data, check_state_dict, plan_run, position_of
 from glowplug.engine._stop import EpochEnd, RunEnd, StopRequests
 from glowplug.events import Events
+from glowplug.exceptions import PreemptionExit
 from glowplug.state import RunOutcome, RunStart, State
 
 ProcessFunction: TypeAlias = Callable[[Any, Any], Any]
@@ -123,11 +124,11 @@ class Engine(HandlerTable):
         try:
             self.state.outcome = self._advance()
         except BaseException as error:  # noqa: BLE001 - passed to the handlers and raised below
-            self.state.outcome = RunOutcome.FAILED
             self.current_event = None
-            problem = self._handle_exception(error)
+            problem = self._handle_end(error)
         finally:
-            if self.state.outcome is not RunOutcome.INTERRUPTED:
+            # A run that a handler interrupted is suspended.
+            if problem is not None or self.state.outcome is not RunOutcome.INTERRUPTED:
                 self._progress = self._position.iterator = None
                 problem = self._tear_down(problem)
             _running.reset(token)
@@ -270,7 +271,7 @@ class Engine(HandlerTable):
         iteration, epoch = position_of(state_dict)
         state = self.state
         self._progress = None
-        self._position.load_state_dict(state_dict.get("resume"), iteration, state_dict["epoch_length"])
+        self._position.load_state_dict(state, state_dict.get("resume"), iteration, state_dict["epoch_length"])
         state.epoch_length = state_dict["epoch_length"]
         state.iteration, state.epoch = iteration, epoch
         state.max_epochs, state.max_iters = state_dict.get("max_epochs"), state_dict.get("max_iters")
@@ -290,8 +291,10 @@ class Engine(HandlerTable):
     ) -> None:
         """Check the arguments of ``run()``, and create a loop unless an interrupted run continues."""
         state, position = self.state, self._position
+        # A preempted run continues like a failed one; an interrupted one is suspended.
+        is_broken = state.outcome in {RunOutcome.FAILED, RunOutcome.INTERRUPTED} and self._progress is None
         # After terminate(), the epoch has ended even if a later handler fails.
-        has_failed = state.outcome is RunOutcome.FAILED and not self._stop.run
+        has_failed = is_broken and not self._stop.run
         plan = plan_run(
             state,
             data,
@@ -367,6 +370,16 @@ class Engine(HandlerTable):
             del loop.engine  # type: ignore[union-attr]  # _prepare() created the loop
         return RunOutcome.INTERRUPTED
 
+    def _handle_end(self, error: BaseException) -> BaseException | None:
+        """Set the outcome of a run that an exception ended, and return the exception that run() raises, if any."""
+        problem: BaseException | None = error
+        if not isinstance(error, PreemptionExit):
+            self.state.outcome = RunOutcome.FAILED
+            problem = self._handle_exception(error)
+        if isinstance(problem, PreemptionExit):
+            self.state.outcome = RunOutcome.INTERRUPTED
+        return problem
+
     def _handle_exception(self, error: BaseException) -> BaseException | None:
         """Call each EXCEPTION_RAISED handler once and return the exception that run() raises, if any."""
         suppressed, other = False, None
@@ -390,7 +403,8 @@ class Engine(HandlerTable):
                 try:
                     call(self)
                 except BaseException as error:
-                    self.state.outcome = RunOutcome.FAILED
+                    is_preempted = isinstance(error, PreemptionExit)
+                    self.state.outcome = RunOutcome.INTERRUPTED if is_preempted else RunOutcome.FAILED
                     if problem is None:
                         problem = error
                     else:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from typing import Any, Literal, TypeVar
 
-from glowplug.engine._call import Call, Key, check_attachable
+from glowplug.engine._call import NEEDS_PAYLOAD, Call, Key, check_attachable, describe_handler
 from glowplug.engine._channel import Channel
 from glowplug.engine._handler_state import StatefulHandlers
 from glowplug.engine._optional import Fault, Guard, attach_optional, guard_of_attach, mark_as_foreign
@@ -353,7 +353,7 @@ class HandlerTable:
             halftime
         """
         channel = self._channel(event_name)
-        if channel.key in (Events.EXCEPTION_RAISED, Events.TERMINATE_SINGLE_EPOCH):
+        if channel.key in NEEDS_PAYLOAD:
             raise ValueError(
                 f"only the engine can fire {channel.key}, because handlers of this event receive an additional argument. To fire "
                 "EXCEPTION_RAISED, raise an exception; to fire TERMINATE_SINGLE_EPOCH, call terminate_epoch()"
@@ -361,6 +361,43 @@ class HandlerTable:
         outer = self.current_event
         try:
             self._fire(channel)
+        except BaseException as error:
+            mark_as_foreign(error)
+            raise
+        finally:
+            self._return_to(outer)
+
+    def run_registration(self, registration: Registration) -> None:
+        """Run one registered handler as at its event, with the arguments that it was registered with, regardless of its filter.
+
+        While the handler runs, ``current_event`` is the event of the registration. With :meth:`registrations`, a handler can run
+        other handlers out of turn, for example save all checkpoints before the process ends.
+
+        Args:
+            registration: One of the engine's :meth:`registrations`.
+
+        Raises:
+            ValueError: If the handler is registered at ``EXCEPTION_RAISED`` or ``TERMINATE_SINGLE_EPOCH``, because it needs an
+                additional argument.
+
+        Example:
+            >>> from glowplug import Engine, Events
+            >>> engine = Engine(lambda engine, batch: batch)
+            >>> _ = engine.add_event_handler(
+            ...     Events.EPOCH_COMPLETED(every=10), lambda e, text: print(text), "saved"
+            ... )
+            >>> engine.run_registration(engine.registrations()[0])
+            saved
+        """
+        if registration.event in NEEDS_PAYLOAD:
+            raise ValueError(
+                f"{describe_handler(registration.handler)} is registered at {registration.event}, whose handlers receive an "
+                "additional argument, so it cannot run out of turn"
+            )
+        outer, self.current_event = self.current_event, registration.event
+        self.last_event_name = registration.event
+        try:
+            registration.checked_call(self)
         except BaseException as error:
             mark_as_foreign(error)
             raise

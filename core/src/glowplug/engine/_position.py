@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from itertools import chain, repeat
 from typing import Any
 
 from glowplug.engine import _data_pass, _rng
+from glowplug.engine._plain import NotPlainError, plain_copy
 from glowplug.engine._run_plan import is_done
+from glowplug.exceptions import GlowplugWarning
 from glowplug.state import State
 
 _NOTHING = object()
@@ -37,6 +41,8 @@ class RunPosition:
     was_terminated = False
     _pending: Mapping[str, Any] | None = None
     _random_state: Mapping[str, Any] | None = None
+    # Why the loaded state has no output, until the first epoch has ended.
+    _missing_output: str | None = None
     # The random states before the handlers of EPOCH_STARTED ran.
     _epoch_random: Mapping[str, Any] | None = None
 
@@ -109,6 +115,7 @@ class RunPosition:
     def end_epoch(self, state: State, *, early: bool) -> int:
         """End the epoch and return its number of iterations."""
         done = self.done(state)
+        self._report_missing_output(state)
         if not early and not self.keeps_length and (done or state.epoch_length is None):
             self.forecast = state.epoch_length = done
         self.in_epoch = False
@@ -119,6 +126,18 @@ class RunPosition:
         if early:
             self.iterator = self.data_pass = None
         return done
+
+    def _report_missing_output(self, state: State) -> None:
+        """Warn if a loaded epoch ends without an iteration, so that ``EPOCH_COMPLETED`` lacks the output of the last one."""
+        reason, self._missing_output = self._missing_output, None
+        if reason is not None and state.output is None:
+            warnings.warn(
+                f"epoch {state.epoch}: state.output is None at EPOCH_COMPLETED, because the run was saved in the last iteration of "
+                f"the epoch, and the output of that iteration was not saved: {reason}. Return a smaller or plain output, such as "
+                "the loss, from the step",
+                GlowplugWarning,
+                stacklevel=9,
+            )
 
     def done(self, state: State) -> int:
         """Return the number of completed iterations of the epoch."""
@@ -220,14 +239,16 @@ class RunPosition:
             "forecast": self.forecast,
             "epoch_random": self._epoch_random,
             "random": _rng.capture() if self._random_state is None else self._random_state,
+            **_values(state),
         }
 
     def load_state_dict(
-        self, saved: Mapping[str, Any] | None, iteration: int, epoch_length: int | None
+        self, state: State, saved: Mapping[str, Any] | None, iteration: int, epoch_length: int | None
     ) -> None:
         """Load a saved position.
 
         Args:
+            state: The state of the engine, which receives the saved output and metrics.
             saved: The position from :meth:`state_dict`. If ``None``, a new pass over the data begins.
             iteration: The iteration of the saved state.
             epoch_length: The number of iterations per epoch in the saved state.
@@ -238,11 +259,26 @@ class RunPosition:
         self.iterator = self.data_pass = None
         self.in_epoch = False
         self._pending, self._random_state = saved, saved["random"]
+        self._missing_output = saved.get("missing_output")
+        if "metrics" in saved:
+            state.output, state.metrics = saved.get("output"), dict(saved["metrics"])
         # If this entry is missing, the user gave the epoch length.
         self.forecast = saved.get("forecast")
         self.was_terminated = saved.get("terminated", False)
         self.stepped = iteration
         self.was_loaded = True
+
+
+def _values(state: State) -> dict[str, Any]:
+    """Return the output and the metrics that later handlers may read before the next step."""
+    metrics = {}
+    for name, value in state.metrics.items():
+        with suppress(NotPlainError):
+            metrics[name] = plain_copy(value)
+    try:
+        return {"metrics": metrics, "output": plain_copy(state.output)}
+    except NotPlainError as error:
+        return {"metrics": metrics, "missing_output": str(error)}
 
 
 def _check_data(data: Iterable[Any] | None, position: Mapping[str, Any] | None, *, repeats: bool) -> None:

@@ -1,6 +1,7 @@
 """Loggers, and log handlers that work with every logger."""
 
 from glowplug.loggers._delivery import Counts, OnError
+from glowplug.loggers._exit import close_loggers
 from glowplug.loggers._flatten import flatten, flatten_params
 from glowplug.loggers._logger import Logger
 from glowplug.loggers._model_handlers import (
@@ -34,6 +35,7 @@ __all__ = [
     "WeightsHistHandler",
     "WeightsScalarHandler",
     "Writer",
+    "close_loggers",
     "flatten",
     "flatten_params",
     "global_step_from_engine",

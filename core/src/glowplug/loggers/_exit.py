@@ -54,11 +54,14 @@ def unwatch() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def close_all(outcome: RunOutcome | None) -> None:
-    """Close the open loggers.
+def close_loggers(outcome: RunOutcome | None = None) -> None:
+    """Close all open loggers of this process.
 
     Args:
-        outcome: How the process ends. With ``None``, each logger uses the outcome of the runs of its engines.
+        outcome: How the process ends. With ``None``, each logger uses the outcome of the runs of its engines. Defaults to ``None``.
+
+    Example:
+        >>> close_loggers(RunOutcome.INTERRUPTED)
     """
     for logger in list(open_loggers):
         try:
@@ -70,7 +73,7 @@ def close_all(outcome: RunOutcome | None) -> None:
 def _close_at_exit() -> None:
     # Python keeps the exception that ends a script. In an interactive session, it is that of any earlier statement.
     has_failed = hasattr(sys, "last_value") and not hasattr(sys, "ps1")
-    close_all(RunOutcome.FAILED if has_failed else None)
+    close_loggers(RunOutcome.FAILED if has_failed else None)
     for delivery in stuck:
         delivery.park()
 
@@ -78,7 +81,7 @@ def _close_at_exit() -> None:
 def _close_at_sigterm(signum: int, _frame: FrameType | None) -> None:
     if gate.holds_back(signum):
         return
-    close_all(RunOutcome.INTERRUPTED)
+    close_loggers(RunOutcome.INTERRUPTED)
     # End as the process would have ended without this handler.
     signal.signal(signum, signal.SIG_DFL)
     os.kill(os.getpid(), signum)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from glowplug import distributed
 from glowplug.engine import check_function
 from glowplug.events import AnyEvent
+from glowplug.exceptions import PreemptionExit
 from glowplug.handles import RemovableEventHandle
 from glowplug.loggers._attachment import EngineLink, attach_log_handler
 from glowplug.loggers._backend_calls import missing_attribute
@@ -402,6 +403,9 @@ class Logger(LogMethods):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if isinstance(error, PreemptionExit):
+            self.close(RunOutcome.INTERRUPTED)
+            return
         # sys.exit() and sys.exit(0) report success.
         is_success = error is None or (isinstance(error, SystemExit) and error.code in (None, 0))
         self.close(None if is_success else RunOutcome.FAILED)

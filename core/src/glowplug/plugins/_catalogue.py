@@ -37,6 +37,7 @@ FIRST_PARTY = {
     "MultiLabelConfusionMatrix": "glowplug-metrics",
     "Precision": "glowplug-metrics",
     "PrecisionRecallCurve": "glowplug-metrics",
+    "Preemption": "glowplug-preemption",
     "ProgressBar": "glowplug-progress",
     "Recall": "glowplug-metrics",
     "ROC_AUC": "glowplug-metrics",

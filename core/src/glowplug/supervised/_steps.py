@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import torch
 
 from glowplug.metrics import identity
+from glowplug.supervised._accumulation import GradientAccumulation
 from glowplug.supervised._batch import prepare_pair
 from glowplug.typing import EngineProtocol
 
@@ -52,8 +53,8 @@ def supervised_training_step(
     steps once for every n iterations of the run, using the average of the n gradients. The n iterations may cross an epoch
     boundary. If the run ends before the n iterations are complete, the optimizer does not step, and the gradients stay in the
     parameters. If you then continue the run, the optimizer steps as soon as the n iterations are complete. If you start a new
-    run instead of continuing the previous one, the gradients are cleared. Checkpoints do not contain gradients. To resume
-    exactly, save checkpoints at iterations that are divisible by n.
+    run instead of continuing the previous one, the gradients are cleared. Within a window, the engine's state contains the
+    gradients, so that a resumed run continues exactly.
 
     Args:
         model: The model; each step sets it to training mode. Move the model to its device before you create the optimizer.
@@ -90,11 +91,14 @@ def supervised_training_step(
         raise ValueError("scaler needs amp_mode='amp', got amp_mode=None; set amp_mode='amp', or omit scaler")
     autocast = _autocast(amp_mode, device, model)
     window = gradient_accumulation_steps
+    gradients = GradientAccumulation(optimizer)
     # A disabled scaler returns the loss unchanged, and its step() only calls optimizer.step().
     used = torch.amp.GradScaler(enabled=False) if scaler is None else scaler
 
     def step(engine: EngineProtocol, batch: Any) -> Any:
         iteration = engine.state.iteration
+        if window > 1:
+            gradients.join(engine)
         if (iteration - 1) % window == 0:
             optimizer.zero_grad()
         model.train()
@@ -107,6 +111,7 @@ def supervised_training_step(
         if iteration % window == 0:
             used.step(optimizer)
             used.update()
+        gradients.is_open = iteration % window != 0
         return output_transform(x, y, y_pred, loss)
 
     return step

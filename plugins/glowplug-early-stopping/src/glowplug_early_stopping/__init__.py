@@ -6,8 +6,15 @@ from glowplug.plugins import lazy_exports
 
 if TYPE_CHECKING:
     from glowplug_early_stopping.early_stopping import EarlyStopping
+    from glowplug_early_stopping.limits import StopReason
 
-__all__ = ["EarlyStopping"]
+__all__ = ["EarlyStopping", "StopReason"]
 
 # Loading the plugin imports this package. To keep loading fast, each module is imported only when one of its names is used.
-__getattr__, __dir__ = lazy_exports(__name__, {"glowplug_early_stopping.early_stopping": ("EarlyStopping",)})
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "glowplug_early_stopping.early_stopping": ("EarlyStopping",),
+        "glowplug_early_stopping.limits": ("StopReason",),
+    },
+)

@@ -5,52 +5,30 @@ from __future__ import annotations
 import logging
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
-from numbers import Integral
 from typing import Any
 
-from glowplug import CallableEventWithFilter, Events, EventsList, RemovableEventHandle, RunStart, State
+from glowplug import Events, Phase, RemovableEventHandle, RunStart, State
 from glowplug.distributed import broadcast, rank
-from glowplug.engine import EngineReference
+from glowplug.engine import Delegate, EngineReference
 from glowplug.exceptions import GlowplugWarning
-from glowplug.typing import AnyEvent, EngineProtocol
+from glowplug.typing import AnyEvent, EngineProtocol, Stateful
+from glowplug_early_stopping.best_states import copied
 from glowplug_early_stopping.forwarding import Forwarded
 from glowplug_early_stopping.improvement import Improvement, Mode, ThresholdMode
+from glowplug_early_stopping.limits import Limits, StopReason
+from glowplug_early_stopping.options import (
+    best_states,
+    check_engine,
+    checked_patience,
+    events_of,
+    includes,
+    renamed,
+)
 
 _log = logging.getLogger("glowplug_early_stopping")
-
-
-def _checked_patience(value: object) -> int:
-    if not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"EarlyStopping: patience must be an integer of at least 1, got {value!r}")
-    return int(value)
-
-
-def _check_engine(name: str, value: object) -> None:
-    if value is not None and not (hasattr(value, "terminate") and hasattr(value, "register_state")):
-        raise TypeError(f"EarlyStopping: {name} must be a glowplug engine, got {value!r}")
-
-
-def _renamed(old: str, given: Any, new: str, value: Any, default: Any) -> Any:
-    """Return the value of an option that may be given under its former name."""
-    if given is None:
-        return value
-    if value != default:
-        raise ValueError(
-            f"EarlyStopping: {old} and {new} were both given, but {old} is the former name of {new}; pass only {new}"
-        )
-    return given
-
-
-def _events(event_name: AnyEvent) -> Iterable[CallableEventWithFilter | str]:
-    return event_name if isinstance(event_name, EventsList) else (event_name,)
-
-
-def _includes(event_name: AnyEvent, event: Events) -> bool:
-    """Return whether ``event_name`` contains an event, with or without a filter."""
-    return any(each in (event, event.name) for each in _events(event_name))
 
 
 _TOO_LATE = (
@@ -60,7 +38,7 @@ _TOO_LATE = (
 
 
 class EarlyStopping:
-    """Handler that stops a trainer after ``patience`` evaluations in a row without an improvement.
+    """Handler that stops a trainer after ``patience`` evaluations in a row without an improvement, or at a given score.
 
     Attach the handler to the engine that computes the score, usually the evaluator. NaN is never an improvement. With
     ``mode="max"``, ``-inf`` is never an improvement; with ``mode="min"``, ``inf`` is never an improvement.
@@ -85,23 +63,40 @@ class EarlyStopping:
         threshold_mode: ``"abs"`` if the threshold is an absolute difference, ``"rel"`` if the threshold is a fraction of the best
             score's absolute value.
         mode: ``"max"`` if a larger score is better, ``"min"`` if a smaller score is better.
+        restore_best: Whether to load the states of ``to_restore`` from the evaluation with the best score when the run ends, before
+            the other handlers of ``COMPLETED`` and ``TERMINATE`` run. The handler keeps a copy of these states in memory, and
+            saves the copy with its own state. Defaults to ``False``.
+        to_restore: The model, or a mapping of names to objects with ``state_dict()`` and ``load_state_dict()``. Required with
+            ``restore_best``.
+        stopping_threshold: The run stops as soon as the score reaches this value. ``None`` (the default) means no such value.
+        divergence_threshold: The run stops as soon as the score is worse than this value. ``None`` (the default) means no such value.
+        check_finite: Whether the run stops as soon as the score is NaN or infinite. By default, such a score is not an improvement
+            or, if it is the best possible value, an improvement.
+        min_evaluations: Before this number of evaluations in a run, neither the patience nor the divergence threshold stops the
+            run. Defaults to 0.
         state_key: Key of the handler's state in the trainer's ``state_dict()``. Defaults to the class name.
         min_delta: Former name of ``threshold``.
         min_delta_mode: Former name of ``threshold_mode``.
         cumulative_delta: Former name of ``cumulative``.
 
-    Each option is also an attribute. A new value of any option except ``state_key`` takes effect at the next score.
+    Each option except ``restore_best`` and ``to_restore`` is also an attribute. A new value of any option except ``state_key``
+    takes effect at the next score.
 
     Attributes:
         best_score: Best score of the run; ``None`` before the first score.
+        best_epoch: Epoch of the trainer in which the best score was measured; ``None`` before the first score.
         counter: Number of evaluations since the last improvement.
+        evaluations: Number of evaluations in the run.
         stopped_epoch: Epoch in which the trainer was stopped; ``None`` if it was not stopped.
-        stop_reason: Why the trainer was stopped; ``None`` if it was not stopped.
+        stop_reason: Why the trainer was stopped, as a :class:`StopReason`; ``None`` if it was not stopped.
+        stop_message: The same as a sentence with the scores; ``None`` if it was not stopped.
 
     Raises:
         ValueError: If the patience is not an integer of at least 1, if the threshold is negative or not finite, or if a mode is
-            unknown. Also if an option is given under both its current and its former name.
-        TypeError: If ``score_function`` is neither a callable nor a string, or if ``trainer`` is not an engine.
+            unknown. Also if an option is given under both its current and its former name, if a stopping or divergence threshold is
+            not finite, or if only one of ``restore_best`` and ``to_restore`` is given.
+        TypeError: If ``score_function`` is neither a callable nor a string, if ``trainer`` is not an engine, or if an object to
+            restore has no state.
 
     Example:
         >>> from glowplug import Engine
@@ -112,17 +107,26 @@ class EarlyStopping:
         >>> trainer.run([0], max_epochs=5).outcome
         <RunOutcome.TERMINATED: 'terminated'>
         >>> stopping.stopped_epoch, stopping.stop_reason
-        (4, 'no improvement on 0.7 in the last 2 evaluations')
+        (4, <StopReason.PATIENCE: 'patience exhausted'>)
+        >>> stopping.stop_message
+        'patience exhausted: no improvement on 0.7 in the last 2 evaluations'
     """
 
     best_score: float | None
+    best_epoch: int | None
     counter: int
+    evaluations: int
     stopped_epoch: int | None
-    stop_reason: str | None
+    stop_reason: StopReason | None
+    stop_message: str | None
 
     threshold: Forwarded[float] = Forwarded("improvement.threshold")
     threshold_mode: Forwarded[ThresholdMode] = Forwarded("improvement.threshold_mode")
     mode: Forwarded[Mode] = Forwarded("improvement.mode")
+    stopping_threshold: Forwarded[float | None] = Forwarded("limits.stopping_threshold")
+    divergence_threshold: Forwarded[float | None] = Forwarded("limits.divergence_threshold")
+    check_finite: Forwarded[bool] = Forwarded("limits.check_finite")
+    min_evaluations: Forwarded[int] = Forwarded("limits.min_evaluations")
     min_delta: Forwarded[float] = Forwarded("threshold")
     min_delta_mode: Forwarded[ThresholdMode] = Forwarded("threshold_mode")
     cumulative_delta: Forwarded[bool] = Forwarded("cumulative")
@@ -137,6 +141,12 @@ class EarlyStopping:
         threshold_mode: ThresholdMode = "abs",
         mode: Mode = "max",
         *,
+        restore_best: bool = False,
+        to_restore: Stateful | Mapping[str, Stateful] | None = None,
+        stopping_threshold: float | None = None,
+        divergence_threshold: float | None = None,
+        check_finite: bool = False,
+        min_evaluations: int = 0,
         state_key: str | None = None,
         min_delta: float | None = None,
         min_delta_mode: ThresholdMode | None = None,
@@ -146,16 +156,20 @@ class EarlyStopping:
             raise TypeError(
                 f"EarlyStopping: score_function must be a function of the engine or a metric name, got {score_function!r}"
             )
-        threshold = _renamed("min_delta", min_delta, "threshold", threshold, 0.0)
-        threshold_mode = _renamed("min_delta_mode", min_delta_mode, "threshold_mode", threshold_mode, "abs")
+        threshold = renamed("min_delta", min_delta, "threshold", threshold, 0.0)
+        threshold_mode = renamed("min_delta_mode", min_delta_mode, "threshold_mode", threshold_mode, "abs")
         self.patience = patience
         self.score_function = score_function
         self.trainer = trainer
-        self.cumulative = _renamed("cumulative_delta", cumulative_delta, "cumulative", cumulative, False)
+        self.cumulative = renamed("cumulative_delta", cumulative_delta, "cumulative", cumulative, False)
         self.improvement = Improvement(threshold, threshold_mode, mode)
+        self.limits = Limits(stopping_threshold, divergence_threshold, check_finite, min_evaluations)
+        self._best_states = best_states(restore_best, to_restore)
         self.state_key = type(self).__name__ if state_key is None else state_key
         self.reset()
         self._was_loaded = False
+        # Whether the current run has continued an earlier one and has no score yet.
+        self._is_continued = False
         self._has_warned = False
         self._attachments = 0
         # The trainer whose new runs reset the handler, and whose state_dict() contains the handler's state.
@@ -169,7 +183,7 @@ class EarlyStopping:
 
     @patience.setter
     def patience(self, patience: int) -> None:
-        self._patience = _checked_patience(patience)
+        self._patience = checked_patience(patience)
 
     @property
     def trainer(self) -> EngineProtocol | None:
@@ -178,7 +192,7 @@ class EarlyStopping:
 
     @trainer.setter
     def trainer(self, trainer: EngineProtocol | None) -> None:
-        _check_engine("trainer", trainer)
+        check_engine("trainer", trainer)
         self._trainer = EngineReference(trainer)
 
     def attach(
@@ -226,8 +240,8 @@ class EarlyStopping:
             handles = [undo.enter_context(RemovableEventHandle(partial(_detach, weakref.ref(self))))]
             self._settle(self.trainer or reset_engine or engine)
             handles.append(undo.enter_context(engine.add_event_handler(event_name, self)))
-            for event in _events(reset_event):
-                if not _includes(event, Events.STARTED):
+            for event in events_of(reset_event):
+                if not includes(event, Events.STARTED):
                     reset = (reset_engine or engine).add_event_handler(event, self.reset)
                     handles.append(undo.enter_context(reset))
                 elif reset_engine is not None and not self._is_home(reset_engine):
@@ -244,12 +258,12 @@ class EarlyStopping:
         reset_engine: EngineProtocol | None,
         reset_event: AnyEvent,
     ) -> None:
-        _check_engine("reset_engine", reset_engine)
-        if not _includes(event_name, Events.COMPLETED):
+        check_engine("reset_engine", reset_engine)
+        if not includes(event_name, Events.COMPLETED):
             return
         if engine is self.trainer:
             raise ValueError(_TOO_LATE)
-        if engine is reset_engine and _includes(reset_event, Events.STARTED):
+        if engine is reset_engine and includes(reset_event, Events.STARTED):
             raise ValueError(
                 "EarlyStopping.attach: reset_engine must not be the engine that the handler is attached to, because each run of "
                 "that engine would reset the handler, and the handler would never stop the trainer. Use attach(evaluator, "
@@ -257,7 +271,7 @@ class EarlyStopping:
             )
 
     def __call__(self, engine: EngineProtocol) -> None:
-        """Read the score and stop the trainer if the patience is exhausted.
+        """Read the score, and stop the trainer if the patience is exhausted or the score is beyond a threshold.
 
         Args:
             engine: The engine passed to ``score_function``.
@@ -271,52 +285,91 @@ class EarlyStopping:
             self._warn_once()
         self._settle(trainer)
         self._was_loaded = False
-        self._update(self._score(engine))
+        if self._is_continued and self.stop_reason is not None:
+            # A run that continues after an early stop gets its full patience again.
+            self._reset_count()
+        self._is_continued = False
         # Scores may differ between ranks; rank 0 decides.
-        self.best_score, self.counter = broadcast((self.best_score, self.counter))
-        if self.counter >= self.patience:
-            self.stopped_epoch = trainer.state.epoch
-            self.stop_reason = self._reason()
+        score = broadcast(self._score(engine))
+        self.evaluations += 1
+        if self._update(score):
+            self.best_epoch = trainer.state.epoch
+            if self._best_states is not None:
+                self._best_states.keep()
+        is_exhausted = self.counter >= self.patience
+        reason = self.limits.reason(score, self.mode, evaluations=self.evaluations, is_exhausted=is_exhausted)
+        if reason is not None:
+            self.stopped_epoch, self.stop_reason = trainer.state.epoch, reason
+            self.stop_message = f"{reason.value}: {self._detail(reason, score)}"
             if rank() == 0:
-                _log.info("epoch %d: %s; the run is terminated", self.stopped_epoch, self.stop_reason)
+                _log.info("epoch %d: %s; the run is terminated", self.stopped_epoch, self.stop_message)
             trainer.terminate()
 
     def reset(self) -> None:
         """Reset the count and the best score, as at the start of a new run."""
-        self.best_score = None
+        self.best_score = self.best_epoch = None
+        self.evaluations = 0
+        if self._best_states is not None:
+            self._best_states.states = None
         self._reset_count()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the counter, the best score and the threshold mode.
+        """Return the counts, the best score, why the run was stopped, and with ``restore_best`` the best states.
 
         Example:
-            >>> EarlyStopping(patience=3, score_function="accuracy").state_dict()
-            {'counter': 0, 'best_score': None, 'threshold_mode': 'abs'}
+            >>> EarlyStopping(patience=3, score_function="accuracy").state_dict()["counter"]
+            0
         """
-        return {
+        state = {
             "counter": self.counter,
             "best_score": self.best_score,
             "threshold_mode": self.threshold_mode,
+            "best_epoch": self.best_epoch,
+            "evaluations": self.evaluations,
+            "stopped_epoch": self.stopped_epoch,
+            "stop_reason": None if self.stop_reason is None else self.stop_reason.name,
+            "stop_message": self.stop_message,
         }
+        if self._best_states is not None:
+            state["best_states"] = copied(self._best_states.states)
+        return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Load the counter, the best score and the threshold mode for the next run.
+        """Load a state for the next run.
 
         Args:
-            state_dict: Result of :meth:`state_dict`. If ``threshold_mode`` is missing, the handler retains its threshold mode.
+            state_dict: Result of :meth:`state_dict`, or of ignite's handler. If ``threshold_mode`` is missing, the handler retains
+                its threshold mode.
 
         Raises:
-            ValueError: If ``counter`` or ``best_score`` is missing, or if the threshold mode is unknown. In that case, nothing is
-                loaded.
+            ValueError: If ``counter`` or ``best_score`` is missing, if the threshold mode or the reason is unknown, or if the best
+                states belong to other objects. In that case, nothing is loaded.
         """
         if not {"counter", "best_score"} <= state_dict.keys():
             raise ValueError(
                 f"EarlyStopping: the state must have the keys 'counter' and 'best_score', got {list(state_dict)}"
             )
-        self.threshold_mode = state_dict.get("threshold_mode", self.threshold_mode)
-        self._reset_count()
+        reason = state_dict.get("stop_reason")
+        if reason is not None and reason not in StopReason.__members__:
+            raise ValueError(
+                f"EarlyStopping: the stop_reason of the state must be one of {list(StopReason.__members__)}, got {reason!r}"
+            )
+        before = self.threshold_mode
+        self.threshold_mode = state_dict.get("threshold_mode", before)
+        if self._best_states is not None:
+            try:
+                self._best_states.load(state_dict.get("best_states"))
+            except ValueError:
+                self.threshold_mode = before
+                raise
         self.counter, self.best_score = state_dict["counter"], state_dict["best_score"]
+        self.best_epoch = state_dict.get("best_epoch")
+        self.evaluations = state_dict.get("evaluations", 0)
+        self.stopped_epoch = state_dict.get("stopped_epoch")
+        self.stop_reason = None if reason is None else StopReason[reason]
+        self.stop_message = state_dict.get("stop_message")
         self._was_loaded = True
+        self._is_continued = True
 
     def _warn_once(self) -> None:
         """Warn that the engine to stop has already completed its run."""
@@ -347,8 +400,9 @@ class EarlyStopping:
             return f"metric {self.score_function!r}"
         return f"score_function {getattr(self.score_function, '__qualname__', self.score_function)}"
 
-    def _update(self, score: float) -> None:
-        """Update the counter and the best score."""
+    def _update(self, score: float) -> bool:
+        """Update the counter and the best score, and return whether this is a new best score."""
+        best = self.best_score
         if self.improvement.is_worthless(score):
             self.counter += 1
         elif self.best_score is None or self.improvement.is_better(score, self.best_score):
@@ -358,15 +412,22 @@ class EarlyStopping:
             self.counter += 1
             if not self.cumulative:
                 self.best_score = self.improvement.better(score, self.best_score)
+        return self.best_score != best
 
-    def _reason(self) -> str:
+    def _detail(self, reason: StopReason, score: float) -> str:
+        if reason is not StopReason.PATIENCE:
+            limits = {
+                StopReason.STOPPING_THRESHOLD: f", and stopping_threshold is {self.stopping_threshold}",
+                StopReason.DIVERGENCE: f", and divergence_threshold is {self.divergence_threshold}",
+            }
+            return f"{self._score_name()} returned {score:g}{limits.get(reason, '')}"
         if self.best_score is None:
             return f"no finite score in {self.counter} evaluations"
         return f"no improvement on {self.best_score:g} in the last {self.counter} evaluations"
 
     def _reset_count(self) -> None:
         self.counter = 0
-        self.stopped_epoch = self.stop_reason = None
+        self.stopped_epoch = self.stop_reason = self.stop_message = None
 
     def _on_started(self, trainer: EngineProtocol) -> None:
         """Reset the handler at the start of a new run."""
@@ -377,9 +438,20 @@ class EarlyStopping:
             self._was_loaded = False
         elif trainer.state.run_start is RunStart.NEW:
             self.reset()
-        elif self.stop_reason is not None:
-            # A run that continues after an early stop gets its full patience again.
-            self._reset_count()
+        else:
+            self._is_continued = True
+
+    def _restore(self, trainer: EngineProtocol) -> None:
+        """Restore the best states at the end of a run."""
+        best = self._best_states
+        if best is not None and best.states is not None:
+            best.restore()
+            if rank() == 0 and trainer.current_event == Events.COMPLETED:
+                _log.info(
+                    "restored the states of epoch %d, with the best score %g",
+                    self.best_epoch,
+                    self.best_score,
+                )
 
     def _trainer_of(self, engine: EngineProtocol) -> EngineProtocol:
         """Return the trainer that the handler stops when the scores of this engine no longer improve."""
@@ -404,6 +476,11 @@ class EarlyStopping:
         self._home_handle = RemovableEventHandle.join(
             trainer.register_state(self.state_key, self),
             trainer.add_event_handler(Events.STARTED, self._on_started),
+            *(
+                [trainer.add_event_handler(Events.TERMINATE | Events.COMPLETED, _Restore(self))]
+                if self._best_states is not None
+                else []
+            ),
         )
         self._home = EngineReference(trainer)
 
@@ -421,3 +498,16 @@ def _detach(reference: weakref.ref[EarlyStopping]) -> None:
     handler = reference()
     if handler is not None:
         handler._detach()  # noqa: SLF001 - this function is part of the class
+
+
+class _Restore(Delegate):
+    """Handler that restores the best states before the other handlers of its event run."""
+
+    phase = Phase.METRICS
+
+    def __init__(self, owner: EarlyStopping) -> None:
+        self.owner = owner
+        self.label = "EarlyStopping: restore best"
+
+    def __call__(self, trainer: EngineProtocol) -> None:
+        self.owner._restore(trainer)  # noqa: SLF001 - this class is part of the handler

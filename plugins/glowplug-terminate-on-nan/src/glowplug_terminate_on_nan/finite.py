@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set as Abstra
 from decimal import Decimal
 from itertools import repeat
 from numbers import Number, Rational
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +29,7 @@ class Attribute(str):
 
 
 Path = tuple[object, ...]
+Label = TypeVar("Label")
 
 
 def find_non_finite(output: object) -> tuple[Path, Any] | None:
@@ -51,29 +52,58 @@ def find_non_finite(output: object) -> tuple[Path, Any] | None:
         >>> find_non_finite({"loss": [0.5, None]}) is None
         True
     """
-    tensors: dict[torch.device, list[tuple[Path, torch.Tensor]]] = {}
+    found, tensors = scan(output)
+    groups = iter(by_device(tensors))
+    while found is None and (group := next(groups, None)) is not None:
+        found = first_non_finite_tensor(group)
+    return found
+
+
+def scan(output: object) -> tuple[tuple[Path, Any] | None, list[tuple[Path, torch.Tensor]]]:
+    """Check all leaves but the tensors.
+
+    Args:
+        output: A value, or a container of values; containers may be nested.
+
+    Returns:
+        The path and the value of the first leaf that is not finite, or ``None``; and the tensors that are still to be checked.
+    """
+    tensors: list[tuple[Path, torch.Tensor]] = []
     for path, leaf in _leaves(output):
         if _is_a(leaf, "torch", "Tensor"):
-            tensor = _checkable(leaf)
+            tensor = checkable(leaf)
             if tensor is not None:
-                tensors.setdefault(tensor.device, []).append((path, tensor))
+                tensors.append((path, tensor))
         elif not _is_finite(leaf):
-            return path, leaf
-    for group in tensors.values():
-        found = _first_non_finite_tensor(group)
-        if found is not None:
-            return found
-    return None
+            return (path, leaf), []
+    return None, tensors
 
 
-def describe(path: Path, value: Any) -> str:
+def by_device(tensors: Iterable[tuple[Label, torch.Tensor]]) -> Iterable[list[tuple[Label, torch.Tensor]]]:
+    """Group labelled tensors by their devices."""
+    groups: dict[torch.device, list[tuple[Label, torch.Tensor]]] = {}
+    for label, tensor in tensors:
+        groups.setdefault(tensor.device, []).append((label, tensor))
+    return groups.values()
+
+
+def name_of(path: Path) -> str:
+    """Return text such as ``output['loss']`` for a path.
+
+    Example:
+        >>> name_of(("loss", 1))
+        "output['loss'][1]"
+    """
+    return "output" + "".join(f".{step}" if isinstance(step, Attribute) else f"[{step!r}]" for step in path)
+
+
+def describe(where: str, value: Any) -> str:
     """Return text such as ``output['loss'] is nan`` for a leaf.
 
     Example:
-        >>> describe(("loss", 1), float("nan"))
-        "output['loss'][1] is nan"
+        >>> describe("output['loss']", float("nan"))
+        "output['loss'] is nan"
     """
-    where = "output" + "".join(f".{step}" if isinstance(step, Attribute) else f"[{step!r}]" for step in path)
     if getattr(value, "ndim", 0) == 0:
         return f"{where} is {value}"
     library = sys.modules["torch" if _is_a(value, "torch", "Tensor") else "numpy"]
@@ -151,7 +181,7 @@ def _is_finite_array(array: Any) -> bool:
     return not (~finite).any()
 
 
-def _checkable(tensor: torch.Tensor) -> torch.Tensor | None:
+def checkable(tensor: torch.Tensor) -> torch.Tensor | None:
     """Return this process's part of a tensor, or ``None`` if the tensor cannot be checked or can hold only finite values."""
     import torch
 
@@ -163,27 +193,27 @@ def _checkable(tensor: torch.Tensor) -> torch.Tensor | None:
     return local
 
 
-def _first_non_finite_tensor(tensors: list[tuple[Path, torch.Tensor]]) -> tuple[Path, torch.Tensor] | None:
+def first_non_finite_tensor(tensors: list[tuple[Label, torch.Tensor]]) -> tuple[Label, torch.Tensor] | None:
     """Return the first tensor with an element that is not finite; read the sums of all tensors in one synchronization."""
     import torch
 
     # Check the sums, because NaN and infinity propagate to them. A sum is faster than isfinite() and needs no mask.
-    checked: list[tuple[Path, torch.Tensor]] = []
+    checked: list[tuple[Label, torch.Tensor]] = []
     sums: list[torch.Tensor] = []
-    for path, tensor in tensors:
+    for label, tensor in tensors:
         try:
             sums.append(tensor.sum(dtype=torch.float32 if tensor.itemsize < _SINGLE else None))
         except NotImplementedError:
             # The device has no arithmetic for this format.
             continue
-        checked.append((path, tensor))
+        checked.append((label, tensor))
     totals = torch.stack(sums).tolist() if sums else []
-    for (path, tensor), total in zip(checked, totals, strict=True):
+    for (label, tensor), total in zip(checked, totals, strict=True):
         if not cmath.isfinite(total):
             exact = tensor.float() if tensor.itemsize < _SINGLE else tensor
             # The sum of large finite elements may overflow, so check the elements.
             if not torch.isfinite(exact).all():
-                return path, exact
+                return label, exact
     return None
 
 
