@@ -203,6 +203,7 @@ class ReferenceEngine:
             "position": (epoch, *position),
             "forecast": self.forecast if has_begun else None,
             "terminated": is_terminated if has_begun else False,
+            **({"output": state.output} if has_begun else {}),
         }
 
     def current_position(self):
@@ -221,6 +222,7 @@ class ReferenceEngine:
         state.epoch, *position = saved["position"]
         self.position = tuple(position)
         self.forecast, self.was_terminated = saved["forecast"], saved["terminated"]
+        state.output = saved.get("output", state.output)
         self.in_epoch = self.is_step_pending = self.is_suspended = self.is_active = False
         self.was_loaded = True
         self.data = self.batches = self.used = state.outcome = None
