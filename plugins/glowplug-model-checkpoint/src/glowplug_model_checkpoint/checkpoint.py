@@ -293,23 +293,44 @@ class Checkpoint:
                 with ``attach``.
             OSError: If the checkpoint cannot be written. This error leaves the list of kept checkpoints unchanged.
         """
-        self._check_ready()
-        engine.register_events(*CheckpointEvents)
         # A handler with objects by keyword gets no exception.
         has_failed = exception is not None or engine.current_event == Events.EXCEPTION_RAISED
-        if has_failed and rank() != self.save_on_rank:
-            return
-        run = alone if has_failed else together
+        self._save(engine, is_alone=has_failed)
+
+    def save_now(self, engine: EngineProtocol, /) -> bool:
+        """Save a checkpoint without a score, whatever the events of this handler are.
+
+        ``Preemption`` calls this method before it ends the process. All ranks must call the method.
+
+        Args:
+            engine: Engine that fires ``SAVED_CHECKPOINT``.
+
+        Returns:
+            Whether a checkpoint was saved: ``False`` if the policy keeps only checkpoints with a score, or none of this moment.
+
+        Raises:
+            RuntimeError: In the cases in which a call of the handler raises it.
+            OSError: If the checkpoint cannot be written.
+        """
+        return self._save(engine, has_scores=False)
+
+    def _save(self, engine: EngineProtocol, *, has_scores: bool = True, is_alone: bool = False) -> bool:
+        """Save a checkpoint if the policy keeps it, and return whether it was saved."""
+        self._check_ready()
+        engine.register_events(*CheckpointEvents)
+        if is_alone and rank() != self.save_on_rank:
+            return False
+        run = alone if is_alone else together
         name, modules = self._name(self._objects.names), modules_in(self.to_save)
-        plan = run(lambda: self._planner.plan(engine, name, modules))
+        plan = run(lambda: self._planner.plan(engine, name, modules, has_scores=has_scores))
         if plan is None:
-            return
+            return False
         if self.on_error == "warn":
             self._failures.begin(outermost(engine))
-        problem = self._problem_of(lambda: run(partial(self._write, plan, has_failed)))
+        problem = self._problem_of(lambda: run(partial(self._write, plan, is_alone)))
         if problem is not None:
             self._failures.add(plan.saved.filename, problem)
-            return
+            return False
         self._books.record(plan.saved)
         self._failures.succeed(self.last_checkpoint)
         # From here on, at least one checkpoint can be loaded at any time.
@@ -318,6 +339,7 @@ class Checkpoint:
             if problem is not None:
                 self._failures.warn_of_removal(problem)
         engine.fire_event(self.SAVED_CHECKPOINT)
+        return True
 
     def _check_ready(self) -> None:
         if not self._objects.names:

@@ -64,13 +64,16 @@ class Planner:
         self._is_first = True
         self._warnings: set[str] = set()
 
-    def plan(self, engine: EngineProtocol, name: str, modules: Iterator[nn.Module]) -> Plan | None:
+    def plan(
+        self, engine: EngineProtocol, name: str, modules: Iterator[nn.Module], *, has_scores: bool = True
+    ) -> Plan | None:
         """Return what to save and remove now; ``None`` if the policy does not keep a checkpoint of this moment.
 
         Args:
             engine: Engine that fires the event.
             name: Name of the saved objects in the file name.
             modules: The modules to save.
+            has_scores: Whether the engine has the scores of this moment.
 
         Raises:
             ValueError: If the score is not a number, or the step is not an integer.
@@ -81,7 +84,7 @@ class Planner:
             self._is_first = False
             if trainer.state.run_start is RunStart.LOADED:
                 self._books.adopt(iteration - 1)
-        scores = self._scores(engine)
+        scores = self._scores(engine) if has_scores else {}
         step = self._step(engine, epoch if self._is_best_only else iteration)
         score = next((scores.get(each.name) for each in self._policy.scores), None)
         filename = self._naming.filename(name, step=step, epoch=epoch, score=score)

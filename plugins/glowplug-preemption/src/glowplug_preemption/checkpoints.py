@@ -52,30 +52,37 @@ def savers(engine: EngineProtocol) -> list[RegistrationProtocol]:
     return list(found.values())
 
 
-def save_all(engine: EngineProtocol, registrations: list[RegistrationProtocol]) -> None:
-    """Let all handlers save, and then raise the exception of the first one that failed.
+def save_all(engine: EngineProtocol, registrations: list[RegistrationProtocol]) -> list[str]:
+    """Let all handlers save, and return descriptions of those that did.
 
     Args:
         engine: The engine of the handlers.
         registrations: Result of :func:`savers`.
 
+    Raises:
+        Exception: The exception of the first handler that failed, after all other handlers have saved.
+
     Example:
         >>> from glowplug.testing import FakeEngine
         >>> save_all(FakeEngine(), [])
+        []
     """
+    saved: list[str] = []
     problem: Exception | None = None
     for registration in registrations:
         handler = _object_of(registration)
         try:
-            if isinstance(handler, SavesNow):
-                handler.save_now(engine)
-            else:
+            if not isinstance(handler, SavesNow):
                 engine.run_registration(registration)
+            elif not handler.save_now(engine):
+                continue
+            saved.append(describe_handler(registration.handler))
         except Exception as error:  # noqa: BLE001 - the other handlers save in any case
             _log.exception("%s could not save a checkpoint", describe_handler(handler))
             problem = problem or error
     if problem is not None:
         raise problem
+    return saved
 
 
 def _object_of(registration: RegistrationProtocol) -> Any:

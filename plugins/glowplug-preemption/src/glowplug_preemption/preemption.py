@@ -10,7 +10,6 @@ from typing import NoReturn
 
 from glowplug import Events, Phase, RemovableEventHandle, RunOutcome, StashKey
 from glowplug.distributed import rank, world_size
-from glowplug.engine import describe_handler
 from glowplug.exceptions import PreemptionExit
 from glowplug.loggers import close_loggers
 from glowplug.typing import AnyEvent, EngineProtocol
@@ -233,14 +232,13 @@ class Preemption:
     def _save(self, engine: EngineProtocol) -> None:
         self.reason = self._due()
         self._signals.end_at_next()
-        registrations = savers(engine)
-        save_all(engine, registrations)
+        saved = save_all(engine, savers(engine))
         _log.warning(
             "%s at epoch %d, iteration %d: %s saved; the process ends with exit code %d",
             self.reason,
             engine.state.epoch,
             engine.state.iteration,
-            ", ".join(describe_handler(each.handler) for each in registrations) or "nothing was",
+            ", ".join(saved) or "nothing was",
             self.exit_code,
         )
 
