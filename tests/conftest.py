@@ -1,5 +1,6 @@
-"""Fixtures for the tests of all distributions; this module imports only pytest and the standard library."""
+"""Fixtures for the tests of all distributions; this module imports only pytest, hypothesis and the standard library."""
 
+import contextlib
 import gc
 import inspect
 import json
@@ -10,6 +11,13 @@ import textwrap
 import time
 
 import pytest
+
+with contextlib.suppress(ImportError):
+    # Some environments do not have hypothesis. A busy machine is not a fault of a test.
+    from hypothesis import HealthCheck, settings
+
+    settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("shared machine")
 
 # Importing torch in each process can take long on a busy machine. If the processes hang, GLOO_LIMIT ends them much earlier.
 RANKS_LIMIT = 120
