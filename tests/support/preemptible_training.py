@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import time
+import warnings
 
 BATCHES = 12
 PER_BATCH = 4
@@ -118,7 +119,10 @@ def train_preemptible(
     @trainer.on(Events.EPOCH_COMPLETED)
     def validate(engine):
         evaluator.run(range(2))
-        scheduler.step()
+        with warnings.catch_warnings():
+            # A process that resumes at the end of an epoch steps the scheduler before the optimizer, as it should.
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+            scheduler.step()
         digests[engine.state.epoch] = digest_of(model)
 
     logger = logger_factory(kind, target, {"timeout": 10.0, **(options or {})})

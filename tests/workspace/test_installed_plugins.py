@@ -156,6 +156,7 @@ with TensorboardLogger(log_dir=sys.argv[1]) as logger:
     expected = [
         ("metrics", "Accuracy.completed", "metrics (glowplug-metrics {})"),
         ("user", "EarlyStopping", "early-stopping (glowplug-early-stopping {})"),
+        ("user", "TerminateOnNan.read_late_results", "terminate-on-nan (glowplug-terminate-on-nan {})"),
         ("user", "every=2", "print", "builtins"),
         ("logging", "TensorboardLogger <- OutputHandler", "tensorboard (glowplug-tensorboard {})"),
         ("checkpoint", "ModelCheckpoint", "model-checkpoint (glowplug-model-checkpoint {})"),
