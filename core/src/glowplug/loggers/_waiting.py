@@ -82,7 +82,7 @@ class Waiting:
         self.items.append(record)
         if record.step is not None:
             self.has_step = True
-        if waiting == BATCH or self.size > self.EAGER:
+        if waiting + 1 == BATCH or self.size > self.EAGER:
             self._wake()
         return True
 
