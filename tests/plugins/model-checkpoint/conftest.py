@@ -26,3 +26,29 @@ def model():
 def names():
     """A function that lists the files of a folder."""
     return lambda folder: sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def memory_store():
+    """A save handler without metadata, which keeps checkpoints in memory."""
+
+    class MemoryStore:
+        def __init__(self):
+            self.files = {}
+
+        def save(self, checkpoint, filename, metadata=None):
+            self.files[filename] = checkpoint
+
+        def load(self, filename):
+            return self.files[filename]
+
+        def list(self):
+            return list(self.files)
+
+        def remove(self, filename):
+            del self.files[filename]
+
+        def locate(self, filename):
+            return f"acme://{filename}"
+
+    return MemoryStore()

@@ -45,29 +45,9 @@ def test_paths_are_not_addresses(elsewhere, folder):
     assert (elsewhere / folder).is_dir()
 
 
-def test_save_handler_needs_no_base_class(fake, model):
+def test_save_handler_needs_no_base_class(fake, model, memory_store):
     """A save handler without a base class can save, list, load, remove and locate; a function only saves."""
-
-    class Store:
-        def __init__(self):
-            self.files = {}
-
-        def save(self, checkpoint, filename, metadata=None):
-            self.files[filename] = checkpoint
-
-        def load(self, filename):
-            return self.files[filename]
-
-        def list(self):
-            return list(self.files)
-
-        def remove(self, filename):
-            del self.files[filename]
-
-        def locate(self, filename):
-            return f"acme://{filename}"
-
-    store, written = Store(), []
+    store, written = memory_store, []
     assert isinstance(store, SaveHandler)
     assert not isinstance(written.append, SaveHandler)
     kept = Checkpoint({"model": model}, store)

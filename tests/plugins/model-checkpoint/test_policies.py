@@ -335,29 +335,10 @@ class TestTampering:
         second(fake.fire(Events.EPOCH_COMPLETED, iteration=7))
         assert names(tmp_path) == ["model_6.pt", "model_7.pt"]
 
-    def test_store_without_metadata(self, model):
+    def test_store_without_metadata(self, model, memory_store):
         """In a save handler without metadata, the name must fit the handler's pattern."""
-
-        class Store:
-            def __init__(self):
-                self.files = {"final.pt": 1, "best_model_3.pt": 1, "model_1.pt": 1}
-
-            def save(self, checkpoint, filename, metadata=None):
-                self.files[filename] = checkpoint
-
-            def load(self, filename):
-                return self.files[filename]
-
-            def list(self):
-                return list(self.files)
-
-            def remove(self, filename):
-                del self.files[filename]
-
-            def locate(self, filename):
-                return filename
-
-        store = Store()
+        store = memory_store
+        store.files.update({"final.pt": 1, "best_model_3.pt": 1, "model_1.pt": 1})
         checkpoint = Checkpoint({"model": model}, store, "best")
         with pytest.warns(GlowplugWarning, match=r"ignored: final\.pt, model_1\.pt"):
             checkpoint.load_state_dict(

@@ -112,21 +112,10 @@ class TestLateRead:
         """NaN and infinity are found in tensors of all formats, and large finite values are not (H-081)."""
         assert (late_run([values, torch.tensor(1.0)]).outcome is RunOutcome.COMPLETED) == is_finite
 
-    def test_nothing_is_read(self):
+    def test_nothing_is_read(self, recorder):
         """Starting a check reads no value on the CPU, however many tensors there are (H-083)."""
-        from torch.utils._python_dispatch import TorchDispatchMode
-
-        class Recorder(TorchDispatchMode):
-            def __init__(self):
-                super().__init__()
-                self.names = []
-
-            def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-                self.names.append(function.overloadpacket._qualified_op_name)
-                return function(*args, **(kwargs or {}))
-
         late = LateChecks()
-        with Recorder() as recorder:
+        with recorder:
             late.start(1, [(str, torch.ones(3)) for _ in range(5)])
         assert recorder.names.count("aten::aminmax") == 5
         assert not {"aten::_local_scalar_dense", "aten::item", "aten::nonzero", "aten::is_nonzero"} & set(

@@ -232,20 +232,9 @@ class TestOutputTransform:
 
 
 class TestCost:
-    def test_tensors_are_read_together(self):
+    def test_tensors_are_read_together(self, recorder):
         """No operation reads a single value, however many tensors there are (H-083)."""
-        from torch.utils._python_dispatch import TorchDispatchMode
-
-        class Recorder(TorchDispatchMode):
-            def __init__(self):
-                super().__init__()
-                self.names = []
-
-            def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-                self.names.append(function.overloadpacket._qualified_op_name)
-                return function(*args, **(kwargs or {}))
-
-        with Recorder() as recorder:
+        with recorder:
             assert find_non_finite([torch.ones(3, dtype=torch.bfloat16) for _ in range(5)]) is None
         assert recorder.names.count("aten::sum") == 5
         assert recorder.names.count("aten::stack") == 1
