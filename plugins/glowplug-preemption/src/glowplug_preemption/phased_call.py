@@ -1,4 +1,4 @@
-"""Handler that runs in a phase of its own."""
+"""Handler that runs in a given phase."""
 
 from __future__ import annotations
 

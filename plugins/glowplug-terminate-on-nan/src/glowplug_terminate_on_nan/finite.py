@@ -210,11 +210,16 @@ def first_non_finite_tensor(tensors: list[tuple[Label, torch.Tensor]]) -> tuple[
     totals = torch.stack(sums).tolist() if sums else []
     for (label, tensor), total in zip(checked, totals, strict=True):
         if not cmath.isfinite(total):
-            exact = tensor.float() if tensor.itemsize < _SINGLE else tensor
+            exact = at_least_single(tensor)
             # The sum of large finite elements may overflow, so check the elements.
             if not torch.isfinite(exact).all():
                 return label, exact
     return None
+
+
+def at_least_single(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor of a format smaller than float32 as float32, because devices lack arithmetic for some small formats."""
+    return tensor.float() if tensor.itemsize < _SINGLE else tensor
 
 
 def _is_a(value: object, module: str, name: str) -> bool:

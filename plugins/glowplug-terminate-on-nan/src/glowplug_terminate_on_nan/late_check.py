@@ -7,14 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from glowplug_terminate_on_nan.finite import at_least_single
+
 if TYPE_CHECKING:
     import torch
 
 # The device is waited for when it is this many checks behind, so that checks do not pile up.
 _MOST_PENDING = 64
-
-# Size of a float32 in bytes; accelerators have no arithmetic for some smaller formats.
-_SINGLE = 4
 
 
 @dataclass
@@ -94,7 +93,7 @@ def _finite_flags(
             values = torch.view_as_real(values.resolve_conj())
         try:
             # NaN and infinity are extremes of their tensor. Unlike a sum, extremes do not overflow, and they need no mask.
-            low, high = torch.aminmax(values.float() if values.itemsize < _SINGLE else values)
+            low, high = torch.aminmax(at_least_single(values))
         except NotImplementedError:
             # The device has no arithmetic for this format.
             continue
