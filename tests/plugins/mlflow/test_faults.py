@@ -10,6 +10,7 @@ import threading
 import time
 
 import pytest
+import sqlalchemy
 from mlflow import MlflowClient
 
 from glowplug import Engine, Events, RunOutcome
@@ -40,6 +41,36 @@ def wait_for(condition, limit=60):
     while not condition():
         assert time.monotonic() < end, "the condition did not become true in time"
         time.sleep(0.05)
+
+
+def test_folder_moves_during_commit(database, tmp_path):
+    """Points are sent again if SQLite could not finish the commit that wrote them, because SQLite undoes it later (L2)."""
+    folder, moved = tmp_path / "runs", tmp_path / "moved"
+    folder.mkdir()
+    uri = f"sqlite:///{database.rename(folder / 'mlflow.db')}"
+    logger = MLflowLogger(uri, timeout=60)
+    run_id = logger.run_id
+
+    def move_folder(connection):
+        if not moved.exists():
+            folder.rename(moved)
+            # A file with the name of the folder keeps MLflow from creating the folder again.
+            folder.touch()
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "commit", move_folder)
+    try:
+        logger.log_scalars({"loss": 1.0}, 1)
+        wait_for(moved.exists)
+        # The logger tries again while the folder is away.
+        time.sleep(2)
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Engine, "commit", move_folder)
+    assert logger.counts == Counts(sent=0, dropped=0, pending=1)
+    folder.unlink()
+    moved.rename(folder)
+    logger.close()
+    assert logger.counts == Counts(sent=1, dropped=0, pending=0)
+    assert [metric.step for metric in MlflowClient(uri).get_metric_history(run_id, "loss")] == [1]
 
 
 def test_server_is_killed(own_server, caplog):

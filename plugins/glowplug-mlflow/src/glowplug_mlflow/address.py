@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import sqlite3
-from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -47,10 +45,15 @@ class Address:
             _complete[self.public] = complete
 
     @property
+    def sqlite_path(self) -> Path | None:
+        """Path of the SQLite database; ``None`` for any other store."""
+        found = _SQLITE_FILE.match(self.public)
+        return Path(found[1]) if found else None
+
+    @property
     def is_missing(self) -> bool:
         """Whether the store is a SQLite database that does not exist yet."""
-        found = _SQLITE_FILE.match(self.public)
-        return found is not None and not Path(found[1]).exists()
+        return self.sqlite_path is not None and not self.sqlite_path.exists()
 
     def reveal(self) -> str:
         """Return the URI with its secrets."""
@@ -106,29 +109,6 @@ def absolute(uri: str, folder: str | None = None) -> str:
     prefix, path = found.groups() if found else ("", uri)
     # abspath keeps symbolic links.
     return prefix + os.path.abspath(os.path.join(folder or "", path))  # noqa: PTH100, PTH118
-
-
-def check_sqlite(uri: str) -> None:
-    """Check that the database of a SQLite URI can be opened; accept any other URI.
-
-    MLflow itself would try for 100 s. During this time, the logger could neither save other records nor close.
-
-    Args:
-        uri: Tracking URI.
-
-    Raises:
-        ConnectionError: If the folder cannot be created, or if the database cannot be opened.
-    """
-    found = _SQLITE_FILE.match(uri)
-    if found is None:
-        return
-    path = Path(found[1])
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(path, timeout=1)) as database:
-            database.execute("PRAGMA schema_version")
-    except (OSError, sqlite3.OperationalError) as error:
-        raise ConnectionError(f"the database {path} cannot be opened: {error}") from error
 
 
 def _without_http_query(uri: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from glowplug import RunOutcome
 from glowplug.loggers import Histogram, Logger, LoggerOptions
-from glowplug_mlflow.address import Address, check_sqlite
+from glowplug_mlflow.address import Address
 from glowplug_mlflow.artifacts import Uploads, upload, upload_image
 from glowplug_mlflow.failures import Verdict, reported, rule_of
 from glowplug_mlflow.keys import file_name
@@ -26,6 +26,7 @@ from glowplug_mlflow.run_selection import (
     select,
     warn_of_other_experiment,
 )
+from glowplug_mlflow.sqlite_database import check_sqlite, reopen_after_io_errors
 from glowplug_mlflow.system_metrics import SystemMetrics, is_enabled
 from glowplug_mlflow.time_limits import UPLOAD_LIMITS, limited
 
@@ -293,9 +294,10 @@ class MLflowLogger(Logger):
 
         if self._address is None:
             self._address = default_address(self._folder)
-        uri = self._address.reveal()
-        check_sqlite(uri)
-        return MlflowClient(uri)
+        if (path := self._address.sqlite_path) is not None:
+            check_sqlite(path)
+            reopen_after_io_errors()
+        return MlflowClient(self._address.reveal())
 
     @reported
     def prepare_backend(self) -> None:
