@@ -13,6 +13,7 @@ class SaveHandler(Protocol):
 
     ``save`` returns only after it has stored the checkpoint durably, and raises an exception if saving fails. Another handler
     for the same location can list and load the stored checkpoints, even in another process. A save handler needs no base class.
+    Its files have the extension ``pt``, unless it has an attribute ``extension`` (without the dot).
 
     Example:
         >>> class InMemory:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -16,7 +17,7 @@ from glowplug_model_checkpoint import filenames
 from glowplug_model_checkpoint.bookkeeping import Bookkeeping, Owner
 from glowplug_model_checkpoint.disk_saver import save_method
 from glowplug_model_checkpoint.failures import FailedSaves
-from glowplug_model_checkpoint.locations import handler_for, load_from, store_of
+from glowplug_model_checkpoint.locations import extension_of, handler_for, load_from, store_of
 from glowplug_model_checkpoint.naming import Naming
 from glowplug_model_checkpoint.objects import Objects, modules_in, states
 from glowplug_model_checkpoint.planning import Plan, Planner, outermost
@@ -150,28 +151,28 @@ class Checkpoint:
             raise ValueError(f"resume must be 'auto' or None; got {resume!r}")
         scores = self.policy.scores
         is_mixed = keep is not None and bool(scores)
-        self._naming = Naming(
+        naming = Naming(
             filename_prefix,
             filename_pattern,
             scores[0].name if is_mixed else score_name,
             is_mixed=is_mixed,
-            ext=self.ext,
         )
+        self.include_self = include_self
+        self._objects = self._checked(to_save)
+        # Only after the checks, because it may create a folder.
+        self.save_handler = handler_for(
+            save_handler, save_on_rank, filename_prefix, require_empty=resume is None
+        )
+        store = store_of(self.save_handler)
+        self._naming = replace(naming, ext=extension_of(store, self.ext))
         self.filename_prefix = filename_prefix
         self.score_name = self._naming.score_name
-        self.include_self = include_self
         self.save_on_rank = save_on_rank
         self.on_error = on_error
         self.resume = resume
         self.resumed_from: Path | str | None = None
         self.state_key = self._default_state_key() if state_key is None else state_key
-        self._objects = self._checked(to_save)
-        self.save_handler = handler_for(
-            save_handler, save_on_rank, filename_prefix, require_empty=resume is None
-        )
-        self._books = Bookkeeping(
-            self.policy, store_of(self.save_handler), Owner(self.state_key, filename_prefix), self._naming
-        )
+        self._books = Bookkeeping(self.policy, store, Owner(self.state_key, filename_prefix), self._naming)
         self._failures = FailedSaves(self.state_key)
         self._planner = Planner(
             type(self).__name__, self.policy, self._naming, self._books, global_step_transform, check_finite
@@ -491,7 +492,7 @@ class Checkpoint:
         self, to_load: Mapping[str, Any], which: str, by: str | None, load_kwargs: Mapping[str, Any]
     ) -> Path | str | None:
         store = self._books.store
-        found = find_and_load(store, self.filename_prefix, which, by, self.ext)
+        found = find_and_load(store, self.filename_prefix, which, by, self._naming.ext)
         if found is None:
             return None
         filename, loaded = found

@@ -10,9 +10,19 @@ from glowplug.plugins import save_handler as handler_of_address
 from glowplug.typing import SaveHandler, VerifyingSaveHandler
 from glowplug_model_checkpoint.checkpoint_file import Loaded, load
 from glowplug_model_checkpoint.disk_saver import DiskSaver
+from glowplug_model_checkpoint.filenames import EXTENSION
 from glowplug_model_checkpoint.save_handler import FunctionSaver
 
-__all__ = ["handler_at", "handler_for", "is_address", "load_at", "load_from", "store_at", "store_of"]
+__all__ = [
+    "extension_of",
+    "handler_at",
+    "handler_for",
+    "is_address",
+    "load_at",
+    "load_from",
+    "store_at",
+    "store_of",
+]
 
 
 def is_address(location: object) -> bool:
@@ -84,6 +94,18 @@ def store_of(save_handler: Any) -> SaveHandler:
         'FunctionSaver'
     """
     return save_handler if isinstance(save_handler, SaveHandler) else FunctionSaver(save_handler)
+
+
+def extension_of(store: SaveHandler, default: str = EXTENSION) -> str:
+    """Return the extension of the files of a save handler, without the dot.
+
+    A save handler whose files are not those of ``torch.save`` has its own extension in the attribute ``extension``.
+
+    Example:
+        >>> extension_of(store_of(lambda checkpoint, filename: None))
+        'pt'
+    """
+    return str(getattr(store, "extension", default))
 
 
 def store_at(location: object) -> SaveHandler | None:

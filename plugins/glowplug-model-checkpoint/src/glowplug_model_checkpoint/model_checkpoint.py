@@ -12,8 +12,8 @@ from glowplug.typing import EngineProtocol, SaveHandler
 from glowplug_model_checkpoint.checkpoint import AnyEvent, Checkpoint
 from glowplug_model_checkpoint.digests import DEFAULT_DIGEST, Digest
 from glowplug_model_checkpoint.disk_saver import DiskSaver
-from glowplug_model_checkpoint.filenames import EXTENSION, check_part
-from glowplug_model_checkpoint.locations import is_address, store_at
+from glowplug_model_checkpoint.filenames import check_part
+from glowplug_model_checkpoint.locations import extension_of, is_address, store_at
 from glowplug_model_checkpoint.options import check_options
 from glowplug_model_checkpoint.policies import Policy, ScoreFunction
 from glowplug_model_checkpoint.restoring import find
@@ -204,7 +204,7 @@ class ModelCheckpoint(Checkpoint):
 
     @staticmethod
     def latest(
-        location: str | Path | SaveHandler, filename_prefix: str = "", *, ext: str = EXTENSION
+        location: str | Path | SaveHandler, filename_prefix: str = "", *, ext: str | None = None
     ) -> Path | str | None:
         """Return the location of the checkpoint with the highest step.
 
@@ -215,7 +215,7 @@ class ModelCheckpoint(Checkpoint):
             location: Folder, address, or save handler. In the path of a folder, ``~`` is expanded. If the folder does not exist,
                 the result is ``None``.
             filename_prefix: Consider only checkpoints with exactly this prefix.
-            ext: Extension of the files, without the dot.
+            ext: Extension of the files, without the dot. The default is the extension of the save handler, ``"pt"`` for a folder.
 
         Returns:
             A path or an address for :meth:`load_objects`, or ``None`` if there is no checkpoint.
@@ -235,7 +235,7 @@ class ModelCheckpoint(Checkpoint):
         filename_prefix: str = "",
         *,
         by: str | None = None,
-        ext: str = EXTENSION,
+        ext: str | None = None,
     ) -> Path | str | None:
         """Return the location of the checkpoint with the best score; otherwise as :meth:`latest`.
 
@@ -243,7 +243,7 @@ class ModelCheckpoint(Checkpoint):
             location: Folder, address, or save handler.
             filename_prefix: Consider only checkpoints with exactly this prefix.
             by: Name of the score; needed only if the checkpoints have several.
-            ext: Extension of the files, without the dot.
+            ext: Extension of the files, without the dot. The default is the extension of the save handler, ``"pt"`` for a folder.
 
         Returns:
             A path or an address for :meth:`load_objects`, or ``None`` if no checkpoint has a score.
@@ -261,11 +261,13 @@ class ModelCheckpoint(Checkpoint):
 
 
 def _found(
-    location: str | Path | SaveHandler, filename_prefix: str, which: str, by: str | None, ext: str
+    location: str | Path | SaveHandler, filename_prefix: str, which: str, by: str | None, ext: str | None
 ) -> Path | str | None:
     store = store_at(location)
-    filename = None if store is None else find(store, filename_prefix, which, by, ext)
-    return None if store is None or filename is None else store.locate(filename)
+    if store is None:
+        return None
+    filename = find(store, filename_prefix, which, by, ext or extension_of(store))
+    return None if filename is None else store.locate(filename)
 
 
 def _save_handler(
