@@ -1,4 +1,4 @@
-"""The time for which a synchronous save holds the step, with digest and fsync.
+"""Saves with digest and fsync: how long a save holds the step, and what an asynchronous save costs in the background.
 
 The state is that of a model with AdamW; ``GLOWPLUG_CHECKPOINT_MB`` sets its size in megabytes (1200 for 100 M parameters).
 """
@@ -15,6 +15,7 @@ from ignite.handlers import Checkpoint as IgniteCheckpoint, DiskSaver as IgniteD
 from torch import nn
 
 import glowplug
+from glowplug import Events
 from glowplug_model_checkpoint import DiskSaver, ModelCheckpoint
 from glowplug_model_checkpoint.digests import new_hasher
 
@@ -36,14 +37,21 @@ def training():
 
 
 def in_folder(save):
-    """Return a variant that measures the milliseconds of ``save(folder)`` in an empty folder on the disk of this file."""
+    """Return a variant that measures milliseconds in an empty folder on the disk of this file.
+
+    Args:
+        save: Function of the folder that returns the function to measure, and perhaps a function that is called afterwards.
+    """
 
     def measure():
         with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-            timed = save(Path(folder))
+            prepared = save(Path(folder))
+            timed, finish = prepared if isinstance(prepared, tuple) else (prepared, lambda: None)
             started = time.perf_counter()
             timed()
-            return (time.perf_counter() - started) * 1e3
+            elapsed = time.perf_counter() - started
+            finish()
+            return elapsed * 1e3
 
     return measure
 
@@ -74,6 +82,68 @@ def second_save(make, engine):
         return lambda: checkpoint(engine)
 
     return prepare
+
+
+def into_kept_memory(state):
+    """Return a function that prepares a copy of all tensors into memory that exists."""
+    tensors = [*state["model"].values()]
+    for moments in state["optimizer"]["state"].values():
+        tensors += moments.values()
+    kept = [tensor.clone() for tensor in tensors]
+
+    def copy():
+        for target, source in zip(kept, tensors, strict=True):
+            target.copy_(source)
+
+    return lambda folder: copy
+
+
+def asynchronous(objects, *, until_durable):
+    """Return a function that prepares the second asynchronous save of a handler."""
+
+    def prepare(folder):
+        engine = glowplug.Engine(lambda engine, batch: None)
+        checkpoint = ModelCheckpoint(folder, to_save=objects, async_save=True)
+        engine.state.iteration = 1
+        checkpoint(engine)
+        checkpoint.close()
+        engine.state.iteration = 2
+
+        def save():
+            checkpoint(engine)
+            if until_durable:
+                checkpoint.close()
+
+        return save, checkpoint.close
+
+    return prepare
+
+
+def step_during_a_save(objects, *, saves):
+    """Return a variant that measures the milliseconds of a training step, with or without a save in the background."""
+    model, optimizer = objects["model"], objects["optimizer"]
+    batch = torch.randn(64, WIDTH)
+
+    def step(engine, _):
+        optimizer.zero_grad()
+        model(batch).square().mean().backward()
+        optimizer.step()
+
+    def measure():
+        with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+            trainer, times = glowplug.Engine(step), []
+            checkpoint = ModelCheckpoint(folder, to_save=objects, async_save=True)
+            if saves:
+                checkpoint.attach(
+                    trainer, Events.ITERATION_COMPLETED(event_filter=lambda _, event: event in (1, 9))
+                )
+            trainer.add_event_handler(Events.ITERATION_STARTED(once=9), checkpoint.close)
+            trainer.add_event_handler(Events.ITERATION_STARTED, lambda: times.append(time.perf_counter()))
+            trainer.run([None] * 13)
+            # The steps after the second save, which it holds no longer.
+            return (times[12] - times[9]) / 3 * 1e3
+
+    return measure
 
 
 def rows():
@@ -109,6 +179,41 @@ def rows():
             ),
         },
         (Goal(1.0, FLOOR),),
+        unit="ms",
+        rounds=ROUNDS,
+    )
+    yield Row(
+        f"asynchronous save, {size}: time the step is held, whole handler (by hand: copy into kept memory)",
+        {
+            FLOOR: in_folder(into_kept_memory(state)),
+            GLOWPLUG: in_folder(asynchronous(objects, until_durable=False)),
+        },
+        (Goal(1.5, FLOOR),),
+        unit="ms",
+        rounds=ROUNDS,
+    )
+    yield Row(
+        f"asynchronous save, {size}, until it is on disk (by hand: glowplug's synchronous save)",
+        {
+            FLOOR: in_folder(
+                second_save(
+                    lambda folder: ModelCheckpoint(folder, to_save=objects),
+                    glowplug.Engine(lambda engine, batch: None),
+                )
+            ),
+            GLOWPLUG: in_folder(asynchronous(objects, until_durable=True)),
+        },
+        (Goal(2.0, FLOOR),),
+        unit="ms",
+        rounds=ROUNDS,
+    )
+    yield Row(
+        f"training step during an asynchronous save of {size} (by hand: without a save)",
+        {
+            FLOOR: step_during_a_save(objects, saves=False),
+            GLOWPLUG: step_during_a_save(objects, saves=True),
+        },
+        (Goal(1.1, FLOOR),),
         unit="ms",
         rounds=ROUNDS,
     )

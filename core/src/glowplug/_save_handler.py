@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -78,6 +78,29 @@ class SaveHandler(Protocol):
         Returns:
             The path or address. A handler for the address ``scheme://location`` returns ``scheme://location/filename``, so
             that the address alone identifies the checkpoint.
+        """
+
+
+@runtime_checkable
+class StagingSaveHandler(SaveHandler, Protocol):
+    """Save handler with its own way to copy a checkpoint before it is stored in the background.
+
+    The method is optional. Without it, ``ModelCheckpoint(async_save=True)`` copies the checkpoint in memory and calls ``save`` on
+    another thread.
+    """
+
+    def stage(
+        self, checkpoint: Any, filename: str, metadata: Mapping[str, Any] | None = None
+    ) -> Callable[[], None]:
+        """Copy a checkpoint, and return a function that stores the copy durably.
+
+        Training continues after this call. The returned function is called once, on another thread, before the next call of this
+        method.
+
+        Args:
+            checkpoint: As for :meth:`save`.
+            filename: As for :meth:`save`.
+            metadata: As for :meth:`save`.
         """
 
 

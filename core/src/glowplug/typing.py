@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from glowplug._save_handler import SaveHandler, VerifyingSaveHandler
+from glowplug._save_handler import SaveHandler, StagingSaveHandler, VerifyingSaveHandler
 from glowplug.events import AnyEvent, CallableEventWithFilter, EventEnum, EventFilter
 from glowplug.handles import RemovableEventHandle
 from glowplug.phase import Phase
@@ -20,6 +20,7 @@ __all__ = [
     "RegistrationProtocol",
     "SaveHandler",
     "SavesNow",
+    "StagingSaveHandler",
     "Stateful",
     "VerifyingSaveHandler",
 ]
@@ -145,4 +146,5 @@ class LogHandler(Protocol):
 
 
 # Show the public path in tracebacks.
-SaveHandler.__module__ = VerifyingSaveHandler.__module__ = __name__
+for _protocol in (SaveHandler, StagingSaveHandler, VerifyingSaveHandler):
+    _protocol.__module__ = __name__

@@ -52,3 +52,25 @@ def memory_store():
             return f"acme://{filename}"
 
     return MemoryStore()
+
+
+@pytest.fixture
+def assert_equal():
+    """A function that asserts that two trees of tensors and values are equal, bit by bit."""
+
+    def compare(first, second):
+        assert type(first) is type(second)
+        if isinstance(first, dict):
+            assert list(first) == list(second)
+            for key in first:
+                compare(first[key], second[key])
+        elif isinstance(first, (list, tuple)):
+            assert len(first) == len(second)
+            for each, other in zip(first, second, strict=True):
+                compare(each, other)
+        elif isinstance(first, torch.Tensor):
+            assert torch.equal(first, second)
+        else:
+            assert first == second
+
+    return compare

@@ -61,12 +61,18 @@ def train(folder, options, pipe):
     model = nn.Linear(1024, 256 * options.state_megabytes)
     trainer = Engine(lambda engine, batch: None)
     saver = make_saver(options.variant, folder)
-    checkpoint = Checkpoint({"model": model, "trainer": trainer}, saver, keep=POLICIES[options.policy])
+    checkpoint = Checkpoint(
+        {"model": model, "trainer": trainer},
+        saver,
+        keep=POLICIES[options.policy],
+        async_save=options.asynchronous,
+    )
     checkpoint.attach(trainer, Events.ITERATION_COMPLETED)
 
     @trainer.on(Checkpoint.SAVED_CHECKPOINT)
     def acknowledge(engine):
-        os.write(pipe, b"%d\n" % engine.state.iteration)
+        # With an asynchronous save, the trainer is already further.
+        os.write(pipe, b"%d\n" % checkpoint.saved[-1].iteration)
 
     trainer.run(max_epochs=1, epoch_length=1_000_000)
 
@@ -163,6 +169,7 @@ def main():
     parser.add_argument("--max-delay", type=float, default=0.06, help="seconds after the first save")
     parser.add_argument("--variant", default="real", choices=["real", "in-place", "deletes-first"])
     parser.add_argument("--policy", default="last", choices=POLICIES)
+    parser.add_argument("--asynchronous", action="store_true", help="save in the background")
     parser.add_argument("--folder", help="folder for the checkpoints (other temporary files go to TMPDIR)")
     torch.set_num_threads(1)
     print(json.dumps(campaign(parser.parse_args())))

@@ -50,10 +50,11 @@ def assert_promise(found):
     }, found
 
 
+@pytest.mark.parametrize("more", [[], ["--asynchronous"]], ids=["at once", "in the background"])
 @pytest.mark.parametrize("policy", ["last", "best and last"])
-def test_60_kills(tmp_path, policy):
+def test_60_kills(tmp_path, policy, more):
     """60 kills, most of them during a save, lose or damage no checkpoint (C1)."""
-    found = run_campaign(tmp_path, "--kills", 60, "--policy", policy, limit=300)
+    found = run_campaign(tmp_path, "--kills", 60, "--policy", policy, *more, limit=300)
     assert_promise(found)
     assert found["kills"] == 60
     assert found["in a save"] >= 15, "too few kills during a save; choose other delays"
@@ -80,10 +81,11 @@ def test_campaign_detects_broken_savers(tmp_path, variant, megabytes, noticed):
 
 
 @pytest.mark.skipif(not SHARE, reason="long: set GLOWPLUG_CAMPAIGN=1")
+@pytest.mark.parametrize("more", [[], ["--asynchronous"]], ids=["at once", "in the background"])
 @pytest.mark.parametrize("policy", ["last", "best and last"])
 @pytest.mark.parametrize("temporary", ["beside", "elsewhere"])
-def test_1000_kills(tmp_path, temporary, policy):
-    """1000 kills, half of them with TMPDIR on another file system, lose or damage no checkpoint (C1)."""
+def test_1000_kills(tmp_path, temporary, policy, more):
+    """1000 kills, half of them with TMPDIR on another file system, lose or damage no checkpoint; as many in the background (C1)."""
     elsewhere = Path("/dev/shm") if temporary == "elsewhere" else None
     if elsewhere is not None and (
         not elsewhere.is_dir() or elsewhere.stat().st_dev == tmp_path.stat().st_dev
@@ -92,7 +94,7 @@ def test_1000_kills(tmp_path, temporary, policy):
     kills = round(250 * SHARE)
     found = run_campaign(
         tmp_path,
-        *("--kills", kills, "--policy", policy, "--seed", os.environ.get("GLOWPLUG_SEED", "7")),
+        *("--kills", kills, "--policy", policy, "--seed", os.environ.get("GLOWPLUG_SEED", "7"), *more),
         limit=2400,
         temporary=elsewhere,
     )

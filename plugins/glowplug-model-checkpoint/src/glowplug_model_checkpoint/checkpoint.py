@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from glowplug import CallableEventWithFilter, EventEnum, Events, EventsList, Phase, RemovableEventHandle
 from glowplug.distributed import rank
@@ -15,17 +15,20 @@ from glowplug.exceptions import GlowplugWarning
 from glowplug.typing import EngineProtocol, SaveHandler
 from glowplug_model_checkpoint import filenames
 from glowplug_model_checkpoint.bookkeeping import Bookkeeping, Owner
-from glowplug_model_checkpoint.disk_saver import save_method
 from glowplug_model_checkpoint.failures import FailedSaves
 from glowplug_model_checkpoint.locations import extension_of, handler_for, load_from, store_of
 from glowplug_model_checkpoint.naming import Naming
 from glowplug_model_checkpoint.objects import Objects, modules_in, states
-from glowplug_model_checkpoint.planning import Plan, Planner, outermost
+from glowplug_model_checkpoint.planning import Plan, Planner
 from glowplug_model_checkpoint.policies import Policy, ScoreFunction, default_score_function, policy_from
 from glowplug_model_checkpoint.ranks import alone, check_rank, together
 from glowplug_model_checkpoint.restoring import find_and_load, load_into, load_objects
 from glowplug_model_checkpoint.saved import Saved
+from glowplug_model_checkpoint.saving import Order, Saves, loggers_from
 from glowplug_model_checkpoint.timing import Every
+
+if TYPE_CHECKING:
+    from glowplug.loggers import Logger
 
 __all__ = ["AnyEvent", "Checkpoint", "CheckpointEvents"]
 
@@ -87,6 +90,11 @@ class Checkpoint:
         check_finite: Whether to look for NaN and infinity in the parameters of the models, so that the last checkpoint with finite
             weights is never removed.
         resume: ``"auto"`` loads the latest checkpoint of this handler, if there is one, when the handler is attached.
+        async_save: Whether to hold the step only for a copy of the states in memory, and to write the copy in the background. At
+            most one save is in the background; the next save waits for it. The memory of the copy is kept for the next save.
+            ``SAVED_CHECKPOINT`` fires, and older checkpoints are removed, when the checkpoint is on disk: after a later
+            iteration, and at the latest at the end of the run. With several ranks, after a later epoch.
+        also_to: One or more loggers that store each saved checkpoint as an artifact.
 
     Raises:
         TypeError: If an argument has the wrong type, such as an object without ``state_dict()``.
@@ -141,6 +149,8 @@ class Checkpoint:
         on_error: Literal["raise", "warn"] = "raise",
         check_finite: bool = True,
         resume: Literal["auto"] | None = None,
+        async_save: bool = False,
+        also_to: Logger | Sequence[Logger] = (),
     ) -> None:
         self.policy = policy_from(keep, n_saved, score_function, score_name, greater_or_equal)
         if global_step_transform is not None and not callable(global_step_transform):
@@ -170,10 +180,19 @@ class Checkpoint:
         self.save_on_rank = save_on_rank
         self.on_error = on_error
         self.resume = resume
+        self.async_save = async_save
         self.resumed_from: Path | str | None = None
         self.state_key = self._default_state_key() if state_key is None else state_key
         self._books = Bookkeeping(self.policy, store, Owner(self.state_key, filename_prefix), self._naming)
         self._failures = FailedSaves(self.state_key)
+        self._saves = Saves(
+            self._books,
+            self._failures,
+            self.SAVED_CHECKPOINT,
+            save_on_rank,
+            raises=on_error == "raise",
+            loggers=loggers_from(also_to, store),
+        )
         self._planner = Planner(
             type(self).__name__, self.policy, self._naming, self._books, global_step_transform, check_finite
         )
@@ -296,7 +315,8 @@ class Checkpoint:
         """
         # A handler with objects by keyword gets no exception.
         has_failed = exception is not None or engine.current_event == Events.EXCEPTION_RAISED
-        self._save(engine, is_alone=has_failed)
+        # After an exception, the process may end at any time.
+        self._save(engine, is_alone=has_failed, in_background=self.async_save and not has_failed)
 
     def save_now(self, engine: EngineProtocol, /) -> bool:
         """Save a checkpoint without a score, whatever the events of this handler are.
@@ -315,10 +335,28 @@ class Checkpoint:
         """
         return self._save(engine, has_scores=False)
 
-    def _save(self, engine: EngineProtocol, *, has_scores: bool = True, is_alone: bool = False) -> bool:
-        """Save a checkpoint if the policy keeps it, and return whether it was saved."""
+    def close(self) -> None:
+        """Wait for the save in the background, if there is one. The handler can still be used afterwards.
+
+        A run calls this method when it ends. With several ranks, all ranks must call the method.
+
+        Raises:
+            OSError: If the checkpoint cannot be written, unless ``on_error="warn"``.
+        """
+        self._saves.finish()
+
+    def _save(
+        self,
+        engine: EngineProtocol,
+        *,
+        has_scores: bool = True,
+        is_alone: bool = False,
+        in_background: bool = False,
+    ) -> bool:
+        """Save a checkpoint if the policy keeps it, and return whether it was saved or is being saved."""
         self._check_ready()
         engine.register_events(*CheckpointEvents)
+        self._saves.finish(is_alone=is_alone)
         if is_alone and rank() != self.save_on_rank:
             return False
         run = alone if is_alone else together
@@ -326,21 +364,10 @@ class Checkpoint:
         plan = run(lambda: self._planner.plan(engine, name, modules, has_scores=has_scores))
         if plan is None:
             return False
-        if self.on_error == "warn":
-            self._failures.begin(outermost(engine))
-        problem = self._problem_of(lambda: run(partial(self._write, plan, is_alone)))
-        if problem is not None:
-            self._failures.add(plan.saved.filename, problem)
-            return False
-        self._books.record(plan.saved)
-        self._failures.succeed(self.last_checkpoint)
-        # From here on, at least one checkpoint can be loaded at any time.
-        if plan.removed:
-            problem = self._problem_of(lambda: run(partial(self._remove, plan.removed)))
-            if problem is not None:
-                self._failures.warn_of_removal(problem)
-        engine.fire_event(self.SAVED_CHECKPOINT)
-        return True
+        names = [*self._objects.names, *(["checkpointer"] if self.include_self else [])]
+        metadata = self._planner.metadata(plan, names)
+        order = Order(engine, plan, partial(self._content, plan, is_alone), metadata, is_alone)
+        return self._saves.start(order) if in_background else self._saves.save(order)
 
     def _check_ready(self) -> None:
         if not self._objects.names:
@@ -354,42 +381,15 @@ class Checkpoint:
             )
         check_rank(self.save_on_rank)
 
-    def _problem_of(self, function: Callable[[], object]) -> Exception | None:
-        """Call a function and return its exception; with ``on_error="raise"``, the exception is raised."""
-        if self.on_error == "raise":
-            function()
-            return None
-        try:
-            function()
-        except Exception as error:  # noqa: BLE001 - each save handler has its own errors
-            return error
-        return None
-
-    def _write(self, plan: Plan, is_alone: bool) -> None:
-        """Store the checkpoint durably, on one rank."""
+    def _content(self, plan: Plan, is_alone: bool) -> Any:
+        """Return the content of a checkpoint, on all ranks."""
         self._books.pending = (plan.saved,)
         try:
-            content = self._content(is_alone)
+            content = states(self.to_save, self.save_on_rank, is_alone)
+            if self.include_self:
+                return {**content, "checkpointer": self.state_dict()}
         finally:
             self._books.pending = ()
-        if rank() == self.save_on_rank:
-            names = [*self._objects.names, *(["checkpointer"] if self.include_self else [])]
-            metadata = self._planner.metadata(plan, names)
-            save_method(self._books.store)(content, plan.saved.filename, metadata)
-            # Even if another rank fails, the file exists and has to be removed some time.
-            self._books.record(plan.saved)
-
-    def _remove(self, removed: tuple[Saved, ...]) -> None:
-        for saved in removed:
-            if rank() == self.save_on_rank:
-                self._books.remove(saved)
-            else:
-                self._books.forget(saved)
-
-    def _content(self, is_alone: bool) -> Any:
-        content = states(self.to_save, self.save_on_rank, is_alone)
-        if self.include_self:
-            return {**content, "checkpointer": self.state_dict()}
         return content if len(content) > 1 else next(iter(content.values()))
 
     # Names
@@ -491,6 +491,7 @@ class Checkpoint:
     def _restore(
         self, to_load: Mapping[str, Any], which: str, by: str | None, load_kwargs: Mapping[str, Any]
     ) -> Path | str | None:
+        self._saves.finish()
         store = self._books.store
         found = find_and_load(store, self.filename_prefix, which, by, self._naming.ext)
         if found is None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from typing import ClassVar
 
-from glowplug import Events, RemovableEventHandle
+from glowplug import Events, Phase, RemovableEventHandle
 from glowplug.exceptions import GlowplugWarning
 from glowplug.typing import EngineProtocol
 
@@ -25,6 +26,9 @@ class FailedSaves:
         0
     """
 
+    # After the handler that completes the last save of the run.
+    phase: ClassVar[Phase] = Phase.CHECKPOINT
+
     def __init__(self, handler: str) -> None:
         self._handler = handler
         self._last: object = None
@@ -44,7 +48,7 @@ class FailedSaves:
             run: The engine whose run ends last: the trainer, also for a handler of an evaluator.
         """
         if self._at_end is None:
-            self._at_end = run.add_event_handler(Events.TEARDOWN, self.report)
+            self._at_end = run.add_event_handler(Events.TEARDOWN, self)
         self._attempts += 1
 
     def succeed(self, location: object) -> None:
@@ -69,7 +73,7 @@ class FailedSaves:
             stacklevel=3,
         )
 
-    def report(self) -> None:
+    def __call__(self) -> None:
         """Report how many saves failed, if any, and begin to count anew."""
         attempts, failures = self._attempts, self._failures
         self._attempts, self._failures = 0, []

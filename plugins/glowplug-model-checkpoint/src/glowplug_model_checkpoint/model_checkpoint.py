@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from glowplug import Events, RemovableEventHandle
 from glowplug.typing import EngineProtocol, SaveHandler
@@ -17,6 +17,9 @@ from glowplug_model_checkpoint.locations import extension_of, is_address, store_
 from glowplug_model_checkpoint.options import check_options
 from glowplug_model_checkpoint.policies import Policy, ScoreFunction
 from glowplug_model_checkpoint.restoring import find
+
+if TYPE_CHECKING:
+    from glowplug.loggers import Logger
 
 __all__ = ["ModelCheckpoint"]
 
@@ -55,6 +58,8 @@ class ModelCheckpoint(Checkpoint):
             weights is never removed.
         resume: ``"auto"`` loads the latest checkpoint with this prefix, if there is one, when the handler is attached;
             ``resumed_from`` is then its location. ``require_empty`` has no effect in this case.
+        async_save: Whether to write checkpoints in the background, as for :class:`Checkpoint`.
+        also_to: One or more loggers that store each saved checkpoint as an artifact.
         digest: Kind of the digest in the files: ``"xxh3_128"``, or ``"sha256"``, which is slower.
         read_back: Read each file again before it gets its final name, and raise if it differs from what was written.
         **kwargs: Arguments of ``torch.save``.
@@ -112,6 +117,8 @@ class ModelCheckpoint(Checkpoint):
         on_error: Literal["raise", "warn"] = "raise",
         check_finite: bool = True,
         resume: Literal["auto"] | None = None,
+        async_save: bool = False,
+        also_to: Logger | Sequence[Logger] = (),
         digest: Digest = DEFAULT_DIGEST,
         read_back: bool = False,
         **kwargs: Any,
@@ -147,6 +154,8 @@ class ModelCheckpoint(Checkpoint):
             on_error=on_error,
             check_finite=check_finite,
             resume=resume,
+            async_save=async_save,
+            also_to=also_to,
         )
         if to_save is None:
             # With this signature, the engine refuses to register the handler if no objects are passed.
