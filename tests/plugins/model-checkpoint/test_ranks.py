@@ -351,3 +351,82 @@ def test_resume_and_interval(run_ranks, tmp_path):
     assert first["resumed"] == second["resumed"] != False  # noqa: E712 - not a name
     assert first["weight"] == second["weight"]
     assert (first["begun"], first["warnings"], second["warnings"]) == (0, 1, 0)
+
+
+def test_saves_in_the_background(run_ranks, tmp_path):
+    """All ranks complete a save at the end of the epoch after it, and a failure of the writing rank ends them all (C5, H-035)."""
+    (tmp_path / "background").mkdir()
+
+    def ranks(rank):
+        from pathlib import Path
+
+        import torch
+        from torch import nn
+
+        from glowplug import Engine, Events
+        from glowplug_model_checkpoint import Checkpoint, DiskSaver
+
+        class Saver(DiskSaver):
+            def save(self, checkpoint, filename, metadata=None):
+                if metadata["epoch"] == 5:
+                    raise OSError(28, "No space left on device")
+                super().save(checkpoint, filename, metadata)
+
+        model = nn.Linear(1, 1, bias=False)
+        model.weight.data.zero_()
+        trainer = Engine(lambda engine, batch: model.weight.data.add_(1.0).item())
+        folder = Path(__file__).parent / "background"
+        saver = Saver(folder, save_on_rank=1)
+        checkpoint = Checkpoint({"model": model}, saver, n_saved=2, save_on_rank=1, async_save=True)
+        checkpoint.attach(trainer, Events.EPOCH_COMPLETED)
+        seen = []
+
+        @trainer.on(checkpoint.SAVED_CHECKPOINT)
+        def note(engine):
+            weight = torch.load(checkpoint.last_checkpoint, weights_only=True)["weight"].item()
+            seen.append((engine.state.epoch, weight))
+
+        try:
+            trainer.run([0] * 4, max_epochs=8)
+            problem = None
+        except (OSError, RuntimeError) as error:
+            problem = f"{type(error).__name__}: {error}"
+        return [seen, problem, [each.iteration for each in checkpoint.saved], trainer.state.epoch]
+
+    first, second = run_ranks(ranks)
+    assert first[0] == second[0] == [[2, 4.0], [3, 8.0], [4, 12.0], [5, 16.0]]
+    assert first[2:] == second[2:] == [[12, 16], 6]
+    assert second[1] == "OSError: [Errno 28] No space left on device"
+    assert first[1] == f"RuntimeError: rank 0 stops because rank 1 failed: {second[1]}"
+
+
+def test_failed_run_with_a_save_in_the_background(run_ranks, tmp_path):
+    """After an exception on one rank, that rank completes its save without waiting for the other (C5, H-034)."""
+    (tmp_path / "failed").mkdir()
+
+    def ranks(rank):
+        from pathlib import Path
+
+        from torch import nn
+
+        from glowplug import Engine, Events
+        from glowplug_model_checkpoint import ModelCheckpoint
+
+        def step(engine, batch):
+            # In different iterations, so that a rank that waits for the other one would hang.
+            if engine.state.iteration == 3 + rank:
+                raise ZeroDivisionError("boom")
+
+        trainer = Engine(step)
+        folder = Path(__file__).parent / "failed"
+        checkpoint = ModelCheckpoint(folder, to_save={"model": nn.Linear(1, 1)}, async_save=True)
+        checkpoint.attach(trainer, Events.ITERATION_COMPLETED(once=2))
+        try:
+            trainer.run([0] * 5)
+        except ZeroDivisionError:
+            return [path.name for path in folder.iterdir()], [each.filename for each in checkpoint.saved]
+        return None
+
+    first, second = run_ranks(ranks)
+    assert first == [["model_2.pt"], ["model_2.pt"]]
+    assert second[1] == ["model_2.pt"]
