@@ -78,6 +78,7 @@ def test_memory_is_used_again():
     [
         partial(torch.zeros, 0),
         partial(torch.tensor, 3),
+        partial(torch.arange, 13, dtype=torch.uint8),
         lambda: torch.ones(2, 3).T,
         lambda: torch.ones(2).expand(3, 2),
         lambda: torch.ones(2, dtype=torch.bfloat16),
