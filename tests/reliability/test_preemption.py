@@ -69,11 +69,11 @@ def saved_iteration(folder):
 class Trial:
     """One job that a signal ends, and the job that resumes it."""
 
-    def __init__(self, jobs, make_backend, folder, workers):
+    def __init__(self, jobs, make_backend, folder, workers, async_save):
         self.jobs = jobs
         self.folder = folder
         self.backend = make_backend(folder)
-        self.arguments = {**self.backend.arguments, "workers": workers}
+        self.arguments = {**self.backend.arguments, "workers": workers, "async_save": async_save}
         self.workers = workers
 
     def preempt(self, region, signum, chance):
@@ -121,7 +121,8 @@ def test_random_moments(jobs, tmp_path, backends, count, moments, report, digest
     def trial(number):
         chance = moments(kind, number)
         region = REGIONS[number % len(REGIONS)]
-        each = Trial(jobs, make_backend, tmp_path / f"job{number}", workers=chance.choice((0, 0, 2)))
+        workers, async_save = chance.choice((0, 0, 2)), chance.choice((False, True))
+        each = Trial(jobs, make_backend, tmp_path / f"job{number}", workers, async_save)
         seconds = [each.preempt(region, chance.choice(SIGNALS), chance)]
         if number % 4 == 3:
             # The resumed job is preempted again.

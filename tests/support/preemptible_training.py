@@ -63,12 +63,12 @@ def make_data(regions, workers):
     return DataLoader(Noisy(), batch_size=PER_BATCH, shuffle=True, num_workers=workers)
 
 
-def attach_checkpoints(trainer, evaluator, parts, folder):
+def attach_checkpoints(trainer, evaluator, parts, folder, async_save):
     """Attach the pattern of the README: the latest checkpoint on the trainer, the best one on the evaluator."""
     from glowplug import Events
     from glowplug_model_checkpoint import ModelCheckpoint
 
-    options = {"require_empty": False}
+    options = {"require_empty": False, "async_save": async_save}
     latest = ModelCheckpoint(folder / "checkpoints", "latest", to_save=parts, **options)
     best = ModelCheckpoint(
         folder / "checkpoints", "best", score_name="score", to_save={"model": parts["model"]}, **options
@@ -81,7 +81,17 @@ def attach_checkpoints(trainer, evaluator, parts, folder):
 
 
 def train_preemptible(
-    folder, kind, target, logger_factory, *, options=None, epochs=None, workers=0, pause=0.0, pace=0.0
+    folder,
+    kind,
+    target,
+    logger_factory,
+    *,
+    options=None,
+    epochs=None,
+    workers=0,
+    pause=0.0,
+    pace=0.0,
+    async_save=False,
 ):
     """Train with checkpoints, a validation and a logger, until a signal comes or the given number of epochs is done.
 
@@ -136,7 +146,7 @@ def train_preemptible(
         "trainer": trainer,
         "slow": SlowState(regions),
     }
-    attach_checkpoints(trainer, evaluator, parts, folder)
+    attach_checkpoints(trainer, evaluator, parts, folder, async_save)
     trainer.attach(Preemption())
     data = make_data(regions, workers)
     trainer.run(data, max_epochs=epochs or max(1, trainer.state.epoch + 2))
