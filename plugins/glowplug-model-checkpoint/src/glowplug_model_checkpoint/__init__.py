@@ -6,7 +6,7 @@ from glowplug.plugins import lazy_exports
 
 if TYPE_CHECKING:
     from glowplug_model_checkpoint.checkpoint import Checkpoint, CheckpointEvents
-    from glowplug_model_checkpoint.checkpoint_file import DamagedCheckpointError
+    from glowplug_model_checkpoint.sealing import DamagedCheckpointError
     from glowplug_model_checkpoint.disk_saver import DiskSaver
     from glowplug_model_checkpoint.model_checkpoint import ModelCheckpoint
     from glowplug_model_checkpoint.policies import KeepBest, KeepEvery, KeepLast, Policy
@@ -37,7 +37,7 @@ __getattr__, __dir__ = lazy_exports(
             "Checkpoint",
             "CheckpointEvents",
         ),
-        "glowplug_model_checkpoint.checkpoint_file": ("DamagedCheckpointError",),
+        "glowplug_model_checkpoint.sealing": ("DamagedCheckpointError",),
         "glowplug_model_checkpoint.disk_saver": ("DiskSaver",),
         "glowplug_model_checkpoint.model_checkpoint": ("ModelCheckpoint",),
         "glowplug_model_checkpoint.policies": ("KeepBest", "KeepEvery", "KeepLast", "Policy"),

@@ -24,33 +24,27 @@ from typing import Any, BinaryIO, NamedTuple, cast
 import torch
 
 from glowplug.exceptions import GlowplugWarning
-from glowplug_model_checkpoint.digests import DEFAULT_DIGEST, Digest, hex_length, new_hasher
+from glowplug_model_checkpoint.digests import DEFAULT_DIGEST, Digest, new_hasher
 from glowplug_model_checkpoint.manifest import Entry, Manifest
+from glowplug_model_checkpoint.sealing import (
+    DamagedCheckpointError,
+    Seal,
+    add_part,
+    blank,
+    check_seal,
+    sealed,
+)
 from glowplug_model_checkpoint.writeback import start_writing
 
-__all__ = ["DamagedCheckpointError", "Loaded", "load", "read_manifest", "verify", "write"]
+__all__ = ["Loaded", "load", "load_from_file", "read_manifest", "verify", "warn_unverified", "write"]
 
 _RECORD = "glowplug.json"
 _COMMENT = re.compile(rb"glowplug 1 (?P<digest>xxh3_128|sha256) (?P<hex>[0-9a-f]+)\Z")
 _LONGEST_COMMENT = 100
-_PIECE = 1 << 20
 # Bytes after which the system begins to write to the disk.
 _WRITEBACK_SIZE = 32 << 20
 # The fixed part of the header before the content of a record, and where it holds the lengths of its two variable parts.
 _HEADER_SIZE, _NAME_LENGTH, _EXTRA_LENGTH = 30, slice(26, 28), slice(28, 30)
-
-
-class DamagedCheckpointError(ValueError):
-    """A checkpoint is damaged, so it is not loaded.
-
-    Example:
-        >>> import io
-        >>> try:
-        ...     verify(io.BytesIO(b""))
-        ... except DamagedCheckpointError as error:
-        ...     print(error)
-        the file is empty
-    """
 
 
 class Loaded(NamedTuple):
@@ -58,14 +52,6 @@ class Loaded(NamedTuple):
 
     content: Any
     metadata: Mapping[str, Any] | None
-
-
-class _Seal(NamedTuple):
-    """The end of a file: the kind and value of its digest, and where the digits of the digest begin."""
-
-    digest: Digest
-    value: str
-    position: int
 
 
 def write(
@@ -127,21 +113,7 @@ def verify(file: BinaryIO) -> Manifest | None:
     manifest = _manifest(file, seal)
     if manifest is None or seal is None:
         return None
-    hasher, position, damaged = new_hasher(seal.digest), 0, []
-    for entry in manifest.entries:
-        if entry.offset < position or entry.end > seal.position:
-            raise DamagedCheckpointError("its manifest does not fit the file")
-        _add(file, position, entry.offset, hasher)
-        found = new_hasher(seal.digest)
-        _add(file, entry.offset, entry.end, found)
-        hasher.update(found.digest())
-        if found.hexdigest() != entry.digest:
-            damaged.append(entry.name)
-        position = entry.end
-    _add(file, position, seal.position, hasher)
-    if hasher.hexdigest() != seal.value:
-        where = ", ".join(map(repr, damaged)) or "a header"
-        raise DamagedCheckpointError(f"its {seal.digest} digest does not match; damaged: {where}")
+    check_seal(file, manifest.entries, seal)
     return manifest
 
 
@@ -159,20 +131,40 @@ def load(path: str | Path) -> Loaded:
         RuntimeError: If ``weights_only`` loading is known to be unsafe in the installed version of torch.
         pickle.UnpicklingError: If the file contains anything other than tensors and plain values.
     """
+    with Path(path).open("rb") as file:
+        return load_from_file(file, path)
+
+
+def load_from_file(file: BinaryIO, location: object) -> Loaded:
+    """Verify and load a checkpoint file that is open for reading, as :func:`load` does.
+
+    Args:
+        file: The file.
+        location: Path or address of the file in warnings.
+
+    Raises:
+        DamagedCheckpointError: If the file does not match its digest.
+        RuntimeError: If ``weights_only`` loading is known to be unsafe in the installed version of torch.
+        pickle.UnpicklingError: If the file contains anything other than tensors and plain values.
+    """
     if torch.__version__ < "2.10":
         raise RuntimeError(f"loading checkpoints safely requires torch>=2.10; found {torch.__version__}")
-    with Path(path).open("rb") as file:
-        manifest = verify(file)
-        if manifest is None:
-            warnings.warn(
-                f"checkpoint {str(path)!r} has no manifest, so damage cannot be detected; glowplug's ModelCheckpoint adds a "
-                "manifest to each checkpoint that it saves",
-                GlowplugWarning,
-                stacklevel=3,
-            )
-        file.seek(0)
-        content = torch.load(file, map_location="cpu", weights_only=True)
+    manifest = verify(file)
+    if manifest is None:
+        warn_unverified(location)
+    file.seek(0)
+    content = torch.load(file, map_location="cpu", weights_only=True)
     return Loaded(content, None if manifest is None else manifest.metadata)
+
+
+def warn_unverified(location: object) -> None:
+    """Warn that damage of a file without a manifest cannot be detected."""
+    warnings.warn(
+        f"checkpoint {str(location)!r} has no manifest, so damage cannot be detected; glowplug's ModelCheckpoint adds a "
+        "manifest to each checkpoint that it saves",
+        GlowplugWarning,
+        stacklevel=4,
+    )
 
 
 def read_manifest(file: BinaryIO) -> Manifest | None:
@@ -243,7 +235,7 @@ def _seal(
     file: BinaryIO, metadata: Mapping[str, Any], digest: Digest, known: Mapping[tuple[int, int], bytes]
 ) -> None:
     """Add the manifest and the digest to a file that torch wrote."""
-    zeros = "0" * hex_length(digest)
+    digits = blank(digest)
     with zipfile.ZipFile(file, "a") as archive:
         entries, raw = [], []
         for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
@@ -251,22 +243,17 @@ def _seal(
             value = known.get((offset, info.file_size))
             if value is None:
                 hasher = new_hasher(digest)
-                _add(file, offset, offset + info.file_size, hasher)
+                add_part(file, offset, offset + info.file_size, hasher)
                 value = hasher.digest()
             raw.append(value)
             entries.append(Entry(info.filename, offset, info.file_size, value.hex()))
         root = entries[0].name.partition("/")[0]
         archive.writestr(zipfile.ZipInfo(f"{root}/{_RECORD}"), Manifest(metadata, tuple(entries)).to_json())
-        archive.comment = f"glowplug 1 {digest} {zeros}".encode()
-    end = file.seek(0, os.SEEK_END) - len(zeros)
-    hasher, position = new_hasher(digest), 0
-    for entry, value in zip(entries, raw, strict=True):
-        _add(file, position, entry.offset, hasher)
-        hasher.update(value)
-        position = entry.end
-    _add(file, position, end, hasher)
-    file.seek(end)
-    file.write(hasher.hexdigest().encode())
+        archive.comment = f"glowplug 1 {digest} {digits}".encode()
+    seal = Seal(digest, digits, file.seek(0, os.SEEK_END) - len(digits))
+    value_of_file = sealed(file, zip(entries, raw, strict=True), seal)
+    file.seek(seal.position)
+    file.write(value_of_file.encode())
     file.flush()
 
 
@@ -278,7 +265,7 @@ def _content_offset(file: BinaryIO, header_offset: int) -> int:
     return header_offset + _HEADER_SIZE + sum(lengths)
 
 
-def _read_seal(file: BinaryIO) -> _Seal | None:
+def _read_seal(file: BinaryIO) -> Seal | None:
     size = file.seek(0, os.SEEK_END)
     if not size:
         raise DamagedCheckpointError("the file is empty")
@@ -287,10 +274,10 @@ def _read_seal(file: BinaryIO) -> _Seal | None:
     if found is None:
         return None
     digest, value = found["digest"].decode(), found["hex"].decode()
-    return _Seal(digest, value, size - len(value))
+    return Seal(digest, value, size - len(value))
 
 
-def _manifest(file: BinaryIO, seal: _Seal | None) -> Manifest | None:
+def _manifest(file: BinaryIO, seal: Seal | None) -> Manifest | None:
     """Read the manifest; a file with only one of the two, manifest and digest, is damaged."""
     file.seek(0)
     # torch's older format is a pickle, which has no manifest.
@@ -300,6 +287,9 @@ def _manifest(file: BinaryIO, seal: _Seal | None) -> Manifest | None:
         with zipfile.ZipFile(file) as archive:
             names = [name for name in archive.namelist() if name.endswith(f"/{_RECORD}")]
             text = archive.read(names[0]) if names else None
+    except (FileNotFoundError, PermissionError, ConnectionError, TimeoutError):
+        # Of a file that is not on this machine.
+        raise
     except Exception as error:
         # A damaged zip file causes errors of many types.
         raise DamagedCheckpointError(f"the file is incomplete or damaged ({error})") from error
@@ -311,14 +301,3 @@ def _manifest(file: BinaryIO, seal: _Seal | None) -> Manifest | None:
         return Manifest.from_json(text)
     except ValueError as error:
         raise DamagedCheckpointError(str(error)) from error
-
-
-def _add(file: BinaryIO, begin: int, end: int, hasher: Any) -> None:
-    """Add a part of a file to a digest."""
-    file.seek(begin)
-    while begin < end:
-        piece = file.read(min(_PIECE, end - begin))
-        if not piece:
-            raise DamagedCheckpointError("the end of the file is missing")
-        hasher.update(piece)
-        begin += len(piece)
