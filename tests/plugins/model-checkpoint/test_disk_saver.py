@@ -12,7 +12,7 @@ import torch
 
 from glowplug import Events
 from glowplug.typing import SaveHandler
-from glowplug_model_checkpoint import Checkpoint, DiskSaver, ModelCheckpoint, disk_saver, publishing
+from glowplug_model_checkpoint import Checkpoint, DiskSaver, ModelCheckpoint, publishing, storage
 
 STATE = {"weight": torch.arange(4.0)}
 
@@ -85,7 +85,7 @@ class TestSaveOrder:
         checkpoint = Checkpoint({"model": Bytes()}, tmp_path)
         checkpoint(fake)
         seen = []
-        sync, remove = disk_saver.sync_directory, DiskSaver.remove
+        sync, remove = storage.sync_directory, DiskSaver.remove
 
         def note(function):
             return lambda *arguments: (
@@ -93,7 +93,7 @@ class TestSaveOrder:
                 function(*arguments),
             )
 
-        monkeypatch.setattr(disk_saver, "sync_directory", note(sync))
+        monkeypatch.setattr(storage, "sync_directory", note(sync))
         monkeypatch.setattr(DiskSaver, "remove", note(remove))
         checkpoint(fake.fire(Events.EPOCH_COMPLETED, iteration=7))
         assert seen == [["model_6.pt"], ["model_6.pt", "model_7.pt"]]
@@ -130,9 +130,9 @@ def fault_at(monkeypatch, where, code):
                 self.file.close()
 
         create = publishing.create
-        monkeypatch.setattr(disk_saver, "create", lambda dirname: Failing(create(dirname)))
+        monkeypatch.setattr(storage, "create", lambda dirname: Failing(create(dirname)))
     elif where == "open":
-        monkeypatch.setattr(disk_saver, "create", fail)
+        monkeypatch.setattr(storage, "create", fail)
     elif where in {"fsync file", "fsync folder"}:
         fsync = os.fsync
         is_folder = where == "fsync folder"

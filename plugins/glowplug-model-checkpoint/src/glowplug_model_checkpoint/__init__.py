@@ -6,12 +6,12 @@ from glowplug.plugins import lazy_exports
 
 if TYPE_CHECKING:
     from glowplug_model_checkpoint.checkpoint import Checkpoint, CheckpointEvents
-    from glowplug_model_checkpoint.sealing import DamagedCheckpointError
     from glowplug_model_checkpoint.disk_saver import DiskSaver
     from glowplug_model_checkpoint.model_checkpoint import ModelCheckpoint
     from glowplug_model_checkpoint.policies import KeepBest, KeepEvery, KeepLast, Policy
     from glowplug_model_checkpoint.save_handler import BaseSaveHandler
     from glowplug_model_checkpoint.saved import Saved
+    from glowplug_model_checkpoint.sealing import DamagedCheckpointError
     from glowplug_model_checkpoint.timing import Every
 
 __all__ = [

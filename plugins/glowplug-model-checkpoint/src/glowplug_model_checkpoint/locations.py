@@ -10,6 +10,7 @@ from glowplug.plugins import save_handler as handler_of_address
 from glowplug.typing import SaveHandler, VerifyingSaveHandler
 from glowplug_model_checkpoint.checkpoint_file import Loaded, load
 from glowplug_model_checkpoint.disk_saver import DiskSaver
+from glowplug_model_checkpoint.file_saver import FileSaver
 from glowplug_model_checkpoint.filenames import EXTENSION
 from glowplug_model_checkpoint.save_handler import FunctionSaver
 
@@ -147,7 +148,7 @@ def load_at(location: str | Path) -> Loaded:
 
 def load_from(store: SaveHandler, filename: str) -> Loaded:
     """Load a checkpoint of a save handler, with its metadata if the save handler stores metadata."""
-    if type(store) is DiskSaver:
-        return load(store.locate(filename))
+    if isinstance(store, FileSaver) and type(store).load is FileSaver.load:
+        return store.load_with_metadata(filename)
     metadata = store.metadata(filename) if isinstance(store, VerifyingSaveHandler) else None
     return Loaded(store.load(filename), metadata)
