@@ -18,6 +18,7 @@ FOLDER = Path(__file__).parents[2] / "plugins"
 LIBRARIES = {
     "glowplug-metrics": {"scikit-learn"},
     "glowplug-mlflow": {"mlflow", "mlflow-skinny", "scikit-learn", "tqdm"},
+    "glowplug-model-checkpoint": {"safetensors", "s3fs", "moto"},
     "glowplug-progress": {"tqdm"},
     "glowplug-tensorboard": {"tensorboard"},
     "glowplug-testing": {"pytest"},

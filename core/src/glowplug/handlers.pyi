@@ -15,7 +15,9 @@ from glowplug_mlflow import MLflowLogger as MLflowLogger
 from glowplug_model_checkpoint import (
     Checkpoint as Checkpoint,
     DiskSaver as DiskSaver,
+    FsspecSaver as FsspecSaver,
     ModelCheckpoint as ModelCheckpoint,
+    SafetensorsSaver as SafetensorsSaver,
 )
 from glowplug_preemption import Preemption as Preemption
 from glowplug_progress import ProgressBar as ProgressBar

@@ -1,7 +1,10 @@
 """Shared fixtures of the checkpoint tests."""
 
+import uuid
+
 import pytest
 import torch
+from s3_server import S3Server
 from torch import nn
 
 from glowplug.testing import FakeEngine
@@ -74,3 +77,27 @@ def assert_equal():
             assert first == second
 
     return compare
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """An S3 server with a bucket ``runs``."""
+    pytest.importorskip("moto.server")
+    pytest.importorskip("s3fs")
+    server = S3Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["memory", "file", "s3"])
+def address(request, tmp_path, monkeypatch):
+    """The address of an empty place: in memory, a folder, or on an S3 server."""
+    if request.param == "file":
+        return f"file://{tmp_path}/run"
+    name = uuid.uuid4().hex
+    if request.param == "memory":
+        return f"memory://{name}/run"
+    server = request.getfixturevalue("s3_server")
+    for key, value in server.environment.items():
+        monkeypatch.setenv(key, value)
+    return f"s3://runs/{name}/run"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -85,8 +86,10 @@ def explain_unknown_scheme(
         no plugin handles s3:// addresses: got 's3://bucket/run'. Install a plugin that implements glowplug_save_handler(uri) for this scheme, or pass a folder or a function (checkpoint, filename, metadata)
     """
     scheme = uri.partition("://")[0]
+    # Credentials and the query, which may contain a token, are not shown.
+    shown = re.sub(r"(?<=://)[^/\s]*@", "***@", uri.partition("?")[0])
     sentences = [
-        f"no plugin handles {scheme}:// addresses: got {uri!r}",
+        f"no plugin handles {scheme}:// addresses: got {shown!r}",
         (
             "Install a plugin that implements glowplug_save_handler(uri) for this scheme, or pass a folder or a function"
             " (checkpoint, filename, metadata)"

@@ -7,8 +7,10 @@ from glowplug.plugins import lazy_exports
 if TYPE_CHECKING:
     from glowplug_model_checkpoint.checkpoint import Checkpoint, CheckpointEvents
     from glowplug_model_checkpoint.disk_saver import DiskSaver
+    from glowplug_model_checkpoint.fsspec_saver import FsspecSaver
     from glowplug_model_checkpoint.model_checkpoint import ModelCheckpoint
     from glowplug_model_checkpoint.policies import KeepBest, KeepEvery, KeepLast, Policy
+    from glowplug_model_checkpoint.safetensors_saver import SafetensorsSaver
     from glowplug_model_checkpoint.save_handler import BaseSaveHandler
     from glowplug_model_checkpoint.saved import Saved
     from glowplug_model_checkpoint.sealing import DamagedCheckpointError
@@ -21,11 +23,13 @@ __all__ = [
     "DamagedCheckpointError",
     "DiskSaver",
     "Every",
+    "FsspecSaver",
     "KeepBest",
     "KeepEvery",
     "KeepLast",
     "ModelCheckpoint",
     "Policy",
+    "SafetensorsSaver",
     "Saved",
 ]
 
@@ -39,8 +43,10 @@ __getattr__, __dir__ = lazy_exports(
         ),
         "glowplug_model_checkpoint.sealing": ("DamagedCheckpointError",),
         "glowplug_model_checkpoint.disk_saver": ("DiskSaver",),
+        "glowplug_model_checkpoint.fsspec_saver": ("FsspecSaver",),
         "glowplug_model_checkpoint.model_checkpoint": ("ModelCheckpoint",),
         "glowplug_model_checkpoint.policies": ("KeepBest", "KeepEvery", "KeepLast", "Policy"),
+        "glowplug_model_checkpoint.safetensors_saver": ("SafetensorsSaver",),
         "glowplug_model_checkpoint.save_handler": ("BaseSaveHandler",),
         "glowplug_model_checkpoint.saved": ("Saved",),
         "glowplug_model_checkpoint.timing": ("Every",),

@@ -1,6 +1,13 @@
 """Plugin hooks of this distribution; this module imports only the hook specifications."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from glowplug.hookspecs import Offer, hookimpl
+
+if TYPE_CHECKING:
+    from glowplug.typing import SaveHandler
 
 GLOWPLUG_API = 1
 
@@ -28,9 +35,33 @@ def glowplug_offers() -> list[Offer]:
             summary="Writes checkpoints to disk atomically.",
         ),
         Offer(
+            "FsspecSaver",
+            "glowplug_model_checkpoint.fsspec_saver:FsspecSaver",
+            kind="save_handler",
+            summary="Writes checkpoints to an address such as s3://bucket/run.",
+        ),
+        Offer(
+            "SafetensorsSaver",
+            "glowplug_model_checkpoint.safetensors_saver:SafetensorsSaver",
+            kind="save_handler",
+            summary="Writes the weights of models as safetensors files.",
+        ),
+        Offer(
             "CheckpointEvents",
             "glowplug_model_checkpoint.checkpoint:CheckpointEvents",
             kind="event",
             summary="Defines SAVED_CHECKPOINT, which fires after each save.",
         ),
     ]
+
+
+@hookimpl(trylast=True)
+def glowplug_save_handler(uri: str) -> SaveHandler | None:
+    """Return a save handler for an address that fsspec knows, unless another plugin has one."""
+    from glowplug_model_checkpoint.remote_storage import is_known_scheme
+
+    if not is_known_scheme(uri):
+        return None
+    from glowplug_model_checkpoint.fsspec_saver import FsspecSaver
+
+    return FsspecSaver(uri)

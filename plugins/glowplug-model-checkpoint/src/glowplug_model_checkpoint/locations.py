@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
+from glowplug.distributed import rank
 from glowplug.plugins import save_handler as handler_of_address
 from glowplug.typing import SaveHandler, VerifyingSaveHandler
+from glowplug_model_checkpoint.addresses import is_address, without_secrets
 from glowplug_model_checkpoint.checkpoint_file import Loaded, load
+from glowplug_model_checkpoint.digests import DEFAULT_DIGEST, Digest
 from glowplug_model_checkpoint.disk_saver import DiskSaver
-from glowplug_model_checkpoint.file_saver import FileSaver
+from glowplug_model_checkpoint.file_saver import FileSaver, refuse_existing
 from glowplug_model_checkpoint.filenames import EXTENSION
+from glowplug_model_checkpoint.fsspec_saver import FsspecSaver
+from glowplug_model_checkpoint.safetensors_file import SafetensorsFormat
+from glowplug_model_checkpoint.safetensors_saver import SafetensorsSaver
 from glowplug_model_checkpoint.save_handler import FunctionSaver
 
 __all__ = [
     "extension_of",
     "handler_at",
     "handler_for",
-    "is_address",
     "load_at",
     "load_from",
+    "saver_at",
     "store_at",
     "store_of",
 ]
-
-
-def is_address(location: object) -> bool:
-    """Return whether a location is an address with a scheme, not a folder.
-
-    Example:
-        >>> is_address("s3://bucket/run"), is_address("runs/today"), is_address("C://runs")
-        (True, False, False)
-    """
-    return isinstance(location, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", location) is not None
 
 
 def handler_at(address: str) -> SaveHandler:
@@ -51,7 +46,7 @@ def handler_at(address: str) -> SaveHandler:
         methods = ("save", "load", "list", "remove", "locate")
         missing = [name for name in methods if not hasattr(handler, name)]
         raise TypeError(
-            f"the save handler {type(handler).__name__} for {address!r} lacks methods of "
+            f"the save handler {type(handler).__name__} for {without_secrets(address)!r} lacks methods of "
             f"glowplug.typing.SaveHandler: {', '.join(missing)}; ask the authors of the plugin to add these methods"
         )
     return handler
@@ -64,14 +59,20 @@ def handler_for(save_handler: Any, save_on_rank: int, filename_prefix: str, *, r
         save_handler: What the user passed.
         save_on_rank: Rank that writes the checkpoints.
         filename_prefix: Prefix of the files, for ``require_empty``.
-        require_empty: Refuse a folder that already contains checkpoints with this prefix.
+        require_empty: Refuse a folder or address that already contains checkpoints with this prefix.
 
     Raises:
         PluginNotFoundError: If no plugin handles the address.
-        ValueError: If the save handler is a DiskSaver for another rank, or if the folder is refused.
+        ImportError: If the driver for the address is not installed.
+        ValueError: If the save handler writes on another rank, or if the folder or address is refused.
     """
     if is_address(save_handler):
-        return handler_at(save_handler)
+        return saver_at(
+            save_handler,
+            save_on_rank=save_on_rank,
+            filename_prefix=filename_prefix,
+            require_empty=require_empty,
+        )
     if isinstance(save_handler, (str, Path)):
         return DiskSaver(
             save_handler,
@@ -79,12 +80,48 @@ def handler_for(save_handler: Any, save_on_rank: int, filename_prefix: str, *, r
             filename_prefix=filename_prefix,
             require_empty=require_empty,
         )
-    if isinstance(save_handler, DiskSaver) and save_handler.save_on_rank != save_on_rank:
-        raise ValueError(
-            f"save_on_rank is {save_handler.save_on_rank} for the DiskSaver but {save_on_rank} for Checkpoint, so nothing would "
-            "be written; pass the same value to both"
-        )
+    if isinstance(save_handler, FileSaver):
+        if save_handler.save_on_rank != save_on_rank:
+            raise ValueError(
+                f"save_on_rank is {save_handler.save_on_rank} for the {type(save_handler).__name__} but {save_on_rank} for "
+                "Checkpoint, so nothing would be written; pass the same value to both"
+            )
+        save_handler.storage.check()
     return save_handler
+
+
+def saver_at(
+    address: str,
+    *,
+    save_on_rank: int,
+    filename_prefix: str,
+    require_empty: bool,
+    digest: Digest = DEFAULT_DIGEST,
+    read_back: bool = False,
+) -> SaveHandler:
+    """Return the save handler for an address at which a run will save.
+
+    Args:
+        address: Address such as ``"s3://bucket/run"``.
+        save_on_rank: Rank that writes the checkpoints.
+        filename_prefix: Prefix of the files, for ``require_empty``.
+        require_empty: Refuse an address that already contains checkpoints with this prefix.
+        digest: Kind of the digest, if this package writes the files.
+        read_back: Whether to read each file again, if this package writes the files.
+
+    Raises:
+        PluginNotFoundError: If no plugin handles the address.
+        ImportError: If the driver for the address is not installed.
+        ValueError: If ``require_empty`` refuses the address.
+    """
+    handler = handler_at(address)
+    if isinstance(handler, FsspecSaver):
+        handler.storage.check()
+        handler = handler.with_options(save_on_rank=save_on_rank, digest=digest, read_back=read_back)
+    if require_empty and rank() == save_on_rank:
+        place = f"address {without_secrets(address)!r}"
+        refuse_existing(handler.list(), place, filename_prefix, extension_of(handler))
+    return handler
 
 
 def store_of(save_handler: Any) -> SaveHandler:
@@ -129,7 +166,7 @@ def store_at(location: object) -> SaveHandler | None:
 
 
 def load_at(location: str | Path) -> Loaded:
-    """Load the checkpoint at a path or an address.
+    """Load the checkpoint at a path or an address; the extension of a safetensors file determines its format.
 
     The part of an address before the last slash determines the save handler that loads the checkpoint.
 
@@ -140,10 +177,17 @@ def load_at(location: str | Path) -> Loaded:
         PluginNotFoundError: If no plugin handles the address.
         DamagedCheckpointError: If the checkpoint is damaged.
     """
+    has_tensors_only = str(location).endswith(f".{SafetensorsFormat.extension}")
     if not is_address(location):
-        return load(location)
+        if not has_tensors_only:
+            return load(location)
+        with Path(location).open("rb") as file:
+            return SafetensorsFormat().load(file, location)
     folder, _, filename = str(location).rpartition("/")
-    return load_from(handler_at(folder), filename)
+    store = handler_at(folder)
+    if has_tensors_only and isinstance(store, FsspecSaver):
+        store = SafetensorsSaver(folder)
+    return load_from(store, filename)
 
 
 def load_from(store: SaveHandler, filename: str) -> Loaded:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from glowplug import Events, RemovableEventHandle
 from glowplug.typing import EngineProtocol, SaveHandler
+from glowplug_model_checkpoint.addresses import is_address, without_secrets
 from glowplug_model_checkpoint.checkpoint import AnyEvent, Checkpoint
 from glowplug_model_checkpoint.digests import DEFAULT_DIGEST, Digest
 from glowplug_model_checkpoint.disk_saver import DiskSaver
 from glowplug_model_checkpoint.filenames import check_part
-from glowplug_model_checkpoint.locations import extension_of, is_address, store_at
+from glowplug_model_checkpoint.locations import extension_of, saver_at, store_at
 from glowplug_model_checkpoint.options import check_options
 from glowplug_model_checkpoint.policies import Policy, ScoreFunction
 from glowplug_model_checkpoint.restoring import find
@@ -32,14 +33,15 @@ class ModelCheckpoint(Checkpoint):
 
     Args:
         dirname: Folder, or an address that a plugin handles, such as ``"s3://bucket/run"``. In the path of a folder, ``~`` is
-            expanded. If ``dirname`` is an address, ``atomic``, ``require_empty``, ``create_dir``, ``digest`` and ``read_back`` have no effect.
+            expanded. If ``dirname`` is an address, ``atomic`` and ``create_dir`` have no effect; ``digest`` and ``read_back`` have one
+            if fsspec has a driver for the address (:class:`FsspecSaver`).
         filename_prefix: First part of each file name.
         score_function: Function ``f(engine) -> number`` that returns the score; a higher score is better.
         score_name: Name of the score in file names. Without ``score_function``, the metric with this name is the score.
         n_saved: Number of checkpoints to keep; ``None`` keeps all.
         atomic: Write to a temporary file, then rename it. ``False`` writes directly to the final file, so a crash may leave an
             incomplete file.
-        require_empty: Refuse a folder that already contains checkpoints with this ``filename_prefix``. To resume a run,
+        require_empty: Refuse a folder or address that already contains checkpoints with this ``filename_prefix``. To resume a run,
             pass ``False``; ``trainer.load_state_dict`` then restores the list of earlier checkpoints.
         create_dir: Create the folder and its parents if they do not exist.
         global_step_transform: Function ``f(engine, event) -> int`` that returns the step for the file name. By default, the step
@@ -280,17 +282,23 @@ def _found(
 
 
 def _save_handler(
-    dirname: str | Path, torch_options: Mapping[str, Any], **options: Any
-) -> DiskSaver | str | Path:
-    """Return a DiskSaver for a folder, or the address unchanged."""
+    dirname: str | Path,
+    torch_options: Mapping[str, Any],
+    *,
+    atomic: bool,
+    create_dir: bool,
+    **options: Any,
+) -> SaveHandler:
+    """Return the save handler for a folder or an address."""
     if not is_address(dirname):
-        return DiskSaver(dirname, **options, **torch_options)
+        return DiskSaver(dirname, atomic=atomic, create_dir=create_dir, **options, **torch_options)
+    address = str(dirname)
     if torch_options:
         raise TypeError(
-            f"torch.save options are only supported for folders, not for the address {dirname!r}; remove "
+            f"torch.save options are only supported for folders, not for the address {without_secrets(address)!r}; remove "
             f"{', '.join(torch_options)}"
         )
-    return dirname
+    return saver_at(address, **options)
 
 
 def _with_objects(engine: Any, to_save: Any, more: Any = None) -> None:

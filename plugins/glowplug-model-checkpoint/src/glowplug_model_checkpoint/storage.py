@@ -16,6 +16,13 @@ __all__ = ["Folder", "Storage"]
 class Storage(Protocol):
     """A place with files, each of which appears under its name only when it is complete."""
 
+    def check(self) -> None:
+        """Check that what the storage needs is installed, without accessing the storage.
+
+        Raises:
+            ImportError: If something is missing; the error says what to install.
+        """
+
     def prepare(self) -> None:
         """Create the place if it does not exist, and remove temporary files of processes that were killed."""
 
@@ -66,6 +73,7 @@ class Folder:
     Args:
         dirname: Path of the folder.
         atomic: Write to a temporary file, then rename it; otherwise write directly to the final file.
+        address: Address of the folder, such as ``"file:///runs/1"``, if it was not given as a path.
 
     Example:
         >>> import tempfile
@@ -77,9 +85,13 @@ class Folder:
         ['a.txt'] b'content'
     """
 
-    def __init__(self, dirname: Path, atomic: bool = True) -> None:
+    def __init__(self, dirname: Path, atomic: bool = True, address: str | None = None) -> None:
         self.dirname = dirname
         self.atomic = atomic
+        self._address = address
+
+    def check(self) -> None:
+        """Do nothing: a folder needs only the standard library."""
 
     def prepare(self) -> None:
         """Create the folder, and remove temporary files of processes that were killed."""
@@ -93,7 +105,7 @@ class Folder:
         check: Callable[[BinaryIO], object] | None = None,
     ) -> None:
         """Write a file and sync it to disk, rename it, and sync the folder."""
-        path = self.locate(filename)
+        path = self.path(filename)
         leftovers = [] if path.exists() else [path]
         file = create(self.dirname) if self.atomic else path.open("w+b")
         try:
@@ -116,7 +128,7 @@ class Folder:
 
     def open(self, filename: str) -> BinaryIO:
         """Open a file for reading."""
-        return self.locate(filename).open("rb")
+        return self.path(filename).open("rb")
 
     def open_parts(self, filename: str) -> BinaryIO:
         """Open a file for reading."""
@@ -135,8 +147,12 @@ class Folder:
 
     def remove(self, filename: str) -> None:
         """Remove a file; do nothing if it does not exist."""
-        self.locate(filename).unlink(missing_ok=True)
+        self.path(filename).unlink(missing_ok=True)
 
-    def locate(self, filename: str) -> Path:
+    def path(self, filename: str) -> Path:
         """Return the path of a file."""
         return self.dirname / filename
+
+    def locate(self, filename: str) -> Path | str:
+        """Return the path or, if the folder has an address, the address of a file."""
+        return self.path(filename) if self._address is None else f"{self._address}/{filename}"

@@ -164,6 +164,8 @@ class SaveHandlerCase:
         make: Function that returns a new save handler on each call. All these save handlers must use the *same* location.
         folder: Folder to which the save handler writes its files. Defaults to the attribute ``dirname`` of the save handler.
             Omit ``folder`` if the save handler does not write files.
+        seconds_between_saves: Time after which the location can tell which of two checkpoints is older, in seconds. Object stores
+            often record whole seconds only.
         plugin: Name of the plugin module, such as ``"acme_s3._plugin"``. A check imports this module in a fresh interpreter.
             Defaults to the module ``_plugin`` of the save handler's package.
         heavy: Names of other modules that the plugin module must not import, such as slow modules of your package. Do not list
@@ -178,3 +180,4 @@ class SaveHandlerCase:
     folder: Path | None = None
     plugin: str | None = None
     heavy: Sequence[str] = ()
+    seconds_between_saves: float = 0.02

@@ -115,8 +115,7 @@ def list_returns_loadable_names(case: SaveHandlerCase) -> None:
     require(not found, f"list() must return an empty sequence before the first save, got {found}")
     for name in ("second.pt", "first.pt", "third.pt"):
         store.handler.save(content(), name, METADATA)
-        # The timestamps of some file systems have a resolution of milliseconds.
-        time.sleep(0.02)
+        time.sleep(case.seconds_between_saves)
     store.handler.save(content(2.0), "second.pt", METADATA)
     expected = ["first.pt", "third.pt", "second.pt"]
     for handler, which in (
