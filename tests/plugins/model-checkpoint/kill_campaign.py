@@ -1,15 +1,16 @@
 """Kill processes at random moments of a save and examine the files.
 
-    python kill_campaign.py --kills 1000 --seed 1 --state-megabytes 2
+    python kill_campaign.py --kills 1000 --seed 1 --state-megabytes 2 --store s3
 
 The parent process imports torch. In each round it forks a child that trains and saves to a new folder until it is killed
-with SIGKILL. The child acknowledges each save through a pipe when SAVED_CHECKPOINT fires. The script prints counts as JSON:
+with SIGKILL. The child acknowledges each save through a pipe when SAVED_CHECKPOINT fires. With the store s3, the folder is on the
+S3 server of the environment, in the bucket ``runs``. The script prints counts as JSON:
 
 - kills, and kills in a save;
 - torn: files with a final name that cannot be loaded;
 - empty: rounds without a loadable file;
 - lost: rounds in which the last acknowledged save is missing;
-- unswept: temporary files that the next DiskSaver did not remove.
+- unswept: temporary files that the next save handler did not remove.
 """
 
 import argparse
@@ -29,7 +30,14 @@ import torch
 from torch import nn
 
 from glowplug import Engine, Events
-from glowplug_model_checkpoint import Checkpoint, DiskSaver, KeepBest, KeepLast, ModelCheckpoint
+from glowplug_model_checkpoint import (
+    Checkpoint,
+    DiskSaver,
+    FsspecSaver,
+    KeepBest,
+    KeepLast,
+    ModelCheckpoint,
+)
 
 
 class DeletesFirst(DiskSaver):
@@ -41,12 +49,14 @@ class DeletesFirst(DiskSaver):
         super().save(checkpoint, filename, metadata)
 
 
-def make_saver(variant, folder):
+def make_saver(options, place):
     """Return the real saver or a broken variant."""
-    if variant == "in-place":
-        return DiskSaver(folder, atomic=False, require_empty=False)
+    if options.store != "disk":
+        return FsspecSaver(place)
+    if options.variant == "in-place":
+        return DiskSaver(place, atomic=False, require_empty=False)
     classes = {"real": DiskSaver, "deletes-first": DeletesFirst}
-    return classes[variant](folder, require_empty=False)
+    return classes[options.variant](place, require_empty=False)
 
 
 POLICIES = {
@@ -56,11 +66,11 @@ POLICIES = {
 }
 
 
-def train(folder, options, pipe):
+def train(place, options, pipe):
     """Save and acknowledge after each iteration until the process is killed."""
     model = nn.Linear(1024, 256 * options.state_megabytes)
     trainer = Engine(lambda engine, batch: None)
-    saver = make_saver(options.variant, folder)
+    saver = make_saver(options, place)
     checkpoint = Checkpoint(
         {"model": model, "trainer": trainer},
         saver,
@@ -77,28 +87,28 @@ def train(folder, options, pipe):
     trainer.run(max_epochs=1, epoch_length=1_000_000)
 
 
-def loadable(path):
+def loadable(saver, name):
     """Return whether a file loads and its content matches its name."""
     try:
-        content = torch.load(path, weights_only=True)
+        content = saver.load(name)
     except Exception:
         return False
-    return content["trainer"]["iteration"] == iteration_of(path)
+    return content["trainer"]["iteration"] == iteration_of(name)
 
 
-def iteration_of(path):
+def iteration_of(name):
     """Return the iteration in a file name."""
-    return int(re.search(r"(?:step=|checkpoint_)(\d+)", path.stem)[1])
+    return int(re.search(r"(?:step=|checkpoint_)(\d+)", str(name))[1])
 
 
-def kill_one(folder, options, delay):
+def kill_one(place, options, delay):
     """Fork a child, kill it some time after its first save, and return the acknowledged iterations."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             os.close(reader)
-            train(folder, options, writer)
+            train(place, options, writer)
         finally:
             os._exit(1)
     os.close(writer)
@@ -113,22 +123,29 @@ def kill_one(folder, options, delay):
     return [int(line) for line in received.decode().splitlines()]
 
 
-def examine(folder, acknowledged, kept):
-    """Return the counts for one folder after a kill."""
-    files = list(folder.glob("*.pt"))
-    left = list(folder.glob(".glowplug-*"))
-    good = {iteration_of(path) for path in files if loadable(path)}
-    DiskSaver(folder, require_empty=False)
+def temporaries(folder):
+    """Return the temporary files of the folder, and those of uploads."""
+    return [*folder.glob(".glowplug-*"), *Path(tempfile.gettempdir()).glob(".glowplug-*")]
+
+
+def examine(folder, place, options, acknowledged):
+    """Return the counts for one place after a kill."""
+    kept = 1 if options.policy == "last" else 2
+    left = temporaries(folder)
+    saver = make_saver(options, place)
+    saver.prepare()
+    files = [name for name in saver.list() if name.endswith(".pt")]
+    good = {iteration_of(name) for name in files if loadable(saver, name)}
     # With warnings as errors, so that no file is skipped.
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        newest = ModelCheckpoint.latest(folder) if len(files) == len(good) else None
+        newest = ModelCheckpoint.latest(saver) if len(files) == len(good) else None
     is_newest = newest is not None and iteration_of(newest) == max(good, default=0)
     return {
         "torn": len(files) - len(good),
         "empty": not good or not is_newest,
         "lost": max(good, default=0) < max(acknowledged),
-        "unswept": len(list(folder.glob(".glowplug-*"))),
+        "unswept": len(temporaries(folder)),
         "in a save": bool(left) or len(files) > 2 or (kept == 1 and len(files) > 1),
     }
 
@@ -142,8 +159,11 @@ def campaign(options):
     try:
         for number in range(options.kills):
             folder = root / str(number)
-            acknowledged = kill_one(folder, options, chance.uniform(0, options.max_delay))
-            found = examine(folder, acknowledged, kept=1 if options.policy == "last" else 2)
+            folder.mkdir()
+            place = {"disk": folder, "file": f"file://{folder}", "s3": f"s3://runs/{root.name}/{number}"}
+            place = place[options.store]
+            acknowledged = kill_one(place, options, chance.uniform(0, options.max_delay))
+            found = examine(folder, place, options, acknowledged)
             for key, value in {**found, "kills": 1, "saves": len(acknowledged)}.items():
                 counts[key] += value
             shutil.rmtree(folder)
@@ -154,6 +174,7 @@ def campaign(options):
         "seconds": round(time.monotonic() - began, 1),
         "seed": options.seed,
         "policy": options.policy,
+        "store": options.store,
         "TMPDIR": tempfile.gettempdir(),
     }
 
@@ -168,6 +189,7 @@ def main():
     parser.add_argument("--state-megabytes", type=int, default=2)
     parser.add_argument("--max-delay", type=float, default=0.06, help="seconds after the first save")
     parser.add_argument("--variant", default="real", choices=["real", "in-place", "deletes-first"])
+    parser.add_argument("--store", default="disk", choices=["disk", "file", "s3"])
     parser.add_argument("--policy", default="last", choices=POLICIES)
     parser.add_argument("--asynchronous", action="store_true", help="save in the background")
     parser.add_argument("--folder", help="folder for the checkpoints (other temporary files go to TMPDIR)")

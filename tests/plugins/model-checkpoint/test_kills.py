@@ -60,6 +60,23 @@ def test_60_kills(tmp_path, policy, more):
     assert found["in a save"] >= 15, "too few kills during a save; choose other delays"
 
 
+@pytest.mark.parametrize("store", ["file", "s3"])
+def test_kills_at_an_address(tmp_path, store, request, monkeypatch):
+    """Kills during saves through fsspec lose or damage no checkpoint, in a folder and on an S3 server (C1)."""
+    if store == "s3":
+        for key, value in request.getfixturevalue("s3_server").environment.items():
+            monkeypatch.setenv(key, value)
+    kills = round(250 * SHARE) or 25
+    # A save to the server takes longer.
+    options = ("--store", store, "--max-delay", 0.15 if store == "s3" else 0.06)
+    seed = os.environ.get("GLOWPLUG_SEED", "7")
+    found = run_campaign(tmp_path, "--kills", kills, "--seed", seed, *options, limit=60 + 10 * kills)
+    print(f"C1: {found}")
+    assert_promise(found)
+    assert found["kills"] == kills
+    assert found["in a save"] >= kills / 4, "too few kills during a save; choose other delays"
+
+
 @pytest.mark.parametrize(
     ("variant", "megabytes", "noticed"), [("in-place", 32, "torn"), ("deletes-first", 2, "lost")]
 )
