@@ -56,7 +56,8 @@ from glowplug.handlers import ModelCheckpoint
 model = nn.Linear(1, 1)
 def train():
     trainer = Engine(lambda engine, batch: None)
-    checkpoint = ModelCheckpoint(sys.argv[1], n_saved=2, to_save={"model": model, "trainer": trainer})
+    to_save = {"model": model, "trainer": trainer}
+    checkpoint = ModelCheckpoint(sys.argv[1], n_saved=2, require_empty=False, to_save=to_save)
     trainer.attach(checkpoint)
     return trainer, checkpoint
 

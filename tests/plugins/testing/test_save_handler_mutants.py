@@ -1,6 +1,7 @@
 """Mutants of a save handler: each fails its check, and the correct one passes all checks."""
 
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch  # noqa: F401 - collection skips this file without torch
@@ -55,6 +56,26 @@ class TestInMemory(SaveHandlerContract):
         return SaveHandlerCase(make=lambda: InMemory(files))
 
     expected_failures = {"one_rank_writes": "processes do not share memory"}
+
+
+class Coarse(save_handlers.Folder):
+    """A correct save handler whose timestamps have a resolution of a fifth of a second."""
+
+    def list(self):
+        paths = [self.path(name) for name in super().list()]
+        return [
+            path.name
+            for path in sorted(paths, key=lambda path: (path.stat().st_mtime_ns // 200_000_000, path))
+        ]
+
+
+def test_resolution_of_timestamps(tmp_path):
+    """The case says how long the check of list() waits between two saves, because some locations record only whole seconds."""
+    case = replace(case_of(Coarse, tmp_path), seconds_between_saves=0.21)
+    assert kit.run_check(CHECKS["list_returns_loadable_names"], case).status == "passed"
+    (tmp_path / "quick").mkdir()
+    quick = kit.run_check(CHECKS["list_returns_loadable_names"], case_of(Coarse, tmp_path / "quick"))
+    assert quick.status == "failed"
 
 
 MUTANTS = {
