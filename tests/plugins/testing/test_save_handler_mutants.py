@@ -61,12 +61,20 @@ class TestInMemory(SaveHandlerContract):
 class Coarse(save_handlers.Folder):
     """A correct save handler whose timestamps have a resolution of a fifth of a second."""
 
+    resolution = 0.2
+
     def list(self):
         paths = [self.path(name) for name in super().list()]
-        return [
-            path.name
-            for path in sorted(paths, key=lambda path: (path.stat().st_mtime_ns // 200_000_000, path))
-        ]
+        return [path.name for path in sorted(paths, key=lambda path: (self.time_of(path), path))]
+
+    def time_of(self, path):
+        return path.stat().st_mtime // self.resolution
+
+
+class Coarser(Coarse):
+    """The same with a resolution of a day."""
+
+    resolution = 24 * 3600
 
 
 def test_resolution_of_timestamps(tmp_path):
@@ -74,8 +82,8 @@ def test_resolution_of_timestamps(tmp_path):
     case = replace(case_of(Coarse, tmp_path), seconds_between_saves=0.21)
     assert kit.run_check(CHECKS["list_returns_loadable_names"], case).status == "passed"
     (tmp_path / "quick").mkdir()
-    quick = kit.run_check(CHECKS["list_returns_loadable_names"], case_of(Coarse, tmp_path / "quick"))
-    assert quick.status == "failed"
+    too_quick = kit.run_check(CHECKS["list_returns_loadable_names"], case_of(Coarser, tmp_path / "quick"))
+    assert too_quick.status == "failed"
 
 
 MUTANTS = {

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from glowplug import EventEnum, Events, RemovableEventHandle, RunOutcome
 from glowplug.distributed import rank, world_size
 from glowplug.typing import EngineProtocol, SaveHandler
+from glowplug_model_checkpoint.addresses import is_address
 from glowplug_model_checkpoint.bookkeeping import Bookkeeping
 from glowplug_model_checkpoint.disk_saver import save_method
 from glowplug_model_checkpoint.failures import FailedSaves
-from glowplug_model_checkpoint.locations import is_address
 from glowplug_model_checkpoint.planning import Plan, outermost
 from glowplug_model_checkpoint.ranks import alone, together
 from glowplug_model_checkpoint.saved import Saved
