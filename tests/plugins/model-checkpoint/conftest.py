@@ -2,6 +2,7 @@
 
 import uuid
 
+import fsspec
 import pytest
 import torch
 from s3_server import S3Server
@@ -100,4 +101,6 @@ def address(request, tmp_path, monkeypatch):
     server = request.getfixturevalue("s3_server")
     for key, value in server.environment.items():
         monkeypatch.setenv(key, value)
+    # Drivers read the environment once, and fsspec keeps them.
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
     return f"s3://runs/{name}/run"
