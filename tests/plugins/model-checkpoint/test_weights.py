@@ -211,11 +211,11 @@ def test_all_finite_dtypes():
     for number, dtype in enumerate((torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn)):
         weight = torch.ones(3).to(dtype)
         setattr(model, f"weight_{number}", nn.Parameter(weight, requires_grad=False))
-        assert all_finite(iter([model]))
+        assert all_finite([model])
         weight[1] = float("nan")
-        assert not all_finite(iter([model]))
+        assert not all_finite([model])
         weight[1] = 1
     model.integers = nn.Parameter(torch.ones(2, dtype=torch.int64), requires_grad=False)
     model.empty = nn.Parameter(torch.empty(0))
     model.register_buffer("mask", torch.full((2,), float("-inf")))
-    assert all_finite(iter([model]))
+    assert all_finite([model])

@@ -15,10 +15,11 @@ from glowplug.exceptions import GlowplugWarning
 from glowplug.typing import EngineProtocol, SaveHandler
 from glowplug_model_checkpoint import filenames
 from glowplug_model_checkpoint.bookkeeping import Bookkeeping, Owner
+from glowplug_model_checkpoint.content import states
 from glowplug_model_checkpoint.failures import FailedSaves
 from glowplug_model_checkpoint.locations import extension_of, handler_for, load_from, store_of
 from glowplug_model_checkpoint.naming import Naming
-from glowplug_model_checkpoint.objects import Objects, modules_in, states
+from glowplug_model_checkpoint.objects import Objects, modules_in
 from glowplug_model_checkpoint.planning import Plan, Planner
 from glowplug_model_checkpoint.policies import Policy, ScoreFunction, default_score_function, policy_from
 from glowplug_model_checkpoint.ranks import alone, check_rank, together
@@ -54,7 +55,10 @@ class Checkpoint:
 
     If the handler is attached to ``EXCEPTION_RAISED``, the exception is still raised after the save. With several ranks, this
     event causes a save only if the exception happens on the rank ``save_on_rank``. The other ranks do not take part in the save,
-    so an object that gathers its ``state_dict()`` from all ranks cannot be saved at this event.
+    so a sharded object, whose state is gathered from all ranks, cannot be saved at this event.
+
+    DTensors, as in a model with ``fully_shard``, are saved as whole tensors and distributed again when they are loaded, on any number
+    of ranks. Objects of ``FullyShardedDataParallel`` are refused.
 
     Args:
         to_save: Mapping of names to objects with ``state_dict()``, or to nested mappings, lists and tuples of such objects.
@@ -360,10 +364,12 @@ class Checkpoint:
         if is_alone and rank() != self.save_on_rank:
             return False
         run = alone if is_alone else together
-        name, modules = self._name(self._objects.names), modules_in(self.to_save)
+        name, modules = self._name(self._objects.names), list(modules_in(self.to_save))
         plan = run(lambda: self._planner.plan(engine, name, modules, has_scores=has_scores))
         if plan is None:
             return False
+        if not is_alone:
+            plan = self._planner.with_all_shards(plan, modules)
         names = [*self._objects.names, *(["checkpointer"] if self.include_self else [])]
         metadata = self._planner.metadata(plan, names)
         order = Order(engine, plan, partial(self._content, plan, is_alone), metadata, is_alone)

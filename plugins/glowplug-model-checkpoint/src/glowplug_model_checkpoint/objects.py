@@ -8,12 +8,18 @@ from typing import Any
 
 import torch
 
-from glowplug.distributed import rank, world_size
+from glowplug.distributed import is_initialized
 from glowplug.engine import EngineReference, HandlerTable
 from glowplug_model_checkpoint.filenames import check_part
+from glowplug_model_checkpoint.sharding import (
+    distributed_like,
+    distributed_optimizer_state,
+    has_tensors,
+    is_optimizer,
+)
 from glowplug_model_checkpoint.weights import fitted, load_weights, unwrapped, weights
 
-__all__ = ["Objects", "check_objects", "load_states", "modules_in", "states"]
+__all__ = ["Objects", "check_objects", "leaves", "load_states", "mapped", "modules_in"]
 
 
 # Maximum number of keys that an error message lists.
@@ -45,7 +51,7 @@ class Objects:
     """
 
     def __init__(self, to_save: object) -> None:
-        self._tree: dict[str, Any] = _mapped(check_objects(to_save), "to_save", _without_engine)
+        self._tree: dict[str, Any] = mapped(check_objects(to_save), "to_save", _without_engine)
 
     @property
     def names(self) -> list[str]:
@@ -58,7 +64,7 @@ class Objects:
         Raises:
             RuntimeError: If one of the objects is an engine that no longer exists.
         """
-        return MappingProxyType(_mapped(self._tree, "to_save", _with_engine))
+        return MappingProxyType(mapped(self._tree, "to_save", _with_engine))
 
 
 def check_objects(to_save: object) -> Mapping[str, Any]:
@@ -81,42 +87,10 @@ def check_objects(to_save: object) -> Mapping[str, Any]:
         raise TypeError(f"to_save must be a mapping such as {{'model': model}}; got {to_save!r}")
     for name in to_save:
         check_part("a key of to_save", name)
-    for path, leaf in _leaves(to_save, "to_save"):
+    for path, leaf in leaves(to_save, "to_save"):
         if not callable(getattr(leaf, "state_dict", None)):
             raise TypeError(f"{path} has no state_dict(): {leaf!r}")
     return to_save
-
-
-def states(tree: Any, save_on_rank: int, is_alone: bool = False) -> Any:
-    """Return the states of a tree of objects as nested dicts and lists.
-
-    Some objects gather their state from all ranks, so all ranks must call this function unless ``is_alone`` is true.
-
-    Args:
-        tree: Mapping that :func:`check_objects` returned, or a part of this mapping.
-        save_on_rank: Rank that receives the full state of a sharded optimizer.
-        is_alone: Whether only this rank calls the function.
-
-    Raises:
-        RuntimeError: If an object gathers its state from all ranks, but only this rank calls the function.
-
-    Example:
-        >>> from torch import nn
-        >>> list(states({"model": nn.Linear(2, 1)}, save_on_rank=0)["model"])
-        ['weight', 'bias']
-    """
-    if _children(tree) is not None:
-        return _mapped(tree, "to_save", lambda _, leaf: states(leaf, save_on_rank, is_alone))
-    # ZeroRedundancyOptimizer shards its state.
-    if hasattr(tree, "consolidate_state_dict"):
-        if is_alone and world_size() > 1:
-            raise RuntimeError(
-                f"{type(tree).__name__} gathers its state from all ranks, which is impossible after an exception on one "
-                "rank; do not save it at EXCEPTION_RAISED"
-            )
-        tree.consolidate_state_dict(to=save_on_rank)
-        return tree.state_dict() if rank() == save_on_rank else {}
-    return weights(tree) if isinstance(tree, torch.nn.Module) else tree.state_dict()
 
 
 def modules_in(tree: Any) -> Iterator[torch.nn.Module]:
@@ -127,7 +101,7 @@ def modules_in(tree: Any) -> Iterator[torch.nn.Module]:
         >>> list(modules_in({"models": [nn.Linear(2, 1)]}))
         [Linear(in_features=2, out_features=1, bias=True)]
     """
-    return (leaf for _, leaf in _leaves(tree, "to_save") if isinstance(leaf, torch.nn.Module))
+    return (leaf for _, leaf in leaves(tree, "to_save") if isinstance(leaf, torch.nn.Module))
 
 
 def load_states(
@@ -158,7 +132,7 @@ def load_states(
         >>> saved = nn.Linear(2, 1).state_dict()
         >>> load_states({"model": nn.Linear(2, 1)}, saved, {})
     """
-    for path, leaf in _leaves(to_load, "to_load"):
+    for path, leaf in leaves(to_load, "to_load"):
         if not callable(getattr(leaf, "load_state_dict", None)):
             raise TypeError(f"{path} has no load_state_dict(): {leaf!r}")
     if len(to_load) == 1 and is_bare is not False and (is_bare or next(iter(to_load)) not in checkpoint):
@@ -176,7 +150,21 @@ def load_states(
         if isinstance(leaf, torch.nn.Module):
             load_weights(leaf, state, module_kwargs)
         else:
-            leaf.load_state_dict(state)
+            leaf.load_state_dict(_distributed(leaf, state))
+
+
+def _distributed(leaf: Any, state: Any) -> Any:
+    """Return a state with its tensors distributed like those of an object that is not a module."""
+    if is_optimizer(leaf):
+        return distributed_optimizer_state(leaf, state)
+    # Without a process group, nothing is sharded.
+    if not is_initialized() or not has_tensors(state):
+        return state
+    try:
+        own = leaf.state_dict()
+    except Exception:  # noqa: BLE001 - an object may have no state before it has loaded one
+        return state
+    return distributed_like(state, own)
 
 
 def _fits(leaf: Any, state: Any) -> bool:
@@ -218,12 +206,18 @@ def _matched(tree: Any, state: Any, path: str) -> Iterator[tuple[str, Any, Any]]
         yield from _matched(value, known[key], f"{path}[{key!r}]")
 
 
-def _mapped(tree: Any, path: str, function: Callable[[str, Any], Any]) -> Any:
-    """Apply ``function(path, leaf)`` to each leaf and return the results in equally nested dicts and lists."""
+def mapped(tree: Any, path: str, function: Callable[[str, Any], Any]) -> Any:
+    """Apply ``function(path, leaf)`` to each leaf and return the results in equally nested dicts and lists.
+
+    Example:
+        >>> from torch import nn
+        >>> mapped({"models": [nn.Linear(2, 1)]}, "to_save", lambda path, leaf: path)
+        {'models': ["to_save['models'][0]"]}
+    """
     children = _children(tree)
     if children is None:
         return function(path, tree)
-    values = {key: _mapped(value, f"{path}[{key!r}]", function) for key, value in children}
+    values = {key: mapped(value, f"{path}[{key!r}]", function) for key, value in children}
     return values if isinstance(tree, Mapping) else list(values.values())
 
 
@@ -241,13 +235,20 @@ def _with_engine(path: str, leaf: Any) -> Any:
     return found
 
 
-def _leaves(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
+def leaves(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield each object of a tree with its path.
+
+    Example:
+        >>> from torch import nn
+        >>> [path for path, _ in leaves({"models": [nn.Linear(2, 1)]}, "to_save")]
+        ["to_save['models'][0]"]
+    """
     children = _children(tree)
     if children is None:
         yield path, tree
         return
     for key, value in children:
-        yield from _leaves(value, f"{path}[{key!r}]")
+        yield from leaves(value, f"{path}[{key!r}]")
 
 
 def _children(tree: Any) -> list[tuple[Any, Any]] | None:

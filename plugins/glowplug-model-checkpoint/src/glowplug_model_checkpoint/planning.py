@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -17,7 +18,9 @@ from glowplug.typing import EngineProtocol
 from glowplug_model_checkpoint.bookkeeping import Bookkeeping
 from glowplug_model_checkpoint.naming import Naming
 from glowplug_model_checkpoint.policies import Policy
+from glowplug_model_checkpoint.ranks import everywhere
 from glowplug_model_checkpoint.saved import Saved, plain_number
+from glowplug_model_checkpoint.sharding import has_shards
 from glowplug_model_checkpoint.weights import all_finite
 
 __all__ = ["Plan", "Planner", "outermost"]
@@ -32,6 +35,8 @@ class Plan(NamedTuple):
     saved: Saved
     name: str
     removed: tuple[Saved, ...]
+    # Whether each rank has only a part of the weights, so that all ranks have to look for NaN.
+    is_sharded: bool = False
 
 
 class Planner:
@@ -65,7 +70,7 @@ class Planner:
         self._warnings: set[str] = set()
 
     def plan(
-        self, engine: EngineProtocol, name: str, modules: Iterator[nn.Module], *, has_scores: bool = True
+        self, engine: EngineProtocol, name: str, modules: Sequence[nn.Module], *, has_scores: bool = True
     ) -> Plan | None:
         """Return what to save and remove now; ``None`` if the policy does not keep a checkpoint of this moment.
 
@@ -92,9 +97,28 @@ class Planner:
         if changes is None:
             return None
         # Only now, because looking for NaN takes time.
-        saved = Saved(filename, step, iteration, epoch, scores, self._is_finite(modules, epoch))
+        is_sharded = has_shards(modules)
+        is_finite = None if is_sharded else self._is_finite(modules)
+        self._report_finiteness(is_finite, epoch)
+        saved = Saved(filename, step, iteration, epoch, scores, is_finite)
         changes = self._books.retention.changes(saved) or changes
-        return Plan(saved, name, changes.removed)
+        return Plan(saved, name, changes.removed, is_sharded)
+
+    def with_all_shards(self, plan: Plan, modules: Sequence[nn.Module]) -> Plan:
+        """Return the plan with what all ranks know about their parts of sharded weights; all ranks must call this method.
+
+        Args:
+            plan: The plan of rank 0.
+            modules: The modules to save.
+        """
+        if not plan.is_sharded:
+            return plan
+        found = everywhere(lambda: self._is_finite(modules))
+        is_finite = None if None in found else all(found)
+        self._report_finiteness(is_finite, plan.saved.epoch)
+        saved = replace(plan.saved, is_finite=is_finite)
+        changes = self._books.retention.changes(saved)
+        return plan._replace(saved=saved, removed=plan.removed if changes is None else changes.removed)
 
     def metadata(self, plan: Plan, names: list[str]) -> Mapping[str, Any]:
         """Return what the manifest says about a checkpoint.
@@ -119,17 +143,16 @@ class Planner:
     def _is_best_only(self) -> bool:
         return bool(self._policy.scores) and not self._naming.is_mixed
 
-    def _is_finite(self, modules: Iterator[nn.Module], epoch: int) -> bool | None:
-        if not self._check_finite:
-            return None
-        is_finite = all_finite(modules)
-        if not is_finite:
+    def _is_finite(self, modules: Sequence[nn.Module]) -> bool | None:
+        return all_finite(modules) if self._check_finite else None
+
+    def _report_finiteness(self, is_finite: bool | None, epoch: int) -> None:
+        if is_finite is False:
             self._warn_once(
                 "weights",
                 f"saves weights that contain NaN or infinity, first in epoch {epoch}; the last checkpoint with finite weights is "
                 "kept. TerminateOnNan stops such runs",
             )
-        return is_finite
 
     def _scores(self, engine: EngineProtocol) -> dict[str, Any]:
         """Return the finite scores by their names."""

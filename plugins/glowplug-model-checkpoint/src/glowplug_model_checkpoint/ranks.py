@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from glowplug.distributed import all_gather, rank, world_size
 
-__all__ = ["alone", "check_rank", "together"]
+__all__ = ["alone", "check_rank", "everywhere", "together"]
 
 T = TypeVar("T")
 
@@ -52,8 +52,23 @@ def together(function: Callable[[], T]) -> T:
         >>> together(lambda: "saved")
         'saved'
     """
+    return everywhere(function)[0]
+
+
+def everywhere(function: Callable[[], T]) -> list[T]:
+    """Call a function on all ranks and return the results of all ranks, which must be picklable.
+
+    The function must not communicate with other ranks if it can fail on one of them.
+
+    Raises:
+        RuntimeError: If the function failed on another rank. The rank that failed raises its own exception.
+
+    Example:
+        >>> everywhere(lambda: "saved")
+        ['saved']
+    """
     if world_size() == 1:
-        return alone(function)
+        return [alone(function)]
     result, problem = None, None
     try:
         result = function()
@@ -65,5 +80,5 @@ def together(function: Callable[[], T]) -> T:
     for other, (_, failure) in enumerate(outcomes):
         if failure is not None:
             raise RuntimeError(f"rank {rank()} stops because rank {other} failed: {failure}")
-    # The result of rank 0 is None only if the function failed or returned None.
-    return outcomes[0][0]  # type: ignore[return-value]
+    # A result is None only if the function failed or returned None.
+    return [each for each, _ in outcomes]  # type: ignore[misc]

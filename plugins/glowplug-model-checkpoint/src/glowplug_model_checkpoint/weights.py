@@ -7,11 +7,13 @@ checkpoint contains the names without wrappers and loads into a model with any w
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
+
+from glowplug_model_checkpoint.sharding import distributed_like, local_part
 
 __all__ = ["all_finite", "load_weights", "unwrapped", "weights"]
 
@@ -72,7 +74,7 @@ def load_weights(module: nn.Module, state: Mapping[str, Any], options: Mapping[s
         [[1.0, 1.0]]
     """
     target = unwrapped(module)
-    target.load_state_dict(fitted(target, state), **options)
+    target.load_state_dict(distributed_like(fitted(target, state), target.state_dict()), **options)
 
 
 def fitted(module: nn.Module, state: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -90,21 +92,21 @@ def fitted(module: nn.Module, state: Mapping[str, Any]) -> Mapping[str, Any]:
     return renamed
 
 
-def all_finite(modules: Iterator[nn.Module]) -> bool:
-    """Return whether no parameter of the modules contains NaN or infinity.
+def all_finite(modules: Iterable[nn.Module]) -> bool:
+    """Return whether no parameter of the modules, of a sharded one this rank's part, contains NaN or infinity.
 
     Example:
         >>> model = nn.Linear(2, 1)
-        >>> all_finite(iter([model]))
+        >>> all_finite([model])
         True
         >>> _ = nn.init.constant_(model.bias, float("nan"))
-        >>> all_finite(iter([model]))
+        >>> all_finite([model])
         False
     """
     extremes: dict[torch.device, list[torch.Tensor]] = {}
     for module in modules:
         for parameter in module.parameters():
-            values = parameter.detach()
+            values = local_part(parameter.detach())
             if values.is_floating_point() and values.numel() and not values.is_meta:
                 # torch has no minimum for floats of 8 bits.
                 values = values if values.element_size() > 1 else values.float()
