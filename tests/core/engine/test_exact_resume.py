@@ -20,6 +20,7 @@ from torch.utils.data import (
 )
 
 from glowplug import Engine, Events
+from glowplug.engine import reseeded
 
 # A run resumed at the end of its first epoch steps the scheduler before the optimizer of this process.
 pytestmark = [
@@ -360,3 +361,23 @@ def test_state_without_a_position_starts_at_the_first_batch():
     engine.load_state_dict({"epoch_length": 5, "iteration": 7, "max_epochs": 2})
     engine.run(range(5))
     assert seen == [0, 1, 2]
+
+
+def test_reseeded_state():
+    """A reseeded state draws other numbers for each number and the same ones again, and changes no generator."""
+    engine = Engine(lambda engine, batch: np.random.random())
+    engine.run([1, 2])
+    state = engine.state_dict()
+
+    def drawn(state):
+        resumed = Engine(lambda engine, batch: (random.random(), np.random.random(), float(torch.rand(()))))
+        resumed.load_state_dict({**state, "max_epochs": 2})
+        return resumed.run([1, 2]).output
+
+    before = random.getstate(), torch.get_rng_state().tolist()
+    others = [reseeded(state, number) for number in (1, 2, 1)]
+    assert (random.getstate(), torch.get_rng_state().tolist()) == before
+    first, second, again = map(drawn, others)
+    assert first == again
+    assert len({*first, *second, *drawn(state)}) == 9
+    assert reseeded({"iteration": 0}, 1) == {"iteration": 0}

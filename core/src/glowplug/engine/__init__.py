@@ -8,6 +8,7 @@ from glowplug.engine._deferred import check_function, check_result
 from glowplug.engine._engine import Engine
 from glowplug.engine._handler_table import HandlerTable
 from glowplug.engine._optional import Fault
+from glowplug.engine._position import reseeded
 from glowplug.engine._reference import EngineReference
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "check_function",
     "check_result",
     "describe_handler",
+    "reseeded",
 ]
 
 # Show the public path in tracebacks, pickles and the name of the engine's logger.

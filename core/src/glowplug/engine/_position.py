@@ -269,6 +269,37 @@ class RunPosition:
         self.was_loaded = True
 
 
+def reseeded(state_dict: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """Return an engine's state with other random numbers, which depend only on this state and the number.
+
+    Use this function if several processes load the same state but must not draw the same random numbers, for example if a run
+    resumes on more ranks than before.
+
+    Args:
+        state_dict: Result of ``Engine.state_dict()``.
+        number: A number that differs between the processes, such as the rank.
+
+    Example:
+        >>> import random
+        >>> from glowplug import Engine
+        >>> engine = Engine(lambda engine, batch: None)
+        >>> _ = engine.run([1, 2])
+        >>> state = engine.state_dict()
+        >>> first, second = (reseeded(state, rank)["resume"]["random"] for rank in (1, 2))
+        >>> first["python"] == second["python"]
+        False
+    """
+    resume = state_dict.get("resume")
+    if resume is None:
+        return dict(state_dict)
+    others = {
+        name: _rng.reseeded(resume[name], number)
+        for name in ("random", "epoch_random")
+        if resume.get(name) is not None
+    }
+    return {**state_dict, "resume": {**resume, **others}}
+
+
 def _values(state: State) -> dict[str, Any]:
     """Return the output and the metrics that later handlers may read before the next step."""
     metrics = {}

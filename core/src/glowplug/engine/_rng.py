@@ -53,3 +53,39 @@ def restore(states: Mapping[str, Any]) -> None:
         if "cuda" in states and torch.cuda.is_available():
             for device, state in zip(range(torch.cuda.device_count()), states["cuda"]):  # noqa: B905 - the number of devices may have changed
                 torch.cuda.set_rng_state(state, device)
+
+
+def reseeded(states: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """Return other states, which depend only on the states that :func:`capture` returned and on a number.
+
+    The random number generators themselves do not change.
+
+    Example:
+        >>> first, second = (reseeded(capture(), number) for number in (1, 2))
+        >>> first["python"] == second["python"]
+        False
+    """
+    current = capture()
+    restore(states)
+    try:
+        return {**states, **_seeded(states, number)}
+    finally:
+        restore(current)
+
+
+def _seeded(states: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """Seed each generator with the next number that it draws and another number; return the states of the generators."""
+    random, numpy, torch = map(sys.modules.get, ("random", "numpy.random", "torch"))
+    if random is not None:
+        random.seed(random.getrandbits(64) + number)
+    if numpy is not None:
+        numpy.seed((int(numpy.randint(2**31)) + number) % 2**32)
+    if torch is not None:
+        seed = int(torch.randint(2**62, ())) + number
+        # torch.manual_seed() would also seed the accelerators, even later, when they are initialized.
+        torch.default_generator.manual_seed(seed)
+    found = {name: state for name, state in capture().items() if name in states and name != "cuda"}
+    if torch is not None and torch.cuda.is_available():
+        devices = range(min(len(states.get("cuda", ())), torch.cuda.device_count()))
+        found["cuda"] = [torch.Generator(f"cuda:{each}").manual_seed(seed).get_state() for each in devices]
+    return found

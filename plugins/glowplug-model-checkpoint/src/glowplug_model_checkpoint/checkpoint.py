@@ -15,7 +15,7 @@ from glowplug.exceptions import GlowplugWarning
 from glowplug.typing import EngineProtocol, SaveHandler
 from glowplug_model_checkpoint import filenames
 from glowplug_model_checkpoint.bookkeeping import Bookkeeping, Owner
-from glowplug_model_checkpoint.content import states
+from glowplug_model_checkpoint.content import content_of
 from glowplug_model_checkpoint.failures import FailedSaves
 from glowplug_model_checkpoint.locations import extension_of, handler_for, load_from, store_of
 from glowplug_model_checkpoint.naming import Naming
@@ -59,6 +59,10 @@ class Checkpoint:
 
     DTensors, as in a model with ``fully_shard``, are saved as whole tensors and distributed again when they are loaded, on any number
     of ranks. Objects of ``FullyShardedDataParallel`` are refused.
+
+    Objects that are neither modules nor optimizers, such as the engine with its random numbers and its position in the data, may have
+    another state on each rank. The states of all ranks are saved, and each rank loads its own. On another number of ranks, a rank
+    without a state of its own loads that of rank 0, with other random numbers, and a warning says that the run does not resume exactly.
 
     Args:
         to_save: Mapping of names to objects with ``state_dict()``, or to nested mappings, lists and tuples of such objects.
@@ -391,12 +395,10 @@ class Checkpoint:
         """Return the content of a checkpoint, on all ranks."""
         self._books.pending = (plan.saved,)
         try:
-            content = states(self.to_save, self.save_on_rank, is_alone)
-            if self.include_self:
-                return {**content, "checkpointer": self.state_dict()}
+            more = {"checkpointer": self.state_dict()} if self.include_self else {}
+            return content_of(self.to_save, more, self.save_on_rank, is_alone=is_alone)
         finally:
             self._books.pending = ()
-        return content if len(content) > 1 else next(iter(content.values()))
 
     # Names
 

@@ -11,6 +11,7 @@ import torch
 from glowplug.distributed import is_initialized
 from glowplug.engine import EngineReference, HandlerTable
 from glowplug_model_checkpoint.filenames import check_part
+from glowplug_model_checkpoint.per_rank import KEY, RankStates
 from glowplug_model_checkpoint.sharding import (
     distributed_like,
     distributed_optimizer_state,
@@ -19,7 +20,7 @@ from glowplug_model_checkpoint.sharding import (
 )
 from glowplug_model_checkpoint.weights import fitted, load_weights, unwrapped, weights
 
-__all__ = ["Objects", "check_objects", "leaves", "load_states", "mapped", "modules_in"]
+__all__ = ["Objects", "check_objects", "leaves", "load_states", "mapped", "modules_in", "path_of"]
 
 
 # Maximum number of keys that an error message lists.
@@ -51,7 +52,7 @@ class Objects:
     """
 
     def __init__(self, to_save: object) -> None:
-        self._tree: dict[str, Any] = mapped(check_objects(to_save), "to_save", _without_engine)
+        self._tree: dict[str, Any] = mapped(check_objects(to_save), _without_engine)
 
     @property
     def names(self) -> list[str]:
@@ -64,7 +65,7 @@ class Objects:
         Raises:
             RuntimeError: If one of the objects is an engine that no longer exists.
         """
-        return MappingProxyType(mapped(self._tree, "to_save", _with_engine))
+        return MappingProxyType(mapped(self._tree, _with_engine))
 
 
 def check_objects(to_save: object) -> Mapping[str, Any]:
@@ -87,9 +88,13 @@ def check_objects(to_save: object) -> Mapping[str, Any]:
         raise TypeError(f"to_save must be a mapping such as {{'model': model}}; got {to_save!r}")
     for name in to_save:
         check_part("a key of to_save", name)
-    for path, leaf in leaves(to_save, "to_save"):
+    if KEY in to_save:
+        raise ValueError(
+            f"the key {KEY!r} of to_save is reserved for the states of other ranks; rename the key"
+        )
+    for keys, leaf in leaves(to_save):
         if not callable(getattr(leaf, "state_dict", None)):
-            raise TypeError(f"{path} has no state_dict(): {leaf!r}")
+            raise TypeError(f"{path_of('to_save', keys)} has no state_dict(): {leaf!r}")
     return to_save
 
 
@@ -101,7 +106,7 @@ def modules_in(tree: Any) -> Iterator[torch.nn.Module]:
         >>> list(modules_in({"models": [nn.Linear(2, 1)]}))
         [Linear(in_features=2, out_features=1, bias=True)]
     """
-    return (leaf for _, leaf in leaves(tree, "to_save") if isinstance(leaf, torch.nn.Module))
+    return (leaf for _, leaf in leaves(tree) if isinstance(leaf, torch.nn.Module))
 
 
 def load_states(
@@ -111,7 +116,7 @@ def load_states(
     *,
     is_bare: bool | None = None,
 ) -> None:
-    """Load the states of a checkpoint into objects.
+    """Load the states of a checkpoint into objects, on each rank those of this rank.
 
     If the state of any object is missing from the checkpoint, no object is changed.
 
@@ -132,25 +137,38 @@ def load_states(
         >>> saved = nn.Linear(2, 1).state_dict()
         >>> load_states({"model": nn.Linear(2, 1)}, saved, {})
     """
-    for path, leaf in leaves(to_load, "to_load"):
+    for keys, leaf in leaves(to_load):
         if not callable(getattr(leaf, "load_state_dict", None)):
-            raise TypeError(f"{path} has no load_state_dict(): {leaf!r}")
+            raise TypeError(f"{path_of('to_load', keys)} has no load_state_dict(): {leaf!r}")
+    ranks, checkpoint = _split(checkpoint)
     if len(to_load) == 1 and is_bare is not False and (is_bare or next(iter(to_load)) not in checkpoint):
         [(name, only)] = to_load.items()
         if _children(only) is not None or _fits(only, checkpoint):
             checkpoint = {name: checkpoint}
-    matched = list(_matched(to_load, checkpoint, "checkpoint"))
-    for path, leaf, state in matched:
+            ranks.put_under(name)
+    matched = list(_matched(to_load, checkpoint))
+    for keys, leaf, state in matched:
         if isinstance(leaf, torch.nn.Module) and not _fits(leaf, state):
             raise ValueError(
-                f"{path} has no weight of the model to load: found {_some(state)}, and the model has "
+                f"{path_of('checkpoint', keys)} has no weight of the model to load: found {_some(state)}, and the model has "
                 f"{_some(weights(leaf))}. Check the names in to_load"
             )
-    for _, leaf, state in matched:
+    for keys, leaf, state in matched:
         if isinstance(leaf, torch.nn.Module):
             load_weights(leaf, state, module_kwargs)
         else:
-            leaf.load_state_dict(_distributed(leaf, state))
+            own = ranks.own(path_of("to_load", keys), keys, leaf, state)
+            leaf.load_state_dict(_distributed(leaf, own))
+    ranks.report()
+
+
+def _split(checkpoint: Mapping[str, Any]) -> tuple[RankStates, Mapping[str, Any]]:
+    """Return the states of this rank, and the checkpoint without the states of other ranks."""
+    # The state of a single object need not be a mapping.
+    found: object = checkpoint
+    if not isinstance(found, Mapping) or KEY not in found:
+        return RankStates(None), checkpoint
+    return RankStates(checkpoint[KEY]), {key: value for key, value in checkpoint.items() if key != KEY}
 
 
 def _distributed(leaf: Any, state: Any) -> Any:
@@ -190,65 +208,75 @@ def _some(state: Any) -> str:
     return ", ".join(names[:MAX_SHOWN]) + (", ..." if len(names) > MAX_SHOWN else "") or "nothing"
 
 
-def _matched(tree: Any, state: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
-    """Yield each object with its path and its state."""
+def _matched(tree: Any, state: Any, keys: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any, Any]]:
+    """Yield each object with its keys and its state."""
     children = _children(tree)
     if children is None:
-        yield path, tree, state
+        yield keys, tree, state
         return
     known = dict(_children(state) or ())
     for key, value in children:
         if key not in known:
             raise ValueError(
-                f"{path}[{key!r}] is missing; found {list(known) or type(state).__name__}. Use the same names in to_load as in "
-                "to_save"
+                f"{path_of('checkpoint', (*keys, key))} is missing; found {list(known) or type(state).__name__}. Use the same names "
+                "in to_load as in to_save"
             )
-        yield from _matched(value, known[key], f"{path}[{key!r}]")
+        yield from _matched(value, known[key], (*keys, key))
 
 
-def mapped(tree: Any, path: str, function: Callable[[str, Any], Any]) -> Any:
-    """Apply ``function(path, leaf)`` to each leaf and return the results in equally nested dicts and lists.
+def mapped(tree: Any, function: Callable[[tuple[Any, ...], Any], Any], keys: tuple[Any, ...] = ()) -> Any:
+    """Apply ``function(keys, leaf)`` to each leaf and return the results in equally nested dicts and lists.
 
     Example:
         >>> from torch import nn
-        >>> mapped({"models": [nn.Linear(2, 1)]}, "to_save", lambda path, leaf: path)
-        {'models': ["to_save['models'][0]"]}
+        >>> mapped({"models": [nn.Linear(2, 1)]}, lambda keys, leaf: keys)
+        {'models': [('models', 0)]}
     """
     children = _children(tree)
     if children is None:
-        return function(path, tree)
-    values = {key: mapped(value, f"{path}[{key!r}]", function) for key, value in children}
+        return function(keys, tree)
+    values = {key: mapped(value, function, (*keys, key)) for key, value in children}
     return values if isinstance(tree, Mapping) else list(values.values())
 
 
-def _without_engine(_path: str, leaf: Any) -> Any:
+def _without_engine(_keys: tuple[Any, ...], leaf: Any) -> Any:
     is_engine = isinstance(leaf, HandlerTable)
     return EngineReference(leaf) if is_engine else leaf
 
 
-def _with_engine(path: str, leaf: Any) -> Any:
+def _with_engine(keys: tuple[Any, ...], leaf: Any) -> Any:
     found = leaf() if isinstance(leaf, EngineReference) else leaf
     if found is None:
         raise RuntimeError(
-            f"{path} is an engine that no longer exists; keep a reference to the engine while its checkpoint handler is in use"
+            f"{path_of('to_save', keys)} is an engine that no longer exists; keep a reference to the engine while its checkpoint handler is in use"
         )
     return found
 
 
-def leaves(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Yield each object of a tree with its path.
+def leaves(tree: Any, keys: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Yield each object of a tree with its keys.
 
     Example:
         >>> from torch import nn
-        >>> [path for path, _ in leaves({"models": [nn.Linear(2, 1)]}, "to_save")]
-        ["to_save['models'][0]"]
+        >>> [keys for keys, _ in leaves({"models": [nn.Linear(2, 1)]})]
+        [('models', 0)]
     """
     children = _children(tree)
     if children is None:
-        yield path, tree
+        yield keys, tree
         return
     for key, value in children:
-        yield from leaves(value, f"{path}[{key!r}]")
+        yield from leaves(value, (*keys, key))
+
+
+def path_of(root: str, keys: tuple[Any, ...]) -> str:
+    """Return the name of an object in a message.
+
+    Example:
+        >>> path_of("to_save", ("models", 0))
+        "to_save['models'][0]"
+    """
+    return root + "".join(f"[{key!r}]" for key in keys)
 
 
 def _children(tree: Any) -> list[tuple[Any, Any]] | None:
