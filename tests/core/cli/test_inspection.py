@@ -145,7 +145,21 @@ FAULTS = {
         define(__call__=lambda self, checkpoint: None),
         "cannot be called as __call__(checkpoint, filename, metadata)",
     ),
-    "save handler without call": (SAVER, define(), "are not callable"),
+    "save handler without methods": (
+        SAVER,
+        define(),
+        "has no method save, and its instances are not callable",
+    ),
+    "save handler that cannot list": (
+        SAVER,
+        define(save=lambda self, checkpoint, filename, metadata=None: None, load=factory),
+        "does not define list, remove, locate",
+    ),
+    "save without metadata": (
+        SAVER,
+        define(save=lambda self, checkpoint, filename: None),
+        "cannot be called as save(checkpoint, filename, metadata)",
+    ),
     "log handler": (
         LOG_HANDLER,
         define(__call__=lambda self, engine: None),
@@ -168,6 +182,17 @@ def test_mistakes(spec, target, message):
     (finding,) = [each for each in inspect_offer(spec, target) if message in each.message]
     assert finding.status in {"error", "warning"}
     assert finding.remedy
+
+
+def test_save_handlers():
+    """A save handler has the methods of the protocol, as those of the plugins have, or can be called, as in ignite."""
+    methods = {
+        "save": lambda self, checkpoint, filename, metadata=None: None,
+        "list": lambda self: [],
+        **dict.fromkeys(("load", "remove", "locate"), lambda self, filename: None),
+    }
+    for target in (define(**methods), define(__call__=lambda self, checkpoint, filename: None)):
+        assert [each.status for each in inspect_offer(SAVER, target)] == ["ok"]
 
 
 def test_attach_with_more_arguments():

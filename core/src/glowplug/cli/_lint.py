@@ -36,6 +36,15 @@ _CALL_ARGUMENTS: dict[str, list[tuple[str, ...]]] = {
 }
 """Maps a kind of offer to the positional arguments of ``__call__``; one of the alternatives must fit."""
 
+_SAVE_ARGUMENTS: dict[str, tuple[str, ...]] = {
+    "save": ("checkpoint", "filename", "metadata"),
+    "load": ("filename",),
+    "list": (),
+    "remove": ("filename",),
+    "locate": ("filename",),
+}
+"""The methods of ``glowplug.typing.SaveHandler``, each with its positional arguments."""
+
 
 def inspect_offer(offer: Offer, target: Any) -> list[Finding]:
     """Check the target of an offer without calling the target.
@@ -157,11 +166,35 @@ def _check_call(offer: Offer, target: type) -> Iterator[Finding]:
         yield _error(offer.name, problems[0], f"write def __call__(self, {', '.join(signatures[0])})")
 
 
+def _check_save_handler(offer: Offer, target: type) -> Iterator[Finding]:
+    if not callable(getattr(target, "save", None)):
+        if _is_called(target):
+            yield from _check_call(offer, target)
+            return
+        yield _error(
+            offer.name,
+            f"{offer.target} has no method save, and its instances are not callable",
+            "define the methods of glowplug.typing.SaveHandler",
+        )
+        return
+    missing = [method for method in _SAVE_ARGUMENTS if not callable(getattr(target, method, None))]
+    if missing:
+        yield _error(
+            offer.name,
+            f"{offer.target} does not define {', '.join(missing)}",
+            "define the methods of glowplug.typing.SaveHandler",
+        )
+    for method, arguments in _SAVE_ARGUMENTS.items():
+        problem = "" if method in missing else _misfit(target, method, arguments)
+        if problem:
+            yield _error(offer.name, problem, f"write def {method}({', '.join(('self', *arguments))})")
+
+
 _CHECKS = {
     "handler": _check_handler,
     "logger": _check_logger,
     "log_handler": _check_call,
-    "save_handler": _check_call,
+    "save_handler": _check_save_handler,
     "metric": _check_metric,
     "event": _check_event,
 }
