@@ -151,6 +151,12 @@ def rows():
     objects = training()
     state = {name: each.state_dict() for name, each in objects.items()}
     size = f"{MEGABYTES} MB"
+    synchronous = in_folder(
+        second_save(
+            lambda folder: ModelCheckpoint(folder, to_save=objects),
+            glowplug.Engine(lambda engine, batch: None),
+        )
+    )
     yield Row(
         f"save {size} (by hand: torch.save and fsync; glowplug: with a digest)",
         {
@@ -171,12 +177,7 @@ def rows():
                     ignite.engine.Engine(lambda engine, batch: None),
                 )
             ),
-            GLOWPLUG: in_folder(
-                second_save(
-                    lambda folder: ModelCheckpoint(folder, to_save=objects),
-                    glowplug.Engine(lambda engine, batch: None),
-                )
-            ),
+            GLOWPLUG: synchronous,
         },
         (Goal(1.0, FLOOR),),
         unit="ms",
@@ -195,12 +196,7 @@ def rows():
     yield Row(
         f"asynchronous save, {size}, until it is on disk (by hand: glowplug's synchronous save)",
         {
-            FLOOR: in_folder(
-                second_save(
-                    lambda folder: ModelCheckpoint(folder, to_save=objects),
-                    glowplug.Engine(lambda engine, batch: None),
-                )
-            ),
+            FLOOR: synchronous,
             GLOWPLUG: in_folder(asynchronous(objects, until_durable=True)),
         },
         (Goal(2.0, FLOOR),),
