@@ -1,4 +1,4 @@
-"""A real S3 server for tests: moto's, in a process of its own."""
+"""A real S3 server for tests: moto's, in a separate process."""
 
 import os
 import subprocess

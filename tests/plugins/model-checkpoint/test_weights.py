@@ -168,7 +168,7 @@ class TestObjectThatIsMissing:
     @pytest.mark.parametrize("options", [{}, {"strict": False}])
     @pytest.mark.parametrize("what", ["scheduler", "model", "optimizer"])
     def test_other_name(self, file, kind, options, what):
-        """An object that the checkpoint does not have is a ValueError that names what is there; nothing is loaded."""
+        """An object that the checkpoint does not have is a ValueError that lists the names in the checkpoint; nothing is loaded."""
         model = net(2)
         optimizer = torch.optim.Adam(model.parameters())
         thing = {

@@ -62,7 +62,7 @@ class Checkpoint:
 
     Objects that are neither modules nor optimizers, such as the engine with its random numbers and its position in the data, may have
     another state on each rank. The states of all ranks are saved, and each rank loads its own. On another number of ranks, a rank
-    without a state of its own loads that of rank 0, with other random numbers, and a warning says that the run does not resume exactly.
+    whose state was not saved loads that of rank 0, with other random numbers, and a warning says that the run does not resume exactly.
 
     Args:
         to_save: Mapping of names to objects with ``state_dict()``, or to nested mappings, lists and tuples of such objects.

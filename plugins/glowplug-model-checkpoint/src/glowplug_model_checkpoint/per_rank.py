@@ -165,7 +165,7 @@ class RankStates:
         )
         warnings.warn(
             f"the checkpoint {cause}, so the run does not resume exactly: in {', '.join(self._inexact)}, ranks without a "
-            "state of their own continue from that of rank 0 with other random numbers, and within an epoch the ranks may "
+            "saved state continue from that of rank 0 with other random numbers, and within an epoch the ranks may "
             "repeat or skip samples. To resume exactly, use the same number of ranks and a checkpoint of all ranks",
             GlowplugWarning,
             stacklevel=5,

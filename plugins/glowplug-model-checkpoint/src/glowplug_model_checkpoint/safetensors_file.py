@@ -5,7 +5,7 @@ digest of each tensor, the place of each tensor in the checkpoint, and the seal:
 of each tensor is replaced by its digest.
 
 The header precedes the tensors. It is written with empty digests first, and again, with the same length, when the tensors are
-written. The library writes only whole files under names of its own, so it is used only for reading.
+written. The library writes only whole files under temporary names that it chooses, so it is used only for reading.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class SafetensorsFormat:
         try:
             tensors = load(data)
         except Exception as error:
-            # The library has an error of its own for invalid files.
+            # The library raises its own type of error for invalid files.
             raise DamagedCheckpointError(f"the file is incomplete or damaged ({error})") from error
         places = _metadata_of(_parsed(_read_header(io.BytesIO(data))[_LENGTH:])).get(_PLACES)
         content = tensors if places is None else _nested(tensors, json.loads(places))

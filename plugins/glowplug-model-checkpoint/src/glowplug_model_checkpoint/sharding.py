@@ -162,7 +162,7 @@ def distributed_like(state: Any, like: Any) -> Any:
             return state
         from torch.distributed.tensor import distribute_tensor
 
-        # The clone has a storage of its own; otherwise, a part of an optimizer's state would keep the whole tensor alive.
+        # The clone has its own storage; otherwise, a part of an optimizer's state would keep the whole tensor alive.
         return distribute_tensor(
             state.detach(), like.device_mesh, like.placements, src_data_rank=None
         ).clone()
