@@ -59,26 +59,35 @@ def test_each_rank_resumes_exactly(run_ranks, folder):
     )
 
 
-def killed(rank):
-    """Train until the process ends in the middle of an epoch, or resume and train until the end."""
-    from pathlib import Path
-
-    from ranked_training import Training
-
-    folder = Path(__file__).parent / "run"
-    if not any(folder.glob("part/*.pt")):
-        whole = Training(folder / "whole").run(2).result()
-        print("RESULT " + __import__("json").dumps(whole), flush=True)
-        Training(folder / "part", include_self=True).run(2, stop_at=7)
-    training = Training(folder / "part", include_self=True, resume="auto")
-    return {"begun": training.trainer.state.iteration, **training.run(2).result()}
-
-
 def test_killed_ranks_resume_exactly(run_ranks, folder):
     """Both ranks end at once in the middle of an epoch and resume="auto" continues them exactly, also with include_self (D3)."""
-    wholes = run_ranks(killed)
-    resumed = run_ranks(killed)
-    for whole, rest in zip(wholes, resumed, strict=True):
+
+    def whole(rank):
+        from pathlib import Path
+
+        from ranked_training import Training
+
+        return Training(Path(__file__).parent / "run" / "whole").run(2).result()
+
+    def killed(rank):
+        from pathlib import Path
+
+        from ranked_training import Training
+
+        Training(Path(__file__).parent / "run" / "part", include_self=True).run(2, stop_at=7)
+
+    def resumed(rank):
+        from pathlib import Path
+
+        from ranked_training import Training
+
+        training = Training(Path(__file__).parent / "run" / "part", include_self=True, resume="auto")
+        return {"begun": training.trainer.state.iteration, **training.run(2).result()}
+
+    wholes = run_ranks(whole)
+    assert run_ranks(killed) == []
+    rests = run_ranks(resumed)
+    for whole, rest in zip(wholes, rests, strict=True):
         assert rest["begun"] == 7
         assert rest["records"] == whole["records"][7:]
         assert rest["weights"] == whole["weights"]
