@@ -15,6 +15,10 @@ class SaveHandler(Protocol):
     for the same location can list and load the stored checkpoints, even in another process. A save handler needs no base class.
     Its files have the extension ``pt``, unless it has an attribute ``extension`` (without the dot).
 
+    By default, one rank calls ``save``. If the save handler has an attribute ``collective`` that is true, all ranks call ``save``
+    together with the same file name and metadata, and sharded tensors remain DTensors, so that each rank can store its part. Each
+    rank calls ``load``, which returns whole tensors, by itself; rank 0 alone calls the other methods.
+
     Example:
         >>> class InMemory:
         ...     def __init__(self):

@@ -198,3 +198,83 @@ def test_nan_in_one_shard(run_ranks, folder):
         return [found, sum("NaN" in str(each.message) for each in caught)]
 
     assert run_ranks(ranks) == [[[[1, True], [3, False]], 1], [[[1, True], [3, False]], 0]]
+
+
+def test_save_handler_of_all_ranks(run_ranks, folder):
+    """A save handler with the attribute collective gets the part of each rank on each rank, and fails on all ranks together."""
+
+    def ranks(rank):
+        from pathlib import Path
+
+        import torch
+        from sharded_training import Training
+
+        from glowplug import Events
+        from glowplug.testing import FakeEngine
+        from glowplug_model_checkpoint import Checkpoint
+
+        class Parts:
+            """Writes one file for each rank, and joins their tensors again."""
+
+            collective = True
+            is_full = False
+
+            def __init__(self, folder):
+                self.folder = folder
+
+            def save(self, checkpoint, filename, metadata=None):
+                if self.is_full and rank == 1:
+                    raise OSError(28, "No space left on device")
+                parts = {name: value.to_local() for name, value in checkpoint.items()}
+                path = self.locate(filename)
+                path.mkdir(exist_ok=True)
+                torch.save(parts, path / f"{rank}.part")
+
+            def load(self, filename):
+                paths = sorted(self.locate(filename).iterdir())
+                parts = [torch.load(path, weights_only=True) for path in paths]
+                return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+            def list(self):
+                return [path.name for path in self.folder.iterdir()]
+
+            def remove(self, filename):
+                raise AssertionError("nothing replaces the checkpoint")
+
+            def locate(self, filename):
+                return self.folder / filename
+
+        store, fake = Parts(Path(__file__).parent / "run"), FakeEngine()
+        training = Training(1)
+        checkpoint = Checkpoint({"model": training.model}, store, n_saved=None)
+        checkpoint(fake)
+        sharded, plain = Training(2), Training(3, is_sharded=False)
+        checkpoint.restore({"model": sharded.model})
+        checkpoint.restore({"model": plain.model})
+        problems = []
+        store.is_full, fake.state.iteration = True, 1
+        fake.add_event_handler(Events.EXCEPTION_RAISED, checkpoint)
+        attempts = [
+            lambda: checkpoint(fake),
+            lambda: fake.fire(Events.EXCEPTION_RAISED, error=ValueError()),
+            lambda: Checkpoint({"model": training.model}, store, save_on_rank=1),
+            lambda: Checkpoint({"model": training.model}, store, async_save=True),
+        ]
+        for attempt in attempts:
+            try:
+                attempt()
+                problems.append(None)
+            except Exception as error:
+                problems.append(str(error))
+        files = sorted(path.name for path in (store.folder / "model_0.pt").iterdir())
+        is_equal = sharded.digests() == plain.digests() == training.digests()
+        return [files, is_equal, [each.filename for each in checkpoint.saved], problems]
+
+    first, second = run_ranks(ranks)
+    assert first[:3] == second[:3] == [["0.part", "1.part"], True, ["model_0.pt"]]
+    assert first[3][0] == "rank 0 stops because rank 1 failed: OSError: [Errno 28] No space left on device"
+    assert second[3][0] == "[Errno 28] No space left on device"
+    assert "Parts saves on all ranks" in first[3][1]
+    assert second[3][1] is None
+    assert "save_on_rank must be 0; got 1" in first[3][2]
+    assert "async_save" in first[3][3]

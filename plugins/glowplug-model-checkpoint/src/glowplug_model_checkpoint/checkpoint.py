@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from glowplug import CallableEventWithFilter, EventEnum, Events, EventsList, Phase, RemovableEventHandle
-from glowplug.distributed import rank
+from glowplug.distributed import rank, world_size
 from glowplug.exceptions import GlowplugWarning
 from glowplug.typing import EngineProtocol, SaveHandler
 from glowplug_model_checkpoint import filenames
 from glowplug_model_checkpoint.bookkeeping import Bookkeeping, Owner
 from glowplug_model_checkpoint.content import content_of
 from glowplug_model_checkpoint.failures import FailedSaves
-from glowplug_model_checkpoint.locations import extension_of, handler_for, load_from, store_of
+from glowplug_model_checkpoint.locations import extension_of, handler_for, is_collective, load_from, store_of
 from glowplug_model_checkpoint.naming import Naming
 from glowplug_model_checkpoint.objects import Objects, modules_in
 from glowplug_model_checkpoint.planning import Plan, Planner
@@ -182,6 +182,11 @@ class Checkpoint:
             save_handler, save_on_rank, filename_prefix, require_empty=resume is None
         )
         store = store_of(self.save_handler)
+        if async_save and is_collective(store):
+            raise ValueError(
+                f"{type(store).__name__} saves on all ranks (its attribute collective is true), which is not possible in the "
+                "background; pass async_save=False"
+            )
         self._naming = replace(naming, ext=extension_of(store, self.ext))
         self.filename_prefix = filename_prefix
         self.score_name = self._naming.score_name
@@ -393,10 +398,18 @@ class Checkpoint:
 
     def _content(self, plan: Plan, is_alone: bool) -> Any:
         """Return the content of a checkpoint, on all ranks."""
+        keeps_shards = is_collective(self._books.store)
+        if keeps_shards and is_alone and world_size() > 1:
+            raise RuntimeError(
+                f"{type(self.save_handler).__name__} saves on all ranks, which is impossible after an exception on one rank; do not "
+                "attach it to EXCEPTION_RAISED"
+            )
         self._books.pending = (plan.saved,)
         try:
             more = {"checkpointer": self.state_dict()} if self.include_self else {}
-            return content_of(self.to_save, more, self.save_on_rank, is_alone=is_alone)
+            return content_of(
+                self.to_save, more, self.save_on_rank, is_alone=is_alone, keeps_shards=keeps_shards
+            )
         finally:
             self._books.pending = ()
 

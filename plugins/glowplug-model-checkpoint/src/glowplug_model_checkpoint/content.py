@@ -58,6 +58,7 @@ def content_of(
     save_on_rank: int,
     *,
     is_alone: bool = False,
+    keeps_shards: bool = False,
 ) -> Any:
     """Return what a checkpoint contains: nested dicts and lists with the names and nesting of the objects.
 
@@ -70,6 +71,7 @@ def content_of(
         more: Additional states by name. Without them, the content for a single object is the bare state of the object.
         save_on_rank: Rank that gets the whole content; the content on other ranks is incomplete.
         is_alone: Whether only this rank calls the function.
+        keeps_shards: Whether to keep DTensors, for a save handler that stores the part of each rank.
 
     Raises:
         RuntimeError: If an object gathers its state from all ranks, but only this rank calls the function, or if another rank fails.
@@ -90,7 +92,7 @@ def content_of(
     else:
         summaries = everywhere(lambda: _collect(parts))
         _check_equal(summaries)
-        _gather(parts, save_on_rank)
+        _gather(parts, save_on_rank, keeps_shards)
         differing = _exchange(parts, [summary.digests for summary in summaries], save_on_rank)
     found = {part.keys: part.state for part in parts}
     content = {**mapped(to_save, lambda keys, _: found[keys]), **more}
@@ -140,13 +142,13 @@ def _check_equal(summaries: list[_Summary]) -> None:
             )
 
 
-def _gather(parts: list[_Part], save_on_rank: int) -> None:
+def _gather(parts: list[_Part], save_on_rank: int, keeps_shards: bool) -> None:
     """Gather the sharded states."""
     for part in parts:
         if part.consolidates:
             part.leaf.consolidate_state_dict(to=save_on_rank)
             part.state = part.leaf.state_dict() if rank() == save_on_rank else {}
-        else:
+        elif not keeps_shards:
             part.state = gathered(part.state, save_on_rank)
 
 

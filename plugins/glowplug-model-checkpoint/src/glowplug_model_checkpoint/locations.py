@@ -23,6 +23,7 @@ __all__ = [
     "extension_of",
     "handler_at",
     "handler_for",
+    "is_collective",
     "load_at",
     "load_from",
     "saver_at",
@@ -87,6 +88,11 @@ def handler_for(save_handler: Any, save_on_rank: int, filename_prefix: str, *, r
                 "Checkpoint, so nothing would be written; pass the same value to both"
             )
         save_handler.storage.check()
+    if is_collective(save_handler) and save_on_rank != 0:
+        raise ValueError(
+            f"{type(save_handler).__name__} saves on all ranks (its attribute collective is true), so save_on_rank must be 0; got "
+            f"{save_on_rank}"
+        )
     return save_handler
 
 
@@ -144,6 +150,16 @@ def extension_of(store: SaveHandler, default: str = EXTENSION) -> str:
         'pt'
     """
     return str(getattr(store, "extension", default))
+
+
+def is_collective(store: SaveHandler) -> bool:
+    """Return whether all ranks call ``save`` together, each with its part of sharded tensors.
+
+    Example:
+        >>> is_collective(store_of(lambda checkpoint, filename: None))
+        False
+    """
+    return getattr(store, "collective", False) is True
 
 
 def store_at(location: object) -> SaveHandler | None:

@@ -13,6 +13,7 @@ from glowplug_model_checkpoint.addresses import is_address
 from glowplug_model_checkpoint.bookkeeping import Bookkeeping
 from glowplug_model_checkpoint.disk_saver import save_method
 from glowplug_model_checkpoint.failures import FailedSaves
+from glowplug_model_checkpoint.locations import is_collective
 from glowplug_model_checkpoint.planning import Plan, outermost
 from glowplug_model_checkpoint.ranks import alone, together
 from glowplug_model_checkpoint.saved import Saved
@@ -90,8 +91,11 @@ class Saves:
 
         def write() -> None:
             content = order.content()
-            if self._is_writer:
+            # The checkpoint of all ranks exists only if all ranks succeed.
+            is_collective_save = is_collective(self._books.store)
+            if self._is_writer or is_collective_save:
                 save_method(self._books.store)(content, order.plan.saved.filename, order.metadata)
+            if self._is_writer and not is_collective_save:
                 self._note(order)
 
         self._begin(order)
