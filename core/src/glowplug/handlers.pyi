@@ -18,6 +18,7 @@ from glowplug_model_checkpoint import (
     FsspecSaver as FsspecSaver,
     ModelCheckpoint as ModelCheckpoint,
     SafetensorsSaver as SafetensorsSaver,
+    ShardedSaver as ShardedSaver,
 )
 from glowplug_preemption import Preemption as Preemption
 from glowplug_progress import ProgressBar as ProgressBar

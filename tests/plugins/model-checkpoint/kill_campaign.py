@@ -37,6 +37,7 @@ from glowplug_model_checkpoint import (
     KeepBest,
     KeepLast,
     ModelCheckpoint,
+    ShardedSaver,
 )
 
 
@@ -51,6 +52,8 @@ class DeletesFirst(DiskSaver):
 
 def make_saver(options, place):
     """Return the real saver or a broken variant."""
+    if options.store == "shards":
+        return ShardedSaver(place)
     if options.store != "disk":
         return FsspecSaver(place)
     if options.variant == "in-place":
@@ -66,9 +69,20 @@ POLICIES = {
 }
 
 
-def train(place, options, pipe):
+def sharded(model, place, rank):
+    """Shard a model over two processes."""
+    import torch.distributed as dist
+    from torch.distributed.fsdp import fully_shard
+
+    dist.init_process_group("gloo", init_method=f"file://{place}.ranks", rank=rank, world_size=2)
+    fully_shard(model, mesh=dist.init_device_mesh("cpu", (2,)))
+
+
+def train(place, options, pipe, rank):
     """Save and acknowledge after each iteration until the process is killed."""
     model = nn.Linear(1024, 256 * options.state_megabytes)
+    if options.store == "shards":
+        sharded(model, place, rank)
     trainer = Engine(lambda engine, batch: None)
     saver = make_saver(options, place)
     checkpoint = Checkpoint(
@@ -82,7 +96,8 @@ def train(place, options, pipe):
     @trainer.on(Checkpoint.SAVED_CHECKPOINT)
     def acknowledge(engine):
         # With an asynchronous save, the trainer is already further.
-        os.write(pipe, b"%d\n" % checkpoint.saved[-1].iteration)
+        if rank == 0:
+            os.write(pipe, b"%d\n" % checkpoint.saved[-1].iteration)
 
     trainer.run(max_epochs=1, epoch_length=1_000_000)
 
@@ -102,22 +117,27 @@ def iteration_of(name):
 
 
 def kill_one(place, options, delay):
-    """Fork a child, kill it some time after its first save, and return the acknowledged iterations."""
+    """Fork a child or one for each rank, kill them some time after the first save, and return the acknowledged iterations."""
     reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.close(reader)
-            train(place, options, writer)
-        finally:
-            os._exit(1)
+    children = []
+    for rank in range(2 if options.store == "shards" else 1):
+        child = os.fork()
+        if child == 0:
+            try:
+                os.close(reader)
+                train(place, options, writer, rank)
+            finally:
+                os._exit(1)
+        children.append(child)
     os.close(writer)
     try:
         received = os.read(reader, 4096)
         time.sleep(delay)
     finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+        for child in children:
+            os.waitpid(child, 0)
     with os.fdopen(reader, "rb") as pipe:
         received += pipe.read()
     return [int(line) for line in received.decode().splitlines()]
@@ -133,8 +153,9 @@ def examine(folder, place, options, acknowledged):
     kept = 1 if options.policy == "last" else 2
     left = temporaries(folder)
     saver = make_saver(options, place)
-    saver.prepare()
-    files = [name for name in saver.list() if name.endswith(".pt")]
+    if options.store in ("file", "s3"):
+        saver.prepare()
+    files = [name for name in saver.list() if name.endswith(f".{saver.extension}")]
     good = {iteration_of(name) for name in files if loadable(saver, name)}
     # With warnings as errors, so that no file is skipped.
     with warnings.catch_warnings():
@@ -160,8 +181,8 @@ def campaign(options):
         for number in range(options.kills):
             folder = root / str(number)
             folder.mkdir()
-            place = {"disk": folder, "file": f"file://{folder}", "s3": f"s3://runs/{root.name}/{number}"}
-            place = place[options.store]
+            places = {"file": f"file://{folder}", "s3": f"s3://runs/{root.name}/{number}"}
+            place = places.get(options.store, folder)
             acknowledged = kill_one(place, options, chance.uniform(0, options.max_delay))
             found = examine(folder, place, options, acknowledged)
             for key, value in {**found, "kills": 1, "saves": len(acknowledged)}.items():
@@ -189,7 +210,7 @@ def main():
     parser.add_argument("--state-megabytes", type=int, default=2)
     parser.add_argument("--max-delay", type=float, default=0.06, help="seconds after the first save")
     parser.add_argument("--variant", default="real", choices=["real", "in-place", "deletes-first"])
-    parser.add_argument("--store", default="disk", choices=["disk", "file", "s3"])
+    parser.add_argument("--store", default="disk", choices=["disk", "file", "s3", "shards"])
     parser.add_argument("--policy", default="last", choices=POLICIES)
     parser.add_argument("--asynchronous", action="store_true", help="save in the background")
     parser.add_argument("--folder", help="folder for the checkpoints (other temporary files go to TMPDIR)")

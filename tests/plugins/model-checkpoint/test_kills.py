@@ -77,6 +77,18 @@ def test_kills_at_an_address(tmp_path, store, request, monkeypatch):
     assert found["in a save"] >= kills / 4, "too few kills during a save; choose other delays"
 
 
+def test_kills_of_all_ranks(tmp_path):
+    """Kills of both ranks during saves of their parts lose or damage no checkpoint (C1)."""
+    kills = round(250 * SHARE) or 12
+    seed = os.environ.get("GLOWPLUG_SEED", "7")
+    options = ("--store", "shards", "--max-delay", 0.3, "--seed", seed)
+    found = run_campaign(tmp_path, "--kills", kills, *options, limit=60 + 20 * kills)
+    print(f"C1: {found}")
+    assert_promise(found)
+    assert found["kills"] == kills
+    assert found["in a save"] >= kills / 4, "too few kills during a save; choose other delays"
+
+
 @pytest.mark.parametrize(
     ("variant", "megabytes", "noticed"), [("in-place", 32, "torn"), ("deletes-first", 2, "lost")]
 )

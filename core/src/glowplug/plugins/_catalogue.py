@@ -46,6 +46,7 @@ FIRST_PARTY = {
     "RootMeanSquaredError": "glowplug-metrics",
     "RunningAverage": "glowplug-metrics",
     "SafetensorsSaver": "glowplug-model-checkpoint",
+    "ShardedSaver": "glowplug-model-checkpoint",
     "TensorboardLogger": "glowplug-tensorboard",
     "TerminateOnNan": "glowplug-terminate-on-nan",
     "TopKCategoricalAccuracy": "glowplug-metrics",

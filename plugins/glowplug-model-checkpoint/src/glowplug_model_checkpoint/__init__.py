@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from glowplug_model_checkpoint.save_handler import BaseSaveHandler
     from glowplug_model_checkpoint.saved import Saved
     from glowplug_model_checkpoint.sealing import DamagedCheckpointError
+    from glowplug_model_checkpoint.sharded_saver import ShardedSaver
     from glowplug_model_checkpoint.timing import Every
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Policy",
     "SafetensorsSaver",
     "Saved",
+    "ShardedSaver",
 ]
 
 # Loading the plugin imports this package. To keep loading fast, each module is imported only when one of its names is used.
@@ -49,6 +51,7 @@ __getattr__, __dir__ = lazy_exports(
         "glowplug_model_checkpoint.safetensors_saver": ("SafetensorsSaver",),
         "glowplug_model_checkpoint.save_handler": ("BaseSaveHandler",),
         "glowplug_model_checkpoint.saved": ("Saved",),
+        "glowplug_model_checkpoint.sharded_saver": ("ShardedSaver",),
         "glowplug_model_checkpoint.timing": ("Every",),
     },
 )

@@ -47,6 +47,12 @@ def glowplug_offers() -> list[Offer]:
             summary="Writes the weights of models as safetensors files.",
         ),
         Offer(
+            "ShardedSaver",
+            "glowplug_model_checkpoint.sharded_saver:ShardedSaver",
+            kind="save_handler",
+            summary="Writes checkpoints of sharded models, each rank its part.",
+        ),
+        Offer(
             "CheckpointEvents",
             "glowplug_model_checkpoint.checkpoint:CheckpointEvents",
             kind="event",

@@ -25,6 +25,7 @@ import torch
 
 from glowplug.exceptions import GlowplugWarning
 from glowplug_model_checkpoint.digests import DEFAULT_DIGEST, Digest, new_hasher
+from glowplug_model_checkpoint.linux import start_writing
 from glowplug_model_checkpoint.manifest import Entry, Manifest
 from glowplug_model_checkpoint.sealing import (
     DamagedCheckpointError,
@@ -34,7 +35,6 @@ from glowplug_model_checkpoint.sealing import (
     check_seal,
     sealed,
 )
-from glowplug_model_checkpoint.writeback import start_writing
 
 __all__ = ["Loaded", "load", "load_from_file", "read_manifest", "verify", "warn_unverified", "write"]
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol, TypeAlias
 
 import xxhash
 
-__all__ = ["DEFAULT_DIGEST", "Digest", "Hasher", "check_digest", "hex_length", "new_hasher"]
+__all__ = ["DEFAULT_DIGEST", "Digest", "Hasher", "check_digest", "digest_of_file", "hex_length", "new_hasher"]
+
+_PIECE = 1 << 20
 
 Digest: TypeAlias = str
 
@@ -65,3 +68,22 @@ def hex_length(digest: Digest) -> int:
         (32, 64)
     """
     return len(new_hasher(digest).hexdigest())
+
+
+def digest_of_file(path: Path, digest: Digest) -> str:
+    """Return the digest of a file in hexadecimal digits.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+
+    Example:
+        >>> digest_of_file(Path(__file__), "sha256") == hashlib.sha256(
+        ...     Path(__file__).read_bytes()
+        ... ).hexdigest()
+        True
+    """
+    hasher = new_hasher(digest)
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            hasher.update(piece)
+    return hasher.hexdigest()

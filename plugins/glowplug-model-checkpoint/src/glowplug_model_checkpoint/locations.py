@@ -182,7 +182,7 @@ def store_at(location: object) -> SaveHandler | None:
 
 
 def load_at(location: str | Path) -> Loaded:
-    """Load the checkpoint at a path or an address; the extension of a safetensors file determines its format.
+    """Load the checkpoint at a path or an address; a folder is a sharded checkpoint, and the extension tells a safetensors file.
 
     The part of an address before the last slash determines the save handler that loads the checkpoint.
 
@@ -195,6 +195,12 @@ def load_at(location: str | Path) -> Loaded:
     """
     has_tensors_only = str(location).endswith(f".{SafetensorsFormat.extension}")
     if not is_address(location):
+        path = Path(location)
+        if path.is_dir():
+            # It imports a large part of torch.
+            from glowplug_model_checkpoint.sharded_saver import ShardedSaver
+
+            return load_from(ShardedSaver(path.parent), path.name)
         if not has_tensors_only:
             return load(location)
         with Path(location).open("rb") as file:

@@ -11,15 +11,28 @@ import errno
 import os
 import re
 import secrets
+import shutil
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from glowplug_model_checkpoint.linux import exchange
+
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["create", "is_temporary", "publish", "sweep", "sync_directory", "temporary_name"]
+__all__ = [
+    "TemporaryFolder",
+    "create",
+    "is_temporary",
+    "publish",
+    "publish_folder",
+    "remove_folder",
+    "sweep",
+    "sync_directory",
+    "temporary_name",
+]
 
 _NAME = re.compile(r"\.glowplug-[0-9a-f]{16}\.tmp")
 
@@ -69,6 +82,62 @@ def publish(file: BinaryIO, path: Path) -> None:
     file.close()
 
 
+class TemporaryFolder:
+    """A folder with the name of a temporary file, which is locked until it is closed.
+
+    Args:
+        dirname: The folder in which the temporary folder is created.
+    """
+
+    def __init__(self, dirname: Path) -> None:
+        self._descriptor: int | None = None
+        while True:
+            self.path = dirname / temporary_name()
+            self.path.mkdir()
+            if sys.platform == "win32":
+                # Windows cannot open folders.
+                return
+            self._descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            # Some file systems do not support locks.
+            with suppress(OSError):
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            # Another process may sweep the folder after it is created and before it is locked.
+            if self.path.exists():
+                return
+            os.close(self._descriptor)
+
+    def close(self) -> None:
+        """Remove the folder, unless it was renamed, and release the lock."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def publish_folder(folder: Path, path: Path) -> None:
+    """Rename a folder to its final name, and sync this to disk.
+
+    If there is a folder with the final name, the two are exchanged, so that there is always one with this name.
+    """
+    try:
+        folder.rename(path)
+    except OSError as error:
+        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+            raise
+        if not exchange(folder, path):
+            remove_folder(path)
+            folder.rename(path)
+    sync_directory(path.parent)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder; it disappears at once, before its files are removed. Do nothing if it does not exist."""
+    removed = path.with_name(temporary_name())
+    with suppress(FileNotFoundError):
+        path.rename(removed)
+        shutil.rmtree(removed)
+
+
 def sweep(dirname: Path) -> None:
     """Remove temporary files that no process is writing.
 
@@ -86,9 +155,16 @@ def _remove_unless_locked(path: Path) -> None:
         # Windows refuses to remove a file that a process has open.
         path.unlink()
         return
-    with path.open("r+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink()
+    is_folder = path.is_dir()
+    descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if is_folder:
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    finally:
+        os.close(descriptor)
 
 
 def sync_directory(dirname: Path) -> None:
