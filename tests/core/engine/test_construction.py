@@ -6,6 +6,7 @@ import copy
 import functools
 import logging
 import pickle
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -30,6 +31,21 @@ def count(engine):
 
 
 class TestProcessFunction:
+    def test_attach(self):
+        """If the step is an object whose class has attach(), the engine calls it; an attribute of a mock does not count."""
+
+        class Step:
+            def attach(self, engine):
+                engine.add_event_handler(Events.STARTED, count)
+
+            def __call__(self, engine, batch):
+                return engine.state.calls
+
+        assert Engine(Step()).run([1]).output == 1
+        mock = MagicMock(return_value=3)
+        assert Engine(mock).run([1]).output == 3
+        mock.attach.assert_not_called()
+
     def test_none_is_refused(self):
         """None as the process function raises a ValueError that shows the signature (E-001)."""
         with pytest.raises(ValueError, match=r"can be called as f\(engine, batch\), got None"):

@@ -28,7 +28,7 @@ class Engine(HandlerTable):
 
     Args:
         process_function: The step, a function that is called as ``f(engine, batch)`` for each batch. Its return value becomes
-            ``state.output``.
+            ``state.output``. If it is an object whose class has a method ``attach(engine)``, the engine calls this method.
 
     Raises:
         ValueError: If ``process_function`` cannot be called as ``f(engine, batch)``.
@@ -65,6 +65,12 @@ class Engine(HandlerTable):
         self._stop = StopRequests(self._watch)
         self._position = RunPosition()
         self.state_dict_user_keys: list[str] = []
+        # The attribute of the class, because a mock has every attribute.
+        attach: Callable[[ProcessFunction, Engine], object] | None = getattr(
+            type(process_function), "attach", None
+        )
+        if attach is not None:
+            attach(process_function, self)
 
     @property
     def parent(self) -> Engine | None:
