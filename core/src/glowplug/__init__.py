@@ -42,6 +42,8 @@ if TYPE_CHECKING:
         sync_all_reduce,
     )
     from glowplug.supervised import (
+        OptimizerEvents,
+        OptimizerStep,
         Tbptt_Events,
         TbpttEvents,
         create_supervised_evaluator,
@@ -68,6 +70,8 @@ __all__ = [
     "MetricUsage",
     "MetricsLambda",
     "NotComputableError",
+    "OptimizerEvents",
+    "OptimizerStep",
     "Phase",
     "RemovableEventHandle",
     "RunOutcome",
@@ -112,6 +116,8 @@ __getattr__, __dir__ = lazy_exports(
             "sync_all_reduce",
         ),
         "glowplug.supervised": (
+            "OptimizerEvents",
+            "OptimizerStep",
             "TbpttEvents",
             "Tbptt_Events",
             "create_supervised_evaluator",

@@ -23,11 +23,13 @@ def data():
 class Job:
     """A model with dropout and momentum, trained by a factory's trainer."""
 
-    def __init__(self, seed=0, is_bare=False, **options):
+    def __init__(self, seed=0, is_bare=False, make_scheduler=None, **options):
         torch.manual_seed(seed)
         self.model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 1))
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.01, momentum=0.5)
         loss_fn = nn.functional.mse_loss
+        if make_scheduler is not None:
+            options["lr_scheduler"] = make_scheduler(self.optimizer)
         if is_bare:
             self.trainer = Engine(supervised_training_step(self.model, self.optimizer, loss_fn, **options))
         else:
@@ -101,6 +103,45 @@ def test_two_resumes_within_a_window():
         assert torch.equal(expected, actual)
 
 
+@pytest.mark.parametrize("is_bare", [False, True], ids=["factory", "step"])
+@pytest.mark.parametrize("iteration", range(1, EPOCHS * BATCHES))
+def test_scheduler_and_optimizer_steps(iteration, is_bare):
+    """The scheduler of a trainer and its number of optimizer steps continue from any iteration, also within a window (C4)."""
+    for interval in ("step", "epoch"):
+        found = []
+        for at in (None, iteration):
+            job, saved = scheduled(interval, is_bare), []
+            if at is not None:
+                job.trainer.add_event_handler(
+                    Events.ITERATION_COMPLETED(once=at), lambda job=job, saved=saved: saved.append(job.save())
+                )
+            job.run()
+            if at is not None:
+                job = scheduled(interval, is_bare, seed=99)
+                job.load(saved[0])
+                job.run()
+            found.append(
+                (
+                    job.trainer.state.optimizer_step,
+                    job.optimizer.param_groups[0]["lr"],
+                    [parameter.tolist() for parameter in job.model.parameters()],
+                )
+            )
+        assert found[0] == found[1]
+        assert found[0][0] == EPOCHS * BATCHES // 2
+
+
+def scheduled(interval, is_bare, seed=0):
+    """Return a job with windows of two iterations and a scheduler."""
+    return Job(
+        seed,
+        is_bare,
+        make_scheduler=lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9),
+        gradient_accumulation_steps=2,
+        lr_scheduler_interval=interval,
+    )
+
+
 def test_end_of_a_window():
     """At the end of a window, no gradients are saved, so a checkpoint is no larger than without accumulation."""
     job, saved = Job(gradient_accumulation_steps=3), []
@@ -122,9 +163,9 @@ def test_gradients_of_another_optimizer():
         nn.functional.mse_loss,
         gradient_accumulation_steps=3,
     )
-    other.load_state_dict(torch.load(io.BytesIO(saved[0]), weights_only=True)["trainer"])
+    state = torch.load(io.BytesIO(saved[0]), weights_only=True)["trainer"]
     with pytest.raises(ValueError, match="gradients of 4 parameters, but this optimizer has 2"):
-        other.run(data())
+        other.load_state_dict(state)
 
 
 @pytest.mark.parametrize("window", [1, 3])

@@ -2,10 +2,13 @@
 
 from glowplug.supervised._batch import prepare_batch_from_keys
 from glowplug.supervised._factories import create_supervised_evaluator, create_supervised_trainer
+from glowplug.supervised._optimizer_step import OptimizerEvents, OptimizerStep
 from glowplug.supervised._steps import supervised_evaluation_step, supervised_training_step
 from glowplug.supervised._tbptt import Tbptt_Events, TbpttEvents, create_supervised_tbptt_trainer
 
 __all__ = [
+    "OptimizerEvents",
+    "OptimizerStep",
     "TbpttEvents",
     "Tbptt_Events",
     "create_supervised_evaluator",

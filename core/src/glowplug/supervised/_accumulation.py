@@ -7,9 +7,6 @@ from typing import Any
 
 import torch
 
-from glowplug.stash import StashKey
-from glowplug.typing import EngineProtocol
-
 
 class GradientAccumulation:
     """State of a gradient accumulation window.
@@ -26,14 +23,7 @@ class GradientAccumulation:
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self._optimizer = optimizer
-        self._key = StashKey[bool]()
         self.is_open = False
-
-    def join(self, engine: EngineProtocol) -> None:
-        """Add this state to the state of an engine, unless that was done before, and load a state that waits there."""
-        if not engine.stash.get(self._key):
-            engine.register_state("GradientAccumulation", self)
-            engine.stash[self._key] = True
 
     def state_dict(self) -> dict[str, Any]:
         """Return copies of the gradients in the order of the optimizer's parameters; ``None`` at the end of a window."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +12,7 @@ from glowplug.engine import Engine
 from glowplug.events import Events
 from glowplug.metrics import Metric, identity
 from glowplug.supervised._batch import prepare_pair
+from glowplug.supervised._optimizer_step import Scheduler
 from glowplug.supervised._steps import (
     call_model,
     detached_loss,
@@ -39,8 +40,15 @@ def create_supervised_trainer(
     scaler: bool | torch.amp.GradScaler = False,
     gradient_accumulation_steps: int = 1,
     model_fn: Callable[[torch.nn.Module, Any], Any] = call_model,
+    *,
+    amp_dtype: torch.dtype | None = None,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    lr_scheduler: Scheduler | None = None,
+    lr_scheduler_interval: Literal["step", "epoch"] = "step",
+    keep_eval: Sequence[torch.nn.Module] = (),
 ) -> Engine:
-    """Return an engine that trains a model.
+    """Return an engine that trains a model, and that fires the :class:`OptimizerEvents`.
 
     Args:
         model: The model; see :func:`supervised_training_step`.
@@ -64,16 +72,24 @@ def create_supervised_trainer(
         gradient_accumulation_steps: Number of iterations per optimizer step, counted over the whole run. If the number of
             iterations in a run is not a multiple of this value, the optimizer does not step for the remaining iterations.
         model_fn: Function that calls the model. By default, ``model_fn(model, x)`` returns ``model(x)``.
+        amp_dtype: The dtype of ``torch.autocast``, such as ``torch.bfloat16``. ``None`` uses the default of the device.
+        clip_norm: Greatest norm of all gradients together; larger gradients are scaled down.
+        clip_value: Greatest absolute value of each element of a gradient.
+        lr_scheduler: A scheduler to step, such as one of ``torch.optim.lr_scheduler``. Its state is part of the trainer's
+            ``state_dict()``.
+        lr_scheduler_interval: ``"step"`` steps the scheduler after each optimizer step, ``"epoch"`` at the end of each epoch.
+        keep_eval: Parts of the model that stay in evaluation mode, such as a frozen backbone with batch normalization.
 
     Raises:
-        TypeError: If ``gradient_accumulation_steps`` is not an integer.
-        ValueError: If ``amp_mode`` is unknown or not supported by the device, if ``scaler`` is given without ``amp_mode``, or
-            if ``gradient_accumulation_steps`` is below 1.
+        TypeError: If ``gradient_accumulation_steps`` is not an integer, or if ``lr_scheduler.step`` requires arguments.
+        ValueError: If ``amp_mode`` is unknown or not supported by the device, if ``scaler`` or ``amp_dtype`` is given without
+            ``amp_mode``, if a number is not positive, if ``keep_eval`` contains a module that is not part of the model, or if an
+            optimizer that requires a closure is combined with a scaler or with gradient accumulation.
 
     Example:
         >>> model = torch.nn.Linear(2, 1)
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        >>> trainer = create_supervised_trainer(model, optimizer, torch.nn.functional.mse_loss)
+        >>> trainer = create_supervised_trainer(model, optimizer, torch.nn.functional.mse_loss, clip_norm=1.0)
         >>> trainer.run([(torch.zeros(4, 2), torch.ones(4, 1))], max_epochs=3).iteration
         3
     """
@@ -91,13 +107,17 @@ def create_supervised_trainer(
         gradient_accumulation_steps,
         model_fn,
         amp_mode=amp_mode,
+        amp_dtype=amp_dtype,
         scaler=used,
+        clip_norm=clip_norm,
+        clip_value=clip_value,
+        lr_scheduler=lr_scheduler,
+        lr_scheduler_interval=lr_scheduler_interval,
+        keep_eval=keep_eval,
     )
     trainer = Engine(step)
     if made is not None:
         trainer.state.scaler = made
-    if used is not None:
-        trainer.register_state("GradScaler", used)
     if deterministic:
         _make_deterministic(trainer)
     return trainer
@@ -113,6 +133,8 @@ def create_supervised_evaluator(
     output_transform: Callable[[Any, Any, Any], Any] = prediction_and_target,
     amp_mode: Literal["amp"] | None = None,
     model_fn: Callable[[torch.nn.Module, Any], Any] = call_model,
+    *,
+    amp_dtype: torch.dtype | None = None,
 ) -> Engine:
     """Return an engine that evaluates a model with metrics.
 
@@ -129,6 +151,7 @@ def create_supervised_evaluator(
             default, ``state.output`` is ``(y_pred, y)``.
         amp_mode: ``"amp"`` runs the model under ``torch.autocast`` for the device. ``None`` (the default) does not use autocast.
         model_fn: Function that calls the model. By default, ``model_fn(model, x)`` returns ``model(x)``.
+        amp_dtype: The dtype of ``torch.autocast``; ``None`` uses the default of the device.
 
     Raises:
         TypeError: If a value of ``metrics`` has no ``attach`` method.
@@ -151,6 +174,7 @@ def create_supervised_evaluator(
             output_transform,
             model_fn,
             amp_mode=amp_mode,
+            amp_dtype=amp_dtype,
         )
     )
     for name, metric in (metrics or {}).items():

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 
+from glowplug.handles import RemovableEventHandle
 from glowplug.metrics import identity
-from glowplug.supervised._accumulation import GradientAccumulation
 from glowplug.supervised._batch import prepare_pair
+from glowplug.supervised._optimizer_step import OptimizerStep, Scheduler
 from glowplug.typing import EngineProtocol
 
 if TYPE_CHECKING:
@@ -32,6 +32,22 @@ def prediction_and_target(_x: Any, y: Any, y_pred: Any) -> tuple[Any, Any]:
     return y_pred, y
 
 
+class TrainingStep:
+    """A training step with its :class:`OptimizerStep`."""
+
+    def __init__(self, step: Step, update: OptimizerStep) -> None:
+        self._step = step
+        self._update = update
+
+    def attach(self, engine: EngineProtocol) -> RemovableEventHandle:
+        """Attach the optimizer step to an engine; ``Engine(step)`` does this."""
+        return self._update.attach(engine)
+
+    def __call__(self, engine: EngineProtocol, batch: Any) -> Any:
+        """Train on one batch, and return the output."""
+        return self._step(engine, batch)
+
+
 def supervised_training_step(
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -45,11 +61,17 @@ def supervised_training_step(
     model_fn: Callable[[torch.nn.Module, Any], Any] = call_model,
     *,
     amp_mode: Literal["amp"] | None = None,
+    amp_dtype: torch.dtype | None = None,
     scaler: torch.amp.GradScaler | None = None,
-) -> Step:
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    lr_scheduler: Scheduler | None = None,
+    lr_scheduler_interval: Literal["step", "epoch"] = "step",
+    keep_eval: Sequence[torch.nn.Module] = (),
+) -> TrainingStep:
     """Return a step function for ``Engine(step)`` that trains a model.
 
-    The step runs the forward pass, the backward pass and the optimizer. With ``gradient_accumulation_steps=n``, the optimizer
+    The step runs the forward pass, the backward pass and the optimizer, and fires the :class:`OptimizerEvents`. With ``gradient_accumulation_steps=n``, the optimizer
     steps once for every n iterations of the run, using the average of the n gradients. The n iterations may cross an epoch
     boundary. If the run ends before the n iterations are complete, the optimizer does not step, and the gradients stay in the
     parameters. If you then continue the run, the optimizer steps as soon as the n iterations are complete. If you start a new
@@ -71,50 +93,61 @@ def supervised_training_step(
         model_fn: Function that calls the model. By default, ``model_fn(model, x)`` returns ``model(x)``.
         amp_mode: ``"amp"`` runs the model and the loss function under ``torch.autocast`` for the device. ``None`` (the default)
             does not use autocast.
+        amp_dtype: The dtype of ``torch.autocast``, such as ``torch.bfloat16``. ``None`` uses the default of the device.
         scaler: A ``torch.amp.GradScaler`` that scales the loss and unscales the gradients; requires ``amp_mode="amp"``.
+        clip_norm: Greatest norm of all gradients together; see :class:`OptimizerStep`.
+        clip_value: Greatest absolute value of each element of a gradient.
+        lr_scheduler: A scheduler to step.
+        lr_scheduler_interval: ``"step"`` steps the scheduler after each optimizer step, ``"epoch"`` at the end of each epoch.
+        keep_eval: Parts of the model that stay in evaluation mode, such as a frozen backbone with batch normalization.
+
+    Returns:
+        The step.
 
     Raises:
-        ValueError: If ``amp_mode`` is unknown or not supported by the device, if ``scaler`` is given without ``amp_mode``, or
-            if ``gradient_accumulation_steps`` is below 1.
-        TypeError: If ``gradient_accumulation_steps`` is not an integer.
+        ValueError: If ``amp_mode`` is unknown or not supported by the device, if ``scaler`` or ``amp_dtype`` is given without
+            ``amp_mode``, if a number is not positive, if ``keep_eval`` contains a module that is not part of the model, or for
+            the reasons of :class:`OptimizerStep`.
+        TypeError: If ``gradient_accumulation_steps`` is not an integer, or if ``lr_scheduler.step`` requires arguments.
 
     Example:
         >>> model = torch.nn.Linear(2, 1)
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         >>> from glowplug import Engine
-        >>> trainer = Engine(supervised_training_step(model, optimizer, torch.nn.functional.mse_loss))
+        >>> trainer = Engine(
+        ...     supervised_training_step(model, optimizer, torch.nn.functional.mse_loss, clip_norm=1.0)
+        ... )
         >>> trainer.run([(torch.zeros(4, 2), torch.ones(4, 1))]).output.shape
         torch.Size([])
     """
-    check_count("gradient_accumulation_steps", gradient_accumulation_steps)
     if scaler is not None and amp_mode is None:
         raise ValueError("scaler needs amp_mode='amp', got amp_mode=None; set amp_mode='amp', or omit scaler")
-    autocast = _autocast(amp_mode, device, model)
-    window = gradient_accumulation_steps
-    gradients = GradientAccumulation(optimizer)
-    # A disabled scaler returns the loss unchanged, and its step() only calls optimizer.step().
-    used = torch.amp.GradScaler(enabled=False) if scaler is None else scaler
+    autocast = _autocast(amp_mode, amp_dtype, device, model)
+    set_mode = _training_mode(model, keep_eval)
+    update = OptimizerStep(
+        optimizer,
+        scaler=scaler,
+        accumulation_steps=gradient_accumulation_steps,
+        clip_norm=clip_norm,
+        clip_value=clip_value,
+        lr_scheduler=lr_scheduler,
+        lr_scheduler_interval=lr_scheduler_interval,
+    )
 
     def step(engine: EngineProtocol, batch: Any) -> Any:
-        iteration = engine.state.iteration
-        if window > 1:
-            gradients.join(engine)
-        if (iteration - 1) % window == 0:
-            optimizer.zero_grad()
-        model.train()
+        set_mode()
         x, y = prepare_batch(batch, device=device, non_blocking=non_blocking)
-        with autocast():
-            y_pred = model_transform(model_fn(model, x))
-            loss = loss_fn(y_pred, y)
-        share = loss if window == 1 else loss / window
-        used.scale(share).backward()  # type: ignore[no-untyped-call]
-        if iteration % window == 0:
-            used.step(optimizer)
-            used.update()
-        gradients.is_open = iteration % window != 0
-        return output_transform(x, y, y_pred, loss)
+        predictions = []
 
-    return step
+        def compute_loss() -> torch.Tensor:
+            with autocast():
+                predictions.append(model_transform(model_fn(model, x)))
+                return loss_fn(predictions[-1], y)
+
+        loss = update(engine, compute_loss)
+        return output_transform(x, y, predictions[0], loss)
+
+    return TrainingStep(step, update)
 
 
 def supervised_evaluation_step(
@@ -127,6 +160,7 @@ def supervised_evaluation_step(
     model_fn: Callable[[torch.nn.Module, Any], Any] = call_model,
     *,
     amp_mode: Literal["amp"] | None = None,
+    amp_dtype: torch.dtype | None = None,
 ) -> Step:
     """Return a step function for ``Engine(step)`` that evaluates a model without computing gradients.
 
@@ -142,9 +176,10 @@ def supervised_evaluation_step(
             default, ``state.output`` is ``(y_pred, y)``, which is the form that metrics expect.
         model_fn: Function that calls the model. By default, ``model_fn(model, x)`` returns ``model(x)``.
         amp_mode: ``"amp"`` runs the model under ``torch.autocast`` for the device. ``None`` (the default) does not use autocast.
+        amp_dtype: The dtype of ``torch.autocast``; ``None`` uses the default of the device.
 
     Raises:
-        ValueError: If ``amp_mode`` is unknown or not supported by the device.
+        ValueError: If ``amp_mode`` is unknown or not supported by the device, or if ``amp_dtype`` is given without ``amp_mode``.
 
     Example:
         >>> from glowplug import Engine
@@ -153,7 +188,7 @@ def supervised_evaluation_step(
         >>> y_pred.requires_grad
         False
     """
-    autocast = _autocast(amp_mode, device, model)
+    autocast = _autocast(amp_mode, amp_dtype, device, model)
 
     def step(_engine: EngineProtocol, batch: Any) -> Any:
         model.eval()
@@ -166,19 +201,6 @@ def supervised_evaluation_step(
     return step
 
 
-def check_integer(name: str, value: object) -> None:
-    """Raise a ``TypeError`` if the value is not an integer."""
-    if not isinstance(value, Integral):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-
-
-def check_count(name: str, value: int) -> None:
-    """Raise an error if the value is not an integer of at least 1."""
-    check_integer(name, value)
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value!r}")
-
-
 def device_in_use(device: Device, model: torch.nn.Module) -> torch.device:
     """Return the given device, or the device of the model if ``device`` is ``None``."""
     if device is not None:
@@ -188,10 +210,14 @@ def device_in_use(device: Device, model: torch.nn.Module) -> torch.device:
 
 
 def _autocast(
-    amp_mode: str | None, device: Device, model: torch.nn.Module
+    amp_mode: str | None, amp_dtype: torch.dtype | None, device: Device, model: torch.nn.Module
 ) -> Callable[[], AbstractContextManager[Any]]:
     """Return a function that creates the autocast context of one step."""
     if amp_mode is None:
+        if amp_dtype is not None:
+            raise ValueError(
+                f"amp_dtype={amp_dtype} needs amp_mode='amp', got amp_mode=None; set amp_mode='amp', or omit amp_dtype"
+            )
         return nullcontext
     if amp_mode != "amp":
         raise ValueError(
@@ -202,4 +228,26 @@ def _autocast(
         raise ValueError(
             f"amp_mode='amp' does not support the device type {kind!r}; omit amp_mode, or use torch.autocast in model_fn"
         )
-    return lambda: torch.autocast(kind)
+    if not (amp_dtype is None or isinstance(amp_dtype, torch.dtype)):
+        raise ValueError(
+            f"amp_dtype must be a torch.dtype such as torch.bfloat16, or None; got {amp_dtype!r}"
+        )
+    return lambda: torch.autocast(kind, dtype=amp_dtype)
+
+
+def _training_mode(model: torch.nn.Module, keep_eval: Sequence[torch.nn.Module]) -> Callable[[], None]:
+    """Return a function that sets a model to training mode, except for some of its parts."""
+    kept = [keep_eval] if isinstance(keep_eval, torch.nn.Module) else list(keep_eval)
+    parts = set(map(id, model.modules()))
+    for part in kept:
+        if id(part) not in parts:
+            raise ValueError(
+                f"keep_eval must contain modules of the model, such as model.backbone; this one is not part of the model: {part!r}"
+            )
+
+    def set_mode() -> None:
+        model.train()
+        for part in kept:
+            part.eval()
+
+    return set_mode

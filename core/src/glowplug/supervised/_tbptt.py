@@ -11,7 +11,7 @@ from glowplug.engine import Engine
 from glowplug.events import EventEnum, Events
 from glowplug.state import RunStart
 from glowplug.supervised._batch import prepare_pair
-from glowplug.supervised._steps import check_count, check_integer
+from glowplug.supervised._checks import check_count, check_integer
 from glowplug.typing import EngineProtocol
 from glowplug.utils import map_leaves
 
