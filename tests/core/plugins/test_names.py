@@ -82,7 +82,16 @@ class TestImport:
             (glowplug.handlers, "EMAHandler", "torch.optim.swa_utils.AveragedModel"),
             (glowplug.handlers, "BaseLogger", "glowplug.loggers.Logger"),
             (glowplug.handlers, "BaseOutputHandler", "OutputHandler"),
-            (glowplug.metrics, "SSIM", r"TorchMetric\(torchmetrics.image.StructuralSimilarityIndexMeasure"),
+            (
+                glowplug.metrics,
+                "SSIM",
+                r"\(pip install glowplug-torchmetrics\):\n.*\n *TorchMetric\(StructuralSimilarityIndexMeasure",
+            ),
+            (
+                glowplug.metrics,
+                "MeanError",
+                r"Use these lines:\n.*EpochMetric\n *EpochMetric\(lambda y_pred, y:",
+            ),
             (glowplug.metrics, "GpuInfo", r"torch.cuda.utilization\(\)"),
         ],
     )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         installed_plugins,
         is_beside,
     )
+    from glowplug.plugins._equivalents import EQUIVALENTS
     from glowplug.plugins._exports import plugin_exports
     from glowplug.plugins._loading import HOOKS, Plugin, PluginFailure, describe_error
     from glowplug.plugins._registry import (
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ALLOW_VARIABLE",
     "BLOCK_VARIABLE",
+    "EQUIVALENTS",
     "FIRST_PARTY",
     "HOOKS",
     "REPLACEMENTS",
@@ -73,6 +75,7 @@ __getattr__, __dir__ = lazy_exports(
             "installed_plugins",
             "is_beside",
         ),
+        "glowplug.plugins._equivalents": ("EQUIVALENTS",),
         "glowplug.plugins._exports": ("plugin_exports",),
         "glowplug.plugins._loading": ("HOOKS", "Plugin", "PluginFailure", "describe_error"),
         "glowplug.plugins._registry": (

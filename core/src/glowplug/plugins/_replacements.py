@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from glowplug.plugins._equivalents import EQUIVALENTS
+
 __all__ = ["REPLACEMENTS"]
 
 _SCHEDULER = (
@@ -21,12 +23,6 @@ _SAVE_HANDLER = (
     "Write a class with the methods of glowplug.typing.SaveHandler, or subclass BaseSaveHandler from "
     "glowplug_model_checkpoint"
 )
-_COMPUTE = "Write a function (y_pred, y) and pass it to EpochMetric(function) from glowplug-metrics"
-
-
-def _torchmetrics(name: str) -> str:
-    return f"Use TorchMetric(torchmetrics.{name}(...)): pip install glowplug-torchmetrics"
-
 
 REPLACEMENTS = {
     # Schedulers of the learning rate and of other parameters
@@ -100,65 +96,7 @@ REPLACEMENTS = {
     "ClearMLSaver": _SAVE_HANDLER,
     "NeptuneSaver": _SAVE_HANDLER,
     # Metrics
-    "Bleu": _torchmetrics("text.BLEUScore"),
-    "CalinskiHarabaszScore": _torchmetrics("clustering.CalinskiHarabaszScore"),
-    "CharacterErrorRate": _torchmetrics("text.CharErrorRate"),
-    "CohenKappa": _torchmetrics("CohenKappa"),
-    "CommonObjectDetectionMetrics": _torchmetrics("detection.MeanAveragePrecision"),
-    "CosineSimilarity": _torchmetrics("CosineSimilarity"),
-    "DaviesBouldinScore": _torchmetrics("clustering.DaviesBouldinScore"),
-    "FID": _torchmetrics("image.FrechetInceptionDistance"),
     "GpuInfo": "Read torch.cuda.utilization() and torch.cuda.memory_allocated() in a handler",
-    "HitRate": _torchmetrics("retrieval.RetrievalHitRate"),
-    "InceptionScore": _torchmetrics("image.InceptionScore"),
-    "KendallRankCorrelation": _torchmetrics("KendallRankCorrCoef"),
-    "KLDivergence": _torchmetrics("KLDivergence"),
-    "MatthewsCorrCoef": _torchmetrics("MatthewsCorrCoef"),
-    "MeanAveragePrecision": _torchmetrics("detection.MeanAveragePrecision"),
-    "MutualInformation": _torchmetrics("clustering.MutualInfoScore"),
-    "NDCG": _torchmetrics("retrieval.RetrievalNormalizedDCG"),
-    "ObjectDetectionAvgPrecisionRecall": _torchmetrics("detection.MeanAveragePrecision"),
-    "PearsonCorrelation": _torchmetrics("PearsonCorrCoef"),
-    "Perplexity": _torchmetrics("text.Perplexity"),
-    "PSNR": _torchmetrics("image.PeakSignalNoiseRatio"),
-    "R2Score": _torchmetrics("R2Score"),
-    **dict.fromkeys(
-        (
-            "DemographicParityDifference",
-            "SelectionRate",
-            "SubgroupAccuracyDifference",
-            "SubgroupDifference",
-            "SubgroupMetric",
-        ),
-        _torchmetrics("classification.BinaryFairness"),
-    ),
-    **dict.fromkeys(("Rouge", "RougeL", "RougeN"), _torchmetrics("text.ROUGEScore")),
-    "SpearmanRankCorrelation": _torchmetrics("SpearmanCorrCoef"),
-    "SSIM": _torchmetrics("image.StructuralSimilarityIndexMeasure"),
-    **dict.fromkeys(
-        (
-            "CanberraMetric",
-            "Entropy",
-            "FractionalAbsoluteError",
-            "FractionalBias",
-            "GeometricMeanAbsoluteError",
-            "GeometricMeanRelativeAbsoluteError",
-            "HSIC",
-            "JSDivergence",
-            "ManhattanDistance",
-            "MaximumAbsoluteError",
-            "MaximumMeanDiscrepancy",
-            "MeanAbsoluteRelativeError",
-            "MeanError",
-            "MeanNormalizedBias",
-            "MeanPairwiseDistance",
-            "MedianAbsoluteError",
-            "MedianAbsolutePercentageError",
-            "MedianRelativeAbsoluteError",
-            "SilhouetteScore",
-            "WaveHedgesDistance",
-        ),
-        _COMPUTE,
-    ),
+    **{name: equivalent.text(name) for name, equivalent in EQUIVALENTS.items()},
 }
 """Maps each name to a sentence that says what to use instead, for error messages."""

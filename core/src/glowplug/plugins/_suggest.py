@@ -55,7 +55,7 @@ def explain_missing(
         if other != kind and name in offered.get(other, ()):
             sentences.append(f"It is a {other}: from {module} import {name}")
     if name in REPLACEMENTS:
-        sentences += [REPLACEMENTS[name], *_unavailable(blocked, failures)]
+        sentences += [*_unavailable(blocked, failures), REPLACEMENTS[name]]
     elif distribution is None:
         matches = get_close_matches(name, {*offered.get(kind, ()), *FIRST_PARTY}, n=1)
         sentences += [f"Did you mean {match}?" for match in matches]
