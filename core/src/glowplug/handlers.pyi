@@ -11,6 +11,7 @@ from glowplug.loggers import (
 )
 from glowplug_early_stopping import EarlyStopping as EarlyStopping
 from glowplug_jsonl import CsvLogger as CsvLogger, JsonLinesLogger as JsonLinesLogger
+from glowplug_metrics import EpochOutputStore as EpochOutputStore
 from glowplug_mlflow import MLflowLogger as MLflowLogger
 from glowplug_model_checkpoint import (
     Checkpoint as Checkpoint,

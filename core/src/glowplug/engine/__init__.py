@@ -10,9 +10,14 @@ from glowplug.engine._handler_table import HandlerTable
 from glowplug.engine._optional import Fault
 from glowplug.engine._position import reseeded
 from glowplug.engine._reference import EngineReference
+from glowplug.engine._rng import keep_random_state
+
+DeterministicEngine = Engine
+"""The name in pytorch-ignite of an engine that resumes exactly, as each engine of glowplug does."""
 
 __all__ = [
     "Delegate",
+    "DeterministicEngine",
     "Engine",
     "EngineReference",
     "Fault",
@@ -20,6 +25,7 @@ __all__ = [
     "check_function",
     "check_result",
     "describe_handler",
+    "keep_random_state",
     "reseeded",
 ]
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
+
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
 
 
 def capture() -> dict[str, Any]:
@@ -53,6 +57,38 @@ def restore(states: Mapping[str, Any]) -> None:
         if "cuda" in states and torch.cuda.is_available():
             for device, state in zip(range(torch.cuda.device_count()), states["cuda"]):  # noqa: B905 - the number of devices may have changed
                 torch.cuda.set_rng_state(state, device)
+
+
+def keep_random_state(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
+    """Decorate a function so that the random number generators have the same states after each call as before.
+
+    Use it for a handler that draws random numbers and must not influence the training. The generators of Python, numpy, torch and
+    CUDA are restored, also after an exception.
+
+    Args:
+        function: The function.
+
+    Returns:
+        A function with the same arguments and the same result.
+
+    Example:
+        >>> import random
+        >>> @keep_random_state
+        ... def draw(count):
+        ...     return [random.random() for _ in range(count)]
+        >>> draw(3) == draw(3)
+        True
+    """
+
+    @functools.wraps(function)
+    def wrapper(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
+        states = capture()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            restore(states)
+
+    return wrapper
 
 
 def reseeded(states: Mapping[str, Any], number: int) -> dict[str, Any]:

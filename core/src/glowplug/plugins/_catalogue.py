@@ -20,6 +20,7 @@ FIRST_PARTY = {
     "DiskSaver": "glowplug-model-checkpoint",
     "EarlyStopping": "glowplug-early-stopping",
     "EpochMetric": "glowplug-metrics",
+    "EpochOutputStore": "glowplug-metrics",
     "F1": "glowplug-metrics",
     "Fbeta": "glowplug-metrics",
     "Frequency": "glowplug-metrics",

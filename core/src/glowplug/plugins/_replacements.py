@@ -71,7 +71,6 @@ REPLACEMENTS = {
         "Use torch.optim.swa_utils.AveragedModel and update it in a handler: "
         "trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: averaged.update_parameters(model))"
     ),
-    "EpochOutputStore": "In a handler of Events.ITERATION_COMPLETED, append engine.state.output to a list",
     "FastaiLRFinder": "There is no replacement yet",
     # Loggers
     **dict.fromkeys(

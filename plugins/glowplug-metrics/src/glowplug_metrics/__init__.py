@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from glowplug_metrics.confusion_table import ConfusionTable
     from glowplug_metrics.curves import ROC_AUC, AveragePrecision, PrecisionRecallCurve, RocCurve
     from glowplug_metrics.epoch_metric import EpochMetric, EpochMetricWarning
+    from glowplug_metrics.epoch_output_store import EpochOutputStore
     from glowplug_metrics.fbeta import F1, Fbeta
     from glowplug_metrics.frequency import Frequency
     from glowplug_metrics.loss import Loss
@@ -44,6 +45,7 @@ __all__ = [
     "DiceCoefficient",
     "EpochMetric",
     "EpochMetricWarning",
+    "EpochOutputStore",
     "Fbeta",
     "Frequency",
     "GeometricAverage",
@@ -100,6 +102,7 @@ __getattr__, __dir__ = lazy_exports(
             "EpochMetric",
             "EpochMetricWarning",
         ),
+        "glowplug_metrics.epoch_output_store": ("EpochOutputStore",),
         "glowplug_metrics.fbeta": (
             "F1",
             "Fbeta",

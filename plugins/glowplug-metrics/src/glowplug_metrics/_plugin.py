@@ -57,8 +57,16 @@ _METRICS = (
 
 @hookimpl
 def glowplug_offers() -> list[Offer]:
-    """Offer the metrics of this distribution."""
+    """Offer the metrics of this distribution, and the handler that stores outputs."""
     return [
-        Offer(name, f"glowplug_metrics.{module}:{name}", "metric", summary)
-        for name, module, summary in _METRICS
+        *(
+            Offer(name, f"glowplug_metrics.{module}:{name}", "metric", summary)
+            for name, module, summary in _METRICS
+        ),
+        Offer(
+            "EpochOutputStore",
+            "glowplug_metrics.epoch_output_store:EpochOutputStore",
+            "handler",
+            "Stores the outputs of all iterations of an epoch.",
+        ),
     ]
