@@ -8,11 +8,9 @@ in ``handlers.pyi``.
 
 from __future__ import annotations
 
-import inspect
-from difflib import get_close_matches
 from typing import Any
 
-from glowplug.plugins import plugin_exports
+from glowplug.plugins import create_offer, plugin_exports
 
 __all__ = [
     "GradsHistHandler",
@@ -32,7 +30,7 @@ __getattr__, __dir__ = plugin_exports(
 
 
 def create(name: str, /, **options: Any) -> Any:
-    """Create a handler from its name and its options, for example from the entries of a configuration file.
+    """Create a handler or a logger from its name and its options, for example from the entries of a configuration file.
 
     Args:
         name: Name that a plugin offers, such as ``"EarlyStopping"``.
@@ -54,27 +52,4 @@ def create(name: str, /, **options: Any) -> Any:
         ...     print(str(error)[:44])
         no plugin offers the handler 'NoSuchHandler'
     """
-    from glowplug.plugins import get_registry
-
-    factory = get_registry().resolve("handler", name)
-    _check_options(name, factory, options)
-    return factory(**options)
-
-
-def _check_options(name: str, factory: Any, options: dict[str, Any]) -> None:
-    try:
-        signature = inspect.signature(factory)
-    except ValueError:
-        # A class written in C may have no signature; its constructor reports the error.
-        return
-    try:
-        signature.bind(**options)
-    except TypeError as error:
-        matches = [
-            match
-            for option in options
-            if option not in signature.parameters
-            for match in get_close_matches(option, signature.parameters, n=1)
-        ]
-        hint = f" Did you mean {', '.join(matches)}?" if matches else ""
-        raise TypeError(f"{name}: {error}.{hint} Signature: {name}{signature}") from None
+    return create_offer("handler", name, options)

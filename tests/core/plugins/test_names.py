@@ -46,7 +46,7 @@ class TestModuleAttributes:
         own = {"create", "global_step_from_engine", "OutputHandler", "OptimizerParamsHandler"}
         own |= {f"{what}{form}Handler" for what in ("Weights", "Grads") for form in ("Scalar", "Hist")}
         assert dir(glowplug.handlers) == sorted({"Shout", *own})
-        assert {"Loudness", "Metric", "NotComputableError"} <= set(dir(glowplug.metrics))
+        assert {"Loudness", "Metric", "NotComputableError", "create"} <= set(dir(glowplug.metrics))
 
 
 class TestImport:
@@ -128,6 +128,14 @@ class TestCreate:
         handler = glowplug.handlers.create("Shout", volume=11)
         assert type(handler) is installed.resolve("handler", "Shout")
         assert handler.volume == 11
+
+    def test_metric(self, installed):
+        """glowplug.metrics.create() creates metrics, and only metrics."""
+        assert type(glowplug.metrics.create("Loudness")) is installed.resolve("metric", "Loudness")
+        with pytest.raises(
+            PluginNotFoundError, match=r"It is a handler: from glowplug\.handlers import Shout"
+        ):
+            glowplug.metrics.create("Shout")
 
     def test_option_called_name(self, site):
         """create() accepts an option called `name`."""

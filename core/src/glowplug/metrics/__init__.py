@@ -6,7 +6,9 @@ first-party plugins in ``__init__.pyi``.
 
 from __future__ import annotations
 
-from glowplug.plugins import plugin_exports
+from typing import Any
+
+from glowplug.plugins import create_offer, plugin_exports
 
 __all__ = [
     "BatchFiltered",
@@ -19,6 +21,7 @@ __all__ = [
     "RunningBatchWise",
     "RunningEpochWise",
     "SingleEpochRunningBatchWise",
+    "create",
     "identity",
     "reinit__is_reduced",
     "sync_all_reduce",
@@ -42,3 +45,29 @@ __getattr__, __dir__ = plugin_exports(
         ),
     },
 )
+
+
+def create(name: str, /, **options: Any) -> Any:
+    """Create a metric from its name and its options, for example from the entries of a configuration file.
+
+    Args:
+        name: Name that a plugin offers, such as ``"Accuracy"``.
+        **options: Keyword arguments of the metric's constructor.
+
+    Returns:
+        The metric.
+
+    Raises:
+        PluginNotFoundError: If no loaded plugin offers the name.
+        PluginLoadError: If the plugin that offers the name is faulty.
+        PluginConflictError: If several plugins offer the name.
+        TypeError: If an option is unknown, or if a required option is missing.
+
+    Example:
+        >>> try:
+        ...     create("NoSuchMetric")
+        ... except ImportError as error:
+        ...     print(str(error)[:42])
+        no plugin offers the metric 'NoSuchMetric'
+    """
+    return create_offer("metric", name, options)

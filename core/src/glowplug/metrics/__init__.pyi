@@ -1,3 +1,5 @@
+from typing import Any
+
 from glowplug.exceptions import NotComputableError as NotComputableError
 from glowplug.metrics._metric import Metric as Metric, MetricsLambda as MetricsLambda, identity as identity
 from glowplug.metrics._reduce import (
@@ -47,3 +49,5 @@ from glowplug_metrics import (
     mIoU as mIoU,
 )
 from glowplug_torchmetrics import TorchMetric as TorchMetric
+
+def create(name: str, /, **options: Any) -> Any: ...

@@ -8,6 +8,7 @@ from glowplug._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from glowplug.plugins._catalogue import FIRST_PARTY
+    from glowplug.plugins._creation import create_offer
     from glowplug.plugins._discovery import (
         InstalledPlugin,
         PluginIdentity,
@@ -50,6 +51,7 @@ __all__ = [
     "PluginFailure",
     "PluginIdentity",
     "Registry",
+    "create_offer",
     "describe_entry_points",
     "describe_error",
     "get_registry",
@@ -68,6 +70,7 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "glowplug.plugins._catalogue": ("FIRST_PARTY",),
+        "glowplug.plugins._creation": ("create_offer",),
         "glowplug.plugins._discovery": (
             "InstalledPlugin",
             "PluginIdentity",
