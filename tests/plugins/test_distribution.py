@@ -19,6 +19,7 @@ LIBRARIES = {
     "glowplug-metrics": {"scikit-learn"},
     "glowplug-mlflow": {"mlflow", "mlflow-skinny", "scikit-learn", "tqdm"},
     "glowplug-model-checkpoint": {"safetensors", "s3fs", "moto"},
+    "glowplug-monitors": {"psutil", "torchinfo"},
     "glowplug-progress": {"tqdm"},
     "glowplug-tensorboard": {"tensorboard"},
     "glowplug-testing": {"pytest"},

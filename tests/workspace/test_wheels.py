@@ -20,6 +20,7 @@ PLUGINS = [
     "metrics",
     "mlflow",
     "model-checkpoint",
+    "monitors",
     "preemption",
     "progress",
     "tensorboard",

@@ -21,6 +21,14 @@ from glowplug_model_checkpoint import (
     SafetensorsSaver as SafetensorsSaver,
     ShardedSaver as ShardedSaver,
 )
+from glowplug_monitors import (
+    DataWait as DataWait,
+    DeviceUsage as DeviceUsage,
+    GradientNorm as GradientNorm,
+    LearningRate as LearningRate,
+    ModelSummary as ModelSummary,
+    Throughput as Throughput,
+)
 from glowplug_preemption import Preemption as Preemption
 from glowplug_progress import ProgressBar as ProgressBar
 from glowplug_tensorboard import TensorboardLogger as TensorboardLogger

@@ -92,7 +92,7 @@ class TestImport:
                 "MeanError",
                 r"Use these lines:\n.*EpochMetric\n *EpochMetric\(lambda y_pred, y:",
             ),
-            (glowplug.metrics, "GpuInfo", r"torch.cuda.utilization\(\)"),
+            (glowplug.metrics, "GpuInfo", "DeviceUsage: pip install glowplug-monitors"),
         ],
     )
     def test_name_of_ignite(self, installed, module, name, remedy):

@@ -95,7 +95,7 @@ REPLACEMENTS = {
     "ClearMLSaver": _SAVE_HANDLER,
     "NeptuneSaver": _SAVE_HANDLER,
     # Metrics
-    "GpuInfo": "Read torch.cuda.utilization() and torch.cuda.memory_allocated() in a handler",
+    "GpuInfo": "Use the handler DeviceUsage: pip install glowplug-monitors",
     **{name: equivalent.text(name) for name, equivalent in EQUIVALENTS.items()},
 }
 """Maps each name to a sentence that says what to use instead, for error messages."""

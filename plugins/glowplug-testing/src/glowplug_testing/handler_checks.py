@@ -305,7 +305,7 @@ def exceptions_reach_the_caller(case: HandlerCase) -> None:
 
 
 def run_state_is_unchanged(case: HandlerCase) -> None:
-    """The handler does not change the engine's output, batch, counters or existing metrics."""
+    """The handler does not change the engine's output, batch, counters or the metrics of others."""
     watched = Watched()
     _attach(case, case.make(), watched)
     play_case(case, watched)
@@ -314,6 +314,9 @@ def run_state_is_unchanged(case: HandlerCase) -> None:
 class Watched(FakeEngine):
     """A fake engine that compares its state before and after each firing."""
 
+    # Metrics that the handlers have added; they may change them later.
+    _added: frozenset[str] = frozenset()
+
     def fire(self, event_name: Any, *, error: BaseException | None = None, **state: Any) -> FakeEngine:
         """Fire an event and require that the handlers of the event do not change the state."""
         for name, value in state.items():
@@ -321,7 +324,9 @@ class Watched(FakeEngine):
         metrics = copy.deepcopy(self.state.metrics)
         with unchanged_state(self, "output", "batch", "iteration", "epoch", "max_epochs", "epoch_length"):
             super().fire(event_name, error=error)
-        for name, value in metrics.items():
+        self._added |= self.state.metrics.keys() - metrics.keys()
+        for name in metrics.keys() - self._added:
+            value = metrics[name]
             now = self.state.metrics.get(name)
             require(
                 equal(now, value),
