@@ -1,17 +1,21 @@
-"""Create the handlers of a run from a TOML file.
+"""Create a whole run from a TOML file: optimizer, scheduler, training options, metrics, handlers and a logger.
 
-    pip install glowplug glowplug-early-stopping glowplug-metrics glowplug-model-checkpoint glowplug-progress \
+    pip install glowplug glowplug-early-stopping glowplug-jsonl glowplug-metrics glowplug-model-checkpoint glowplug-progress \
         glowplug-terminate-on-nan scikit-learn
     python docs/examples/from_config.py                 use from_config.toml beside the script
     python docs/examples/from_config.py other.toml      use another file
 
-The script needs Python 3.11 for tomllib. A misspelt handler or option raises an error that suggests the closest match.
+The script needs Python 3.11 for tomllib. A misspelt name or option raises an error that suggests the closest match.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import tomllib
 import torch
@@ -21,29 +25,51 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from glowplug import Engine, Events, create_supervised_evaluator, create_supervised_trainer
-from glowplug.handlers import create
+from glowplug.handlers import create as create_handler, global_step_from_engine
+from glowplug.metrics import create as create_metric
 from glowplug_metrics import Accuracy, Loss
 from glowplug_model_checkpoint import ModelCheckpoint
 
 
 def main(config_file: Path) -> None:
+    config = tomllib.loads(config_file.read_text(encoding="utf-8"))
     torch.manual_seed(0)
     train_loader, validation_loader = load_data()
     model, loss_fn = make_model(), nn.CrossEntropyLoss()
-    trainer = create_supervised_trainer(model, torch.optim.Adam(model.parameters(), lr=0.01), loss_fn)
-    evaluator = create_supervised_evaluator(model, metrics={"accuracy": Accuracy(), "loss": Loss(loss_fn)})
+    optimizer = build(partial(of_torch, torch.optim), config["optimizer"], params=model.parameters())
+    scheduler = build(partial(of_torch, torch.optim.lr_scheduler), config["scheduler"], optimizer=optimizer)
+    trainer = create_supervised_trainer(
+        model, optimizer, loss_fn, lr_scheduler=scheduler, **config["training"]
+    )
+    metrics = {name: build(create_metric, options) for name, options in config["metrics"].items()}
+    evaluator = create_supervised_evaluator(model, metrics={"loss": Loss(loss_fn), **metrics})
     trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run(validation_loader))
 
-    config = tomllib.loads(config_file.read_text(encoding="utf-8"))
     for name, engine in {"trainer": trainer, "evaluator": evaluator}.items():
-        engine.attach(*(create(options.pop("handler"), **options) for options in config[name]))
-
-    # A file cannot contain objects such as a model, so the script passes them as additional arguments.
-    checkpoint = create("ModelCheckpoint", **config["checkpoint"], to_save={"model": model})
+        engine.attach(*(build(create_handler, options) for options in config["handlers"][name]))
+    checkpoint = build(create_handler, config["checkpoint"], to_save={"model": model})
     evaluator.attach(checkpoint)
-
-    trainer.run(train_loader, max_epochs=500)
+    with build(create_handler, config["logger"]) as logger:
+        logger.attach_output_handler(
+            evaluator,
+            Events.COMPLETED,
+            tag="validation",
+            metric_names="all",
+            global_step_transform=global_step_from_engine(trainer),
+        )
+        trainer.run(train_loader, **config["run"])
     report(trainer, evaluator, checkpoint, validation_loader)
+
+
+def build(create: Callable[..., Any], options: dict[str, Any], **objects: Any) -> Any:
+    """Create what a table of the file names, with its options and with objects that a file cannot contain."""
+    named = {**options, **objects}
+    return create(named.pop("name"), **named)
+
+
+def of_torch(module: ModuleType, name: str, **options: Any) -> Any:
+    """Create an optimizer or a scheduler of torch."""
+    return getattr(module, name)(**options)
 
 
 def load_data() -> tuple[DataLoader[tuple[torch.Tensor, ...]], DataLoader[tuple[torch.Tensor, ...]]]:

@@ -55,7 +55,7 @@ def figures(pattern, text):
 
 
 def test_from_config(tmp_path):
-    """Handlers created from a file stop the run, show its progress, and save a checkpoint that classifies irises."""
+    """A run created from a file is stopped, shown, logged and saved, and its checkpoint classifies irises."""
     ended = run_example("from_config.py", folder=tmp_path)
     assert ended.returncode == 0, ended.stderr
     epochs = int(re.search(r"^terminated after (\d+) epochs$", ended.stdout, re.MULTILINE)[1])
@@ -68,6 +68,11 @@ def test_from_config(tmp_path):
     assert f"iris [{epochs}/500]" in ended.stderr
     for handler in ("TerminateOnNan", "EarlyStopping", "ModelCheckpoint"):
         assert re.search(rf"\b{handler} +\S+ \(glowplug-", ended.stdout)
+    logged = re.findall(
+        r"^(\d+),validation/(\w+),", (tmp_path / "runs" / "iris.csv").read_text(), re.MULTILINE
+    )
+    names = ("accuracy", "loss", "recall")
+    assert sorted(logged) == sorted((str(epoch), name) for epoch in range(1, epochs + 1) for name in names)
 
 
 def test_from_config_does_what_the_file_says(tmp_path):
@@ -82,6 +87,12 @@ def test_from_config_does_what_the_file_says(tmp_path):
     assert ended.returncode == 1
     assert "EarlyStopping" in ended.stderr
     assert "Did you mean patience?" in ended.stderr
+    config.write_text(text.replace('name = "Recall"', 'name = "Recal"'))
+    ended = run_example("from_config.py", config, folder=tmp_path)
+    assert "Did you mean Recall?" in ended.stderr
+    config.write_text(text.replace("clip_norm = 5.0", "clip_norm = -1"))
+    ended = run_example("from_config.py", config, folder=tmp_path)
+    assert "clip_norm must be positive, got -1" in ended.stderr
 
 
 def test_tbptt(tmp_path):

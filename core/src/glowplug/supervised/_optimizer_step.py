@@ -141,12 +141,12 @@ class OptimizerStep:
             return attached
         engine.register_events(*OptimizerEvents, event_to_attr=_COUNTERS)
         handles = [
-            engine.add_event_handler(Events.STARTED, self._start),
+            engine.add_event_handler(Events.STARTED, self.started),
             engine.register_state("OptimizerStep", self),
             *(engine.register_state(key, each) for key, each in self._states()),
         ]
         if self._scheduler is not None and self._interval == "epoch":
-            handles.append(engine.add_event_handler(Events.EPOCH_COMPLETED, self._scheduler_step))
+            handles.append(engine.add_event_handler(Events.EPOCH_COMPLETED, self.step_scheduler))
         handle = RemovableEventHandle.join(
             RemovableEventHandle(partial(engine.stash.__delitem__, self._key)), *handles
         )
@@ -176,6 +176,21 @@ class OptimizerStep:
             self._step(engine)
         self._gradients.is_open = position < self._window - 1
         return loss
+
+    def started(self, engine: EngineProtocol) -> None:
+        """Count from 0 if the run is new; called when a run starts."""
+        if engine.state.run_start is RunStart.NEW:
+            self.count = 0
+        engine.state.optimizer_step = self.count
+
+    def step_scheduler(self) -> None:
+        """Step the scheduler; called at the end of each epoch if its interval is ``"epoch"``."""
+        if self._scheduler is None:
+            return
+        with warnings.catch_warnings():
+            # The optimizer may not have stepped yet in this process, if the run was resumed shortly before the end of the epoch.
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+            self._scheduler.step()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the number of optimizer steps."""
@@ -247,19 +262,6 @@ class OptimizerStep:
             torch.nn.utils.clip_grad_norm_(parameters, self._clip_norm)
         if self._clip_value is not None:
             torch.nn.utils.clip_grad_value_(parameters, self._clip_value)
-
-    def _start(self, engine: EngineProtocol) -> None:
-        if engine.state.run_start is RunStart.NEW:
-            self.count = 0
-        engine.state.optimizer_step = self.count
-
-    def _scheduler_step(self) -> None:
-        if self._scheduler is None:
-            return
-        with warnings.catch_warnings():
-            # The optimizer may not have stepped yet in this process, if the run was resumed shortly before the end of the epoch.
-            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
-            self._scheduler.step()
 
     def _note_step(self, *_: object) -> None:
         self._has_stepped = True
