@@ -14,20 +14,12 @@ pytestmark = pytest.mark.skipif(
     os.environ.get("GLOWPLUG_WHEELS") != "1", reason="needs distributions that are installed from wheels"
 )
 
-PLUGINS = [
-    "early-stopping",
-    "jsonl",
-    "metrics",
-    "mlflow",
-    "model-checkpoint",
-    "monitors",
-    "preemption",
-    "progress",
-    "tensorboard",
-    "terminate-on-nan",
-    "torchmetrics",
-    "wandb",
-]
+ROOT = Path(__file__).parents[2]
+PLUGINS = sorted(
+    path.name.removeprefix("glowplug-")
+    for path in (ROOT / "plugins").glob("glowplug-*")
+    if path.name != "glowplug-testing"
+)
 PACKAGES = {
     "glowplug": "glowplug",
     **{f"glowplug-{name}": f"glowplug_{name.replace('-', '_')}" for name in PLUGINS},
