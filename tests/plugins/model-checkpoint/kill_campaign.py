@@ -2,9 +2,10 @@
 
     python kill_campaign.py --kills 1000 --seed 1 --state-megabytes 2 --store s3
 
-The parent process imports torch. In each round it forks a child that trains and saves to a new folder until it is killed
-with SIGKILL. The child acknowledges each save through a pipe when SAVED_CHECKPOINT fires. With the store s3, the folder is on the
-S3 server of the environment, in the bucket ``runs``. The script prints counts as JSON:
+The parent process imports torch. In each round it forks a child that trains and saves to a new folder. The child acknowledges
+each save through a pipe when SAVED_CHECKPOINT fires. It is killed with SIGKILL at a random moment within the three saves after the
+second one. With the store s3, the folder is on the S3 server of the environment, in the bucket ``runs``. The script prints counts
+as JSON:
 
 - kills, and kills in a save;
 - torn: files with a final name that cannot be loaded;
@@ -116,8 +117,19 @@ def iteration_of(name):
     return int(re.search(r"(?:step=|checkpoint_)(\d+)", str(name))[1])
 
 
-def kill_one(place, options, delay):
-    """Fork a child or one for each rank, kill them some time after the first save, and return the acknowledged iterations."""
+def until_next_save(reader):
+    """Wait for two acknowledged saves; return the bytes that were read and the seconds per save."""
+    received = os.read(reader, 4096)
+    began, first = time.monotonic(), received.count(b"\n")
+    while received.count(b"\n") == first:
+        read = os.read(reader, 4096)
+        assert read, "the child has ended"
+        received += read
+    return received, (time.monotonic() - began) / (received.count(b"\n") - first)
+
+
+def kill_one(place, options, moment):
+    """Fork a child or one for each rank, kill them some saves after the second one, and return the acknowledged iterations."""
     reader, writer = os.pipe()
     children = []
     for rank in range(2 if options.store == "shards" else 1):
@@ -131,8 +143,9 @@ def kill_one(place, options, delay):
         children.append(child)
     os.close(writer)
     try:
-        received = os.read(reader, 4096)
-        time.sleep(delay)
+        # On a busy machine, each save takes longer.
+        received, seconds = until_next_save(reader)
+        time.sleep(moment * seconds)
     finally:
         for child in children:
             os.kill(child, signal.SIGKILL)
@@ -183,7 +196,7 @@ def campaign(options):
             folder.mkdir()
             places = {"file": f"file://{folder}", "s3": f"s3://runs/{root.name}/{number}"}
             place = places.get(options.store, folder)
-            acknowledged = kill_one(place, options, chance.uniform(0, options.max_delay))
+            acknowledged = kill_one(place, options, chance.uniform(0, 3))
             found = examine(folder, place, options, acknowledged)
             for key, value in {**found, "kills": 1, "saves": len(acknowledged)}.items():
                 counts[key] += value
@@ -208,7 +221,6 @@ def main():
     parser.add_argument("--kills", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--state-megabytes", type=int, default=2)
-    parser.add_argument("--max-delay", type=float, default=0.06, help="seconds after the first save")
     parser.add_argument("--variant", default="real", choices=["real", "in-place", "deletes-first"])
     parser.add_argument("--store", default="disk", choices=["disk", "file", "s3", "shards"])
     parser.add_argument("--policy", default="last", choices=POLICIES)
