@@ -230,6 +230,26 @@ class TestScaler:
         ]
         assert optimizer.param_groups[0]["lr"] == 0.1 * 0.5**2
 
+    def test_exception_before_the_step(self):
+        """If a handler fails before the optimizer step, the next run() repeats the step with the scaler."""
+        model, optimizer = make_model()
+        trainer = create_supervised_trainer(
+            model,
+            optimizer,
+            lambda y_pred, y: mse(y_pred.float(), y),
+            amp_mode="amp",
+            scaler=torch.amp.GradScaler("cpu", init_scale=8.0),
+        )
+
+        @trainer.on(OptimizerEvents.OPTIMIZER_STEP_STARTED(once=2))
+        def fail():
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            trainer.run(make_data(3), max_epochs=2)
+        trainer.run(make_data(3), max_epochs=2)
+        assert trainer.state.optimizer_step == 6
+
 
 class TestScheduler:
     @pytest.mark.parametrize(

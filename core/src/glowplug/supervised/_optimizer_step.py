@@ -217,10 +217,13 @@ class OptimizerStep:
         if self._scaler is not None:
             self._scaler.unscale_(self.optimizer)
             self._has_stepped = False
-        self._announce(engine)
-        self._clip()
-        self._used_scaler.step(self.optimizer)
-        self._used_scaler.update()
+        try:
+            self._announce(engine)
+            self._clip()
+            self._used_scaler.step(self.optimizer)
+        finally:
+            # Also after an exception in a handler, because a scaler unscales gradients only once before an update.
+            self._used_scaler.update()
         self._conclude(engine)
 
     def _step_with_closure(
