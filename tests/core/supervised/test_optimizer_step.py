@@ -207,19 +207,24 @@ def _without_autocast(model, x):
         return model(x)
 
 
+def scaled_trainer(model, optimizer, **options):
+    """Return a trainer with a gradient scaler."""
+    return create_supervised_trainer(
+        model,
+        optimizer,
+        lambda y_pred, y: mse(y_pred.float(), y),
+        amp_mode="amp",
+        scaler=torch.amp.GradScaler("cpu", init_scale=8.0),
+        **options,
+    )
+
+
 class TestScaler:
     def test_skipped_step(self):
         """If the scaler skips a step, the step is not completed or counted, and the scheduler does not step."""
         model, optimizer = make_model()
         scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
-        trainer = create_supervised_trainer(
-            model,
-            optimizer,
-            lambda y_pred, y: mse(y_pred.float(), y),
-            amp_mode="amp",
-            scaler=torch.amp.GradScaler("cpu", init_scale=8.0),
-            lr_scheduler=scheduler,
-        )
+        trainer = scaled_trainer(model, optimizer, lr_scheduler=scheduler)
         found = recorded(trainer)
         (x, y), *rest = make_data(3)
         trainer.run([(x, y), (x, y * float("inf")), *rest[:1]])
@@ -232,14 +237,7 @@ class TestScaler:
 
     def test_exception_before_the_step(self):
         """If a handler fails before the optimizer step, the next run() repeats the step with the scaler."""
-        model, optimizer = make_model()
-        trainer = create_supervised_trainer(
-            model,
-            optimizer,
-            lambda y_pred, y: mse(y_pred.float(), y),
-            amp_mode="amp",
-            scaler=torch.amp.GradScaler("cpu", init_scale=8.0),
-        )
+        trainer = scaled_trainer(*make_model())
 
         @trainer.on(OptimizerEvents.OPTIMIZER_STEP_STARTED(once=2))
         def fail():

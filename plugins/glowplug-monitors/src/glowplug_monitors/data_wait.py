@@ -55,16 +55,4 @@ class DataWait:
             name: Name of the metric.
             event_name: Event at which the value is published.
         """
-        return RemovableEventHandle.join(
-            self._times.attach(engine),
-            engine.add_event_handler(Events.ITERATION_COMPLETED, self._complete),
-            engine.add_event_handler(event_name, self._publish, name),
-        )
-
-    def _complete(self) -> None:
-        self._times.complete()
-
-    def _publish(self, engine: EngineProtocol, name: str) -> None:
-        value = self._times.waiting_share()
-        if value is not None:
-            engine.state.metrics[name] = value
+        return self._times.attach(engine, name, event_name, self._times.waiting_share)

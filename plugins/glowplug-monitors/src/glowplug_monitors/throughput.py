@@ -77,16 +77,4 @@ class Throughput:
             name: Name of the metric.
             event_name: Event at which the value is published.
         """
-        return RemovableEventHandle.join(
-            self._times.attach(engine),
-            engine.add_event_handler(Events.ITERATION_COMPLETED, self._complete),
-            engine.add_event_handler(event_name, self._publish, name),
-        )
-
-    def _complete(self, engine: EngineProtocol) -> None:
-        self._times.complete(self._count(engine.state.batch))
-
-    def _publish(self, engine: EngineProtocol, name: str) -> None:
-        value = self._times.items_per_second()
-        if value is not None:
-            engine.state.metrics[name] = value
+        return self._times.attach(engine, name, event_name, self._times.items_per_second, self._count)
