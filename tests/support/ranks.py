@@ -9,6 +9,8 @@ import time
 LIMIT = 120
 # Ranks that hang because one of them has failed are ended after this time.
 GLOO_LIMIT = 30
+# How often a connection of the ranks is tried.
+ATTEMPTS = 3
 
 # torch is imported once, in the process from which the ranks are forked. A rank that multiprocessing has forked ends without
 # finalizing the interpreter. Finalizing it can abort the process after all its work is done: gloo's threads may still release
@@ -30,6 +32,8 @@ import torch
 import torch.distributed as dist
 
 torch.set_num_threads(1)
+
+{source}
 dist.init_process_group(
     "gloo",
     init_method="file://" + {store!r},
@@ -37,17 +41,32 @@ dist.init_process_group(
     world_size={size},
     timeout=datetime.timedelta(seconds={limit}),
 )
-
-{source}
 result = json.dumps({name}({rank}))
-dist.destroy_process_group()
+if dist.is_initialized():
+    dist.destroy_process_group()
 with open({result!r}, "w") as file:
     file.write(result)
 """
 
 
 def run_on_ranks(source, name, folder, size):
-    """Run the function ``name`` of a source on ``size`` ranks, and return the results of those that return."""
+    """Run the function ``name`` of a source on ``size`` ranks, and return the results of those that return.
+
+    The source is run before the ranks connect.
+    """
+    for _ in range(ATTEMPTS):
+        codes, results, outputs = _run(source, name, folder, size)
+        # gloo sometimes refuses to connect ranks on a busy machine. The function has not been called then.
+        if not any("connectFullMesh failed" in output for output in outputs):
+            break
+    assert codes == [0] * size, f"exit codes {codes}\n" + "\n".join(
+        f"rank {rank}:\n{output}" for rank, output in enumerate(outputs)
+    )
+    return [json.loads(result.read_text()) for result in results if result.exists()]
+
+
+def _run(source, name, folder, size):
+    """Return the exit codes, the files of the results and the outputs of the ranks."""
     number = len(list(folder.iterdir()))
     environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     processes, results, outputs = [], [], []
@@ -81,7 +100,4 @@ def run_on_ranks(source, name, folder, size):
             process.kill()
             process.join()
     codes = [process.exitcode for process in processes]
-    assert codes == [0] * size, f"exit codes {codes}\n" + "\n".join(
-        f"rank {rank}:\n{output.read_text()}" for rank, output in enumerate(outputs) if output.exists()
-    )
-    return [json.loads(result.read_text()) for result in results if result.exists()]
+    return codes, results, [output.read_text() if output.exists() else "" for output in outputs]

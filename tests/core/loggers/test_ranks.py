@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from ranks import run_on_ranks
 
 from glowplug.loggers import Logger
 
@@ -45,7 +46,6 @@ def leave_state(state_folder):
 
 def resume(rank):
     """Load the state that rank 0 has left, on rank 1 first; log steps 6 to 12 and return what was written."""
-    import json
     import os
     from pathlib import Path
 
@@ -165,10 +165,8 @@ def test_same_folder_on_all_ranks(folder, continued):
         assert logger.state_dict()["steps"] == {}
 
 
-SPAWNED = """
-import json, sys
+CREATED_BEFORE_THE_GROUP = """
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from glowplug.loggers import Logger
 
 
@@ -178,33 +176,22 @@ class Store(Logger):
         pass
 
 
-def work(rank, store, results):
-    loggers = [Store()]
-    dist.init_process_group("gloo", init_method="file://" + store, rank=rank, world_size=2)
+loggers = [Store()]
+
+
+def work(rank):
     loggers.append(Store())
     loggers[0].log_scalars({"a": 1.0}, 1)
     dist.destroy_process_group()
     for logger in loggers:
         logger.log_scalars({"a": 1.0}, 2)
         logger.flush()
-    results.put((rank, [logger.rank for logger in loggers], [logger.counts.sent for logger in loggers]))
-
-
-if __name__ == "__main__":
-    context = mp.get_context("spawn")
-    results = context.SimpleQueue()
-    mp.spawn(work, (sys.argv[1], results), nprocs=2)
-    print(json.dumps(sorted(results.get() for _ in range(2))))
+    return [rank, [logger.rank for logger in loggers], [logger.counts.sent for logger in loggers]]
 """
 
 
 def test_rank_after_destroy_process_group(tmp_path, monkeypatch):
     """A logger of rank 1 does not log after destroy_process_group(), also without torchrun's RANK (L-007)."""
     monkeypatch.delenv("RANK", raising=False)
-    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    script = tmp_path / "spawned.py"
-    script.write_text(SPAWNED)
-    command = [sys.executable, str(script), str(tmp_path / "store")]
-    done = subprocess.run(command, timeout=120, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == [[0, [0, 0], [2, 1]], [1, [1, 1], [0, 0]]]
+    results = run_on_ranks(CREATED_BEFORE_THE_GROUP, "work", tmp_path, 2)
+    assert results == [[0, [0, 0], [2, 1]], [1, [1, 1], [0, 0]]]
