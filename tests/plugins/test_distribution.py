@@ -17,10 +17,11 @@ FOLDER = Path(__file__).parents[2] / "plugins"
 # The libraries that each plugin may require; the isolated environment of any other plugin does not contain them.
 LIBRARIES = {
     "glowplug-metrics": {"scikit-learn"},
-    "glowplug-mlflow": {"mlflow", "mlflow-skinny", "psutil", "scikit-learn", "tqdm"},
+    "glowplug-mlflow": {"matplotlib", "mlflow", "mlflow-skinny", "psutil", "scikit-learn", "tqdm"},
     "glowplug-model-checkpoint": {"safetensors", "s3fs", "moto"},
     "glowplug-monitors": {"psutil", "torchinfo"},
     "glowplug-progress": {"tqdm"},
+    "glowplug-schedulers": {"matplotlib"},
     "glowplug-tensorboard": {"tensorboard"},
     "glowplug-testing": {"pytest"},
     "glowplug-torchmetrics": {"torchmetrics"},

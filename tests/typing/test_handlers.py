@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import torch
+
 import glowplug as ignite
 import glowplug_early_stopping
 import glowplug_jsonl
 import glowplug_mlflow
 import glowplug_model_checkpoint
 import glowplug_progress
+import glowplug_schedulers
 import glowplug_tensorboard
 import glowplug_terminate_on_nan
 import glowplug_wandb
@@ -16,9 +19,12 @@ from glowplug.handlers import (
     CsvLogger,
     DiskSaver,
     EarlyStopping,
+    ExpStateScheduler,
     JsonLinesLogger,
+    LRScheduler,
     MLflowLogger,
     ModelCheckpoint,
+    PiecewiseLinear,
     ProgressBar,
     TensorboardLogger,
     TerminateOnNan,
@@ -41,6 +47,7 @@ def create_from_core(folder: Path, engine: ignite.Engine) -> list[object]:
         MLflowLogger(),
         WandbLogger("digits", timeout=5, mode="offline"),
         ProgressBar(disable=True),
+        ExpStateScheduler(1.0, 0.5, "temperature", create_new=True),
         TensorboardLogger(log_dir=folder),
         TerminateOnNan(),
         ignite.handlers.TerminateOnNan(),
@@ -60,14 +67,29 @@ def create_from_plugins(folder: Path, engine: ignite.Engine) -> list[object]:
         glowplug_mlflow.MLflowLogger(),
         glowplug_wandb.WandbLogger("digits"),
         glowplug_progress.ProgressBar(disable=True),
+        glowplug_schedulers.ExpStateScheduler(1.0, 0.5, "temperature", create_new=True),
         glowplug_tensorboard.TensorboardLogger(log_dir=folder),
         glowplug_terminate_on_nan.TerminateOnNan(),
+    ]
+
+
+def schedule(optimizer: torch.optim.SGD, engine: ignite.Engine) -> list[ignite.RemovableEventHandle]:
+    """Attach schedulers of an optimizer."""
+    decay = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+    scheduler: glowplug_schedulers.ConcatScheduler = glowplug_schedulers.create_lr_scheduler_with_warmup(
+        decay, 0.0, 10
+    )
+    return [
+        scheduler.attach(engine),
+        LRScheduler(decay).attach(engine, event_name=ignite.Events.EPOCH_STARTED),
+        PiecewiseLinear(optimizer, "lr", [(0, 0.0), (10, 1.0)]).attach(engine),
     ]
 
 
 def test_both_paths_give_the_same_class() -> None:
     """A class is the same object through both import paths."""
     assert EarlyStopping is glowplug_early_stopping.EarlyStopping
+    assert LRScheduler is glowplug_schedulers.LRScheduler
     assert ModelCheckpoint is glowplug_model_checkpoint.ModelCheckpoint
     assert TensorboardLogger is glowplug_tensorboard.TensorboardLogger
     assert ignite.handlers.TerminateOnNan is TerminateOnNan

@@ -31,6 +31,26 @@ from glowplug_monitors import (
 )
 from glowplug_preemption import Preemption as Preemption
 from glowplug_progress import ProgressBar as ProgressBar
+from glowplug_schedulers import (
+    BaseParamScheduler as BaseParamScheduler,
+    BatchSizeScheduler as BatchSizeScheduler,
+    ConcatScheduler as ConcatScheduler,
+    CosineAnnealingScheduler as CosineAnnealingScheduler,
+    CyclicalScheduler as CyclicalScheduler,
+    ExpStateScheduler as ExpStateScheduler,
+    LambdaStateScheduler as LambdaStateScheduler,
+    LinearCyclicalScheduler as LinearCyclicalScheduler,
+    LRScheduler as LRScheduler,
+    MultiStepStateScheduler as MultiStepStateScheduler,
+    ParamGroupScheduler as ParamGroupScheduler,
+    ParamScheduler as ParamScheduler,
+    PiecewiseLinear as PiecewiseLinear,
+    PiecewiseLinearStateScheduler as PiecewiseLinearStateScheduler,
+    ReduceLROnPlateauScheduler as ReduceLROnPlateauScheduler,
+    StateParamScheduler as StateParamScheduler,
+    StepStateScheduler as StepStateScheduler,
+    create_lr_scheduler_with_warmup as create_lr_scheduler_with_warmup,
+)
 from glowplug_tensorboard import TensorboardLogger as TensorboardLogger
 from glowplug_terminate_on_nan import TerminateOnNan as TerminateOnNan
 from glowplug_wandb import WandbLogger as WandbLogger

@@ -76,8 +76,6 @@ class TestImport:
     @pytest.mark.parametrize(
         ("module", "name", "remedy"),
         [
-            (glowplug.handlers, "LRScheduler", "torch.optim.lr_scheduler"),
-            (glowplug.handlers, "create_lr_scheduler_with_warmup", "SequentialLR"),
             (glowplug.handlers, "Timer", "state.times"),
             (glowplug.handlers, "EMAHandler", "torch.optim.swa_utils.AveragedModel"),
             (glowplug.handlers, "BaseLogger", "glowplug.loggers.Logger"),
@@ -175,7 +173,7 @@ def test_replacements_are_documented():
     """The page about ignite lists each handler that has a replacement, by its name or the kind of handler (H-005)."""
     page = (Path(__file__).parents[3] / "docs" / "coming-from-ignite.md").read_text(encoding="utf-8")
     page = page[page.index("## What is missing") :]
-    kinds = ("Scheduler", "PiecewiseLinear", "TimeProfiler")
+    kinds = ("TimeProfiler",)
     handlers = [
         name for name, text in REPLACEMENTS.items() if "Metric(" not in text and not name.endswith(kinds)
     ]

@@ -6,11 +6,6 @@ from glowplug.plugins._equivalents import EQUIVALENTS
 
 __all__ = ["REPLACEMENTS"]
 
-_SCHEDULER = (
-    "Use a scheduler of torch.optim.lr_scheduler and step it in a handler: "
-    "trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: scheduler.step())"
-)
-_PARAMETER = "Set the parameter in a handler of Events.ITERATION_STARTED"
 _PROFILER = "Use torch.profiler, or state.times for the durations of the epoch and of the run"
 _WRITE_LOGGER = (
     "Subclass glowplug.loggers.Logger and implement write_scalars; docs/writing-plugins.md shows how"
@@ -25,41 +20,6 @@ _SAVE_HANDLER = (
 )
 
 REPLACEMENTS = {
-    # Schedulers of the learning rate and of other parameters
-    **dict.fromkeys(
-        (
-            "BaseParamScheduler",
-            "ConcatScheduler",
-            "CosineAnnealingScheduler",
-            "CyclicalScheduler",
-            "LinearCyclicalScheduler",
-            "LRScheduler",
-            "ParamGroupScheduler",
-            "ParamScheduler",
-            "PiecewiseLinear",
-        ),
-        _SCHEDULER,
-    ),
-    "create_lr_scheduler_with_warmup": (
-        "Combine torch.optim.lr_scheduler.LinearLR and your scheduler in a SequentialLR, and step the SequentialLR in a handler: "
-        "trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: scheduler.step())"
-    ),
-    "ReduceLROnPlateauScheduler": (
-        "Use torch.optim.lr_scheduler.ReduceLROnPlateau and step it in a handler of the evaluator: "
-        "evaluator.add_event_handler(Events.COMPLETED, lambda engine: scheduler.step(engine.state.metrics['loss']))"
-    ),
-    **dict.fromkeys(
-        (
-            "BatchSizeScheduler",
-            "ExpStateScheduler",
-            "LambdaStateScheduler",
-            "MultiStepStateScheduler",
-            "PiecewiseLinearStateScheduler",
-            "StateParamScheduler",
-            "StepStateScheduler",
-        ),
-        _PARAMETER,
-    ),
     # Other handlers
     "Timer": "Read the durations of the epoch and the run from state.times; measure other times with time.perf_counter()",
     "TimeLimit": (
