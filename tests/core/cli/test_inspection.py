@@ -33,6 +33,11 @@ class GoodHandler:
     def attach(self, engine, event=Events.EPOCH_COMPLETED): ...
 
 
+class BaseHandler(GoodHandler, abc.ABC):
+    @abc.abstractmethod
+    def more(self): ...
+
+
 class Callable:
     def __call__(self, *args): ...
 
@@ -66,6 +71,7 @@ def factory():
         (LOGGER, GoodLogger),
         (LOGGER, factory),
         (HANDLER, GoodHandler),
+        (HANDLER, BaseHandler),
         (HANDLER, Callable),
         (HANDLER, WithProperty),
         (HANDLER, Static),
@@ -137,7 +143,7 @@ FAULTS = {
     ),
     "abstract handler": (
         HANDLER,
-        define(GoodHandler, abc.ABC, more=abc.abstractmethod(lambda self: None)),
+        define(BaseHandler),
         "does not define more",
     ),
     "save handler": (

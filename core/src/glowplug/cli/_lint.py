@@ -75,7 +75,9 @@ def _check(offer: Offer, target: Any) -> Iterator[Finding]:
         if offer.kind == "event":
             yield _error(name, f"{offer.target} is not a class", "offer a subclass of glowplug.EventEnum")
         return
-    undefined = ", ".join(sorted(getattr(target, "__abstractmethods__", ())))
+    # A class that declares an abstract method itself is a base class for users.
+    abstract: frozenset[str] = getattr(target, "__abstractmethods__", frozenset())
+    undefined = ", ".join(sorted(abstract - vars(target).keys()))
     if undefined:
         yield _error(
             name,
