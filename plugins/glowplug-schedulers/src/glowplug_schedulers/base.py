@@ -97,17 +97,17 @@ class BaseParamScheduler(ABC):
         """Return whether the event fires again for the same epoch or iteration, so that the parameter must not change.
 
         ``EPOCH_STARTED`` fires again if a run is resumed within an epoch. Other events fire again if an exception ended their
-        iteration. Call this method once per event, at the start of ``__call__``.
+        iteration. A custom event may fire several times per iteration, so the method returns ``False``. Call this method once per
+        event, at the start of ``__call__``.
 
         Args:
             engine: The engine that fires the event; ``None`` if there is none.
         """
         event = None if engine is None else engine.current_event
-        if engine is None or event is None:
+        if engine is None or not isinstance(event, Events):
             return False
-        counter: object = engine.state.event_to_attr.get(event)
-        # A mock engine has no names of counters.
-        if not isinstance(counter, str):
+        counter = engine.state.event_to_attr.get(event)
+        if counter is None:
             return False
         name, count = str(event), getattr(engine.state, counter)
         is_same = self._counts.get(name) == count

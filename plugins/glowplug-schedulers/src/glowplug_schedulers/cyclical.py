@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import Any
 
 from glowplug_schedulers.param_scheduler import HasParamGroups, ParamScheduler
@@ -83,6 +84,10 @@ class CyclicalScheduler(ParamScheduler):
             "end_value_mult",
             "warmup_duration",
         ]
+
+    @abstractmethod
+    def get_param(self) -> float:
+        """Return the value ``event_index`` events after the start of the cycle."""
 
     @property
     def total_cycle_size(self) -> int:

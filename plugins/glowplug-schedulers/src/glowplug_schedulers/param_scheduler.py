@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import MutableMapping, Sequence
 from typing import Any, Protocol
 
@@ -91,6 +92,10 @@ class ParamScheduler(BaseParamScheduler):
         if self.save_history and engine is not None:
             values = [_number(group[self.param_name]) for group in self.optimizer_param_groups]
             record(engine, name or self.param_name, values)
+
+    @abstractmethod
+    def get_param(self) -> Sequence[float] | float:
+        """Return the value at the current ``event_index``, or a list with one value per parameter group."""
 
     def _set(self, value: Any) -> None:
         groups = self.optimizer_param_groups

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from abc import abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -81,6 +82,10 @@ class StateParamScheduler(BaseParamScheduler):
                     stacklevel=2,
                 )
         return handle
+
+    @abstractmethod
+    def get_param(self) -> Sequence[float] | float:
+        """Return the value at the current ``event_index``, counted from 1."""
 
     def __call__(self, engine: EngineProtocol, name: str | None = None) -> None:
         """Set the attribute to its next value.
