@@ -240,3 +240,23 @@ def test_after_an_exception(name, is_loaded):
         continued.run()
         seen = training.seen + continued.seen if is_loaded else continued.seen
         assert seen == whole.seen, f"failed in {failing}"
+
+
+def test_custom_event_in_a_resumed_run():
+    """At a custom event that fires several times per iteration, each firing counts, also in a resumed run (C4, H-110)."""
+
+    def attach(training):
+        def fire(engine):
+            for _ in range(2):
+                engine.fire_event("part")
+
+        training.trainer.register_events("part", event_to_attr={"part": "iteration"})
+        training.trainer.add_event_handler(Events.ITERATION_STARTED, fire)
+        PiecewiseLinear(training.optimizer, "lr", [(0, 0.0), (24, 0.1)]).attach(training.trainer, "part")
+
+    whole = Training(attach)
+    whole.run()
+    first, resumed = Training(attach), Training(attach)
+    resumed.load(stored(first.run(until=5)))
+    resumed.run()
+    assert first.seen + resumed.seen == whole.seen
