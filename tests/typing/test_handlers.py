@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import torch
+from torch import nn
 
 import glowplug as ignite
 import glowplug_early_stopping
+import glowplug_ema
 import glowplug_jsonl
 import glowplug_mlflow
 import glowplug_model_checkpoint
@@ -19,6 +21,7 @@ from glowplug.handlers import (
     CsvLogger,
     DiskSaver,
     EarlyStopping,
+    EMAHandler,
     ExpStateScheduler,
     JsonLinesLogger,
     LRScheduler,
@@ -26,6 +29,7 @@ from glowplug.handlers import (
     ModelCheckpoint,
     PiecewiseLinear,
     ProgressBar,
+    SWAHandler,
     TensorboardLogger,
     TerminateOnNan,
     WandbLogger,
@@ -42,6 +46,8 @@ def create_from_core(folder: Path, engine: ignite.Engine) -> list[object]:
         checkpoint,
         saver,
         Checkpoint({"trainer": engine}, saver),
+        EMAHandler(nn.Linear(1, 1), momentum=0.1, handle_buffers="update"),
+        SWAHandler(nn.Linear(1, 1), start_epoch=2),
         CsvLogger(folder / "run.csv"),
         JsonLinesLogger(folder / "run.jsonl", timeout=5),
         MLflowLogger(),
@@ -62,6 +68,8 @@ def create_from_plugins(folder: Path, engine: ignite.Engine) -> list[object]:
         glowplug_model_checkpoint.ModelCheckpoint(folder),
         saver,
         glowplug_model_checkpoint.Checkpoint({"trainer": engine}, saver),
+        glowplug_ema.EMAHandler(nn.Linear(1, 1)),
+        glowplug_ema.SWAHandler(nn.Linear(1, 1)),
         glowplug_jsonl.CsvLogger(folder / "run.csv"),
         glowplug_jsonl.JsonLinesLogger(folder / "run.jsonl"),
         glowplug_mlflow.MLflowLogger(),
@@ -90,6 +98,7 @@ def test_both_paths_give_the_same_class() -> None:
     """A class is the same object through both import paths."""
     assert EarlyStopping is glowplug_early_stopping.EarlyStopping
     assert LRScheduler is glowplug_schedulers.LRScheduler
+    assert EMAHandler is glowplug_ema.EMAHandler
     assert ModelCheckpoint is glowplug_model_checkpoint.ModelCheckpoint
     assert TensorboardLogger is glowplug_tensorboard.TensorboardLogger
     assert ignite.handlers.TerminateOnNan is TerminateOnNan

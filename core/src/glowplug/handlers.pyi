@@ -10,6 +10,7 @@ from glowplug.loggers import (
     global_step_from_engine as global_step_from_engine,
 )
 from glowplug_early_stopping import EarlyStopping as EarlyStopping
+from glowplug_ema import EMAHandler as EMAHandler, SWAHandler as SWAHandler
 from glowplug_jsonl import CsvLogger as CsvLogger, JsonLinesLogger as JsonLinesLogger
 from glowplug_metrics import EpochOutputStore as EpochOutputStore
 from glowplug_mlflow import MLflowLogger as MLflowLogger

@@ -77,7 +77,6 @@ class TestImport:
         ("module", "name", "remedy"),
         [
             (glowplug.handlers, "Timer", "state.times"),
-            (glowplug.handlers, "EMAHandler", "torch.optim.swa_utils.AveragedModel"),
             (glowplug.handlers, "BaseLogger", "glowplug.loggers.Logger"),
             (glowplug.handlers, "BaseOutputHandler", "OutputHandler"),
             (

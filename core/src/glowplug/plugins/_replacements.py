@@ -27,10 +27,6 @@ REPLACEMENTS = {
     ),
     "BasicTimeProfiler": _PROFILER,
     "HandlersTimeProfiler": _PROFILER,
-    "EMAHandler": (
-        "Use torch.optim.swa_utils.AveragedModel and update it in a handler: "
-        "trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: averaged.update_parameters(model))"
-    ),
     "FastaiLRFinder": "There is no replacement yet",
     # Loggers
     **dict.fromkeys(
