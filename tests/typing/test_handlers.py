@@ -9,6 +9,7 @@ import glowplug as ignite
 import glowplug_early_stopping
 import glowplug_ema
 import glowplug_jsonl
+import glowplug_lr_finder
 import glowplug_mlflow
 import glowplug_model_checkpoint
 import glowplug_progress
@@ -23,6 +24,7 @@ from glowplug.handlers import (
     EarlyStopping,
     EMAHandler,
     ExpStateScheduler,
+    FastaiLRFinder,
     JsonLinesLogger,
     LRScheduler,
     MLflowLogger,
@@ -48,6 +50,7 @@ def create_from_core(folder: Path, engine: ignite.Engine) -> list[object]:
         Checkpoint({"trainer": engine}, saver),
         EMAHandler(nn.Linear(1, 1), momentum=0.1, handle_buffers="update"),
         SWAHandler(nn.Linear(1, 1), start_epoch=2),
+        FastaiLRFinder(),
         CsvLogger(folder / "run.csv"),
         JsonLinesLogger(folder / "run.jsonl", timeout=5),
         MLflowLogger(),
@@ -70,6 +73,7 @@ def create_from_plugins(folder: Path, engine: ignite.Engine) -> list[object]:
         glowplug_model_checkpoint.Checkpoint({"trainer": engine}, saver),
         glowplug_ema.EMAHandler(nn.Linear(1, 1)),
         glowplug_ema.SWAHandler(nn.Linear(1, 1)),
+        glowplug_lr_finder.LRFinder(),
         glowplug_jsonl.CsvLogger(folder / "run.csv"),
         glowplug_jsonl.JsonLinesLogger(folder / "run.jsonl"),
         glowplug_mlflow.MLflowLogger(),

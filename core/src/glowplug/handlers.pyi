@@ -12,6 +12,7 @@ from glowplug.loggers import (
 from glowplug_early_stopping import EarlyStopping as EarlyStopping
 from glowplug_ema import EMAHandler as EMAHandler, SWAHandler as SWAHandler
 from glowplug_jsonl import CsvLogger as CsvLogger, JsonLinesLogger as JsonLinesLogger
+from glowplug_lr_finder import FastaiLRFinder as FastaiLRFinder, LRFinder as LRFinder
 from glowplug_metrics import EpochOutputStore as EpochOutputStore
 from glowplug_mlflow import MLflowLogger as MLflowLogger
 from glowplug_model_checkpoint import (

@@ -81,6 +81,8 @@ def test_nested():
     with ema.averaged_weights():
         with ema.averaged_weights():
             pass
+        with pytest.raises(RuntimeError, match="within averaged_weights"):
+            ema(FakeEngine())
         assert same(weights_of(ema.model), averaged)
     assert same(weights_of(ema.model), online)
 

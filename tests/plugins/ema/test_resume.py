@@ -92,6 +92,19 @@ def test_keys():
     assert list(fake.state_dict()["handlers"]) == ["EMAHandler", "EMAHandler#2", "critic", "SWAHandler"]
 
 
+@pytest.mark.parametrize("make", [lambda model: EMAHandler(model, 0.5), SWAHandler])
+def test_state_is_a_copy(make):
+    """Later updates do not change the weights in a state (C4)."""
+    handler = make(nn.Linear(1, 1, bias=False))
+    nn.init.constant_(handler.model.weight, 3.0)
+    handler(FakeEngine())
+    state = list(handler.state_dict().values())[-1]
+    before = state["weight"].item()
+    nn.init.constant_(handler.model.weight, 9.0)
+    handler(FakeEngine())
+    assert state["weight"].item() == before
+
+
 @pytest.mark.parametrize("make", [EMAHandler, SWAHandler])
 def test_other_model(make):
     """A state of another model, or an incomplete one, is refused and nothing is loaded (H-102)."""

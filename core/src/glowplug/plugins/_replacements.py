@@ -27,7 +27,6 @@ REPLACEMENTS = {
     ),
     "BasicTimeProfiler": _PROFILER,
     "HandlersTimeProfiler": _PROFILER,
-    "FastaiLRFinder": "There is no replacement yet",
     # Loggers
     **dict.fromkeys(
         (
