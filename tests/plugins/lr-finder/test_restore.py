@@ -15,6 +15,14 @@ from glowplug_lr_finder import FastaiLRFinder
 pytestmark = pytest.mark.filterwarnings("ignore:FastaiLRFinder. the loss did not diverge")
 
 
+@pytest.fixture(autouse=True)
+def _print_whole_tensors():
+    """Print tensors with all digits, because the tests compare texts."""
+    torch.set_printoptions(precision=10, threshold=10**6)
+    yield
+    torch.set_printoptions(profile="default")
+
+
 class Counter:
     """A handler with a state."""
 
@@ -105,7 +113,6 @@ def parts(state):
 @pytest.mark.parametrize("before", [0, 1])
 def test_everything(before):
     """After a search, all states are as before, in a new trainer and in one that has run before (H-103)."""
-    torch.set_printoptions(precision=10, threshold=10**6)
     training = Training()
     if before:
         training.trainer.run(training.data, max_epochs=1)
@@ -123,7 +130,6 @@ def test_everything(before):
 @pytest.mark.parametrize("error", ["step", "block", "interrupt"])
 def test_after_an_exception(error):
     """After an exception in the step or in the block, all states are as before and no handler is left (H-104)."""
-    torch.set_printoptions(precision=10, threshold=10**6)
     training = Training(fails_at=7 if error == "step" else None)
     expected = parts(training.state())
     raised = {"step": ZeroDivisionError, "block": ValueError, "interrupt": KeyboardInterrupt}[error]

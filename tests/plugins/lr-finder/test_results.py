@@ -43,6 +43,12 @@ class TestSuggestion:
         finder.apply_suggested_lr(optimizer)
         assert optimizer.param_groups[0]["lr"] == 3.0
 
+    def test_fall_after_the_minimum(self):
+        """A steeper fall beyond the minimum does not count (H-103)."""
+        with pytest.warns(GlowplugWarning, match="did not diverge"):
+            finder, _ = searched([3.0, 2.5, 1.6, 1.5, 7.0, 7.0, 1.6])
+        assert finder.lr_suggestion() == pytest.approx(1 + 6 / 7)
+
     def test_groups(self):
         """With several parameter groups, the suggestion is a list (H-103)."""
         finder, optimizer = searched(groups=2)
