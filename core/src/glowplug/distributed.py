@@ -5,13 +5,14 @@ operation. This module does not create a process group. Launch the script with `
 ``torch.distributed.init_process_group`` in the script.
 
 The functions of this module are collectives: all ranks must call them in the same order. Only :func:`rank`,
-:func:`world_size`, :func:`is_initialized` and :func:`rank_zero_only` are not collectives.
+:func:`world_size`, :func:`is_initialized` and :func:`rank_zero_only` are not collectives. :meth:`SharedInterval.is_over` is one.
 """
 
 from __future__ import annotations
 
 import functools
 import sys
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "SharedInterval",
     "agree_any",
     "all_gather",
     "all_reduce",
@@ -242,6 +244,63 @@ def agree_any(flag: bool) -> bool:
         False
     """
     return bool(all_reduce(int(flag), "MAX"))
+
+
+class SharedInterval:
+    """Interval of time that ends at the same call on all ranks.
+
+    The clock of rank 0 decides for all ranks. The ranks do not exchange its decision at each call: rank 0 estimates how many
+    calls fit into the rest of the interval, and the ranks skip half of them. If later calls take longer than earlier ones, the end
+    is noticed late.
+
+    Args:
+        seconds: Length of the interval in seconds.
+        began: Start of the interval on the clock :func:`time.monotonic`. By default, the interval starts at the first call
+            of :meth:`is_over`.
+
+    Example:
+        >>> interval = SharedInterval(600)
+        >>> interval.is_over()
+        False
+    """
+
+    # The number of calls after the interval began, and the number of calls before the ranks compare their clocks again.
+    _calls = _skip = 0
+
+    def __init__(self, seconds: float, began: float | None = None) -> None:
+        self.seconds = seconds
+        self._began = began
+
+    def is_over(self, *, restart: bool = False) -> bool:
+        """Return whether the interval is over; call this method on all ranks, at the same events.
+
+        Args:
+            restart: Whether the next interval starts now if this one is over. Defaults to ``False``.
+        """
+        now = time.monotonic()
+        if self._began is None:
+            self._began = now
+        else:
+            self._calls += 1
+        if self._skip:
+            self._skip -= 1
+            return False
+        elapsed = now - self._began
+        is_over = elapsed >= self.seconds
+        if world_size() > 1:
+            is_over, self._skip = broadcast((is_over, self._calls_to_skip(elapsed)))
+        if is_over and restart:
+            self._began, self._calls = now, 0
+        return is_over
+
+    def reset(self) -> None:
+        """Let the interval start at the next call of :meth:`is_over`."""
+        self._began, self._calls, self._skip = None, 0, 0
+
+    def _calls_to_skip(self, elapsed: float) -> int:
+        """Return half of the number of calls that fit into the rest of the interval."""
+        rest = self.seconds - elapsed
+        return int(rest * self._calls / elapsed / 2) if elapsed > 0 and rest > 0 else 0
 
 
 def _is_tensor(value: object) -> bool:

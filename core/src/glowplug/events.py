@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import Enum, EnumMeta
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, TypeAlias, overload
 
 _DEFERRED_KINDS = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction)
+
+_ALONE = {"event_filter", "once", "every_seconds", "every_minutes"}
 
 EventFilter: TypeAlias = Callable[[Any, int], bool]
 
@@ -29,6 +32,10 @@ class CallableEventWithFilter:
         once: Run the handler only at this counter value, or only at these counter values.
         before: Run the handler only at counter values below this number.
         after: Run the handler only at counter values above this number.
+        every_seconds: Run the handler once in each interval of this many seconds, at the first firing after the interval. The first
+            interval begins with the first firing in a run. Under ``torch.distributed``, the clock of rank 0 decides for all ranks,
+            so register the handler on all ranks.
+        every_minutes: Length of the interval in minutes instead of seconds.
 
     Attributes:
         event: The plain event.
@@ -45,6 +52,8 @@ class CallableEventWithFilter:
         Events.ITERATION_COMPLETED(every=100)
         >>> Events.ITERATION_COMPLETED(every=100) == Events.ITERATION_COMPLETED
         True
+        >>> Events.ITERATION_COMPLETED(every_minutes=5)
+        Events.ITERATION_COMPLETED(every_seconds=300)
     """
 
     event: EventEnum
@@ -57,16 +66,32 @@ class CallableEventWithFilter:
         once: int | Sequence[int] | None = None,
         before: int | None = None,
         after: int | None = None,
+        every_seconds: float | None = None,
+        every_minutes: float | None = None,
     ) -> CallableEventWithFilter:
         """Return the event with the given filter; ``every=1`` alone returns the plain event."""
-        given = {"event_filter": event_filter, "once": once, "every": every, "before": before, "after": after}
+        given = {
+            "event_filter": event_filter,
+            "once": once,
+            "every": every,
+            "before": before,
+            "after": after,
+            "every_seconds": every_seconds,
+            "every_minutes": every_minutes,
+        }
         names = [name for name, value in given.items() if value is not None]
-        alone = {"event_filter", "once"} & set(names)
-        if not names or (alone and len(names) > 1):
+        if not names or (set(names) & _ALONE and len(names) > 1):
             raise ValueError(
-                f"{self.event}: pass event_filter= alone, once= alone, or any combination of every=, before= and after=; "
-                f"got {', '.join(names) or 'nothing'}"
+                f"{self.event}: pass event_filter= alone, once= alone, every_seconds= or every_minutes= alone, or any combination "
+                f"of every=, before= and after=; got {', '.join(names) or 'nothing'}"
             )
+        if every_seconds is not None:
+            return FilteredEvent(
+                self.event, EverySeconds(_duration(self.event, "every_seconds", every_seconds))
+            )
+        if every_minutes is not None:
+            minutes = _duration(self.event, "every_minutes", every_minutes)
+            return FilteredEvent(self.event, EverySeconds(minutes * 60))
         if event_filter is not None:
             return FilteredEvent(self.event, _checked_function(self.event, event_filter))
         if once is not None:
@@ -167,7 +192,7 @@ class FilteredEvent(CallableEventWithFilter):
         return hash(self.event)
 
     def __repr__(self) -> str:
-        known = isinstance(self.filter, (Every, Once, Between))
+        known = isinstance(self.filter, (Every, Once, Between, EverySeconds))
         return f"{self.event}({self.filter if known else f'event_filter={self.filter!r}'})"
 
 
@@ -271,6 +296,29 @@ class Between:
     def __repr__(self) -> str:
         parts = {"every": self.every if self.every > 1 else None, "after": self.after, "before": self.before}
         return ", ".join(f"{name}={value}" for name, value in parts.items() if value is not None)
+
+
+@dataclass(frozen=True)
+class EverySeconds:
+    """Filter that lets the handler run once in each interval of time.
+
+    The filter itself has no clock: several handlers may share it, so each registration measures its own intervals.
+    """
+
+    seconds: float
+
+    def __call__(self, engine: Any, counter: int) -> bool:
+        """Return whether the handler may run at this counter value: yes, because only the time decides."""
+        return True
+
+    def __repr__(self) -> str:
+        return f"every_seconds={self.seconds:g}"
+
+
+def _duration(event: EventEnum, name: str, value: object) -> float:
+    if not isinstance(value, Real) or not 0 < float(value) < math.inf:
+        raise ValueError(f"{event}: {name}= must be a positive number, got {value!r}")
+    return float(value)
 
 
 def _number(event: EventEnum, name: str, value: object, least: int) -> int:

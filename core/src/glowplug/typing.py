@@ -86,6 +86,11 @@ class EngineProtocol(Protocol):
     def has_registered_events(self, event_name: AnyEvent) -> bool:
         """Return whether an event is registered."""
 
+    def wrap_handlers(
+        self, wrapper: Callable[[RegistrationProtocol, Callable[..., Any]], Callable[..., Any]]
+    ) -> RemovableEventHandle:
+        """Wrap each call of a handler, for example to measure how long it takes."""
+
     def fire_event(self, event_name: AnyEvent) -> None:
         """Run the handlers of an event."""
 

@@ -114,3 +114,48 @@ def test_two_ranks(run_ranks):
         "into own": [0.0, 0.0],
         "any": [True, False],
     }
+
+
+def test_shared_interval(monkeypatch):
+    """An interval is over when its time has passed, and starts again if it should."""
+    now = [100.0]
+    monkeypatch.setattr(distributed.time, "monotonic", lambda: now[0])
+    interval, begun = distributed.SharedInterval(10), distributed.SharedInterval(10, began=95.0)
+    assert not interval.is_over()
+    now[0] = 105.0
+    assert (interval.is_over(), begun.is_over()) == (False, True)
+    now[0] = 110.0
+    assert interval.is_over()
+    assert interval.is_over(restart=True)
+    assert not interval.is_over()
+    now[0] = 120.0
+    assert interval.is_over()
+    interval.reset()
+    assert not interval.is_over()
+
+
+def test_shared_interval_of_two_ranks(run_ranks):
+    """The clock of rank 0 decides for both ranks, at the same events, and few of them exchange anything (E-062)."""
+
+    def ranks(rank):
+        import time
+
+        from glowplug import Engine, Events, distributed
+
+        clock, sent = [0.0], []
+        # The clock of rank 1 runs ten times as fast.
+        time.monotonic = lambda: clock[0] * (1 + 9 * rank)
+        broadcast = distributed.broadcast
+        distributed.broadcast = lambda value: sent.append(1) or broadcast(value)
+
+        def step(engine, batch):
+            clock[0] += 1.0
+
+        engine, got = Engine(step), []
+        engine.add_event_handler(
+            Events.ITERATION_COMPLETED(every_seconds=100), lambda e: got.append(e.state.iteration)
+        )
+        engine.run(range(350))
+        return [got, len(sent) < 60]
+
+    assert run_ranks(ranks) == [[[101, 201, 301], True]] * 2

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import copy
+import itertools
+import pickle
+import re
+import time
 
 import numpy as np
 import pytest
@@ -278,3 +282,86 @@ class TestOnce:
         identity.run([1], max_epochs=3)
         copy.deepcopy(identity).run([1], max_epochs=4)
         assert got == [1]
+
+
+class TestTime:
+    @pytest.fixture
+    def clock(self, monkeypatch):
+        """A clock that advances by 10 seconds at each reading, and the number of its readings."""
+        readings = itertools.count()
+        monkeypatch.setattr(time, "monotonic", lambda: next(readings) * 10.0)
+        return readings
+
+    @pytest.mark.parametrize("interval", [{"every_seconds": 30}, {"every_minutes": 0.5}])
+    def test_interval(self, clock, ran, interval):
+        """The handler runs at the first event after each interval, and the first interval begins with the first event (E-062)."""
+        event = Events.ITERATION_COMPLETED(**interval)
+        assert ran(event) == [(1, 4), (2, 7), (3, 10)]
+
+    @pytest.mark.parametrize("event", [Events.EPOCH_COMPLETED, Events.DATALOADER_STOP_ITERATION])
+    def test_other_events(self, clock, identity, event):
+        """Events without a counter, and events of an epoch, have intervals too (E-062)."""
+        got = []
+        identity.add_event_handler(event(every_seconds=20), lambda e: got.append(e.state.epoch))
+        identity.run(range(2), max_epochs=9, epoch_length=2)
+        assert got == ([3, 5, 7, 9] if event is Events.EPOCH_COMPLETED else [4, 6, 8])
+
+    def test_shared_event(self, clock, identity):
+        """Handlers that share a filtered event have their own intervals (E-062)."""
+        got, event = [], Events.ITERATION_COMPLETED(every_seconds=20)
+        identity.add_event_handler(event, lambda e: got.append(("a", e.state.iteration)))
+        identity.add_event_handler(event, lambda e: got.append(("b", e.state.iteration)))
+        identity.run(range(4))
+        assert got == [("a", 2), ("b", 2), ("a", 3), ("b", 3), ("a", 4), ("b", 4)]
+
+    def test_new_run(self, identity, monkeypatch):
+        """In a new run, the interval begins again, so that a pause between runs does not count (E-062)."""
+        now = [0.0]
+        monkeypatch.setattr(time, "monotonic", lambda: now[0])
+        got = []
+        identity.add_event_handler(Events.ITERATION_COMPLETED(every_seconds=60), lambda e: got.append(1))
+        for _ in range(2):
+            identity.run(range(3))
+            now[0] += 3600
+        assert got == []
+
+    @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "10", None])
+    def test_duration(self, value):
+        """An interval must be a positive number (E-061)."""
+        expected = (
+            "got nothing" if value is None else f"every_minutes= must be a positive number, got {value!r}"
+        )
+        with pytest.raises(ValueError, match=re.escape(expected)):
+            Events.STARTED(every_minutes=value)
+
+    @pytest.mark.parametrize(
+        "arguments", [{"every": 2}, {"once": 2}, {"after": 2}, {"every_minutes": 1}, {"event_filter": max}]
+    )
+    def test_alone(self, arguments):
+        """An interval of time cannot be combined with another filter (E-060)."""
+        with pytest.raises(ValueError, match="every_seconds= or every_minutes= alone"):
+            Events.STARTED(every_seconds=1, **arguments)
+
+    def test_description(self, identity):
+        """The table of handlers, and the event itself, show the interval in seconds (E-062)."""
+        event = Events.STARTED(every_minutes=1.5)
+        assert str(event) == "Events.STARTED(every_seconds=90)"
+        assert event == Events.STARTED
+        identity.add_event_handler(event, lambda: None)
+        assert "every_seconds=90" in identity.describe()
+
+    def test_copies(self, identity):
+        """An engine with such a filter can be copied and pickled (E-141)."""
+        identity.add_event_handler(Events.ITERATION_COMPLETED(every_seconds=1e-9), print)
+        pickle.loads(pickle.dumps(identity.registrations()[0]))
+        assert copy.deepcopy(identity).registrations()[0].filter == identity.registrations()[0].filter
+
+    def test_no_clock_without_an_interval(self, identity, monkeypatch):
+        """Events without an interval of time never read the clock."""
+
+        def fail():
+            raise AssertionError("the clock was read")
+
+        monkeypatch.setattr(time, "monotonic", fail)
+        identity.add_event_handler(Events.ITERATION_COMPLETED(every=2), lambda: None)
+        identity.run(range(4))

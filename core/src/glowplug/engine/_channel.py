@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, TypeAlias
 
 from glowplug.engine._call import Call, Key
 from glowplug.engine._registration import Registration
 from glowplug.events import EventFilter
+
+CallWrapper: TypeAlias = Callable[[Any, Call], Call]
+"""Function ``f(registration, call)`` that returns the function to call instead, with the same arguments."""
 
 
 class Channel:
@@ -24,6 +27,8 @@ class Channel:
     calls: tuple[tuple[Call, int | EventFilter | None], ...] = ()
     # The calls if the state counts the event and no call has a filter, otherwise empty.
     unfiltered: tuple[Call, ...] = ()
+    # Wrappers of the calls; without wrappers, the handlers are called directly.
+    wrappers: tuple[CallWrapper, ...] = ()
     firings = 0
     # The counter value at the last evaluation of filters, and the next value at which a filter may pass.
     seen = due = -1
@@ -58,14 +63,24 @@ class Channel:
     def _call_of(self, registration: Registration) -> Call:
         """Return the function that calls the handler; the first successful call also checks the handler's result."""
         if registration.is_checked:
-            return registration.call
-        return functools.partial(_first_call, weakref.ref(self), registration)
+            return self.wrapped(registration, registration.call)
+        return self.wrapped(registration, functools.partial(_first_call, weakref.ref(self), registration))
 
-    def reset_once(self) -> None:
-        """Reset the ``once`` filters for a new run."""
+    def wrapped(self, registration: Registration, call: Call) -> Call:
+        """Return a call of a handler with the wrappers of this channel around it."""
+        for wrapper in self.wrappers:
+            call = wrapper(registration, call)
+        return call
+
+    def wrap(self, wrappers: tuple[CallWrapper, ...]) -> None:
+        """Replace the wrappers of the calls."""
+        self.wrappers = wrappers
+        self.change(self.registrations)
+
+    def begin_run(self) -> None:
+        """Reset the filters that remember something for a new run."""
         for registration in self.registrations:
-            if registration.passed:
-                registration.passed.clear()
+            registration.begin_run()
 
     def next_due(self, counter: int) -> int:
         """Return the next counter value at which at least one handler may run."""

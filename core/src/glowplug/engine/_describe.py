@@ -14,7 +14,7 @@ from rich.text import Text
 from glowplug.engine._call import describe_handler, owner_of
 from glowplug.engine._channel import Channel
 from glowplug.engine._registration import Registration
-from glowplug.events import Between, EventFilter, Every, Once
+from glowplug.events import Between, EventFilter, Every, EverySeconds, Once
 from glowplug.plugins import Registry, get_registry
 
 EMPTY = "Nothing is attached to this engine."
@@ -106,5 +106,5 @@ def _row(registration: Registration, registry: Registry) -> Row:
 def _describe_filter(event_filter: EventFilter | None) -> str:
     if event_filter is None:
         return ""
-    known = isinstance(event_filter, (Every, Once, Between))
+    known = isinstance(event_filter, (Every, Once, Between, EverySeconds))
     return str(event_filter) if known else f"event_filter={describe_handler(event_filter)}"

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from typing import Any, Literal, TypeVar
 
 from glowplug.engine._call import NEEDS_PAYLOAD, Call, Key, check_attachable, describe_handler
-from glowplug.engine._channel import Channel
+from glowplug.engine._channel import CallWrapper, Channel
 from glowplug.engine._handler_state import StatefulHandlers
 from glowplug.engine._optional import Fault, Guard, attach_optional, guard_of_attach, mark_as_foreign
 from glowplug.engine._registration import Registration
@@ -45,6 +45,7 @@ class HandlerTable:
     current_event: Key | None = None
     faults: tuple[Fault, ...] = ()
     _stash: Stash | None = None
+    _wrappers: tuple[CallWrapper, ...] = ()
 
     def __init__(self) -> None:
         self.state = State()
@@ -98,7 +99,9 @@ class HandlerTable:
         for name in event_names:
             if not isinstance(name, (str, EventEnum)):
                 raise TypeError(f"an event must be a member of an EventEnum or a string, got {name!r}")
-            self._channels.setdefault(name, Channel(name))
+            if name not in self._channels:
+                self._channels[name] = Channel(name)
+                self._channels[name].wrappers = self._wrappers
             if event_to_attr and name in event_to_attr:
                 attribute = event_to_attr[name]
                 self.state.event_to_attr[name] = self._channels[name].counter = attribute
@@ -285,6 +288,39 @@ class HandlerTable:
 
     # Inspection
 
+    def wrap_handlers(self, wrapper: CallWrapper) -> RemovableEventHandle:
+        """Wrap each call of a handler, for example to measure how long it takes.
+
+        The filter of an event is evaluated outside the wrapper, so a call that the filter skips is not seen. Handlers that are
+        registered later are wrapped too.
+
+        Args:
+            wrapper: Function ``f(registration, call)`` that returns a function with the arguments and the result of ``call``. It
+                runs again whenever the handlers of an event change.
+
+        Example:
+            >>> from glowplug import Engine, Events
+            >>> engine = Engine(lambda engine, batch: batch)
+            >>> def announce(registration, call):
+            ...     def announced(*arguments):
+            ...         print(registration.event)
+            ...         return call(*arguments)
+            ...
+            ...     return announced
+            >>> _ = engine.add_event_handler(Events.COMPLETED, lambda: print("done"))
+            >>> with engine.wrap_handlers(announce):
+            ...     _ = engine.run([1])
+            Events.COMPLETED
+            done
+        """
+        self._use_wrappers((*self._wrappers, wrapper))
+        return RemovableEventHandle(functools.partial(_unwrap, weakref.ref(self), wrapper))
+
+    def _use_wrappers(self, wrappers: tuple[CallWrapper, ...]) -> None:
+        self._wrappers = wrappers
+        for channel in self._channels.values():
+            channel.wrap(wrappers)
+
     def registrations(self) -> tuple[Registration, ...]:
         """Return all registrations, event by event, in calling order.
 
@@ -332,11 +368,11 @@ class HandlerTable:
     # Firing
 
     def _begin_run(self) -> None:
-        """Reset the firing counts and ``once`` filters for a new run."""
+        """Reset the firing counts, and the filters that remember something, for a new run."""
         for channel in self._channels.values():
             channel.firings = 0
             if channel.has_handlers:
-                channel.reset_once()
+                channel.begin_run()
 
     def fire_event(self, event_name: AnyEvent) -> None:
         """Run the handlers of an event; to pass values to the handlers, set attributes of ``state``.
@@ -397,7 +433,7 @@ class HandlerTable:
         outer, self.current_event = self.current_event, registration.event
         self.last_event_name = registration.event
         try:
-            registration.checked_call(self)
+            self._channels[registration.event].wrapped(registration, registration.checked_call)(self)
         except BaseException as error:
             mark_as_foreign(error)
             raise
@@ -440,7 +476,11 @@ class HandlerTable:
         else:
             counter = getattr(self.state, channel.counter)
         try:
-            yield [r.checked_call for r in channel.registrations if r.test is None or r.test(self, counter)]
+            yield [
+                channel.wrapped(r, r.checked_call)
+                for r in channel.registrations
+                if r.test is None or r.test(self, counter)
+            ]
         finally:
             self._return_to(outer)
 
@@ -486,3 +526,9 @@ def _forget(channel: weakref.ref[Channel], registration: weakref.ref[Registratio
     where, which = channel(), registration()
     if where is not None and which is not None:
         where.remove([which])
+
+
+def _unwrap(table: weakref.ref[HandlerTable], wrapper: CallWrapper) -> None:
+    engine = table()
+    if engine is not None:
+        engine._use_wrappers(tuple(each for each in engine._wrappers if each is not wrapper))  # noqa: SLF001 - part of the class

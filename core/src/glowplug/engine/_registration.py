@@ -8,10 +8,11 @@ from collections.abc import Callable
 from types import MethodType
 from typing import Any
 
+from glowplug.distributed import SharedInterval
 from glowplug.engine._call import Call, Key, compile_call, describe_handler, unwrap
 from glowplug.engine._deferred import check_result
 from glowplug.engine._optional import Guard
-from glowplug.events import EventFilter, Every, Once
+from glowplug.events import EventFilter, Every, EverySeconds, Once
 from glowplug.handles import RemovableEventHandle
 from glowplug.phase import Phase
 
@@ -24,6 +25,8 @@ class Registration:
     is_checked = False
     # The counter values of this run at which a ``once`` filter has let the handler run.
     passed: set[int] | None = None
+    # The current interval of an ``every_seconds`` filter.
+    interval: SharedInterval | None = None
     # If the handler is stateful, the handle that removes its state from the engine's state.
     state_handle: RemovableEventHandle | None = None
 
@@ -46,6 +49,8 @@ class Registration:
         self.guard = guard
         if isinstance(event_filter, Once):
             self.passed = set()
+        elif isinstance(event_filter, EverySeconds):
+            self.interval = SharedInterval(event_filter.seconds)
         self._compile()
 
     def _compile(self) -> None:
@@ -54,6 +59,8 @@ class Registration:
         self.test = self.filter
         if isinstance(self.filter, Once) and self.passed is not None:
             self.test = functools.partial(_passes_once, self.filter, self.passed)
+        elif self.interval is not None:
+            self.test = functools.partial(_passes_interval, self.interval)
         if self.guard is not None:
             self.call = self.guard.around(self.call, self.event)
             self.test = self.test and self.guard.around(self.test, self.event)
@@ -78,6 +85,13 @@ class Registration:
         """The handler's filter: a divisor for ``every``, a function for other filters, ``None`` if there is no filter."""
         return self.filter.every if isinstance(self.filter, Every) else self.test
 
+    def begin_run(self) -> None:
+        """Reset a ``once`` or ``every_seconds`` filter for a new run."""
+        if self.passed:
+            self.passed.clear()
+        if self.interval is not None:
+            self.interval.reset()
+
     def runs(self, handler: object) -> bool:
         """Return whether this is a registration of the given handler."""
         return self.handler is handler or (isinstance(handler, MethodType) and self.handler == handler)
@@ -94,6 +108,11 @@ def _passes_once(once: Once, passed: set[int], engine: Any, counter: int) -> boo
         return False
     passed.add(counter)
     return True
+
+
+def _passes_interval(interval: SharedInterval, engine: Any, counter: int) -> bool:  # noqa: ARG001 - the arguments of a filter
+    """Return whether an interval of time has passed since the handler ran, or since the first firing in the run."""
+    return interval.is_over(restart=True)
 
 
 def _phase_of(handler: Any) -> Phase:
