@@ -16,8 +16,10 @@ import glowplug_progress
 import glowplug_schedulers
 import glowplug_tensorboard
 import glowplug_terminate_on_nan
+import glowplug_timers
 import glowplug_wandb
 from glowplug.handlers import (
+    BasicTimeProfiler,
     Checkpoint,
     CsvLogger,
     DiskSaver,
@@ -25,15 +27,19 @@ from glowplug.handlers import (
     EMAHandler,
     ExpStateScheduler,
     FastaiLRFinder,
+    HandlersTimeProfiler,
     JsonLinesLogger,
     LRScheduler,
     MLflowLogger,
     ModelCheckpoint,
     PiecewiseLinear,
+    ProfilerHandler,
     ProgressBar,
     SWAHandler,
     TensorboardLogger,
     TerminateOnNan,
+    TimeLimit,
+    Timer,
     WandbLogger,
 )
 
@@ -60,6 +66,11 @@ def create_from_core(folder: Path, engine: ignite.Engine) -> list[object]:
         TensorboardLogger(log_dir=folder),
         TerminateOnNan(),
         ignite.handlers.TerminateOnNan(),
+        BasicTimeProfiler(),
+        HandlersTimeProfiler(),
+        ProfilerHandler(folder, active=2, record_shapes=True),
+        TimeLimit(minutes=30),
+        Timer(average=True).attach(engine, step=ignite.Events.ITERATION_COMPLETED),
     ]
 
 
@@ -82,6 +93,11 @@ def create_from_plugins(folder: Path, engine: ignite.Engine) -> list[object]:
         glowplug_schedulers.ExpStateScheduler(1.0, 0.5, "temperature", create_new=True),
         glowplug_tensorboard.TensorboardLogger(log_dir=folder),
         glowplug_terminate_on_nan.TerminateOnNan(),
+        glowplug_timers.BasicTimeProfiler(),
+        glowplug_timers.HandlersTimeProfiler(),
+        glowplug_timers.ProfilerHandler(folder),
+        glowplug_timers.TimeLimit(28800),
+        glowplug_timers.Timer(),
     ]
 
 

@@ -55,6 +55,13 @@ from glowplug_schedulers import (
 )
 from glowplug_tensorboard import TensorboardLogger as TensorboardLogger
 from glowplug_terminate_on_nan import TerminateOnNan as TerminateOnNan
+from glowplug_timers import (
+    BasicTimeProfiler as BasicTimeProfiler,
+    HandlersTimeProfiler as HandlersTimeProfiler,
+    ProfilerHandler as ProfilerHandler,
+    TimeLimit as TimeLimit,
+    Timer as Timer,
+)
 from glowplug_wandb import WandbLogger as WandbLogger
 
 def create(name: str, /, **options: Any) -> Any: ...

@@ -76,7 +76,7 @@ class TestImport:
     @pytest.mark.parametrize(
         ("module", "name", "remedy"),
         [
-            (glowplug.handlers, "Timer", "state.times"),
+            (glowplug.handlers, "FBResearchLogger", "write_scalars"),
             (glowplug.handlers, "BaseLogger", "glowplug.loggers.Logger"),
             (glowplug.handlers, "BaseOutputHandler", "OutputHandler"),
             (

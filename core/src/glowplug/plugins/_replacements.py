@@ -6,7 +6,6 @@ from glowplug.plugins._equivalents import EQUIVALENTS
 
 __all__ = ["REPLACEMENTS"]
 
-_PROFILER = "Use torch.profiler, or state.times for the durations of the epoch and of the run"
 _WRITE_LOGGER = (
     "Subclass glowplug.loggers.Logger and implement write_scalars; docs/writing-plugins.md shows how"
 )
@@ -21,12 +20,6 @@ _SAVE_HANDLER = (
 
 REPLACEMENTS = {
     # Other handlers
-    "Timer": "Read the durations of the epoch and the run from state.times; measure other times with time.perf_counter()",
-    "TimeLimit": (
-        "In a handler of Events.ITERATION_COMPLETED, call engine.terminate() if time.monotonic() has passed the end time"
-    ),
-    "BasicTimeProfiler": _PROFILER,
-    "HandlersTimeProfiler": _PROFILER,
     # Loggers
     **dict.fromkeys(
         (
