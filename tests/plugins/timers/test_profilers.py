@@ -144,6 +144,15 @@ class TestResults:
         assert profiler.get_results()[0][:2] == ["short", "EPOCH_STARTED"]
         assert profiler.get_results()[0][2] == pytest.approx(1e-6)
 
+    def test_threshold(self, trainer, data):
+        """Short calls at filtered events are ignored if the threshold is set (H-093)."""
+        profiler = HandlersTimeProfiler()
+        profiler.EVENT_FILTER_THESHOLD_TIME = 3.5
+        profiler.attach(trainer)
+        trainer.run(data(3), max_epochs=2)
+        totals = {row[0]: row[2] for row in profiler.get_results()}
+        assert (totals["draw"], totals["log"]) == ("not triggered", 4.5)
+
     @each_profiler
     def test_real_training(self, profiler_class):
         """In a real training, all times together are not more than the time of the run, and none is missing (H-092, H-093)."""
@@ -311,6 +320,16 @@ class TestFilesAndTables:
         assert {row["Event_EPOCH_COMPLETED"] for row in rows} == {"20.0"}
         assert {row["Event_STARTED"] for row in rows} == {"7.0"}
         assert {row["Event_COMPLETED"] for row in rows} == {""}
+        assert {row["Event_GET_BATCH_COMPLETED"] for row in rows} == {"0.125"}
+        # The request that finds the end of the first epoch belongs to the next iteration, like the one after it.
+        assert [row["Event_GET_BATCH_STARTED"] for row in rows] == [
+            "0.25",
+            "0.25",
+            "0.25",
+            "0.5",
+            "0.25",
+            "0.25",
+        ]
 
     def test_csv_of_handlers(self, trainer, data, tmp_path):
         """The file has a column for each handler, with a cell for each call (H-093)."""

@@ -140,14 +140,18 @@ class TestRuns:
         }
         clock[0] += 100.0
         others = Timer(), Timer(average=True)
-        with trainer.add_event_handler(Events.STARTED, lambda: None):
-            resumed = Engine(trainer._process_function)
+        resumed = Engine(trainer._process_function)
+
+        @resumed.on(Events.EPOCH_STARTED)
+        def prepare():
+            clock[0] += 50.0
+
         others[0].attach(resumed)
         others[1].attach(resumed, pause=Events.ITERATION_COMPLETED, **events)
         resumed.load_state_dict(states[0])
         clock[0] += 100.0
         resumed.run(range(3), max_epochs=2)
-        assert [timer.value() for timer in others] == [22.0, 2.0]
+        assert [timer.value() for timer in others] == [72.0, 2.0]
 
     def test_state_without_a_timer(self, clock):
         """A timer that is attached to a run that was saved without it begins at zero."""

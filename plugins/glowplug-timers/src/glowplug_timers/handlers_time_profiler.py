@@ -33,6 +33,8 @@ class HandlersTimeProfiler:
         dataflow_times: Times in which the data yielded a batch.
         event_handlers_times: Times of the calls, by event and by the name of the handler. Handlers of an event with the same name
             share an entry.
+        EVENT_FILTER_THESHOLD_TIME: Calls at events with a filter that take less than this number of seconds are not counted.
+            Defaults to 0, because calls that a filter skips are not measured in the first place.
 
     Example:
         >>> from glowplug import Engine, Events
@@ -45,6 +47,9 @@ class HandlersTimeProfiler:
         >>> profiler.get_results()[0][:2], len(profiler.event_handlers_times[Events.EPOCH_COMPLETED]["save"])
         (['save', 'EPOCH_COMPLETED'], 2)
     """
+
+    # The spelling of ignite.
+    EVENT_FILTER_THESHOLD_TIME = 0.0
 
     def __init__(self) -> None:
         self._meter = RunMeter(self)
@@ -93,7 +98,8 @@ class HandlersTimeProfiler:
             registration: The registration of the handler.
             seconds: The time.
         """
-        self._times_of(registration).append(seconds)
+        if registration.filter is None or seconds >= self.EVENT_FILTER_THESHOLD_TIME:
+            self._times_of(registration).append(seconds)
 
     def add_processing(self, engine: EngineProtocol, seconds: float) -> None:
         """Add the time of the step in the current iteration.
