@@ -11,7 +11,7 @@ from glowplug.engine._call import Call, Key
 from glowplug.engine._registration import Registration
 from glowplug.events import EventFilter
 
-CallWrapper: TypeAlias = Callable[[Any, Call], Call]
+CallWrapper: TypeAlias = Callable[[Registration, Call], Call]
 """Function ``f(registration, call)`` that returns the function to call instead, with the same arguments."""
 
 
