@@ -9,7 +9,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-WITH_SNIPPETS = ["coming-from-a-plain-loop", "coming-from-ignite", "metrics", "training-step"]
+WITH_SNIPPETS = [
+    "coming-from-a-plain-loop",
+    "coming-from-ignite",
+    "metrics",
+    "training-setup",
+    "training-step",
+]
 SNIPPET = re.compile(
     r"^```python\n(?P<code>.*?)^```$(?:\n+```text\n(?P<shown>.*?)^```$)?", re.DOTALL | re.MULTILINE
 )
