@@ -62,11 +62,30 @@ def test_files_and_text(tmp_path):
     assert text.splitlines() == [
         "TerminateOnNan   stops the run at a NaN or infinite output",
         "evaluator        runs at Events.EPOCH_COMPLETED",
-        f"ModelCheckpoint  saves the model with the best accuracy in {tmp_path / 'saved'}",
+        f"ModelCheckpoint  saves the checkpoint with the best accuracy in {tmp_path / 'saved'}",
         "EarlyStopping    stops the run after 50 evaluations without a better accuracy",
         "JsonLinesLogger  logs the training every 3 iterations",
         f"ModelCheckpoint  saves all objects in {tmp_path / 'saved'} at Events.EPOCH_COMPLETED",
     ]
+
+
+def test_objects_of_the_best_checkpoint(tmp_path):
+    """The best checkpoint contains the given objects, else the model or, without a model, everything."""
+    average = nn.Linear(4, 4)
+    contents = {}
+    for name, options in (("given", {"to_save_best": {"average": average}}), ("default", {})):
+        job = Job(tmp_path / name, best="accuracy", **options).run(1)
+        contents[name] = torch.load(job.setup.best.best_checkpoint)
+    assert torch.equal(contents["given"]["weight"], average.weight)
+    assert torch.equal(contents["default"]["weight"], job.model.weight)
+    trainer = Engine(lambda engine, batch: None)
+    evaluator = Engine(lambda engine, batch: None)
+    evaluator.add_event_handler(Events.COMPLETED, lambda: evaluator.state.metrics.update(accuracy=1.0))
+    setup = setup_training(
+        trainer, {"net": average}, tmp_path / "all", evaluator, [0], best="accuracy", progress=False, show=str
+    )
+    trainer.run([0])
+    assert torch.load(setup.best.best_checkpoint).keys() == {"net", "trainer"}
 
 
 def test_second_start_continues(tmp_path):
@@ -154,6 +173,7 @@ def test_not_finite(tmp_path):
     [
         ({"best": "accuracy", "mode": "up"}, "mode must be 'max' or 'min', got 'up'"),
         ({"patience": 3}, "patience=3 requires best"),
+        ({"to_save_best": {}}, "to_save_best requires best"),
         ({"best": "accuracy", "patience": 0}, "patience must be at least 1, got 0"),
         ({"log_every": 0}, "log_every must be at least 1, got 0"),
     ],

@@ -48,6 +48,7 @@ def setup_training(
     event_name: AnyEvent = Events.EPOCH_COMPLETED,
     best: str | None = None,
     mode: Literal["max", "min"] = "max",
+    to_save_best: Mapping[str, Stateful] | None = None,
     patience: int | None = None,
     loggers: Sequence[Logger] = (),
     log_every: int = 10,
@@ -69,9 +70,10 @@ def setup_training(
         evaluator: Engine that evaluates the model. Requires ``validation_data``.
         validation_data: Data of the evaluator.
         event_name: Event of the trainer at which the evaluator runs and all objects are saved. Defaults to ``EPOCH_COMPLETED``.
-        best: Name of the evaluator's metric that selects the best checkpoint. This checkpoint contains only the object named
-            ``"model"`` or, if there is no such object, all objects.
+        best: Name of the evaluator's metric that selects the best checkpoint.
         mode: ``"max"`` (default) if a larger value of the metric is better, ``"min"`` if a smaller value is better.
+        to_save_best: Objects in the best checkpoint, by name; for example the averaged model, if the evaluator evaluates this one.
+            Defaults to the object named ``"model"`` or, if there is no such object, all objects.
         patience: The run stops after this number of evaluations without an improvement of ``best``. By default, it does not stop.
         loggers: Loggers for the trainer's output, the optimizers' learning rates and the evaluator's metrics.
         log_every: Number of iterations between two records of the trainer's output and learning rates. Defaults to 10.
@@ -97,10 +99,12 @@ def setup_training(
         ...
         ValueError: patience=3 requires best, the name of the metric that has to improve
     """
-    _check(to_save, trainer, evaluator, validation_data, best, patience)
+    _check(to_save, trainer, evaluator, validation_data, best, patience, to_save_best)
     check_choice("mode", mode, ("max", "min"))
     check_count("log_every", log_every)
     to_save = {**to_save, "trainer": trainer}
+    if to_save_best is None:
+        to_save_best = {"model": to_save["model"]} if "model" in to_save else to_save
     best_model = stopping = None
     attached = _Attached()
     with attached.detached_on_error:
@@ -111,8 +115,8 @@ def setup_training(
             attached.describe("evaluator", f"runs at {event_name}")
             attached.keep(trainer.add_event_handler(event_name, lambda: evaluator.run(validation_data)))
         if evaluator is not None and best is not None:
-            purpose = f"saves the model with the best {best} in {folder}"
-            options = _best_model(to_save, best, mode)
+            purpose = f"saves the checkpoint with the best {best} in {folder}"
+            options = _best_model(to_save_best, best, mode)
             best_model = attached.create("ModelCheckpoint", purpose, dirname=folder, **options)
             attached.keep(best_model.attach(evaluator, Events.COMPLETED))
         if evaluator is not None and patience is not None:
@@ -168,7 +172,7 @@ class _Attached:
 
 
 def _best_model(to_save: Mapping[str, Any], best: str, mode: str) -> dict[str, Any]:
-    """Return the options of a handler that keeps the model with the best score."""
+    """Return the options of a handler that keeps the objects with the best score."""
     sign = 1 if mode == "max" else -1
 
     def score(evaluator: EngineProtocol) -> Any:
@@ -180,7 +184,7 @@ def _best_model(to_save: Mapping[str, Any], best: str, mode: str) -> dict[str, A
         "score_name": best,
         # After a restart, the folder already contains the best model so far.
         "require_empty": False,
-        "to_save": {"model": to_save["model"]} if "model" in to_save else to_save,
+        "to_save": to_save,
     }
 
 
@@ -217,6 +221,7 @@ def _check(
     validation_data: Iterable[Any] | None,
     best: str | None,
     patience: int | None,
+    to_save_best: object,
 ) -> None:
     if patience is not None:
         check_count("patience", patience)
@@ -227,6 +232,10 @@ def _check(
         )
     if best is not None and evaluator is None:
         raise ValueError(f"best={best!r} is a metric of the evaluator; pass evaluator and validation_data")
+    if to_save_best is not None and best is None:
+        raise ValueError(
+            "to_save_best requires best, the name of the metric that selects the best checkpoint"
+        )
     if patience is not None and best is None:
         raise ValueError(f"patience={patience} requires best, the name of the metric that has to improve")
     if to_save.get("trainer", trainer) is not trainer:
