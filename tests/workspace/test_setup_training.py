@@ -95,6 +95,7 @@ def test_second_start_continues(tmp_path):
     second = Job(tmp_path / "parts", best="loss", mode="min")
     assert second.trainer.state.epoch == 2
     assert "resumed from" in second.shown[0]
+    assert second.setup.best.best_checkpoint.is_file()
     second.run(4)
     assert torch.equal(second.model.weight, whole.model.weight)
     assert second.setup.best.best_checkpoint.name == whole.setup.best.best_checkpoint.name
@@ -182,6 +183,12 @@ def test_invalid(tmp_path, options, message):
     """Options are checked before anything is attached."""
     with pytest.raises(ValueError, match=message):
         Job(tmp_path, **options)
+
+
+def test_unknown_metric(tmp_path):
+    """A metric that the evaluator does not have is an error that lists its metrics."""
+    with pytest.raises(ValueError, match=r"best='acuracy' is not a metric .* has \['accuracy', 'loss'\]"):
+        Job(tmp_path, best="acuracy").run(1)
 
 
 def test_incomplete(tmp_path):

@@ -116,9 +116,9 @@ def setup_training(
             attached.keep(trainer.add_event_handler(event_name, lambda: evaluator.run(validation_data)))
         if evaluator is not None and best is not None:
             purpose = f"saves the checkpoint with the best {best} in {folder}"
-            options = _best_model(to_save_best, best, mode)
+            options = _best_model(to_save_best, evaluator, best, mode)
             best_model = attached.create("ModelCheckpoint", purpose, dirname=folder, **options)
-            attached.keep(best_model.attach(evaluator, Events.COMPLETED))
+            attached.keep(best_model.attach(trainer, event_name))
         if evaluator is not None and patience is not None:
             purpose = f"stops the run after {patience} evaluations without a better {best}"
             options = {"patience": patience, "score_function": best, "mode": mode, "trainer": trainer}
@@ -171,11 +171,15 @@ class _Attached:
         self.detached_on_error.callback(handle.remove)
 
 
-def _best_model(to_save: Mapping[str, Any], best: str, mode: str) -> dict[str, Any]:
+def _best_model(to_save: Mapping[str, Any], evaluator: Engine, best: str, mode: str) -> dict[str, Any]:
     """Return the options of a handler that keeps the objects with the best score."""
     sign = 1 if mode == "max" else -1
 
-    def score(evaluator: EngineProtocol) -> Any:
+    def score(_: EngineProtocol) -> Any:
+        if best not in evaluator.state.metrics:
+            raise ValueError(
+                f"setup_training: best={best!r} is not a metric of the evaluator, which has {sorted(evaluator.state.metrics)}"
+            )
         return sign * evaluator.state.metrics[best]
 
     return {
