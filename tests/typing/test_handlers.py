@@ -29,6 +29,8 @@ from glowplug.handlers import (
     FastaiLRFinder,
     HandlersTimeProfiler,
     JsonLinesLogger,
+    KeepBest,
+    KeepLast,
     LRScheduler,
     MLflowLogger,
     ModelCheckpoint,
@@ -47,7 +49,7 @@ from glowplug.handlers import (
 def create_from_core(folder: Path, engine: ignite.Engine) -> list[object]:
     """Create each handler through glowplug.handlers."""
     stopping: EarlyStopping = EarlyStopping(patience=3, score_function="accuracy", trainer=engine)
-    checkpoint: ModelCheckpoint = ModelCheckpoint(folder)
+    checkpoint: ModelCheckpoint = ModelCheckpoint(folder, keep=KeepBest(2, by="accuracy") | KeepLast(1))
     saver: DiskSaver = DiskSaver(folder)
     return [
         stopping,

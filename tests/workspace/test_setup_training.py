@@ -105,7 +105,9 @@ def test_second_start_continues(tmp_path):
 def test_mode(tmp_path, mode, best_epoch, last_epoch):
     """A falling loss is best at the end with mode="min"; with mode="max", it is best at the start and ends the run."""
     job = Job(tmp_path, best="loss", mode=mode, patience=2).run(6)
-    assert job.setup.best.best_checkpoint.name.startswith(f"best_model_{best_epoch}_")
+    assert job.setup.best.best_checkpoint.name.startswith(
+        f"best_model_epoch={best_epoch}_step={6 * best_epoch}_loss="
+    )
     assert job.setup.early_stopping.best_epoch == best_epoch
     assert job.trainer.state.epoch == last_epoch
 

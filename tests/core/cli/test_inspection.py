@@ -14,6 +14,7 @@ TARGET = "acme_noise.handler:Shout"
 LOGGER = Offer("Shout", TARGET, "logger")
 HANDLER = Offer("Shout", TARGET)
 SAVER = Offer("Shout", TARGET, "save_handler")
+POLICY = Offer("Shout", TARGET, "policy")
 LOG_HANDLER = Offer("Shout", TARGET, "log_handler")
 METRIC = Offer("Shout", TARGET, "metric")
 EVENT = Offer("Shout", TARGET, "event")
@@ -52,6 +53,10 @@ class TwoArguments:
     def __call__(self, checkpoint, filename): ...
 
 
+class GoodPolicy:
+    def kept(self, saved): ...
+
+
 class Static:
     @staticmethod
     def attach(engine): ...
@@ -77,6 +82,7 @@ def factory():
         (HANDLER, Static),
         (SAVER, TwoArguments),
         (SAVER, Callable),
+        (POLICY, GoodPolicy),
         (LOG_HANDLER, Callable),
         (METRIC, factory),
         (EVENT, GoodEvents),
@@ -166,6 +172,8 @@ FAULTS = {
         define(save=lambda self, checkpoint, filename: None),
         "cannot be called as save(checkpoint, filename, metadata)",
     ),
+    "policy without a method": (POLICY, define(), "has no method kept"),
+    "policy without checkpoints": (POLICY, define(kept=lambda self: []), "cannot be called as kept(saved)"),
     "log handler": (
         LOG_HANDLER,
         define(__call__=lambda self, engine: None),

@@ -192,11 +192,19 @@ def _check_save_handler(offer: Offer, target: type) -> Iterator[Finding]:
             yield _error(offer.name, problem, f"write def {method}({', '.join(('self', *arguments))})")
 
 
+def _check_policy(offer: Offer, target: type) -> Iterator[Finding]:
+    if not callable(getattr(target, "kept", None)):
+        yield _error(offer.name, f"{offer.target} has no method kept", "write def kept(self, saved)")
+    elif problem := _misfit(target, "kept", ("saved",)):
+        yield _error(offer.name, problem, "write def kept(self, saved)")
+
+
 _CHECKS = {
     "handler": _check_handler,
     "logger": _check_logger,
     "log_handler": _check_call,
     "save_handler": _check_save_handler,
+    "policy": _check_policy,
     "metric": _check_metric,
     "event": _check_event,
 }

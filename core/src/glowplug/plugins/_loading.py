@@ -148,7 +148,7 @@ class PluginManager(pluggy.PluginManager):
 def namespace_of(kind: str) -> str:
     """Return the namespace to which a kind of offer belongs.
 
-    The namespaces are ``"handler"``, ``"metric"`` and ``"event"``; loggers, log handlers and save handlers belong to
+    The namespaces are ``"handler"``, ``"metric"`` and ``"event"``; loggers, log handlers, save handlers and policies belong to
     ``"handler"``.
 
     Raises:

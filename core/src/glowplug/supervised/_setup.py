@@ -173,20 +173,20 @@ class _Attached:
 
 def _best_model(to_save: Mapping[str, Any], evaluator: Engine, best: str, mode: str) -> dict[str, Any]:
     """Return the options of a handler that keeps the objects with the best score."""
-    sign = 1 if mode == "max" else -1
 
     def score(_: EngineProtocol) -> Any:
         if best not in evaluator.state.metrics:
             raise ValueError(
                 f"setup_training: best={best!r} is not a metric of the evaluator, which has {sorted(evaluator.state.metrics)}"
             )
-        return sign * evaluator.state.metrics[best]
+        return evaluator.state.metrics[best]
 
     return {
         "filename_prefix": "best",
-        "score_function": score,
-        "score_name": best,
-        # After a restart, the folder already contains the best model so far.
+        "filename_pattern": "{filename_prefix}_{name}_epoch={epoch}_step={global_step}_{score_name}={score}.{ext}",
+        "global_step_transform": lambda trainer, _: trainer.state.iteration,
+        "keep": create_offer("policy", "KeepBest", {"n": 1, "by": score, "mode": mode, "name": best}),
+        # After a restart, the folder already contains the best checkpoint so far.
         "require_empty": False,
         "to_save": to_save,
     }

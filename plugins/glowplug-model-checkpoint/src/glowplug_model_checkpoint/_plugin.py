@@ -53,6 +53,24 @@ def glowplug_offers() -> list[Offer]:
             summary="Writes checkpoints of sharded models, each rank its part.",
         ),
         Offer(
+            "KeepBest",
+            "glowplug_model_checkpoint.policies:KeepBest",
+            kind="policy",
+            summary="Keeps the checkpoints with the best scores.",
+        ),
+        Offer(
+            "KeepEvery",
+            "glowplug_model_checkpoint.policies:KeepEvery",
+            kind="policy",
+            summary="Keeps one checkpoint of each interval.",
+        ),
+        Offer(
+            "KeepLast",
+            "glowplug_model_checkpoint.policies:KeepLast",
+            kind="policy",
+            summary="Keeps the latest checkpoints.",
+        ),
+        Offer(
             "CheckpointEvents",
             "glowplug_model_checkpoint.checkpoint:CheckpointEvents",
             kind="event",
