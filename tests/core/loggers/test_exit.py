@@ -223,3 +223,34 @@ def test_sigterm_during_close(run):
     """
     code, lines, errors = run(script, signal.SIGTERM)
     assert (code, lines[:6]) == (-signal.SIGTERM, [str(step) for step in range(6)]), errors
+
+
+@pytest.mark.parametrize(("records", "is_reported"), [(0, False), (1, True)])
+def test_incomplete_logger(tmp_path, records, is_reported):
+    """A logger that cannot be closed is reported unless it has no records, as after an error in its constructor."""
+    script = f"""
+from glowplug.loggers import Logger
+
+class Broken(Logger):
+    uses_spool = False
+
+    def __init__(self):
+        super().__init__()
+        for step in range({records}):
+            self.log_scalars({{"a": 1.0}}, step)
+        self.client = open({str(tmp_path / "missing")!r})
+
+    def write_scalars(self, scalars, step, timestamp):
+        pass
+
+    def close(self, outcome=None):
+        self.client.close()
+        super().close(outcome)
+
+Broken()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "FileNotFoundError" in done.stderr
+    assert ("Broken could not be closed" in done.stderr) == is_reported

@@ -11,13 +11,17 @@ import weakref
 from types import FrameType
 from typing import Protocol
 
-from glowplug.loggers._delivery import log, stuck
+from glowplug.loggers._delivery import Counts, log, stuck
 from glowplug.loggers._signal_gate import gate
 from glowplug.state import RunOutcome
 
 
 class Open(Protocol):
-    """The methods of a logger that this module calls."""
+    """The interface of a logger that this module uses."""
+
+    @property
+    def counts(self) -> Counts:
+        """The numbers of records."""
 
     def close(self, outcome: RunOutcome | None = None) -> None:
         """Deliver waiting records and disconnect from the backend."""
@@ -67,7 +71,9 @@ def close_loggers(outcome: RunOutcome | None = None) -> None:
         try:
             logger.close(outcome)
         except Exception:  # noqa: BLE001 - the other loggers are closed too
-            log.exception("%s could not be closed", type(logger).__name__)
+            # A logger whose constructor has failed is incomplete. It has no records, and the user sees the error of the constructor.
+            if any(logger.counts):
+                log.exception("%s could not be closed", type(logger).__name__)
 
 
 def _close_at_exit() -> None:
