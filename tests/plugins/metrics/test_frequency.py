@@ -149,3 +149,26 @@ def test_without_items():
     """Frequency without items raises NotComputableError, where ignite divides by zero (M-010)."""
     with pytest.raises(NotComputableError, match="Frequency has received no items"):
         Frequency().compute()
+
+
+@pytest.mark.parametrize(("window", "items"), [(None, 115), (1, 5), (2, 15), (3, 115), (4, 115)])
+def test_window(window, items):
+    """With a window, only the last updates of the epoch count (M-090)."""
+    fake, frequency = FakeEngine(), Frequency(window=window)
+    frequency.attach(fake, "items/s")
+    for _ in range(2):
+        fake.fire(Events.EPOCH_STARTED)
+        times = [frequency._begin]
+        for output in (100, 10, 5):
+            time.sleep(STEP)
+            fake.fire(Events.ITERATION_COMPLETED, output=output)
+            times.append(frequency._begin + frequency._seconds)
+        start = times[max(0, 3 - window) if window else 0]
+        assert frequency.compute() == pytest.approx(items / (times[-1] - start))
+
+
+@pytest.mark.parametrize(("window", "error"), [(0, ValueError), (2.0, TypeError)])
+def test_invalid_window(window, error):
+    """A window that is not an integer of at least 1 is refused."""
+    with pytest.raises(error, match="Frequency: window must be"):
+        Frequency(window=window)

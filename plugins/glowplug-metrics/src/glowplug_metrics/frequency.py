@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
 from contextlib import ExitStack
 from time import perf_counter
 from typing import Any
 
 import torch
 
-from glowplug import Events, Metric, MetricUsage, RemovableEventHandle, RunStart, sync_all_reduce
+from glowplug import Events, Metric, MetricUsage, RemovableEventHandle, RunStart, identity, sync_all_reduce
 from glowplug.exceptions import NotComputableError
 from glowplug.typing import AnyEvent, EngineProtocol
 
@@ -16,7 +18,7 @@ __all__ = ["Frequency"]
 
 
 class Frequency(Metric):
-    """Number of items, such as examples or tokens, per second since the epoch began.
+    """Number of items, such as examples or tokens, per second since the epoch began or over the last iterations.
 
     With several processes, the metric counts the items of all processes. The metric does not wait for work queued on an
     accelerator, unless the output is an accelerator tensor. If a run continues in the middle of an epoch, the clock is stopped
@@ -26,9 +28,11 @@ class Frequency(Metric):
         output_transform: Turns the engine's output into the number of items.
         device: Unused.
         skip_unrolling: See ``glowplug.Metric``.
+        window: Number of the last updates that count. By default, all updates since the epoch began count.
 
     Raises:
-        TypeError: If an output is neither a number nor a scalar tensor.
+        TypeError: If an output is neither a number nor a scalar tensor, or if ``window`` is not an integer.
+        ValueError: If ``window`` is below 1.
 
     Example:
         >>> import time
@@ -41,11 +45,28 @@ class Frequency(Metric):
 
     required_output_keys = None
 
+    def __init__(
+        self,
+        output_transform: Callable[[Any], Any] = identity,
+        device: str | torch.device = "cpu",
+        skip_unrolling: bool = False,
+        *,
+        window: int | None = None,
+    ) -> None:
+        if window is not None and not isinstance(window, int):
+            raise TypeError(f"Frequency: window must be an integer or None, got {window!r}")
+        if window is not None and window < 1:
+            raise ValueError(f"Frequency: window must be at least 1, got {window!r}")
+        self.window = window
+        super().__init__(output_transform, device, skip_unrolling)
+
     def reset(self) -> None:
         """Restart the clock and discard all items."""
-        self._items = 0.0
-        self._seconds = 0.0
+        self._items = self._recent_items = 0.0
+        self._seconds = self._recent_seconds = 0.0
         self._begin = perf_counter()
+        # The items and seconds before the window, and after each update within it.
+        self._totals = deque([(0.0, 0.0)], None if self.window is None else self.window + 1)
 
     def update(self, output: Any) -> None:
         """Count items.
@@ -62,17 +83,21 @@ class Frequency(Metric):
             )
         self._items += float(output)
         self._seconds = perf_counter() - self._begin
+        if self.window is not None:
+            self._totals.append((self._items, self._seconds))
+        items, seconds = self._totals[0]
+        self._recent_items, self._recent_seconds = self._items - items, self._seconds - seconds
 
-    @sync_all_reduce("_items", "_seconds:MAX")
+    @sync_all_reduce("_recent_items", "_recent_seconds:MAX")
     def compute(self) -> float:
         """Return the number of items per second over all processes.
 
         Raises:
             NotComputableError: If the metric has not been updated since its last reset.
         """
-        if self._seconds == 0:
+        if self._recent_seconds == 0:
             raise NotComputableError("Frequency has received no items since its last reset")
-        return self._items / self._seconds
+        return self._recent_items / self._recent_seconds
 
     def feed(self, engine: EngineProtocol, usage: str | MetricUsage | None = None) -> RemovableEventHandle:
         """Let the engine reset and update the metric and control its clock; see ``glowplug.Metric.feed``."""
