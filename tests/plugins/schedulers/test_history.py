@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from glowplug import Engine, Events
+from glowplug import Engine, Events, State
 from glowplug_schedulers import (
     ConcatScheduler,
     LinearCyclicalScheduler,
@@ -94,6 +94,32 @@ def test_plain_values():
     assert state == {"lr": [[1.0], [0.5]]}
     state["lr"][0].append("changed")
     assert engine.state.param_history == {"lr": [[1.0], [0.5]]}
+
+
+@pytest.mark.parametrize("earlier", [[], [[7.0]]])
+def test_replaced_history(earlier):
+    """A script can begin a new history or continue another one; the engine's state contains what the script sees (H-111)."""
+    engine = Engine(lambda engine, batch: None)
+    linear(sgd(1.0), save_history=True).attach(engine)
+    engine.run(range(2))
+    engine.state.param_history = {"lr": list(earlier)} if earlier else None
+    expected = {"lr": earlier} if earlier else {}
+    assert engine.state_dict()["handlers"]["param_history"] == expected
+    engine.run(range(1))
+    expected = {"lr": [*earlier, [0.0]]}
+    assert engine.state.param_history == expected
+    assert engine.state_dict()["handlers"]["param_history"] == expected
+
+
+def test_replaced_state():
+    """If a script gives the engine another state, the history is in this state (H-111)."""
+    engine = Engine(lambda engine, batch: None)
+    linear(sgd(1.0), save_history=True).attach(engine)
+    engine.run(range(1))
+    engine.state = State()
+    engine.run(range(1))
+    assert engine.state.param_history == {"lr": [[0.5]]}
+    assert engine.state_dict()["handlers"]["param_history"] == {"lr": [[0.5]]}
 
 
 @pytest.mark.parametrize("save_history", [False, True])

@@ -10,17 +10,37 @@ from glowplug.typing import EngineProtocol
 
 
 class ParamHistory:
-    """Recorded values by name; one list per name, in the order of the events.
+    """Recorded values in ``state.param_history``: one list per name, in the order of the events.
+
+    Args:
+        state: The state of an engine. If its attribute ``param_history`` does not exist or is ``None``, the history is empty.
+
+    Attributes:
+        state: The state of the engine.
 
     Example:
-        >>> history = ParamHistory()
+        >>> from glowplug import State
+        >>> state = State()
+        >>> history = ParamHistory(state)
         >>> history.values["lr"] = [[0.1], [0.05]]
         >>> history.state_dict()
         {'lr': [[0.1], [0.05]]}
+        >>> state.param_history = None
+        >>> history.state_dict()
+        {}
     """
 
-    def __init__(self) -> None:
-        self.values: dict[str, list[Any]] = {}
+    def __init__(self, state: Any) -> None:
+        self.state = state
+
+    @property
+    def values(self) -> dict[str, list[Any]]:
+        """The recorded values."""
+        # A script may have replaced the attribute, or set it to None to begin a new history.
+        values: dict[str, list[Any]] | None = getattr(self.state, "param_history", None)
+        if values is None:
+            values = self.state.param_history = {}
+        return values
 
     def state_dict(self) -> dict[str, list[Any]]:
         """Return a copy of the values."""
@@ -28,8 +48,9 @@ class ParamHistory:
 
     def load_state_dict(self, state_dict: Mapping[str, Sequence[Any]]) -> None:
         """Replace the values by those of another run."""
-        self.values.clear()
-        self.values.update({name: [_copy(value) for value in values] for name, values in state_dict.items()})
+        self.state.param_history = {
+            name: [_copy(value) for value in values] for name, values in state_dict.items()
+        }
 
 
 _HISTORY = StashKey[ParamHistory]()
@@ -39,10 +60,10 @@ def history_of(engine: EngineProtocol) -> ParamHistory:
     """Return the history of an engine, which ``engine.state.param_history`` shows; create it if necessary."""
     history = engine.stash.get(_HISTORY)
     if history is None:
-        history = engine.stash[_HISTORY] = ParamHistory()
+        history = engine.stash[_HISTORY] = ParamHistory(engine.state)
         # If the engine has loaded a history, it is restored here.
         engine.register_state("param_history", history)
-    engine.state.param_history = history.values
+    history.state = engine.state
     return history
 
 
