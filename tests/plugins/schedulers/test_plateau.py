@@ -67,6 +67,12 @@ def test_one_group():
     assert scheduler.get_param() == pytest.approx(0.1)
 
 
+def test_one_group_and_several_minima():
+    """With param_group_index, a list of lowest learning rates is an error that shows the list (H-116)."""
+    with pytest.raises(TypeError, match=r"min_lr must be a number .*, got \[0\.1, 0\.2\]"):
+        ReduceLROnPlateauScheduler(sgd(1.0, 2.0), "loss", param_group_index=0, min_lr=[0.1, 0.2])
+
+
 def test_trainer_is_not_kept():
     """The handler does not keep the trainer alive (H-116)."""
     scheduler = ReduceLROnPlateauScheduler(sgd(), "loss", Engine(lambda engine, batch: None))

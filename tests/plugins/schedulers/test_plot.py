@@ -41,8 +41,9 @@ def test_a_line_per_group(axes):
     assert [line.get_label() for line in lines] == ["learning rate [0]", "learning rate [1]"]
 
 
-def test_without_matplotlib(monkeypatch):
-    """Without matplotlib, the error says what to install (H-110)."""
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+@pytest.mark.parametrize("module", ["matplotlib", "matplotlib.pyplot"])
+def test_without_matplotlib(monkeypatch, module):
+    """Without matplotlib or its pyplot, the error says what to install (H-110)."""
+    monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'glowplug-schedulers\[plot\]'"):
         CosineAnnealingScheduler.plot_values(6, **OPTIONS)

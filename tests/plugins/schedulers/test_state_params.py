@@ -54,6 +54,15 @@ def test_simulated_values(make, expected):
     assert rows == [[i, value] for i, value in enumerate(expected)]
 
 
+def test_integers_as_values():
+    """A PiecewiseLinearStateScheduler gives floats, even for milestones whose values are integers (H-121)."""
+    rows = PiecewiseLinearStateScheduler.simulate_values(
+        5, milestones_values=[(2, 0), (4, 1)], param_name="x"
+    )
+    assert rows == [[0, 0.0], [1, 0.0], [2, 0.5], [3, 1.0], [4, 1.0]]
+    assert {type(value) for _, value in rows} == {float}
+
+
 def test_per_epoch():
     """At EPOCH_COMPLETED, each epoch has one value (H-120)."""
     seen = []

@@ -342,6 +342,16 @@ class TestConcat:
         assert optimizer.param_groups[0]["lr"] == 8.0
         assert of_one_group(scheduler, 15) == [*self.EXPECTED]
 
+    @pytest.mark.parametrize(
+        ("names", "error", "message"),
+        [("lr", TypeError, "a list of names, got 'lr'"), (["lr", 1], ValueError, "it has no 1")],
+    )
+    def test_simulated_parameters(self, names, error, message):
+        """Names of parameters that the optimizer does not have are refused (H-113)."""
+        schedulers = self.make(sgd()).schedulers
+        with pytest.raises(error, match=message):
+            ConcatScheduler.simulate_values(2, schedulers, [5, 3], param_names=names)
+
     def test_after_a_scheduler_of_torch(self):
         """A scheduler of torch begins with its own learning rate, whatever ran before (H-113, H-114)."""
         optimizer = sgd(1.0, 2.0)

@@ -192,7 +192,7 @@ class BaseParamScheduler(ABC):
             ModuleNotFoundError: If matplotlib is not installed.
         """
         try:
-            from matplotlib import pyplot as plt
+            import matplotlib.pyplot as plt
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
                 f"{cls.__name__}.plot_values requires matplotlib; install it with: pip install 'glowplug-schedulers[plot]'"

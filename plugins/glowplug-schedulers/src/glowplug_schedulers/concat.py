@@ -108,6 +108,7 @@ class ConcatScheduler(CompositeScheduler, ParamScheduler):
 
         Raises:
             TypeError: If ``param_names`` is not a list or tuple.
+            ValueError: If one of ``param_names`` is not a parameter of the optimizer.
         """
         if param_names is not None and not isinstance(param_names, (list, tuple)):
             raise TypeError(f"ConcatScheduler: param_names must be a list of names, got {param_names!r}")
@@ -116,6 +117,11 @@ class ConcatScheduler(CompositeScheduler, ParamScheduler):
             if param_names is None:
                 return simulated(scheduler, num_events)
             rows, group = [], scheduler.optimizer.param_groups[0]
+            unknown = [name for name in param_names if name not in group]
+            if unknown:
+                raise ValueError(
+                    f"ConcatScheduler: param_names must be names of parameters of the optimizer, but it has no {unknown[0]!r}"
+                )
             for index in range(num_events):
                 scheduler(None)
                 rows.append([index, *(float(group[name]) for name in param_names)])

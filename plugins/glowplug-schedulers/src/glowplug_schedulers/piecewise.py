@@ -36,7 +36,7 @@ def checked_milestones(owner: object, milestones_values: Any) -> tuple[list[int]
 
 
 def interpolated(milestones: Sequence[int], values: Sequence[float], index: int) -> float:
-    """Return the value at an index, linear between milestones and constant outside.
+    """Return the value at an index, a float: linear between milestones and constant outside.
 
     Example:
         >>> [interpolated([2, 4], [1.0, 0.0], index) for index in range(6)]
@@ -44,7 +44,7 @@ def interpolated(milestones: Sequence[int], values: Sequence[float], index: int)
     """
     after = bisect_right(milestones, index)
     if after in {0, len(milestones)}:
-        return values[max(after - 1, 0)]
+        return float(values[max(after - 1, 0)])
     left, right = milestones[after - 1], milestones[after]
     return values[after - 1] + (values[after] - values[after - 1]) * (index - left) / (right - left)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 from glowplug import Events, RemovableEventHandle
@@ -36,7 +37,7 @@ class ReduceLROnPlateauScheduler(ParamScheduler):
         scheduler: Torch's scheduler.
 
     Raises:
-        TypeError: If ``optimizer`` is not an optimizer of torch.
+        TypeError: If ``optimizer`` is not an optimizer of torch, or if ``min_lr`` is not a number but ``param_group_index`` is given.
 
     Example:
         >>> import torch
@@ -74,12 +75,14 @@ class ReduceLROnPlateauScheduler(ParamScheduler):
         self.scheduler = ReduceLROnPlateau(optimizer, **scheduler_kwargs)
         self._state_attrs += ["metric_name", "scheduler"]
 
-    def _min_lrs(self, given: float | Sequence[float]) -> list[float]:
+    def _min_lrs(self, lowest: object) -> list[float]:
         """Return the lowest learning rate of each group; the other groups keep theirs."""
-        groups = self.optimizer.param_groups
+        if not isinstance(lowest, Real):
+            raise TypeError(
+                f"ReduceLROnPlateauScheduler: min_lr must be a number if param_group_index is given, got {lowest!r}"
+            )
         ours = self.optimizer_param_groups[0]
-        lowest = given if isinstance(given, (list, tuple)) else [given] * len(groups)
-        return [low if group is ours else math.inf for group, low in zip(groups, lowest, strict=True)]
+        return [float(lowest) if group is ours else math.inf for group in self.optimizer.param_groups]
 
     @property
     def trainer(self) -> EngineProtocol | None:
