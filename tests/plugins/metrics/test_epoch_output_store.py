@@ -36,6 +36,17 @@ def test_events():
     assert store.data == []
 
 
+def test_handlers():
+    """The public methods are the handlers, so a script can find and remove them (H-100)."""
+    engine, store = Engine(lambda engine, batch: batch), EpochOutputStore()
+    store.attach(engine)
+    assert engine.has_event_handler(store.reset, Events.EPOCH_STARTED)
+    assert engine.has_event_handler(store.update, Events.ITERATION_COMPLETED)
+    engine.remove_event_handler(store.reset, Events.EPOCH_STARTED)
+    engine.run([1, 2], max_epochs=2)
+    assert store.data == [1, 2, 1, 2]
+
+
 def test_invalid_arguments():
     """A transform that cannot be called and a name that is no string are refused with their values."""
     with pytest.raises(TypeError, match=r"output_transform must be a function of the output, got 3"):

@@ -42,9 +42,15 @@ class EpochOutputStore:
         self.output_transform = output_transform
         self.data: list[Any] = []
 
-    def reset(self) -> None:
-        """Begin a new list."""
-        self.data = []
+    def reset(self, engine: EngineProtocol | None = None) -> None:
+        """Begin a new list.
+
+        Args:
+            engine: The engine that starts an epoch. If it resumes the epoch, the list keeps the outputs of the first iterations.
+                Without an engine, the list is always new.
+        """
+        if engine is None or engine.state.iteration == engine.state.epoch_start:
+            self.data = []
 
     def update(self, engine: EngineProtocol) -> None:
         """Store the engine's output."""
@@ -65,7 +71,7 @@ class EpochOutputStore:
                 f"EpochOutputStore.attach: name must be the name of an attribute of engine.state, got {name!r}"
             )
         handles = [
-            engine.add_event_handler(Events.EPOCH_STARTED, self._begin),
+            engine.add_event_handler(Events.EPOCH_STARTED, self.reset),
             engine.add_event_handler(Events.ITERATION_COMPLETED, self.update),
             engine.register_state("EpochOutputStore" if name is None else f"EpochOutputStore:{name}", self),
         ]
@@ -76,11 +82,6 @@ class EpochOutputStore:
                 )
             )
         return RemovableEventHandle.join(*handles)
-
-    def _begin(self, engine: EngineProtocol) -> None:
-        # A resumed epoch keeps the outputs of its first iterations.
-        if engine.state.iteration == engine.state.epoch_start:
-            self.reset()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the stored outputs."""
