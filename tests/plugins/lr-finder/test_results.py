@@ -175,8 +175,9 @@ class TestPlot:
         with pytest.raises(RuntimeError, match=r"no results for plot\(\), because no search has run"):
             FastaiLRFinder().plot()
 
-    def test_no_matplotlib(self, monkeypatch):
-        """Without matplotlib, an error says what to install (H-103)."""
-        monkeypatch.setitem(sys.modules, "matplotlib", None)
+    @pytest.mark.parametrize("module", ["matplotlib", "matplotlib.pyplot"])
+    def test_no_matplotlib(self, monkeypatch, module):
+        """Without matplotlib or its pyplot, an error says what to install (H-103)."""
+        monkeypatch.setitem(sys.modules, module, None)
         with pytest.raises(ModuleNotFoundError, match=r"pip install \"glowplug-lr-finder\[plot\]\""):
             searched()[0].plot()

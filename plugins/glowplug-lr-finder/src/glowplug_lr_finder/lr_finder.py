@@ -224,7 +224,7 @@ class FastaiLRFinder:
             ValueError: If a number is negative, or if no points are left.
         """
         try:
-            from matplotlib import pyplot as plt
+            import matplotlib.pyplot as plt
         except ImportError:
             raise ModuleNotFoundError(
                 'FastaiLRFinder.plot() requires matplotlib: pip install "glowplug-lr-finder[plot]"'
@@ -250,7 +250,7 @@ class FastaiLRFinder:
             return None
 
     def _check_results(self, caller: str) -> None:
-        if not self._history.get("loss"):
+        if len(self._history.get("loss", ())) == 0:
             raise RuntimeError(
                 f"FastaiLRFinder: there are no results for {caller}, because no search has run; call trainer.run(...) within "
                 "`with finder.attach(trainer, to_save):` first"
