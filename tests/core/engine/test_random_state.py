@@ -20,6 +20,15 @@ def test_deterministic_engine():
     assert DeterministicEngine is Engine
 
 
+def test_state_with_counters_only():
+    """A state without a position, such as a state of ignite, starts the data again at its first batch (E-200)."""
+    batches = []
+    engine = DeterministicEngine(lambda engine, batch: batches.append(batch))
+    engine.load_state_dict({"iteration": 4, "epoch_length": 3, "max_epochs": 3, "rng_states": None})
+    engine.run([1, 2, 3])
+    assert batches == [1, 2, 3, 1, 2]
+
+
 def test_random_state_is_kept():
     """A decorated function returns its result, and the next random numbers are those without its calls (E-207)."""
     torch.manual_seed(0)
