@@ -45,6 +45,19 @@ def training(scores, attach=True, given=False):
     return trainer, handler
 
 
+def test_called_without_an_engine():
+    """A handler with a trainer can be called without an engine; without a trainer, this is an error (H-062)."""
+    trainer, scores = FakeEngine(), iter([1.0, 0.8, 0.9])
+    handler = EarlyStopping(2, lambda engine: next(scores), trainer)
+    stops = []
+    for _ in range(3):
+        handler(None)
+        stops.append(trainer.terminated)
+    assert stops == [False, False, True]
+    with pytest.raises(TypeError, match="pass an engine, or trainer="):
+        EarlyStopping(2, lambda engine: 1.0)(None)
+
+
 class TestOptions:
     @pytest.mark.parametrize(
         ("options", "error", "message"),

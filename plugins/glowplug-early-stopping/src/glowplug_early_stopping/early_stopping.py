@@ -270,16 +270,22 @@ class EarlyStopping:
                 "reset_engine=trainer), or omit reset_engine"
             )
 
-    def __call__(self, engine: EngineProtocol) -> None:
+    def __call__(self, engine: EngineProtocol | None) -> None:
         """Read the score, and stop the trainer if the patience is exhausted or the score is beyond a threshold.
 
         Args:
-            engine: The engine passed to ``score_function``.
+            engine: The engine passed to ``score_function``; ``None`` stands for the trainer given to the constructor.
 
         Raises:
             ValueError: If ``score_function`` names a metric that the engine does not have.
-            TypeError: If the score is not a single number.
+            TypeError: If the score is not a single number, or if ``engine`` is ``None`` but no trainer was given.
         """
+        if engine is None:
+            engine = self.trainer
+        if engine is None:
+            raise TypeError(
+                "EarlyStopping was called without an engine, and its constructor got no trainer; pass an engine, or trainer="
+            )
         trainer = self._trainer_of(engine)
         if trainer is engine and engine.current_event == Events.COMPLETED:
             self._warn_once()
