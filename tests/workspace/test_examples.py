@@ -13,10 +13,10 @@ EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 PAGES = sorted(page.stem for page in EXAMPLES.glob("*.md"))
 
 
-def run_example(name, *arguments, folder):
-    """Run a script in an empty folder with warnings as errors, and return the finished process."""
+def run_example(name, *arguments, folder, warnings="error"):
+    """Run a script in an empty folder, by default with warnings as errors, and return the finished process."""
     return subprocess.run(
-        [sys.executable, "-W", "error", str(EXAMPLES / name), *map(str, arguments)],
+        [sys.executable, "-W", warnings, str(EXAMPLES / name), *map(str, arguments)],
         cwd=folder,
         env={**os.environ, "OMP_NUM_THREADS": "1"},  # threads that wait for each other make small models slow
         capture_output=True,
@@ -26,12 +26,12 @@ def run_example(name, *arguments, folder):
     )
 
 
-def printed(name, *arguments, folder, whole=True):
+def printed(name, *arguments, folder, whole=True, warnings="error"):
     """Run a script and check that it prints what its page shows, except for the numbers.
 
     With ``whole=False``, the script may print only the beginning, because its arguments make it end early.
     """
-    ended = run_example(f"{name}.py", *arguments, folder=folder)
+    ended = run_example(f"{name}.py", *arguments, folder=folder, warnings=warnings)
     assert ended.returncode == 0, ended.stderr
     (shown, *_) = re.findall(r"^```console\n\$ python .+?\n(.+?)^```", page(name), re.MULTILINE | re.DOTALL)
     shown, output = without_figures(shown), without_figures(ended.stdout)
@@ -212,3 +212,68 @@ def test_metrics_alone(tmp_path):
     accuracies = figures(r"accuracy ([\d.]+)", printed("metrics_alone", folder=tmp_path))
     assert accuracies == sorted(accuracies)
     assert accuracies[-1] > 0.5
+
+
+def test_cnn(tmp_path):
+    """The averaged model learns, and a run that was killed in epoch 4 ends as the run that was not."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    output = printed("cnn", folder=whole)
+    assert figures(r"accuracy ([\d.]+)\n", output)[-1] > 0.97
+    process = subprocess.Popen(
+        [sys.executable, "-u", str(EXAMPLES / "cnn.py")],
+        cwd=parts,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    with process:
+        for line in process.stdout:
+            if line.startswith("epoch 4"):
+                process.kill()
+    again = run_example("cnn.py", folder=parts).stdout
+    resumed = re.findall(r"^epoch .+$", again, re.MULTILINE)
+    assert "resumed from" in again
+    assert resumed == re.findall(r"^epoch .+$", output, re.MULTILINE)[-len(resumed) :]
+    assert 4 <= len(resumed) <= 5
+    assert sorted(path.name for path in (parts / "runs/cnn").iterdir()) == sorted(
+        path.name for path in (whole / "runs/cnn").iterdir()
+    )
+
+
+def test_language_model(tmp_path):
+    """The perplexity falls at each validation, and the last one is saved as the best."""
+    output = printed("language_model", folder=tmp_path)
+    perplexities = figures(r"perplexity ([\d.]+)", output)
+    assert perplexities == sorted(perplexities, reverse=True)
+    assert perplexities[-1] < 12
+    best, latest = sorted(path.name for path in (tmp_path / "runs/language_model").glob("*.pt"))
+    assert best.startswith("best_model_epoch=1_step=400_loss=")
+    assert latest == "checkpoint_400.pt"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow uses deprecated functions of SQLAlchemy
+def test_cross_validation(tmp_path):
+    """MLflow has a run for each setting, and below it a run for each fold, with its accuracies."""
+    pytest.importorskip("mlflow")
+    from mlflow import MlflowClient
+    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+    # The libraries of MLflow warn.
+    output = printed("cross_validation", folder=tmp_path, warnings="default")
+    client = MlflowClient(f"sqlite:///{tmp_path / 'runs.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("wine").experiment_id])
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    parents = {run.info.run_id: run for run in runs if MLFLOW_PARENT_RUN_ID not in run.data.tags}
+    assert len(parents) == 4
+    for number, parent in parents.items():
+        folds = [run for run in runs if run.data.tags.get(MLFLOW_PARENT_RUN_ID) == number]
+        assert sorted(run.info.run_name for run in folds) == ["fold 0", "fold 1", "fold 2"]
+        mean = sum(run.data.metrics["validation/accuracy"] for run in folds) / 3
+        assert parent.data.metrics["accuracy"] == pytest.approx(mean)
+        assert f"{parent.info.run_name}: mean accuracy {mean:.3f}\n" in output
+        assert [each.step for each in client.get_metric_history(folds[0].info.run_id, "training/loss")] == [
+            *range(1, 6)
+        ]

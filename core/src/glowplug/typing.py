@@ -125,7 +125,8 @@ class Stateful(Protocol):
     def state_dict(self) -> Mapping[str, Any]:
         """Return the state as plain values and tensors."""
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], /) -> None:
+    # Not Mapping[str, Any], because the optimizers of torch accept only a dict.
+    def load_state_dict(self, state_dict: Any, /) -> object:
         """Restore a state that :meth:`state_dict` returned."""
 
 
