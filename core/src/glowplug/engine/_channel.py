@@ -30,7 +30,9 @@ class Channel:
     # Wrappers of the calls; without wrappers, the handlers are called directly.
     wrappers: tuple[CallWrapper, ...] = ()
     firings = 0
-    # The counter value at the last evaluation of filters, and the next value at which a filter may pass.
+    # The divisors of the filters if all filters are divisors, otherwise empty.
+    steps: tuple[int, ...] = ()
+    # The counter value at the last evaluation of these filters, and the next value at which one of them passes.
     seen = due = -1
 
     def __init__(self, key: Key, counter: str | None = None) -> None:
@@ -48,6 +50,8 @@ class Channel:
         self.calls = tuple([(self._call_of(r), r.only) for r in registrations])
         unfiltered = [call for call, only in self.calls if only is None]
         self.unfiltered = tuple(unfiltered) if self.counter and len(unfiltered) == len(self.calls) else ()
+        steps = [only for _, only in self.calls if only.__class__ is int]
+        self.steps = tuple(steps) if len(steps) == len(self.calls) else ()
         self.has_handlers = bool(self.calls)
         self.seen = self.due = -1
 
@@ -83,11 +87,8 @@ class Channel:
             registration.begin_run()
 
     def next_due(self, counter: int) -> int:
-        """Return the next counter value at which at least one handler may run."""
-        steps = [only for _, only in self.calls if only.__class__ is int]
-        if len(steps) < len(self.calls):
-            return counter + 1
-        return min(((counter // step + 1) * step for step in steps), default=counter + 1)
+        """Return the next counter value at which a handler runs, if all filters are divisors."""
+        return min([(counter // step + 1) * step for step in self.steps])
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in ("calls", "unfiltered")}

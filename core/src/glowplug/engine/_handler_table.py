@@ -464,7 +464,8 @@ class HandlerTable:
             if only is None or (counter % only == 0 if only.__class__ is int else only(self, counter)):  # type: ignore[operator]  # the class was checked
                 call(self)
         self.current_event = None
-        channel.seen, channel.due = counter, channel.next_due(counter)
+        if channel.steps:
+            channel.seen, channel.due = counter, channel.next_due(counter)
 
     @contextlib.contextmanager
     def _firing(self, channel: Channel) -> Iterator[list[Call]]:

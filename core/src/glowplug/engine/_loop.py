@@ -178,7 +178,8 @@ class Loop:
                     state.output = step(self.engine, state.batch)
                     position.stepped = iteration
                     if watch.is_on:
-                        if completed.has_handlers:
+                        # Without the call of _fire, handlers with every= filters cost half as much between two of their runs.
+                        if completed.has_handlers and not completed.due > state.iteration > completed.seen:
                             self.engine._fire(completed)
                         if stop.is_pending:
                             end = yield from self._handle_stop(Events.ITERATION_COMPLETED)
