@@ -125,8 +125,8 @@ class Stateful(Protocol):
     def state_dict(self) -> Mapping[str, Any]:
         """Return the state as plain values and tensors."""
 
-    # Not Mapping[str, Any], because the optimizers of torch accept only a dict.
-    def load_state_dict(self, state_dict: Any, /) -> object:
+    # The schedulers and optimizers of torch accept only a dict; modules return the names of missing keys.
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> object:
         """Restore a state that :meth:`state_dict` returned."""
 
 

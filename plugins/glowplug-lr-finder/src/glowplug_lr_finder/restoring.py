@@ -49,7 +49,9 @@ def restored(
         undo.enter_context(_random_states())
         undo.callback(_load_trainer, trainer, _saved(trainer), _unsaved(trainer))
         for each in objects.values():
-            undo.callback(each.load_state_dict, copy.deepcopy(each.state_dict()))
+            # A dict or, with a module, a subclass of it that has further attributes.
+            state: Any = copy.deepcopy(each.state_dict())
+            undo.callback(each.load_state_dict, state)
             for module in each.modules() if isinstance(each, nn.Module) else ():
                 undo.callback(setattr, module, "training", module.training)
         for group in optimizer.param_groups:
@@ -73,7 +75,7 @@ def _unsaved(trainer: Trainer) -> dict[str, Any]:
     return {**values, "metrics": dict(state.metrics), "times": dict(state.times)}
 
 
-def _load_trainer(trainer: Trainer, saved: Mapping[str, Any], unsaved: Mapping[str, Any]) -> None:
+def _load_trainer(trainer: Trainer, saved: dict[str, Any], unsaved: Mapping[str, Any]) -> None:
     trainer.load_state_dict(saved)
     for name, value in unsaved.items():
         setattr(trainer.state, name, value)
