@@ -1,5 +1,6 @@
 """The scripts of docs/examples, and their pages."""
 
+import json
 import os
 import re
 import subprocess
@@ -11,6 +12,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 PAGES = sorted(page.stem for page in EXAMPLES.glob("*.md"))
+# The scripts that belong to a page in docs/.
+TOPICS = {
+    "averaged_weights": "averaged-weights",
+    "lr_finder": "finding-a-learning-rate",
+    "monitoring": "monitoring",
+    "profilers": "profiling",
+    "schedules": "learning-rate-schedules",
+}
 
 
 def run_example(name, *arguments, folder, warnings="error"):
@@ -41,7 +50,12 @@ def printed(name, *arguments, folder, whole=True, warnings="error"):
 
 def page(name):
     """Return the text of a script's page."""
-    return (EXAMPLES / f"{name}.md").read_text(encoding="utf-8")
+    return page_of(name).read_text(encoding="utf-8")
+
+
+def page_of(name):
+    """Return the page of a script: its own, or that of its topic."""
+    return EXAMPLES.parent / f"{TOPICS[name]}.md" if name in TOPICS else EXAMPLES / f"{name}.md"
 
 
 def without_figures(text):
@@ -52,6 +66,11 @@ def without_figures(text):
 def figures(pattern, text):
     """Return the numbers that a pattern finds."""
     return [float(number) for number in re.findall(pattern, text)]
+
+
+def drawn(path):
+    """Return whether a script has drawn a picture that is more than an empty plot."""
+    return path.stat().st_size > 10_000
 
 
 def test_from_config(tmp_path):
@@ -108,13 +127,14 @@ def test_tbptt(tmp_path):
     assert float(whole[1]) < 0.05
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", [*PAGES, *TOPICS])
 def test_pages_are_whole(name):
     """A page links to its script, and the pictures on the page exist."""
+    folder = page_of(name).parent
     assert (EXAMPLES / f"{name}.py").is_file()
-    assert f"]({name}.py)" in page(name)
+    assert f"]({(EXAMPLES / f'{name}.py').relative_to(folder).as_posix()})" in page(name)
     for picture in re.findall(r"!\[.+?\]\((.+?)\)", page(name)):
-        assert (EXAMPLES / picture).read_bytes().startswith(b"\x89PNG")
+        assert (folder / picture).read_bytes().startswith(b"\x89PNG")
 
 
 def test_classification(tmp_path):
@@ -130,7 +150,7 @@ def test_iou_metric(tmp_path):
     pytest.importorskip("matplotlib")
     output = printed("iou_metric", "--picture", "found.png", folder=tmp_path)
     assert figures(r"IoU at 0.5 ([\d.]+)", output)[-1] > 0.75
-    assert (tmp_path / "found.png").stat().st_size > 10_000
+    assert drawn(tmp_path / "found.png")
 
 
 def test_f1(tmp_path):
@@ -146,7 +166,7 @@ def test_per_class(tmp_path):
     """The script evaluates the best model, and resuming from this model repeats the epochs after it."""
     pytest.importorskip("matplotlib")
     output = printed("per_class", "--picture", "confusion.png", folder=tmp_path)
-    assert (tmp_path / "confusion.png").stat().st_size > 10_000
+    assert drawn(tmp_path / "confusion.png")
     epochs = re.findall(r"^epoch +(\d+): .+ accuracy ([\d.]+)$", output, re.MULTILINE)
     best, accuracy = max(epochs, key=lambda each: float(each[1]))
     assert f"best model (epoch {best}):" in output
@@ -277,3 +297,61 @@ def test_cross_validation(tmp_path):
         assert [each.step for each in client.get_metric_history(folds[0].info.run_id, "training/loss")] == [
             *range(1, 6)
         ]
+
+
+def test_schedules(tmp_path):
+    """The printed learning rates are those of the page, to the last digit, because nothing in them is random."""
+    pytest.importorskip("matplotlib")
+    output = printed("schedules", "--picture", "rates.png", folder=tmp_path)
+    assert output.strip() in page("schedules")
+    assert drawn(tmp_path / "rates.png")
+
+
+def test_lr_finder(tmp_path):
+    """The network learns with the suggested learning rate, and hardly with the lowest one."""
+    pytest.importorskip("matplotlib")
+    output = printed("lr_finder", "--picture", "curve.png", folder=tmp_path)
+    assert 0.01 < figures(r"suggested learning rate: ([\d.]+)", output)[0] < 1
+    lowest, suggested = figures(r"learning rate of [\d.]+: ([\d.]+)", output)
+    assert lowest < 0.3
+    assert suggested > 0.9
+    assert drawn(tmp_path / "curve.png")
+
+
+def test_averaged_weights(tmp_path):
+    """With the averaged weights, the accuracy is higher and varies less."""
+    pytest.importorskip("matplotlib")
+    output = printed("averaged_weights", "--picture", "accuracies.png", folder=tmp_path)
+    own, averaged = figures(r"mean ([\d.]+)", output)
+    assert averaged > own + 0.005
+    own, averaged = figures(r"deviation ([\d.]+)", output)
+    assert averaged < own / 2
+    assert drawn(tmp_path / "accuracies.png")
+
+
+def test_monitoring(tmp_path):
+    """The file has the four values of each iteration, and the run waits for data from the fourth epoch on."""
+    pytest.importorskip("matplotlib")
+    output = printed("monitoring", "--picture", "run.png", folder=tmp_path)
+    rows = re.findall(r"^(\d+),run/([^,]+),", (tmp_path / "runs/monitoring.csv").read_text(), re.MULTILINE)
+    names = {name for _, name in rows}
+    assert names == {"lr", "gradient_norm", "samples/s", "data_wait"}
+    iterations = {int(step) for step, name in rows if name == "lr"}
+    assert iterations == set(range(1, 175))
+    waiting = figures(r"(\d+)% waiting", output)
+    assert max(waiting[:3]) < min(waiting[3:])
+    assert drawn(tmp_path / "run.png")
+
+
+def test_profilers(tmp_path):
+    """Both tables have a line for each event or handler, and the trace names the handlers."""
+    ended = run_example("profilers.py", folder=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    (shown,) = re.findall(
+        r"^```console\n\$ python .+?\n(.+?)^```", page("profilers"), re.MULTILINE | re.DOTALL
+    )
+    # The table is sorted by times, which vary.
+    assert sorted(without_figures(ended.stdout).split("\n")) == sorted(without_figures(shown).split("\n"))
+    (trace,) = (tmp_path / "runs" / "profilers" / "traces").iterdir()
+    named = {event.get("name") for event in json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]}
+    assert "RunningAverage.iteration_completed at Events.ITERATION_COMPLETED" in named

@@ -10,9 +10,14 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 WITH_SNIPPETS = [
+    "averaged-weights",
     "coming-from-a-plain-loop",
     "coming-from-ignite",
+    "finding-a-learning-rate",
+    "learning-rate-schedules",
     "metrics",
+    "monitoring",
+    "profiling",
     "training-setup",
     "training-step",
 ]
