@@ -5,6 +5,7 @@ import datetime as dt
 import importlib
 import os
 import platform
+import re
 import sys
 import warnings
 from importlib.metadata import version
@@ -15,8 +16,9 @@ from harness import FLOOR, IGNITE, VARIANTS, write_json
 from rich.console import Console
 from rich.table import Table
 
-THEMES = ("engine", "imports", "metrics", "loggers", "checkpoints", "whole_run")
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+THEMES = ("engine", "handlers", "imports", "metrics", "loggers", "checkpoints", "whole_run")
+# A part of a page, with the themes that it shows.
+MEASURED = re.compile(r"<!-- measured (?P<themes>[\w ]+): begin -->\n.*?<!-- measured: end -->", re.DOTALL)
 HEAD = ("per", "by hand", "ignite", "glowplug", "vs by hand", "vs ignite", "goal", "met by minima")
 
 
@@ -32,6 +34,8 @@ def cells(row):
         for name in VARIANTS
     ]
     ratios = [ratio_cell(row["ratio"].get(name)) for name in (FLOOR, IGNITE)]
+    if row["difference"]:
+        ratios[0] = f"{row['difference']['of medians']:+.2f} ({row['difference']['of minima']:+.2f})"
     goals = "; ".join(goal["goal"].replace(FLOOR, "by hand") for goal in row["goals"])
     reached = "; ".join("yes" if goal["reached"] else "NO" for goal in row["goals"])
     return [row["what"], row["unit"], *times, *ratios, goals, reached]
@@ -61,9 +65,8 @@ def machine():
     }
 
 
-def markdown(report):
-    """Return the report for docs/performance.md."""
-    about = report["machine"]
+def markdown(about, rows):
+    """Return a table of rows for docs/performance.md, below a description of the machine."""
     measured = (
         f"Measured on {about['date']}: {about['processors']} processor cores shared with other work ({about['system']}, "
         f"{about['architecture']}; load {about['load before']} before, {about['load after']} after), torch on one thread, "
@@ -74,16 +77,24 @@ def markdown(report):
         "",
         f"| what | {' | '.join(HEAD)} |",
         f"|{'---|' * (len(HEAD) + 1)}",
-        *(f"| {' | '.join(cells(row))} |" for row in report["rows"]),
+        *(f"| {' | '.join(cells(row))} |" for row in rows),
     ]
     return "\n".join(lines)
 
 
 def update(page, report):
-    """Write the report between the marks of a page."""
-    text = page.read_text()
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    page.write_text(f"{before}{BEGIN}\n{markdown(report)}\n{END}{after}")
+    """Replace the parts of a page of which all themes were measured."""
+    measured = {row["theme"] for row in report["rows"]}
+
+    def part(match):
+        themes = match["themes"].split()
+        if not measured.issuperset(themes):
+            return match[0]
+        rows = [row for row in report["rows"] if row["theme"] in themes]
+        table = markdown(report["machine"], rows)
+        return f"<!-- measured {match['themes']}: begin -->\n{table}\n<!-- measured: end -->"
+
+    page.write_text(MEASURED.sub(part, page.read_text()))
 
 
 def arguments():
@@ -112,7 +123,7 @@ def main():
     report = {"machine": machine(), "rows": []}
     for theme in given.themes or THEMES:
         for row in importlib.import_module(theme).rows():
-            report["rows"].append(row.measure())
+            report["rows"].append({"theme": theme, **row.measure()})
             print(f"measured: {row.what}", file=sys.stderr)
     report["machine"]["load after"] = round(os.getloadavg()[0], 2)
     table = Table(title="medians (minima) of interleaved rounds; times in the unit of the row")

@@ -17,12 +17,15 @@ VARIANTS = (FLOOR, IGNITE, GLOWPLUG)
 
 @dataclass(frozen=True)
 class Goal:
-    """Upper bound on a time, relative to another variant or absolute."""
+    """Upper bound on a time: absolute, a multiple of another variant (``times``), or a time more than it (``above``)."""
 
     at_most: float
     times: str | None = None
+    above: str | None = None
 
     def __str__(self):
+        if self.above is not None:
+            return f"<= {self.above} + {self.at_most:g}"
         if self.times is None:
             return f"<= {self.at_most:g}"
         if self.at_most <= 0.5:
@@ -31,7 +34,8 @@ class Goal:
 
     def is_reached(self, minima):
         """Return whether glowplug's minimum reaches the goal; disturbances only make rounds longer."""
-        return minima[GLOWPLUG] <= self.at_most * (1 if self.times is None else minima[self.times])
+        base = 0 if self.above is None else minima[self.above]
+        return minima[GLOWPLUG] <= base + self.at_most * (1 if self.times is None else minima[self.times])
 
 
 @dataclass
@@ -46,6 +50,8 @@ class Row:
     goals: tuple[Goal, ...] = ()
     unit: str = "us"
     rounds: int = 15
+    # Whether the table shows the difference to the floor instead of the ratio.
+    is_difference: bool = False
 
     def measure(self):
         """Run all variants in each round, in alternating order; return the results for the table and the JSON file."""
@@ -72,6 +78,12 @@ class Row:
                 for name in self.variants
                 if name != GLOWPLUG
             },
+            "difference": {
+                "of medians": medians[GLOWPLUG] - medians[FLOOR],
+                "of minima": minima[GLOWPLUG] - minima[FLOOR],
+            }
+            if self.is_difference
+            else None,
             "goals": [{"goal": str(goal), "reached": goal.is_reached(minima)} for goal in self.goals],
         }
 
