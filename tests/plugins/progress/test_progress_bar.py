@@ -14,7 +14,7 @@ from glowplug import Engine, Events, Phase, RunOutcome
 from glowplug.exceptions import GlowplugWarning
 from glowplug.testing import FakeEngine
 from glowplug_progress import ProgressBar
-from glowplug_progress.display import LazyBar
+from glowplug_progress.tqdm_bar import LazyBar
 
 
 @pytest.fixture

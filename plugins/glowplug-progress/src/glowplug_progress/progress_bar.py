@@ -143,7 +143,7 @@ class ProgressBar:
             >>> ProgressBar().log_message("learning rate halved")
             learning rate halved
         """
-        from glowplug_progress.display import LazyBar
+        from glowplug_progress.tqdm_bar import LazyBar
 
         LazyBar.write(message, file=self._settings.get("file"))
 
