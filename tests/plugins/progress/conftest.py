@@ -4,11 +4,11 @@ import re
 
 import pytest
 
-CODES = re.compile(r"\x1b\[A|[\r\n]|[^\r\n\x1b]+")
+CODES = re.compile(r"\x1b\[(\??\d*)([A-Za-z])|[\r\n]|[^\r\n\x1b]+|\x1b\[[\d;]*m")
 
 
 class Screen:
-    """Terminal that interprets carriage return, line feed, cursor up and text."""
+    """Terminal that interprets carriage return, line feed, text and the codes that tqdm and rich use."""
 
     encoding = "utf-8"
 
@@ -16,24 +16,39 @@ class Screen:
         self.rows = [""]
         self.row = self.column = 0
         self.written = ""
+        self.has_cursor = True
 
     def write(self, text):
         self.written += text
-        for token in CODES.findall(text):
-            if token == "\r":
-                self.column = 0
-            elif token == "\n":
-                self.row += 1
-                self.column = 0
-                if self.row == len(self.rows):
-                    self.rows.append("")
-            elif token == "\x1b[A":
-                self.row -= 1
-                assert self.row >= 0
-            else:
-                line = self.rows[self.row].ljust(self.column)
-                self.rows[self.row] = line[: self.column] + token + line[self.column + len(token) :]
-                self.column += len(token)
+        position = 0
+        while position < len(text):
+            match = CODES.match(text, position)
+            assert match, f"unknown code {text[position : position + 10]!r}"
+            position = match.end()
+            self._interpret(match[0], match[1], match[2])
+        return len(text)
+
+    def _interpret(self, token, number, code):
+        if token == "\r":
+            self.column = 0
+        elif token == "\n":
+            self.row += 1
+            self.column = 0
+            if self.row == len(self.rows):
+                self.rows.append("")
+        elif code == "A":
+            self.row -= int(number or 1)
+            assert self.row >= 0
+        elif code == "K":
+            assert number == "2"
+            self.rows[self.row] = ""
+        elif code in ("h", "l"):
+            assert number == "?25"
+            self.has_cursor = code == "h"
+        elif not token.startswith("\x1b"):
+            line = self.rows[self.row].ljust(self.column)
+            self.rows[self.row] = line[: self.column] + token + line[self.column + len(token) :]
+            self.column += len(token)
 
     def flush(self):
         """Do nothing; the screen has no buffer."""

@@ -84,7 +84,7 @@ class Counter:
         if self.unit is Unit.START:
             return 1
         if self.unit is Unit.EPOCH:
-            return self._epochs(state)
+            return self.epochs(state)
         total = self._iterations(state) if self.unit is Unit.ITERATION else self._iterations_of_epoch(state)
         return total if total is None or total >= self.done(state) else None
 
@@ -92,10 +92,22 @@ class Counter:
         """Return the title of the bar, such as ``Epoch [2/5]``; ``name``, if given, replaces the word (here, ``Epoch``)."""
         if self.unit is not Unit.ITERATION_OF_EPOCH:
             return name or self.unit.value
-        epochs = self._epochs(state)
-        if epochs == 1:
+        if self.epochs(state) == 1:
             return name or Unit.ITERATION.value
+        return self.title_of_epoch(state, name)
+
+    def title_of_epoch(self, state: State, name: str | None) -> str:
+        """Return the title of the current epoch, such as ``Epoch [2/5]``."""
+        epochs = self.epochs(state)
         return f"{name or Unit.EPOCH.value} [{state.epoch}{'' if epochs is None else f'/{epochs}'}]"
+
+    def epochs(self, state: State) -> int | None:
+        """Return the expected number of epochs, or ``None`` if the number is unknown."""
+        if state.max_iters is None:
+            return state.max_epochs
+        if not state.epoch_length:
+            return None
+        return self._completed_epochs + math.ceil((state.max_iters - self._epoch_start) / state.epoch_length)
 
     def _iterations_of_epoch(self, state: State) -> int | None:
         if state.epoch_length is None or state.max_iters is None:
@@ -107,10 +119,3 @@ class Counter:
             return state.max_iters
         # The completed epochs may have had other lengths.
         return self._epoch_start + (state.max_epochs - self._completed_epochs) * state.epoch_length
-
-    def _epochs(self, state: State) -> int | None:
-        if state.max_iters is None:
-            return state.max_epochs
-        if not state.epoch_length:
-            return None
-        return self._completed_epochs + math.ceil((state.max_iters - self._epoch_start) / state.epoch_length)

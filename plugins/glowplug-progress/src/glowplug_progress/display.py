@@ -1,9 +1,10 @@
-"""The tqdm bar of one engine: when it opens, advances and closes."""
+"""The bar of one engine: when it opens, advances and closes."""
 
 from __future__ import annotations
 
+import functools
 import warnings
-from typing import Any
+from collections.abc import Callable
 
 from glowplug import Events, Phase, RemovableEventHandle, RunOutcome, State
 from glowplug.distributed import rank
@@ -12,7 +13,8 @@ from glowplug.exceptions import GlowplugWarning
 from glowplug.typing import AnyEvent, EngineProtocol
 from glowplug_progress.counting import Counter, Unit
 from glowplug_progress.postfix import Postfix
-from glowplug_progress.tqdm_bar import LazyBar
+from glowplug_progress.runs import Runs
+from glowplug_progress.style import Bar, BarSettings, Style
 
 
 class Display(Delegate):
@@ -22,20 +24,27 @@ class Display(Delegate):
         event: Event, without its filter, at which the bar advances.
         closing: Event at which the bar closes.
         postfix: Object that formats the text after the bar.
-        settings: Options of tqdm.
+        style: Style that draws the bar.
+        runs: Running engines that have the same progress bar.
+        name: Name of the bar; ``None`` for the name of the unit.
     """
 
     phase = Phase.LOGGING
 
-    def __init__(self, event: Events, closing: Events, postfix: Postfix, settings: dict[str, Any]) -> None:
+    def __init__(
+        self, event: Events, closing: Events, postfix: Postfix, style: Style, runs: Runs, name: str | None
+    ) -> None:
         self._unit = Unit.of(event, closing)
         self._closing = closing
         # The bar opens before the first unit, so that the elapsed time includes that unit.
-        whole_run = closing is Events.COMPLETED or event is Events.STARTED
-        self._opening = Events.STARTED if whole_run else Events.EPOCH_STARTED
+        self._is_of_run = closing is Events.COMPLETED or event is Events.STARTED
+        self._opening = Events.STARTED if self._is_of_run else Events.EPOCH_STARTED
         self._postfix = postfix
-        self._settings = settings
-        self._open_bar: tuple[LazyBar, Counter] | None = None
+        self._style = style
+        self._runs = runs
+        self._name = name
+        self._open_bar: tuple[Bar, Counter] | None = None
+        self._leave: Callable[[], None] | None = None
 
     def attach(self, engine: EngineProtocol, event: AnyEvent) -> RemovableEventHandle:
         """Open, advance and close the bar at the engine's events.
@@ -56,9 +65,9 @@ class Display(Delegate):
     def attach_closing(self, engine: EngineProtocol) -> RemovableEventHandle:
         """Attach only the handlers that close the bar; the caller opens the bar with :meth:`show`."""
         return RemovableEventHandle.join(
-            RemovableEventHandle(self._close),
+            RemovableEventHandle(self._end),
             engine.add_event_handler(self._closing, self._complete),
-            engine.add_event_handler(Events.INTERRUPT, self._close),
+            engine.add_event_handler(Events.INTERRUPT, self._end),
             engine.add_event_handler(Events.TEARDOWN, self._tear_down),
         )
 
@@ -87,23 +96,26 @@ class Display(Delegate):
             bar, self._open_bar = self._open_bar[0], None
             bar.close()
 
-    def _open(self, engine: EngineProtocol) -> tuple[LazyBar, Counter]:
+    def _open(self, engine: EngineProtocol) -> tuple[Bar, Counter]:
         state = engine.state
         counter = Counter(self._unit, state, engine.current_event)
-        settings = {
-            "total": counter.total(state),
-            "initial": counter.done(state),
-            "unit": self._unit.short_name,
-            **self._settings,
-        }
-        settings["desc"] = f"{counter.title(state, self._settings.get('desc'))}: "
-        if rank() != 0:
-            settings["disable"] = True
-        self._open_bar = LazyBar(lambda: self._postfix(state), **settings), counter
+        depth = self._runs.enter(engine)
+        self._leave = functools.partial(self._runs.leave, engine)
+        settings = BarSettings(
+            title=counter.title(state, self._name),
+            unit=self._unit.short_name,
+            total=counter.total(state),
+            done=counter.done(state),
+            text=lambda: self._postfix(state),
+            place=(depth, 0 if self._is_of_run else 1),
+            is_nested=depth > 0,
+            is_hidden=rank() != 0,
+        )
+        self._open_bar = self._style.open_bar(settings), counter
         return self._open_bar
 
-    def _follow_total(self, bar: LazyBar, counter: Counter, state: State) -> None:
-        if "total" not in self._settings:
+    def _follow_total(self, bar: Bar, counter: Counter, state: State) -> None:
+        if not self._style.has_fixed_total:
             bar.follow(counter.total(state))
 
     def _complete(self, engine: EngineProtocol) -> None:
@@ -114,8 +126,14 @@ class Display(Delegate):
             bar.update(counter.done(engine.state) - bar.n)
         self._close()
 
-    def _tear_down(self, engine: EngineProtocol) -> None:
+    def _end(self) -> None:
         self._close()
+        if self._leave is not None:
+            self._leave()
+            self._leave = None
+
+    def _tear_down(self, engine: EngineProtocol) -> None:
+        self._end()
         missing = self._postfix.missing(engine.state)
         if missing and rank() == 0 and engine.state.outcome is RunOutcome.COMPLETED:
             warnings.warn(

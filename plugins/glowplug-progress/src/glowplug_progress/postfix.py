@@ -5,11 +5,19 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Number, Rational
-from typing import Any
+from typing import Any, NamedTuple
 
 from glowplug import State
 from glowplug.exceptions import GlowplugWarning
 from glowplug.loggers import flatten
+
+
+class Leaf(NamedTuple):
+    """A value without parts, and the text that shows it."""
+
+    name: str
+    value: Any
+    text: str
 
 
 class Postfix:
@@ -48,6 +56,7 @@ class Postfix:
             raise TypeError(
                 f"ProgressBar: state_attributes must be a list of names, got {state_attributes!r}"
             )
+        self.has_metric_names = metric_names is not None
         self._metric_names = metric_names or ()
         self._output_transform = output_transform
         self._attributes = state_attributes or ()
@@ -56,11 +65,21 @@ class Postfix:
 
     def __call__(self, state: State) -> str:
         """Return the text for a state."""
-        names = state.metrics if self._metric_names == "all" else self._metric_names
+        return ", ".join(f"{leaf.name}={leaf.text}" for leaf in self.leaves(state))
+
+    def leaves(self, state: State, *, all_metrics: bool = False) -> Iterator[Leaf]:
+        """Yield the values for a state.
+
+        Args:
+            state: State of the engine.
+            all_metrics: Whether to yield all metrics, whatever ``metric_names`` is.
+        """
+        names = state.metrics if all_metrics or self._metric_names == "all" else self._metric_names
         values = {name: state.metrics[name] for name in names if name in state.metrics}
         values.update(self._of_output(state.output))
         values.update({name: getattr(state, name) for name in self._attributes if hasattr(state, name)})
-        return ", ".join(text for name, value in values.items() for text in self._texts(name, value))
+        for name, value in values.items():
+            yield from self._leaves_of(name, value)
 
     def missing(self, state: State) -> list[str]:
         """Return the requested names that the state does not have."""
@@ -77,14 +96,13 @@ class Postfix:
             self._output = shown if isinstance(shown, Mapping) else {"output": shown}
         return self._output
 
-    def _texts(self, name: str, value: Any) -> Iterator[str]:
-        """Yield text such as ``loss=0.5`` for each leaf of a value."""
+    def _leaves_of(self, name: str, value: Any) -> Iterator[Leaf]:
         # flatten() converts every number to a float; a single integer or bool is shown unchanged.
         leaves = [(name, value)] if isinstance(value, Rational) else flatten(name, value, separator="_")
         for leaf, item in leaves:
             text = _short(item)
             if text is not None:
-                yield f"{leaf}={text}"
+                yield Leaf(leaf, item, text)
             elif leaf not in self._warned:
                 self._warned.add(leaf)
                 warnings.warn(

@@ -5,9 +5,27 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
-from tqdm.auto import tqdm
+
+class Drawing(Protocol):
+    """The part of a library that draws bars on a screen."""
+
+    def lock(self) -> AbstractContextManager[Any]:
+        """Return the lock that a thread holds while it draws."""
+
+    def is_drawing(self) -> bool:
+        """Return whether this thread is drawing bars or printing lines above them."""
+
+    def print_lines(self, lines: str, stream: Any, write: Callable[[str], Any]) -> None:
+        """Print whole lines above the open bars.
+
+        Args:
+            lines: The lines, with a newline at the end.
+            stream: Stream to which the lines were printed.
+            write: The original ``write`` method of the stream.
+        """
 
 
 class LinesAbove:
@@ -19,11 +37,13 @@ class LinesAbove:
 
     Args:
         stream: Stream with a ``write`` method, which :meth:`open` replaces and :meth:`close` restores.
+        drawing: The library that draws the bars.
 
     Example:
         >>> import io
+        >>> from glowplug_progress.tqdm_bar import TqdmDrawing
         >>> stream = io.StringIO()
-        >>> lines = LinesAbove(stream)
+        >>> lines = LinesAbove(stream, TqdmDrawing())
         >>> lines.open()
         >>> print("loss:", end=" ", file=stream)
         >>> stream.getvalue()
@@ -34,7 +54,8 @@ class LinesAbove:
         >>> lines.close()
     """
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, drawing: Drawing) -> None:
+        self.drawing = drawing
         self._stream = stream
         self._write: Callable[[str], Any] = stream.write
         self._is_inherited = "write" not in getattr(stream, "__dict__", ())
@@ -48,14 +69,14 @@ class LinesAbove:
         Raises:
             AttributeError: If the method of the stream cannot be replaced.
         """
-        with tqdm.get_lock():
+        with self.drawing.lock():
             if not self._bars:
                 self._stream.write = self
             self._bars += 1
 
     def close(self) -> None:
         """Unregister a bar; restore the ``write`` method if no other bar is open."""
-        with tqdm.get_lock():
+        with self.drawing.lock():
             self._bars -= 1
             if self._bars:
                 return
@@ -72,15 +93,12 @@ class LinesAbove:
 
     def __call__(self, text: str) -> Any:
         """Write all lines that the text completes, and retain the rest."""
-        if not self._bars or not text or _is_drawing() or not self._is_same_process():
+        if not self._bars or not text or self.drawing.is_drawing() or not self._is_same_process():
             return self._write(text)
-        with tqdm.get_lock():
+        with self.drawing.lock():
             lines, end, self._unfinished = (self._unfinished + text).rpartition("\n")
             if end:
-                with tqdm.external_write_mode(file=self._stream, nolock=True):
-                    self._write(lines + end)
-                    # Flush before the bars are redrawn below the lines: the bars may use another stream.
-                    self._stream.flush()
+                self.drawing.print_lines(lines + end, self._stream, self._write)
         return len(text)
 
     def _is_same_process(self) -> bool:
@@ -88,11 +106,12 @@ class LinesAbove:
         return os.getpid() == self._process
 
 
-def print_above(screen: Any) -> Callable[[], None]:
+def print_above(screen: Any, drawing: Drawing) -> Callable[[], None]:
     """Make the text that this process prints to a screen appear above the bars on that screen.
 
     Args:
-        screen: File object to which tqdm draws a bar.
+        screen: File object to which a library draws bars.
+        drawing: The library.
 
     Returns:
         A function to call when the bar is closed.
@@ -101,7 +120,9 @@ def print_above(screen: Any) -> Callable[[], None]:
     for stream in (sys.stdout,) if sys.stdout is sys.stderr else (sys.stdout, sys.stderr):
         if stream is None or not _is_same_screen(stream, screen):
             continue
-        lines = stream.write if isinstance(stream.write, LinesAbove) else LinesAbove(stream)
+        current: Any = stream.write
+        is_shared = isinstance(current, LinesAbove) and current.drawing is drawing
+        lines = current if is_shared else LinesAbove(stream, drawing)
         try:
             lines.open()
         except AttributeError:
@@ -113,11 +134,6 @@ def print_above(screen: Any) -> Callable[[], None]:
             lines.close()
 
     return close
-
-
-def _is_drawing() -> bool:
-    """Return whether this thread holds the lock that tqdm uses to draw bars and to print lines above the bars."""
-    return bool(tqdm.get_lock().th_lock._is_owned())  # noqa: SLF001 - threading.Condition relies on this method as well
 
 
 def _is_same_screen(first: Any, second: Any) -> bool:

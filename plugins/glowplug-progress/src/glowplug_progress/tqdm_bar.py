@@ -1,20 +1,51 @@
-"""The tqdm bar that :class:`~glowplug_progress.display.Display` opens."""
+"""Bars that tqdm draws."""
 
 from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
-from tqdm.auto import tqdm
+from tqdm import TqdmWarning
 
 from glowplug_progress.printing import print_above
+from glowplug_progress.style import BarSettings, Span
+
+with warnings.catch_warnings():
+    # In a notebook without ipywidgets, tqdm warns that it shows bars as text.
+    warnings.simplefilter("ignore", TqdmWarning)
+    from tqdm.auto import tqdm
 
 KNOWN_TOTAL = (
     "{desc}[{n_fmt}/{total_fmt}] {percentage:3.0f}%|{bar}{postfix} [{elapsed}<{remaining}, {rate_fmt}]"
 )
 UNKNOWN_TOTAL = "{desc}[{n_fmt}/?]{postfix} [{elapsed}, {rate_fmt}]"
+
+
+class TqdmDrawing:
+    """The lock of tqdm, and its way to print lines above its bars."""
+
+    def lock(self) -> AbstractContextManager[Any]:
+        """Return the lock that a thread holds while it draws."""
+        lock: AbstractContextManager[Any] = tqdm.get_lock()
+        return lock
+
+    def is_drawing(self) -> bool:
+        """Return whether this thread is drawing bars or printing lines above them."""
+        return bool(tqdm.get_lock().th_lock._is_owned())  # noqa: SLF001 - threading.Condition relies on this method as well
+
+    def print_lines(self, lines: str, stream: Any, write: Callable[[str], Any]) -> None:
+        """Print whole lines above the open bars."""
+        with tqdm.external_write_mode(file=stream, nolock=True):
+            write(lines)
+            # Flush before the bars are redrawn below the lines: the bars may use another stream.
+            stream.flush()
+
+
+DRAWING = TqdmDrawing()
 
 
 class LazyBar(tqdm):  # type: ignore[misc]  # tqdm has no type annotations
@@ -47,7 +78,7 @@ class LazyBar(tqdm):  # type: ignore[misc]  # tqdm has no type annotations
         self._owner = threading.get_ident()
         super().__init__(**settings)
         if not self.disable and not self._is_widget:
-            self._stop_printing_above = print_above(settings.get("file") or sys.stderr)
+            self._stop_printing_above = print_above(settings.get("file") or sys.stderr, DRAWING)
 
     @property
     def _is_widget(self) -> bool:
@@ -89,3 +120,64 @@ class LazyBar(tqdm):  # type: ignore[misc]  # tqdm has no type annotations
                 self.write(last, file=self.fp)
             if self._stop_printing_above is not None:
                 self._stop_printing_above()
+
+
+class TqdmStyle:
+    r"""Style of bars that tqdm draws.
+
+    Args:
+        options: Options of tqdm.
+        only_lines: Whether to show no bars, but only lines, if the bars would be written to a file.
+
+    Example:
+        >>> import io
+        >>> file = io.StringIO()
+        >>> style = TqdmStyle({"file": file}, only_lines=True)
+        >>> bar = style.open_bar(BarSettings("Epoch [1/2]", "it", 100, 0, lambda: ""))
+        >>> style.print_spans([Span("Epoch [1/2]", "title"), Span(" loss=0.5")])
+        >>> bar.close()
+        >>> file.getvalue()
+        'Epoch [1/2] loss=0.5\n'
+    """
+
+    def __init__(self, options: dict[str, Any], *, only_lines: bool) -> None:
+        self._options = options
+        self._only_lines = only_lines
+        self.has_fixed_total = "total" in options
+
+    def open_bar(self, settings: BarSettings) -> LazyBar:
+        """Open a bar."""
+        options = {
+            "total": settings.total,
+            "initial": settings.done,
+            "unit": settings.unit,
+            **self._options,
+            "desc": f"{settings.title}: ",
+        }
+        if settings.is_nested:
+            options["leave"] = False
+        if settings.is_hidden or (self._only_lines and not self._can_redraw()):
+            options["disable"] = True
+        return LazyBar(settings.text, **options)
+
+    def print_message(self, message: str) -> None:
+        """Print a line of the user above the open bars."""
+        LazyBar.write(message, file=self._options.get("file"))
+
+    def print_spans(self, spans: Sequence[Span]) -> None:
+        """Print a line above the open bars, on the screen on which tqdm draws bars."""
+        if not self._options.get("disable"):
+            LazyBar.write("".join(span.text for span in spans), file=self._screen())
+
+    def _screen(self) -> Any:
+        # A notebook shows the text of sys.stderr as an error.
+        return self._options.get("file") or (sys.stdout if _is_notebook() else sys.stderr)
+
+    def _can_redraw(self) -> bool:
+        screen = self._screen()
+        return _is_notebook() or (hasattr(screen, "isatty") and screen.isatty())
+
+
+def _is_notebook() -> bool:
+    """Return whether this process is the kernel of a notebook."""
+    return "ipykernel.zmqshell" in sys.modules
