@@ -6,6 +6,15 @@ import pytest
 
 CODES = re.compile(r"\x1b\[(\??\d*)([A-Za-z])|[\r\n]|[^\r\n\x1b]+|\x1b\[[\d;]*m")
 
+OMITTED = re.compile(
+    # of lines
+    r"[ |]*[\d.]+ s *$"
+    # of tqdm
+    r"| ?\[\d\d:\d\d[^]]*\]|(?<=\|)[█▏▎▍▌▋▊▉ ]*"
+    # of rich
+    r"|[━╸╺]+|\d\d:\d\d(<(\?|[\d:]+))?|(\?|[\d.]+)(it|epoch)/s|[\d.]+s/(it|epoch)"
+)
+
 
 class Screen:
     """Terminal that interprets carriage return, line feed, text and the codes that tqdm and rich use."""
@@ -58,8 +67,8 @@ class Screen:
 
     @property
     def lines(self):
-        """Lines that are not blank, without times and the blocks of the bar."""
-        texts = (re.sub(r" ?\[\d\d:\d\d[^]]*\]|(?<=\|)[█▏▎▍▌▋▊▉ ]*", "", row) for row in self.rows)
+        """Lines that are not blank, without times, rates and the blocks of the bar."""
+        texts = (OMITTED.sub("", row) for row in self.rows)
         return [" ".join(text.split()) for text in texts if text.strip()]
 
 
@@ -67,3 +76,11 @@ class Screen:
 def screen():
     """An empty terminal."""
     return Screen()
+
+
+@pytest.fixture
+def console(screen):
+    """A console of rich that writes to the terminal."""
+    from rich.console import Console
+
+    return Console(file=screen, force_terminal=True, width=120, height=40, legacy_windows=False)

@@ -17,5 +17,20 @@ class TestProgressBar(HandlerContract):
             attach=lambda handler, engine: handler.attach(engine, "all", lambda output: {"loss": output}),
             metrics={"accuracy": 0.5},
             plugin="glowplug_progress._plugin",
-            heavy=["tqdm"],
+            heavy=["tqdm", "rich"],
+        )
+
+
+class TestLines(HandlerContract):
+    @pytest.fixture(params=["tqdm", "rich"])
+    def case(self, request):
+        """Bars of each style with lines of epochs that mark the best value."""
+        return HandlerCase(
+            make=lambda: ProgressBar(
+                style=request.param, epoch_lines=True, best="accuracy", file=io.StringIO()
+            ),
+            attach=lambda handler, engine: handler.attach(engine, ["accuracy"]),
+            metrics={"accuracy": 0.5},
+            plugin="glowplug_progress._plugin",
+            heavy=["tqdm", "rich"],
         )

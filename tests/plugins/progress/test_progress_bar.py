@@ -1,6 +1,7 @@
 """ProgressBar: lines on the screen, values, closing and errors."""
 
 import functools
+import io
 import re
 import threading
 import time
@@ -9,6 +10,7 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from glowplug import Engine, Events, Phase, RunOutcome
 from glowplug.exceptions import GlowplugWarning
@@ -451,6 +453,21 @@ class TestScreen:
         ]
         assert screen.lines == ["Epoch [1/2]: [3/3] 100%|", "Epoch [2/2]: [3/3] 100%|", "train: [2/2] 100%|"]
 
+    def test_nested_in_one_handler(self, bar, screen):
+        """The bar of an engine that runs inside another one of the same handler leaves no line."""
+        trainer, first, second = (Engine(lambda engine, batch: batch) for _ in range(3))
+        progress = bar(persist=True)
+        for engine, name in ((trainer, None), (first, "first"), (second, "second")):
+            progress.attach(engine, name=name)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: first.run(range(2)))
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: second.run(range(2)))
+        seen = seen_at(second, screen, Events.ITERATION_COMPLETED(once=1))
+        trainer.run(range(3), max_epochs=2)
+        assert seen[0] == ["Epoch [1/2]: [3/3] 100%|", "second: [1/2] 50%|"]
+        assert screen.lines == ["Epoch [1/2]: [3/3] 100%|", "Epoch [2/2]: [3/3] 100%|"]
+        first.run(range(2))
+        assert screen.lines[2:] == ["first: [2/2] 100%|"]
+
     def test_full_bar(self, screen):
         """A full bar is redrawn immediately, whatever mininterval is."""
         trainer = Engine(lambda engine, batch: batch)
@@ -580,6 +597,7 @@ class TestArguments:
             ),
             ({"output_transform": "loss"}, TypeError, "output_transform must be a function"),
             ({"state_attributes": "lr"}, TypeError, "state_attributes must be a list of names, got 'lr'"),
+            ({"name": 1}, TypeError, "name must be text, got 1"),
         ],
     )
     def test_invalid(self, options, error, message):
@@ -599,6 +617,8 @@ class TestArguments:
             ({"closing_event_name": Events.COMPLETED}, "attach"),
             ({"ncol": 80}, "did you mean 'ncols'"),
             ({"xyz": 1}, "see the options of tqdm"),
+            ({"console": None}, "for bars of tqdm; pass style='rich'"),
+            ({"epochlines": True}, "did you mean 'epoch_lines'"),
         ],
     )
     def test_unknown_option(self, options, message):
@@ -606,14 +626,65 @@ class TestArguments:
         with pytest.raises(TypeError, match=f"ProgressBar has no option '{next(iter(options))}'.*{message}"):
             ProgressBar(**options)
 
-    def test_invalid_persist(self):
-        """A value of persist that is not a bool raises an error that shows it."""
-        with pytest.raises(TypeError, match="ProgressBar: persist must be True or False, got 'yes'"):
-            ProgressBar("yes")
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"metric_names": ["loss"]}, r"'metric_names'; pass it to attach\(\)"),
+            (
+                {"ncols": 80},
+                "'ncols' is an option of tqdm, and style='rich' does not use tqdm; its options are console, desc, disable, ",
+            ),
+            ({"bar_format": "{bar}"}, "'bar_format' is an option of tqdm"),
+            ({"consol": None}, "'consol'; did you mean 'console'"),
+            ({"xyz": 1}, "the options of style='rich' are console, "),
+            ({"console": 1}, "console must be a rich.console.Console, got 1"),
+            ({"disable": 1}, "disable must be True or False, got 1"),
+        ],
+    )
+    def test_options_of_rich(self, options, message):
+        """An option that bars of rich do not have raises an error with the options that they have."""
+        with pytest.raises(TypeError, match=f"ProgressBar.*{message}"):
+            ProgressBar(style="rich", **options)
 
-    def test_mock_engine(self, bar):
+    @pytest.mark.parametrize(
+        ("options", "error", "message"),
+        [
+            ({"persist": "yes"}, TypeError, "persist must be True or False, got 'yes'"),
+            ({"epoch_lines": 1}, TypeError, "epoch_lines must be True or False, got 1"),
+            (
+                {"style": "richh"},
+                ValueError,
+                "style must be 'tqdm' or 'rich', got 'richh'; did you mean 'rich'",
+            ),
+            ({"style": None}, ValueError, "style must be 'tqdm' or 'rich', got None$"),
+            (
+                {"best": "loss", "mode": "mni"},
+                ValueError,
+                "mode must be 'max' or 'min', got 'mni'; did you mean 'min'",
+            ),
+            ({"best": 1}, TypeError, "best must be the name of a metric, got 1"),
+            (
+                {"best": "loss", "epoch_lines": False},
+                ValueError,
+                "best='loss' has no effect with epoch_lines=False",
+            ),
+            ({"style": "rich", "mininterval": -1}, ValueError, "mininterval must be .* at least 0, got -1"),
+            (
+                {"style": "rich", "console": Console(), "file": io.StringIO()},
+                ValueError,
+                "pass either console or file",
+            ),
+        ],
+    )
+    def test_invalid_option(self, options, error, message):
+        """An option with an invalid value raises an error that shows the value."""
+        with pytest.raises(error, match=f"ProgressBar: .*{message}"):
+            ProgressBar(**options)
+
+    @pytest.mark.parametrize("epoch_lines", [False, True])
+    def test_mock_engine(self, bar, epoch_lines):
         """A bar can be attached to a MagicMock and removed."""
-        bar().attach(MagicMock()).remove()
+        bar(epoch_lines=epoch_lines).attach(MagicMock()).remove()
 
 
 def test_describe():

@@ -57,7 +57,7 @@ class EpochLines(Delegate):
     """Lines for the ended epochs of one engine.
 
     A line is printed when the next epoch starts or the run ends, so that it includes the values of engines that handlers ran at
-    the end of the epoch. If such an engine runs a single epoch, as evaluators do, it has no line of its own.
+    the end of the epoch. The line of a run of one epoch is printed when all handlers of the run have ended. If such an engine runs a single epoch, as evaluators do, it has no line of its own.
 
     Args:
         report: What the lines of all engines share.
@@ -133,8 +133,8 @@ class EpochLines(Delegate):
         self._ended = Epoch(state.epoch, f"{word}" if is_named else counter.title_of_epoch(state, word))
 
     def _complete_run(self, engine: EngineProtocol) -> None:
-        # An evaluator may publish metrics at COMPLETED, and the line of the outer engine is printed later.
-        if self._is_outermost(engine):
+        # Evaluators may publish metrics at COMPLETED.
+        if not self._is_single(engine.state):
             self._print(engine)
 
     def _interrupt(self, engine: EngineProtocol) -> None:

@@ -144,7 +144,7 @@ class RichStyle:
         >>> style.print_spans([Span("Epoch [1/2]", "title"), Span(" loss=0.5")])
         >>> bar.close()
         >>> file.getvalue()
-        'Epoch [1/2] loss=0.5\\n'
+        'Epoch [1/2] loss=0.5\n'
     """
 
     def __init__(self, options: dict[str, Any], *, persist: bool) -> None:
