@@ -5,6 +5,8 @@ import functools
 import io
 import logging
 import os
+import re
+import signal
 import subprocess
 import sys
 import threading
@@ -232,7 +234,8 @@ def step(engine, batch):
         fork()
 
 trainer = Engine(step)
-ProgressBar(persist=True, ncols=80).attach(trainer)
+options = {"ncols": 80} if sys.argv[1] == "tqdm" else {"epoch_lines": False}
+ProgressBar(persist=True, style=sys.argv[1], **options).attach(trainer)
 trainer.run([1, 2, 3], max_epochs=2)
 print("end")
 """
@@ -241,7 +244,7 @@ print("end")
 def test_one_pipe(screen):
     """With stdout and stderr in one pipe, every line is whole."""
     ended = subprocess.run(
-        [sys.executable, "-c", SCRIPT.replace("        fork()", "        pass")],
+        [sys.executable, "-c", SCRIPT.replace("        fork()", "        pass"), "tqdm"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         check=True,
@@ -261,23 +264,86 @@ def test_one_pipe(screen):
     ]
 
 
-def test_terminal(screen):
-    """On a real terminal every line is whole, and a forked process can print."""
+@pytest.fixture
+def start():
+    """Start a script on a terminal: ``start(script, *arguments)`` returns the process and the descriptor of its output."""
     pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
-    master, slave = pty.openpty()
-    # tqdm draws nothing on a terminal without rows.
-    termios.tcsetwinsize(slave, (24, 100))
-    job = subprocess.Popen([sys.executable, "-c", SCRIPT], stdout=slave, stderr=slave, close_fds=True)
-    os.close(slave)
+    jobs, masters = [], []
+
+    def run(script, *arguments):
+        master, slave = pty.openpty()
+        # tqdm draws nothing on a terminal without rows.
+        termios.tcsetwinsize(slave, (24, 100))
+        masters.append(master)
+        jobs.append(
+            subprocess.Popen(
+                [sys.executable, "-c", script, *arguments],
+                stdout=slave,
+                stderr=slave,
+                close_fds=True,
+                env={**os.environ, "TERM": "xterm"},
+            )
+        )
+        os.close(slave)
+        return jobs[0], master
+
+    yield run
+    for job in jobs:
+        job.kill()
+        job.wait(10)
+    for master in masters:
+        os.close(master)
+
+
+def read_all(master):
+    """Return all that a process writes to a terminal."""
     written = b""
     with contextlib.suppress(OSError):
         while part := os.read(master, 4096):
             written += part
+    return written
+
+
+@pytest.mark.parametrize("style", ["tqdm", "rich"])
+def test_terminal(screen, start, style):
+    """On a real terminal every line is whole, and a forked process can print."""
+    job, master = start(SCRIPT, style)
+    written = read_all(master)
     assert job.wait(60) == 0
-    os.close(master)
     screen.write(written.decode())
-    assert written.count(b"[0/3]") >= 2
+    assert len(re.findall(rb"(?<!\d)0/3", written)) >= 2
     assert written.count(b"child") == 2
     # The child does not know of the bar: its line follows on what the bar shows.
     steps = [line for line in screen.lines if not line.startswith("Epoch")]
     assert steps == ["step 1", "step 2", "step 3"] * 2 + ["end"]
+    assert screen.has_cursor
+
+
+WAITING = """
+import os, sys, time
+from glowplug import Engine
+from glowplug_progress import ProgressBar
+
+trainer = Engine(lambda engine, batch: time.sleep(60))
+ProgressBar(style=sys.argv[1]).attach(trainer)
+trainer.run([1])
+"""
+
+
+@pytest.mark.parametrize("style", ["tqdm", "rich"])
+@pytest.mark.parametrize("signal_name", ["SIGINT", "SIGKILL"])
+def test_signals(screen, start, style, signal_name):
+    """A process that is interrupted or killed leaves a terminal with a cursor; a traceback stands below the bars."""
+    job, master = start(WAITING, style)
+    while "0/1" not in screen.written:
+        screen.write(os.read(master, 4096).decode())
+    # rich shows the cursor again directly after the first bar.
+    while style == "rich" and screen.written.count("\x1b[?25h") < 1:
+        screen.write(os.read(master, 4096).decode())
+    job.send_signal(getattr(signal, signal_name))
+    screen.write(read_all(master).decode())
+    assert job.wait(60) == -getattr(signal, signal_name)
+    assert screen.has_cursor
+    if signal_name == "SIGINT":
+        assert screen.lines[0] == "Traceback (most recent call last):"
+        assert screen.lines[-1] == "KeyboardInterrupt"
