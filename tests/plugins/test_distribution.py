@@ -20,7 +20,7 @@ LIBRARIES = {
     "glowplug-mlflow": {"matplotlib", "mlflow", "mlflow-skinny", "psutil", "scikit-learn", "tqdm"},
     "glowplug-model-checkpoint": {"safetensors", "s3fs", "moto"},
     "glowplug-monitors": {"psutil", "torchinfo"},
-    "glowplug-progress": {"tqdm"},
+    "glowplug-progress": {"psutil", "tqdm"},  # notebooks need psutil
     "glowplug-schedulers": {"matplotlib"},
     "glowplug-tensorboard": {"tensorboard"},
     "glowplug-testing": {"pytest"},

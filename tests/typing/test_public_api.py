@@ -79,6 +79,7 @@ def test_plugins_are_typed() -> None:
     handles: list[RemovableEventHandle] = [
         TerminateOnNan().attach(engine),
         ProgressBar(disable=True).attach(engine),
+        ProgressBar(style="rich", best="loss", mode="min", disable=True).attach(engine, name="train"),
         EarlyStopping(patience=2, score_function="accuracy", trainer=engine).attach(evaluator),
         accuracy.attach(evaluator, "accuracy"),
     ]

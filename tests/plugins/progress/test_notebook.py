@@ -2,10 +2,11 @@
 
 import json
 import re
+import sys
 
 import pytest
 
-# A plugin's isolated environment and the environment of all plugins have these libraries.
+# Only the environment of this plugin has these libraries.
 nbclient = pytest.importorskip("nbclient")
 nbformat = pytest.importorskip("nbformat")
 pytest.importorskip("ipykernel")
@@ -36,8 +37,6 @@ sys.modules["ipywidgets"] = None
 @pytest.fixture(scope="module")
 def kernels(tmp_path_factory):
     """A folder with a kernel of this environment."""
-    import sys
-
     folder = tmp_path_factory.mktemp("jupyter")
     kernel = folder / "kernels" / "here"
     kernel.mkdir(parents=True)

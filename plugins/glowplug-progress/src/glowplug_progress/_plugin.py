@@ -13,6 +13,6 @@ def glowplug_offers() -> list[Offer]:
             "ProgressBar",
             "glowplug_progress.progress_bar:ProgressBar",
             kind="handler",
-            summary="Shows a tqdm progress bar of epochs or iterations.",
+            summary="Shows bars of epochs or iterations with tqdm or rich, and a line per epoch.",
         ),
     ]

@@ -1,0 +1,102 @@
+"""Train on handwritten digits with bars of rich, and save a picture of the terminal as docs/images/progress.svg.
+
+pip install glowplug glowplug-metrics glowplug-monitors glowplug-progress scikit-learn
+python docs/examples/pictures/progress.py
+"""
+
+import io
+import re
+import time
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.text import Text
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset, random_split
+
+from glowplug import Events, create_supervised_evaluator, create_supervised_trainer
+from glowplug_metrics import Accuracy, Loss, RunningAverage
+from glowplug_monitors import LearningRate
+from glowplug_progress import ProgressBar
+
+PICTURE = Path(__file__).parents[2] / "images" / "progress.svg"
+WIDTH = 118
+
+
+class Terminal(io.StringIO):
+    """A terminal that keeps its rows with their colors."""
+
+    def rows(self) -> list[str]:
+        """Return the rows that the terminal shows now."""
+        rows, row = [""], 0
+        for line, up, erase, text in re.findall(
+            r"(\n)|\x1b\[(\d*)A|(\x1b\[2K)|(\x1b\[[\d;]*m|[^\n\r\x1b]+)", self.getvalue()
+        ):
+            row += bool(line) - int(up or 0)
+            rows.extend([""] * (row + 1 - len(rows)))
+            rows[row] = "" if erase else rows[row] + text
+        return rows
+
+
+def train(console: Console, terminal: Terminal) -> list[str]:
+    """Train for some epochs and return the rows of the terminal within the last validation."""
+    torch.manual_seed(1)
+    digits = load_digits()
+    inputs = torch.tensor(digits.data, dtype=torch.float32) / 16
+    data = TensorDataset(inputs, torch.tensor(digits.target))
+    train_data, validation_data = random_split(data, [1437, 360])
+    model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5)
+    loss_fn = nn.CrossEntropyLoss()
+    trainer = create_supervised_trainer(model, optimizer, loss_fn)
+    evaluator = create_supervised_evaluator(model, metrics={"accuracy": Accuracy(), "loss": Loss(loss_fn)})
+    RunningAverage(output_transform=lambda loss: loss).attach(trainer, "loss")
+    LearningRate(optimizer).attach(trainer)
+    shown: list[str] = []
+
+    @trainer.on(Events.EPOCH_COMPLETED)
+    def validate() -> None:
+        evaluator.run(DataLoader(validation_data, batch_size=20))
+        schedule.step()
+
+    bar = ProgressBar(style="rich", best="accuracy", console=console, mininterval=0)
+    bar.attach(
+        trainer, event_name=Events.EPOCH_COMPLETED, closing_event_name=Events.COMPLETED, metric_names=[]
+    )
+    bar.attach(trainer, metric_names="all")
+    bar.attach(evaluator, name="validation")
+
+    @trainer.on(Events.ITERATION_COMPLETED)
+    def slow_down() -> None:
+        # A small network is too fast for a picture.
+        time.sleep(0.01)
+
+    @evaluator.on(Events.ITERATION_COMPLETED(once=12))
+    def take_picture() -> None:
+        if trainer.state.epoch == 5:  # noqa: PLR2004 - the last but one
+            shown[:] = terminal.rows()
+
+    trainer.run(DataLoader(train_data, batch_size=32, shuffle=True), max_epochs=6)
+    return shown
+
+
+def main() -> None:
+    """Train and save the picture."""
+    terminal = Terminal()
+    console = Console(file=terminal, force_terminal=True, color_system="256", width=WIDTH)
+    rows = train(console, terminal)
+    picture = Console(file=io.StringIO(), record=True, width=WIDTH)
+    picture.print(Text("$ python train.py"))
+    for row in rows:
+        picture.print(Text.from_ansi(row), soft_wrap=True)
+    svg = picture.export_svg(title="glowplug-progress")
+    # A browser would load the fonts from the web.
+    PICTURE.write_text(re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL), encoding="utf-8")
+    print(f"saved {PICTURE}")
+
+
+if __name__ == "__main__":
+    main()
