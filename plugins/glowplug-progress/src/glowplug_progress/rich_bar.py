@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from rich.console import RenderableType
-from rich.progress_bar import ProgressBar as BarOfBlocks
 from rich.text import Text
 
 from glowplug_progress.rich_screen import RichScreen, screen_of
@@ -105,20 +103,19 @@ class RichBar:
         finally:
             screen.remove(self)
 
-    def cells(self, *, is_narrow: bool) -> tuple[RenderableType, ...]:
+    def cells(self, width: int, blocks: str) -> list[Text]:
         """Return the columns of the bar with the values of the last reading."""
         n, total, rate = self._shown
-        blocks = BarOfBlocks(total=total, completed=n, width=10 if is_narrow else 20, pulse=total is None)
         elapsed = (self._read_at if n == total else time.monotonic()) - self._begin
         remaining = "" if total is None else f"<{'?' if not rate else format_time((total - n) / rate)}"
-        return (
+        return [
             Text(self._settings.title, style="bold"),
-            blocks,
+            draw_blocks(n, total, width, blocks),
             Text(f"{n}/{'?' if total is None else f'{total:.0f}'}", style="progress.download"),
             Text(format_time(elapsed) + remaining, style="progress.elapsed"),
             Text(format_rate(rate, self._settings.unit), style="progress.data.speed"),
             Text(self._text),
-        )
+        ]
 
     def _read(self) -> None:
         """Read the values that :meth:`cells` shows; any thread that prints may call that method."""
@@ -173,6 +170,31 @@ class RichStyle:
         """Print a line above the open bars."""
         if not self._is_disabled:
             self._screen.print_line(Text.assemble(*((span.text, STYLES[span.role]) for span in spans)))
+
+
+def draw_blocks(n: int, total: float | None, width: int, blocks: str) -> Text:
+    """Return a bar of blocks, to the precision of half a block.
+
+    Args:
+        n: Number of completed units.
+        total: Expected number of units; ``None`` if it is unknown.
+        width: Number of blocks.
+        blocks: Whole block, left half and right half.
+
+    Example:
+        >>> draw_blocks(5, 8, 4, "━╸╺").plain
+        '━━╸━'
+    """
+    whole, left, right = blocks[0], blocks[1], blocks[2]
+    halves = int(2 * width * min(n / total, 1)) if total else 0
+    done = whole * (halves // 2) + left * (halves % 2)
+    rest = width - len(done)
+    # A gap separates both parts.
+    gap = right if rest and halves and not halves % 2 else ""
+    return Text.assemble(
+        (done, "bar.finished" if halves == 2 * width else "bar.complete"),
+        (gap + whole * (rest - len(gap)), "bar.back"),
+    )
 
 
 def format_time(seconds: float) -> str:

@@ -12,13 +12,13 @@ from rich import get_console
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.segment import Segment, Segments
-from rich.table import Table
 from rich.text import Text
 
 from glowplug_progress.printing import print_above
 
 WIDE = 100
 """Columns of a terminal from which on bars are longer."""
+NARROW_BAR, WIDE_BAR = 10, 20
 
 
 class Row(Protocol):
@@ -26,8 +26,13 @@ class Row(Protocol):
 
     place: tuple[int, int]
 
-    def cells(self, *, is_narrow: bool) -> tuple[RenderableType, ...]:
-        """Return the columns of the bar."""
+    def cells(self, width: int, blocks: str) -> list[Text]:
+        """Return the columns of the bar.
+
+        Args:
+            width: Number of columns of the terminal that the bar itself fills.
+            blocks: Whole block, left half and right half.
+        """
 
 
 class RichScreen:
@@ -53,7 +58,7 @@ class RichScreen:
             return
         self._surface = self._notebook or _surface_of(self.console)
         try:
-            self._surface.start(self._table)
+            self._surface.start(self._all_rows)
         except BaseException:
             self.remove(row)
             raise
@@ -84,22 +89,24 @@ class RichScreen:
 
     def print_row(self, row: Row) -> None:
         """Print the last state of a bar above the bars."""
-        self.console.print(self._grid([row]))
+        self.console.print(self._text([row]))
 
-    def _table(self) -> Table:
-        return self._grid(self._rows)
+    def _all_rows(self) -> Text:
+        return self._text(self._rows)
 
-    def _grid(self, rows: list[Row]) -> Table:
-        is_narrow = self.console.width < WIDE
-        grid = Table.grid(padding=(0, 1))
-        for row in rows:
-            cells = row.cells(is_narrow=is_narrow)
-            if not grid.columns:
-                # Only the values, in the last column, may need more than one line.
-                for index in range(len(cells)):
-                    grid.add_column(no_wrap=index < len(cells) - 1)
-            grid.add_row(*cells)
-        return grid
+    def _text(self, rows: list[Row]) -> Text:
+        """Return bars whose columns are aligned; a table of rich would take three times as long to draw."""
+        width = NARROW_BAR if self.console.width < WIDE else WIDE_BAR
+        blocks = "---" if self.console.options.ascii_only or self.console.legacy_windows else "━╸╺"
+        table = [row.cells(width, blocks) for row in rows]
+        widths = [max(cell.cell_len for cell in column) for column in zip(*table, strict=True)]
+        lines = []
+        for cells in table:
+            # The last column has the values, which may need more than one line.
+            for cell, width in zip(cells[:-1], widths, strict=False):
+                cell.pad_right(width - cell.cell_len)
+            lines.append(Text(" ").join(cells))
+        return Text("\n").join(lines)
 
 
 _screens: WeakValueDictionary[int, RichScreen] = WeakValueDictionary()
