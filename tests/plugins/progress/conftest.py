@@ -1,6 +1,10 @@
 """A terminal that keeps the visible lines."""
 
+import contextlib
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -84,3 +88,48 @@ def console(screen):
     from rich.console import Console
 
     return Console(file=screen, force_terminal=True, width=120, height=40, legacy_windows=False)
+
+
+@pytest.fixture
+def start():
+    """Start a script on a terminal: ``start(script, *arguments)`` returns the process and the descriptor of its output."""
+    pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
+    jobs, masters = [], []
+
+    def run(script, *arguments):
+        master, slave = pty.openpty()
+        # tqdm draws nothing on a terminal without rows.
+        termios.tcsetwinsize(slave, (24, 100))
+        masters.append(master)
+        jobs.append(
+            subprocess.Popen(
+                [sys.executable, "-c", script, *arguments],
+                stdout=slave,
+                stderr=slave,
+                close_fds=True,
+                env={**os.environ, "TERM": "xterm"},
+            )
+        )
+        os.close(slave)
+        return jobs[0], master
+
+    yield run
+    for job in jobs:
+        job.kill()
+        job.wait(10)
+    for master in masters:
+        os.close(master)
+
+
+@pytest.fixture
+def read_all():
+    """Return all that a process writes to a terminal from now on: ``read_all(master)``."""
+
+    def read(master):
+        written = b""
+        with contextlib.suppress(OSError):
+            while part := os.read(master, 4096):
+                written += part
+        return written
+
+    return read

@@ -265,48 +265,8 @@ def test_one_pipe(screen):
     ]
 
 
-@pytest.fixture
-def start():
-    """Start a script on a terminal: ``start(script, *arguments)`` returns the process and the descriptor of its output."""
-    pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
-    jobs, masters = [], []
-
-    def run(script, *arguments):
-        master, slave = pty.openpty()
-        # tqdm draws nothing on a terminal without rows.
-        termios.tcsetwinsize(slave, (24, 100))
-        masters.append(master)
-        jobs.append(
-            subprocess.Popen(
-                [sys.executable, "-c", script, *arguments],
-                stdout=slave,
-                stderr=slave,
-                close_fds=True,
-                env={**os.environ, "TERM": "xterm"},
-            )
-        )
-        os.close(slave)
-        return jobs[0], master
-
-    yield run
-    for job in jobs:
-        job.kill()
-        job.wait(10)
-    for master in masters:
-        os.close(master)
-
-
-def read_all(master):
-    """Return all that a process writes to a terminal."""
-    written = b""
-    with contextlib.suppress(OSError):
-        while part := os.read(master, 4096):
-            written += part
-    return written
-
-
 @pytest.mark.parametrize("style", ["tqdm", "rich"])
-def test_terminal(screen, start, style):
+def test_terminal(screen, start, read_all, style):
     """On a real terminal every line is whole, and a forked process can print."""
     job, master = start(SCRIPT, style)
     written = read_all(master)
@@ -337,7 +297,7 @@ trainer.run([1])
 
 @pytest.mark.parametrize("style", ["tqdm", "rich"])
 @pytest.mark.parametrize("signal_name", ["SIGINT", "SIGKILL"])
-def test_signals(screen, start, style, signal_name):
+def test_signals(screen, start, read_all, style, signal_name):
     """A process that is interrupted or killed leaves a terminal with a cursor; a traceback stands below the bars."""
     job, master = start(WAITING, style)
     written = b""

@@ -53,13 +53,14 @@ class RichScreen:
     def add(self, row: Row) -> None:
         """Show a bar below the bars that have the same place."""
         self._rows = sorted([*self._rows, row], key=lambda one: one.place)
-        if self._surface is not None:
-            self._surface.draw()
-            return
-        self._surface = self._notebook or _surface_of(self.console)
         try:
-            self._surface.start(self._all_rows)
+            if self._surface is None:
+                self._surface = self._notebook or _surface_of(self.console)
+                self._surface.start(self._all_rows)
+            else:
+                self._surface.draw()
         except BaseException:
+            # Ctrl-C may interrupt any redraw.
             self.remove(row)
             raise
 

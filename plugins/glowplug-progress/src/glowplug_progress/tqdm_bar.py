@@ -6,7 +6,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 from tqdm import TqdmWarning
@@ -76,7 +76,12 @@ class LazyBar(tqdm):  # type: ignore[misc]  # tqdm has no type annotations
         self._text = text
         self._shown = ""
         self._owner = threading.get_ident()
-        super().__init__(**settings)
+        try:
+            super().__init__(**settings)
+        except BaseException:
+            # Ctrl-C may interrupt any redraw.
+            self._erase()
+            raise
         if not self.disable and not self._is_widget:
             self._stop_printing_above = print_above(settings.get("file") or sys.stderr, DRAWING)
 
@@ -112,14 +117,33 @@ class LazyBar(tqdm):  # type: ignore[misc]  # tqdm has no type annotations
         try:
             last = str(self) if leave else ""
         finally:
-            with self.get_lock():
+            try:
+                self._remove(last)
+            finally:
+                if self._stop_printing_above is not None:
+                    self._stop_printing_above()
+
+    def _remove(self, last: str) -> None:
+        """Remove the bar from the screen, and print its last line, if any, above the other bars."""
+        with self.get_lock():
+            try:
                 super().close()
-                # If other bars were above this one, tqdm leaves the cursor at the end of the line.
-                self.fp.write("\r")
-            if last:
-                self.write(last, file=self.fp)
-            if self._stop_printing_above is not None:
-                self._stop_printing_above()
+            except BaseException:
+                self._erase()
+                raise
+            # If other bars were above this one, tqdm leaves the cursor at the end of the line.
+            self.fp.write("\r")
+        if last:
+            self.write(last, file=self.fp)
+
+    def _erase(self) -> None:
+        """Remove a bar whose opening or closing was interrupted."""
+        # tqdm may not have set all attributes yet.
+        with suppress(AttributeError), self.get_lock():
+            self.disable = False
+            self.clear(nolock=True)
+            self._decr_instances(self)
+        self.disable = True
 
 
 class TqdmStyle:
