@@ -78,12 +78,12 @@ class LazyBar(tqdm):  # type: ignore[misc]  # tqdm has no type annotations
         self._owner = threading.get_ident()
         try:
             super().__init__(**settings)
+            if not self.disable and not self._is_widget:
+                self._stop_printing_above = print_above(settings.get("file") or sys.stderr, DRAWING)
         except BaseException:
             # Ctrl-C may interrupt any redraw.
             self._erase()
             raise
-        if not self.disable and not self._is_widget:
-            self._stop_printing_above = print_above(settings.get("file") or sys.stderr, DRAWING)
 
     @property
     def _is_widget(self) -> bool:
