@@ -148,10 +148,10 @@ class TestContents:
 
 
 class TestBest:
-    @pytest.mark.parametrize(("mode", "marks"), [("max", [1, 0, 1, 0, 0]), ("min", [1, 1, 0, 0, 0])])
+    @pytest.mark.parametrize(("mode", "marks"), [("max", [0, 1, 0, 0, 1]), ("min", [0, 1, 0, 1, 0])])
     def test_mark(self, bar, file, mode, marks):
         """The best value so far is marked; other lines show it and its epoch. NaN and equal values are not better."""
-        values = [0.5, 0.25, 0.75, math.nan, 0.5]
+        values = [math.nan, 0.5, 0.5, 0.25, 0.75]
         trainer, evaluator = make_trainer(values)
         progress = bar(best="accuracy", mode=mode)
         progress.attach(trainer)
@@ -161,7 +161,7 @@ class TestBest:
         for number, (value, mark) in enumerate(zip(values, marks, strict=True), 1):
             best, epoch = (value, number) if mark else (best, epoch)
             note = "best" if mark else f"best {best} in epoch {epoch}"
-            shown.append(f"Epoch [{number}/5]  accuracy={value} ({note}) | T")
+            shown.append(f"Epoch [{number}/5]  accuracy={value}{f' ({note})' if best else ''} | T")
         assert lines_of(file) == shown
 
     def test_which_metric(self, bar, file):

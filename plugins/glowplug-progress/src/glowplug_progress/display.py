@@ -37,8 +37,8 @@ class Display(Delegate):
         self._unit = Unit.of(event, closing)
         self._closing = closing
         # The bar opens before the first unit, so that the elapsed time includes that unit.
-        self._is_of_run = closing is Events.COMPLETED or event is Events.STARTED
-        self._opening = Events.STARTED if self._is_of_run else Events.EPOCH_STARTED
+        is_of_run = closing is Events.COMPLETED or event is Events.STARTED
+        self._opening = Events.STARTED if is_of_run else Events.EPOCH_STARTED
         self._postfix = postfix
         self._style = style
         self._runs = runs
@@ -107,7 +107,6 @@ class Display(Delegate):
             total=counter.total(state),
             done=counter.done(state),
             text=lambda: self._postfix(state),
-            place=(depth, 0 if self._is_of_run else 1),
             is_nested=depth > 0,
             is_hidden=rank() != 0,
         )

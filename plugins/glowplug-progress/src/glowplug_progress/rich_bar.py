@@ -64,7 +64,6 @@ class RichBar:
     ) -> None:
         self.n = settings.done
         self.total: float | None = settings.total
-        self.place = settings.place
         self._settings = settings
         self._screen = screen
         self._interval = interval

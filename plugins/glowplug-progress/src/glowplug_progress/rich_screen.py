@@ -24,8 +24,6 @@ NARROW_BAR, WIDE_BAR = 10, 20
 class Row(Protocol):
     """A bar on the screen."""
 
-    place: tuple[int, int]
-
     def cells(self, width: int, blocks: str) -> list[Text]:
         """Return the columns of the bar.
 
@@ -51,8 +49,8 @@ class RichScreen:
         self._notebook = NotebookSurface() if console.is_jupyter else None
 
     def add(self, row: Row) -> None:
-        """Show a bar below the bars that have the same place."""
-        self._rows = sorted([*self._rows, row], key=lambda one: one.place)
+        """Show a bar below the other bars."""
+        self._rows = [*self._rows, row]
         try:
             if self._surface is None:
                 self._surface = self._notebook or _surface_of(self.console)

@@ -26,7 +26,6 @@ class BarSettings:
         total: Expected number of units; ``None`` if it is unknown.
         done: Number of units that are already completed.
         text: Function that returns the text after the bar; it is called only when the bar is redrawn.
-        place: Key by which bars are sorted from top to bottom, if the style can sort them.
         is_nested: Whether the engine runs inside another engine of the same handler; such a bar leaves no line.
         is_hidden: Whether to show nothing, as on every rank but 0.
     """
@@ -36,7 +35,6 @@ class BarSettings:
     total: int | None
     done: int
     text: Callable[[], str]
-    place: tuple[int, int] = (0, 0)
     is_nested: bool = False
     is_hidden: bool = False
 
