@@ -15,13 +15,7 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.utils.data import DataLoader, TensorDataset
 
-from glowplug import (
-    Events,
-    OptimizerEvents,
-    create_supervised_evaluator,
-    create_supervised_trainer,
-    setup_training,
-)
+from glowplug import OptimizerEvents, create_supervised_evaluator, create_supervised_trainer, setup_training
 from glowplug.handlers import CsvLogger, EMAHandler, create_lr_scheduler_with_warmup
 from glowplug.metrics import Accuracy
 
@@ -50,10 +44,6 @@ def main() -> None:
     ema = EMAHandler(model, momentum=0.02)
     ema.attach(trainer, event_name=OptimizerEvents.OPTIMIZER_STEP_COMPLETED)
     evaluator = create_supervised_evaluator(ema.ema_model, {"accuracy": Accuracy()})
-
-    @evaluator.on(Events.COMPLETED)
-    def show() -> None:
-        print(f"epoch {trainer.state.epoch}: accuracy {evaluator.state.metrics['accuracy']:.4f}")
 
     with CsvLogger(f"{FOLDER}/log.csv") as logger:
         setup_training(

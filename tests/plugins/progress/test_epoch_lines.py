@@ -207,6 +207,15 @@ class TestBest:
             trainer.run([1], max_epochs=2)
         assert lines_of(file)[2] == "Epoch [1/2]  accuracy=0.5 (best) | T"
 
+    def test_unfinished_epoch(self, bar, file):
+        """A run that max_iters ends within its first epoch has no line, and no warning about the metric."""
+        trainer, evaluator = make_trainer([0.9])
+        progress = bar(best="accuracy")
+        progress.attach(trainer)
+        progress.attach(evaluator)
+        trainer.run([1, 2, 3], max_iters=2)
+        assert lines_of(file) == []
+
     def test_missing(self, bar):
         """If no line has the metric, a warning at the end of the run reports its name."""
         trainer, evaluator = make_trainer([0.9, 0.8])

@@ -77,7 +77,7 @@ def setup_training(
         patience: The run stops after this number of evaluations without an improvement of ``best``. By default, it does not stop.
         loggers: Loggers for the trainer's output, the optimizers' learning rates and the evaluator's metrics.
         log_every: Number of iterations between two records of the trainer's output and learning rates. Defaults to 10.
-        progress: Whether to show a progress bar.
+        progress: Whether to show a progress bar, and a line with the metrics for each epoch.
         terminate_on_nan: Whether the run stops when the trainer's output is NaN or infinite.
         resume: Whether to load the latest checkpoint in ``folder``, if there is one.
         show: Function that receives the description of what was attached. Defaults to ``print``.
@@ -128,8 +128,11 @@ def setup_training(
             attached.describe(type(logger).__name__, f"logs the training every {log_every} iterations")
             attached.keep(_attach_logger(logger, trainer, to_save, evaluator, log_every))
         if progress:
-            bar = attached.create("ProgressBar", "shows the iterations and the output")
+            options = {"epoch_lines": True, "best": best, "mode": mode}
+            bar = attached.create("ProgressBar", "shows the iterations, and a line for each epoch", **options)
             attached.keep(bar.attach(trainer, output_transform=_scalars))
+            if evaluator is not None:
+                attached.keep(bar.attach(evaluator, name="validation"))
         purpose = f"saves all objects in {folder} at {event_name}"
         options = {"dirname": folder, "to_save": to_save, "resume": "auto" if resume else None}
         latest = attached.create("ModelCheckpoint", purpose, **options)

@@ -57,7 +57,8 @@ class EpochLines(Delegate):
     """Lines for the ended epochs of one engine.
 
     A line is printed when the next epoch starts or the run ends, so that it includes the values of engines that handlers ran at
-    the end of the epoch. The line of a run of one epoch is printed when all handlers of the run have ended. If such an engine runs a single epoch, as evaluators do, it has no line of its own.
+    the end of the epoch. The line of a run of one epoch is printed when all handlers of the run have ended. If such an
+    engine runs a single epoch, as evaluators do, it has no line of its own. An epoch that ``max_iters`` ends early has no line.
 
     Args:
         report: What the lines of all engines share.
@@ -74,6 +75,7 @@ class EpochLines(Delegate):
         self._counter: Counter | None = None
         self._ended: Epoch | None = None
         self._others: dict[EpochLines, Group] | None = None
+        self._has_printed = False
 
     def attach(self, engine: EngineProtocol, source: Postfix, name: str | None) -> RemovableEventHandle:
         """Print lines with the values that a bar of the engine shows.
@@ -145,7 +147,7 @@ class EpochLines(Delegate):
         self._print(engine)
         self._others = None
         best, state = self._report.best, engine.state
-        is_whole = state.outcome is RunOutcome.COMPLETED and not self._is_single(state)
+        is_whole = self._has_printed and state.outcome is RunOutcome.COMPLETED and not self._is_single(state)
         if best is not None and is_whole and self._is_outermost(engine) and not best.is_known and rank() == 0:
             warnings.warn(
                 f"ProgressBar: no epoch line has a metric {best.metric!r}; check best (available metrics: "
@@ -168,6 +170,7 @@ class EpochLines(Delegate):
         lines = None if outer is None else outer.stash.get(self._report.key, None)
         if lines is None or not self._is_single(state) or not lines.insert(self, group):
             groups = [Group(None, group.leaves), *others.values()]
+            self._has_printed = True
             self._report.style.print_spans(list(self._spans(ended, groups, state)))
 
     def _is_outermost(self, engine: EngineProtocol) -> bool:
