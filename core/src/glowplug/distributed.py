@@ -246,6 +246,11 @@ def agree_any(flag: bool) -> bool:
     return bool(all_reduce(int(flag), "MAX"))
 
 
+# An omitted call of SharedInterval.is_over may notice the end of an interval late by this much.
+_IDLE_SECONDS = 0.001
+_MAX_IDLE_CALLS = 64
+
+
 class SharedInterval:
     """Interval of time that ends at the same call on all ranks.
 
@@ -258,6 +263,10 @@ class SharedInterval:
         began: Start of the interval on the clock :func:`time.monotonic`. By default, the interval starts at the first call
             of :meth:`is_over`.
 
+    Attributes:
+        idle_calls: Number of the next calls of :meth:`is_over` that may be omitted, so that fast calls cost little: at most 64
+            calls, and as many as would take a millisecond at the present pace. With several ranks, it is 0.
+
     Example:
         >>> interval = SharedInterval(600)
         >>> interval.is_over()
@@ -266,9 +275,12 @@ class SharedInterval:
 
     # The number of calls after the interval began, and the number of calls before the ranks compare their clocks again.
     _calls = _skip = 0
+    # The time of the last call.
+    _seen: float | None = None
 
     def __init__(self, seconds: float, began: float | None = None) -> None:
         self.seconds = seconds
+        self.idle_calls = 0
         self._began = began
 
     def is_over(self, *, restart: bool = False) -> bool:
@@ -288,7 +300,13 @@ class SharedInterval:
         elapsed = now - self._began
         is_over = elapsed >= self.seconds
         if world_size() > 1:
+            self.idle_calls = 0
             is_over, self._skip = broadcast((is_over, self._calls_to_skip(elapsed)))
+        elif self._seen is not None and now > self._seen:
+            calls_per_second = (self.idle_calls + 1) / (now - self._seen)
+            idle_seconds = min(_IDLE_SECONDS, max(self.seconds - elapsed, 0) / 2)
+            self.idle_calls = min(_MAX_IDLE_CALLS, int(idle_seconds * calls_per_second))
+        self._seen = now
         if is_over and restart:
             self._began, self._calls = now, 0
         return is_over
@@ -296,6 +314,7 @@ class SharedInterval:
     def reset(self) -> None:
         """Let the interval start at the next call of :meth:`is_over`."""
         self._began, self._calls, self._skip = None, 0, 0
+        self._seen, self.idle_calls = None, 0
 
     def _calls_to_skip(self, elapsed: float) -> int:
         """Return half of the number of calls that fit into the rest of the interval."""

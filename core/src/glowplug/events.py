@@ -26,7 +26,8 @@ class CallableEventWithFilter:
     has only the new filter.
 
     Args:
-        event_filter: Function ``f(engine, counter) -> bool``. The handler runs if the function returns ``True``.
+        event_filter: Function ``f(engine, counter) -> bool``. The handler runs if the function returns ``True``. If the function is an
+            object with the attribute ``idle_calls``, the engine may omit that many of the next calls; they would return ``False``.
         every: Run the handler at counter values divisible by this number. With ``after``, run the handler at ``after + 1``,
             ``after + 1 + every``, and so on.
         once: Run the handler only at this counter value, or only at these counter values.

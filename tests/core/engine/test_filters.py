@@ -365,3 +365,58 @@ class TestTime:
         monkeypatch.setattr(time, "monotonic", fail)
         identity.add_event_handler(Events.ITERATION_COMPLETED(every=2), lambda: None)
         identity.run(range(4))
+
+    @pytest.mark.parametrize(("pace", "checks"), [(2e-3, 100), (1e-6, 3)])
+    def test_omitted_checks(self, identity, monkeypatch, pace, checks):
+        """The clock is read at each slow iteration, and at one of 65 fast ones, also if every= handlers listen (E-062)."""
+        now, read = [0.0], []
+        monkeypatch.setattr(time, "monotonic", lambda: read.append(1) or now[0])
+        identity.add_event_handler(Events.ITERATION_STARTED, lambda: now.__setitem__(0, now[0] + pace))
+        identity.add_event_handler(Events.ITERATION_COMPLETED(every=1000), lambda: None)
+        identity.add_event_handler(Events.ITERATION_COMPLETED(every_seconds=60), lambda: None)
+        identity.run(range(100))
+        assert len(read) == checks
+
+    def test_time_of_the_first_run(self, identity, monkeypatch):
+        """Fast iterations do not make a handler late by more than a millisecond, while their pace is the same (E-062)."""
+        now, ran = [0.0], []
+        monkeypatch.setattr(time, "monotonic", lambda: now[0])
+        identity.add_event_handler(Events.ITERATION_STARTED, lambda: now.__setitem__(0, now[0] + 1e-4))
+        identity.add_event_handler(Events.ITERATION_COMPLETED(every_seconds=0.5), lambda: ran.append(now[0]))
+        identity.run(range(20_001))
+        assert len(ran) == 3
+        previous = [1e-4, *ran]
+        assert all(0.5 <= end - start < 0.501 for start, end in zip(previous, ran, strict=False))
+
+
+class Rare:
+    """Filter that lets every tenth call through, and says so."""
+
+    idle_calls = 9
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, engine, counter):
+        self.calls.append(counter)
+        return True
+
+
+def test_idle_calls(identity):
+    """A filter with idle_calls is called again after that many firings, in each run; beside other filters at each firing."""
+    rare, ran = Rare(), []
+    identity.add_event_handler(
+        Events.ITERATION_COMPLETED(event_filter=rare), lambda e: ran.append(e.state.iteration)
+    )
+    for _ in range(2):
+        identity.run(range(25))
+        assert rare.calls == ran == [1, 11, 21]
+        rare.calls.clear()
+        ran.clear()
+    with identity.add_event_handler(Events.ITERATION_COMPLETED, lambda: None):
+        identity.run(range(25))
+        assert rare.calls == [*range(1, 26)]
+    identity.add_event_handler(Events.ITERATION_COMPLETED(event_filter=lambda engine, counter: False), print)
+    rare.calls.clear()
+    identity.run(range(25))
+    assert rare.calls == [*range(1, 26)]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from typing import Any, TypeAlias
 
 from glowplug.engine._call import Call, Key
-from glowplug.engine._registration import Registration
+from glowplug.engine._registration import Idle, Registration
 from glowplug.events import EventFilter
 
 CallWrapper: TypeAlias = Callable[[Registration, Call], Call]
@@ -30,9 +30,12 @@ class Channel:
     # Wrappers of the calls; without wrappers, the handlers are called directly.
     wrappers: tuple[CallWrapper, ...] = ()
     firings = 0
-    # The divisors of the filters if all filters are divisors, otherwise empty.
+    # The divisors among the filters, and what knows when the other filters need not be called.
     steps: tuple[int, ...] = ()
-    # The counter value at the last evaluation of these filters, and the next value at which one of them passes.
+    idle: tuple[Idle, ...] = ()
+    # Whether these are all filters, so that firings can be skipped.
+    can_skip = False
+    # The counter value at the last evaluation of the filters, and the next value at which one of them may pass.
     seen = due = -1
 
     def __init__(self, key: Key, counter: str | None = None) -> None:
@@ -50,8 +53,9 @@ class Channel:
         self.calls = tuple([(self._call_of(r), r.only) for r in registrations])
         unfiltered = [call for call, only in self.calls if only is None]
         self.unfiltered = tuple(unfiltered) if self.counter and len(unfiltered) == len(self.calls) else ()
-        steps = [only for _, only in self.calls if only.__class__ is int]
-        self.steps = tuple(steps) if len(steps) == len(self.calls) else ()
+        self.steps = tuple([only for _, only in self.calls if only.__class__ is int])
+        self.idle = tuple([r.idle for r in registrations if r.idle is not None])
+        self.can_skip = bool(self.calls) and len(self.steps) + len(self.idle) == len(self.calls)
         self.has_handlers = bool(self.calls)
         self.seen = self.due = -1
 
@@ -83,12 +87,14 @@ class Channel:
 
     def begin_run(self) -> None:
         """Reset the filters that remember something for a new run."""
+        self.seen = self.due = -1
         for registration in self.registrations:
             registration.begin_run()
 
     def next_due(self, counter: int) -> int:
-        """Return the next counter value at which a handler runs, if all filters are divisors."""
-        return min([(counter // step + 1) * step for step in self.steps])
+        """Return the next counter value at which a filter may let a handler run, if the channel can skip firings."""
+        due = [(counter // step + 1) * step for step in self.steps]
+        return min(due + [counter + 1 + each.idle_calls for each in self.idle])
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in ("calls", "unfiltered")}

@@ -464,7 +464,7 @@ class HandlerTable:
             if only is None or (counter % only == 0 if only.__class__ is int else only(self, counter)):  # type: ignore[operator]  # the class was checked
                 call(self)
         self.current_event = None
-        if channel.steps:
+        if channel.can_skip:
             channel.seen, channel.due = counter, channel.next_due(counter)
 
     @contextlib.contextmanager

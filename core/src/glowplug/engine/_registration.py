@@ -6,7 +6,7 @@ import functools
 import itertools
 from collections.abc import Callable
 from types import MethodType
-from typing import Any
+from typing import Any, Protocol
 
 from glowplug.distributed import SharedInterval
 from glowplug.engine._call import Call, Key, compile_call, describe_handler, unwrap
@@ -15,6 +15,14 @@ from glowplug.engine._optional import Guard
 from glowplug.events import EventFilter, Every, EverySeconds, Once
 from glowplug.handles import RemovableEventHandle
 from glowplug.phase import Phase
+
+
+class Idle(Protocol):
+    """What knows for how many firings a filter will let nothing through."""
+
+    @property
+    def idle_calls(self) -> int:
+        """Number of the next firings at which the filter need not be called."""
 
 
 class Registration:
@@ -84,6 +92,12 @@ class Registration:
     def only(self) -> int | EventFilter | None:
         """The handler's filter: a divisor for ``every``, a function for other filters, ``None`` if there is no filter."""
         return self.filter.every if isinstance(self.filter, Every) else self.test
+
+    @property
+    def idle(self) -> Idle | None:
+        """What knows when the filter need not be called: the interval of ``every_seconds``, or a filter with ``idle_calls``."""
+        candidate: Any = self.filter if self.interval is None else self.interval
+        return candidate if isinstance(getattr(candidate, "idle_calls", None), int) else None
 
     def begin_run(self) -> None:
         """Reset a ``once`` or ``every_seconds`` filter for a new run."""

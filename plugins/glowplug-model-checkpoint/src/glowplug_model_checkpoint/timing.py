@@ -44,5 +44,10 @@ class Every:
         """
         return self._interval.is_over(restart=True)
 
+    @property
+    def idle_calls(self) -> int:
+        """Number of the next events at which the filter need not be called."""
+        return self._interval.idle_calls
+
     def __repr__(self) -> str:
         return f"Every(seconds={self.seconds:g})"

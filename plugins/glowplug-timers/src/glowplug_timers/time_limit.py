@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from numbers import Real
 from typing import Any
 
-from glowplug import Events, RemovableEventHandle
+from glowplug import EventEnum, Events, RemovableEventHandle
 from glowplug.distributed import SharedInterval, rank
 from glowplug.typing import AnyEvent, EngineProtocol
 
@@ -87,6 +87,8 @@ class TimeLimit:
         Returns:
             A handle that detaches the handler.
         """
+        if isinstance(event_name, EventEnum):
+            event_name = event_name(event_filter=_IsExceeded(self))
         with ExitStack() as undo:
             undo.enter_context(engine.register_state(self.state_key, self))
             undo.enter_context(engine.add_event_handler(event_name, self))
@@ -98,9 +100,7 @@ class TimeLimit:
         Args:
             engine: The engine to stop.
         """
-        self._checked_sec = time.monotonic() - self.start_time
-        self._interval.seconds = self.limit_sec
-        if self._interval.is_over():
+        if self.is_exceeded():
             if rank() == 0:
                 _log.info(
                     "iteration %d: the time limit of %g seconds is exceeded; the run is terminated",
@@ -108,6 +108,17 @@ class TimeLimit:
                     self.limit_sec,
                 )
             engine.terminate()
+
+    def is_exceeded(self) -> bool:
+        """Return whether the limit is exceeded; with several ranks, call this method on all of them, at the same events."""
+        self._checked_sec = time.monotonic() - self.start_time
+        self._interval.seconds = self.limit_sec
+        return self._interval.is_over()
+
+    @property
+    def idle_calls(self) -> int:
+        """Number of the next events at which the time need not be checked; see ``glowplug.distributed.SharedInterval``."""
+        return self._interval.idle_calls
 
     def state_dict(self) -> dict[str, Any]:
         """Return the time that the runs took up to the last check.
@@ -133,3 +144,21 @@ def _seconds(name: str, value: object, unit: int) -> float:
     if not isinstance(value, Real):
         raise TypeError(f"TimeLimit: {name} must be a number, got {value!r}")
     return float(value) * unit
+
+
+class _IsExceeded:
+    """Filter of an event that lets the handler run when its limit is exceeded, so that checks of fast iterations can be omitted."""
+
+    def __init__(self, limit: TimeLimit) -> None:
+        self._limit = limit
+
+    def __call__(self, engine: object, counter: int) -> bool:
+        return self._limit.is_exceeded()
+
+    def __repr__(self) -> str:
+        return f"after {self._limit.limit_sec:g} s"
+
+    @property
+    def idle_calls(self) -> int:
+        """Number of the next events at which the filter need not be called."""
+        return self._limit.idle_calls
