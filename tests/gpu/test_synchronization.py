@@ -22,6 +22,7 @@ from glowplug.loggers import (
     WeightsScalarHandler,
     setup_logging,
 )
+from glowplug_ema import EMAHandler, SWAHandler
 from glowplug_jsonl import CsvLogger, JsonLinesLogger
 from glowplug_metrics import (
     ROC_AUC,
@@ -30,6 +31,7 @@ from glowplug_metrics import (
     ClassificationReport,
     ConfusionMatrix,
     EpochMetric,
+    EpochOutputStore,
     Fbeta,
     Frequency,
     GeometricAverage,
@@ -48,7 +50,10 @@ from glowplug_metrics import (
     mIoU,
 )
 from glowplug_mlflow import MLflowLogger
+from glowplug_monitors import DataWait, DeviceUsage, GradientNorm, LearningRate, Throughput
+from glowplug_schedulers import create_lr_scheduler_with_warmup
 from glowplug_tensorboard import TensorboardLogger
+from glowplug_timers import HandlersTimeProfiler, TimeLimit
 
 EPOCHS, BATCHES = 2, 12
 CYCLES = 2_000_000_000
@@ -207,12 +212,15 @@ def main_job(device, loggers):
     Frequency(output_transform=lambda loss: 64).attach(trainer, "speed")
     # The values that compute() returns after an epoch are on the host.
     trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run(Watched(batches)))
+    attach_everyday_handlers(trainer, model, optimizer)
     setup_logging(trainer, loggers, optimizers=optimizer, evaluators=evaluator)
     every = Events.ITERATION_COMPLETED(every=5)
     for logger in loggers:
         if logger.takes("log_params"):
             logger.log_params({"lr": 2e-3, "device": device})
-        logger.attach(trainer, every, OutputHandler("iteration", metric_names=["running"]))
+        logger.attach(
+            trainer, every, OutputHandler("iteration", metric_names=["running", "gradient_norm", "lr"])
+        )
         logger.attach(trainer, every, OptimizerParamsHandler(optimizer, tag="again"))
         for handler in (WeightsScalarHandler, GradsScalarHandler, WeightsHistHandler, GradsHistHandler):
             if logger.takes(handler.method):
@@ -221,6 +229,26 @@ def main_job(device, loggers):
             logger.attach(trainer, every, log_image)
     trainer.run(Watched(batches), max_epochs=EPOCHS)
     return trainer
+
+
+def attach_everyday_handlers(trainer, model, optimizer):
+    """Attach the handlers that read or change the model, the optimizer or the output at each iteration."""
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS * BATCHES)
+    handlers = [
+        create_lr_scheduler_with_warmup(schedule, 1e-4, 4),
+        EMAHandler(model, momentum=0.1),
+        SWAHandler(model),
+        LearningRate(optimizer),
+        GradientNorm(model),
+        Throughput(),
+        DataWait(),
+        DeviceUsage(),
+        EpochOutputStore(),
+        TimeLimit(hours=1),
+        HandlersTimeProfiler(),
+    ]
+    for handler in handlers:
+        trainer.attach(handler)
 
 
 def log_image(engine, logger, event_name):
@@ -241,6 +269,7 @@ def run_and_check(device, folder):
     assert len(losses) == EPOCHS * BATCHES
     assert losses[-1] < losses[0]
     assert memory.scalars["iteration/running"][-1][0] == 20
+    assert all(value > 0 for _, value in memory.scalars["iteration/gradient_norm"])
     assert memory.scalars["validation/accuracy"][-1][0] == EPOCHS
     assert len(memory.histograms["weights/0/weight"]) == 4
     step, pixels = memory.images["digit"][0]
