@@ -43,6 +43,14 @@ class LiveList(FakeEngine):
             done += 1
 
 
+class WrapsForever(FakeEngine):
+    """Does not remove a wrapper."""
+
+    def wrap_handlers(self, wrapper):
+        super().wrap_handlers(wrapper)
+        return RemovableEventHandle()
+
+
 class ForgetsTheFilter(FakeEngine):
     """Registers a filtered event as a plain event."""
 
@@ -140,6 +148,7 @@ class ForgetsTheEvent(FakeEngine):
     [
         (RemovesAll, "test_handle_removes_one_registration"),
         (LiveList, "test_changes_take_effect_at_the_next_firing"),
+        (WrapsForever, "test_handlers_are_wrapped"),
         (ForgetsTheFilter, "test_every"),
         (IgnoresPhases, "test_phases_order_handlers"),
         (CountsItself, "test_before_and_after"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -63,6 +64,28 @@ class EngineContract(RegistrationContract):
         assert got == ["change", "late"]
         self.fire(engine, Events.STARTED)
         assert got == ["change", "late", "change", "new"]
+
+    def test_handlers_are_wrapped(self, make_engine: MakeEngine) -> None:
+        """A wrapper is around the calls of all handlers, earlier and later ones, until its handle is removed."""
+        engine = make_engine()
+        got: list[Any] = []
+
+        def wrapper(registration: Any, call: Callable[..., Any]) -> Callable[..., Any]:
+            def wrapped(*arguments: Any) -> Any:
+                got.append(registration.event)
+                return call(*arguments)
+
+            return wrapped
+
+        engine.add_event_handler(Events.STARTED, lambda: got.append("early"))
+        handle = engine.wrap_handlers(wrapper)
+        engine.add_event_handler(Events.STARTED, lambda: got.append("late"))
+        self.fire(engine, Events.STARTED)
+        assert got == [Events.STARTED, "early", Events.STARTED, "late"]
+        got.clear()
+        handle.remove()
+        self.fire(engine, Events.STARTED)
+        assert got == ["early", "late"]
 
     def test_return_values_are_ignored(self, make_engine: MakeEngine) -> None:
         """The return value of a handler has no effect on later handlers (E-038)."""
