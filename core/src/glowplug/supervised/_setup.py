@@ -17,7 +17,8 @@ from glowplug.typing import AnyEvent, EngineProtocol, Stateful
 
 if TYPE_CHECKING:
     from glowplug.engine import Engine
-    from glowplug.handlers import EarlyStopping, ModelCheckpoint
+    from glowplug_early_stopping import EarlyStopping
+    from glowplug_model_checkpoint import ModelCheckpoint
 
 __all__ = ["TrainingSetup", "setup_training"]
 
