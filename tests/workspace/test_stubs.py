@@ -21,7 +21,7 @@ WRONG = ROOT / "tests" / "typing" / "wrong"
 @pytest.mark.parametrize(
     ("stub", "kinds", "module"),
     [
-        ("handlers.pyi", {"handler", "logger", "log_handler", "save_handler"}, "handlers"),
+        ("handlers.pyi", {"handler", "logger", "log_handler", "save_handler", "policy"}, "handlers"),
         ("metrics/__init__.pyi", {"metric"}, "metrics"),
     ],
 )
