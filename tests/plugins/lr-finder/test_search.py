@@ -236,6 +236,12 @@ class TestDivergence:
 
 
 class TestOptions:
+    def test_engine_attach(self):
+        """engine.attach(finder) shows which objects the finder needs."""
+        trainer, _, _ = trainer_of([1.0])
+        with pytest.raises(TypeError, match=r"to_save must be a mapping such as .*, got None"):
+            trainer.attach(FastaiLRFinder())
+
     @pytest.mark.parametrize(
         ("options", "error", "message"),
         [

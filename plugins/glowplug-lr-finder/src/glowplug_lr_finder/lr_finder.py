@@ -65,7 +65,7 @@ class FastaiLRFinder:
     def attach(
         self,
         trainer: _Trainer,
-        to_save: Mapping[str, Stateful],
+        to_save: Mapping[str, Stateful] | None = None,
         output_transform: Callable[[Any], Any] = _identity,
         num_iter: int | None = None,
         start_lr: Rates | None = None,
@@ -82,8 +82,8 @@ class FastaiLRFinder:
 
         Args:
             trainer: The trainer, whose step trains the model with the optimizer.
-            to_save: The objects that the run changes, such as ``{"model": model, "optimizer": optimizer}``. The optimizer is required.
-                Their states are copied in memory.
+            to_save: The objects that the run changes, such as ``{"model": model, "optimizer": optimizer}``. Required; without it, as in
+                ``trainer.attach(finder)``, the error shows this example. The states of the objects are copied in memory.
             output_transform: Function that takes ``trainer.state.output`` and returns the loss, a number or a tensor with one
                 element. By default, the output is the loss. Under ``torch.distributed``, the losses of all ranks are added.
             num_iter: Number of iterations of the search; the data is repeated if necessary. Defaults to the length of the run.
@@ -129,7 +129,7 @@ class FastaiLRFinder:
             smooth_f,
             diverge_th,
         )
-        return self._searching(trainer, dict(to_save), optimizer, options)
+        return self._searching(trainer, dict(to_save or {}), optimizer, options)
 
     @contextmanager
     def _searching(
