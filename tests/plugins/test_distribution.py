@@ -16,6 +16,7 @@ import pytest
 FOLDER = Path(__file__).parents[2] / "plugins"
 # The libraries that each plugin may require; the isolated environment of any other plugin does not contain them.
 LIBRARIES = {
+    "glowplug-lr-finder": {"matplotlib"},
     "glowplug-metrics": {"scikit-learn"},
     "glowplug-mlflow": {"matplotlib", "mlflow", "mlflow-skinny", "psutil", "scikit-learn", "tqdm"},
     "glowplug-model-checkpoint": {"safetensors", "s3fs", "moto"},
