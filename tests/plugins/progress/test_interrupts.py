@@ -9,6 +9,12 @@ from tqdm import tqdm
 from glowplug import Engine, Events
 from glowplug_progress import ProgressBar
 
+def interrupt(ended, delay):
+    # Python discards a KeyboardInterrupt that is raised within a destructor, as that of tqdm, so the user presses the keys again.
+    while not ended.wait(delay):
+        os.kill(os.getpid(), signal.SIGINT)
+        delay = 10.0
+
 random.seed(0)
 console, failed = get_console(), []
 for _ in range(60):
@@ -20,13 +26,15 @@ for _ in range(60):
     bar.attach(trainer, event_name=Events.EPOCH_COMPLETED, closing_event_name=Events.COMPLETED)
     bar.attach(trainer)
     bar.attach(evaluator)
-    timer = threading.Timer(random.uniform(0.005, 0.06), os.kill, (os.getpid(), signal.SIGINT))
+    ended = threading.Event()
+    keyboard = threading.Thread(target=interrupt, args=(ended, random.uniform(0.005, 0.06)))
     try:
-        timer.start()
+        keyboard.start()
         trainer.run(range(5), max_epochs=1_000_000)
     except KeyboardInterrupt:
         pass
-    timer.join()
+    ended.set()
+    keyboard.join()
     is_redirected = "write" in vars(sys.stdout) or "write" in vars(sys.stderr)
     left = len(console._live_stack) + len(console._render_hooks) + len(tqdm._instances) + is_redirected
     if left:
