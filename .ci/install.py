@@ -1,12 +1,13 @@
-"""Installs packages into a tox environment that uses torch; all these environments share one installation of torch.
+"""Installs packages into a tox environment that uses torch; all these environments share torch and the build backend.
 
     python .ci/install.py <arguments of pip install>
 
-Without sharing, each environment would unpack 800 MB. Torch's own requirements are shared with it, and nothing else, so an
-environment still contains only what its distributions declare.
+Without sharing, each environment would unpack 800 MB of torch, and each distribution would install hatchling to be built. Torch's
+own requirements are shared with it, and nothing else, so an environment still contains only what its distributions declare.
 """
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -20,15 +21,15 @@ CONSTRAINTS = ROOT / "constraints.txt"
 PIP = (sys.executable, "-I", "-m", "pip", "install", "--no-compile")
 
 
-def shared_torch() -> Path:
-    """Install torch into a folder, unless it is there, and return the folder."""
-    wanted = f"{sys.implementation.cache_tag} {CONSTRAINTS.read_text()}"
-    shared = ROOT / ".tox" / f"torch-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
+def shared_folder(name: str, *packages: str) -> Path:
+    """Install packages into a folder, unless it is there, and return the folder."""
+    wanted = f"{sys.implementation.cache_tag} {packages} {CONSTRAINTS.read_text()}"
+    shared = ROOT / ".tox" / f"{name}-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
     if not shared.exists():
         shared.parent.mkdir(exist_ok=True)
         # Another environment may be doing the same, so the folder appears only when it is complete.
-        temporary = Path(tempfile.mkdtemp(prefix="torch-", dir=shared.parent))
-        subprocess.run([*PIP, "--target", str(temporary), "-c", str(CONSTRAINTS), "torch"], check=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=shared.parent))
+        subprocess.run([*PIP, "--target", str(temporary), "-c", str(CONSTRAINTS), *packages], check=True)
         try:
             temporary.rename(shared)
         except OSError:
@@ -36,6 +37,13 @@ def shared_torch() -> Path:
     return shared
 
 
+def with_build_backend() -> dict[str, str]:
+    """Return environment variables with which pip builds distributions with ``--no-build-isolation``."""
+    # pip itself, which runs with -I, ignores PYTHONPATH; the process that it starts for a build does not.
+    return {**os.environ, "PYTHONPATH": str(shared_folder("build", "hatchling", "editables"))}
+
+
 if __name__ == "__main__":
-    Path(sysconfig.get_path("purelib"), "torch.pth").write_text(f"{shared_torch()}\n")
-    sys.exit(subprocess.run([*PIP, *sys.argv[1:]], check=False).returncode)
+    Path(sysconfig.get_path("purelib"), "torch.pth").write_text(f"{shared_folder('torch', 'torch')}\n")
+    command = [*PIP, "--no-build-isolation", *sys.argv[1:]]
+    sys.exit(subprocess.run(command, env=with_build_backend(), check=False).returncode)

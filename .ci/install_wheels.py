@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from install import with_build_backend
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -11,14 +13,15 @@ def main(folder: str) -> None:
     """Build and install the wheels."""
     plugins = sorted((ROOT / "plugins").glob("glowplug-*"))
     projects = [str(project) for project in (ROOT / "core", *plugins)]
-    run("wheel", "--no-deps", "--wheel-dir", folder, *projects)
+    run("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, *projects)
     names = ["glowplug", *(plugin.name for plugin in plugins)]
     run("install", "--no-compile", "-c", str(ROOT / "constraints.txt"), "--find-links", folder, *names)
 
 
 def run(command: str, *arguments: str) -> None:
     """Run a command of pip."""
-    subprocess.run([sys.executable, "-I", "-m", "pip", command, "--quiet", *arguments], check=True)
+    pip = [sys.executable, "-I", "-m", "pip", command, "--quiet"]
+    subprocess.run([*pip, *arguments], env=with_build_backend(), check=True)
 
 
 if __name__ == "__main__":
