@@ -9,12 +9,8 @@ from tqdm import tqdm
 from glowplug import Engine, Events
 from glowplug_progress import ProgressBar
 
-def interrupt(ended, delay):
-    # Python discards a KeyboardInterrupt that is raised within a destructor, as that of tqdm, so the user presses the keys again.
-    while not ended.wait(delay):
-        os.kill(os.getpid(), signal.SIGINT)
-        delay = 10.0
-
+# A shell that starts a job in the background lets it ignore the signal.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 random.seed(0)
 console, failed = get_console(), []
 for _ in range(60):
@@ -26,15 +22,13 @@ for _ in range(60):
     bar.attach(trainer, event_name=Events.EPOCH_COMPLETED, closing_event_name=Events.COMPLETED)
     bar.attach(trainer)
     bar.attach(evaluator)
-    ended = threading.Event()
-    keyboard = threading.Thread(target=interrupt, args=(ended, random.uniform(0.005, 0.06)))
+    timer = threading.Timer(random.uniform(0.005, 0.06), os.kill, (os.getpid(), signal.SIGINT))
     try:
-        keyboard.start()
+        timer.start()
         trainer.run(range(5), max_epochs=1_000_000)
     except KeyboardInterrupt:
         pass
-    ended.set()
-    keyboard.join()
+    timer.join()
     is_redirected = "write" in vars(sys.stdout) or "write" in vars(sys.stderr)
     left = len(console._live_stack) + len(console._render_hooks) + len(tqdm._instances) + is_redirected
     if left:
