@@ -225,6 +225,26 @@ def test_sigterm_during_close(run):
     assert (code, lines[:6]) == (-signal.SIGTERM, [str(step) for step in range(6)]), errors
 
 
+def test_sigterm_at_the_start_of_close(run):
+    """SIGTERM that arrives before close() waits for the worker does not lose the records either."""
+    script = """
+        logger = File(sys.argv[1])
+        logger.uses_spool = False
+        logger.log_scalars({"x": 1.0}, 1)
+        note_outcome = logger._run_spool.note_outcome
+
+        def interrupted():
+            os.kill(os.getpid(), signal.SIGTERM)
+            note_outcome()
+
+        logger._run_spool.note_outcome = interrupted
+        File.write_scalars = lambda self, scalars, step, timestamp: (time.sleep(0.5), self.write(f"{step}"))
+        logger.close()
+    """
+    code, lines, errors = run(script)
+    assert (code, lines[:1]) == (-signal.SIGTERM, ["1"]), errors
+
+
 @pytest.mark.parametrize(("records", "is_reported"), [(0, False), (1, True)])
 def test_incomplete_logger(tmp_path, records, is_reported):
     """A logger that cannot be closed is reported unless it has no records, as after an error in its constructor."""

@@ -324,13 +324,13 @@ class Logger(LogMethods):
         """
         if self in open_loggers:
             self._delivery.refuse_worker("close")
-            open_loggers.discard(self)
-            self._given_outcome = outcome
-            # The process may end before everything is delivered.
-            self._run_spool.note_outcome()
             try:
-                # SIGTERM waits for this close() instead of ending the process in the middle.
+                # SIGTERM waits for this close() instead of ending the process in the middle. Its handler closes only open loggers.
                 with gate:
+                    open_loggers.discard(self)
+                    self._given_outcome = outcome
+                    # The process may end before everything is delivered.
+                    self._run_spool.note_outcome()
                     self._delivery.close(self.timeout)
             except KeyboardInterrupt:
                 # The exit hook closes the logger again.
