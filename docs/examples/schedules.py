@@ -90,7 +90,7 @@ def run(optimizer: SGD, scheduler: ParamScheduler) -> list[float]:
 
 
 def draw(path: Path, rates: dict[str, list[float]]) -> None:
-    """Draw each schedule in a plot of its own."""
+    """Draw a plot for each schedule."""
     import matplotlib as mpl
 
     mpl.use("agg")

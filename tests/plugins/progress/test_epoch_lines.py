@@ -115,7 +115,7 @@ class TestContents:
         ]
 
     def test_inner_trainer(self, bar, file):
-        """An inner engine with several epochs has lines of its own."""
+        """An inner engine with several epochs has separate lines."""
         outer, inner = Engine(lambda engine, batch: inner.run([0], max_epochs=2)), Engine(lambda *_: None)
         progress = bar()
         progress.attach(outer, metric_names=[], name="fold")

@@ -89,7 +89,7 @@ def setup_training(
         PluginNotFoundError: If a plugin is not installed.
 
     Example:
-        >>> import tempfile, torch
+        >>> import torch
         >>> from glowplug import create_supervised_trainer
         >>> model = torch.nn.Linear(2, 1)
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

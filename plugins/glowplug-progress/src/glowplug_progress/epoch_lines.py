@@ -58,7 +58,7 @@ class EpochLines(Delegate):
 
     A line is printed when the next epoch starts or the run ends, so that it includes the values of engines that handlers ran at
     the end of the epoch. The line of a run of one epoch is printed when all handlers of the run have ended. If such an
-    engine runs a single epoch, as evaluators do, it has no line of its own. An epoch that ``max_iters`` ends early has no line.
+    engine runs a single epoch, as evaluators do, it has no separate line. An epoch that ``max_iters`` ends early has no line.
 
     Args:
         report: What the lines of all engines share.

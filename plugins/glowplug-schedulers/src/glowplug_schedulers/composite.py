@@ -12,7 +12,7 @@ from glowplug_schedulers.param_scheduler import HasParamGroups
 
 
 class CompositeScheduler(BaseParamScheduler):
-    """Base class of schedulers that run other schedulers; their states are part of its own.
+    """Base class of schedulers that run other schedulers; its state contains their states.
 
     A subclass sets ``schedulers`` before it calls the constructor.
 

@@ -50,7 +50,7 @@ class ConcatScheduler(CompositeScheduler, ParamScheduler):
         _check_durations(durations, len(schedulers) - 1)
         self.schedulers = list(schedulers)
         self.durations = list(durations)
-        # CompositeScheduler has no constructor of its own.
+        # CompositeScheduler does not define a constructor.
         ParamScheduler.__init__(self, optimizers_of(schedulers[0])[0], schedulers[0].param_name, save_history)
         self.save_history = save_history
         self._state_attrs += ["durations"]
