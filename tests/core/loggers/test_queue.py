@@ -1,5 +1,7 @@
 """Records on disk and in memory: what happens at the limits of memory, and when the disk fails."""
 
+import sys
+import threading
 import time
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import pytest
 
 from glowplug.loggers import Logger
 from glowplug.loggers._queue import SpoolQueue
+from glowplug.loggers._record import Record
 from glowplug.loggers._waiting import Bounds, Waiting
 
 np = pytest.importorskip("numpy")
@@ -261,3 +264,27 @@ class TestReducedByTheCaller:
         assert logger.flush()
         assert logger.counts == (1, 1, 0)
         assert "histogram w at step 1 was refused" in caplog.text
+
+
+def test_first_records_while_other_threads_add():
+    """The waiting records can be read at any moment, although another thread adds records all the time."""
+    waiting, is_over = Waiting(Bounds(1 << 20, 1 << 30), lambda: None), threading.Event()
+    record = Record(1, "scalars", None, 1, 0.0, {"x": 1.0})
+
+    def add():
+        while not is_over.is_set():
+            if len(waiting) < 600:
+                waiting.put(record)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread = threading.Thread(target=add)
+    thread.start()
+    try:
+        for _ in range(20_000):
+            for _ in waiting.first_records(500):
+                waiting.pop()
+    finally:
+        is_over.set()
+        thread.join()
+        sys.setswitchinterval(interval)

@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from itertools import islice, takewhile
 from pathlib import Path
 from typing import Protocol, TypeAlias, cast
 
@@ -349,11 +348,10 @@ class SpoolQueue:
                 self._open()
             while self._incoming:
                 # The records are counted as waiting until they are saved.
-                # The inner list is made at once, while no other thread can add an item.
-                items = list(takewhile(_is_record, list(islice(self._incoming.items, BATCH))))
-                if items:
-                    self._store(self._prepare(cast("list[Record]", items)))
-                    for _ in items:
+                records = self._incoming.first_records(BATCH)
+                if records:
+                    self._store(self._prepare(records))
+                    for _ in records:
                         self._incoming.pop()
                     continue
                 marker = cast("Marker", self._incoming.pop())
@@ -460,7 +458,3 @@ class SpoolQueue:
             self.feed()
             self._feed_now.wait(INTERVAL)
             self._feed_now.clear()
-
-
-def _is_record(item: Record | Marker) -> bool:
-    return isinstance(item, Record)

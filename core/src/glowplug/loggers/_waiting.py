@@ -113,6 +113,20 @@ class Waiting:
             self.markers -= len(markers)
         return markers
 
+    def first_records(self, most: int) -> list[Record]:
+        """Return the records before the first marker, at most ``most`` of them, without taking them.
+
+        Other threads may add items meanwhile, but only the caller may take items.
+        """
+        records: list[Record] = []
+        # An iterator over the deque would raise RuntimeError as soon as another thread adds an item.
+        for index in range(min(most, len(self.items))):
+            item = self.items[index]
+            if isinstance(item, Marker):
+                break
+            records.append(item)
+        return records
+
     def pop(self) -> Record | Marker:
         """Take the first item."""
         item = self.items.popleft()
