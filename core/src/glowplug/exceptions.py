@@ -4,6 +4,7 @@
 
     RuntimeError
      +-- NotComputableError
+     +-- RankFailedError
     ImportError
      +-- PluginNotFoundError
      +-- PluginConflictError
@@ -27,6 +28,7 @@ __all__ = [
     "PluginLoadError",
     "PluginNotFoundError",
     "PreemptionExit",
+    "RankFailedError",
 ]
 
 
@@ -40,6 +42,34 @@ class NotComputableError(RuntimeError):
         ...     print(error)
         Accuracy has seen no example
     """
+
+
+class RankFailedError(RuntimeError):
+    """The run ended because another rank failed.
+
+    If a collective operation failed as a consequence, ``__cause__`` is the exception of that operation.
+
+    Args:
+        rank: The rank that failed first.
+        exception: Name of the class of the exception that ended its run.
+        message: Message of that exception.
+        iteration: Iteration of its outermost engine.
+
+    Example:
+        >>> print(RankFailedError(1, "ValueError", "the loss is negative: -3", 57))
+        rank 1 failed at iteration 57: ValueError: the loss is negative: -3
+    """
+
+    def __init__(self, rank: int, exception: str, message: str, iteration: int) -> None:
+        super().__init__(rank, exception, message, iteration)
+        self.rank = rank
+        self.exception = exception
+        self.message = message
+        self.iteration = iteration
+
+    def __str__(self) -> str:
+        reason = f"{self.exception}: {self.message}" if self.message else self.exception
+        return f"rank {self.rank} failed at iteration {self.iteration}: {reason}"
 
 
 class GlowplugWarning(UserWarning):

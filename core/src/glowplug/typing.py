@@ -109,6 +109,9 @@ class EngineProtocol(Protocol):
     def interrupt(self) -> None:
         """Request an interruption: ``run()`` returns, and the next call of ``run()`` continues the run."""
 
+    should_interrupt: bool
+    """Whether an interruption is requested. A handler of ``INTERRUPT`` may set it to ``False``; then the run continues."""
+
 
 @runtime_checkable
 class Attachable(Protocol):

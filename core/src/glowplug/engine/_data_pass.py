@@ -7,7 +7,9 @@ the beginning of the pass, creates a new iterator, and skips the batches that we
 
 from __future__ import annotations
 
+import sys
 import warnings
+import weakref
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,6 +27,10 @@ _SAMPLED_ITEMS, _SAMPLED_VALUES = 64, 8
 
 # Iterating over these types draws no random numbers and yields exactly len(data) batches.
 _NOT_RANDOM = (list, tuple, range, str)
+
+
+# The last number that each sampler received from an engine.
+_given_epochs: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 
 
 class DataPass:
@@ -218,6 +224,14 @@ def length_of(data: object) -> int | None:
         return None
 
 
+def knows_length(data: object) -> bool:
+    """Return whether ``len(data)`` is the number of batches, and not an estimate."""
+    torch_data = sys.modules.get("torch.utils.data")
+    dataset = getattr(data, "dataset", None)
+    is_estimate = torch_data is not None and isinstance(dataset, torch_data.IterableDataset)
+    return not is_estimate and length_of(data) is not None
+
+
 def _keeps_workers(data: Any) -> bool:
     """Return whether the workers of a DataLoader outlive a pass."""
     return getattr(data, "persistent_workers", False) is True and getattr(data, "num_workers", 0) > 0
@@ -252,6 +266,18 @@ def _epochs(data: object) -> dict[str, int]:
         for path, part in _parts(data)
         if hasattr(part, "set_epoch") and hasattr(part, "epoch")
     }
+
+
+def set_epoch(data: object, epoch: int) -> None:
+    """Give the samplers of a DataLoader the number of the pass that begins, unless the script does so itself."""
+    if data is None or isinstance(data, _NOT_RANDOM):
+        return
+    for _, part in _parts(data):
+        if not (hasattr(part, "set_epoch") and hasattr(part, "epoch")):
+            continue
+        if part.epoch == _given_epochs.get(part, 0):
+            part.set_epoch(epoch)
+            _given_epochs[part] = epoch
 
 
 def _set_epochs(data: object, epochs: Mapping[str, int]) -> None:

@@ -5,15 +5,26 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextvars import ContextVar
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
+from glowplug.distributed import world_size
 from glowplug.engine._call import check_process_function
 from glowplug.engine._handler_table import HandlerTable
 from glowplug.engine._loop import Loop
 from glowplug.engine._optional import mark_as_foreign
 from glowplug.engine._position import RunPosition
-from glowplug.engine._run_plan import RunKind, RunPlan, check_data, check_state_dict, plan_run, position_of
+from glowplug.engine._rank_watch import explain, watched
+from glowplug.engine._run_plan import (
+    RunKind,
+    RunPlan,
+    check_data,
+    check_rank_options,
+    check_state_dict,
+    plan_run,
+    position_of,
+)
 from glowplug.engine._stop import EpochEnd, RunEnd, StopRequests
+from glowplug.engine._votes import Votes
 from glowplug.events import Events
 from glowplug.exceptions import PreemptionExit
 from glowplug.state import RunOutcome, RunStart, State
@@ -83,6 +94,9 @@ class Engine(HandlerTable):
         max_epochs: int | None = None,
         max_iters: int | None = None,
         epoch_length: int | None = None,
+        *,
+        agree_every: int | None = None,
+        uneven: Literal["shortest", "error"] = "shortest",
     ) -> State:
         """Start a new run, or continue a run that has not reached its limit.
 
@@ -99,16 +113,23 @@ class Engine(HandlerTable):
             epoch_length: Number of iterations per epoch. If the data has more than ``epoch_length`` batches, the next epoch
                 continues with the remaining batches. If the data has fewer than ``epoch_length`` batches, another pass over the
                 data begins within the epoch. By default, each epoch is one pass over the data.
+            agree_every: With several ranks, the number of iterations between two votes, in which the ranks agree on stop requests.
+                By default, the number follows from the time of an iteration: votes take at most 1 % of the time, and a request
+                takes effect within a second. Pass 0 if only some ranks run this engine: a request then takes effect at once, on
+                this rank. With one rank, there are no votes.
+            uneven: What happens if the ranks have different numbers of batches: ``"shortest"`` ends each epoch on all ranks with
+                the shortest data, with one warning; ``"error"`` raises ``ValueError`` on all ranks.
 
         Returns:
             ``engine.state``, which is always the same object. Its attribute ``outcome`` shows how the run ended.
 
         Raises:
             TypeError: If ``data`` is not iterable.
-            ValueError: If ``max_epochs``, ``max_iters`` or ``epoch_length`` is not an integer of at least 1, or if both
-                ``max_epochs`` and ``max_iters`` are given. ``run()`` also raises ``ValueError`` if an argument conflicts with
+            ValueError: If ``max_epochs``, ``max_iters`` or ``epoch_length`` is not an integer of at least 1, if both
+                ``max_epochs`` and ``max_iters`` are given, or if ``agree_every`` or ``uneven`` is invalid. ``run()`` also raises ``ValueError`` if an argument conflicts with
                 the run that is to be continued, or if the engine is already running. ``run()`` raises ``ValueError`` as well if
                 ``len(data)`` is 0, or if ``data`` is ``None`` and the epoch length is unknown.
+            RankFailedError: If the run ended because another rank failed.
 
         Example:
             >>> from glowplug import Engine
@@ -120,7 +141,27 @@ class Engine(HandlerTable):
                 "this engine is already running, so its step and handlers cannot call run(). Use another engine in the step or "
                 "handler. Alternatively, call engine.terminate(), and call run() again after the current run() has returned"
             )
+        check_rank_options(agree_every, uneven)
+        parent = _running.get()
+        # An engine within the run of one rank alone does not wait for other ranks either.
+        is_alone = parent is not None and not parent._stop.needs_vote  # noqa: SLF001 - also an engine
+        if world_size() == 1 or agree_every == 0 or (agree_every is None and is_alone):
+            return self._run(None, data, max_epochs, max_iters, epoch_length)
+        with watched(self) as watch:
+            votes = Votes(self._stop, watch, agree_every, fails_if_uneven=uneven == "error")
+            return self._run(votes, data, max_epochs, max_iters, epoch_length)
+
+    def _run(
+        self,
+        votes: Votes | None,
+        data: Iterable[Any] | None,
+        max_epochs: int | None,
+        max_iters: int | None,
+        epoch_length: int | None,
+    ) -> State:
+        self._stop.needs_vote = votes is not None
         self._prepare(data, max_epochs, max_iters, epoch_length)
+        self._loop.votes = votes  # type: ignore[union-attr]  # _prepare() created the loop
         self._is_running = True
         self._parent = _running.get()
         if self._parent is not None:
@@ -131,7 +172,7 @@ class Engine(HandlerTable):
             self.state.outcome = self._advance()
         except BaseException as error:  # noqa: BLE001 - passed to the handlers and raised below
             self.current_event = None
-            problem = self._handle_end(error)
+            problem = self._handle_end(explain(self, error))
         finally:
             # A run that a handler interrupted is suspended.
             if problem is not None or self.state.outcome is not RunOutcome.INTERRUPTED:
@@ -191,7 +232,8 @@ class Engine(HandlerTable):
     @property
     def should_terminate(self) -> RunEnd:
         """Whether the end of the run is requested. Assign ``True`` to request the end of the run."""
-        return self._stop.run
+        value: RunEnd = self._stop.requested("run")
+        return value
 
     @should_terminate.setter
     def should_terminate(self, value: RunEnd) -> None:
@@ -200,7 +242,8 @@ class Engine(HandlerTable):
     @property
     def should_terminate_single_epoch(self) -> EpochEnd:
         """Whether the end of the epoch is requested. Assign ``True`` to request the end of the epoch."""
-        return self._stop.epoch
+        value: EpochEnd = self._stop.requested("epoch")
+        return value
 
     @should_terminate_single_epoch.setter
     def should_terminate_single_epoch(self, value: EpochEnd) -> None:
@@ -209,7 +252,7 @@ class Engine(HandlerTable):
     @property
     def should_interrupt(self) -> bool:
         """Whether an interruption is requested. Assign ``True`` to request an interruption."""
-        return self._stop.interrupt
+        return bool(self._stop.requested("interrupt"))
 
     @should_interrupt.setter
     def should_interrupt(self, value: bool) -> None:
@@ -241,7 +284,7 @@ class Engine(HandlerTable):
         resume = self._position.state_dict(state)
         # Mark only a run that was terminated between epochs; a run that was terminated within an epoch can continue there.
         resume["terminated"] = resume["epoch_iterations"] is None and (
-            bool(self._stop.run) or self._position.was_terminated
+            bool(self._stop.requested("run")) or self._position.was_terminated
         )
         return {
             # load_state_dict() does not accept an epoch length of 0.
@@ -408,7 +451,8 @@ class Engine(HandlerTable):
             for call in calls:
                 try:
                     call(self)
-                except BaseException as error:
+                except BaseException as raised:
+                    error = explain(self, raised)
                     is_preempted = isinstance(error, PreemptionExit)
                     self.state.outcome = RunOutcome.INTERRUPTED if is_preempted else RunOutcome.FAILED
                     if problem is None:

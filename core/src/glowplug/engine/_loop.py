@@ -31,6 +31,7 @@ from glowplug.engine._deferred import check_result
 from glowplug.engine._handler_table import HandlerTable
 from glowplug.engine._position import RunPosition
 from glowplug.engine._stop import StopRequests, Watch
+from glowplug.engine._votes import VOTING_EVENTS, Votes
 from glowplug.events import Events
 from glowplug.exceptions import GlowplugWarning
 from glowplug.state import RunOutcome, State
@@ -69,6 +70,8 @@ class Loop:
 
     # Set only while the loop runs, so that a suspended loop does not keep its engine alive.
     engine: HandlerTable
+    # The votes of the ranks; None if requests take effect at once.
+    votes: Votes | None = None
 
     def __init__(
         self,
@@ -120,7 +123,7 @@ class Loop:
         begin, ended_early, skip_completed = perf_counter(), False, False
         if self._fire(Events.EPOCH_STARTED):
             yield from self._handle_stop(Events.EPOCH_STARTED)
-        self._position.begin_epoch(state, done)
+        self._position.begin_epoch(state, done, self.votes)
         try:
             yield from self._iterations(state)
         except _EndEpoch:
@@ -188,7 +191,12 @@ class Loop:
                         continue
                     if state.iteration >= end:
                         step, end = self._step, self._end()
-                        if state.iteration >= end:
+                        if self.votes is not None:
+                            self.votes.at_iteration(state.iteration, is_last=state.iteration >= self._last())
+                            end = self._end()
+                            if stop.is_pending:
+                                end = yield from self._handle_stop(Events.ITERATION_COMPLETED)
+                        if state.iteration >= self._last():
                             if not self._exceeds_length(state):
                                 return
                             state.batch = None  # noqa: PLW2901
@@ -236,6 +244,9 @@ class Loop:
             return False
         if position.iterator is None and not position.is_pass_over:
             position.begin_pass(state)
+        if is_complete and position.has_agreed_length:
+            self._discard_rest(state)
+            return False
         return not is_complete or self._has_more_data(state)
 
     def _begin_next_pass(self, state: State) -> Generator[None, None, None]:
@@ -251,6 +262,9 @@ class Loop:
         if state.iteration == state.max_iters and position.is_cut_short(state):
             raise _EndRun
         if not position.keeps_length:
+            if position.has_agreed_length:
+                self._discard_rest(state)
+                return False
             return self._has_more_data(state)
         if position.has_used_all_data(state):
             # Release the workers of a DataLoader.
@@ -267,6 +281,14 @@ class Loop:
         position.is_past_forecast = True
         self._warn_about_length(state, "more")
         return True
+
+    def _discard_rest(self, state: State) -> None:
+        """End a pass at the length on which the ranks agreed."""
+        position = self._position
+        # Asking for another batch releases the workers of a DataLoader.
+        if position.has_used_all_data(state) and position.has_more_data():
+            self._warn_about_length(state, "more")
+        position.end_pass()
 
     def _warn_about_length(self, state: State, found: str) -> None:
         """Warn once per run that ``len()`` of the data is wrong; do not warn if the data has no length."""
@@ -288,6 +310,11 @@ class Loop:
         return self._channels[Events.GET_BATCH_STARTED], self._channels[Events.GET_BATCH_COMPLETED]
 
     def _end(self) -> float:
+        """Return the iteration after which the loop has more to do: a vote, or the expected end of the epoch or the run."""
+        end = self._last()
+        return end if self.votes is None else min(end, self.votes.due)
+
+    def _last(self) -> float:
         """Return the iteration after which this epoch or the run is expected to end."""
         state, position = self.engine.state, self._position
         is_open = state.epoch_length is None or position.is_past_forecast
@@ -297,6 +324,12 @@ class Loop:
     def _refill(self, state: State, *, dry: bool) -> Generator[None, None, bool]:
         """Handle the end of the data and return whether a new pass began."""
         position, done = self._position, self._position.done(state)
+        if self.votes is not None and (dry or position.has_agreed_length):
+            raise RuntimeError(
+                f"epoch {state.epoch}: the data of this rank ended after {done} of {state.epoch_length} batches, while other ranks "
+                f"may still wait for this rank. Correct __len__() of the {type(state.dataloader).__name__}, or pass data without "
+                "__len__(), so that the ranks agree on each batch"
+            )
         if position.keeps_length and not dry:
             position.iterator = None
             yield from self._begin_next_pass(state)
@@ -334,7 +367,16 @@ class Loop:
                 self.engine._fire(channel)
         except StopIteration as error:
             raise _misplaced() from error
+        if self.votes is not None and event in VOTING_EVENTS:
+            self._vote(event)
         return self._stop.is_pending
+
+    def _vote(self, event: Events) -> None:
+        """Let the ranks agree on the requests of an event and, at the start of an epoch, on the length of the epoch."""
+        state, length = self.engine.state, None
+        if event is Events.EPOCH_STARTED:
+            length = self._position.length_of_epoch(state)
+        self.votes.at_event(event, state.iteration, length)  # type: ignore[union-attr]  # there are several ranks
 
     def _handle_stop(self, event: Events) -> Generator[None, None, float]:
         """Handle requests: terminate() first, then terminate_epoch(), then interrupt().
@@ -361,8 +403,10 @@ class Loop:
             if not stop.interrupt:
                 break
             self._fire(Events.INTERRUPT)
-            stop.interrupt = False
-            yield
+            # A handler may have withdrawn the request.
+            if stop.interrupt:
+                stop.interrupt = False
+                yield
         # An interrupted run may continue with a lower limit.
         if event in _BEFORE_A_STEP and self._position.is_cut_short(self.engine.state):
             raise _EndRun

@@ -6,13 +6,16 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import chain, repeat
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from glowplug.engine import _data_pass, _rng
 from glowplug.engine._plain import NotPlainError, plain_copy
 from glowplug.engine._run_plan import is_done
 from glowplug.exceptions import GlowplugWarning
 from glowplug.state import State
+
+if TYPE_CHECKING:
+    from glowplug.engine._votes import Votes
 
 _NOTHING = object()
 
@@ -32,6 +35,9 @@ class RunPosition:
     # Whether this epoch has more iterations than expected, and whether this run has warned about a wrong length.
     is_past_forecast = False
     has_warned = False
+    # The votes of the ranks, and whether the ranks agreed on the length of this epoch.
+    _votes: Votes | None = None
+    has_agreed_length = False
     # True while an epoch is in progress, until EPOCH_COMPLETED fires.
     in_epoch = False
     # The last iteration with a completed step.
@@ -97,18 +103,28 @@ class RunPosition:
             _rng.restore(saved)
         self._epoch_random = saved or _rng.capture()
 
-    def begin_epoch(self, state: State, done: int) -> None:
+    def length_of_epoch(self, state: State) -> int | None:
+        """Return the number of iterations of the epoch that starts, or ``None`` if the data does not know its length."""
+        if state.dataloader is None or state.epoch_length not in (None, self.forecast):
+            return state.epoch_length
+        return _data_pass.length_of(state.dataloader) if _data_pass.knows_length(state.dataloader) else None
+
+    def begin_epoch(self, state: State, done: int, votes: Votes | None) -> None:
         """Decide what ends the epoch; handlers of EPOCH_STARTED may have changed the counters, the length or the data."""
         state.epoch_start = state.iteration - done
         self.stepped = state.iteration
         self.is_past_forecast = False
         self.keeps_length = state.dataloader is None or state.epoch_length not in (None, self.forecast)
+        self._votes, self.has_agreed_length = votes, False
+        if votes is not None and not self.keeps_length:
+            self.has_agreed_length = votes.length is not None
+            self.forecast = state.epoch_length = votes.length
         if self.keeps_length or done:
             return
         if self.data_pass is not None and self.data_pass.used(state.iteration):
             # An earlier epoch, whose length was given, did not finish this pass.
             self.iterator = self.data_pass = None
-        expected = _data_pass.length_of(state.dataloader)
+        expected = _data_pass.length_of(state.dataloader) if votes is None else None
         if expected:
             self.forecast = state.epoch_length = expected
 
@@ -146,6 +162,7 @@ class RunPosition:
     def begin_pass(self, state: State) -> None:
         """Begin a pass over the data, or restore the pass of a loaded run."""
         pending, self._pending = self._pending, None
+        _data_pass.set_epoch(state.dataloader, self._number_of_pass(state))
         if state.dataloader is None:
             self.data_pass, self.iterator = None, repeat(None)
         elif pending is not None and pending["data"] is not None:
@@ -155,6 +172,13 @@ class RunPosition:
         else:
             self.data_pass = _data_pass.DataPass(state.dataloader, state.iteration)
             self.iterator = self.data_pass.begin()
+        if self._votes is not None and not self.keeps_length and not self.has_agreed_length:
+            self.iterator = self._votes.together(self.iterator)
+
+    def _number_of_pass(self, state: State) -> int:
+        """Return the number of the pass that begins, counted from 0; it does not depend on where the run was resumed."""
+        length = _data_pass.length_of(state.dataloader) if self.keeps_length else None
+        return state.iteration // length if length else state.epoch - 1
 
     def end_pass(self) -> None:
         """Release the iterator of an exhausted pass; this also releases the workers of a DataLoader."""

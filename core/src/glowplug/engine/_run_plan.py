@@ -131,6 +131,15 @@ def limits_of(state: State, max_epochs: Any, max_iters: Any) -> tuple[int | None
     return max_epochs, max_iters
 
 
+def check_rank_options(agree_every: Any, uneven: Any) -> None:
+    """Check the arguments of ``run()`` that matter with several ranks."""
+    is_number = isinstance(agree_every, Integral) and not isinstance(agree_every, bool)
+    if agree_every is not None and not (is_number and agree_every >= 0):
+        raise ValueError(f"agree_every must be an integer of at least 0, or None; got {agree_every!r}")
+    if uneven not in ("shortest", "error"):
+        raise ValueError(f"uneven must be 'shortest' or 'error', got {uneven!r}")
+
+
 def check_state_dict(state_dict: Mapping[str, Any], user_keys: Iterable[str]) -> None:
     """Check that a mapping is the state of an engine.
 

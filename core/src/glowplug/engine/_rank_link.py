@@ -1,0 +1,137 @@
+"""Connection between the ranks, for votes and for reports of failures."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import weakref
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from glowplug.distributed import rank, world_size
+
+if TYPE_CHECKING:
+    import torch
+    from torch.distributed.distributed_c10d import Store, Work
+
+_ABORT_TIMEOUT = dt.timedelta(milliseconds=1)
+# No other receive operation uses this tag.
+_ABORT_TAG = 0x676C6F77
+
+
+class Failure(NamedTuple):
+    """An exception that ended the run of a rank."""
+
+    rank: int
+    exception: str
+    """Name of the exception's class."""
+    message: str
+    iteration: int
+
+
+class RankLink:
+    """A gloo group for votes, and a key in the store of the process group for the first failure of each watch.
+
+    The constructor is a collective operation.
+
+    Args:
+        number: How many links this process has opened before this one, which is the same number on all ranks.
+    """
+
+    _watches = 0
+
+    def __init__(self, number: int) -> None:
+        import torch.distributed as dist
+
+        self.rank, self.size = rank(), world_size()
+        # Only torch owns the group: destroy_process_group() must release it while gloo's threads can still end.
+        self._group = weakref.ref(dist.new_group(backend="gloo", group_desc="glowplug votes"))
+        # Another thread can use this copy of the store while torch uses the original.
+        self._store: Store = dist.group.WORLD.get_group_store().clone()  # type: ignore[union-attr]  # there is a process group
+        self._number = number
+        self._key = ""
+
+    def begin_watch(self) -> None:
+        """Begin another watch, whose failures have a key of their own."""
+        self._watches += 1
+        self._key = f"glowplug/failure/{self._number}/{self._watches}"
+
+    def reduce_max(self, values: torch.Tensor) -> Work:
+        """Start to replace each value by its maximum over the ranks."""
+        import torch.distributed as dist
+
+        work: Work | None = dist.all_reduce(values, dist.ReduceOp.MAX, group=self._group(), async_op=True)
+        assert work is not None  # noqa: S101 - only for ranks outside the group
+        return work
+
+    def gather(self, value: int) -> list[int]:
+        """Return the values of all ranks."""
+        import torch
+        import torch.distributed as dist
+
+        parts = [torch.empty(1, dtype=torch.int64, device="cpu") for _ in range(self.size)]
+        dist.all_gather(parts, torch.tensor([value], dtype=torch.int64, device="cpu"), group=self._group())
+        return [int(part) for part in parts]
+
+    # Failures; any thread may call these methods.
+
+    def publish(self, failure: Failure) -> None:
+        """Publish the failure of this rank, unless another rank has failed before."""
+        if self._store.add(f"{self._key}/count", 1) == 1:
+            self._store.set(self._key, json.dumps(failure))
+
+    def failure(self) -> Failure | None:
+        """Return the failure that was published, if any."""
+        if not self._store.check([self._key]):
+            return None
+        return Failure(*json.loads(self._store.get(self._key)))
+
+    def confirm(self) -> None:
+        """Publish that this rank has read the failure."""
+        self._store.add(f"{self._key}/confirmed", 1)
+
+    def confirmations(self) -> int:
+        """Return how many ranks have read the failure."""
+        return self._store.add(f"{self._key}/confirmed", 0)
+
+
+class _Opened(NamedTuple):
+    world: weakref.ref[Any]
+    link: RankLink
+    number: int
+
+
+_opened: _Opened | None = None
+
+
+def open_link() -> RankLink:
+    """Return the link of the process group, which the first call opens; the first call is a collective operation."""
+    global _opened  # noqa: PLW0603 - one link for the one process group
+    import torch.distributed as dist
+
+    world = dist.group.WORLD
+    if _opened is None or _opened.world() is not world:
+        number = 0 if _opened is None else _opened.number + 1
+        _opened = _Opened(weakref.ref(world), RankLink(number), number)
+    return _opened.link
+
+
+def abort_groups() -> None:
+    """Let the collective operations that other threads of this process wait for fail, in all process groups."""
+    import torch
+    import torch.distributed as dist
+    from torch.distributed import distributed_c10d
+
+    # There is no public list of the process groups.
+    for group in list(distributed_c10d._world.pg_map):  # noqa: SLF001
+        # A group may be destroyed meanwhile, and a rank's connection may already be closed.
+        with suppress(Exception):
+            if "gloo" not in dist.get_backend(group):
+                group.abort()
+                continue
+            for peer in range(group.size()):
+                if peer == group.rank():
+                    continue
+                # gloo has no abort. If an operation times out, gloo closes all connections of its group.
+                with suppress(Exception):
+                    group.recv([torch.empty(1, device="cpu")], peer, _ABORT_TAG).wait(_ABORT_TIMEOUT)

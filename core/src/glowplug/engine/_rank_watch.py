@@ -1,0 +1,194 @@
+"""Watch over the ranks: the failure of one rank ends the run of the others within seconds, whatever they are doing.
+
+A rank that fails sets a key in the store of the process group. On each rank, a thread looks for this key. When the key is there, the
+next vote raises :class:`~glowplug.exceptions.RankFailedError`. If no vote comes within a second, because the rank waits in a
+collective operation, the thread aborts the process groups, so that the operation fails. If this does not help either, because the
+rank waits for data, for example, the thread sends a signal to the main thread, whose handler raises the error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+
+from glowplug.engine._handler_table import HandlerTable
+from glowplug.engine._rank_link import Failure, RankLink, abort_groups, open_link
+from glowplug.exceptions import PreemptionExit, RankFailedError
+
+# Seconds between two looks at the store, and until the thread aborts the groups, and until it sends the signal.
+_POLL, _UNTIL_ABORT, _UNTIL_SIGNAL = 0.5, 1.0, 2.0
+# How long a rank whose collective operation has failed waits for the reason, and a failed rank for the others to read it.
+_WAIT_FOR_REASON, _WAIT_FOR_OTHERS = 3.0, 3.0
+# Ignored by default, and used by no shell, cluster or library of Python for something else.
+_SIGNAL = getattr(signal, "SIGURG", None)
+_MESSAGE_LENGTH = 2000
+_MARKS = ("gloo", "nccl", "closed by peer", "reset by peer", "pair closure", "process group")
+
+
+class RankWatch:
+    """Watch of one rank, for as long as its outermost engine runs.
+
+    Args:
+        engine: The outermost engine.
+        link: The connection between the ranks.
+    """
+
+    def __init__(self, engine: HandlerTable, link: RankLink) -> None:
+        self.engine = engine
+        self.link = link
+        self.failure: Failure | None = None
+        self._runs = 0
+        # Whether this rank's run is ending with an exception.
+        self.is_failed = False
+        self._has_reported = False
+        self._is_over = threading.Event()
+        self._has_signal = False
+        self._main = threading.get_ident()
+        self._thread = threading.Thread(target=self._look, name="glowplug rank watch", daemon=True)
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self.link.begin_watch()
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main and _SIGNAL is not None and signal.getsignal(_SIGNAL) is signal.SIG_DFL:
+            signal.signal(_SIGNAL, self._on_signal)
+            self._has_signal = True
+        self._thread.start()
+
+    def end(self) -> None:
+        """Stop watching; a rank that has failed waits for a moment, until the other ranks have read why."""
+        if self._has_reported:
+            self._wait_for_others()
+        self._is_over.set()
+        if self._has_signal and signal.getsignal(_SIGNAL) == self._on_signal:  # type: ignore[arg-type]  # there is a signal
+            signal.signal(_SIGNAL, signal.SIG_DFL)  # type: ignore[arg-type]
+        self._thread.join()
+
+    def count_run(self) -> int:
+        """Count a run of an engine, which all ranks begin, and return its number."""
+        self._runs += 1
+        return self._runs
+
+    def check(self) -> None:
+        """Raise an error if another rank has failed."""
+        if self.failure is not None:
+            raise self._error(self.failure)
+
+    def explain(self, error: BaseException) -> BaseException:
+        """Return the exception that a run raises instead of ``error``, which ended the run.
+
+        If ``error`` is a consequence of the failure of another rank, this is an error that names that rank.
+        """
+        if isinstance(error, RankFailedError) or not _is_about_communication(error):
+            return error
+        failure = self._reason()
+        if failure is None:
+            return error
+        explained = self._error(failure)
+        explained.__cause__ = error
+        return explained
+
+    def report(self, error: BaseException) -> None:
+        """Report the exception that ends the run of this rank, unless it is a consequence or the end is agreed."""
+        self.is_failed = True
+        if self._has_reported or isinstance(error, (RankFailedError, PreemptionExit)):
+            return
+        self._has_reported = True
+        message = str(error)[:_MESSAGE_LENGTH]
+        failure = Failure(self.link.rank, type(error).__name__, message, self.engine.state.iteration)
+        # The store may have ended with its process.
+        with contextlib.suppress(Exception):
+            self.link.publish(failure)
+
+    def _error(self, failure: Failure) -> RankFailedError:
+        return RankFailedError(*failure)
+
+    def _reason(self) -> Failure | None:
+        """Wait for the failure of another rank after a collective operation has failed."""
+        limit = time.monotonic() + _WAIT_FOR_REASON
+        while self.failure is None and self._thread.is_alive() and time.monotonic() < limit:
+            time.sleep(0.05)
+        return self.failure
+
+    def _wait_for_others(self) -> None:
+        limit = time.monotonic() + _WAIT_FOR_OTHERS
+        with contextlib.suppress(Exception):
+            while self.link.confirmations() < self.link.size - 1 and time.monotonic() < limit:
+                time.sleep(0.05)
+
+    # On the thread
+
+    def _look(self) -> None:
+        while not self._is_over.wait(_POLL):
+            try:
+                failure = self.link.failure()
+                if failure is None:
+                    continue
+                if failure.rank == self.link.rank:
+                    self._unblock(has_signal=False)
+                    return
+                self.failure = failure
+                self.link.confirm()
+            except Exception:  # noqa: BLE001 - the store has ended with its process; collective operations fail then, too
+                return
+            self._unblock(has_signal=self._has_signal)
+            return
+
+    def _unblock(self, *, has_signal: bool) -> None:
+        """End what keeps this rank from noticing the failure."""
+        if self._is_over.wait(_UNTIL_ABORT):
+            return
+        abort_groups()
+        if has_signal and not self._is_over.wait(_UNTIL_SIGNAL) and not self.is_failed:
+            signal.pthread_kill(self._main, _SIGNAL)  # type: ignore[arg-type]  # there is a signal
+
+    def _on_signal(self, _signum: int, _frame: FrameType | None) -> None:
+        if not self.is_failed:
+            self.check()
+
+
+def _is_about_communication(error: BaseException) -> bool:
+    """Return whether an exception may be the consequence of the failure of another rank."""
+    import torch.distributed as dist
+
+    if isinstance(error, dist.DistError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, (RuntimeError, OSError)) and any(mark in text for mark in _MARKS)
+
+
+_current: RankWatch | None = None
+
+
+@contextlib.contextmanager
+def watched(engine: HandlerTable) -> Iterator[RankWatch]:
+    """Watch over the ranks while an engine runs; an engine that runs within another engine's run uses the other engine's watch."""
+    global _current  # noqa: PLW0603 - one watch in each process
+    if _current is not None:
+        yield _current
+        return
+    watch = _current = RankWatch(engine, open_link())
+    watch.start()
+    try:
+        yield watch
+    except BaseException as error:
+        watch.report(error)
+        raise
+    finally:
+        _current = None
+        watch.end()
+
+
+def explain(engine: HandlerTable, error: BaseException) -> BaseException:
+    """Return the exception that the run of an engine raises after ``error``; report it to the other ranks if it is final."""
+    watch = _current
+    if watch is None:
+        return error
+    explained = watch.explain(error)
+    if watch.engine is engine:
+        watch.report(explained)
+    return explained

@@ -1,0 +1,191 @@
+"""The failure of one rank ends the run of the others, whatever they are doing; real gloo processes."""
+
+import pytest
+
+from glowplug.exceptions import RankFailedError
+
+# What rank 1 does, and how rank 0 describes it.
+FAILURES = {
+    "step": "ValueError: at iteration 6",
+    "handler": "ValueError: at iteration 6",
+    "data": "OSError: file 6",
+    "interrupt": "KeyboardInterrupt",
+    "evaluator": "ValueError: in the evaluator",
+    "arguments": "ValueError: an epoch must have at least one iteration, got epoch length 0",
+}
+
+
+def fail(rank):
+    """Rank 1 fails in the way that the file ``how.txt`` names; both ranks return what they saw."""
+    import os
+    import signal
+    import sys
+    import time
+    from pathlib import Path
+
+    import torch
+
+    from glowplug import Engine, Events
+
+    how = Path(sys.path[0], "how.txt").read_text()
+    fired = []
+    model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(2, 2))
+
+    def step(engine, batch):
+        if rank == 1 and engine.state.iteration == 6:
+            if how == "interrupt":
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+                os.kill(os.getpid(), signal.SIGINT)
+            if how in ("step", "sleeps", "waits for data"):
+                raise ValueError(f"at iteration {engine.state.iteration}")
+        model(batch).sum().backward()
+
+    class Data:
+        def __len__(self):
+            return 0 if how == "arguments" and rank == 1 else 10
+
+        def __iter__(self):
+            for number in range(10):
+                if rank == 1 and number == 6 and how == "data":
+                    raise OSError(f"file {number}")
+                if rank == 0 and number == 5 and how == "waits for data":
+                    time.sleep(60)
+                yield torch.ones(2)
+
+    trainer, evaluator = Engine(step), Engine(lambda engine, batch: model(batch))
+
+    @trainer.on(Events.ITERATION_COMPLETED(once=6))
+    def handle():
+        if rank == 1 and how == "handler":
+            raise ValueError("at iteration 6")
+        if how == "evaluator":
+            evaluator.run(Data())
+
+    @trainer.on(Events.ITERATION_COMPLETED(once=5))
+    def sleep():
+        if rank == 0 and how == "sleeps":
+            time.sleep(60)
+
+    @evaluator.on(Events.EPOCH_COMPLETED)
+    def handle_evaluation():
+        if rank == 1:
+            raise ValueError("in the evaluator")
+
+    for engine, name in ((trainer, "trainer"), (evaluator, "evaluator")):
+
+        @engine.on(Events.EXCEPTION_RAISED)
+        def see(engine, error, name=name):
+            fired.append([name, type(error).__name__])
+
+        @engine.on(Events.TEARDOWN)
+        def tear_down(engine, name=name):
+            fired.append([name, "TEARDOWN"])
+
+    began = time.monotonic()
+    try:
+        trainer.run(Data())
+    except BaseException as error:
+        cause = type(error.__cause__).__name__
+        result = [f"{type(error).__name__}: {error}", cause, fired, time.monotonic() - began]
+        # The process lives on, as in a notebook or in a script that catches the error.
+        time.sleep(3 * rank)
+        return result
+
+
+@pytest.fixture
+def fail_on_rank_1(run_ranks, tmp_path):
+    """Run ``fail`` on several ranks, and return what they saw."""
+
+    def run(how, size=2):
+        (tmp_path / "how.txt").write_text(how)
+        return run_ranks(fail, size)
+
+    return run
+
+
+@pytest.mark.parametrize("how", FAILURES)
+def test_failure(fail_on_rank_1, how):
+    """The failed rank raises its own exception; the other one raises an error that names the rank and the exception (D1)."""
+    other, failed = fail_on_rank_1(how)
+    kind, _, text = FAILURES[how].partition(": ")
+    assert failed[0].startswith(f"{kind}: {text}" if text else kind)
+    assert ["trainer", kind] in failed[2] or how == "arguments"
+    iteration = {"arguments": 0}.get(how, 6)
+    assert other[0].startswith(f"RankFailedError: rank 1 failed at iteration {iteration}: {FAILURES[how]}")
+    assert other[2][-2:] == [["trainer", "RankFailedError"], ["trainer", "TEARDOWN"]]
+    assert max(other[3], failed[3]) < 10
+
+
+@pytest.mark.parametrize("how", ["sleeps", "waits for data"])
+def test_rank_outside_collectives(fail_on_rank_1, how):
+    """A rank that sleeps or waits for data for a minute notices the failure of another rank within ten seconds (D1)."""
+    other, _ = fail_on_rank_1(how)
+    assert other[0].startswith("RankFailedError: rank 1 failed at iteration 6: ValueError: at iteration 6")
+    assert other[1] == "NoneType"
+    assert other[2] == [["trainer", "RankFailedError"], ["trainer", "TEARDOWN"]]
+    assert other[3] < 10
+
+
+def test_four_ranks(fail_on_rank_1):
+    """All ranks notice the failure, those that are no neighbours of the failed rank included (D1)."""
+    results = fail_on_rank_1("step", 4)
+    assert results[1][0] == "ValueError: at iteration 6"
+    for other in (results[0], *results[2:]):
+        assert other[0].startswith(
+            "RankFailedError: rank 1 failed at iteration 6: ValueError: at iteration 6"
+        )
+        assert other[1] == "RuntimeError"
+        assert other[3] < 10
+
+
+def test_next_run(run_ranks):
+    """After all ranks have failed alike, the next run of the same processes works."""
+
+    def scenario(rank):
+        from glowplug import Engine
+
+        def step(engine, batch):
+            if batch == 3:
+                raise ValueError("3")
+
+        outcomes = []
+        for data in (range(5), range(2)):
+            try:
+                outcomes.append(Engine(step).run(data).outcome.name)
+            except ValueError as error:
+                outcomes.append(str(error))
+        return outcomes
+
+    assert run_ranks(scenario) == [["3", "COMPLETED"]] * 2
+
+
+def test_signal_handler_is_restored(run_ranks):
+    """After a run, the handler of the signal that interrupts a waiting rank is the former one."""
+
+    def scenario(rank):
+        import signal
+
+        from glowplug import Engine, Events
+
+        seen = []
+        engine = Engine(lambda engine, batch: None)
+        engine.add_event_handler(
+            Events.STARTED, lambda: seen.append(callable(signal.getsignal(signal.SIGURG)))
+        )
+        engine.run([1])
+        seen.append(signal.getsignal(signal.SIGURG) == signal.SIG_DFL)
+        signal.signal(signal.SIGURG, signal.SIG_IGN)
+        engine.run([1])
+        seen.append(signal.getsignal(signal.SIGURG) == signal.SIG_IGN)
+        return seen
+
+    assert run_ranks(scenario) == [[True, True, False, True]] * 2
+
+
+def test_error():
+    """The error names the rank, the iteration and the exception, and can be pickled."""
+    import pickle
+
+    error = pickle.loads(pickle.dumps(RankFailedError(3, "KeyboardInterrupt", "", 7)))
+    assert str(error) == "rank 3 failed at iteration 7: KeyboardInterrupt"
+    assert (error.rank, error.exception, error.message, error.iteration) == (3, "KeyboardInterrupt", "", 7)
