@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import signal
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import NoReturn
 
 from glowplug import Events, Phase, RemovableEventHandle, RunOutcome, StashKey
-from glowplug.distributed import rank, world_size
+from glowplug.distributed import all_reduce, rank
 from glowplug.exceptions import PreemptionExit
 from glowplug.loggers import close_loggers
 from glowplug.typing import AnyEvent, EngineProtocol
@@ -22,7 +23,8 @@ _log = logging.getLogger("glowplug_preemption")
 
 _ATTACHED = StashKey["Preemption"]()
 
-TIME_LIMIT = "max_minutes"
+# Beside the numbers of signals, why a run has to end.
+TIME_LIMIT, NOT_DUE = 1000, -1
 
 # A signal with which a user or a cluster cancels a job, so the job is not requeued.
 _CANCELLING = {"SIGTERM", "SIGINT"}
@@ -44,6 +46,9 @@ class Preemption:
 
     A run that is resumed from such a checkpoint continues exactly, also in the middle of an epoch. A second signal ends the process
     at once. After the run, the former signal handlers are restored.
+
+    With several ranks, a signal to one rank or to all of them ends the run of all ranks: they vote, save at the same iteration, and
+    end with the same exit code. Attach the handler on all ranks. Only rank 0 requeues the job.
 
     Checkpoint handlers are the handlers in the phase ``CHECKPOINT``. A handler with a ``score_function`` does not save, because
     there is no score in the middle of an epoch. If a handler fails to save, the others still save, and ``run()`` raises the
@@ -109,6 +114,10 @@ class Preemption:
         self.exit_code = exit_code
         self.requeue = requeue
         self.reason = None
+        # Why all ranks will end the run at the next event at which it may end.
+        self._agreed: str | None = None
+        # The iteration of the last event at which the run may end.
+        self._checked_at = -1
         self._deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
         self._signals = SignalWatch(signals)
         # Handlers that are registered only while the run is interrupted, or while it ends.
@@ -166,7 +175,7 @@ class Preemption:
     # During the run
 
     def _start(self, engine: EngineProtocol) -> None:
-        self.reason = None
+        self.reason = self._agreed = None
         # A new run starts instead of the interrupted one.
         self._resume_handle.remove()
         if not self._signals.install():
@@ -176,23 +185,25 @@ class Preemption:
                 "Preemption will end the run without a checkpoint: no handler of this engine is in the phase CHECKPOINT and "
                 "saves without a score; attach a handler such as ModelCheckpoint to this engine"
             )
-        if world_size() > 1:
-            _log.warning(
-                "Preemption does not yet agree with the other ranks on the iteration at which the run ends; if the ranks receive "
-                "a signal at different iterations, they wait for each other until the process group's timeout"
-            )
 
     def _check(self, engine: EngineProtocol) -> None:
-        """Request the end of the run if it is due."""
-        if self._signals.received is not None or (
-            self._deadline is not None and time.monotonic() >= self._deadline
-        ):
+        """Request the end of the run if it is due on this rank, or end the run if the ranks have agreed on its end."""
+        self._checked_at = engine.state.iteration
+        if self._agreed is not None:
+            self._leave(engine, self._agreed)
+        elif self._due() is not None:
             engine.interrupt()
 
     def _on_interrupt(self, engine: EngineProtocol) -> None:
         """Save, and end the run; the handlers of ``INTERRUPT``, after which a run continues, do not run."""
-        if self._due() is not None:
-            self._leave(engine)
+        reason = self._due_on_any_rank()
+        if reason is not None and engine.state.iteration == self._checked_at:
+            self._leave(engine, reason)
+        if reason is not None:
+            # The vote ended at an iteration after which the run may not end.
+            self._agreed = reason
+            engine.should_interrupt = False
+            return
         # Another handler interrupted the run, and the script continues.
         self._signals.restore()
         self._resume_handle.remove()
@@ -210,27 +221,34 @@ class Preemption:
         """Save if a signal to all processes of the job has killed a data worker; no iteration is in progress then."""
         is_from_worker = isinstance(exception, RuntimeError) and "DataLoader worker" in str(exception)
         if self._signals.received is not None and is_from_worker and engine.state.batch is None:
-            self._leave(engine)
+            self._leave(engine, self._signals.received.name)
 
-    def _due(self) -> str | None:
-        """Return why the run has to end; ``None`` if it may continue."""
+    def _due(self) -> int | None:
+        """Return why the run has to end on this rank, as the number of a signal or ``TIME_LIMIT``; ``None`` if it may continue."""
         if self._signals.received is not None:
-            return self._signals.received.name
+            return self._signals.received
         is_late = self._deadline is not None and time.monotonic() >= self._deadline
         return TIME_LIMIT if is_late else None
 
+    def _due_on_any_rank(self) -> str | None:
+        """Return why the run has to end on at least one rank; all ranks call this method at the same event."""
+        number = all_reduce(self._due() or NOT_DUE, "MAX")
+        if number == NOT_DUE:
+            return None
+        return "max_minutes" if number == TIME_LIMIT else signal.Signals(number).name
+
     # The end of the run
 
-    def _leave(self, engine: EngineProtocol) -> NoReturn:
+    def _leave(self, engine: EngineProtocol, reason: str) -> NoReturn:
         """Save, and raise the exception that ends the run."""
-        self._save(engine)
+        self._save(engine, reason)
         # TEARDOWN may still write checkpoints and records; what ends the process comes last.
         end = PhasedCall(self, self._end, "Preemption: end", Phase.CHECKPOINT)
         self._end_handle = engine.add_event_handler(Events.TEARDOWN, end)
         raise PreemptionExit(self.exit_code)
 
-    def _save(self, engine: EngineProtocol) -> None:
-        self.reason = self._due()
+    def _save(self, engine: EngineProtocol, reason: str) -> None:
+        self.reason = reason
         self._signals.end_at_next()
         saved = save_all(engine, savers(engine))
         _log.warning(
@@ -252,13 +270,16 @@ class Preemption:
 
     def _on_teardown(self, engine: EngineProtocol) -> None:
         """Restore the signals after a run that was not preempted."""
-        if self._signals.received is None or engine.state.outcome is RunOutcome.FAILED:
+        is_preempted = self.reason is not None or self._signals.received is not None
+        if not is_preempted or engine.state.outcome is RunOutcome.FAILED:
             self._signals.restore()
 
     def _on_teardown_of_completed(self, engine: EngineProtocol) -> None:
         """Save, and end the process, if a signal arrived after the last iteration of the run."""
-        is_complete = engine.state.outcome in {RunOutcome.COMPLETED, RunOutcome.TERMINATED}
-        if self._signals.received is not None and is_complete:
-            self._save(engine)
+        if engine.state.outcome not in {RunOutcome.COMPLETED, RunOutcome.TERMINATED}:
+            return
+        reason = self._due_on_any_rank()
+        if reason not in (None, "max_minutes"):
+            self._save(engine, reason)
             self._end(engine)
             raise PreemptionExit(self.exit_code)
