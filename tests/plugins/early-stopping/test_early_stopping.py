@@ -381,8 +381,8 @@ class TestTrainer:
             evaluator.run([1])
         evaluator.run([1])
 
-    def test_rank_0_decides(self, run_ranks):
-        """Ranks with different scores stop in the same epoch with the state of rank 0 (H-067)."""
+    def test_scores_differ_between_ranks(self, run_ranks):
+        """If the scores of the ranks differ, all ranks stop in the epoch in which the first one stops (H-067, D1)."""
 
         def scenario(rank):
             import logging
@@ -401,22 +401,12 @@ class TestTrainer:
             handler = EarlyStopping(2, lambda engine: engine.state.output)
             handler.attach(evaluator)
             state = trainer.run([0, 0], max_epochs=5)
-            return state.epoch, state.outcome.name, handler.state_dict(), handler.stop_message, len(messages)
+            return state.epoch, state.iteration, state.outcome.name, handler.counter, messages
 
-        reason = "patience exhausted: no improvement on 0.6 in the last 2 evaluations"
-        state = {
-            "counter": 2,
-            "best_score": 0.6,
-            "threshold_mode": "abs",
-            "best_epoch": 2,
-            "evaluations": 4,
-            "stopped_epoch": 4,
-            "stop_reason": "PATIENCE",
-            "stop_message": reason,
-        }
+        reason = "epoch 3: patience exhausted: no improvement on 0.9 in the last 2 evaluations; the run is terminated"
         assert run_ranks(scenario) == [
-            [4, "TERMINATED", state, reason, 1],
-            [4, "TERMINATED", state, reason, 0],
+            [3, 6, "TERMINATED", 1, []],
+            [3, 6, "TERMINATED", 2, [reason]],
         ]
 
     def test_mock_engine(self):

@@ -168,7 +168,7 @@ class TestBusyDevice:
         assert late._pending == deque()
 
     def test_wait(self):
-        """At the end of an epoch, and with several ranks, reading waits (H-083)."""
+        """At the end of an epoch, reading waits (H-083)."""
         late, events = self.busy(2)
         assert late.read(before=3, wait=True) == (1, "loss")
         assert events[0].is_complete

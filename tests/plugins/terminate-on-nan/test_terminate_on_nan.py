@@ -321,7 +321,7 @@ class TestRun:
         assert all(map(math.isfinite, losses[:-1]))
 
     def test_both_ranks_stop(self, run_ranks):
-        """Both ranks stop at the same iteration if one of them has a NaN (H-084)."""
+        """Both ranks stop at the same iteration if one of them has a NaN (H-084, D1)."""
 
         def scenario(rank):
             import logging
@@ -334,16 +334,12 @@ class TestRun:
             logger.addFilter(lambda record: messages.append(record.getMessage()))
             engine = Engine(lambda engine, batch: float("nan") if rank == 1 and batch == 4 else 1.0)
             engine.attach(TerminateOnNan())
-            state = engine.run(range(1, 11))
+            state = engine.run(range(1, 11), agree_every=1)
             return state.iteration, state.outcome.name, messages
 
         assert run_ranks(scenario) == [
-            [
-                4,
-                "TERMINATED",
-                ["iteration 4: the output of another rank is not finite; the run is terminated"],
-            ],
-            [4, "TERMINATED", ["iteration 4: output is nan; the run is terminated"]],
+            [5, "TERMINATED", []],
+            [5, "TERMINATED", ["iteration 4: output is nan; the run is terminated"]],
         ]
 
     def test_logging_configuration(self):

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from glowplug import Events, Phase, RemovableEventHandle, RunStart, State
-from glowplug.distributed import broadcast, rank
+from glowplug.distributed import rank
 from glowplug.engine import Delegate, EngineReference
 from glowplug.exceptions import GlowplugWarning
 from glowplug.typing import AnyEvent, EngineProtocol, Stateful
@@ -47,7 +47,8 @@ class EarlyStopping:
     score. The trainer's ``state_dict()`` contains the handler's state. If the trainer is not yet known when the handler is
     attached, the handler's state is added to the trainer's ``state_dict()`` at the first score or earlier.
 
-    Under ``torch.distributed``, each call of the handler is a collective operation. All ranks use the score of rank 0.
+    Under ``torch.distributed``, each rank reads its own score, and all ranks stop as soon as one of them does. The metrics of
+    glowplug have the same value on all ranks; use such a score with ``restore_best``.
 
     Args:
         patience: The run ends after this many consecutive evaluations without an improvement. Must be at least 1.
@@ -295,8 +296,7 @@ class EarlyStopping:
             # A run that continues after an early stop gets its full patience again.
             self._reset_count()
         self._is_continued = False
-        # Scores may differ between ranks; rank 0 decides.
-        score = broadcast(self._score(engine))
+        score = self._score(engine)
         self.evaluations += 1
         if self._update(score):
             self.best_epoch = trainer.state.epoch
@@ -307,8 +307,7 @@ class EarlyStopping:
         if reason is not None:
             self.stopped_epoch, self.stop_reason = trainer.state.epoch, reason
             self.stop_message = f"{reason.value}: {self._detail(reason, score)}"
-            if rank() == 0:
-                _log.info("epoch %d: %s; the run is terminated", self.stopped_epoch, self.stop_message)
+            _log.info("epoch %d: %s; the run is terminated", self.stopped_epoch, self.stop_message)
             trainer.terminate()
 
     def reset(self) -> None:

@@ -10,7 +10,6 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from glowplug import Events, RemovableEventHandle
-from glowplug.distributed import agree_any, world_size
 from glowplug.engine import check_function
 from glowplug.typing import AnyEvent, EngineProtocol
 from glowplug_terminate_on_nan.finite import (
@@ -53,8 +52,7 @@ class TerminateOnNan:
     for the device. The run therefore ends one iteration later or, if the device is further behind, a few. :meth:`attach` also
     reads all results at the end of each epoch. Tensors on the CPU are checked at once.
 
-    Under ``torch.distributed``, each call of the handler is a collective operation, so all ranks stop at the same iteration. Each
-    call then waits for the device.
+    Under ``torch.distributed``, each rank checks its own output, and all ranks stop at the same iteration.
 
     Args:
         output_transform: Function that takes ``engine.state.output`` and returns the values to check. By default, the whole
@@ -125,14 +123,13 @@ class TerminateOnNan:
             return RemovableEventHandle(undo.pop_all().close)
 
     def __call__(self, engine: EngineProtocol) -> None:
-        """Terminate the run if the output of at least one rank is not finite.
+        """Terminate the run if the output is not finite.
 
         Args:
             engine: The engine to check.
         """
         iteration = engine.state.iteration
-        # All ranks must read the same results, so none of them can leave a result for later.
-        late = self._late.read(iteration, wait=world_size() > 1)
+        late = self._late.read(iteration)
         now = None if late is not None else self._check_now(engine)
         self._report(engine, late if now is None else (iteration, now))
 
@@ -146,12 +143,10 @@ class TerminateOnNan:
         self._report(engine, late)
 
     def _report(self, engine: EngineProtocol, finding: tuple[int, str] | None) -> None:
-        """Terminate the run if there is a finding on any rank."""
-        if not agree_any(finding is not None):
-            return
-        iteration, cause = finding or (engine.state.iteration, "the output of another rank is not finite")
-        _log.warning("iteration %d: %s; the run is terminated", iteration, cause)
-        engine.terminate()
+        """Terminate the run if there is a finding."""
+        if finding is not None:
+            _log.warning("iteration %d: %s; the run is terminated", *finding)
+            engine.terminate()
 
     def _check_now(self, engine: EngineProtocol) -> str | None:
         """Check what can be checked without waiting for an accelerator, and start the other checks."""

@@ -208,8 +208,8 @@ def two_ranks_end_together(case: HandlerCase) -> None:
     first, second = on_two_ranks(run_on)
     require(
         first == second,
-        f"the run ended at (iteration, epoch, outcome) {first} on rank 0 and {second} on rank 1; to stop all ranks together, let "
-        "them agree with glowplug.distributed.agree_any or broadcast",
+        f"the run ended at (iteration, epoch, outcome) {first} on rank 0 and {second} on rank 1; to stop all ranks together, call "
+        "engine.terminate() on at least one of them",
     )
 
 

@@ -292,7 +292,7 @@ class StopsOneRank(Best):
     def __call__(self, engine):
         super().__call__(engine)
         if rank() == 1:
-            engine.terminate()
+            engine.state.max_epochs = engine.state.epoch
 
 
 class WaitsOnOneRank(Best):
