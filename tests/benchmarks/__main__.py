@@ -16,7 +16,7 @@ from harness import FLOOR, IGNITE, VARIANTS, write_json
 from rich.console import Console
 from rich.table import Table
 
-THEMES = ("engine", "handlers", "imports", "metrics", "loggers", "checkpoints", "whole_run")
+THEMES = ("engine", "handlers", "imports", "metrics", "loggers", "checkpoints", "whole_run", "votes")
 # A part of a page, with the themes that it shows.
 MEASURED = re.compile(r"<!-- measured (?P<themes>[\w ]+): begin -->\n.*?<!-- measured: end -->", re.DOTALL)
 HEAD = ("per", "by hand", "ignite", "glowplug", "vs by hand", "vs ignite", "goal", "met by minima")
