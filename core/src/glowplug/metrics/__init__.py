@@ -25,6 +25,7 @@ __all__ = [
     "identity",
     "reinit__is_reduced",
     "sync_all_reduce",
+    "without_padding",
 ]
 
 __getattr__, __dir__ = plugin_exports(
@@ -33,6 +34,7 @@ __getattr__, __dir__ = plugin_exports(
     {
         "glowplug.exceptions": ("NotComputableError",),
         "glowplug.metrics._metric": ("Metric", "MetricsLambda", "identity"),
+        "glowplug.metrics._padding": ("without_padding",),
         "glowplug.metrics._reduce": ("reinit__is_reduced", "sync_all_reduce"),
         "glowplug.metrics._usage": (
             "BatchFiltered",

@@ -2,6 +2,7 @@ from typing import Any
 
 from glowplug.exceptions import NotComputableError as NotComputableError
 from glowplug.metrics._metric import Metric as Metric, MetricsLambda as MetricsLambda, identity as identity
+from glowplug.metrics._padding import without_padding as without_padding
 from glowplug.metrics._reduce import (
     reinit__is_reduced as reinit__is_reduced,
     sync_all_reduce as sync_all_reduce,

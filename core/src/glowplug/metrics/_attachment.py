@@ -8,14 +8,17 @@ from collections.abc import Callable
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
+from glowplug.distributed import rank
+from glowplug.events import Events
 from glowplug.exceptions import GlowplugWarning, NotComputableError
 from glowplug.handles import RemovableEventHandle
+from glowplug.metrics._padding import PADDING_IS_SETTLED, padded_share
 from glowplug.metrics._usage import MetricUsage
 from glowplug.stash import StashKey
 from glowplug.typing import EngineProtocol
 
-NAMES = StashKey[set[str]]()
-"""The names under which an engine's metrics publish their values."""
+NAMES = StashKey[dict[str, MetricUsage]]()
+"""The names under which an engine's metrics publish their values, with the usage of each metric."""
 
 
 class Attachments:
@@ -38,18 +41,18 @@ class Attachments:
         self._warned: set[str] = set()
         self._begun_at: weakref.ref[EngineProtocol] | None = None
 
-    def claim(self, engine: EngineProtocol, name: str) -> RemovableEventHandle:
+    def claim(self, engine: EngineProtocol, name: str, usage: MetricUsage) -> RemovableEventHandle:
         """Reserve a name on an engine, and return a handle that releases the name."""
-        names = engine.stash.setdefault(NAMES, set())
+        names = engine.stash.setdefault(NAMES, {})
         if name in names:
             raise ValueError(
                 f"{self._metric}: the engine already has a metric named {name!r}; choose another name or detach that metric"
             )
-        names.add(name)
+        names[name] = usage
         attached = self._attached.setdefault(engine, {})
 
         def release() -> None:
-            names.discard(name)
+            names.pop(name, None)
             attached.pop(name, None)
 
         return RemovableEventHandle(release)
@@ -103,6 +106,31 @@ class Attachments:
                 GlowplugWarning,
                 stacklevel=3,
             )
+
+    def warn_about_padding(self, engine: EngineProtocol) -> None:
+        """Warn on rank 0, once for each engine, if metrics count samples that a sampler repeats; call this after an epoch."""
+        share = padded_share(engine.state.dataloader)
+        if share is None or engine.stash.get(PADDING_IS_SETTLED) or rank() != 0:
+            return
+        # Metrics that are updated at some iterations only may miss the repeated samples.
+        names = ", ".join(
+            repr(name)
+            for name, usage in engine.stash.get(NAMES, {}).items()
+            if engine.current_event == usage.COMPLETED
+            and usage.ITERATION_COMPLETED is Events.ITERATION_COMPLETED
+        )
+        repeated = share.repeated(engine.state.epoch_length or 0)
+        if not (names and repeated):
+            return
+        engine.stash[PADDING_IS_SETTLED] = True
+        warnings.warn(
+            f"metrics ({names}) count some samples more than once: the {share.sampler} pads the {share.samples} samples of the data so "
+            f"that each of the {share.ranks} ranks has {share.length} ({repeated} repeated). To count each sample once, use "
+            "create_supervised_evaluator(..., drop_padding=True), or wrap your step: Engine(without_padding(step)), with "
+            "without_padding from glowplug.metrics",
+            GlowplugWarning,
+            stacklevel=3,
+        )
 
 
 class _Attachment(NamedTuple):

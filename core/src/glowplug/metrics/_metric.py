@@ -17,6 +17,7 @@ from glowplug.exceptions import GlowplugWarning, NotComputableError
 from glowplug.handles import RemovableEventHandle
 from glowplug.metrics._arithmetic import MetricArithmetic
 from glowplug.metrics._attachment import Attachments
+from glowplug.metrics._padding import LACKS_SAMPLES
 from glowplug.metrics._samples import is_list_batch, samples
 from glowplug.metrics._state import RankState, StatefulMetric, has_state
 from glowplug.metrics._usage import EpochWise, MetricUsage, as_usage
@@ -163,7 +164,7 @@ class Metric(MetricArithmetic["MetricsLambda"], StatefulMetric, ABC):
         """
         usage = self.usage_or_default(usage)
         with ExitStack() as added:
-            added.enter_context(self._attachments.claim(engine, name))
+            added.enter_context(self._attachments.claim(engine, name, usage))
             added.enter_context(self.feed(engine, usage))
             added.enter_context(engine.add_event_handler(usage.COMPLETED, self.completed, name))
             if has_state(self):
@@ -255,9 +256,13 @@ class Metric(MetricArithmetic["MetricsLambda"], StatefulMetric, ABC):
     def takes_output(self, engine: EngineProtocol) -> bool:
         """Return whether the engine has an output with which to update this metric.
 
-        After a state is loaded, there is no output until the next iteration completes.
+        After a state is loaded, there is no output until the next iteration completes. If :func:`without_padding` has removed all
+        samples of a batch, the output has no rows.
         """
-        return self._saved_after is None or not self._lacks_output(engine)
+        if self._saved_after is not None and self._lacks_output(engine):
+            return False
+        # A mock of an engine returns other values.
+        return engine.stash.get(LACKS_SAMPLES) is not True
 
     def parts(self, output: Any) -> Iterable[Any]:
         """Return the arguments for :meth:`update`: the whole output, or one argument per sample.
@@ -277,6 +282,8 @@ class Metric(MetricArithmetic["MetricsLambda"], StatefulMetric, ABC):
             ValueError: If the value is a mapping that has the metric's name as a key. With
                 ``metrics_result_mode="flatten"``, such a mapping is allowed.
         """
+        if engine.current_event is Events.EPOCH_COMPLETED or engine.current_event is Events.COMPLETED:
+            self._attachments.warn_about_padding(engine)
         metrics = engine.state.metrics
         for key in self._attachments.published.pop(name, (name,)):
             metrics.pop(key, None)

@@ -10,7 +10,7 @@ import torch
 
 from glowplug.engine import Engine
 from glowplug.events import Events
-from glowplug.metrics import Metric, identity
+from glowplug.metrics import Metric, identity, without_padding
 from glowplug.supervised._batch import prepare_pair
 from glowplug.supervised._optimizer_step import Scheduler
 from glowplug.supervised._steps import (
@@ -135,6 +135,7 @@ def create_supervised_evaluator(
     model_fn: Callable[[torch.nn.Module, Any], Any] = call_model,
     *,
     amp_dtype: torch.dtype | None = None,
+    drop_padding: bool = False,
 ) -> Engine:
     """Return an engine that evaluates a model with metrics.
 
@@ -152,6 +153,8 @@ def create_supervised_evaluator(
         amp_mode: ``"amp"`` runs the model under ``torch.autocast`` for the device. ``None`` (the default) does not use autocast.
         model_fn: Function that calls the model. By default, ``model_fn(model, x)`` returns ``model(x)``.
         amp_dtype: The dtype of ``torch.autocast``; ``None`` uses the default of the device.
+        drop_padding: Whether to remove samples that a ``DistributedSampler`` repeats from the output, so that metrics count each
+            sample once; see :func:`glowplug.metrics.without_padding`.
 
     Raises:
         TypeError: If a value of ``metrics`` has no ``attach`` method.
@@ -164,19 +167,18 @@ def create_supervised_evaluator(
         >>> y_pred.shape
         torch.Size([4, 1])
     """
-    evaluator = Engine(
-        supervised_evaluation_step(
-            model,
-            device,
-            non_blocking,
-            prepare_batch,
-            model_transform,
-            output_transform,
-            model_fn,
-            amp_mode=amp_mode,
-            amp_dtype=amp_dtype,
-        )
+    step = supervised_evaluation_step(
+        model,
+        device,
+        non_blocking,
+        prepare_batch,
+        model_transform,
+        output_transform,
+        model_fn,
+        amp_mode=amp_mode,
+        amp_dtype=amp_dtype,
     )
+    evaluator = Engine(without_padding(step) if drop_padding else step)
     for name, metric in (metrics or {}).items():
         if not hasattr(metric, "attach"):
             raise TypeError(
