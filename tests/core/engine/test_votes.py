@@ -193,15 +193,20 @@ def test_shortest_data(run_ranks):
         import warnings
 
         from glowplug import Engine, Events
+        from glowplug.distributed import barrier
 
         class Stream:
             def __iter__(self):
                 return iter(range(7 - 2 * rank))
 
+        def step(engine, batch):
+            barrier()
+            return batch
+
         results = []
         for data in (list(range(7 - 2 * rank)), Stream()):
             lengths = []
-            engine = Engine(lambda engine, batch: batch)
+            engine = Engine(step)
             engine.add_event_handler(
                 Events.EPOCH_COMPLETED,
                 lambda engine, lengths=lengths: lengths.append([engine.state.iteration, engine.state.output]),
@@ -223,6 +228,60 @@ def test_shortest_data(run_ranks):
     assert other.startswith(
         "only some ranks have more than 5 batches in this epoch, so the epoch ends on all ranks. At least 1 batch was not used. "
     )
+
+
+def test_all_data_without_communication(run_ranks):
+    """If the iterations call no collectives, as in an evaluation, each rank uses all its data, without a warning (D2)."""
+
+    def scenario(rank):
+        import warnings
+
+        from glowplug import Engine, Events
+
+        class Stream:
+            def __iter__(self):
+                return iter(range(3 + 4 * rank))
+
+        results = []
+        warnings.simplefilter("error")
+        for data in (list(range(3 + 4 * rank)), Stream(), iter(range(3 + 4 * rank))):
+            batches = []
+            engine = Engine(lambda engine, batch, batches=batches: batches.append(batch))
+
+            @engine.on(Events.ITERATION_COMPLETED)
+            def ask(engine):
+                # The ranks agree on this request at the end of the first epoch, before which they no longer meet.
+                if engine.state.iteration == 3 and rank == 0 and not isinstance(data, list):  # noqa: B023 - called in this round
+                    engine.terminate()
+
+            state = engine.run(data, max_epochs=2, agree_every=1)
+            results.append([batches, state.iteration, state.outcome.name])
+        return results
+
+    for rank, (sized, unsized, iterator) in enumerate(run_ranks(scenario)):
+        data = list(range(3 + 4 * rank))
+        assert sized == [2 * data, 2 * len(data), "COMPLETED"]
+        assert unsized == iterator == [data, len(data), "TERMINATED"]
+
+
+def test_interrupted_with_uneven_data(run_ranks):
+    """An epoch of unequal data that was interrupted ends with the shortest data, too."""
+
+    def scenario(rank):
+        import warnings
+
+        from glowplug import Engine, Events
+        from glowplug.distributed import barrier
+
+        warnings.simplefilter("ignore")
+        engine = Engine(lambda engine, batch: barrier())
+        engine.add_event_handler(Events.ITERATION_COMPLETED(once=2), engine.interrupt)
+        data = range(7 - 2 * rank)
+        engine.run(data, agree_every=1)
+        first = engine.state.iteration
+        return first, engine.run(data).iteration
+
+    assert run_ranks(scenario) == [[3, 5]] * 2
 
 
 def test_uneven_error(run_ranks):
@@ -332,8 +391,8 @@ def test_different_engines(run_ranks):
 
     for message in run_ranks(scenario):
         assert message == (
-            "the ranks are not at the same place of the script: one rank is at Events.ITERATION_COMPLETED, iteration 3 of run 1 and "
-            "another one at Events.STARTED, iteration 0 of run 2. Each rank must run the same engines for the same number of iterations. If "
+            "the ranks are not at the same place of the script: one rank is at Events.ITERATION_COMPLETED (iteration 3) of run 1 and "
+            "another one at Events.STARTED (epoch 0) of run 2. Each rank must run the same engines for the same number of iterations. If "
             "only some ranks run an engine, call its run() with agree_every=0"
         ), message
 

@@ -117,8 +117,10 @@ class Engine(HandlerTable):
                 By default, the number follows from the time of an iteration: votes take at most 1 % of the time, and a request
                 takes effect within a second. Pass 0 if only some ranks run this engine: a request then takes effect at once, on
                 this rank. With one rank, there are no votes.
-            uneven: What happens if the ranks have different numbers of batches: ``"shortest"`` ends each epoch on all ranks with
-                the shortest data, with one warning; ``"error"`` raises ``ValueError`` on all ranks.
+            uneven: What happens if the ranks have different numbers of batches. ``"shortest"`` ends each epoch on all ranks with
+                the shortest data, with one warning, because ranks that continued would wait for the others in the collective
+                operations of the step. If the iterations contain no such operations, as in most evaluations, each rank uses all
+                its batches. ``"error"`` raises ``ValueError`` on all ranks.
 
         Returns:
             ``engine.state``, which is always the same object. Its attribute ``outcome`` shows how the run ended.
@@ -148,7 +150,10 @@ class Engine(HandlerTable):
         if world_size() == 1 or agree_every == 0 or (agree_every is None and is_alone):
             return self._run(None, data, max_epochs, max_iters, epoch_length)
         with watched(self) as watch:
-            votes = Votes(self._stop, watch, agree_every, fails_if_uneven=uneven == "error")
+            # An interrupted run continues its votes.
+            former = None if self._progress is None or self._loop is None else self._loop.votes
+            votes = former or Votes(self._stop)
+            votes.begin(watch, agree_every, fails_if_uneven=uneven == "error")
             return self._run(votes, data, max_epochs, max_iters, epoch_length)
 
     def _run(

@@ -193,6 +193,7 @@ class Loop:
                         step, end = self._step, self._end()
                         if self.votes is not None:
                             self.votes.at_iteration(state.iteration, is_last=state.iteration >= self._last())
+                            position.agree_on_length(state)
                             end = self._end()
                             if stop.is_pending:
                                 end = yield from self._handle_stop(Events.ITERATION_COMPLETED)
@@ -373,10 +374,13 @@ class Loop:
 
     def _vote(self, event: Events) -> None:
         """Let the ranks agree on the requests of an event and, at the start of an epoch, on the length of the epoch."""
-        state, length = self.engine.state, None
+        state, votes = self.engine.state, self.votes
+        assert votes is not None  # noqa: S101 - checked by the caller
         if event is Events.EPOCH_STARTED:
             length = self._position.length_of_epoch(state)
-        self.votes.at_event(event, state.iteration, length)  # type: ignore[union-attr]  # there are several ranks
+            votes.at_epoch_start(state.epoch, state.iteration, self._position.done(state), length)
+        else:
+            votes.at_event(event, state.epoch)
 
     def _handle_stop(self, event: Events) -> Generator[None, None, float]:
         """Handle requests: terminate() first, then terminate_epoch(), then interrupt().

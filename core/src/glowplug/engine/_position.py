@@ -116,9 +116,7 @@ class RunPosition:
         self.is_past_forecast = False
         self.keeps_length = state.dataloader is None or state.epoch_length not in (None, self.forecast)
         self._votes, self.has_agreed_length = votes, False
-        if votes is not None and not self.keeps_length:
-            self.has_agreed_length = votes.length is not None
-            self.forecast = state.epoch_length = votes.length
+        self.agree_on_length(state)
         if self.keeps_length or done:
             return
         if self.data_pass is not None and self.data_pass.used(state.iteration):
@@ -127,6 +125,12 @@ class RunPosition:
         expected = _data_pass.length_of(state.dataloader) if votes is None else None
         if expected:
             self.forecast = state.epoch_length = expected
+
+    def agree_on_length(self, state: State) -> None:
+        """Use the length of the epoch that the votes of the ranks have."""
+        if self._votes is not None and not self.keeps_length:
+            self.has_agreed_length = self._votes.length is not None
+            self.forecast = state.epoch_length = self._votes.length
 
     def end_epoch(self, state: State, *, early: bool) -> int:
         """End the epoch and return its number of iterations."""

@@ -64,6 +64,22 @@ class RankLink:
         assert work is not None  # noqa: S101 - only for ranks outside the group
         return work
 
+    def activity(self) -> object:
+        """Return a value that changes when this rank calls a collective operation, votes excepted."""
+        from torch.distributed import distributed_c10d
+
+        # There is no public list of the process groups, nor a public count of their operations.
+        groups: list[Any] = list(distributed_c10d._world.pg_map)  # noqa: SLF001
+        try:
+            return {
+                group.group_name: group._get_sequence_number_for_group()  # noqa: SLF001
+                for group in groups
+                if group is not self._group()
+            }
+        except RuntimeError:
+            # The backend does not count.
+            return object()
+
     def gather(self, value: int) -> list[int]:
         """Return the values of all ranks."""
         import torch

@@ -85,10 +85,12 @@ class StopRequests:
         """Return the proposals of this rank as numbers, for a vote."""
         return tuple(values.index(self._proposed.get(name, False)) for name, values in _VALUES.items())
 
-    def agree(self, numbers: tuple[int, ...]) -> None:
-        """Put the results of a vote into effect."""
+    def agree(self, numbers: tuple[int, ...], *, is_deferred: bool = False) -> None:
+        """Put the results of a vote into effect, or propose them on this rank for the next vote."""
         for (name, values), number in zip(_VALUES.items(), numbers, strict=True):
-            if number:
+            if number and is_deferred:
+                self._proposed[name] = values[number]
+            elif number:
                 setattr(self, name, values[number])
                 self._proposed.pop(name, None)
                 self.is_pending = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from collections.abc import Iterator
+from itertools import count
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
     import torch
     from torch.distributed import Work
 
+    from glowplug.engine._rank_link import RankLink
     from glowplug.engine._rank_watch import RankWatch
+
+_REMEDY = "Give each rank the same number of batches, for example with a DistributedSampler"
 
 VOTING_EVENTS = (
     Events.STARTED,
@@ -27,14 +31,16 @@ VOTING_EVENTS = (
 )
 _ITERATION, _BATCH = range(len(VOTING_EVENTS), len(VOTING_EVENTS) + 2)
 _PLACES = (*map(str, VOTING_EVENTS), str(Events.ITERATION_COMPLETED), str(Events.GET_BATCH_COMPLETED))
-_ITERATION_BITS, _PLACE_BITS = 36, 4
+_COUNT_BITS, _PLACE_BITS = 36, 4
+_NEVER = 1 << 62
+_NOTHING = object()
 
 
 class Ballot(NamedTuple):
     """What a rank proposes; the result of a vote has the maximum of each field over all ranks."""
 
     place: int
-    """Run, event and iteration of the vote, which must be the same on all ranks."""
+    """Run and event of the vote, and its epoch, iteration or batch, which must be the same on all ranks."""
     minus_place: int
     run: int = 0
     epoch: int = 0
@@ -45,7 +51,9 @@ class Ballot(NamedTuple):
     has_no_batch: int = 0
     is_length_unknown: int = 0
     longest: int = 0
-    minus_shortest: int = -(1 << 62)
+    minus_shortest: int = -_NEVER
+    has_communicated: int = 0
+    """Whether the iterations of this epoch contained a collective operation."""
 
 
 class Pace:
@@ -94,31 +102,47 @@ class Votes:
     A vote at an iteration overlaps with the next iteration: it is posted at the end of an iteration, and its result takes effect
     at the end of the next one. A vote at another event takes effect at once.
 
+    If the ranks have different numbers of batches, they end the epoch together, unless their iterations call no collective operations.
+    Then each rank uses all its batches, without votes after the end of the shortest data.
+
     Args:
         stop: The requests of the engine on this rank, which receive the results.
-        watch: The connection between the ranks, and whether another rank has failed.
-        agree_every: Number of iterations between two votes; ``None`` to choose it.
-        fails_if_uneven: Whether it is an error if the ranks have different numbers of batches.
 
     Attributes:
         due: The iteration at whose end the loop must call :meth:`at_iteration`.
-        length: The number of iterations of the epoch on which the ranks agreed; ``None`` if a rank does not know its number.
+        length: The number of iterations of the epoch on this rank; ``None`` if a rank does not know its number.
     """
 
-    def __init__(
-        self, stop: StopRequests, watch: RankWatch, agree_every: int | None, *, fails_if_uneven: bool
-    ) -> None:
+    _watch: RankWatch
+    _link: RankLink
+    _pace: Pace
+
+    def __init__(self, stop: StopRequests) -> None:
         self._stop = stop
-        self._watch, self._link = watch, watch.link
-        self._number = watch.count_run()
-        self._pace = Pace(agree_every)
-        self._fails_if_uneven = fails_if_uneven
         self.due = 0
         self.length: int | None = None
+        # The iteration from which on the next vote may be posted, and the vote that was posted.
         self._begin_at = 0
         self._posted: tuple[Work, torch.Tensor, int] | None = None
         self._held = 0.0
-        self._has_warned = False
+        # The iteration before the first one of the epoch, and that at which the shortest data ends, if it is shorter.
+        self._epoch_start, self._shortest_end = 0, _NEVER
+        self._activity: object = None
+        self._ends_together = False
+
+    def begin(self, watch: RankWatch, agree_every: int | None, *, fails_if_uneven: bool) -> None:
+        """Begin the votes of a run, or of the rest of an interrupted run.
+
+        Args:
+            watch: The connection between the ranks, and whether another rank has failed.
+            agree_every: Number of iterations between two votes; ``None`` to choose it.
+            fails_if_uneven: Whether it is an error if the ranks have different numbers of batches.
+        """
+        self._watch, self._link = watch, watch.link
+        self._number = watch.count_run()
+        self._pace = Pace(agree_every)
+        self._posted = None
+        self._fails_if_uneven = fails_if_uneven
 
     def at_iteration(self, iteration: int, *, is_last: bool) -> None:
         """Apply the vote that was posted at the last iteration, and post another one if it is due.
@@ -128,63 +152,82 @@ class Votes:
             is_last: Whether the epoch or the run ends with this iteration; then there is a vote at its end.
         """
         self._settle()
-        if iteration >= self._begin_at and not is_last and not self._stop.is_agreed:
+        if iteration == self._shortest_end and not self._stop.is_agreed:
+            self._end_shortest_data()
+        elif iteration >= self._begin_at and not is_last and not self._stop.is_agreed:
             began = perf_counter()
             gap = self._pace.next_gap(iteration) if self._link.rank == 0 else 0
-            values = self._values(_ITERATION, iteration, gap=gap)
+            values = self._values(_ITERATION, iteration - self._epoch_start, gap=gap)
             self._posted = (self._link.reduce_max(values), values, iteration)
             self._held = perf_counter() - began
-        self.due = self._begin_at if self._posted is None else iteration + 1
+        self.due = min(self._begin_at if self._posted is None else iteration + 1, self._shortest_end)
 
-    def at_event(self, event: Events, iteration: int, length: int | None = None) -> None:
-        """Vote at an event, and apply the result at once.
+    def at_event(self, event: Events, epoch: int) -> None:
+        """Vote at an event other than ``EPOCH_STARTED``, and apply the result at once."""
+        self._settle()
+        self._apply(self._vote(VOTING_EVENTS.index(event), epoch))
+
+    def at_epoch_start(self, epoch: int, iteration: int, done: int, length: int | None) -> None:
+        """Vote at ``EPOCH_STARTED``, apply the result at once, and agree on the number of iterations of the epoch.
 
         Args:
-            event: One of ``VOTING_EVENTS``.
+            epoch: The epoch that starts.
             iteration: The iteration of the engine.
-            length: At ``EPOCH_STARTED``, the number of iterations of the epoch that this rank expects, if it is known.
+            done: The number of iterations of this epoch that a loaded run has completed.
+            length: The number of iterations that this rank expects, if it is known.
         """
-        self._settle()
-        is_start = event is Events.EPOCH_STARTED
-        proposal = _length_of_epoch(length) if is_start else {}
+        proposal = _length_of_epoch(length)
         if self._link.rank == 0:
             proposal["gap"] = self._pace.gap
-        result = self._vote(VOTING_EVENTS.index(event), iteration, **proposal)
+        result = self._vote(VOTING_EVENTS.index(Events.EPOCH_STARTED), epoch, **proposal)
         self._apply(result)
-        if is_start:
-            self._pace.pause()
-            self.due = self._begin_at = iteration + result.gap
-            self._agree_on_length(result, length)
+        self._pace.pause()
+        self._epoch_start, self._shortest_end = iteration - done, _NEVER
+        self._begin_at = iteration + result.gap
+        self._activity = self._link.activity()
+        self._agree_on_length(result, length)
+        self.due = min(self._begin_at, self._shortest_end)
 
     def together(self, batches: Iterator[Any]) -> Iterator[Any]:
-        """Yield the batches of this rank as long as all ranks have one; there is a vote at each batch."""
-        fetched = 0
-        for batch in batches:
-            result = self._vote(_BATCH, fetched, has_batch=1)
-            if result.has_no_batch:
-                self._report_unused_batch(fetched)
+        """Yield the batches of this rank, with a vote at each batch, until the ranks end the epoch together."""
+        for fetched in count():
+            batch = next(batches, _NOTHING)
+            has_batch = batch is not _NOTHING
+            result = self._vote(
+                _BATCH,
+                fetched,
+                has_batch=has_batch,
+                has_no_batch=not has_batch,
+                has_communicated=self._has_communicated(),
+            )
+            is_uneven = bool(result.has_batch and result.has_no_batch)
+            are_apart = is_uneven and self._are_apart(result, fetched)
+            if not has_batch or (is_uneven and not are_apart):
                 return
-            fetched += 1
             yield batch
-        if self._vote(_BATCH, fetched, has_no_batch=1).has_batch:
-            self._report_unused_batch(fetched)
+            if are_apart:
+                yield from batches
+                return
 
-    def _values(self, place: int, iteration: int, **proposal: int) -> torch.Tensor:
+    def _has_communicated(self) -> int:
+        return int(self._ends_together or self._link.activity() != self._activity)
+
+    def _values(self, place: int, count: int, **proposal: int) -> torch.Tensor:
         import torch
 
-        where = ((self._number << _PLACE_BITS) + place << _ITERATION_BITS) + iteration
+        where = ((self._number << _PLACE_BITS) + place << _COUNT_BITS) + count
         ballot = Ballot(where, -where, *self._stop.proposals(), **proposal)
         return torch.tensor(ballot, dtype=torch.int64, device="cpu")
 
-    def _vote(self, place: int, iteration: int, **proposal: int) -> Ballot:
+    def _vote(self, place: int, count: int, **proposal: int) -> Ballot:
         """Vote, and wait for the result."""
-        values = self._values(place, iteration, **proposal)
+        values = self._values(place, count, **proposal)
         self._watch.check()
         self._link.reduce_max(values).wait()
         return _checked(values)
 
-    def _settle(self) -> None:
-        """Wait for the vote that was posted last, and apply its result."""
+    def _settle(self, *, is_deferred: bool = False) -> None:
+        """Wait for the vote that was posted last, and apply its result, or propose it for the next vote."""
         self._watch.check()
         if self._posted is None:
             return
@@ -194,45 +237,63 @@ class Votes:
         self._pace.add(self._held + perf_counter() - began)
         result = _checked(values)
         self._begin_at = posted_at + result.gap
-        self._apply(result)
+        self._apply(result, is_deferred=is_deferred)
 
-    def _apply(self, result: Ballot) -> None:
-        self._stop.agree((result.run, result.epoch, result.interrupt))
+    def _apply(self, result: Ballot, *, is_deferred: bool = False) -> None:
+        self._stop.agree((result.run, result.epoch, result.interrupt), is_deferred=is_deferred)
 
     def _agree_on_length(self, result: Ballot, length: int | None) -> None:
-        """Agree on the number of iterations of an epoch: the smallest number of the ranks, if all ranks know theirs."""
+        """Begin an epoch with the number of iterations that all ranks have, or that this rank has."""
         shortest = -result.minus_shortest
-        self.length = None if result.is_length_unknown else shortest
+        self._lengths = (shortest, result.longest)
+        self.length = None if result.is_length_unknown else length
         if self.length is None or shortest == result.longest:
             return
-        text = f"the ranks have between {shortest} and {result.longest} batches per epoch"
         if self._fails_if_uneven:
             raise ValueError(
-                f"{text}; this rank has {length}. Give each rank the same number of batches, for example with a "
-                'DistributedSampler, or call run() with uneven="shortest", so that an epoch ends with the shortest data'
+                f"the ranks have between {shortest} and {result.longest} batches per epoch; this rank has {length}. {_REMEDY}, or "
+                'call run() with uneven="shortest"'
             )
-        if not self._has_warned:
-            self._has_warned = True
-            unused = sum(self._link.gather(length or 0)) - shortest * self._link.size
-            self._warn(
-                f"{text}. An epoch ends after {shortest} iterations on all ranks, so {unused} batches of each epoch are not used"
-            )
+        if self._ends_together:
+            self.length = shortest
+        else:
+            self._shortest_end = self._epoch_start + shortest
 
-    def _report_unused_batch(self, fetched: int) -> None:
+    def _end_shortest_data(self) -> None:
+        """Decide at the end of the shortest data whether the epoch ends on all ranks."""
+        shortest, longest = self._lengths
+        result = self._vote(_BATCH, shortest, has_communicated=self._has_communicated())
+        self._shortest_end = _NEVER
+        if not result.has_communicated:
+            self._begin_at = _NEVER
+            return
+        self._ends_together = True
+        unused = sum(self._link.gather(self.length or 0)) - shortest * self._link.size
+        self.length = shortest
+        self._warn(
+            f"the ranks have between {shortest} and {longest} batches per epoch. An epoch ends after {shortest} iterations on all "
+            f"ranks, so {unused} batches of each epoch are not used"
+        )
+
+    def _are_apart(self, result: Ballot, fetched: int) -> bool:
+        """Return whether this rank uses its remaining batches although another rank has none left."""
         text = f"only some ranks have more than {fetched} batches in this epoch"
         if self._fails_if_uneven:
-            raise ValueError(
-                f'{text}. Give each rank the same number of batches, or call run() with uneven="shortest", so that an epoch '
-                "ends with the shortest data"
-            )
-        if not self._has_warned:
-            self._has_warned = True
+            raise ValueError(f'{text}. {_REMEDY}, or call run() with uneven="shortest"')
+        if not result.has_communicated:
+            # The last vote takes effect at the end of the epoch, because the ranks no longer end their iterations together.
+            self._settle(is_deferred=True)
+            self._begin_at = self.due = _NEVER
+            return True
+        if not self._ends_together:
+            self._ends_together = True
             self._warn(f"{text}, so the epoch ends on all ranks. At least 1 batch was not used")
+        return False
 
     def _warn(self, text: str) -> None:
         if self._link.rank == 0:
             warnings.warn(
-                f'{text}. Give each rank the same number of batches, or make this an error with run(uneven="error")',
+                f'{text}. {_REMEDY}, or make this an error with run(uneven="error")',
                 GlowplugWarning,
                 stacklevel=2,
             )
@@ -255,8 +316,7 @@ def _checked(values: torch.Tensor) -> Ballot:
 
 
 def _place_name(code: int) -> str:
-    rest, iteration = divmod(code, 1 << _ITERATION_BITS)
+    rest, count = divmod(code, 1 << _COUNT_BITS)
     number, place = divmod(rest, 1 << _PLACE_BITS)
-    name = _PLACES[place]
-    at = f"batch {iteration + 1}" if place == _BATCH else f"iteration {iteration}"
-    return f"at {name}, {at} of run {number}"
+    unit = {_ITERATION: "iteration", _BATCH: "batch"}.get(place, "epoch")
+    return f"at {_PLACES[place]} ({unit} {count}) of run {number}"
