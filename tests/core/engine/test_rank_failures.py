@@ -139,24 +139,28 @@ def test_four_ranks(fail_on_rank_1):
 
 
 def test_next_run(run_ranks):
-    """After all ranks have failed alike, the next run of the same processes works."""
+    """After one rank or all have failed, the next run of the same processes works, unless the step was in a collective."""
 
     def scenario(rank):
         from glowplug import Engine
 
         def step(engine, batch):
-            if batch == 3:
-                raise ValueError("3")
+            if batch == 3 or (batch == 2 and rank == 1):
+                raise ValueError(batch)
 
         outcomes = []
-        for data in (range(5), range(2)):
+        for data in ([1, 3], [1, 2, 1], [1], [3], [1, 1]):
             try:
                 outcomes.append(Engine(step).run(data).outcome.name)
-            except ValueError as error:
+            except (ValueError, RuntimeError) as error:
                 outcomes.append(str(error))
         return outcomes
 
-    assert run_ranks(scenario) == [["3", "COMPLETED"]] * 2
+    failed = "rank 1 failed at iteration 2: ValueError: 2"
+    assert run_ranks(scenario) == [
+        ["3", failed, "COMPLETED", "3", "COMPLETED"],
+        ["3", "2", "COMPLETED", "3", "COMPLETED"],
+    ]
 
 
 def test_signal_handler_is_restored(run_ranks):

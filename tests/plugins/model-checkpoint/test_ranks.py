@@ -154,6 +154,7 @@ def test_exception_on_one_rank(run_ranks, tmp_path):
         from torch import nn
 
         from glowplug import Engine, Events
+        from glowplug.exceptions import RankFailedError
         from glowplug_model_checkpoint import ModelCheckpoint
 
         found = []
@@ -170,11 +171,13 @@ def test_exception_on_one_rank(run_ranks, tmp_path):
             try:
                 engine.run([1])
                 found.append("continued")
-            except ZeroDivisionError:
-                found.append(sorted(path.name for path in folder.iterdir()))
+            except (ZeroDivisionError, RankFailedError) as error:
+                found.append([type(error).__name__, sorted(path.name for path in folder.iterdir())])
         return found
 
-    assert run_ranks(ranks) == [[["model_1.pt"], "continued"], ["continued", []]]
+    first, second = run_ranks(ranks)
+    assert first == [["ZeroDivisionError", ["model_1.pt"]], ["RankFailedError", ["model_1.pt"]]]
+    assert [each[0] for each in second] == ["RankFailedError", "ZeroDivisionError"]
 
 
 def test_ddp_and_sharded_optimizers(run_ranks, tmp_path):

@@ -12,7 +12,7 @@ from glowplug.distributed import rank, world_size
 
 if TYPE_CHECKING:
     import torch
-    from torch.distributed.distributed_c10d import Store, Work
+    from torch.distributed.distributed_c10d import ProcessGroup, Store, Work
 
 _ABORT_TIMEOUT = dt.timedelta(milliseconds=1)
 # No other receive operation uses this tag.
@@ -39,6 +39,8 @@ class RankLink:
     """
 
     _watches = 0
+    # Whether all ranks have noticed a failure, so that all of them open a new link for the next run.
+    is_broken = False
 
     def __init__(self, number: int) -> None:
         import torch.distributed as dist
@@ -63,6 +65,12 @@ class RankLink:
         work: Work | None = dist.all_reduce(values, dist.ReduceOp.MAX, group=self._group(), async_op=True)
         assert work is not None  # noqa: S101 - only for ranks outside the group
         return work
+
+    def abort_votes(self) -> None:
+        """Let a vote that another thread of this process waits for fail."""
+        group = self._group()
+        if group is not None:
+            _abort(group)
 
     def activity(self) -> object:
         """Return a value that changes when this rank calls a collective operation, votes excepted."""
@@ -125,29 +133,34 @@ def open_link() -> RankLink:
     global _opened  # noqa: PLW0603 - one link for the one process group
     import torch.distributed as dist
 
-    world = dist.group.WORLD
-    if _opened is None or _opened.world() is not world:
-        number = 0 if _opened is None else _opened.number + 1
-        _opened = _Opened(weakref.ref(world), RankLink(number), number)
+    world, number = dist.group.WORLD, 0
+    if _opened is not None:
+        if _opened.world() is world and not _opened.link.is_broken:
+            return _opened.link
+        number = _opened.number + 1
+    _opened = _Opened(weakref.ref(world), RankLink(number), number)
     return _opened.link
 
 
 def abort_groups() -> None:
     """Let the collective operations that other threads of this process wait for fail, in all process groups."""
-    import torch
-    import torch.distributed as dist
     from torch.distributed import distributed_c10d
 
     # There is no public list of the process groups.
     for group in list(distributed_c10d._world.pg_map):  # noqa: SLF001
-        # A group may be destroyed meanwhile, and a rank's connection may already be closed.
-        with suppress(Exception):
-            if "gloo" not in dist.get_backend(group):
-                group.abort()
-                continue
-            for peer in range(group.size()):
-                if peer == group.rank():
-                    continue
-                # gloo has no abort. If an operation times out, gloo closes all connections of its group.
-                with suppress(Exception):
-                    group.recv([torch.empty(1, device="cpu")], peer, _ABORT_TAG).wait(_ABORT_TIMEOUT)
+        _abort(group)
+
+
+def _abort(group: ProcessGroup) -> None:
+    import torch
+    import torch.distributed as dist
+
+    # The group may be destroyed meanwhile, and connections may already be closed.
+    with suppress(Exception):
+        if "gloo" not in dist.get_backend(group):
+            group.abort()
+            return
+        for peer in range(group.size()):
+            # gloo has no abort. If an operation times out, gloo closes all connections of its group.
+            with suppress(Exception):
+                group.recv([torch.empty(1, device="cpu")], peer, _ABORT_TAG).wait(_ABORT_TIMEOUT)

@@ -1,9 +1,9 @@
 """Watch over the ranks: the failure of one rank ends the run of the others within seconds, whatever they are doing.
 
 A rank that fails sets a key in the store of the process group. On each rank, a thread looks for this key. When the key is there, the
-next vote raises :class:`~glowplug.exceptions.RankFailedError`. If no vote comes within a second, because the rank waits in a
-collective operation, the thread aborts the process groups, so that the operation fails. If this does not help either, because the
-rank waits for data, for example, the thread sends a signal to the main thread, whose handler raises the error.
+next vote raises :class:`~glowplug.exceptions.RankFailedError`. If no vote comes within a second, the thread takes one measure after
+the other: it aborts the group of the votes if the rank waits for a vote; it aborts all process groups, so that collective operations
+of the step fail; it sends a signal to the main thread, which may wait for data, and the signal's handler raises the error.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from glowplug.engine._handler_table import HandlerTable
 from glowplug.engine._rank_link import Failure, RankLink, abort_groups, open_link
 from glowplug.exceptions import PreemptionExit, RankFailedError
 
-# Seconds between two looks at the store, and until the thread aborts the groups, and until it sends the signal.
-_POLL, _UNTIL_ABORT, _UNTIL_SIGNAL = 0.5, 1.0, 2.0
+# Seconds between two looks at the store, between two measures of the thread, and for the handlers at the end of the run.
+_POLL, _PATIENCE, _PATIENCE_AT_END = 0.5, 1.0, 5.0
 # How long a rank whose collective operation has failed waits for the reason, and a failed rank for the others to read it.
 _WAIT_FOR_REASON, _WAIT_FOR_OTHERS = 3.0, 3.0
 # Ignored by default, and used by no shell, cluster or library of Python for something else.
@@ -42,8 +42,8 @@ class RankWatch:
         self.link = link
         self.failure: Failure | None = None
         self._runs = 0
-        # Whether this rank's run is ending with an exception.
-        self.is_failed = False
+        # Whether this rank's run is ending with an exception, and whether this rank waits for a vote.
+        self.is_failed = self.is_voting = False
         self._has_reported = False
         self._is_over = threading.Event()
         self._has_signal = False
@@ -117,8 +117,9 @@ class RankWatch:
     def _wait_for_others(self) -> None:
         limit = time.monotonic() + _WAIT_FOR_OTHERS
         with contextlib.suppress(Exception):
-            while self.link.confirmations() < self.link.size - 1 and time.monotonic() < limit:
+            while not self.link.is_broken and time.monotonic() < limit:
                 time.sleep(0.05)
+                self.link.is_broken = self.link.confirmations() == self.link.size - 1
 
     # On the thread
 
@@ -131,7 +132,7 @@ class RankWatch:
                 if failure.rank == self.link.rank:
                     self._unblock(has_signal=False)
                     return
-                self.failure = failure
+                self.failure, self.link.is_broken = failure, True
                 self.link.confirm()
             except Exception:  # noqa: BLE001 - the store has ended with its process; collective operations fail then, too
                 return
@@ -140,11 +141,23 @@ class RankWatch:
 
     def _unblock(self, *, has_signal: bool) -> None:
         """End what keeps this rank from noticing the failure."""
-        if self._is_over.wait(_UNTIL_ABORT):
-            return
-        abort_groups()
-        if has_signal and not self._is_over.wait(_UNTIL_SIGNAL) and not self.is_failed:
-            signal.pthread_kill(self._main, _SIGNAL)  # type: ignore[arg-type]  # there is a signal
+        for unblock in (self._abort_votes, abort_groups, self._send_signal):
+            if self._is_over.wait(_PATIENCE):
+                return
+            if self.is_failed:
+                break
+            if unblock != self._send_signal or has_signal:
+                unblock()
+        # The handlers at the end of the run may wait for other ranks, too.
+        if not self._is_over.wait(_PATIENCE_AT_END):
+            abort_groups()
+
+    def _abort_votes(self) -> None:
+        if self.is_voting:
+            self.link.abort_votes()
+
+    def _send_signal(self) -> None:
+        signal.pthread_kill(self._main, _SIGNAL)  # type: ignore[arg-type]  # there is a signal
 
     def _on_signal(self, _signum: int, _frame: FrameType | None) -> None:
         if not self.is_failed:

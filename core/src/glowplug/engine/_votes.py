@@ -223,8 +223,15 @@ class Votes:
         """Vote, and wait for the result."""
         values = self._values(place, count, **proposal)
         self._watch.check()
-        self._link.reduce_max(values).wait()
+        self._wait(self._link.reduce_max(values))
         return _checked(values)
+
+    def _wait(self, work: Work) -> None:
+        self._watch.is_voting = True
+        try:
+            work.wait()
+        finally:
+            self._watch.is_voting = False
 
     def _settle(self, *, is_deferred: bool = False) -> None:
         """Wait for the vote that was posted last, and apply its result, or propose it for the next vote."""
@@ -233,7 +240,7 @@ class Votes:
             return
         (work, values, posted_at), self._posted = self._posted, None
         began = perf_counter()
-        work.wait()
+        self._wait(work)
         self._pace.add(self._held + perf_counter() - began)
         result = _checked(values)
         self._begin_at = posted_at + result.gap

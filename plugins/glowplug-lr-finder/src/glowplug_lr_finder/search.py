@@ -93,6 +93,9 @@ class Search:
             TypeError: If the loss is not a number.
             ValueError: If the loss is a tensor with several elements.
         """
+        if self._has_diverged:
+            # With several ranks, the run ends a few iterations after all of them have requested its end.
+            return
         loss = float(all_reduce(loss_in(self._options.output_transform(engine.state.output))))
         losses, smooth = self._history["loss"], self._options.smooth_f
         if losses and smooth > 0:
