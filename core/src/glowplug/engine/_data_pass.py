@@ -212,7 +212,9 @@ def check_format(place: Mapping[str, Any]) -> None:
 
 def is_stateful(data: object) -> bool:
     """Return whether the data can save and restore its own position."""
-    return hasattr(data, "state_dict") and hasattr(data, "load_state_dict")
+    has_methods = hasattr(data, "state_dict") and hasattr(data, "load_state_dict")
+    # The loaders of Hugging Face Accelerate always have the methods, which raise an AttributeError without this option.
+    return has_methods and getattr(data, "use_stateful_dataloader", True)
 
 
 def length_of(data: object) -> int | None:
