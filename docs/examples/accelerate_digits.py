@@ -32,7 +32,8 @@ BATCH_SIZE = 64
 def main() -> None:
     # The order of the samples depends only on the seed and the epoch. Each rank has its own dropout.
     configuration = DataLoaderConfiguration(split_batches=True, use_seedable_sampler=True, data_seed=0)
-    accelerator = Accelerator(dataloader_config=configuration)
+    # Several processes without GPUs are connected only with cpu=True.
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), dataloader_config=configuration)
     set_seed(0, device_specific=True)
     training, validation = load_data()
     model = make_model()
@@ -43,7 +44,7 @@ def main() -> None:
     )
     loss_fn = nn.CrossEntropyLoss()
 
-    def step(_: Engine, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    def step(_engine: Engine, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         x, y = batch
         model.train()
         optimizer.zero_grad()
