@@ -1,0 +1,90 @@
+"""The script ddp_digits.py under torchrun, undisturbed and with ranks that are killed."""
+
+import re
+import time
+
+import pytest
+from example_runs import EXAMPLES, TORCHRUN, evaluate_digits, logged, printed
+
+CURVES = ("training/loss", "validation/accuracy", "validation/loss")
+EPOCHS_PER_KILL = 10
+
+
+@pytest.fixture(scope="module")
+def script(count):
+    """The command line of the script, without the launcher."""
+    return EXAMPLES / "ddp_digits.py", "--epochs", EPOCHS_PER_KILL * count(3, 20)
+
+
+@pytest.fixture(scope="module")
+def whole(run, script, tmp_path_factory):
+    """The folder and the output of a run on two ranks."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, run(folder, *TORCHRUN, *script)
+
+
+def test_metrics(whole, script):
+    """Two ranks print and log the metrics of one process, in one log and with one checkpoint (D2, L5)."""
+    folder, output = whole[0] / "runs" / "ddp_digits", whole[1]
+    epochs = script[-1]
+    accuracy, loss = evaluate_digits("ddp_digits.py", folder)
+    assert [int(epoch) for epoch, *_ in printed(output)] == list(range(1, epochs + 1))
+    assert printed(output)[-1] == (str(epochs), f"{accuracy:.4f}", f"{loss:.4f}")
+    assert logged(folder / "log.jsonl", "validation/accuracy")[-1] == (25 * epochs, accuracy)
+    assert logged(folder / "log.jsonl", "validation/loss")[-1] == (25 * epochs, pytest.approx(loss, rel=1e-6))
+    assert logged(folder / "log.jsonl", "training/loss")[-1][0] == 25 * epochs
+    assert sorted(path.name for path in folder.iterdir()) == [f"checkpoint_{25 * epochs}.pt", "log.jsonl"]
+
+
+def test_killed_ranks(whole, script, start, count, moments, tmp_path):
+    """A job of torchrun whose ranks are killed ends with the weights and the log of a job that was not disturbed (D3, L3)."""
+    kills = count(3, 20)
+    # A restart on a busy machine may need several attempts to connect the ranks.
+    job = start(tmp_path, *TORCHRUN, "--max-restarts", 3 * kills, *script)
+    logs = [folder / "runs" / "ddp_digits" / "log.jsonl" for folder in (whole[0], tmp_path)]
+    for _ in range(kills):
+        kill_after(job, logs[1], moments.randrange(10, 100), moments.choice((0, 1)))
+    code, output = job.end()
+    assert code == 0, output
+    assert output.count(" failed (exitcode: ") >= kills
+    assert weights(output) == weights(whole[1])
+    expected, found = ([logged(log, name) for name in CURVES] for log in logs)
+    assert found == expected
+    assert len(list(logs[1].parent.glob("*.pt"))) == 1
+
+
+def kill_after(job, log, iterations, rank):
+    """Kill a rank when the job has trained and logged more iterations than before."""
+    before = last_step(log)
+    while job.is_running():
+        ranks = job.ranks()
+        if len(ranks) == 2 and last_step(log) >= before + iterations:
+            ranks[rank].kill()
+            return
+        time.sleep(0.02)
+    pytest.fail(f"the job has ended before {iterations} iterations after {before}:\n{job.end()[1]}")
+
+
+def last_step(log):
+    """Return the step of the last record of the training loss."""
+    steps = logged(log, "training/loss") if log.exists() else []
+    return steps[-1][0] if steps else 0
+
+
+def weights(output):
+    """Return the digest of the weights that a script has printed."""
+    (digest,) = re.findall(r"SHA-256 of the weights: (\w{64})", output)
+    return digest
+
+
+def test_one_process(whole, run, script):
+    """The same script continues the run as a single process, in the same log (D2)."""
+    epochs = script[-1] + 1
+    output = run(whole[0], *script[:-1], epochs)
+    folder = whole[0] / "runs" / "ddp_digits"
+    assert re.search(rf"resumed from +runs/ddp_digits/checkpoint_{25 * script[-1]}.pt", output)
+    accuracy, loss = evaluate_digits("ddp_digits.py", folder)
+    assert printed(output) == [(str(epochs), f"{accuracy:.4f}", f"{loss:.4f}")]
+    steps = [step for step, _ in logged(folder / "log.jsonl", "validation/accuracy")]
+    assert steps == list(range(25, 25 * epochs + 1, 25))
+    assert sorted(path.name for path in folder.iterdir()) == [f"checkpoint_{25 * epochs}.pt", "log.jsonl"]
