@@ -102,11 +102,11 @@ def start_process_group() -> torch.device:
 
 
 def load_text() -> tuple[Tensor, Tensor, int]:
-    """Return the characters of Python code for training, 101 windows of it for validation, and the number of characters."""
+    """Return the characters of Python code for training, 97 windows of it for validation, and the number of characters."""
     text = "".join(inspect.getsource(module) for module in (argparse, inspect, typing))
     characters = sorted(set(text))
     tokens = torch.tensor([characters.index(each) for each in text])
-    length = 101 * CONTEXT
+    length = 97 * CONTEXT
     return tokens[:-length], tokens[-length:].view(-1, CONTEXT), len(characters)
 
 

@@ -14,10 +14,14 @@ EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 PAGES = sorted(page.stem for page in EXAMPLES.glob("*.md"))
 # The scripts that belong to a page in docs/.
 TOPICS = {
+    "accelerate_digits": "many-processes",
     "averaged_weights": "averaged-weights",
+    "ddp_digits": "many-processes",
+    "fsdp2_lm": "many-processes",
     "lr_finder": "finding-a-learning-rate",
     "monitoring": "monitoring",
     "profilers": "profiling",
+    "ray_digits": "many-processes",
     "schedules": "learning-rate-schedules",
 }
 
