@@ -44,7 +44,6 @@ def main() -> None:
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     loss_fn = nn.CrossEntropyLoss()
     trainer = create_supervised_trainer(parallel, optimizer, loss_fn, device)
-    trainer.add_event_handler(Events.EPOCH_STARTED, lambda engine: sampler.set_epoch(engine.state.epoch))
     # Not the parallel model: its forward pass may wait for the other ranks, which may have another number of batches.
     evaluator = create_supervised_evaluator(model, {"accuracy": Accuracy(), "loss": Loss(loss_fn)}, device)
 

@@ -60,7 +60,6 @@ def train(options: dict[str, Any]) -> dict[str, float]:
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     loss_fn = nn.CrossEntropyLoss()
     trainer = create_supervised_trainer(parallel, optimizer, loss_fn, device)
-    trainer.add_event_handler(Events.EPOCH_STARTED, lambda engine: sampler.set_epoch(engine.state.epoch))
     evaluator = create_supervised_evaluator(model, {"accuracy": Accuracy(), "loss": Loss(loss_fn)}, device)
 
     @evaluator.on(Events.COMPLETED)
