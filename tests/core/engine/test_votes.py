@@ -324,6 +324,21 @@ def test_given_length(run_ranks):
     ]
 
 
+def test_new_data(run_ranks):
+    """Data that a handler sets begins again within the epoch, as with one rank."""
+
+    def scenario(rank):
+        from glowplug import Engine, Events
+
+        batches = []
+        engine = Engine(lambda engine, batch: batches.append(batch))
+        engine.add_event_handler(Events.ITERATION_COMPLETED(once=3), lambda: engine.set_data([7, 8 + rank]))
+        engine.run(range(6), max_epochs=2)
+        return batches
+
+    assert run_ranks(scenario) == [[0, 1, 2, 7, 8, 7, 7, 8], [0, 1, 2, 7, 9, 7, 7, 9]]
+
+
 def test_wrong_length(run_ranks):
     """If the data of one rank ends before its len(), this rank and the others raise an error instead of waiting."""
 

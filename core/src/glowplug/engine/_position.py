@@ -216,6 +216,7 @@ class RunPosition:
         if self.done(state) and not self.is_past_forecast:
             # The length of the current epoch does not change.
             self.keeps_length = self.keeps_length or state.epoch_length is not None
+            self.has_agreed_length = self.has_agreed_length and not self.keeps_length
         self.begin_pass(state)
         if not offset_known and self.data_pass is not None:
             self.data_pass.first_iteration = None
