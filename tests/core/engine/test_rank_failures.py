@@ -163,6 +163,31 @@ def test_next_run(run_ranks):
     ]
 
 
+def test_message_fails(run_ranks):
+    """An exception without a message is raised all the same, and the other rank learns its name."""
+
+    def scenario(rank):
+        from glowplug import Engine
+
+        class BadError(RuntimeError):
+            def __str__(self):
+                raise KeyError("no message")
+
+        def step(engine, batch):
+            if rank == 1:
+                raise BadError
+
+        try:
+            Engine(step).run(range(5), agree_every=1)
+        except BadError:
+            return "BadError"
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+
+    message = "RankFailedError: rank 1 failed at iteration 1: BadError: <exception str() failed>"
+    assert run_ranks(scenario) == [message, "BadError"]
+
+
 def test_signal_handler_is_restored(run_ranks):
     """After a run, the handler of the signal that interrupts a waiting rank is the former one."""
 

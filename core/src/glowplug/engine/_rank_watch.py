@@ -98,7 +98,7 @@ class RankWatch:
         if self._has_reported or isinstance(error, (RankFailedError, PreemptionExit)):
             return
         self._has_reported = True
-        message = str(error)[:_MESSAGE_LENGTH]
+        message = _text(error)[:_MESSAGE_LENGTH]
         failure = Failure(self.link.rank, type(error).__name__, message, self.engine.state.iteration)
         # The store may have ended with its process.
         with contextlib.suppress(Exception):
@@ -164,13 +164,22 @@ class RankWatch:
             self.check()
 
 
+def _text(error: BaseException) -> str:
+    """Return the message of an exception, which must not be hidden by an error in its ``__str__``."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - the method may raise anything
+        # The words of Python's own tracebacks.
+        return "<exception str() failed>"
+
+
 def _is_about_communication(error: BaseException) -> bool:
     """Return whether an exception may be the consequence of the failure of another rank."""
     import torch.distributed as dist
 
     if isinstance(error, dist.DistError):
         return True
-    text = str(error).lower()
+    text = _text(error).lower()
     return isinstance(error, (RuntimeError, OSError)) and any(mark in text for mark in _MARKS)
 
 
