@@ -129,6 +129,29 @@ def test_withdrawn_interruption(run_ranks):
     assert run_ranks(scenario) == [[["COMPLETED", 5], ["COMPLETED", 5]]] * 2
 
 
+def test_interruption_withdrawn_on_one_rank(run_ranks):
+    """An interruption takes effect on all ranks unless all of them withdraw it (D1)."""
+
+    def scenario(rank):
+        from glowplug import Engine, Events
+
+        engine = Engine(lambda engine, batch: None)
+        engine.add_event_handler(Events.ITERATION_COMPLETED(once=2), engine.interrupt)
+
+        @engine.on(Events.INTERRUPT)
+        def withdraw():
+            if rank == 1:
+                engine.should_interrupt = False
+
+        outcomes = []
+        while not outcomes or outcomes[-1][0] == "INTERRUPTED":
+            state = engine.run(range(5), agree_every=1)
+            outcomes.append([state.outcome.name, state.iteration])
+        return outcomes
+
+    assert run_ranks(scenario) == [[["INTERRUPTED", 3], ["COMPLETED", 5]]] * 2
+
+
 def test_nested_engine(run_ranks):
     """A request of one rank in an evaluator ends the evaluation, or the trainer, on all ranks."""
 

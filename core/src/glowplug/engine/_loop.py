@@ -406,6 +406,10 @@ class Loop:
             stop.is_pending = stop.has_new_data
             if not stop.interrupt:
                 break
+            if self.votes is not None:
+                # The ranks vote again, because only some of them may withdraw the request.
+                stop.interrupt = False
+                stop.request("interrupt", True)
             self._fire(Events.INTERRUPT)
             # A handler may have withdrawn the request.
             if stop.interrupt:
