@@ -1,5 +1,7 @@
 """The engine tells the samplers of its data which pass begins."""
 
+import copy
+
 import pytest
 import torch
 from torch.utils.data import DataLoader, DistributedSampler
@@ -40,6 +42,19 @@ def test_each_pass():
     assert expected[0] != expected[1]
     assert run(loader, max_epochs=3) == expected
     assert run(loader, max_epochs=2) == expected[:2]
+
+
+def test_copied_loader():
+    """A copy of a loader continues where the original would, with a sampler that cannot be hashed."""
+
+    class Sampler(DistributedSampler):
+        __hash__ = None
+
+    data = list(range(12))
+    loader = DataLoader(data, batch_size=2, sampler=Sampler(data, 2, 0, seed=5))
+    expected = passes(make_loader(), range(2))
+    assert run(loader, max_epochs=2) == expected
+    assert run(copy.deepcopy(loader), max_epochs=2) == expected
 
 
 def test_batch_sampler():

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 import warnings
-import weakref
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,9 +27,8 @@ _SAMPLED_ITEMS, _SAMPLED_VALUES = 64, 8
 # Iterating over these types draws no random numbers and yields exactly len(data) batches.
 _NOT_RANDOM = (list, tuple, range, str)
 
-
-# The last number that each sampler received from an engine.
-_given_epochs: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+# The attribute of a sampler with the last number that it received from an engine.
+_GIVEN_EPOCH = "_glowplug_epoch"
 
 
 class DataPass:
@@ -277,9 +275,9 @@ def set_epoch(data: object, epoch: int) -> None:
     for _, part in _parts(data):
         if not (hasattr(part, "set_epoch") and hasattr(part, "epoch")):
             continue
-        if part.epoch == _given_epochs.get(part, 0):
+        if part.epoch == getattr(part, _GIVEN_EPOCH, 0):
             part.set_epoch(epoch)
-            _given_epochs[part] = epoch
+            setattr(part, _GIVEN_EPOCH, epoch)
 
 
 def _set_epochs(data: object, epochs: Mapping[str, int]) -> None:
