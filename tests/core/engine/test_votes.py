@@ -178,6 +178,25 @@ def test_nested_engine(run_ranks):
     assert run_ranks(scenario) == [[[3, 3], 5]] * 2
 
 
+def test_many_nested_runs(run_ranks):
+    """The number of runs within the run of another engine has no limit."""
+
+    def scenario(rank):
+        from glowplug import Engine, Events
+        from glowplug.engine import _rank_watch
+
+        trainer, evaluator = Engine(lambda engine, batch: None), Engine(lambda engine, batch: None)
+
+        @trainer.on(Events.STARTED)
+        def start():
+            _rank_watch._current._runs = (1 << 23) - 3
+
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: evaluator.run([1]))
+        return trainer.run(range(6)).iteration
+
+    assert run_ranks(scenario) == [6, 6]
+
+
 def test_fixed_and_chosen_distance(run_ranks):
     """With agree_every=5, requests take effect after every fifth vote; by default, within a second (D1)."""
 

@@ -31,7 +31,8 @@ VOTING_EVENTS = (
 )
 _ITERATION, _BATCH = range(len(VOTING_EVENTS), len(VOTING_EVENTS) + 2)
 _PLACES = (*map(str, VOTING_EVENTS), str(Events.ITERATION_COMPLETED), str(Events.GET_BATCH_COMPLETED))
-_COUNT_BITS, _PLACE_BITS = 36, 4
+# 62 bits in total, so that the number of a place and its negative are 64-bit integers.
+_COUNT_BITS, _PLACE_BITS, _RUN_BITS = 36, 4, 22
 _NEVER = 1 << 62
 _NOTHING = object()
 
@@ -139,7 +140,7 @@ class Votes:
             fails_if_uneven: Whether it is an error if the ranks have different numbers of batches.
         """
         self._watch, self._link = watch, watch.link
-        self._number = watch.count_run()
+        self._number = watch.count_run() % (1 << _RUN_BITS)
         self._pace = Pace(agree_every)
         self._posted = None
         self._fails_if_uneven = fails_if_uneven
