@@ -454,6 +454,27 @@ def test_different_engines(run_ranks):
         ), message
 
 
+def test_engine_after_run(run_ranks):
+    """After a run with votes, an engine can be copied, and nothing else holds it."""
+
+    def scenario(rank):
+        import copy
+        import gc
+        import weakref
+
+        from glowplug import Engine
+
+        gc.disable()
+        engine = Engine(lambda engine, batch: None)
+        engine.run(iter(range(5)))
+        copied = copy.deepcopy(engine)
+        alive = weakref.ref(engine)
+        del engine
+        return copied.state.iteration, alive() is None
+
+    assert run_ranks(scenario) == [[5, True]] * 2
+
+
 def test_one_rank_never_votes(run_ranks):
     """With one rank, a run calls no collective, although a process group exists."""
 

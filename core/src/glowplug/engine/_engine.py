@@ -181,8 +181,10 @@ class Engine(HandlerTable):
         finally:
             # A run that a handler interrupted is suspended.
             if problem is not None or self.state.outcome is not RunOutcome.INTERRUPTED:
-                self._progress = self._position.iterator = None
+                self._progress = None
+                self._position.release()
                 problem = self._tear_down(problem)
+                self._loop.votes = None  # type: ignore[union-attr]  # _prepare() created the loop
             _running.reset(token)
             self._parent = self._stateful.outer = None
             self._is_running = False

@@ -159,6 +159,10 @@ class RunPosition:
                 stacklevel=9,
             )
 
+    def release(self) -> None:
+        """Release the iterator, which may own worker processes, and the votes, without which an engine can be copied."""
+        self.iterator = self._votes = None
+
     def done(self, state: State) -> int:
         """Return the number of completed iterations of the epoch."""
         return state.iteration - state.epoch_start
