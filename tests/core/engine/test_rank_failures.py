@@ -17,6 +17,7 @@ FAILURES = {
 
 def fail(rank):
     """Rank 1 fails in the way that the file ``how.txt`` names; both ranks return what they saw."""
+    import contextlib
     import os
     import signal
     import sys
@@ -36,7 +37,7 @@ def fail(rank):
             if how == "interrupt":
                 signal.signal(signal.SIGINT, signal.default_int_handler)
                 os.kill(os.getpid(), signal.SIGINT)
-            if how in ("step", "sleeps", "waits for data"):
+            if how in ("step", "sleeps", "tries again", "waits for data"):
                 raise ValueError(f"at iteration {engine.state.iteration}")
         model(batch).sum().backward()
 
@@ -65,6 +66,12 @@ def fail(rank):
     def sleep():
         if rank == 0 and how == "sleeps":
             time.sleep(60)
+
+    @trainer.on(Events.ITERATION_COMPLETED(once=5))
+    def try_again():
+        for _ in range(2 * (rank == 0 and how == "tries again")):
+            with contextlib.suppress(Exception):
+                time.sleep(60)
 
     @evaluator.on(Events.EPOCH_COMPLETED)
     def handle_evaluation():
@@ -116,12 +123,13 @@ def test_failure(fail_on_rank_1, how):
     assert max(other[3], failed[3]) < 10
 
 
-@pytest.mark.parametrize("how", ["sleeps", "waits for data"])
+@pytest.mark.parametrize("how", ["sleeps", "tries again", "waits for data"])
 def test_rank_outside_collectives(fail_on_rank_1, how):
     """A rank that sleeps or waits for data for a minute notices the failure of another rank within ten seconds (D1)."""
     other, _ = fail_on_rank_1(how)
     assert other[0].startswith("RankFailedError: rank 1 failed at iteration 6: ValueError: at iteration 6")
-    assert other[1] == "NoneType"
+    # The one that tries again notices the failure when the next step fails.
+    assert other[1] == ("RuntimeError" if how == "tries again" else "NoneType")
     assert other[2] == [["trainer", "RankFailedError"], ["trainer", "TEARDOWN"]]
     assert other[3] < 10
 

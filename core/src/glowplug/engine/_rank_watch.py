@@ -141,13 +141,16 @@ class RankWatch:
 
     def _unblock(self, *, has_signal: bool) -> None:
         """End what keeps this rank from noticing the failure."""
-        for unblock in (self._abort_votes, abort_groups, self._send_signal):
+        for unblock in (self._abort_votes, abort_groups):
             if self._is_over.wait(_PATIENCE):
                 return
-            if self.is_failed:
-                break
-            if unblock != self._send_signal or has_signal:
+            if not self.is_failed:
                 unblock()
+        # The code that the signal interrupts may suppress the error, for example to try again.
+        while has_signal and not self.is_failed:
+            if self._is_over.wait(_PATIENCE):
+                return
+            signal.pthread_kill(self._main, _SIGNAL)  # type: ignore[arg-type]  # there is a signal
         # The handlers at the end of the run may wait for other ranks, too.
         if not self._is_over.wait(_PATIENCE_AT_END):
             abort_groups()
@@ -155,9 +158,6 @@ class RankWatch:
     def _abort_votes(self) -> None:
         if self.is_voting:
             self.link.abort_votes()
-
-    def _send_signal(self) -> None:
-        signal.pthread_kill(self._main, _SIGNAL)  # type: ignore[arg-type]  # there is a signal
 
     def _on_signal(self, _signum: int, _frame: FrameType | None) -> None:
         if not self.is_failed:
