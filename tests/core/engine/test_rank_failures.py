@@ -11,6 +11,7 @@ FAILURES = {
     "data": "OSError: file 6",
     "interrupt": "KeyboardInterrupt",
     "evaluator": "ValueError: in the evaluator",
+    "completed": "ValueError: at COMPLETED",
     "arguments": "ValueError: an epoch must have at least one iteration, got epoch length 0",
 }
 
@@ -73,6 +74,11 @@ def fail(rank):
             with contextlib.suppress(Exception):
                 time.sleep(60)
 
+    @trainer.on(Events.COMPLETED)
+    def complete():
+        if rank == 1 and how == "completed":
+            raise ValueError("at COMPLETED")
+
     @evaluator.on(Events.EPOCH_COMPLETED)
     def handle_evaluation():
         if rank == 1:
@@ -117,7 +123,7 @@ def test_failure(fail_on_rank_1, how):
     kind, _, text = FAILURES[how].partition(": ")
     assert failed[0].startswith(f"{kind}: {text}" if text else kind)
     assert ["trainer", kind] in failed[2] or how == "arguments"
-    iteration = {"arguments": 0}.get(how, 6)
+    iteration = {"arguments": 0, "completed": 10}.get(how, 6)
     assert other[0].startswith(f"RankFailedError: rank 1 failed at iteration {iteration}: {FAILURES[how]}")
     assert other[2][-2:] == [["trainer", "RankFailedError"], ["trainer", "TEARDOWN"]]
     assert max(other[3], failed[3]) < 10
