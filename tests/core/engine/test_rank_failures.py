@@ -152,6 +152,41 @@ def test_four_ranks(fail_on_rank_1):
         assert other[3] < 10
 
 
+def test_default_backend(run_ranks):
+    """A rank that waits in a collective of a group whose backends were chosen by torch notices the failure (D1)."""
+
+    def scenario(rank):
+        import sys
+        import time
+
+        import torch.distributed as dist
+
+        from glowplug import Engine
+        from glowplug.distributed import barrier
+
+        dist.destroy_process_group()
+        dist.init_process_group(init_method=f"file://{sys.path[0]}/default-store", rank=rank, world_size=2)
+
+        def step(engine, batch):
+            if rank == 1 and batch == 3:
+                raise ValueError("3")
+            barrier()
+
+        began = time.monotonic()
+        try:
+            Engine(step).run(range(5))
+        except Exception as error:
+            seconds = time.monotonic() - began
+            # The process lives on.
+            time.sleep(12 * rank)
+            return f"{type(error).__name__}: {error}", seconds
+
+    (other, seconds), (failed, _) = run_ranks(scenario)
+    assert other.startswith("RankFailedError: rank 1 failed at iteration 4: ValueError: 3")
+    assert failed == "ValueError: 3"
+    assert seconds < 10
+
+
 def test_next_run(run_ranks):
     """After one rank or all have failed, the next run of the same processes works, unless the step was in a collective."""
 

@@ -157,10 +157,14 @@ def _abort(group: ProcessGroup) -> None:
 
     # The group may be destroyed meanwhile, and connections may already be closed.
     with suppress(Exception):
-        if "gloo" not in dist.get_backend(group):
-            group.abort()
+        group.abort()
+    with suppress(Exception):
+        # The backend of a group with several backends has no name, but each of them is part of the configuration.
+        if "gloo" not in dist.get_backend_config(group):
             return
         for peer in range(group.size()):
+            if peer == group.rank():
+                continue
             # gloo has no abort. If an operation times out, gloo closes all connections of its group.
             with suppress(Exception):
                 group.recv([torch.empty(1, device="cpu")], peer, _ABORT_TAG).wait(_ABORT_TIMEOUT)
