@@ -128,9 +128,10 @@ class Engine(HandlerTable):
         Raises:
             TypeError: If ``data`` is not iterable.
             ValueError: If ``max_epochs``, ``max_iters`` or ``epoch_length`` is not an integer of at least 1, if both
-                ``max_epochs`` and ``max_iters`` are given, or if ``agree_every`` or ``uneven`` is invalid. ``run()`` also raises ``ValueError`` if an argument conflicts with
-                the run that is to be continued, or if the engine is already running. ``run()`` raises ``ValueError`` as well if
-                ``len(data)`` is 0, or if ``data`` is ``None`` and the epoch length is unknown.
+                ``max_epochs`` and ``max_iters`` are given, or if ``agree_every`` or ``uneven`` is invalid. ``run()`` also raises
+                ``ValueError`` if an argument conflicts with the run that is to be continued, or if the engine is already running.
+                ``run()`` raises ``ValueError`` as well if ``len(data)`` is 0, or if ``data`` is ``None`` and the epoch length is
+                unknown.
             RankFailedError: If the run ended because another rank failed.
 
         Example:

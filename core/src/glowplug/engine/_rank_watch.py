@@ -76,7 +76,7 @@ class RankWatch:
     def check(self) -> None:
         """Raise an error if another rank has failed."""
         if self.failure is not None:
-            raise self._error(self.failure)
+            raise RankFailedError(*self.failure)
 
     def explain(self, error: BaseException) -> BaseException:
         """Return the exception that a run raises instead of ``error``, which ended the run.
@@ -88,7 +88,7 @@ class RankWatch:
         failure = self._reason()
         if failure is None:
             return error
-        explained = self._error(failure)
+        explained = RankFailedError(*failure)
         explained.__cause__ = error
         return explained
 
@@ -99,13 +99,13 @@ class RankWatch:
             return
         self._has_reported = True
         message = _text(error)[:_MESSAGE_LENGTH]
+        if _is_about_communication(error):
+            # No rank has reported a reason.
+            message = f"it lost the connection to another rank, whose process has probably ended: {message}"
         failure = Failure(self.link.rank, type(error).__name__, message, self.engine.state.iteration)
         # The store may have ended with its process.
         with contextlib.suppress(Exception):
             self.link.publish(failure)
-
-    def _error(self, failure: Failure) -> RankFailedError:
-        return RankFailedError(*failure)
 
     def _reason(self) -> Failure | None:
         """Wait for the failure of another rank after a collective operation has failed."""
