@@ -39,18 +39,29 @@ class Parent:
 
 
 class Jobs:
-    """Runs jobs in forked processes, several at a time."""
+    """Runs jobs in forked processes, several at a time.
 
-    def __init__(self, workers):
+    Args:
+        workers: Maximum number of jobs at a time.
+        modules: Modules to import before the jobs are forked, besides the loggers.
+        command: Command that runs another one, which is given as its last arguments, such as that of ``SmallDisk``.
+    """
+
+    def __init__(self, workers, modules=(), command=()):
         self._folder = tempfile.TemporaryDirectory()
         path = f"{self._folder.name}/socket"
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-W", "ignore:The ``noload`` loader strategy", str(SCRIPT), path],
+            [
+                *command,
+                *(sys.executable, "-W", "error", "-W", "ignore:The ``noload`` loader strategy"),
+                *(str(SCRIPT), path, *modules),
+            ],
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
         assert self._process.stdout.readline() == "ready\n"
+        self.pid = self._process.pid
         self._parents = [Parent(path) for _ in range(workers)]
         self._free = SimpleQueue()
         for parent in self._parents:

@@ -1,8 +1,8 @@
 """Training processes for the tests of reliability.
 
-    python training_process.py /path/of/a/socket
+    python training_process.py /path/of/a/socket [MODULE ...]
 
-The script imports the loggers once, which takes seconds. Then it serves any number of connections to its socket: for each line,
+The script imports the loggers and the given modules once, which takes seconds. Then it serves any number of connections to its socket: for each line,
 which is a job as JSON, it forks a process, and answers with the process id, and with the exit status when the process has
 ended. The job runs at the top level of the process, so that the process ends like any script. Keys of a job:
 
@@ -143,6 +143,13 @@ def train_preemptible(folder, kind, target, **arguments):
     import preemptible_training
 
     return preemptible_training.train_preemptible(folder, kind, target, make_logger, **arguments)
+
+
+def train_digits(folder, **arguments):
+    """Train on the digits as a rank; see ``digits_ranks.py``."""
+    import digits_ranks
+
+    return digits_ranks.train(folder, **arguments)
 
 
 def limit_files(size):
@@ -328,9 +335,10 @@ def prepare(job):
     return Path(job.pop("folder"))
 
 
-def import_loggers():
+def import_modules(more):
     """Import what the jobs need."""
     for module in (
+        *more,
         *(module for module, _, _ in LOGGERS.values()),
         "glowplug.cli._main",
         "glowplug.cli._spool",
@@ -345,7 +353,7 @@ def import_loggers():
 
 
 if __name__ == "__main__":
-    import_loggers()
+    import_modules(sys.argv[2:])
     JOB = serve(sys.argv[1])
     FOLDER = prepare(JOB)
     try:

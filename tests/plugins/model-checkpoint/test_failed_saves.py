@@ -1,13 +1,13 @@
 """Tests of failed saves with on_error="warn": the next save is tried, and the end of the run says what failed."""
 
 import json
-import shutil
 import subprocess
 import sys
 import warnings
 
 import pytest
 import torch
+from small_disk import SmallDisk
 from torch import nn
 
 from glowplug import Engine, Events
@@ -75,26 +75,13 @@ print(json.dumps({
 
 
 def run(folder, how, on_error):
-    """Run the script; with a tmpfs, in a namespace in which the folder is a small file system."""
+    """Run the script; in a small file system, if this is how the disk is full."""
     command = [sys.executable, "-c", SCRIPT, str(folder), how, on_error]
     if how == "small disk":
-        mount = f'mount -t tmpfs -o size=1500k tmpfs "{folder}" && exec "$@"'
-        command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, "sh", *command]
+        command = [*SmallDisk(folder, "1500k").command, *command]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 0, ended.stderr
     return json.loads(ended.stdout)
-
-
-def can_mount(folder):
-    """Return whether this user may mount a file system in a namespace."""
-    if shutil.which("unshare") is None:
-        return False
-    mount = f'mount -t tmpfs -o size=100k tmpfs "{folder}"'
-    return not subprocess.run(
-        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount],
-        capture_output=True,
-        check=False,
-    ).returncode
 
 
 PROBLEMS = {"file size": "File too large", "small disk": "No space left on device"}
@@ -105,7 +92,7 @@ PROBLEMS = {"file size": "File too large", "small disk": "No space left on devic
 class TestFullDisk:
     def test_warn(self, tmp_path, how):
         """A full disk at save 3 of 10 costs that save alone, and the summary at the end names it (C2)."""
-        if how == "small disk" and not can_mount(tmp_path):
+        if how == "small disk" and not SmallDisk.is_available(tmp_path):
             pytest.skip("this user may not mount a file system")
         found = run(tmp_path, how, "warn")
         assert found["saved"] == [1, 2, 4, 5, 6, 7, 8, 9, 10]
@@ -120,7 +107,7 @@ class TestFullDisk:
 
     def test_raise(self, tmp_path, how):
         """By default, the run ends with the system's error, and the older checkpoints are there (C2)."""
-        if how == "small disk" and not can_mount(tmp_path):
+        if how == "small disk" and not SmallDisk.is_available(tmp_path):
             pytest.skip("this user may not mount a file system")
         found = run(tmp_path, how, "raise")
         assert found["error"] is not None
