@@ -1,6 +1,7 @@
 """Which run a logger uses: MLflow's order of precedence, resumed runs, ranks, and relative paths."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -165,6 +166,27 @@ class TestResume:
                 engine.run([1, 2, 3], max_epochs=epochs)
         history = client.get_metric_history(logger.run_id, "t/output")
         assert [metric.step for metric in history] == list(range(1, 16))
+
+    def test_older_state_without_the_spool(self, store, state_folder):
+        """On a machine without the run's spool, each step is stored once, also under an escaped name (L3)."""
+        uri, client = store
+        with make(uri) as first:
+            engine = engine_with(first)
+            state = engine.run([1, 2, 3]) and engine.state_dict()
+            for step in (1, 2):
+                first.log_scalars({"f1@0.5": 0.0}, step)
+            engine.run([1, 2, 3], max_epochs=2)
+        shutil.rmtree(state_folder)
+        with make(uri) as second:
+            engine = engine_with(second)
+            engine.load_state_dict(state)
+            for step in (1, 2, 3):
+                second.log_scalars({"f1@0.5": 0.0}, step)
+            engine.run([1, 2, 3], max_epochs=3)
+        assert second.run_id == first.run_id
+        for key, last in {"t/output": 9, "f1_x40_0.5": 3}.items():
+            history = client.get_metric_history(first.run_id, key)
+            assert [metric.step for metric in history] == list(range(1, last + 1))
 
     def test_state_of_another_store(self, store, tmp_path, caplog):
         """If the store does not have the run of a state, records wait, and the log says which address is needed."""

@@ -52,6 +52,8 @@ class Delivery:
             seconds in addition to their own timeouts.
         connect: Function that opens or reopens the backend.
         disconnect: Function that closes the backend.
+        without_sent: Function that returns records without the values that the backend already has from an earlier process. By
+            default, no values are omitted.
         on_error: ``"warn"`` reports a failure in the log; ``"raise"`` raises the exception at the next call of :meth:`put`,
             :meth:`flush` or :meth:`close`.
         make_queue: Function that creates the queue. Its two arguments are functions: the first wakes the worker, and the second
@@ -71,11 +73,13 @@ class Delivery:
         disconnect: Callable[[], None],
         on_error: OnError,
         make_queue: Callable[[Callable[[], None], Report], Queue],
+        without_sent: Callable[[Sequence[Record]], Sequence[Record]] = list,
     ) -> None:
         self._writer = writer
         self._prepare = prepare
         self._connect = connect
         self._disconnect = disconnect
+        self._without_sent = without_sent
         self._name = type(writer).__name__
         self._on_error = on_error
         self._wake = threading.Event()
@@ -282,7 +286,7 @@ class Delivery:
 
     def _deliver(self, records: Sequence[Record]) -> Sequence[Record]:
         """Write records, in smaller groups if they are refused together; return those that could not be delivered, in order."""
-        error = self._attempt(functools.partial(write, self._writer, records))
+        error = self._attempt(functools.partial(self._write, records))
         if error is None:
             self._sent += len(records)
             self._pause = self._waited = 0.0
@@ -300,6 +304,10 @@ class Delivery:
         if rest := self._deliver(records[:half]):
             return [*rest, *records[half:]]
         return self._deliver(records[half:])
+
+    def _write(self, records: Sequence[Record]) -> None:
+        if unsent := self._without_sent(records):
+            write(self._writer, unsent)
 
     def _settle(self, records: Sequence[Record]) -> None:
         release_files(records)

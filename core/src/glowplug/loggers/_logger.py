@@ -155,6 +155,7 @@ class Logger(LogMethods):
             disconnect=self._disconnect,
             on_error=self.on_error,
             make_queue=self._make_queue,
+            without_sent=self._run_spool.without_sent,
         )
         open_loggers.add(self)
         watch()
@@ -439,6 +440,8 @@ class Logger(LogMethods):
             # If an attribute cannot be pickled, the pickle contains its value from before the first call of open_backend.
             # Later calls must not replace these values.
             self._before_open = changed | self._before_open
+        if self.uses_spool and self.is_resumed and not self._delivery.was_open:
+            self._run_spool.note_sent(self.logged_steps())
         self._run_spool.note_open()
         watch()
 

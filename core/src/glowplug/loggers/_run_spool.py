@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from glowplug._folders import spool_folder
 from glowplug.loggers._delivery import describe
@@ -34,6 +34,7 @@ class SpooledLogger(Protocol):
     state_key: str
     spool: bool | str
     spool_limit: int
+    uses_spool: ClassVar[bool]
 
     def run_info(self) -> Mapping[str, str]:
         """See ``Writer.run_info``."""
@@ -71,6 +72,12 @@ class RunSpool:
         self._is_ending = False
         self._earlier_outcome: RunOutcome | None = None
         self._repeated: Mapping[str, int] | None = None
+        # The highest steps in the backend when this process opened it, and when an earlier process that resumed the run did.
+        self._sent: Mapping[str, int] = {}
+        self._older_sent: Mapping[str, int] = {}
+        # The numbers of the last records in the spool of the process that began the run, of the last process that opened the
+        # backend, and of all earlier processes.
+        self._last_first = self._last_opened = self._last_older = 0
 
     @property
     def folder(self) -> Path:
@@ -146,6 +153,12 @@ class RunSpool:
 
     def _adopt(self, spool: Spool) -> None:
         """Take over the run of an earlier process."""
+        last = self._last_older = spool.last_number
+        self._last_first = int(spool.about.get("resumed_after", last))
+        self._older_sent = json.loads(spool.about.get("sent", "{}"))
+        self._last_opened = int(spool.about.get("sent_until") or last) if "sent" in spool.about else 0
+        with suppress(OSError):
+            spool.describe({"resumed_after": str(self._last_first), "sent_until": str(self._last_opened)})
         if spool.is_waiting:
             outcome = spool.about.get("outcome")
             self._earlier_outcome = RunOutcome(outcome) if outcome else None
@@ -224,9 +237,35 @@ class RunSpool:
                 finished.append(kept)
         return finished
 
+    def note_sent(self, steps: Mapping[str, int]) -> None:
+        """Save the highest step of each name in the backend, before this process sends anything."""
+        self._sent = steps
+        if self.spool is not None:
+            with suppress(OSError):
+                self.spool.describe({"sent": json.dumps(dict(steps)), "sent_until": ""})
+
+    def without_sent(self, records: Sequence[Record]) -> Sequence[Record]:
+        """Return records without the values that the backend already had when the process that logged them opened it."""
+        if not self._sent:
+            return records
+        unsent = (without_repeated_steps(record, self._sent_before(record)) for record in records)
+        return [record for record in unsent if record is not None]
+
+    def _sent_before(self, record: Record) -> Mapping[str, int]:
+        """Return the highest steps that the backend had before it got any record of the process that logged a record."""
+        if not 0 < record.number <= self._last_older:
+            return self._sent
+        if record.number <= self._last_first:
+            return {}
+        # A process that has not opened the backend has not sent anything either.
+        return self._older_sent if record.number <= self._last_opened else self._sent
+
     def _read_logged_steps(self, report: Report) -> Mapping[str, int]:
         """Return the highest step that the run has logged under each name."""
         steps: Mapping[str, int] = self.resumed.get("steps", {})
+        if self._logger.uses_spool:
+            # The worker asks the backend when it is open.
+            return steps
         try:
             return highest_steps(steps, self._logger.logged_steps())
         except Exception as error:  # noqa: BLE001 - a damaged or missing backend must not end the worker

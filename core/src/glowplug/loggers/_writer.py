@@ -45,8 +45,9 @@ class Writer:
     def logged_steps(self) -> Mapping[str, int]:
         """Return the highest step of each name in the backend, for a resumed run. Returns an empty mapping by default.
 
-        Implement this method if the logger has no spool; a spool stores the highest steps itself. The names have the
-        form ``scalars:loss`` or ``image:samples``.
+        Implement this method if the backend can tell these steps. If ``uses_spool`` is true, the worker calls this method after
+        :meth:`open_backend`; the spool also stores the steps, but not those of records that were sent while its disk was full, or
+        from another machine. The names have the form ``scalars:loss`` or ``image:samples``.
         """
         return {}
 

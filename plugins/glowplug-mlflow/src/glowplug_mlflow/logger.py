@@ -266,6 +266,11 @@ class MLflowLogger(Logger):
         """Return a mapping with the id of the run; the mapping is empty until the logger has a run."""
         return {} if self._run_id is None else {"run_id": self._run_id}
 
+    @reported
+    def logged_steps(self) -> Mapping[str, int]:
+        """Return the highest step of each metric in the run, except metrics with shortened names."""
+        return {f"scalars:{name}": step for name, step in self._connected().highest_steps().items()}
+
     def continue_run(self, info: Mapping[str, str]) -> None:
         """Continue the run of an earlier process, unless another run was chosen for this logger."""
         if self._run_id is None:

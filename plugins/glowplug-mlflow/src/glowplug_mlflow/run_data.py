@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from glowplug.loggers import flatten_params
 from glowplug_mlflow.artifacts import Uploads
 from glowplug_mlflow.failures import Verdict, rule_of
-from glowplug_mlflow.keys import MAX_LENGTH, escape, file_name, shorten
+from glowplug_mlflow.keys import MAX_LENGTH, escape, file_name, shorten, unescape
 from glowplug_mlflow.requests import MAX_METRICS, MAX_PARAM_LENGTH, MAX_PARAMS, MAX_TAG_LENGTH, slices
 
 if TYPE_CHECKING:
@@ -73,6 +73,15 @@ class RunData:
                 f"MLflow refused the metrics {', '.join(metric.key for metric in refused)}; any other metrics of the record "
                 "were written"
             )
+
+    def highest_steps(self) -> dict[str, int]:
+        """Return the highest step of each metric that the run has.
+
+        The full name of a shortened name is unknown, so the shortened name is returned.
+        """
+        # The public mapping of metrics has no steps.
+        metrics = self.client.get_run(self.run_id).data._metric_objs  # noqa: SLF001
+        return {unescape(metric.key): metric.step for metric in metrics}
 
     def write_params(self, params: Mapping[str, Any]) -> None:
         """Write parameters; the names of nested parameters are joined with slashes, as in ``optimizer/lr``.
