@@ -77,7 +77,7 @@ class MLflowServerBackend:
 
     def runs(self):
         """Return the status of each run."""
-        return _statuses(self.database, self.experiment)
+        return statuses(self.database, self.experiment)
 
     def close(self):
         """Release the backend."""
@@ -114,7 +114,7 @@ class MLflowDatabaseBackend:
 
     def runs(self):
         """Return the status of each run."""
-        return _statuses(self.database, "kills")
+        return statuses(self.database, "kills")
 
     def close(self):
         """Release the backend."""
@@ -129,7 +129,8 @@ def _metric_steps(path, experiment):
         return Counter(step for (step,) in database.execute(query, (experiment, NAME)))
 
 
-def _statuses(path, experiment):
+def statuses(path, experiment):
+    """Return the status of each run of an experiment in MLflow's database."""
     query = "SELECT status FROM runs JOIN experiments USING (experiment_id) WHERE experiments.name = ?"
     with closing(sqlite3.connect(path, timeout=30)) as database:
         return [status for (status,) in database.execute(query, (experiment,))]

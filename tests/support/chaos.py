@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from backends import statuses
 from faulty_proxy import ANSWER_LOST, BLACK_HOLE, HEALTHY, REFUSED, SLOW, FaultyProxy
 from small_disk import fill, free
 
@@ -50,13 +51,14 @@ class DisturbedJob:
         disk: Folder in which the job writes its files; for the ranks, a small disk.
         logs: Folder for the output of each process.
         chance: Random generator of the disturbances.
+        async_save: Whether checkpoints are written in the background.
 
     Attributes:
         performed: How often each kind of disturbance has hit a running job.
         starts: How often the job was started.
     """
 
-    def __init__(self, jobs, server, disk, logs, chance):
+    def __init__(self, jobs, server, disk, logs, chance, *, async_save):
         self.performed = Counter()
         self.starts = 0
         self.pids = []
@@ -64,14 +66,15 @@ class DisturbedJob:
         # The folder in the small disk, as this process finds it.
         self._disk = Path(f"/proc/{jobs.pid}/root{disk}")
         self.output = self._disk / self.name
-        self.home = logs / "home"
         self.proxy = FaultyProxy(server.port)
         self._jobs = jobs
         self._server = server
         self._server_lock = threading.Lock()
         self._folder = disk / self.name
+        self.home = self._folder / "home"
         self._logs = logs
         self._chance = chance
+        self._async_save = async_save
         self._iteration = 0
         self._is_full = self._may_end = False
         self._healing = ThreadPoolExecutor(16)
@@ -88,6 +91,8 @@ class DisturbedJob:
                 self._end(ranks)
             if [rank.code for rank in ranks] == [0, 0]:
                 break
+            found = statuses(self._server.folder / "mlflow.db", self.name)
+            assert ranks[0].code == 0 or found in ([], ["RUNNING"], ["FAILED"], ["KILLED"]), outputs(ranks)
             assert self._may_end or any("connectFullMesh" in rank.output for rank in ranks), outputs(ranks)
         for healed in self._healed:
             healed.result(LIMIT)
@@ -110,6 +115,7 @@ class DisturbedJob:
             "experiment": self.name,
             "resume": self.starts > 1,
             "pace": PACE,
+            "async_save": self._async_save,
         }
         ranks = [
             self._jobs.start(

@@ -41,7 +41,7 @@ def digest_of(state):
     return total.hexdigest()
 
 
-def train(folder, *, rank, size, store, output, tracking_uri, experiment, resume, pace):
+def train(folder, *, rank, size, store, output, tracking_uri, experiment, resume, pace, async_save):
     """Train as one of several ranks; each step takes ``pace`` seconds longer than it needs."""
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank), GLOO_SOCKET_IFNAME="lo")
     limit = dt.timedelta(seconds=GLOO_LIMIT)
@@ -67,7 +67,7 @@ def train(folder, *, rank, size, store, output, tracking_uri, experiment, resume
         MLflowLogger(tracking_uri, experiment_name=experiment, timeout=30),
     ]
     attach_loggers(loggers, trainer, evaluator, optimizer)
-    attach_checkpoints(trainer, evaluator, model, optimizer, checkpoints, resume)
+    attach_checkpoints(trainer, evaluator, model, optimizer, checkpoints, resume, async_save)
     trainer.run(loaders[0], max_epochs=EPOCHS)
     for logger in loggers:
         logger.close()
@@ -119,10 +119,15 @@ def attach_loggers(loggers, trainer, evaluator, optimizer):
         )
 
 
-def attach_checkpoints(trainer, evaluator, model, optimizer, folder, resume):
+def attach_checkpoints(trainer, evaluator, model, optimizer, folder, resume, async_save):
     """Save the model with the best accuracy, and everything every 10 iterations and after each epoch."""
     best = ModelCheckpoint(
-        folder, "best", score_name="accuracy", require_empty=False, to_save={"model": model}
+        folder,
+        "best",
+        score_name="accuracy",
+        require_empty=False,
+        to_save={"model": model},
+        async_save=async_save,
     )
     best.attach(evaluator, Events.COMPLETED)
     last = ModelCheckpoint(
@@ -130,6 +135,7 @@ def attach_checkpoints(trainer, evaluator, model, optimizer, folder, resume):
         "last",
         keep=KeepLast(2),
         resume="auto" if resume else None,
+        async_save=async_save,
         to_save={"model": model, "optimizer": optimizer, "trainer": trainer},
     )
     # The checkpoint before the first iteration identifies the loggers' runs.
