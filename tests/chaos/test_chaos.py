@@ -62,8 +62,9 @@ def files_in(folder):
 
 
 def kind_of(path):
-    """Return the path without the time and the random part in the name of a spool."""
-    return re.sub(r"\d{8}-\d{6}(-\w+)-\w+(\.spool)$", r"\1\2", str(path))
+    """Return the path without the time and the random part in the name of a spool, and the step of the second-last checkpoint."""
+    path = re.sub(rf"last_checkpoint_(?!{ITERATIONS}\.)\d+", "last_checkpoint", str(path))
+    return re.sub(r"\d{8}-\d{6}(-\w+)-\w+(\.spool)$", r"\1\2", path)
 
 
 def scalars_in_database(path, experiment):
@@ -106,5 +107,11 @@ def test_disturbed_runs(train, count, moments, report, small_disk):
         chosen = kinds[:PER_RUN] if number == 0 else moments(number).choices(kinds, k=PER_RUN)
         job, left = train(f"run{number}", chosen, async_save=number % 2 == 1)
         found.append([key for key in expected if left[key] != expected[key]])
-        report(run=number, performed=job.performed, starts=job.starts, differing=found[-1])
+        report(
+            run=number,
+            performed=job.performed,
+            starts=job.starts,
+            preempted=job.preempted,
+            differing=found[-1],
+        )
     assert found == [[]] * len(found)

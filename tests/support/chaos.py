@@ -16,6 +16,8 @@ from small_disk import fill, free
 
 # After one rank has failed, the others get SIGTERM, and after this many seconds SIGKILL.
 GRACE = 3.0
+# The exit code of a rank that was preempted.
+PREEMPTED = 75
 # The longest time in seconds for a run with all its disturbances.
 LIMIT = 240
 # Additional seconds of each step.
@@ -56,11 +58,12 @@ class DisturbedJob:
     Attributes:
         performed: How often each kind of disturbance has hit a running job.
         starts: How often the job was started.
+        preempted: How often all ranks were preempted, which a signal to one of them has caused.
     """
 
     def __init__(self, jobs, server, disk, logs, chance, *, async_save):
         self.performed = Counter()
-        self.starts = 0
+        self.starts = self.preempted = 0
         self.pids = []
         self.name = logs.name
         # The folder in the small disk, as this process finds it.
@@ -91,6 +94,7 @@ class DisturbedJob:
                 self._end(ranks)
             if [rank.code for rank in ranks] == [0, 0]:
                 break
+            self.preempted += all(rank.code == PREEMPTED for rank in ranks)
             found = statuses(self._server.folder / "mlflow.db", self.name)
             assert ranks[0].code == 0 or found in ([], ["RUNNING"], ["FAILED"], ["KILLED"]), outputs(ranks)
             assert self._may_end or any("connectFullMesh" in rank.output for rank in ranks), outputs(ranks)
@@ -127,12 +131,12 @@ class DisturbedJob:
         return ranks
 
     def _watch(self, ranks, waiting, end):
-        """Disturb the ranks until one of them has failed, or all have ended."""
+        """Disturb the ranks until one of them has failed, or all have ended or were preempted."""
         while running := [rank for rank in ranks if rank.code is None]:
             for rank in running:
                 if not rank.is_running:
                     rank.wait()
-            if any(rank.code for rank in ranks):
+            if any(rank.code not in {None, 0, PREEMPTED} for rank in ranks):
                 return
             self._iteration = max(self._iteration, *ranks[0].calls(), 0)
             if waiting and waiting[0].iteration <= self._iteration:

@@ -20,6 +20,7 @@ from glowplug.loggers import OptimizerParamsHandler, OutputHandler, global_step_
 from glowplug_metrics import Accuracy, Loss, RunningAverage
 from glowplug_mlflow import MLflowLogger
 from glowplug_model_checkpoint import KeepLast, ModelCheckpoint
+from glowplug_preemption import Preemption
 from glowplug_tensorboard import TensorboardLogger
 
 sys.path.append(str(Path(__file__).parents[2] / "docs" / "examples"))
@@ -59,7 +60,6 @@ def train(folder, *, rank, size, store, output, tracking_uri, experiment, resume
     trainer = create_supervised_trainer(model, optimizer, loss_fn)
     evaluator = create_supervised_evaluator(model, metrics={"accuracy": Accuracy(), "loss": Loss(loss_fn)})
     RunningAverage(output_transform=lambda loss: loss).attach(trainer, "loss")
-    trainer.add_event_handler(Events.EPOCH_STARTED, lambda: loaders[0].sampler.set_epoch(trainer.state.epoch))
     trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run(loaders[1]))
     note_iterations(trainer, folder, pace)
     loggers = [
@@ -68,6 +68,7 @@ def train(folder, *, rank, size, store, output, tracking_uri, experiment, resume
     ]
     attach_loggers(loggers, trainer, evaluator, optimizer)
     attach_checkpoints(trainer, evaluator, model, optimizer, checkpoints, resume, async_save)
+    trainer.attach(Preemption())
     trainer.run(loaders[0], max_epochs=EPOCHS)
     for logger in loggers:
         logger.close()
