@@ -56,6 +56,14 @@ class TestKept:
         assert epochs(checkpoint) == kept
         assert len(names(tmp_path)) == len(kept)
 
+    def test_checkpoint_that_is_saved_again(self, tmp_path, names, fake, model):
+        """A second save at the same step replaces the first one, and no older checkpoint (C2)."""
+        checkpoint = ModelCheckpoint(tmp_path, n_saved=2, to_save={"model": model})
+        for fake.state.iteration in (1, 2, 2):
+            checkpoint(fake)
+        assert names(tmp_path) == ["model_1.pt", "model_2.pt"]
+        assert [each.iteration for each in checkpoint.saved] == [1, 2]
+
     def test_best_and_last_of_one_handler(self, tmp_path):
         """One handler keeps best and last; the names carry epoch, step and score."""
         checkpoint = run(tmp_path, KeepBest(1, by="accuracy") | KeepLast(1), SCORES)

@@ -66,7 +66,8 @@ class Retention:
         if not any(each is new for each in chosen):
             return None
         items = (*without(self.items, new), new)
-        names = {each.filename for each in chosen}
+        # Without the replaced checkpoint, which must not take the place of an older one.
+        names = {each.filename for each in self.policy.kept(items)}
         finite = [each for each in items if each.is_finite]
         names.update(each.filename for each in finite[-1:])
         kept = tuple(each for each in items if each.filename in names)
