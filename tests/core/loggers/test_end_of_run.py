@@ -98,6 +98,49 @@ class TestSteps:
         assert list(tmp_path.iterdir()) == spools_in(tmp_path)
 
 
+class TestOutcome:
+    @pytest.mark.parametrize("epochs", [4, 5])
+    def test_preempted_at_the_end(self, tmp_path, epochs):
+        """A run that was interrupted after its last record, and is resumed, ends as completed even if nothing is logged (L5)."""
+        stored = []
+        with Store(stored, spool=tmp_path) as logger:
+            states = run(logger)
+            logger.close(RunOutcome.INTERRUPTED)
+        with Store(stored, spool=tmp_path) as logger:
+            run(logger, states[-1], epochs=epochs)
+        assert stored == [
+            *range(1, 41),
+            RunOutcome.INTERRUPTED,
+            *range(41, 10 * epochs + 1),
+            RunOutcome.COMPLETED,
+        ]
+
+    def test_completed_while_the_server_is_down(self, tmp_path):
+        """Neither process reached the server at its end: the outcome of the later one waits, although it logged nothing (L5)."""
+        first = Store([], spool=tmp_path)
+        state = run(first)[-1]
+        first.is_down = True
+        first.close(RunOutcome.INTERRUPTED)
+        assert read_content(only(tmp_path)).about["outcome"] == "interrupted"
+        second = Store([], spool=tmp_path)
+        run(second, state)
+        second.is_down = True
+        second.close()
+        assert read_content(only(tmp_path)).about["outcome"] == "completed"
+
+    def test_loaded_state_without_a_run(self, tmp_path):
+        """A process that loads a state and runs no engine does not touch the backend."""
+        stored = []
+        with Store(stored, spool=tmp_path) as logger:
+            states = run(logger)
+        stored.clear()
+        with Store(stored, spool=tmp_path) as logger:
+            trainer = Engine(lambda engine, batch: 0.5)
+            logger.attach_output_handler(trainer, Events.ITERATION_COMPLETED, "a", output_transform=float)
+            trainer.load_state_dict(states[-1])
+        assert stored == []
+
+
 class TestOldSpools:
     def make(self, folder, name, days=0, **about):
         """Create a spool that was changed some days ago."""
@@ -126,8 +169,6 @@ class TestOldSpools:
         assert {path.stem for path in spools_in(tmp_path)} == {"0", "1"}
         assert KEPT_SPOOLS == 500
 
-
-class TestOutcome:
     def leave(self, stored, folder, outcome):
         """Let the server die between the last record and close()."""
         logger = Store(stored, spool=folder, timeout=5)

@@ -457,6 +457,10 @@ class Logger(LogMethods):
         link = engine.stash.get(self._stash_key)
         if link is not None:
             link.outcome = outcome or engine.state.outcome
+        self._run_spool.has_ended_run = True
+        if self.is_logging_rank and self in open_loggers and self._run_spool.has_earlier_run:
+            # The run ends with the outcome of this process, even if an earlier one has logged everything.
+            self._delivery.start()
         if not self._delivery.is_stuck:
             self._delivery.flush(self.timeout)
 

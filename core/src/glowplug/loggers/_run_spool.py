@@ -70,6 +70,8 @@ class RunSpool:
         # Whether a saved state of the engine leads to the spool.
         self._is_saved = bool(resumed)
         self._is_ending = False
+        # Whether a run of an attached engine has ended in this process.
+        self.has_ended_run = False
         self._earlier_outcome: RunOutcome | None = None
         self._repeated: Mapping[str, int] | None = None
         # The highest steps in the backend when this process opened it, and when an earlier process that resumed the run did.
@@ -91,12 +93,19 @@ class RunSpool:
         return self.resumed.get("spool") or self._name if self.spool is None else self.spool.path.name
 
     @property
+    def has_earlier_run(self) -> bool:
+        """Whether an earlier process has opened the run of the loaded state, or has left a spool."""
+        name = Path(self.resumed.get("spool", "")).name
+        return bool(self.resumed.get("run") or (name and (self.folder / name).exists()))
+
+    @property
     def outcome(self) -> RunOutcome | None:
         """How the run ended, or ``None`` if the outcome is unknown.
 
         If this process had no run and logged nothing, this is the outcome that an earlier process saved in the spool.
         """
-        return self._earlier_outcome or self._own_outcome()
+        own = self._own_outcome()
+        return own if self.has_ended_run else self._earlier_outcome or own
 
     def state(self) -> dict[str, Any]:
         """Return what a later process needs to continue the run."""
