@@ -85,6 +85,49 @@ class TestFullDisk:
             assert logger.counts == (40, 0, 0)
         assert steps(logger) == list(range(40))
 
+    def test_saved_when_the_disk_works_again(self, make_down, tmp_path):
+        """Records that waited in memory are saved before later ones, so that a kill leaves no gap in the steps on disk (L2)."""
+        logger = make_down(spool=tmp_path)
+        log(logger, range(5))
+        fill_disk(logger, 1)
+        log(logger, range(5, 12))
+        fill_disk(logger, 1 << 20)
+        # The worker may just try to write some of them.
+        end = time.monotonic() + 20
+        while logger._delivery.queue._unsaved:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        log(logger, range(12, 15))
+        assert [record.step for record in logger._delivery.queue.spool.read(0, 99)] == list(range(15))
+        assert logger.counts == (0, 0, 15)
+        assert recover(logger)
+        logger.close()
+        assert steps(logger) == list(range(15))
+
+    def test_steps_on_disk_have_no_gap(self, make_down, tmp_path, monkeypatch):
+        """While an earlier record is in memory alone, because the worker is writing it, no later one is saved (L2)."""
+        logger, is_writing, goes_on = make_down(spool=tmp_path), threading.Event(), threading.Event()
+        logger.is_down = False
+        log(logger, [0])
+        assert logger.flush()
+
+        def write_slowly(scalars, step, timestamp):
+            is_writing.set()
+            assert goes_on.wait(20)
+
+        monkeypatch.setattr(logger, "write_scalars", write_slowly)
+        fill_disk(logger, 1)
+        log(logger, [1])
+        assert is_writing.wait(20)
+        log(logger, [2])
+        fill_disk(logger, 1 << 20)
+        log(logger, [3])
+        on_disk = set(logger._delivery.queue.spool.steps.values())
+        goes_on.set()
+        logger.close()
+        assert on_disk == {0}
+        assert logger.counts == (4, 0, 0)
+
     def test_until_the_end(self, make_down, tmp_path):
         """Records that could not be saved or delivered count as lost when the logger is closed."""
         logger = make_down(spool=tmp_path)

@@ -181,6 +181,30 @@ class MemoryQueue:
         self._in_hand = 0
         return records
 
+    def unsaved(self) -> list[Record]:
+        """Return the records that are not on disk, which have the number 0."""
+        items = (*self._returned, *self._waiting.items)
+        return [item for item in items if isinstance(item, Record) and not item.number]
+
+    def remove_unsaved(self, count: int) -> list[Marker]:
+        """Remove the first records that are not on disk; also remove the markers behind them, and return these markers."""
+        items: list[Record | Marker] = [*self._returned]
+        self._returned.clear()
+        while self._waiting:
+            items.append(self._waiting.pop())
+        removed, markers = 0, []
+        for item in items:
+            if isinstance(item, Record):
+                if item.number or removed == count:
+                    self._waiting.add(item)
+                else:
+                    removed += 1
+            elif removed:
+                markers.append(item)
+            else:
+                self._waiting.put_marker(item)
+        return markers
+
     def end(self) -> int:
         lost = self.pending
         release_files(self.clear())
@@ -264,7 +288,8 @@ class SpoolQueue:
         self._feed_now.set()
 
     def take(self, joins: Joins, most: int) -> list[Record] | Marker | None:
-        return self._ready.take(joins, most) or (self._ready.take(joins, most) if self._load() else None)
+        with self._lock:
+            return self._ready.take(joins, most) or (self._ready.take(joins, most) if self._load() else None)
 
     def save(self) -> bool:
         with gate:
@@ -285,7 +310,8 @@ class SpoolQueue:
                 )
 
     def restore(self, records: Sequence[Record]) -> None:
-        self._ready.restore(records)
+        with self._lock:
+            self._ready.restore(records)
 
     @property
     def has_marker(self) -> bool:
@@ -346,6 +372,8 @@ class SpoolQueue:
         with self._lock:
             if self.spool is None and time.monotonic() >= self._retry_at:
                 self._open()
+            if self._unsaved:
+                self._save_unsaved()
             while self._incoming:
                 # The records are counted as waiting until they are saved.
                 records = self._incoming.first_records(BATCH)
@@ -364,7 +392,8 @@ class SpoolQueue:
         """Save records in the spool; if the disk fails, keep the records in memory."""
         if not records:
             return
-        if self.spool is None:
+        # A process that resumes the run takes the steps on disk for logged, so no record is saved before an earlier one.
+        if self.spool is None or self._unsaved:
             self._keep_in_memory(records)
             return
         try:
@@ -394,6 +423,24 @@ class SpoolQueue:
         else:
             release_files(records)
             self._report(1, f"{records[0].label} was refused: {type(error).__name__}: {error}", error)
+
+    def _save_unsaved(self) -> None:
+        """Save the records that wait in memory alone, as soon as the disk works again."""
+        records = self._ready.unsaved()
+        # The worker is just writing the others.
+        if self.spool is None or len(records) < self._unsaved:
+            return
+        saved: list[Record] = []
+        # Some exception is raised while the disk is full, and for a record that SQLite cannot store.
+        with suppress(Exception):
+            for first in range(0, len(records), BATCH):
+                saved += self.spool.append(records[first : first + BATCH])
+        if saved:
+            # The worker loads these records from the disk.
+            self._unsaved -= len(saved)
+            self._last = saved[-1].number
+            self._held.extend((self._last, marker) for marker in self._ready.remove_unsaved(len(saved)))
+            self._wake()
 
     def _keep_in_memory(self, records: Sequence[Record]) -> None:
         room = self._bounds.records - self._ready.pending
