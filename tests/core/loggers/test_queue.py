@@ -144,7 +144,7 @@ class TestFullDisk:
             logger.is_down = False
             log(logger, range(5))
             fill_disk(logger, 1)
-            logger.log_scalars({f"a name of {'many ' * 2000} letters": 1.0}, 5)
+            logger.log_scalars({f"a name of {'many ' * 20000} letters": 1.0}, 5)
             assert steps(logger)[-1] == 5
 
 
