@@ -237,6 +237,47 @@ def test_message_fails(run_ranks):
     assert run_ranks(scenario) == [message, "BadError"]
 
 
+@pytest.mark.parametrize("are_alike", [True, False])
+def test_caught_failure_of_an_evaluator(run_ranks, tmp_path, are_alike):
+    """If all ranks catch the failure of an evaluator, they continue; if one rank does, all end instead of waiting (D1)."""
+    (tmp_path / "alike.txt").write_text("yes" if are_alike else "no")
+
+    def scenario(rank):
+        import sys
+        import time
+        from pathlib import Path
+
+        from glowplug import Engine, Events
+        from glowplug.distributed import barrier
+
+        are_alike = Path(sys.path[0], "alike.txt").read_text() == "yes"
+
+        def evaluate(engine, batch):
+            if batch == 2 and (rank == 1 or are_alike):
+                raise ValueError("in the evaluator")
+            barrier()
+
+        trainer, evaluator = Engine(lambda engine, batch: None), Engine(evaluate)
+
+        @trainer.on(Events.ITERATION_COMPLETED(once=3))
+        def validate():
+            try:
+                evaluator.run(range(4))
+            except ValueError:
+                time.sleep(1)
+
+        began = time.monotonic()
+        try:
+            return trainer.run(range(8)).outcome.name, time.monotonic() - began < 10
+        except RuntimeError as error:
+            return f"{type(error).__name__}: {error}", time.monotonic() - began < 10
+
+    expected = "COMPLETED"
+    if not are_alike:
+        expected = "RankFailedError: rank 1 failed at iteration 3: ValueError: in the evaluator"
+    assert run_ranks(scenario) == [[expected, True]] * 2
+
+
 def test_signal_handler_is_restored(run_ranks):
     """After a run, the handler of the signal that interrupts a waiting rank is the former one."""
 

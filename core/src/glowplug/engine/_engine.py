@@ -178,7 +178,7 @@ class Engine(HandlerTable):
             self.state.outcome = self._advance()
         except BaseException as error:  # noqa: BLE001 - passed to the handlers and raised below
             self.current_event = None
-            problem = self._handle_end(explain(self, error))
+            problem = self._handle_end(self._explain(error))
         finally:
             # A run that a handler interrupted is suspended.
             if problem is not None or self.state.outcome is not RunOutcome.INTERRUPTED:
@@ -427,6 +427,10 @@ class Engine(HandlerTable):
             del loop.engine  # type: ignore[union-attr]  # _prepare() created the loop
         return RunOutcome.INTERRUPTED
 
+    def _explain(self, error: BaseException) -> BaseException:
+        """Return the exception that the run raises; with several ranks, the cause may be on another rank."""
+        return explain(self, error) if self._stop.needs_vote else error
+
     def _handle_end(self, error: BaseException) -> BaseException | None:
         """Set the outcome of a run that an exception ended, and return the exception that run() raises, if any."""
         problem: BaseException | None = error
@@ -460,7 +464,7 @@ class Engine(HandlerTable):
                 try:
                     call(self)
                 except BaseException as raised:
-                    error = explain(self, raised)
+                    error = self._explain(raised)
                     is_preempted = isinstance(error, PreemptionExit)
                     self.state.outcome = RunOutcome.INTERRUPTED if is_preempted else RunOutcome.FAILED
                     if problem is None:

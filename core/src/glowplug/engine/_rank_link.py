@@ -19,6 +19,10 @@ _ABORT_TIMEOUT = dt.timedelta(milliseconds=1)
 _ABORT_TAG = 0x676C6F77
 
 
+# The number of the outermost run of a watch; runs within this run have higher ones.
+OUTERMOST = 1
+
+
 class Failure(NamedTuple):
     """An exception that ended the run of a rank."""
 
@@ -99,16 +103,16 @@ class RankLink:
 
     # Failures; any thread may call these methods.
 
-    def publish(self, failure: Failure) -> None:
-        """Publish the failure of this rank, unless another rank has failed before."""
-        if self._store.add(f"{self._key}/count", 1) == 1:
-            self._store.set(self._key, json.dumps(failure))
+    def publish(self, failure: Failure, run: int = OUTERMOST) -> None:
+        """Publish the failure of a run, unless another rank has published one before."""
+        key = f"{self._key}/{run}"
+        if self._store.add(f"{key}/count", 1) == 1:
+            self._store.set(key, json.dumps(failure))
 
-    def failure(self) -> Failure | None:
-        """Return the failure that was published, if any."""
-        if not self._store.check([self._key]):
-            return None
-        return Failure(*json.loads(self._store.get(self._key)))
+    def failure(self, run: int = OUTERMOST) -> Failure | None:
+        """Return the failure of a run that was published, if any."""
+        key = f"{self._key}/{run}"
+        return Failure(*json.loads(self._store.get(key))) if self._store.check([key]) else None
 
     def confirm(self) -> None:
         """Publish that this rank has read the failure."""

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 from glowplug.engine._handler_table import HandlerTable
-from glowplug.engine._rank_link import Failure, RankLink, abort_groups, open_link
+from glowplug.engine._rank_link import OUTERMOST, Failure, RankLink, abort_groups, open_link
 from glowplug.exceptions import PreemptionExit, RankFailedError
 
 # Seconds between two looks at the store, between two measures of the thread, and for the handlers at the end of the run.
@@ -33,18 +33,19 @@ class RankWatch:
     """Watch of one rank, for as long as its outermost engine runs.
 
     Args:
-        engine: The outermost engine.
         link: The connection between the ranks.
     """
 
-    def __init__(self, engine: HandlerTable, link: RankLink) -> None:
-        self.engine = engine
+    def __init__(self, link: RankLink) -> None:
         self.link = link
         self.failure: Failure | None = None
-        self._runs = 0
+        # The number of runs that began, and the numbers of those that go on.
+        self._count = 0
+        self._runs: list[int] = []
         # Whether this rank's run is ending with an exception, and whether this rank waits for a vote.
         self.is_failed = self.is_voting = False
-        self._has_reported = False
+        # The numbers of the runs whose failure this rank has reported.
+        self._reported: set[int] = set()
         self._is_over = threading.Event()
         self._has_signal = False
         self._main = threading.get_ident()
@@ -61,17 +62,26 @@ class RankWatch:
 
     def end(self) -> None:
         """Stop watching; a rank that has failed waits for a moment, until the other ranks have read why."""
-        if self._has_reported:
+        if OUTERMOST in self._reported:
             self._wait_for_others()
         self._is_over.set()
         if self._has_signal and signal.getsignal(_SIGNAL) == self._on_signal:  # type: ignore[arg-type]  # there is a signal
             signal.signal(_SIGNAL, signal.SIG_DFL)  # type: ignore[arg-type]
         self._thread.join()
 
-    def count_run(self) -> int:
-        """Count a run of an engine, which all ranks begin, and return its number."""
-        self._runs += 1
-        return self._runs
+    @property
+    def run(self) -> int:
+        """The number of the innermost run, which is the same on all ranks."""
+        return self._runs[-1]
+
+    def begin_run(self) -> None:
+        """Begin a run of an engine, which all ranks begin."""
+        self._count += 1
+        self._runs.append(self._count)
+
+    def end_run(self) -> None:
+        """End the innermost run."""
+        self._runs.pop()
 
     def check(self) -> None:
         """Raise an error if another rank has failed."""
@@ -92,20 +102,25 @@ class RankWatch:
         explained.__cause__ = error
         return explained
 
-    def report(self, error: BaseException) -> None:
-        """Report the exception that ends the run of this rank, unless it is a consequence or the end is agreed."""
-        self.is_failed = True
-        if self._has_reported or isinstance(error, (RankFailedError, PreemptionExit)):
+    def report(self, error: BaseException, engine: HandlerTable) -> None:
+        """Report the exception that ends the innermost run, unless it is a consequence or the end is agreed.
+
+        The other ranks ignore the failure of a run within the outermost one if their run ends with an exception, too: if all ranks fail
+        alike, the script may continue.
+        """
+        is_outermost = self.run == OUTERMOST
+        self.is_failed = self.is_failed or is_outermost
+        if self.run in self._reported or isinstance(error, (RankFailedError, PreemptionExit)):
             return
-        self._has_reported = True
+        self._reported.add(self.run)
         message = _text(error)[:_MESSAGE_LENGTH]
         if _is_about_communication(error):
             # No rank has reported a reason.
             message = f"it lost the connection to another rank, whose process has probably ended: {message}"
-        failure = Failure(self.link.rank, type(error).__name__, message, self.engine.state.iteration)
+        failure = Failure(self.link.rank, type(error).__name__, message, engine.state.iteration)
         # The store may have ended with its process.
         with contextlib.suppress(Exception):
-            self.link.publish(failure)
+            self.link.publish(failure, self.run)
 
     def _reason(self) -> Failure | None:
         """Wait for the failure of another rank after a collective operation has failed."""
@@ -126,18 +141,29 @@ class RankWatch:
     def _look(self) -> None:
         while not self._is_over.wait(_POLL):
             try:
-                failure = self.link.failure()
+                failure = self.link.failure() or self._failure_of_inner_run()
                 if failure is None:
                     continue
-                if failure.rank == self.link.rank:
-                    self._unblock(has_signal=False)
-                    return
-                self.failure, self.link.is_broken = failure, True
-                self.link.confirm()
+                is_own = failure.rank == self.link.rank and OUTERMOST in self._reported
+                if not is_own:
+                    self.failure, self.link.is_broken = failure, True
+                    # The rank of an inner run that failed may have continued.
+                    self.link.publish(failure)
+                    self.link.confirm()
             except Exception:  # noqa: BLE001 - the store has ended with its process; collective operations fail then, too
                 return
-            self._unblock(has_signal=self._has_signal)
+            self._unblock(has_signal=self._has_signal and not is_own)
             return
+
+    def _failure_of_inner_run(self) -> Failure | None:
+        """Return the failure of another rank in an inner run that does not end on this rank."""
+        for run in self._runs[1:]:
+            failure = self.link.failure(run)
+            if failure is None or run in self._reported:
+                continue
+            if not self._is_over.wait(_PATIENCE) and run in self._runs and run not in self._reported:
+                return failure
+        return None
 
     def _unblock(self, *, has_signal: bool) -> None:
         """End what keeps this rank from noticing the failure."""
@@ -190,27 +216,27 @@ _current: RankWatch | None = None
 def watched(engine: HandlerTable) -> Iterator[RankWatch]:
     """Watch over the ranks while an engine runs; an engine that runs within another engine's run uses the other engine's watch."""
     global _current  # noqa: PLW0603 - one watch in each process
-    if _current is not None:
-        yield _current
-        return
-    watch = _current = RankWatch(engine, open_link())
-    watch.start()
+    is_outermost = _current is None
+    watch = _current = _current or RankWatch(open_link())
+    if is_outermost:
+        watch.start()
+    watch.begin_run()
     try:
         yield watch
     except BaseException as error:
-        watch.report(error)
+        watch.report(error, engine)
         raise
     finally:
-        _current = None
-        watch.end()
+        watch.end_run()
+        if is_outermost:
+            _current = None
+            watch.end()
 
 
 def explain(engine: HandlerTable, error: BaseException) -> BaseException:
-    """Return the exception that the run of an engine raises after ``error``; report it to the other ranks if it is final."""
-    watch = _current
-    if watch is None:
+    """Return the exception that the run of an engine raises after ``error``, and report it to the other ranks."""
+    if _current is None:
         return error
-    explained = watch.explain(error)
-    if watch.engine is engine:
-        watch.report(explained)
+    explained = _current.explain(error)
+    _current.report(explained, engine)
     return explained

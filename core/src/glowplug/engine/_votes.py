@@ -141,7 +141,7 @@ class Votes:
             fails_if_uneven: Whether it is an error if the ranks have different numbers of batches.
         """
         self._watch, self._link = watch, watch.link
-        self._number = watch.count_run() % (1 << _RUN_BITS)
+        self._number = watch.run % (1 << _RUN_BITS)
         self._pace = Pace(agree_every)
         self._posted = None
         self._fails_if_uneven = fails_if_uneven
