@@ -189,7 +189,7 @@ def test_many_nested_runs(run_ranks):
 
         @trainer.on(Events.STARTED)
         def start():
-            _rank_watch._current._runs = (1 << 23) - 3
+            _rank_watch._current._count = (1 << 23) - 3
 
         trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: evaluator.run([1]))
         return trainer.run(range(6)).iteration
