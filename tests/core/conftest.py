@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 
 MISSING = [name for name in ("torch", "numpy") if importlib.util.find_spec(name) is None]
-ABOUT_TORCH = {"distributed", "metrics", "supervised", "test_exact_resume.py"}
+ABOUT_TORCH = {
+    "distributed",
+    "metrics",
+    "supervised",
+    "test_exact_resume.py",
+    "test_rank_failures.py",
+    "test_votes.py",
+}
 SETTINGS = (
     "GLOWPLUG_PLUGINS",
     "GLOWPLUG_DISABLED_PLUGINS",
