@@ -68,7 +68,7 @@ class Pace:
     """
 
     # Bounds of the time between two votes, in seconds, and the ratio of this time to the time of a vote.
-    SHORTEST, LONGEST, RATIO = 0.05, 0.5, 200
+    SHORTEST, LONGEST, RATIO = 0.2, 0.5, 200
     # The number grows at most by this factor, because one fast iteration says little about the next ones.
     GROWTH = 4
 
