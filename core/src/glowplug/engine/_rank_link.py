@@ -18,7 +18,6 @@ _ABORT_TIMEOUT = dt.timedelta(milliseconds=1)
 # No other receive operation uses this tag.
 _ABORT_TAG = 0x676C6F77
 
-
 # The number of the outermost run of a watch; runs within this run have higher ones.
 OUTERMOST = 1
 
@@ -54,13 +53,13 @@ class RankLink:
         self._group = weakref.ref(dist.new_group(backend="gloo", group_desc="glowplug votes"))
         # Another thread can use this copy of the store while torch uses the original.
         self._store: Store = dist.group.WORLD.get_group_store().clone()  # type: ignore[union-attr]  # there is a process group
-        self._number = number
+        self.number = number
         self._key = ""
 
     def begin_watch(self) -> None:
-        """Begin another watch, whose failures have a key of their own."""
+        """Begin another watch, whose failures have another key."""
         self._watches += 1
-        self._key = f"glowplug/failure/{self._number}/{self._watches}"
+        self._key = f"glowplug/failure/{self.number}/{self._watches}"
 
     def reduce_max(self, values: torch.Tensor) -> Work:
         """Start to replace each value by its maximum over the ranks."""
@@ -126,7 +125,6 @@ class RankLink:
 class _Opened(NamedTuple):
     world: weakref.ref[Any]
     link: RankLink
-    number: int
 
 
 _opened: _Opened | None = None
@@ -141,8 +139,8 @@ def open_link() -> RankLink:
     if _opened is not None:
         if _opened.world() is world and not _opened.link.is_broken:
             return _opened.link
-        number = _opened.number + 1
-    _opened = _Opened(weakref.ref(world), RankLink(number), number)
+        number = _opened.link.number + 1
+    _opened = _Opened(weakref.ref(world), RankLink(number))
     return _opened.link
 
 
