@@ -1,19 +1,12 @@
 """Fixtures that start scripts in several processes, as users do, and leave no process behind.
 
-Environment variables:
-
-- GLOWPLUG_CAMPAIGN: 1 for the full counts, or a fraction such as 0.2 for a part of them;
-- GLOWPLUG_SEED: seed of the random moments, which a failing test shows.
+For the environment variables, see ``campaign.py``.
 """
 
-import os
-import random
-import secrets
-
 import pytest
+from campaign import count, moments, seed  # noqa: F401 - fixtures
 from launched_job import LaunchedJob
 
-SHARE = float(os.environ.get("GLOWPLUG_CAMPAIGN", "0"))
 # How often a connection of the ranks is tried.
 ATTEMPTS = 4
 
@@ -46,17 +39,3 @@ def run(start):
         return output
 
     return run
-
-
-@pytest.fixture(scope="module")
-def count():
-    """Return the function that selects the number for CI or for a campaign."""
-    return lambda in_ci, in_campaign: max(in_ci, round(SHARE * in_campaign))
-
-
-@pytest.fixture
-def moments():
-    """The generator of the random moments; a failing test shows its seed."""
-    seed = int(os.environ.get("GLOWPLUG_SEED") or secrets.randbelow(1_000_000))
-    print(f"repeat with GLOWPLUG_SEED={seed}")
-    return random.Random(seed)

@@ -44,7 +44,7 @@ def test_killed_ranks(whole, script, start, count, moments, tmp_path):
     # A restart on a busy machine may need several attempts to connect the ranks.
     job = start(tmp_path, *TORCHRUN, "--max-restarts", 4 * kills + 8, *script)
     logs = [folder / "runs" / "ddp_digits" / "log.jsonl" for folder in (whole[0], tmp_path)]
-    assert disturb(job, logs[1], kills, moments) == kills
+    assert disturb(job, logs[1], kills, moments()) == kills
     code, output = job.end()
     assert code == 0, output
     assert output.count(" failed (exitcode: ") >= kills

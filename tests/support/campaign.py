@@ -18,7 +18,7 @@ import pytest
 SHARE = float(os.environ.get("GLOWPLUG_CAMPAIGN", "0"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def count():
     """Return the function that selects the number for CI or for a campaign."""
     return lambda in_ci, in_campaign: max(in_ci, round(SHARE * in_campaign))
