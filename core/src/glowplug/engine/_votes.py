@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections import deque
 from collections.abc import Iterator
 from itertools import count
 from time import perf_counter
@@ -61,26 +60,21 @@ class Ballot(NamedTuple):
 class Pace:
     """Number of iterations between two votes.
 
-    Votes are so rare that they take at most about 1 % of the time, and so frequent that a request waits for half a second at most.
+    Votes are so rare that they take less than 1 % of the time, and so frequent that a request takes effect within a second.
 
     Args:
-        fixed: The number; ``None`` to choose the number from the time that votes and iterations take.
+        fixed: The number; ``None`` to choose the number from the time that iterations take.
     """
 
-    # Bounds of the time between two votes, in seconds, and the ratio of this time to the time of a vote.
-    SHORTEST, LONGEST, RATIO = 0.2, 0.5, 200
+    # Seconds between two votes. A vote delays the steps of the ranks by about 2 ms if they share busy cores.
+    PAUSE = 0.4
     # The number grows at most by this factor, because one fast iteration says little about the next ones.
     GROWTH = 4
 
     def __init__(self, fixed: int | None = None) -> None:
         self.gap = fixed or 1
         self._fixed = fixed
-        self._seconds: deque[float] = deque(maxlen=8)
         self._last: tuple[int, float] | None = None
-
-    def add(self, seconds: float) -> None:
-        """Record how long this rank was held by a vote."""
-        self._seconds.append(seconds)
 
     def pause(self) -> None:
         """Do not count the time between the last vote and the next one, as between two epochs."""
@@ -92,9 +86,7 @@ class Pace:
         self._last = (iteration, now)
         if self._fixed is None and last is not None and iteration > last[0]:
             step = (now - last[1]) / (iteration - last[0])
-            # The fastest vote was not held by a slower rank.
-            pause = min(max(self.RATIO * min(self._seconds, default=0.0), self.SHORTEST), self.LONGEST)
-            self.gap = max(1, min(int(pause / step), self.GROWTH * self.gap))
+            self.gap = max(1, min(int(self.PAUSE / step), self.GROWTH * self.gap))
         return self.gap
 
 
@@ -126,7 +118,6 @@ class Votes:
         # The iteration from which on the next vote may be posted, and the vote that was posted.
         self._begin_at = 0
         self._posted: tuple[Work, torch.Tensor, int] | None = None
-        self._held = 0.0
         # The iteration before the first one of the epoch, and that at which the shortest data ends, if it is shorter.
         self._epoch_start, self._shortest_end = 0, _NEVER
         self._activity: object = None
@@ -157,11 +148,9 @@ class Votes:
         if iteration == self._shortest_end and not self._stop.is_agreed:
             self._end_shortest_data()
         elif iteration >= self._begin_at and not is_last and not self._stop.is_agreed:
-            began = perf_counter()
             gap = self._pace.next_gap(iteration) if self._link.rank == 0 else 0
             values = self._values(_ITERATION, iteration - self._epoch_start, gap=gap)
             self._posted = (self._link.reduce_max(values), values, iteration)
-            self._held = perf_counter() - began
         self.due = min(self._begin_at if self._posted is None else iteration + 1, self._shortest_end)
 
     def at_event(self, event: Events, epoch: int) -> None:
@@ -241,9 +230,7 @@ class Votes:
         if self._posted is None:
             return
         (work, values, posted_at), self._posted = self._posted, None
-        began = perf_counter()
         self._wait(work)
-        self._pace.add(self._held + perf_counter() - began)
         result = _checked(values)
         self._begin_at = posted_at + result.gap
         self._apply(result, is_deferred=is_deferred)
