@@ -40,7 +40,10 @@ def shared_folder(name: str, *packages: str) -> Path:
 def with_build_backend() -> dict[str, str]:
     """Return environment variables with which pip builds distributions with ``--no-build-isolation``."""
     # pip itself, which runs with -I, ignores PYTHONPATH; the process that it starts for a build does not.
-    return {**os.environ, "PYTHONPATH": str(shared_folder("build", "hatchling", "editables"))}
+    return {
+        **os.environ,
+        "PYTHONPATH": str(shared_folder("build", "hatchling", "hatch-fancy-pypi-readme", "editables")),
+    }
 
 
 if __name__ == "__main__":

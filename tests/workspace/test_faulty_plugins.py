@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from glowplug import __version__
+
 POSITIONS = {"first": "aaa", "middle": "mmm", "last": "zzz"}
 HEALTHY = {"acme-healthy-h": "hhh", "acme-healthy-t": "ttt"}
 
@@ -31,7 +33,7 @@ FAULTS = {
     "core-too-old": (
         offer("{package}", "Faulty"),
         "",
-        "the plugin requires glowplug>=99, but glowplug 0.1.0 is installed",
+        f"the plugin requires glowplug>=99, but glowplug {__version__} is installed",
     ),
     "hook-raises": (
         API + "def glowplug_offers(): raise OSError('no disk')",

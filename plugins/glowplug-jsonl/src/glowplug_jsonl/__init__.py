@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from glowplug.plugins import lazy_exports
+from glowplug_jsonl._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from glowplug_jsonl.csv_table import CsvLogger

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from glowplug.plugins import lazy_exports
+from glowplug_metrics._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from glowplug_metrics.accumulation import Average, GeometricAverage, VariableAccumulation

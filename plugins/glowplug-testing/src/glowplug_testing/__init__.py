@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from glowplug.plugins import lazy_exports
+from glowplug_testing._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from glowplug_testing.cases import HandlerCase, LoggerCase, MetricCase, SaveHandlerCase

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from glowplug.plugins import lazy_exports
+from glowplug_timers._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from glowplug_timers.basic_time_profiler import BasicTimeProfiler

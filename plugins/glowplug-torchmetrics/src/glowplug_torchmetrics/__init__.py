@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from glowplug.plugins import lazy_exports
+from glowplug_torchmetrics._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from glowplug_torchmetrics.torch_metric import TorchMetric

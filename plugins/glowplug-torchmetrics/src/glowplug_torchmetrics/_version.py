@@ -1,0 +1,3 @@
+"""Version of glowplug-torchmetrics, which the build backend reads from this module."""
+
+__version__ = "0.1.0"
