@@ -15,6 +15,7 @@ from glowplug.plugins import Registry, use_registry
 
 PUBLIC = [
     "glowplug",
+    "glowplug.deprecation",
     "glowplug.distributed",
     "glowplug.engine",
     "glowplug.exceptions",

@@ -18,7 +18,7 @@ PLUGINS = sorted(
 )
 
 GROUND = (
-    "events state stash handles phase typing exceptions distributed hookspecs "
+    "events state stash handles phase typing exceptions deprecation distributed hookspecs "
     "_finding _folders _lazy _save_handler _version"
 )
 # Floors from bottom to top. Packages on one floor do not import each other, except on the ground floor and among the

@@ -33,6 +33,7 @@ PUBLIC = {
     *(
         f"glowplug.{module}"
         for module in (
+            "deprecation",
             "distributed",
             "engine",
             "exceptions",

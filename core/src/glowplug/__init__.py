@@ -15,6 +15,7 @@ from glowplug.state import RunOutcome, RunStart, State
 
 if TYPE_CHECKING:
     from glowplug import (
+        deprecation as deprecation,
         distributed as distributed,
         exceptions as exceptions,
         handlers as handlers,
@@ -136,6 +137,7 @@ __getattr__, __dir__ = lazy_exports(
         "glowplug.utils": ("convert_tensor",),
     },
     submodules=(
+        "deprecation",
         "distributed",
         "exceptions",
         "handlers",

@@ -13,6 +13,7 @@
     UserWarning
      +-- GlowplugWarning
           +-- GlowplugPluginWarning
+          +-- GlowplugDeprecationWarning (also a FutureWarning)
     SystemExit
      +-- PreemptionExit
 """
@@ -20,6 +21,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "GlowplugDeprecationWarning",
     "GlowplugPluginWarning",
     "GlowplugWarning",
     "NotComputableError",
@@ -89,6 +91,18 @@ class GlowplugPluginWarning(GlowplugWarning):
     Example:
         >>> issubclass(GlowplugPluginWarning, UserWarning)
         True
+    """
+
+
+class GlowplugDeprecationWarning(GlowplugWarning, FutureWarning):
+    """A name or an argument still works and is going to be removed.
+
+    Python shows this warning wherever the name is used. A ``DeprecationWarning`` would be hidden in all modules that a training
+    script imports.
+
+    Example:
+        >>> issubclass(GlowplugDeprecationWarning, DeprecationWarning)
+        False
     """
 
 
