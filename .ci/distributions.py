@@ -23,7 +23,7 @@ class Distribution(NamedTuple):
         return self.folder / "src" / self.package / "_version.py"
 
 
-def distributions() -> list[Distribution]:
-    """Return the core and all plugins."""
-    plugins = sorted((ROOT / "plugins").glob("glowplug-*"))
-    return [Distribution("glowplug", ROOT / "core"), *(Distribution(path.name, path) for path in plugins)]
+def distributions(root: Path = ROOT) -> list[Distribution]:
+    """Return the core and all plugins of a workspace."""
+    plugins = sorted((root / "plugins").glob("glowplug-*"))
+    return [Distribution("glowplug", root / "core"), *(Distribution(path.name, path) for path in plugins)]
