@@ -29,7 +29,8 @@ PAGES = sorted(
     [
         *DOCS.glob("*.md"),
         *(DOCS / "examples").glob("*.md"),
-        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "changelog.d/README.md")),
+        *ROOT.glob("*.md"),
+        ROOT / "changelog.d" / "README.md",
     ]
 )
 # Facts have ids such as E-014, and promises have ids such as C1. In the name of a test, an underscore replaces the hyphen.
