@@ -163,9 +163,8 @@ def failure_of(name: str, wheels: list[Wheel], lowest: bool) -> str:
     """Install wheels in a new environment and run the smoke test; return what failed."""
     title = f"{name}, {'lowest' if lowest else 'newest'} dependencies"
     # Alone, a distribution must work without its optional dependencies.
-    targets = [
-        f"{wheel.path}[{','.join(wheel.extras)}]" if name == ALL else str(wheel.path) for wheel in wheels
-    ]
+    extras = [f"[{','.join(wheel.extras)}]" if name == ALL and wheel.extras else "" for wheel in wheels]
+    targets = [f"{wheel.path}{extra}" for wheel, extra in zip(wheels, extras, strict=True)]
     failure = ""
     with tempfile.TemporaryDirectory() as folder:
         try:

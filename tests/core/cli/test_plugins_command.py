@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from glowplug import cli
 from glowplug.cli import _subprocess
-from glowplug.plugins import describe_entry_points
+from glowplug.plugins import CATALOGUE, describe_entry_points
 
 API = "GLOWPLUG_API = 1\n"
 
@@ -254,6 +254,44 @@ class TestHostilePlugins:
                 assert not marker.exists()
         call("plugins", "list")
         assert marker.exists()
+
+
+class TestSearch:
+    @pytest.mark.parametrize(
+        ("words", "found"),
+        [
+            (["average", "WEIGHTS"], ["glowplug-ema"]),
+            (["mlflowlogger"], ["glowplug-mlflow"]),
+            (["learning_rate", "range"], ["glowplug-lr-finder"]),
+            (["json-lines"], ["glowplug-jsonl"]),
+        ],
+    )
+    def test_words(self, words, found):
+        """Plugins are found whose distribution, summary and offers contain all words, in upper or lower case, with any hyphens."""
+        ended = call("plugins", "search", *words)
+        assert ended.exit_code == 0, ended.output
+        assert [line.split()[0] for line in ended.stdout.splitlines()[1:]] == found
+
+    def test_all(self):
+        """Without words, the command shows all plugins of the catalogue."""
+        lines = call("plugins", "search").stdout.splitlines()
+        assert [line.split()[0] for line in lines[1:]] == [plugin.distribution for plugin in CATALOGUE]
+
+    def test_installed(self, site):
+        """The table says whether a plugin is installed."""
+        site.add_handler("glowplug-ema")
+        rows = call("plugins", "search", "glowplug").stdout.splitlines()
+        (row,) = [row for row in rows if row.startswith("glowplug-ema ")]
+        assert row.split()[1] == "yes"
+
+    def test_nothing_found(self):
+        """A search without a result fails with the words and the command that shows all plugins."""
+        ended = call("plugins", "search", "quantum", "computer")
+        assert ended.exit_code == 1
+        assert (
+            "no known plugin matches 'quantum computer'. To see all plugins: glowplug plugins search"
+            in ended.output
+        )
 
 
 class TestShow:

@@ -12,7 +12,7 @@ import click
 from glowplug.cli._report import overall_status, print_findings
 from glowplug.cli._subprocess import check_plugin, report_plugins
 from glowplug.cli._table import one_line, print_table
-from glowplug.plugins import installed_plugins
+from glowplug.plugins import CATALOGUE, installed_plugins
 
 if TYPE_CHECKING:
     from glowplug.cli._subprocess import PluginReport
@@ -22,7 +22,7 @@ __all__ = ["plugins"]
 
 @click.group()
 def plugins() -> None:
-    """List and check the installed plugins.
+    """List and check the installed plugins, and search for others.
 
     GLOWPLUG_PLUGINS=a,b allows only the plugins a and b. GLOWPLUG_DISABLED_PLUGINS=c,d* blocks the plugin c and all plugins
     whose names start with d. Both variables accept names of plugins and of distributions. In a name, the wildcards * and ? are
@@ -119,6 +119,42 @@ def check(name: str) -> None:
     click.get_current_context().exit(0 if is_ok else 1)
 
 
+@plugins.command()
+@click.argument("words", nargs=-1)
+def search(words: tuple[str, ...]) -> None:
+    """Search the published plugins that this version of glowplug knows.
+
+    A plugin is found if each of the WORDS occurs in the name of its distribution, in its summary or in the name of something
+    that it offers. Without WORDS, all plugins are shown. The search needs no network.
+
+    Exit code: 0 if a plugin is found; 1 if none is; 2 for incorrect usage.
+    """
+    installed = {plugin.distribution for plugin in installed_plugins()}
+    found = [
+        plugin
+        for plugin in CATALOGUE
+        for text in [_searchable(" ".join((plugin.distribution, plugin.summary, *plugin.offers)))]
+        if all(_searchable(word) in text for word in words)
+    ]
+    if not found:
+        raise click.ClickException(
+            f"no known plugin matches {' '.join(words)!r}. To see all plugins: glowplug plugins search"
+        )
+    print_table(
+        ("distribution", "installed", "summary", "offers"),
+        [
+            (
+                plugin.distribution,
+                "yes" if plugin.distribution in installed else "no",
+                plugin.summary,
+                ", ".join(plugin.offers),
+            )
+            for plugin in found
+        ],
+        below={"distribution": ("installed",), "summary": ("offers",)},
+    )
+
+
 def _select(name: str) -> list[PluginReport]:
     reports = report_plugins(installed_plugins())
     wanted = _spelling(name)
@@ -140,3 +176,7 @@ def _select(name: str) -> list[PluginReport]:
 
 def _spelling(name: str) -> str:
     return name.lower().replace("_", "-")
+
+
+def _searchable(text: str) -> str:
+    return _spelling(text).replace("-", " ")

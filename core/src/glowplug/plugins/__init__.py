@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from glowplug._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from glowplug.plugins._catalogue import FIRST_PARTY
+    from glowplug.plugins._catalogue import CATALOGUE, FIRST_PARTY, PublishedPlugin
     from glowplug.plugins._creation import create_offer
     from glowplug.plugins._discovery import (
         InstalledPlugin,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ALLOW_VARIABLE",
     "BLOCK_VARIABLE",
+    "CATALOGUE",
     "EQUIVALENTS",
     "FIRST_PARTY",
     "HOOKS",
@@ -50,6 +51,7 @@ __all__ = [
     "Plugin",
     "PluginFailure",
     "PluginIdentity",
+    "PublishedPlugin",
     "Registry",
     "create_offer",
     "describe_entry_points",
@@ -69,7 +71,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "glowplug.plugins._catalogue": ("FIRST_PARTY",),
+        "glowplug.plugins._catalogue": ("CATALOGUE", "FIRST_PARTY", "PublishedPlugin"),
         "glowplug.plugins._creation": ("create_offer",),
         "glowplug.plugins._discovery": (
             "InstalledPlugin",

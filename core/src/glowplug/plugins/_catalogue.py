@@ -1,94 +1,47 @@
-"""Catalogue of the names that this project's distributions offer."""
+"""Catalogue of published plugins, installed or not."""
 
 from __future__ import annotations
 
-__all__ = ["FIRST_PARTY"]
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["CATALOGUE", "FIRST_PARTY", "PublishedPlugin"]
+
+
+@dataclass(frozen=True)
+class PublishedPlugin:
+    """A distribution with a plugin, as catalogue.json describes it.
+
+    Args:
+        distribution: What pip installs.
+        summary: What the plugin does, in one sentence.
+        url: Page of the plugin.
+        offers: Names that the plugin offers.
+
+    Example:
+        >>> CATALOGUE[0].distribution
+        'glowplug-early-stopping'
+    """
+
+    distribution: str
+    summary: str
+    url: str
+    offers: tuple[str, ...]
+
+
+def _read(path: Path) -> tuple[PublishedPlugin, ...]:
+    entries = json.loads(path.read_text(encoding="utf-8"))
+    return tuple(PublishedPlugin(**{**entry, "offers": tuple(entry["offers"])}) for entry in entries)
+
+
+CATALOGUE = _read(Path(__file__).with_name("catalogue.json"))
+"""The plugins, sorted by distribution; first those of this project."""
 
 FIRST_PARTY = {
-    "Accuracy": "glowplug-metrics",
-    "Average": "glowplug-metrics",
-    "AveragePrecision": "glowplug-metrics",
-    "BaseParamScheduler": "glowplug-schedulers",
-    "BasicTimeProfiler": "glowplug-timers",
-    "BatchSizeScheduler": "glowplug-schedulers",
-    "Checkpoint": "glowplug-model-checkpoint",
-    "CheckpointEvents": "glowplug-model-checkpoint",
-    "ClassificationReport": "glowplug-metrics",
-    "cmAccuracy": "glowplug-metrics",
-    "cmPrecision": "glowplug-metrics",
-    "cmRecall": "glowplug-metrics",
-    "ConcatScheduler": "glowplug-schedulers",
-    "ConfusionMatrix": "glowplug-metrics",
-    "CosineAnnealingScheduler": "glowplug-schedulers",
-    "create_lr_scheduler_with_warmup": "glowplug-schedulers",
-    "CsvLogger": "glowplug-jsonl",
-    "CyclicalScheduler": "glowplug-schedulers",
-    "DataWait": "glowplug-monitors",
-    "DeviceUsage": "glowplug-monitors",
-    "DiceCoefficient": "glowplug-metrics",
-    "DiskSaver": "glowplug-model-checkpoint",
-    "EarlyStopping": "glowplug-early-stopping",
-    "EMAHandler": "glowplug-ema",
-    "EpochMetric": "glowplug-metrics",
-    "EpochOutputStore": "glowplug-metrics",
-    "ExpStateScheduler": "glowplug-schedulers",
-    "F1": "glowplug-metrics",
-    "FastaiLRFinder": "glowplug-lr-finder",
-    "Fbeta": "glowplug-metrics",
-    "Frequency": "glowplug-metrics",
-    "FsspecSaver": "glowplug-model-checkpoint",
-    "GeometricAverage": "glowplug-metrics",
-    "GradientNorm": "glowplug-monitors",
-    "HandlersTimeProfiler": "glowplug-timers",
-    "IoU": "glowplug-metrics",
-    "JaccardIndex": "glowplug-metrics",
-    "JsonLinesLogger": "glowplug-jsonl",
-    "KeepBest": "glowplug-model-checkpoint",
-    "KeepEvery": "glowplug-model-checkpoint",
-    "KeepLast": "glowplug-model-checkpoint",
-    "LambdaStateScheduler": "glowplug-schedulers",
-    "LearningRate": "glowplug-monitors",
-    "LinearCyclicalScheduler": "glowplug-schedulers",
-    "Loss": "glowplug-metrics",
-    "LRFinder": "glowplug-lr-finder",
-    "LRScheduler": "glowplug-schedulers",
-    "MeanAbsoluteError": "glowplug-metrics",
-    "MeanSquaredError": "glowplug-metrics",
-    "MetricGroup": "glowplug-metrics",
-    "mIoU": "glowplug-metrics",
-    "MLflowLogger": "glowplug-mlflow",
-    "ModelCheckpoint": "glowplug-model-checkpoint",
-    "ModelSummary": "glowplug-monitors",
-    "MultiLabelConfusionMatrix": "glowplug-metrics",
-    "MultiStepStateScheduler": "glowplug-schedulers",
-    "ParamGroupScheduler": "glowplug-schedulers",
-    "ParamScheduler": "glowplug-schedulers",
-    "PiecewiseLinear": "glowplug-schedulers",
-    "PiecewiseLinearStateScheduler": "glowplug-schedulers",
-    "Precision": "glowplug-metrics",
-    "PrecisionRecallCurve": "glowplug-metrics",
-    "Preemption": "glowplug-preemption",
-    "ProfilerHandler": "glowplug-timers",
-    "ProgressBar": "glowplug-progress",
-    "Recall": "glowplug-metrics",
-    "ReduceLROnPlateauScheduler": "glowplug-schedulers",
-    "ROC_AUC": "glowplug-metrics",
-    "RocCurve": "glowplug-metrics",
-    "RootMeanSquaredError": "glowplug-metrics",
-    "RunningAverage": "glowplug-metrics",
-    "SafetensorsSaver": "glowplug-model-checkpoint",
-    "ShardedSaver": "glowplug-model-checkpoint",
-    "StateParamScheduler": "glowplug-schedulers",
-    "StepStateScheduler": "glowplug-schedulers",
-    "SWAHandler": "glowplug-ema",
-    "TensorboardLogger": "glowplug-tensorboard",
-    "TerminateOnNan": "glowplug-terminate-on-nan",
-    "Throughput": "glowplug-monitors",
-    "TimeLimit": "glowplug-timers",
-    "Timer": "glowplug-timers",
-    "TopKCategoricalAccuracy": "glowplug-metrics",
-    "TorchMetric": "glowplug-torchmetrics",
-    "VariableAccumulation": "glowplug-metrics",
-    "WandbLogger": "glowplug-wandb",
+    name: plugin.distribution
+    for plugin in CATALOGUE
+    if plugin.distribution.startswith("glowplug-")
+    for name in plugin.offers
 }
-"""Maps each name to its distribution, for messages that say what to install."""
+"""Maps each name that this project's distributions offer to its distribution, for messages that say what to install."""
