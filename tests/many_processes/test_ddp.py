@@ -8,8 +8,6 @@ from example_runs import EXAMPLES, TORCHRUN, evaluate_digits, logged, printed
 
 CURVES = ("training/loss", "validation/accuracy", "validation/loss")
 EPOCHS_PER_KILL = 10
-# Seconds without progress after which a job is restarted.
-PATIENCE = 60
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +39,8 @@ def test_metrics(whole, script):
 def test_killed_ranks(whole, script, start, count, moments, tmp_path):
     """A job of torchrun whose ranks are killed ends with the weights and the log of a job that was not disturbed (D3, L3)."""
     kills = count(1, 20)
-    # A restart on a busy machine may need several attempts to connect the ranks.
-    job = start(tmp_path, *TORCHRUN, "--max-restarts", 4 * kills + 8, *script)
+    # On a busy machine, the connection of the ranks may fail, too.
+    job = start(tmp_path, *TORCHRUN, "--max-restarts", 2 * kills + 2, *script)
     logs = [folder / "runs" / "ddp_digits" / "log.jsonl" for folder in (whole[0], tmp_path)]
     assert disturb(job, logs[1], kills, moments()) == kills
     code, output = job.end()
@@ -55,20 +53,14 @@ def test_killed_ranks(whole, script, start, count, moments, tmp_path):
 
 
 def disturb(job, log, kills, moments):
-    """Kill random ranks, each after a random number of further iterations; return the number of kills when the job has ended.
-
-    After a restart, gloo sometimes waits forever for a connection of the ranks, so a job that does not move is restarted too.
-    """
-    done, seen, goal, moved = 0, 0, moments.randrange(10, 100), time.monotonic()
+    """Kill random ranks, each after a random number of further iterations; return the number of kills when the job has ended."""
+    done, goal = 0, moments.randrange(10, 100)
     while job.is_running():
         time.sleep(0.02)
         step, ranks = last_step(log), job.ranks()
-        if step > seen:
-            seen, moved = step, time.monotonic()
-        is_due = done < kills and step >= goal
-        if len(ranks) == 2 and (is_due or time.monotonic() - moved > PATIENCE):
+        if len(ranks) == 2 and done < kills and step >= goal:
             ranks[moments.choice((0, 1))].kill()
-            done, goal, moved = done + is_due, step + moments.randrange(10, 100), time.monotonic()
+            done, goal = done + 1, step + moments.randrange(10, 100)
     return done
 
 

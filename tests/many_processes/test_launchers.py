@@ -1,6 +1,7 @@
 """Other scripts of docs/examples for several processes, started by their launchers."""
 
 import math
+import re
 import runpy
 
 import pytest
@@ -8,6 +9,25 @@ import torch
 from example_runs import EXAMPLES, TORCHRUN, evaluate, evaluate_digits, printed
 
 from glowplug_model_checkpoint import ModelCheckpoint, ShardedSaver
+
+# The ranks fail at the first start and at the first restart.
+FAILING = """\
+import os
+import torch
+from ddp_digits import start_process_group
+from glowplug import Engine
+
+start_process_group()
+attempt, rank = int(os.environ["TORCHELASTIC_RESTART_COUNT"]), int(os.environ["RANK"])
+
+def step(engine, batch):
+    torch.distributed.all_reduce(torch.ones(1))
+    if attempt < 2 and rank == attempt and engine.state.iteration == 5:
+        raise ValueError(f"failure {attempt}")
+
+print(f"rank {rank} ended at iteration {Engine(step).run(range(100)).iteration}", flush=True)
+torch.distributed.destroy_process_group()
+"""
 
 
 def test_fsdp2(run, tmp_path):
@@ -54,3 +74,18 @@ def test_accelerate(run, tmp_path):
     history = client.get_metric_history(found.info.run_id, "validation/accuracy")
     assert [metric.step for metric in history] == [1, 2, 3]
     assert history[-1].value == accuracy
+
+
+def test_restart_after_exceptions(start, tmp_path):
+    """A job whose ranks raise exceptions is restarted; the failures of the former processes do not end the new ones (D1)."""
+    (tmp_path / "failing.py").write_text(FAILING)
+    code, output = start(
+        tmp_path, *TORCHRUN, "--max-restarts", 4, "failing.py", PYTHONPATH=str(EXAMPLES)
+    ).end()
+    assert code == 0, output
+    assert "RankFailedError: rank 0 failed at iteration 5: ValueError: failure 0" in output
+    assert "RankFailedError: rank 1 failed at iteration 5: ValueError: failure 1" in output
+    assert sorted(re.findall(r"^rank \d ended at iteration \d+$", output, re.MULTILINE)) == [
+        "rank 0 ended at iteration 100",
+        "rank 1 ended at iteration 100",
+    ]

@@ -112,7 +112,7 @@ def job(rank):  # noqa: PLR0915 - the other processes get the source of this one
     def validate(engine):
         if is_culprit and what == "error at the end of an epoch" and engine.state.iteration >= at:
             raise ValueError("this is the cause")
-        evaluator.run(SizedBatches())
+        evaluator.run([torch.ones(2, 4)] * 20)
 
     @evaluator.on(Events.ITERATION_COMPLETED(once=3))
     def fail(engine):

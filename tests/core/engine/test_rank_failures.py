@@ -212,6 +212,26 @@ def test_next_run(run_ranks):
     ]
 
 
+def test_keys_of_former_processes(run_ranks):
+    """A failure that former processes have left in the store does not concern the processes that replace them (D1)."""
+
+    def scenario(rank):
+        from glowplug.distributed import barrier
+        from glowplug.engine._rank_link import Failure, RankLink
+
+        links = []
+        # Each process opens its first link in this way; torchrun keeps the store.
+        for _ in range(2):
+            links.append(RankLink())
+            links[-1].begin_watch()
+            if len(links) == 1:
+                links[0].publish(Failure(0, "ValueError", "the loss is negative", 5))
+            barrier()
+        return [link.failure() for link in links]
+
+    assert run_ranks(scenario) == [[[0, "ValueError", "the loss is negative", 5], None]] * 2
+
+
 def test_message_fails(run_ranks):
     """An exception without a message is raised all the same, and the other rank learns its name."""
 

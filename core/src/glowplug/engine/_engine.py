@@ -73,7 +73,7 @@ class Engine(HandlerTable):
         check_process_function(process_function)
         super().__init__()
         self._process_function = process_function
-        self._stop = StopRequests(self._watch)
+        self._stop = StopRequests(self._slow_path)
         self._position = RunPosition()
         self.state_dict_user_keys: list[str] = []
         # The attribute of the class, because a mock has every attribute.
@@ -383,7 +383,7 @@ class Engine(HandlerTable):
             self._stop.clear()
             state.times = dict.fromkeys(state.times, 0.0)
             if self._loop is None:
-                self._loop = Loop(self._channels, self._position, self._stop, self._watch)
+                self._loop = Loop(self._channels, self._position, self._stop, self._slow_path)
             self._progress = self._loop.run(self._process_function)
         position.was_loaded = False
         state.outcome = None

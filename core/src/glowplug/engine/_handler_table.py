@@ -17,7 +17,7 @@ from glowplug.engine._channel import CallWrapper, Channel
 from glowplug.engine._handler_state import StatefulHandlers
 from glowplug.engine._optional import Fault, Guard, attach_optional, guard_of_attach, mark_as_foreign
 from glowplug.engine._registration import Registration
-from glowplug.engine._stop import Watch
+from glowplug.engine._stop import SlowPath
 from glowplug.events import (
     AnyEvent,
     CallableEventWithFilter,
@@ -49,7 +49,7 @@ class HandlerTable:
 
     def __init__(self) -> None:
         self.state = State()
-        self._watch = Watch()
+        self._slow_path = SlowPath()
         self._channels: dict[Key, Channel] = {event: Channel(event, counter) for event, counter in _BUILT_IN}
         self._stateful = StatefulHandlers()
 
@@ -154,7 +154,7 @@ class HandlerTable:
         # If the handler rejects a loaded state, it is not registered.
         registration.state_handle = self._stateful.add_callable(handler, registration.guard)
         channel.change((*channel.registrations, registration))
-        self._watch.is_on = True
+        self._slow_path.is_on = True
         return RemovableEventHandle(
             functools.partial(_forget, weakref.ref(channel), weakref.ref(registration))
         )

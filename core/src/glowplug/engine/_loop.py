@@ -30,7 +30,7 @@ from glowplug.engine._data_pass import length_of
 from glowplug.engine._deferred import check_result
 from glowplug.engine._handler_table import HandlerTable
 from glowplug.engine._position import RunPosition
-from glowplug.engine._stop import StopRequests, Watch
+from glowplug.engine._stop import SlowPath, StopRequests
 from glowplug.engine._votes import VOTING_EVENTS, Votes
 from glowplug.events import Events
 from glowplug.exceptions import GlowplugWarning
@@ -65,7 +65,7 @@ class Loop:
         channels: The events of the engine.
         position: The position of the run, updated by the loop.
         stop: The stop requests of handlers.
-        watch: Indicates whether an iteration does more than call the step.
+        slow_path: Indicates whether an iteration does more than call the step.
     """
 
     # Set only while the loop runs, so that a suspended loop does not keep its engine alive.
@@ -78,12 +78,12 @@ class Loop:
         channels: dict[Any, Channel],
         position: RunPosition,
         stop: StopRequests,
-        watch: Watch,
+        slow_path: SlowPath,
     ) -> None:
         self._channels = channels
         self._position = position
         self._stop = stop
-        self._watch = watch
+        self._slow_path = slow_path
         self._iteration_channels = tuple(map(channels.__getitem__, ITERATION_EVENTS))
 
     def run(self, step: Callable[[Any, Any], Any]) -> Generator[None, None, RunOutcome]:
@@ -142,8 +142,8 @@ class Loop:
 
     def _iterations(self, state: State) -> Generator[None, None, None]:  # noqa: C901, PLR0912, PLR0915 - keep the whole loop in one function
         """Run the iterations of one epoch; without handlers, an iteration does little more than call the step."""
-        step = self._step if self._watch.is_step_checked else self._first_step
-        position, stop, watch = self._position, self._stop, self._watch
+        step = self._step if self._slow_path.is_step_checked else self._first_step
+        position, stop, slow_path = self._position, self._stop, self._slow_path
         started, completed = (
             self._channels[Events.ITERATION_STARTED],
             self._channels[Events.ITERATION_COMPLETED],
@@ -157,16 +157,18 @@ class Loop:
         if position.iterator is None:
             yield from self._begin_next_pass(state)
         # The first iteration checks the output of the step; later iterations call the step directly.
-        end, restarted_at = self._end() if watch.is_step_checked else state.iteration + 1, None
+        end, restarted_at = self._end() if slow_path.is_step_checked else state.iteration + 1, None
         while True:
             stop.has_new_data = False
             if position.data_pass is not None:
                 position.data_pass.begin_at(state.iteration)
-            watch.is_on = stop.is_pending or any(channel.has_handlers for channel in self._iteration_channels)
+            slow_path.is_on = stop.is_pending or any(
+                channel.has_handlers for channel in self._iteration_channels
+            )
             try:
                 for state.batch in position.iterator:  # type: ignore[union-attr]  # a pass has begun
                     state.output = None
-                    if watch.is_on:
+                    if slow_path.is_on:
                         if get_completed.has_handlers:
                             self.engine._fire(get_completed)
                             if stop.is_pending:
@@ -180,7 +182,7 @@ class Loop:
                         state.iteration = iteration = state.iteration + 1
                     state.output = step(self.engine, state.batch)
                     position.stepped = iteration
-                    if watch.is_on:
+                    if slow_path.is_on:
                         # Without the call of _fire, handlers with every= filters cost half as much between two of their runs.
                         if completed.has_handlers and not completed.due > state.iteration > completed.seen:
                             self.engine._fire(completed)
@@ -232,7 +234,7 @@ class Loop:
         output = check_result(
             self._step(engine, batch), lambda: f"process_function {describe_handler(self._step)}"
         )
-        self._watch.is_step_checked = True
+        self._slow_path.is_step_checked = True
         return output
 
     def _begin_data(self, state: State) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import secrets
 import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -36,16 +37,13 @@ class RankLink:
     """A gloo group for votes, and a key in the store of the process group for the first failure of each watch.
 
     The constructor is a collective operation.
-
-    Args:
-        number: How many links this process has opened before this one, which is the same number on all ranks.
     """
 
     _watches = 0
     # Whether all ranks have noticed a failure, so that all of them open a new link for the next run.
     is_broken = False
 
-    def __init__(self, number: int) -> None:
+    def __init__(self) -> None:
         import torch.distributed as dist
 
         self.rank, self.size = rank(), world_size()
@@ -53,13 +51,14 @@ class RankLink:
         self._group = weakref.ref(dist.new_group(backend="gloo", group_desc="glowplug votes"))
         # Another thread can use this copy of the store while torch uses the original.
         self._store: Store = dist.group.WORLD.get_group_store().clone()  # type: ignore[union-attr]  # there is a process group
-        self.number = number
+        # torchrun keeps the store when it restarts the processes, and with it the keys of the former ones.
+        self._token = self._number_of_rank_zero(secrets.randbits(62))
         self._key = ""
 
     def begin_watch(self) -> None:
         """Begin another watch, whose failures have another key."""
         self._watches += 1
-        self._key = f"glowplug/failure/{self.number}/{self._watches}"
+        self._key = f"glowplug/failure/{self._token}/{self._watches}"
 
     def reduce_max(self, values: torch.Tensor) -> Work:
         """Start to replace each value by its maximum over the ranks."""
@@ -100,6 +99,14 @@ class RankLink:
         dist.all_gather(parts, torch.tensor([value], dtype=torch.int64, device="cpu"), group=self._group())
         return [int(part) for part in parts]
 
+    def _number_of_rank_zero(self, number: int) -> int:
+        import torch
+        import torch.distributed as dist
+
+        values = torch.tensor([number], dtype=torch.int64, device="cpu")
+        dist.broadcast(values, 0, group=self._group())
+        return int(values)
+
     # Failures; any thread may call these methods.
 
     def publish(self, failure: Failure, run: int = OUTERMOST) -> None:
@@ -135,12 +142,10 @@ def open_link() -> RankLink:
     global _opened  # noqa: PLW0603 - one link for the one process group
     import torch.distributed as dist
 
-    world, number = dist.group.WORLD, 0
-    if _opened is not None:
-        if _opened.world() is world and not _opened.link.is_broken:
-            return _opened.link
-        number = _opened.link.number + 1
-    _opened = _Opened(weakref.ref(world), RankLink(number))
+    world = dist.group.WORLD
+    if _opened is not None and _opened.world() is world and not _opened.link.is_broken:
+        return _opened.link
+    _opened = _Opened(weakref.ref(world), RankLink())
     return _opened.link
 
 

@@ -8,7 +8,7 @@ RunEnd: TypeAlias = "bool | Literal['skip_completed']"
 EpochEnd: TypeAlias = "bool | Literal['skip_epoch_completed']"
 
 
-class Watch:
+class SlowPath:
     """Flag that tells the loop whether iterations must check for handlers and stop requests.
 
     ``is_on`` becomes ``True`` when a handler is registered, a stop is requested or the data is replaced. At the start of an
@@ -35,7 +35,7 @@ class StopRequests:
     With several ranks, a request is a proposal: it takes effect on all ranks after a vote.
 
     Args:
-        watch: The flag that each request sets.
+        slow_path: The flag that each request sets.
     """
 
     # Class attributes keep the constructor of an engine fast; clear() makes them attributes of the instance.
@@ -49,8 +49,8 @@ class StopRequests:
     needs_vote = False
     _proposed: dict[str, RunEnd | EpochEnd] = {}  # noqa: RUF012 - never changed; clear() makes an attribute of the instance
 
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
+    def __init__(self, slow_path: SlowPath) -> None:
+        self._slow_path = slow_path
 
     def request(
         self, name: Literal["run", "epoch", "interrupt", "has_new_data"], value: RunEnd | EpochEnd
@@ -63,7 +63,7 @@ class StopRequests:
         setattr(self, name, value)
         if value:
             self.is_pending = True
-            self._watch.is_on = True
+            self._slow_path.is_on = True
 
     def requested(self, name: Literal["run", "epoch", "interrupt"]) -> Any:
         """Return the value of a request, whether it is in effect or waits for a vote."""
