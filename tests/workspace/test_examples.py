@@ -11,7 +11,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
-PAGES = sorted(page.stem for page in EXAMPLES.glob("*.md"))
+PAGES = sorted(page.stem for page in EXAMPLES.glob("*.md") if page.with_suffix(".py").exists())
 # The scripts that belong to a page in docs/.
 TOPICS = {
     "accelerate_digits": "many-processes",
