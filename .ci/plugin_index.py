@@ -1,10 +1,10 @@
-"""Writes the page of known plugins, docs/plugin-index.md, from the catalogue of the core."""
+"""Writes the page of known plugins, docs/reference/plugin-index.md, from the catalogue of the core."""
 
 from distributions import ROOT
 
 from glowplug.plugins import CATALOGUE, PublishedPlugin
 
-PAGE = ROOT / "docs" / "plugin-index.md"
+PAGE = ROOT / "docs" / "reference" / "plugin-index.md"
 
 INTRODUCTION = """\
 # Plugin index

@@ -11,18 +11,18 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
-PAGES = sorted(page.stem for page in EXAMPLES.glob("*.md"))
+PAGES = sorted(page.stem for page in EXAMPLES.glob("*.md") if page.with_suffix(".py").exists())
 # The scripts that belong to a page in docs/.
 TOPICS = {
     "accelerate_digits": "many-processes",
-    "averaged_weights": "averaged-weights",
+    "averaged_weights": "how-to/averaged-weights",
     "ddp_digits": "many-processes",
     "fsdp2_lm": "many-processes",
-    "lr_finder": "finding-a-learning-rate",
-    "monitoring": "monitoring",
-    "profilers": "profiling",
+    "lr_finder": "how-to/finding-a-learning-rate",
+    "monitoring": "how-to/monitoring",
+    "profilers": "how-to/profiling",
     "ray_digits": "many-processes",
-    "schedules": "learning-rate-schedules",
+    "schedules": "how-to/learning-rate-schedules",
 }
 
 
@@ -136,7 +136,7 @@ def test_pages_are_whole(name):
     """A page links to its script, and the pictures on the page exist."""
     folder = page_of(name).parent
     assert (EXAMPLES / f"{name}.py").is_file()
-    assert f"]({(EXAMPLES / f'{name}.py').relative_to(folder).as_posix()})" in page(name)
+    assert f"]({os.path.relpath(EXAMPLES / f'{name}.py', folder)})" in page(name)
     for picture in re.findall(r"!\[.+?\]\((.+?)\)", page(name)):
         assert (folder / picture).read_bytes().startswith(b"\x89PNG")
 

@@ -75,8 +75,8 @@ def test_import(name):
 
 
 def test_documented():
-    """docs/metrics.md shows all equivalents."""
-    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    """docs/reference/metrics.md shows all equivalents."""
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "metrics.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| `(.+?)` \| `(.+)` \|$", page, re.MULTILINE)
     assert {name: each[:2] for name, *each in rows} == {
         name: list(each[:2]) for name, each in EQUIVALENTS.items()

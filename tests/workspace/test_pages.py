@@ -9,17 +9,18 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+FOLDERS = [DOCS, *(DOCS / name for name in ("tutorial", "how-to", "reference", "explanation", "examples"))]
 WITH_SNIPPETS = [
-    "averaged-weights",
-    "coming-from-a-plain-loop",
-    "coming-from-ignite",
-    "finding-a-learning-rate",
-    "learning-rate-schedules",
-    "metrics",
-    "monitoring",
-    "profiling",
-    "training-setup",
-    "training-step",
+    "how-to/averaged-weights",
+    "how-to/coming-from-ignite",
+    "how-to/finding-a-learning-rate",
+    "how-to/learning-rate-schedules",
+    "how-to/monitoring",
+    "how-to/profiling",
+    "how-to/training-setup",
+    "how-to/training-step",
+    "reference/metrics",
+    "tutorial/coming-from-a-plain-loop",
 ]
 SNIPPET = re.compile(
     r"^```python\n(?P<code>.*?)^```$(?:\n+```text\n(?P<shown>.*?)^```$)?", re.DOTALL | re.MULTILINE
@@ -27,8 +28,7 @@ SNIPPET = re.compile(
 LINK = re.compile(r"\]\((?!https?:)([^)#]*)(#[^)]*)?\)")
 PAGES = sorted(
     [
-        *DOCS.glob("*.md"),
-        *(DOCS / "examples").glob("*.md"),
+        *(page for folder in FOLDERS for page in folder.glob("*.md")),
         *ROOT.glob("*.md"),
         ROOT / "changelog.d" / "README.md",
     ]
@@ -76,18 +76,22 @@ def test_links_resolve(page):
 
 
 def test_every_page_is_listed():
-    """The index lists all pages and all scripts."""
-    index = (DOCS / "README.md").read_text(encoding="utf-8")
-    listed = {target for target, _ in LINK.findall(index)}
-    there = [*DOCS.glob("*.md"), *(DOCS / "examples").glob("*.md"), *(DOCS / "examples").glob("*.py")]
-    assert {path.relative_to(DOCS).as_posix() for path in there} - listed == {"README.md"}
+    """The index and the gallery list all pages and all scripts."""
+    listed = {
+        (index.parent / target).resolve()
+        for index in (DOCS / "README.md", DOCS / "examples" / "README.md")
+        for target, _ in LINK.findall(index.read_text(encoding="utf-8"))
+    }
+    there = [path for folder in FOLDERS for path in folder.glob("*.md") if path.stem != "index"]
+    there += (DOCS / "examples").glob("*.py")
+    assert {*there} - listed == {DOCS / "README.md"}
 
 
 def test_metrics_page_is_complete():
     """The table of metrics names every metric that glowplug-metrics offers."""
     import glowplug_metrics._plugin as plugin
 
-    table = (DOCS / "metrics.md").read_text(encoding="utf-8").split("## The metrics\n")[1]
+    table = (DOCS / "reference" / "metrics.md").read_text(encoding="utf-8").split("## The metrics\n")[1]
     names = {spec.name for spec in plugin.glowplug_offers()}
     assert names - set(re.findall(r"`(\w+)`", table)) == set()
 

@@ -32,8 +32,8 @@ def test_third_party_plugins_follow():
 
 
 def test_page_is_up_to_date(monkeypatch):
-    """docs/plugin-index.md is what .ci/plugin_index.py writes."""
+    """docs/reference/plugin-index.md is what .ci/plugin_index.py writes."""
     monkeypatch.setattr(sys, "path", [str(ROOT / ".ci"), *sys.path])
     script = runpy.run_path(str(ROOT / ".ci" / "plugin_index.py"))
     if script["PAGE"].read_text(encoding="utf-8") != script["page"]():
-        pytest.fail("docs/plugin-index.md is out of date: run python .ci/plugin_index.py", pytrace=False)
+        pytest.fail("docs/reference/plugin-index.md is out of date: run python .ci/plugin_index.py", pytrace=False)

@@ -1,4 +1,4 @@
-"""The snippets of docs/writing-plugins.md, run in order."""
+"""The snippets of docs/how-to/writing-plugins.md, run in order."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from glowplug.hookspecs import API_VERSION, OfferKind
 from glowplug.loggers import Writer
 from glowplug.plugins import HOOKS
 
-PAGE = Path(__file__).parents[2] / "docs" / "writing-plugins.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "writing-plugins.md"
 FENCE = re.compile(r"(?P<before>[^\n]*)\n+```(?P<language>\w+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
 
 

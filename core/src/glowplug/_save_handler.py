@@ -102,9 +102,9 @@ class StagingSaveHandler(SaveHandler, Protocol):
         method.
 
         Args:
-            checkpoint: As for :meth:`save`.
-            filename: As for :meth:`save`.
-            metadata: As for :meth:`save`.
+            checkpoint: As for ``save()``.
+            filename: As for ``save()``.
+            metadata: As for ``save()``.
         """
 
 
@@ -117,10 +117,10 @@ class VerifyingSaveHandler(SaveHandler, Protocol):
     """
 
     def metadata(self, filename: str) -> Mapping[str, Any] | None:
-        """Return the metadata that were passed to :meth:`save`, without reading the whole checkpoint.
+        """Return the metadata that were passed to ``save()``, without reading the whole checkpoint.
 
         Args:
-            filename: The name given to :meth:`save`.
+            filename: The name given to ``save()``.
 
         Returns:
             The metadata, or ``None`` if the checkpoint was stored without metadata.
@@ -134,7 +134,7 @@ class VerifyingSaveHandler(SaveHandler, Protocol):
         """Read a checkpoint and compare it with its digest.
 
         Args:
-            filename: The name given to :meth:`save`.
+            filename: The name given to ``save()``.
 
         Returns:
             Whether the checkpoint has a digest.

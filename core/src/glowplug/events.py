@@ -11,11 +11,26 @@ from enum import Enum, EnumMeta
 from numbers import Integral, Real
 from typing import Any, TypeAlias, overload
 
+__all__ = [
+    "AnyEvent",
+    "Between",
+    "CallableEventWithFilter",
+    "EventEnum",
+    "EventFilter",
+    "Events",
+    "EventsList",
+    "Every",
+    "EverySeconds",
+    "FilteredEvent",
+    "Once",
+]
+
 _DEFERRED_KINDS = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction)
 
 _ALONE = {"event_filter", "once", "every_seconds", "every_minutes"}
 
 EventFilter: TypeAlias = Callable[[Any, int], bool]
+"""Function of the engine and the event's count that returns whether the handlers run."""
 
 
 class CallableEventWithFilter:
@@ -244,6 +259,7 @@ class EventsList:
 
 
 AnyEvent: TypeAlias = CallableEventWithFilter | EventsList | str
+"""An event, a list of events, or a name."""
 
 
 @dataclass(frozen=True)

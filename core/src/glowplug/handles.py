@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import TracebackType
 
+__all__ = ["RemovableEventHandle"]
+
 
 class RemovableEventHandle:
     """Handle that removes the registrations made by one call; also a context manager.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+__all__ = ["Phase"]
+
 
 class Phase(IntEnum):
     """Phases of an event, in the order in which their handlers run.

@@ -10,6 +10,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from glowplug.events import AnyEvent, CallableEventWithFilter, Events, EventsList
 
+__all__ = [
+    "COUNTERS",
+    "RunOutcome",
+    "RunStart",
+    "State",
+]
+
 COUNTERS: MappingProxyType[CallableEventWithFilter | str, str] = MappingProxyType(
     {
         Events.GET_BATCH_STARTED: "iteration",
@@ -22,6 +29,7 @@ COUNTERS: MappingProxyType[CallableEventWithFilter | str, str] = MappingProxyTyp
         Events.COMPLETED: "epoch",
     }
 )
+"""Maps events to the attribute of the state that counts them."""
 
 
 class RunOutcome(Enum):

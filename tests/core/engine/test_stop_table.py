@@ -1,4 +1,4 @@
-"""The table of stops in docs/engine.md, compared with the engine.
+"""The table of stops in docs/reference/engine.md, compared with the engine.
 
 Set GLOWPLUG_WRITE_DOCS=1 to write the table instead of comparing it.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from glowplug import Engine, Events, RunOutcome
 
-PAGE = Path(__file__).parents[3] / "docs" / "engine.md"
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "engine.md"
 BEGIN, END = "<!-- table of stops: begin -->\n", "<!-- table of stops: end -->\n"
 STEP = "the step"
 ROWS = [
@@ -100,7 +100,7 @@ def table():
 
 
 def test_table_matches_the_engine():
-    """For each kind of stop at each event, docs/engine.md lists the events that fire."""
+    """For each kind of stop at each event, docs/reference/engine.md lists the events that fire."""
     page = PAGE.read_text(encoding="utf-8")
     before, rest = page.split(BEGIN)
     written, after = rest.split(END)

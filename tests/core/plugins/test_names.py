@@ -170,7 +170,9 @@ class TestCreate:
 
 def test_replacements_are_documented():
     """The page about ignite lists each handler that has a replacement, by its name or the kind of handler (H-005)."""
-    page = (Path(__file__).parents[3] / "docs" / "coming-from-ignite.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "coming-from-ignite.md").read_text(
+        encoding="utf-8"
+    )
     page = page[page.index("## What is missing") :]
     kinds = ("TimeProfiler",)
     handlers = [

@@ -1,4 +1,4 @@
-"""docs/testing-kit.md: its tables list all checks and its code runs."""
+"""docs/reference/testing-kit.md: its tables list all checks and its code runs."""
 
 import re
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 from glowplug_testing import check_lists
 
-PAGE = Path(__file__).parents[3] / "docs" / "testing-kit.md"
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "testing-kit.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
 

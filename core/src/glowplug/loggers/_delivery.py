@@ -20,6 +20,7 @@ from glowplug.loggers._waiting import BATCH, Bounds, Marker
 from glowplug.loggers._writer import Writer, write
 
 OnError: TypeAlias = Literal["warn", "raise"]
+"""Whether a failing backend is reported in the log, or raises an exception at the next call of the logger."""
 
 TEMPORARY = (ConnectionError, TimeoutError)
 """Exceptions of a write after which it is repeated; after any other exception, the record is dropped."""

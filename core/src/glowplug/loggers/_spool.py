@@ -177,8 +177,7 @@ class Spool:
         """Save records in order, and return copies of them with the numbers that the spool assigned.
 
         Raises:
-            SpoolFullError: If the records would exceed the limit. None of them is saved then.
-            OSError: If the records cannot be written. None of them is saved then.
+            OSError: If the records would exceed the limit, or cannot be written. None of them is saved then.
         """
         rows = [_row_of(record) for record in records]
         sizes = _sizes_of(rows)

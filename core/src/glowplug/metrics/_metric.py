@@ -91,7 +91,7 @@ class Metric(MetricArithmetic["MetricsLambda"], StatefulMetric, ABC):
     """If the output is a mapping, :meth:`update` receives a tuple of the values of these keys. ``None`` rejects mappings."""
 
     default_usage: ClassVar[MetricUsage] = EpochWise()
-    """The default usage of :meth:`attach`."""
+    """The default usage of ``attach()``."""
 
     def __init__(
         self,

@@ -86,7 +86,7 @@ class InstalledPlugin(PluginIdentity):
 
     @property
     def loadable(self) -> bool:
-        """Whether the plugin may be imported: no setting blocks it, and its metadata has no problem."""
+        """Whether no setting blocks the plugin, and its metadata has no problem."""
         return not self.blocked_by and self.problem is None
 
 

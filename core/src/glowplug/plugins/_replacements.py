@@ -7,7 +7,7 @@ from glowplug.plugins._equivalents import EQUIVALENTS
 __all__ = ["REPLACEMENTS"]
 
 _WRITE_LOGGER = (
-    "Subclass glowplug.loggers.Logger and implement write_scalars; docs/writing-plugins.md shows how"
+    "Subclass glowplug.loggers.Logger and implement write_scalars; docs/how-to/writing-plugins.md shows how"
 )
 _LOG_HANDLER = (
     "For a custom log handler, write a function (engine, logger, event_name) and pass it to "

@@ -55,7 +55,7 @@ def create_supervised_trainer(
         optimizer: The optimizer.
         loss_fn: Loss function; ``loss_fn(y_pred, y)`` returns a scalar tensor.
         device: The device to move batches to; the model is not moved.
-        non_blocking: Whether to copy batches from pinned memory asynchronously, as in :func:`convert_tensor`.
+        non_blocking: Whether to copy batches from pinned memory asynchronously, as in :func:`~glowplug.utils.convert_tensor`.
         prepare_batch: Function that converts a batch; ``prepare_batch(batch, device=..., non_blocking=...)`` returns ``(x, y)``.
             By default, each batch must already be a pair ``(x, y)``. If your batches are mappings, pass the result of
             :func:`prepare_batch_from_keys`.
@@ -143,7 +143,7 @@ def create_supervised_evaluator(
         model: The model; see :func:`supervised_evaluation_step`.
         metrics: The metrics to attach. Maps each name in ``state.metrics`` to a metric.
         device: The device to move batches to; the model is not moved.
-        non_blocking: Whether to copy batches from pinned memory asynchronously, as in :func:`convert_tensor`.
+        non_blocking: Whether to copy batches from pinned memory asynchronously, as in :func:`~glowplug.utils.convert_tensor`.
         prepare_batch: Function that converts a batch; ``prepare_batch(batch, device=..., non_blocking=...)`` returns ``(x, y)``.
             By default, each batch must already be a pair ``(x, y)``. If your batches are mappings, pass the result of
             :func:`prepare_batch_from_keys`.

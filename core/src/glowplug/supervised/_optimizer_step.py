@@ -24,12 +24,12 @@ __all__ = ["OptimizerEvents", "OptimizerStep"]
 class OptimizerEvents(EventEnum):
     """Events within a training step.
 
-    =========================== =========================================================================================
-    ``BACKWARD_COMPLETED``      after each backward pass, so at each iteration
-    ``OPTIMIZER_STEP_STARTED``  before each optimizer step: the gradients of the whole accumulation window are complete, not
-                                scaled, and not yet clipped
+    ============================ =========================================================================================
+    ``BACKWARD_COMPLETED``       after each backward pass, so at each iteration
+    ``OPTIMIZER_STEP_STARTED``   before each optimizer step: the gradients of the whole accumulation window are complete, not
+                                 scaled, and not yet clipped
     ``OPTIMIZER_STEP_COMPLETED`` after each optimizer step, but not if the gradient scaler has skipped the step
-    =========================== =========================================================================================
+    ============================ =========================================================================================
 
     ``state.optimizer_step`` is the number of the current optimizer step, counted from 1 over the whole run.
     """

@@ -83,7 +83,7 @@ def supervised_training_step(
         optimizer: The optimizer.
         loss_fn: Loss function; ``loss_fn(y_pred, y)`` returns a scalar tensor.
         device: The device to move batches to; ``None`` leaves each batch where it is.
-        non_blocking: Whether to copy batches from pinned memory asynchronously, as in :func:`convert_tensor`.
+        non_blocking: Whether to copy batches from pinned memory asynchronously, as in :func:`~glowplug.utils.convert_tensor`.
         prepare_batch: Function that converts a batch; ``prepare_batch(batch, device=..., non_blocking=...)`` returns ``(x, y)``.
         model_transform: Function that converts the model's output to the prediction for ``loss_fn``.
         output_transform: Function that returns the value of ``state.output``, called as
@@ -169,7 +169,7 @@ def supervised_evaluation_step(
     Args:
         model: The model; each step sets it to evaluation mode.
         device: The device to move batches to; ``None`` leaves each batch where it is.
-        non_blocking: Whether to copy batches from pinned memory asynchronously, as in :func:`convert_tensor`.
+        non_blocking: Whether to copy batches from pinned memory asynchronously, as in :func:`~glowplug.utils.convert_tensor`.
         prepare_batch: Function that converts a batch; ``prepare_batch(batch, device=..., non_blocking=...)`` returns ``(x, y)``.
         model_transform: Function that converts the model's output to the prediction.
         output_transform: Function that returns the value of ``state.output``, called as ``output_transform(x, y, y_pred)``. By

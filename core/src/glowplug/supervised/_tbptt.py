@@ -62,7 +62,7 @@ def create_supervised_tbptt_trainer(
         tbtt_step: Number of time steps in a chunk.
         dim: The time dimension of ``x`` and ``y``.
         device: The device to move batches to; ``None`` leaves them where they are.
-        non_blocking: Whether to copy batches from pinned memory asynchronously, as in :func:`convert_tensor`.
+        non_blocking: Whether to copy batches from pinned memory asynchronously, as in :func:`~glowplug.utils.convert_tensor`.
         prepare_batch: Function called as ``prepare_batch(batch, device=..., non_blocking=...)``; returns the tensors ``(x, y)``.
 
     Returns:

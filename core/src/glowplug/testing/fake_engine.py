@@ -10,6 +10,8 @@ from glowplug.handles import RemovableEventHandle
 from glowplug.state import RunOutcome, RunStart
 from glowplug.typing import EngineProtocol
 
+__all__ = ["FakeEngine"]
+
 
 class FakeEngine(HandlerTable):
     """Engine for tests: it registers handlers, fires events on request, and records stop requests.

@@ -57,7 +57,7 @@ class FileLogger(Logger):
 
     @property
     def file_path(self) -> Path:
-        """The file of this rank: ``path`` on rank 0, and a file such as ``run.rank1.jsonl`` in the same folder on other ranks."""
+        """The file that this rank writes, which is ``path`` on rank 0, and for example ``run.rank1.jsonl`` beside it on rank 1."""
         if self.rank == 0:
             return self.path
         return self.path.with_name(f"{self.path.stem}.rank{self.rank}{self.path.suffix}")

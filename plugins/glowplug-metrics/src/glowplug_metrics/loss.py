@@ -30,7 +30,7 @@ class Loss(Metric):
             as a scalar tensor.
         output_transform: Turns the engine's output into one of the forms described above.
         batch_size: Function of ``y`` that returns the number of examples in the batch. By default, the number of examples is the
-            length of the first tensor in ``y``; see :func:`~glowplug_metrics.batch_size.batch_size_of`.
+            length of the first tensor in ``y``; see ``glowplug_metrics.batch_size.batch_size_of``.
         device: See ``glowplug.Metric``. The sum stays on the device of the loss, so that updates never wait for an accelerator.
         skip_unrolling: See ``glowplug.Metric``.
 

@@ -79,7 +79,7 @@ class RunningAverage(Metric):
         alpha: Weight of the previous average, above 0 and at most 1.
         output_transform: Turns the engine's output into a number or tensor. If ``src`` is given, ``output_transform`` must be
             omitted.
-        epoch_bound: Deprecated. ``True`` resets the average at each epoch if :meth:`attach` is called without a usage.
+        epoch_bound: Deprecated. ``True`` resets the average at each epoch if ``attach()`` is called without a usage.
         device: See ``glowplug.Metric``. If ``src`` is given, ``device`` must be omitted. Tensors stay on their own device.
         skip_unrolling: See ``glowplug.Metric``.
 
@@ -161,7 +161,7 @@ class RunningAverage(Metric):
         return all_reduce(self._average) / world_size()
 
     def usage_or_default(self, usage: str | MetricUsage | None) -> MetricUsage:
-        """Return the usage for :meth:`attach`; ``epoch_bound`` may change the default usage."""
+        """Return the usage for ``attach()``; ``epoch_bound`` may change the default usage."""
         if usage is None and self.epoch_bound:
             return SingleEpochRunningBatchWise()
         return super().usage_or_default(usage)

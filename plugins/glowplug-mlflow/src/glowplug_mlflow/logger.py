@@ -57,7 +57,7 @@ class MLflowLogger(Logger):
     the server is unavailable, training continues and the records wait on disk.
 
     The logger respects MLflow's limits. The logger splits large requests and escapes names that MLflow refuses
-    (:func:`glowplug_mlflow.keys.escape`). If a name, parameter or tag is too long, the logger shortens it, stores the full text
+    (``glowplug_mlflow.keys.escape``). If a name, parameter or tag is too long, the logger shortens it, stores the full text
     as an artifact and writes a warning to the log.
 
     The logger uses the first of these runs that applies:

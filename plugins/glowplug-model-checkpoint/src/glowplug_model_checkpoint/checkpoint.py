@@ -340,7 +340,7 @@ class Checkpoint:
             engine: Engine that fires ``SAVED_CHECKPOINT``.
 
         Returns:
-            Whether a checkpoint was saved: ``False`` if the policy keeps only checkpoints with a score, or none of this moment.
+            ``True`` if a checkpoint was saved, ``False`` if the policy keeps only checkpoints with a score, or none of this moment.
 
         Raises:
             RuntimeError: In the cases in which a call of the handler raises it.

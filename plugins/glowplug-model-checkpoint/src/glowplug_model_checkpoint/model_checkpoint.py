@@ -229,7 +229,7 @@ class ModelCheckpoint(Checkpoint):
             ext: Extension of the files, without the dot. The default is the extension of the save handler, ``"pt"`` for a folder.
 
         Returns:
-            A path or an address for :meth:`load_objects`, or ``None`` if there is no checkpoint.
+            A path or an address for ``load_objects()``, or ``None`` if there is no checkpoint.
 
         Raises:
             Exception: If the location cannot be listed; the type depends on the save handler.
@@ -257,7 +257,7 @@ class ModelCheckpoint(Checkpoint):
             ext: Extension of the files, without the dot. The default is the extension of the save handler, ``"pt"`` for a folder.
 
         Returns:
-            A path or an address for :meth:`load_objects`, or ``None`` if no checkpoint has a score.
+            A path or an address for ``load_objects()``, or ``None`` if no checkpoint has a score.
 
         Raises:
             ValueError: If the checkpoints have several scores and ``by`` is missing, or if none has the score ``by``.

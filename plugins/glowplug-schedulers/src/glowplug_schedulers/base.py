@@ -45,7 +45,7 @@ class BaseParamScheduler(ABC):
     """
 
     default_event: AnyEvent = Events.ITERATION_STARTED
-    """The event to which :meth:`attach` attaches the scheduler."""
+    """The event to which ``attach()`` attaches the scheduler."""
 
     def __init__(self, param_name: str, save_history: bool = False) -> None:
         self.param_name = param_name
@@ -186,7 +186,7 @@ class BaseParamScheduler(ABC):
             **scheduler_kwargs: Arguments of :meth:`simulate_values`.
 
         Returns:
-            The lines: one, or one per parameter group.
+            One line, or one per parameter group.
 
         Raises:
             ModuleNotFoundError: If matplotlib is not installed.

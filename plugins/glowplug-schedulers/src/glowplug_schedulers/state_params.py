@@ -25,7 +25,7 @@ class StateParamScheduler(BaseParamScheduler):
     Args:
         param_name: Name of the attribute.
         save_history: Whether to append each value to ``engine.state.param_history[param_name]``. Defaults to ``False``.
-        create_new: Whether :meth:`attach` must create the attribute, with the value ``None``. By default, the attribute may exist,
+        create_new: Whether ``attach()`` must create the attribute, with the value ``None``. By default, the attribute may exist,
             and creating it causes a warning.
 
     Example:
@@ -119,7 +119,7 @@ class LambdaStateScheduler(StateParamScheduler):
         lambda_obj: Function of the number of the event, counted from 1. The function is not part of the handler's state.
         param_name: Name of the attribute.
         save_history: Whether to append each value to ``engine.state.param_history[param_name]``. Defaults to ``False``.
-        create_new: Whether :meth:`attach` must create the attribute. Defaults to ``False``.
+        create_new: Whether ``attach()`` must create the attribute. Defaults to ``False``.
 
     Raises:
         ValueError: If ``lambda_obj`` is not callable.
@@ -158,7 +158,7 @@ class PiecewiseLinearStateScheduler(StateParamScheduler):
             constant. If two milestones are equal, the value jumps.
         param_name: Name of the attribute.
         save_history: Whether to append each value to ``engine.state.param_history[param_name]``. Defaults to ``False``.
-        create_new: Whether :meth:`attach` must create the attribute. Defaults to ``False``.
+        create_new: Whether ``attach()`` must create the attribute. Defaults to ``False``.
 
     Raises:
         TypeError: If ``milestones_values`` is not a sequence, or if a milestone is not an integer.
@@ -194,7 +194,7 @@ class ExpStateScheduler(StateParamScheduler):
         gamma: The factor.
         param_name: Name of the attribute.
         save_history: Whether to append each value to ``engine.state.param_history[param_name]``. Defaults to ``False``.
-        create_new: Whether :meth:`attach` must create the attribute. Defaults to ``False``.
+        create_new: Whether ``attach()`` must create the attribute. Defaults to ``False``.
 
     Example:
         >>> ExpStateScheduler.simulate_values(3, initial_value=1.0, gamma=0.5, param_name="temperature")
@@ -232,7 +232,7 @@ class StepStateScheduler(ExpStateScheduler):
         step_size: Number of events between two multiplications.
         param_name: Name of the attribute.
         save_history: Whether to append each value to ``engine.state.param_history[param_name]``. Defaults to ``False``.
-        create_new: Whether :meth:`attach` must create the attribute. Defaults to ``False``.
+        create_new: Whether ``attach()`` must create the attribute. Defaults to ``False``.
 
     Example:
         >>> options = {"initial_value": 1.0, "gamma": 0.5, "step_size": 2, "param_name": "temperature"}
@@ -266,7 +266,7 @@ class MultiStepStateScheduler(ExpStateScheduler):
         milestones: Numbers of events in ascending order.
         param_name: Name of the attribute.
         save_history: Whether to append each value to ``engine.state.param_history[param_name]``. Defaults to ``False``.
-        create_new: Whether :meth:`attach` must create the attribute. Defaults to ``False``.
+        create_new: Whether ``attach()`` must create the attribute. Defaults to ``False``.
 
     Example:
         >>> options = {"initial_value": 1.0, "gamma": 0.5, "milestones": [2, 3], "param_name": "temperature"}

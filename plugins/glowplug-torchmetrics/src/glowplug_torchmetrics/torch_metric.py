@@ -25,7 +25,7 @@ class TorchMetric(Metric):
     mapping is written to ``engine.state.metrics``.
 
     In distributed training, the metric's states are gathered from all ranks when the value is computed. The states are
-    gathered with :func:`~glowplug_torchmetrics.gathering.gather`, unless the metric has a ``dist_sync_fn`` or
+    gathered with ``glowplug_torchmetrics.gathering.gather``, unless the metric has a ``dist_sync_fn`` or
     ``process_group``. Ranks may have different numbers of examples.
 
     The type of the output determines how the output is passed to ``metric.update``. The elements of a tuple or list, such as
