@@ -1,5 +1,8 @@
-"""The pages of docs/reference/ list exactly what the code has."""
+"""The reference pages list exactly what the code has."""
 
+import ast
+import importlib
+import pkgutil
 import re
 from pathlib import Path
 
@@ -18,8 +21,15 @@ from glowplug import (
 from glowplug.plugins import get_registry
 from glowplug_model_checkpoint import CheckpointEvents, ModelCheckpoint
 
-PAGES = Path(__file__).parents[2] / "docs" / "reference"
+ROOT = Path(__file__).parents[2]
+PAGES = ROOT / "docs" / "reference"
 EVENTS = (Events, OptimizerEvents, TbpttEvents, CheckpointEvents)
+VARIABLE = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*")
+# Other strings in capital letters in modules that read the environment: states and errors of MLflow, and a file of a wheel.
+NO_VARIABLES = {
+    *("FAILED", "FINISHED", "KILLED", "RUNNING", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"),
+    "RECORD",
+}
 
 
 def tables_of_events():
@@ -88,3 +98,48 @@ def accepts(engine, event, handler):
     except ValueError:
         return False
     return True
+
+
+def test_public_modules():
+    """The page on compatibility names each public module of the core; each of them has an ``__all__`` whose names exist."""
+    page = (ROOT / "docs" / "explanation" / "compatibility.md").read_text(encoding="utf-8")
+    (paragraph,) = re.findall(r"^<!-- modules -->\n((?:.+\n)+)", page, re.MULTILINE)
+    listed = re.findall(r"`([\w.]+)`", paragraph)
+    modules = [importlib.import_module(name) for name in listed]
+    assert all(hasattr(module, name) for module in modules for name in module.__all__)
+    # The names of these modules are exported by the package itself; the command line has no names for scripts.
+    inner = {"cli", "events", "handles", "phase", "stash", "state", "supervised"}
+    names = {module.name for module in pkgutil.iter_modules(glowplug.__path__) if module.name[0] != "_"}
+    assert set(listed) == {"glowplug", *(f"glowplug.{name}" for name in names - inner)}
+
+
+def test_all_environment_variables_are_listed():
+    """The page names each environment variable that the core and the plugins read, and no other."""
+    page = (PAGES / "environment-variables.md").read_text(encoding="utf-8")
+    cells = "\n".join(re.findall(r"^\| (`[^|]+) \|", page, re.MULTILINE))
+    listed = re.findall(r"`(\w+)`", cells)
+    sources = [*ROOT.glob("core/src/**/*.py"), *ROOT.glob("plugins/*/src/**/*.py")]
+    used = set().union(*map(variables_in, sources))
+    assert used > NO_VARIABLES
+    assert sorted(listed) == sorted(used - NO_VARIABLES)
+
+
+def variables_in(path):
+    """Return the strings of a module that look like environment variables, if the module reads the environment."""
+    text = path.read_text(encoding="utf-8")
+    if not re.search(r"\benviron\b|\bgetenv\b|\benvironment_variables\b", text):
+        return set()
+    tree = ast.parse(text)
+    exported = {
+        name.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+        for name in ast.walk(node.value)
+        if isinstance(name, ast.Constant)
+    }
+    strings = {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    return {each for each in strings if VARIABLE.fullmatch(each)} - exported
