@@ -84,6 +84,22 @@ def test_snippets_print_what_is_shown(name, tmp_path, monkeypatch):
     ]
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # in the libraries of Jupyter
+def test_notebook_page_in_a_notebook(tmp_path, monkeypatch):
+    """The cells of the page on notebooks print the shown output in a real kernel."""
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    pytest.importorskip("ipykernel")
+    for variable in ("IPYTHONDIR", "JUPYTER_DATA_DIR"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    snippets = list(SNIPPET.finditer((DOCS / "how-to" / "notebooks.md").read_text(encoding="utf-8")))
+    cells = [nbformat.v4.new_code_cell(snippet["code"]) for snippet in snippets]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    resources = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3", resources=resources).execute()
+    printed = ["".join(output.get("text", "") for output in cell.outputs) for cell in notebook.cells]
+    assert printed == [snippet["shown"] or "" for snippet in snippets]
+
+
 def without_numbers(text):
     """Return a text in which ``#`` replaces each number."""
     return re.sub(r"\d+(\.\d+)?", "#", text)
