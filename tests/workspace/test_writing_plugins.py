@@ -1,4 +1,4 @@
-"""The snippets of docs/how-to/writing-plugins.md, run in order."""
+"""The snippets of the pages about plugins, run in order."""
 
 import os
 import re
@@ -14,7 +14,9 @@ from glowplug.hookspecs import API_VERSION, OfferKind
 from glowplug.loggers import Writer
 from glowplug.plugins import HOOKS
 
-PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "writing-plugins.md"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = DOCS / "how-to" / "writing-plugins.md"
+TUTORIAL = DOCS / "tutorial" / "first-plugin.md"
 FENCE = re.compile(r"(?P<before>[^\n]*)\n+```(?P<language>\w+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -32,16 +34,16 @@ class Snippet(NamedTuple):
         return f"line {self.line}, {self.file or self.language}"
 
 
-def snippets():
-    """Return the snippets of the page in order; the line above a snippet may name its file or exclude the snippet."""
-    page = PAGE.read_text(encoding="utf-8")
+def snippets(path):
+    """Return the snippets of a page in order; the line above a snippet may name its file or exclude the snippet."""
+    page = path.read_text(encoding="utf-8")
     found, section = [], None
     for match in FENCE.finditer(page):
         before = match["before"].strip()
         if before.startswith("<!-- not run"):
             continue
         heading = page.rfind("\n## ", 0, match.start())
-        name = re.fullmatch(r"`([\w.]+)`:", before)
+        name = re.fullmatch(r"`([\w./]+)`:", before)
         line = page.count("\n", 0, match.start("text"))
         found.append(
             Snippet(line, match["language"], match["text"], name[1] if name else "", heading != section)
@@ -63,15 +65,16 @@ def pattern_of(shown):
 
 
 def wild(line):
-    """Escape a line for a regular expression, except for ``...``."""
-    return r".*".join(map(re.escape, line.rstrip().split("...")))
+    """Return a pattern for a line: ``...`` matches any text, and a space any number of spaces."""
+    return re.sub(r"(\\ )+", " +", r".*".join(map(re.escape, line.rstrip().split("..."))))
 
 
 class Reader:
     """A reader who follows the page in a new environment, without a network."""
 
-    def __init__(self, home, python):
+    def __init__(self, home, python, *, returns):
         self._home = self._folder = home
+        self._returns = returns  # to the first folder at the beginning of each section
         for module in ("pip", "glowplug"):  # the environment can import these, but lacks their commands
             script = python.parent / module
             script.write_text(
@@ -90,7 +93,7 @@ class Reader:
 
     def follow(self, snippet):
         """Write the file of a snippet, or run its code or its commands."""
-        if snippet.is_first:
+        if snippet.is_first and self._returns:
             self._folder = self._home
         if snippet.file:
             (self._folder / snippet.file).write_text(snippet.text, encoding="utf-8")
@@ -119,22 +122,23 @@ class Reader:
 
 
 @pytest.mark.skipif(find_spec("copier") is None, reason="needs copier")
-def test_every_snippet(tmp_path, new_python):
+@pytest.mark.parametrize("page", [PAGE, TUTORIAL], ids=lambda page: page.stem)
+def test_every_snippet(page, tmp_path, new_python):
     """The files, scripts and commands of the page work in order, and print the shown output."""
-    reader = Reader(tmp_path, new_python)
-    for snippet in snippets():
+    reader = Reader(tmp_path, new_python, returns=page is PAGE)
+    for snippet in snippets(page):
         try:
             reader.follow(snippet)
         except AssertionError as error:
-            pytest.fail(f"{PAGE.name}, {snippet}: {error}", pytrace=False)
+            pytest.fail(f"{page.name}, {snippet}: {error}", pytrace=False)
 
 
 def test_what_is_not_run():
     """All snippets are run, except the one that uploads."""
     page = PAGE.read_text(encoding="utf-8")
     assert page.count("<!-- not run") == 1
-    assert page.count("\n```") == 2 * (len(snippets()) + 1)
-    assert {snippet.language for snippet in snippets() if not snippet.file} == {"python", "console"}
+    assert page.count("\n```") == 2 * (len(snippets(PAGE)) + 1)
+    assert {snippet.language for snippet in snippets(PAGE) if not snippet.file} == {"python", "console"}
 
 
 def test_tables_are_complete():

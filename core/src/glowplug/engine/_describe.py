@@ -67,7 +67,8 @@ def as_text(rows: Sequence[Row]) -> str:
         # rich would parse plain strings as markup.
         table.add_row(*map(Text, row))
     page = StringIO()
-    Console(file=page, width=WIDTH, color_system=None, force_terminal=False).print(table)
+    # In a notebook, rich would display the table instead of writing it to the file.
+    Console(file=page, width=WIDTH, color_system=None, force_terminal=False, force_jupyter=False).print(table)
     return "\n".join(line.rstrip() for line in page.getvalue().splitlines())
 
 

@@ -32,6 +32,7 @@ EXIT_CODES = {
 }
 
 SAVE_EVERY = "x_transaction_log_flush_interval"
+SAVE_EVERY_VARIABLE = "WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL"
 """W&B's setting for the seconds between two writes to the run's file."""
 
 SECONDS_UNSAVED = 0.2
@@ -255,7 +256,7 @@ class WandbLogger(Logger):
         settings = wandb.Settings(**given) if isinstance(given, Mapping) else given.model_copy()
         if not settings.finish_timeout and "WANDB_FINISH_TIMEOUT" not in os.environ:
             settings.finish_timeout = max(0.5, self.timeout - 1.0)
-        if SAVE_EVERY not in settings.model_fields_set and f"WANDB_{SAVE_EVERY}".upper() not in os.environ:
+        if SAVE_EVERY not in settings.model_fields_set and SAVE_EVERY_VARIABLE not in os.environ:
             setattr(settings, SAVE_EVERY, SECONDS_UNSAVED)
         return settings
 
