@@ -115,7 +115,7 @@ def test_random_moments(run_ranks, tmp_path, count, moments, report):
     """After signals at random moments, all ranks have saved the same iteration and end with code 75; resuming is exact (C6)."""
     whole = Job(run_ranks, tmp_path, "whole").run()
     assert (whole["code"], whole["iteration"], whole["outcome"]) == (0, 600, "COMPLETED")
-    signals = in_save = 0
+    signals = asynchronous = 0
     for number in range(count(1, 100)):
         chance = moments(number)
         job = Job(run_ranks, tmp_path, f"job{number}")
@@ -131,7 +131,7 @@ def test_random_moments(run_ranks, tmp_path, count, moments, report):
             assert (end["code"], end["outcome"]) == (EXIT_CODE, "INTERRUPTED"), (how, end)
             job.check(end["iteration"], ["interrupted"] * (resumed + 1))
             signals += 1
-            in_save += how["async_save"]
+            asynchronous += how["async_save"]
         assert job.run() == whole, how
         job.check(600, ["interrupted", "interrupted", "completed"])
-    report(signals=signals, asynchronous=in_save)
+    report(signals=signals, asynchronous=asynchronous)

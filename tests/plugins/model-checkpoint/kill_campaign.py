@@ -174,7 +174,8 @@ def examine(folder, place, options, acknowledged):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         newest = ModelCheckpoint.latest(saver) if len(files) == len(good) else None
-    is_newest = newest is not None and iteration_of(newest) == max(good, default=0)
+    # A server may complete an upload of the killed process after the files were listed.
+    is_newest = newest is not None and iteration_of(newest) >= max(good, default=0)
     return {
         "torn": len(files) - len(good),
         "empty": not good or not is_newest,
