@@ -16,6 +16,7 @@ __all__ = ["setup"]
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#]+)(?=#|\))")
 # Paths in the repository, and the pages of the site.
 PAGES = {
+    re.compile(r"README\.md"): "/index.md",
     re.compile(r"core(/README\.md)?"): "/distributions/glowplug.md",
     re.compile(r"plugins/([\w-]+)(/README\.md)?"): r"/distributions/\1.md",
     re.compile(r"docs/examples/(\w+\.(py|toml))"): r"/scripts/\1.md",
