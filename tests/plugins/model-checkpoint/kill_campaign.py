@@ -161,6 +161,11 @@ def temporaries(folder):
     return [*folder.glob(".glowplug-*"), *Path(tempfile.gettempdir()).glob(".glowplug-*")]
 
 
+def listing(saver):
+    """Return the names of the checkpoints in a place."""
+    return sorted(name for name in saver.list() if name.endswith(f".{saver.extension}"))
+
+
 def examine(folder, place, options, acknowledged):
     """Return the counts for one place after a kill."""
     kept = 1 if options.policy == "last" else 2
@@ -168,14 +173,17 @@ def examine(folder, place, options, acknowledged):
     saver = make_saver(options, place)
     if options.store in ("file", "s3"):
         saver.prepare()
-    files = [name for name in saver.list() if name.endswith(f".{saver.extension}")]
-    good = {iteration_of(name) for name in files if loadable(saver, name)}
-    # With warnings as errors, so that no file is skipped.
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        newest = ModelCheckpoint.latest(saver) if len(files) == len(good) else None
     # A server may complete an upload of the killed process after the files were listed.
-    is_newest = newest is not None and iteration_of(newest) >= max(good, default=0)
+    files, listed = None, listing(saver)
+    while files != listed:
+        files = listed
+        good = {iteration_of(name) for name in files if loadable(saver, name)}
+        # With warnings as errors, so that no file is skipped.
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            newest = ModelCheckpoint.latest(saver) if len(files) == len(good) else None
+        listed = listing(saver)
+    is_newest = newest is not None and iteration_of(newest) == max(good, default=0)
     return {
         "torn": len(files) - len(good),
         "empty": not good or not is_newest,

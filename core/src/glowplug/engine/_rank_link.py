@@ -52,7 +52,7 @@ class RankLink:
         # Another thread can use this copy of the store while torch uses the original.
         self._store: Store = dist.group.WORLD.get_group_store().clone()  # type: ignore[union-attr]  # there is a process group
         # torchrun keeps the store when it restarts the processes, and with it the keys of the former ones.
-        self._token = self._number_of_rank_zero(secrets.randbits(62))
+        self._token = self.gather(secrets.randbits(62))[0]
         self._key = ""
 
     def begin_watch(self) -> None:
@@ -98,14 +98,6 @@ class RankLink:
         parts = [torch.empty(1, dtype=torch.int64, device="cpu") for _ in range(self.size)]
         dist.all_gather(parts, torch.tensor([value], dtype=torch.int64, device="cpu"), group=self._group())
         return [int(part) for part in parts]
-
-    def _number_of_rank_zero(self, number: int) -> int:
-        import torch
-        import torch.distributed as dist
-
-        values = torch.tensor([number], dtype=torch.int64, device="cpu")
-        dist.broadcast(values, 0, group=self._group())
-        return int(values)
 
     # Failures; any thread may call these methods.
 
