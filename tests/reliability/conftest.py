@@ -12,6 +12,7 @@ from backends import FileBackend, MLflowDatabaseBackend, MLflowServerBackend
 from campaign import count, is_campaign, moments, report, seed  # noqa: F401 - fixtures
 from forked_jobs import Jobs
 from mlflow_server import Server, create_database
+from s3_server import s3_server  # noqa: F401 - a fixture
 
 WORKERS = int(os.environ.get("GLOWPLUG_WORKERS", "3"))
 

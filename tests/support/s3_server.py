@@ -7,6 +7,7 @@ import time
 import urllib.error
 import urllib.request
 
+import pytest
 from mlflow_server import free_port
 
 START_LIMIT = 60
@@ -51,3 +52,13 @@ class S3Server:
         """Kill the server."""
         self._process.kill()
         self._process.wait(10)
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """An S3 server with a bucket ``runs``."""
+    pytest.importorskip("moto.server")
+    pytest.importorskip("s3fs")
+    server = S3Server()
+    yield server
+    server.stop()

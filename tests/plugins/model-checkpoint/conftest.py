@@ -5,7 +5,7 @@ import uuid
 import fsspec
 import pytest
 import torch
-from s3_server import S3Server
+from s3_server import s3_server  # noqa: F401 - a fixture
 from torch import nn
 
 from glowplug.testing import FakeEngine
@@ -78,16 +78,6 @@ def assert_equal():
             assert first == second
 
     return compare
-
-
-@pytest.fixture(scope="session")
-def s3_server():
-    """An S3 server with a bucket ``runs``."""
-    pytest.importorskip("moto.server")
-    pytest.importorskip("s3fs")
-    server = S3Server()
-    yield server
-    server.stop()
 
 
 @pytest.fixture(params=["memory", "file", "s3"])
