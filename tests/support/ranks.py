@@ -1,22 +1,17 @@
 """Runs a function on several ranks: real processes, connected by gloo."""
 
 import json
-import multiprocessing
 import os
 import runpy
 import time
+
+from forkserver import PROCESSES
 
 LIMIT = 120
 # Ranks that hang because one of them has failed are ended after this time.
 GLOO_LIMIT = 30
 # How often a connection of the ranks is tried.
 ATTEMPTS = 3
-
-# torch is imported once, in the process from which the ranks are forked. A rank that multiprocessing has forked ends without
-# finalizing the interpreter. Finalizing it can abort the process after all its work is done: gloo's threads may still release
-# tensors then (https://github.com/pytorch/pytorch/issues/190489).
-_PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["torch.distributed.fsdp", "torch.distributed.checkpoint.state_dict"])
 
 _SCRIPT = """\
 import datetime, json, os, sys
@@ -86,7 +81,9 @@ def _run(source, name, folder, size):
             result=str(result),
         )
         script.write_text(text)
-        process = _PROCESSES.Process(target=runpy.run_path, args=(str(script), None, "__main__"))
+        # A rank that multiprocessing has forked ends without finalizing the interpreter. Finalizing it can abort the process after
+        # all its work is done: gloo's threads may still release tensors then (https://github.com/pytorch/pytorch/issues/190489).
+        process = PROCESSES.Process(target=runpy.run_path, args=(str(script), None, "__main__"))
         process.start()
         processes.append(process)
         results.append(result)

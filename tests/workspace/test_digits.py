@@ -2,35 +2,22 @@
 
 import random
 import re
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from forked_script import ForkedScript, run_script
 from mlflow.tracking import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "examples" / "digits.py"
-LIMIT = 240
-
-
-def command(folder, *options):
-    """Return the command line that runs the script and writes its files to a folder."""
-    return [sys.executable, str(SCRIPT), "--epochs", "8", "--output", str(folder), *options]
 
 
 def run(folder, *options):
     """Run the script to its end, and return what it printed."""
-    ended = subprocess.run(
-        command(folder, *options),
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-        cwd=folder.parent,
-    )
+    options = ("--epochs", 8, "--output", folder, *options)
+    ended = run_script(SCRIPT, *options, folder=folder.parent, warnings="default")
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
 
@@ -103,15 +90,11 @@ def test_mlflow_has_parameters_and_metrics(whole):
 def test_killed_and_resumed_ends_with_the_same_weights(whole, tmp_path):
     """A run that is killed and resumed ends with exactly the weights of the uninterrupted run (C4)."""
     folder = tmp_path / "digits"
-    job = subprocess.Popen(command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + LIMIT
-        while not list((folder / "checkpoints").glob("*.pt")) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        time.sleep(random.random())
-    finally:
-        job.kill()
-        job.wait()
+    job = ForkedScript(SCRIPT, "--epochs", 8, "--output", folder, folder=tmp_path, warnings="default")
+    while not list((folder / "checkpoints").glob("*.pt")) and job.is_running:
+        time.sleep(0.02)
+    time.sleep(random.random())
+    job.kill()
     assert "resuming from" in run(folder, "--resume")
     expected, actual = torch.load(whole[0] / "model.pt"), torch.load(folder / "model.pt")
     assert all(torch.equal(expected[name], actual[name]) for name in expected)
@@ -121,14 +104,7 @@ def test_second_run_has_its_own_folder(tmp_path):
     """Each run without options has a new folder; --resume continues the last run, or starts one if there is none."""
     printed = []
     for options in (["--resume"], [], ["--resume"]):
-        ended = subprocess.run(
-            [sys.executable, str(SCRIPT), "--epochs", "1", *options],
-            capture_output=True,
-            text=True,
-            timeout=LIMIT,
-            check=False,
-            cwd=tmp_path,
-        )
+        ended = run_script(SCRIPT, "--epochs", 1, *options, folder=tmp_path, warnings="default")
         assert ended.returncode == 0, ended.stderr
         printed.append(ended.stdout)
     assert "this is a new run" in printed[0]

@@ -3,11 +3,12 @@
 import json
 import os
 import re
-import subprocess
-import sys
+import signal
+import time
 from pathlib import Path
 
 import pytest
+from forked_script import ForkedScript, run_script
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
@@ -28,15 +29,7 @@ TOPICS = {
 
 def run_example(name, *arguments, folder, warnings="error"):
     """Run a script in an empty folder, by default with warnings as errors, and return the finished process."""
-    return subprocess.run(
-        [sys.executable, "-W", warnings, str(EXAMPLES / name), *map(str, arguments)],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},  # threads that wait for each other make small models slow
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return run_script(EXAMPLES / name, *arguments, folder=folder, warnings=warnings)
 
 
 def printed(name, *arguments, folder, whole=True, warnings="error", errors=False):
@@ -245,18 +238,10 @@ def test_cnn(tmp_path):
     parts.mkdir()
     output = printed("cnn", folder=whole, errors=True)
     assert figures(r"accuracy=([\d.]+) \(best\)", output)[-1] > 0.97
-    process = subprocess.Popen(
-        [sys.executable, str(EXAMPLES / "cnn.py")],
-        cwd=parts,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        for line in process.stderr:
-            if line.startswith("Epoch [3/8]"):
-                process.kill()
+    script = ForkedScript(EXAMPLES / "cnn.py", folder=parts, warnings="default")
+    while "Epoch [3/8]" not in script.stderr and script.is_running:
+        time.sleep(0.02)
+    assert script.kill().returncode == -signal.SIGKILL
     again = run_example("cnn.py", folder=parts)
     assert "resumed from" in again.stdout
     resumed = lines_of_epochs(again.stderr)

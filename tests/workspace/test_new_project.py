@@ -18,6 +18,7 @@ from glowplug.cli._new import KINDS
 if find_spec("copier") is None:
     pytest.skip("needs copier", allow_module_level=True)
 
+ROOT = Path(__file__).parents[2]
 NAMES = {
     "logger": ("acme-glowplug-csv", "AcmeCsvLogger"),
     "handler": ("acme-best-value", "AcmeBestValue"),
@@ -163,9 +164,10 @@ def test_project_is_clean_for_the_linters(projects, kind):
     run(sys.executable, "-m", "ruff", "check", "--no-cache", ".", folder=folder)
     run(sys.executable, "-m", "ruff", "format", "--no-cache", "--check", ".", folder=folder)
     core = Path(find_spec("glowplug").origin).parents[1]
-    # The cache of the workspace already has the types of torch.
-    cache = Path(__file__).parents[2] / ".mypy_cache"
-    run(sys.executable, "-m", "mypy", "--cache-dir", cache, folder=folder, MYPYPATH=str(core))
+    # With the same options, mypy finds the types of torch in the cache of the workspace.
+    assert "[tool.mypy]\nstrict = true\n" in (folder / "pyproject.toml").read_text()
+    options = ("--config-file", ROOT / "pyproject.toml", "--cache-dir", ROOT / ".mypy_cache")
+    run(sys.executable, "-m", "mypy", *options, "src", folder=folder, MYPYPATH=str(core))
 
 
 def test_every_file_is_rendered(projects):
@@ -178,7 +180,7 @@ def test_every_file_is_rendered(projects):
 
 def test_templates_are_in_wheel_and_sdist(tmp_path):
     """Both builds of the core contain every template file, including hidden folders."""
-    core = Path(__file__).parents[2] / "core"
+    core = ROOT / "core"
     run(sys.executable, "-m", "hatchling", "build", "-d", tmp_path, folder=core)
     (wheel,), (sdist,) = tmp_path.glob("*.whl"), tmp_path.glob("*.tar.gz")
     templates = [path for path in (core / "src/glowplug/cli/templates").rglob("*") if path.is_file()]
