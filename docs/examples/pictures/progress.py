@@ -1,11 +1,9 @@
 """Train on handwritten digits with bars of rich, and save a picture of the terminal as docs/images/progress.svg.
 
-pip install glowplug glowplug-metrics glowplug-monitors glowplug-progress scikit-learn
+pip install glowplug glowplug-metrics glowplug-monitors glowplug-progress pyte scikit-learn
 python docs/examples/pictures/progress.py
 """
 
-import io
-import re
 import time
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import torch
 from rich.console import Console
 from rich.text import Text
 from sklearn.datasets import load_digits
+from terminal import Terminal, save_picture
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset, random_split
 
@@ -25,22 +24,7 @@ PICTURE = Path(__file__).parents[2] / "images" / "progress.svg"
 WIDTH = 118
 
 
-class Terminal(io.StringIO):
-    """A terminal that keeps its rows with their colors."""
-
-    def rows(self) -> list[str]:
-        """Return the rows that the terminal shows now."""
-        rows, row = [""], 0
-        for line, up, erase, text in re.findall(
-            r"(\n)|\x1b\[(\d*)A|(\x1b\[2K)|(\x1b\[[\d;]*m|[^\n\r\x1b]+)", self.getvalue()
-        ):
-            row += bool(line) - int(up or 0)
-            rows.extend([""] * (row + 1 - len(rows)))
-            rows[row] = "" if erase else rows[row] + text
-        return rows
-
-
-def train(console: Console, terminal: Terminal) -> list[str]:
+def train(console: Console, terminal: Terminal) -> list[Text]:
     """Train for some epochs and return the rows of the terminal within the last validation."""
     torch.manual_seed(1)
     digits = load_digits()
@@ -55,7 +39,7 @@ def train(console: Console, terminal: Terminal) -> list[str]:
     evaluator = create_supervised_evaluator(model, metrics={"accuracy": Accuracy(), "loss": Loss(loss_fn)})
     RunningAverage(output_transform=lambda loss: loss).attach(trainer, "loss")
     LearningRate(optimizer).attach(trainer)
-    shown: list[str] = []
+    shown: list[Text] = []
 
     @trainer.on(Events.EPOCH_COMPLETED)
     def validate() -> None:
@@ -85,16 +69,10 @@ def train(console: Console, terminal: Terminal) -> list[str]:
 
 def main() -> None:
     """Train and save the picture."""
-    terminal = Terminal()
+    terminal = Terminal(WIDTH)
     console = Console(file=terminal, force_terminal=True, color_system="256", width=WIDTH)
     rows = train(console, terminal)
-    picture = Console(file=io.StringIO(), record=True, width=WIDTH)
-    picture.print(Text("$ python train.py"))
-    for row in rows:
-        picture.print(Text.from_ansi(row), soft_wrap=True)
-    svg = picture.export_svg(title="glowplug-progress")
-    # A browser would load the fonts from the web.
-    PICTURE.write_text(re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL), encoding="utf-8")
+    save_picture(PICTURE, ["$ python train.py", *rows], title="glowplug-progress", width=WIDTH)
     print(f"saved {PICTURE}")
 
 
