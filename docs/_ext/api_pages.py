@@ -100,6 +100,11 @@ def replace_factories(
     return signature and signature.replace("<factory>", "..."), result
 
 
+def skip_fields(app: Sphinx, kind: str, name: str, value: object, skip: bool, options: object) -> bool | None:
+    """Skip the fields of a named tuple, which the ``Args`` of the class describe."""
+    return True if (getattr(value, "__doc__", None) or "").startswith("Alias for field number") else None
+
+
 def add_aliases(app: Sphinx, env: BuildEnvironment) -> None:
     """Let each further path of a name, such as ``glowplug.Engine``, refer to the description at its home."""
     objects = env.domains.python_domain.objects
@@ -114,5 +119,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension."""
     app.connect("autodoc-process-bases", replace_bases)
     app.connect("autodoc-process-signature", replace_factories)
+    app.connect("autodoc-skip-member", skip_fields)
     app.connect("env-updated", add_aliases)
     return {"parallel_read_safe": True}

@@ -30,7 +30,7 @@ class TbpttEvents(EventEnum):
 
 
 Tbptt_Events = TbpttEvents
-"""The name of `TbpttEvents` in pytorch-ignite."""
+"""The name of :class:`TbpttEvents` in pytorch-ignite."""
 
 
 def create_supervised_tbptt_trainer(

@@ -143,8 +143,8 @@ class BasicTimeProfiler:
 
         Returns:
             A dict with ``processing_stats``, ``dataflow_stats``, ``event_handlers_stats`` and ``event_handlers_names``. Statistics
-                are dicts with ``total``, ``min/index``, ``max/index``, ``mean`` and ``std``, in seconds; they contain
-                only ``total`` if there are fewer than two times. An index is a position, counted from 0.
+            are dicts with ``total``, ``min/index``, ``max/index``, ``mean`` and ``std``, in seconds; they contain only ``total``
+            if there are fewer than two times. An index is a position, counted from 0.
         """
         import numpy as np
 

@@ -123,9 +123,9 @@ class HandlersTimeProfiler:
         """Return the statistics of the run; the method can be called during the run, too.
 
         Returns:
-            A row ``[handler, event, total, (min, index), (max, index), mean, std]`` for each handler and event, in seconds, with
-                the total ``"not triggered"`` for a handler that did not run. The last three rows are those of the total, of
-                the step, and of the data. An index is a position, counted from 0.
+            A row ``[handler, event, total, (min, index), (max, index), mean, std]`` for each handler and event, in seconds. The
+            total is ``"not triggered"`` for a handler that did not run. The last three rows are the total, the step and the data.
+            An index is a position, counted from 0.
         """
         named = [
             (name, getattr(event, "name", str(event)), times)
