@@ -242,9 +242,14 @@ def agree_any(flag: bool) -> bool:
 
     Use this function for decisions that all ranks must make together, such as stopping or saving.
 
+    Args:
+        flag: The wish of this rank.
+
     Example:
-        >>> agree_any(False)
-        False
+        >>> loss = float("nan")
+        >>> if agree_any(loss != loss):
+        ...     print("all ranks stop")
+        all ranks stop
     """
     return bool(all_reduce(int(flag), "MAX"))
 

@@ -92,7 +92,9 @@ class GlowplugPluginWarning(GlowplugWarning):
         >>> import warnings
         >>> from glowplug.plugins import get_registry
         >>> with warnings.catch_warnings():
-        ...     warnings.simplefilter("error", GlowplugPluginWarning)  # raise an exception for a faulty plugin
+        ...     warnings.simplefilter(
+        ...         "error", GlowplugPluginWarning
+        ...     )  # raise an exception for a faulty plugin
         ...     registry = get_registry()
     """
 
@@ -163,7 +165,9 @@ class PluginIncompatibleError(PluginLoadError):
     """A plugin requires another version of the core.
 
     Example:
-        >>> error = PluginIncompatibleError("acme-shout requires glowplug<1", plugin="shout", distribution="acme-shout")
+        >>> error = PluginIncompatibleError(
+        ...     "acme-shout requires glowplug<1", plugin="shout", distribution="acme-shout"
+        ... )
         >>> error.distribution
         'acme-shout'
     """

@@ -26,7 +26,9 @@ class TbpttEvents(EventEnum):
     """
 
     TIME_ITERATION_STARTED = "time_iteration_started"
+    """Fires before each chunk."""
     TIME_ITERATION_COMPLETED = "time_iteration_completed"
+    """Fires after each chunk."""
 
 
 Tbptt_Events = TbpttEvents

@@ -37,9 +37,10 @@ AnyEvent: TypeAlias = CallableEventWithFilter | EventsList | Every | str
 
 
 class CheckpointEvents(EventEnum):
-    """Events that a checkpoint fires on the engine."""
+    """Events that a checkpoint handler fires on the engine."""
 
     SAVED_CHECKPOINT = "saved_checkpoint"
+    """Fires when a checkpoint is on disk and the checkpoints that are no longer kept are removed."""
 
 
 class Checkpoint:
