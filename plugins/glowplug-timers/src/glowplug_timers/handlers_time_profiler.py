@@ -22,7 +22,7 @@ _LAST_ROWS = 3
 
 
 class HandlersTimeProfiler:
-    """Profiler that measures each handler of each event, the step and the data.
+    """Measure each handler of each event, the step and the data.
 
     Custom events are measured as well. A call that the filter of an event skips is not counted, however short or long it is. A
     profiler belongs to one engine. A new run discards the times of the last run; a run that continues adds to them. While no run is
