@@ -45,8 +45,11 @@ def directive(export: Export) -> str:
 
 
 def described_bases(cls: type) -> list[str]:
-    """Return the names of the bases with a description; the page of a class repeats the members of other bases only."""
-    return sorted({base.__name__ for base in cls.__mro__[1:] if is_described(base)})
+    """Return the names of the bases whose members the page of a class does not repeat.
+
+    These are the bases with a description, and their own bases.
+    """
+    return sorted({base.__name__ for each in cls.__mro__[1:] if is_described(each) for base in each.__mro__})
 
 
 def shown_bases(bases: Iterable[type]) -> list[type]:
@@ -87,7 +90,7 @@ def replace_bases(app: Sphinx, name: str, cls: type, options: object, bases: lis
     bases[:] = shown_bases(cls.__bases__)
 
 
-def replace_factories(
+def replace_signature(
     app: Sphinx,
     kind: str,
     name: str,
@@ -96,8 +99,15 @@ def replace_factories(
     signature: str | None,
     result: str | None,
 ) -> tuple[str | None, str | None]:
-    """Show defaults that a dataclass creates as ``...``, because ``<factory>`` is no Python."""
+    """Hide the signatures of enumerations and protocols, and show defaults that a dataclass creates as ``...``."""
+    if isinstance(value, type) and (issubclass(value, Enum) or getattr(value, "_is_protocol", False)):
+        return "", None
     return signature and signature.replace("<factory>", "..."), result
+
+
+def skip_fields(app: Sphinx, kind: str, name: str, value: object, skip: bool, options: object) -> bool | None:
+    """Skip the fields of a named tuple, which the ``Args`` of the class describe."""
+    return True if (getattr(value, "__doc__", None) or "").startswith("Alias for field number") else None
 
 
 def add_aliases(app: Sphinx, env: BuildEnvironment) -> None:
@@ -113,6 +123,7 @@ def add_aliases(app: Sphinx, env: BuildEnvironment) -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension."""
     app.connect("autodoc-process-bases", replace_bases)
-    app.connect("autodoc-process-signature", replace_factories)
+    app.connect("autodoc-process-signature", replace_signature)
+    app.connect("autodoc-skip-member", skip_fields)
     app.connect("env-updated", add_aliases)
     return {"parallel_read_safe": True}

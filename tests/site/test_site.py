@@ -107,6 +107,17 @@ def test_every_public_name_is_described():
         ), name
 
 
+def test_signatures_are_python():
+    """No signature shows the repr of a function or of the environment variables of the build instead of a default."""
+    shown = {
+        path.name: re.findall(
+            r"&lt;(?:built-in|function|factory|object)\b|environ\(", path.read_text(encoding="utf-8")
+        )
+        for path in SITE.glob("api/*.html")
+    }
+    assert {name: found for name, found in shown.items() if found} == {}
+
+
 def test_every_distribution_has_a_page():
     """The page of each distribution has the name of the distribution and the sections of its README."""
     for readme in [ROOT / "core" / "README.md", *ROOT.glob("plugins/*/README.md")]:

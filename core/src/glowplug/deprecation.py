@@ -1,7 +1,7 @@
 """Deprecations of public names and arguments.
 
-A deprecated name works until the version that removes it, and warns with a `GlowplugDeprecationWarning` whenever it is used. The
-tests of the workspace fail as long as a name is still there in the version that should remove it.
+A deprecated name works until the version that removes it. Each use of the name causes a
+:class:`~glowplug.exceptions.GlowplugDeprecationWarning`. A test fails if the name still exists in the version that removes it.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _Target = TypeVar("_Target", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Deprecation:
-    """A name or an argument that is going to be removed; creating a deprecation adds it to `DEPRECATIONS`.
+    """A name or an argument that will be removed; creating a deprecation adds it to :data:`DEPRECATIONS`.
 
-    Create one directly, in the module that defines it, to deprecate an argument or a value. For functions and classes, use
-    `deprecated`.
+    To deprecate an argument or a value, create a ``Deprecation`` in the module that defines it. For functions and classes, use
+    :func:`deprecated`.
 
     Args:
         name: What is deprecated, as users write it, such as ``"Engine.run(epoch_size=)"``.
@@ -63,15 +63,15 @@ class Deprecation:
         """Warn the caller of the function that calls this method.
 
         Args:
-            stacklevel: Which caller the warning shows, as in `warnings.warn`. Defaults to 2, the caller of the function.
+            stacklevel: Which caller the warning shows, as in ``warnings.warn``. Defaults to 2, the caller of the function.
         """
         warnings.warn(str(self), GlowplugDeprecationWarning, stacklevel=stacklevel + 1)
 
 
 def deprecated(*, since: str, removed_in: str, use: str) -> Callable[[_Target], _Target]:
-    """Decorate a function, a method or a class that is going to be removed.
+    """Decorate a function, a method or a class that will be removed.
 
-    A call of the function, or the creation of an object of the class or a subclass, warns.
+    Calling the function, or creating an object of the class or of a subclass, causes a warning.
 
     Args:
         since: First version that warns, such as ``"0.3"``.

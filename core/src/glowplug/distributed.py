@@ -4,8 +4,8 @@ If there is no process group, or if the group has only one process, every functi
 operation. This module does not create a process group. Launch the script with ``torchrun``, and call
 ``torch.distributed.init_process_group`` in the script.
 
-The functions of this module are collectives: all ranks must call them in the same order. Only :func:`rank`,
-:func:`world_size`, :func:`is_initialized` and :func:`rank_zero_only` are not collectives. :meth:`SharedInterval.is_over` is one.
+:meth:`SharedInterval.is_over` and the functions of this module are collectives: all ranks must call them in the same order. Only
+:func:`rank`, :func:`world_size`, :func:`is_initialized` and :func:`rank_zero_only` are not collectives.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def all_reduce(value: torch.Tensor | float, op: str = "SUM") -> torch.Tensor | f
 
     Returns:
         For a tensor, the reduced tensor on the same device. For a number, the reduced number, with the same type. Numbers are
-            reduced as 64-bit values.
+        reduced as 64-bit values.
 
     Raises:
         ValueError: If ``op`` is unknown.
@@ -139,7 +139,7 @@ def all_gather(value: Any) -> Any:
 
     Returns:
         For tensors, the tensors of all ranks, concatenated along dimension 0. A scalar tensor is treated as a tensor of shape
-            ``(1,)``. For other values, a list of the values of all ranks.
+        ``(1,)``. For other values, a list of the values of all ranks.
 
     Example:
         >>> all_gather("a")
@@ -171,7 +171,7 @@ def broadcast(value: _R, src: int = 0) -> _R:
 
     Returns:
         The value of rank ``src``. If both this value and the local ``value`` are tensors, the result is on the device of the
-            local ``value``.
+        local ``value``.
 
     Raises:
         ValueError: If the rank ``src`` does not exist.
@@ -207,7 +207,10 @@ def barrier() -> None:
     """Wait until all ranks have called this function.
 
     Example:
-        >>> barrier()
+        >>> @rank_zero_only
+        ... def download(): ...
+        >>> download()
+        >>> barrier()  # no rank reads the data before rank 0 has downloaded it
     """
     if world_size() > 1:
         import torch.distributed as dist
@@ -221,10 +224,10 @@ def rank_zero_only(function: Callable[_P, _R]) -> Callable[_P, _R | None]:
 
     Example:
         >>> @rank_zero_only
-        ... def announce():
-        ...     return "rank 0 was here"
-        >>> announce()
-        'rank 0 was here'
+        ... def report(loss):
+        ...     print(f"loss {loss:.2f}")
+        >>> report(0.25)
+        loss 0.25
     """
 
     @functools.wraps(function)
@@ -239,9 +242,14 @@ def agree_any(flag: bool) -> bool:
 
     Use this function for decisions that all ranks must make together, such as stopping or saving.
 
+    Args:
+        flag: The wish of this rank.
+
     Example:
-        >>> agree_any(False)
-        False
+        >>> loss = float("nan")
+        >>> if agree_any(loss != loss):
+        ...     print("all ranks stop")
+        all ranks stop
     """
     return bool(all_reduce(int(flag), "MAX"))
 

@@ -30,7 +30,7 @@ _DEFERRED_KINDS = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, insp
 _ALONE = {"event_filter", "once", "every_seconds", "every_minutes"}
 
 EventFilter: TypeAlias = Callable[[Any, int], bool]
-"""Function of the engine and the event's count that returns whether the handlers run."""
+"""Function ``f(engine, counter) -> bool`` that decides whether a handler runs."""
 
 
 class CallableEventWithFilter:
@@ -164,24 +164,45 @@ class EventEnum(CallableEventWithFilter, Enum, metaclass=_EventEnumType):
 class Events(EventEnum):
     """The events that an engine fires.
 
-    ``TEARDOWN`` fires once at the end of each run, even after an exception, but not when a run is interrupted. pytorch-ignite
-    does not have this event.
+    Example:
+        >>> from glowplug import Engine
+        >>> engine = Engine(lambda engine, batch: 2 * batch)
+        >>> @engine.on(Events.ITERATION_COMPLETED(every=2))
+        ... def show(engine):
+        ...     print(f"iteration {engine.state.iteration}: output {engine.state.output}")
+        >>> state = engine.run([1, 2, 3, 4])
+        iteration 2: output 4
+        iteration 4: output 8
     """
 
     STARTED = "started"
+    """Fires when a run starts, whether the run is new or continues an earlier run; see ``state.run_start``."""
     EPOCH_STARTED = "epoch_started"
+    """Fires before the first batch of an epoch."""
     GET_BATCH_STARTED = "get_batch_started"
+    """Fires before the engine requests a batch from the data."""
     GET_BATCH_COMPLETED = "get_batch_completed"
+    """Fires when ``state.batch`` is the new batch."""
     ITERATION_STARTED = "iteration_started"
+    """Fires before the step."""
     ITERATION_COMPLETED = "iteration_completed"
+    """Fires after the step, when ``state.output`` is the return value of the step."""
     EPOCH_COMPLETED = "epoch_completed"
+    """Fires after the last batch of an epoch."""
     COMPLETED = "completed"
+    """Fires when a run completes or is terminated, but not after ``terminate(skip_completed=True)``."""
     EXCEPTION_RAISED = "exception_raised"
+    """Fires when an exception ends the run; handlers receive the exception."""
     DATALOADER_STOP_ITERATION = "dataloader_stop_iteration"
+    """Fires before the first batch of each pass over the data except the first pass."""
     TERMINATE = "terminate"
+    """Fires when ``terminate()`` ends the run, or when the run reaches ``max_iters`` within an epoch."""
     TERMINATE_SINGLE_EPOCH = "terminate_single_epoch"
+    """Fires when ``terminate_epoch()`` ends an epoch."""
     INTERRUPT = "interrupt"
+    """Fires when ``interrupt()`` pauses the run."""
     TEARDOWN = "teardown"
+    """Fires once at the end of each run, even after an exception, but not when the run is interrupted."""
 
 
 class FilteredEvent(CallableEventWithFilter):
@@ -259,7 +280,7 @@ class EventsList:
 
 
 AnyEvent: TypeAlias = CallableEventWithFilter | EventsList | str
-"""An event, a list of events, or a name."""
+"""An event, a list of events, or the name of a custom event."""
 
 
 @dataclass(frozen=True)

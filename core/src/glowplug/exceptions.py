@@ -89,27 +89,34 @@ class GlowplugPluginWarning(GlowplugWarning):
     """An installed plugin is faulty; the other plugins work.
 
     Example:
-        >>> issubclass(GlowplugPluginWarning, UserWarning)
-        True
+        >>> import warnings
+        >>> from glowplug.plugins import get_registry
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter(
+        ...         "error", GlowplugPluginWarning
+        ...     )  # raise an exception for a faulty plugin
+        ...     registry = get_registry()
     """
 
 
 class GlowplugDeprecationWarning(GlowplugWarning, FutureWarning):
-    """A name or an argument still works and is going to be removed.
+    """A name or an argument is deprecated: it still works, but will be removed.
 
     Python shows this warning wherever the name is used. A ``DeprecationWarning`` would be hidden in all modules that a training
     script imports.
 
     Example:
-        >>> issubclass(GlowplugDeprecationWarning, DeprecationWarning)
-        False
+        >>> import warnings
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error", GlowplugDeprecationWarning)  # find deprecated names in tests
+        ...     from glowplug import Engine
     """
 
 
 class PluginNotFoundError(ImportError):
     """No loaded plugin offers the requested name.
 
-    This error is an `ImportError` because the statement ``from glowplug.handlers import <name>`` raises it.
+    This error is an ``ImportError`` because the statement ``from glowplug.handlers import <name>`` raises it.
 
     Example:
         >>> try:
@@ -158,17 +165,25 @@ class PluginIncompatibleError(PluginLoadError):
     """A plugin requires another version of the core.
 
     Example:
-        >>> issubclass(PluginIncompatibleError, PluginLoadError)
-        True
+        >>> error = PluginIncompatibleError(
+        ...     "acme-shout requires glowplug<1", plugin="shout", distribution="acme-shout"
+        ... )
+        >>> error.distribution
+        'acme-shout'
     """
 
 
 class PluginConflictError(ImportError):
     """Several plugins offer the requested name.
 
+    To use one of them, import the name from its package, or block the other plugin with ``GLOWPLUG_DISABLED_PLUGINS``.
+
     Example:
-        >>> issubclass(PluginConflictError, ImportError)
-        True
+        >>> try:
+        ...     raise PluginConflictError("2 plugins offer the handler 'TimeLimit'")
+        ... except ImportError as error:
+        ...     print(error)
+        2 plugins offer the handler 'TimeLimit'
     """
 
 

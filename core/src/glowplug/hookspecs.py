@@ -87,7 +87,7 @@ class Offer:
     Args:
         name: The name that users import, as in ``from glowplug.handlers import <name>``.
         target: Location of the object, as ``"module:attribute"``; the module is imported when the name is first used.
-        kind: Kind of the object; see `OfferKind`. Default ``"handler"``.
+        kind: Kind of the object; see :data:`OfferKind`. Defaults to ``"handler"``.
         summary: One-line description that ``glowplug plugins show`` prints.
 
     Raises:

@@ -19,6 +19,10 @@ class Phase(IntEnum):
     """
 
     METRICS = 0
+    """Metrics are computed and written to ``engine.state.metrics``."""
     USER = 1
+    """Functions and most other handlers run; they can read and change the metrics."""
     LOGGING = 2
+    """Loggers and progress bars read the metrics."""
     CHECKPOINT = 3
+    """Checkpoints save the result of all other handlers."""

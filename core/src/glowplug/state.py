@@ -33,20 +33,27 @@ COUNTERS: MappingProxyType[CallableEventWithFilter | str, str] = MappingProxyTyp
 
 
 class RunOutcome(Enum):
-    """How a run ended."""
+    """How a run ended, as ``engine.state.outcome``."""
 
     COMPLETED = "completed"
+    """The run reached its limit."""
     TERMINATED = "terminated"
+    """A handler or the step called ``terminate()``."""
     INTERRUPTED = "interrupted"
+    """``interrupt()`` was called, or a :class:`~glowplug.exceptions.PreemptionExit` was raised; the next ``run()`` continues."""
     FAILED = "failed"
+    """An exception ended the run."""
 
 
 class RunStart(Enum):
-    """How a run started."""
+    """How a run started, as ``engine.state.run_start``."""
 
     NEW = "new"
+    """The run started at epoch 1."""
     CONTINUED = "continued"
+    """The run continued the previous run of the same engine."""
     LOADED = "loaded"
+    """The run continued from a state that ``load_state_dict()`` loaded."""
 
 
 class State:

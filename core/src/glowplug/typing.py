@@ -47,7 +47,10 @@ class RegistrationProtocol(Protocol):
 
 
 class EngineProtocol(Protocol):
-    """Engine interface for handlers, implemented by ``Engine`` and ``glowplug.testing.FakeEngine``."""
+    """Engine interface for handlers, implemented by ``Engine`` and ``glowplug.testing.FakeEngine``.
+
+    :class:`glowplug.Engine` describes the arguments and errors of each method.
+    """
 
     state: State
     last_event_name: CallableEventWithFilter | str | None
@@ -138,7 +141,7 @@ class SavesNow(Protocol):
     """A checkpoint handler that can save at any moment, apart from its events, filters and scores.
 
     Handlers such as ``Preemption`` use this method to save the last state of a run. A checkpoint handler without this method is
-    called as at its event, provided that it ranks its checkpoints by no score.
+    called as at its event, unless it has a ``score_function``.
     """
 
     def save_now(self, engine: EngineProtocol, /) -> bool:

@@ -62,6 +62,10 @@ def map_leaves(value: Any, function: Callable[[Any], Any]) -> Any:
     A ``torch.nn.utils.rnn.PackedSequence`` is a leaf. The containers keep their types and attributes, such as the default
     factory of a ``defaultdict``.
 
+    Args:
+        value: The nested containers, or a single leaf.
+        function: Function of a leaf that returns the new leaf.
+
     Example:
         >>> map_leaves({"a": (1, [2])}, lambda leaf: leaf + 1)
         {'a': (2, [3])}
@@ -86,6 +90,9 @@ def map_leaves(value: Any, function: Callable[[Any], Any]) -> Any:
 
 def manual_seed(seed: int) -> None:
     """Seed the random number generators of Python, numpy and torch.
+
+    Args:
+        seed: The seed, from 0 to 2**32 - 1.
 
     Example:
         >>> manual_seed(3)

@@ -65,7 +65,7 @@ def create_project(kind: str, name: str, directory: Path, author: str | None = N
     """Create a plugin project with tests, a README, a licence, a tox.ini and a CI workflow.
 
     Args:
-        kind: One of `KINDS`.
+        kind: One of ``KINDS``.
         name: Name of the distribution, such as ``"acme-csv"``.
         directory: Parent of the new folder. If the parent does not exist, it is created.
         author: Author named in the metadata and the licence. Defaults to ``"The <name> developers"``.

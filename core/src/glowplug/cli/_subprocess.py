@@ -89,7 +89,7 @@ def report_plugins(installed: Iterable[InstalledPlugin]) -> list[PluginReport]:
     """Describe plugins after importing their modules in a subprocess.
 
     Args:
-        installed: Plugins returned by `glowplug.plugins.installed_plugins`.
+        installed: Plugins returned by ``glowplug.plugins.installed_plugins``.
 
     Returns:
         One report per plugin, in the order of ``installed``.
@@ -124,7 +124,7 @@ def diagnose_plugins(
     """Run the ``glowplug_doctor`` hooks of plugins in a subprocess.
 
     Args:
-        installed: Plugins returned by `glowplug.plugins.installed_plugins`.
+        installed: Plugins returned by ``glowplug.plugins.installed_plugins``.
         seconds: Time limit for each plugin, in seconds.
 
     Returns:

@@ -35,7 +35,7 @@ _running: ContextVar[Engine | None] = ContextVar("glowplug_running_engine", defa
 
 
 class Engine(HandlerTable):
-    """Runs a process function over data, epoch after epoch, and fires events.
+    """Run a process function over data, epoch after epoch, and fire events.
 
     Args:
         process_function: The step, a function that is called as ``f(engine, batch)`` for each batch. Its return value becomes

@@ -343,7 +343,7 @@ class HandlerTable:
 
         Returns:
             A table with a row for each registration. The columns contain the event, phase, filter, handler, and the handler's
-                plugin or module.
+            plugin or module.
 
         Example:
             >>> from glowplug import Engine, Events

@@ -32,7 +32,13 @@ stuck: list[Delivery] = []
 
 
 class Counts(NamedTuple):
-    """Counts of the sent, dropped and pending records of a logger."""
+    """Counts of the records of a logger.
+
+    Attributes:
+        sent: Number of records that the backend has accepted.
+        dropped: Number of records that were lost.
+        pending: Number of records that wait for the backend.
+    """
 
     sent: int
     dropped: int

@@ -61,8 +61,10 @@ def unwatch() -> None:
 def close_loggers(outcome: RunOutcome | None = None) -> None:
     """Close all open loggers of this process.
 
+    Call this function before the process ends without its usual cleanup, as with ``os._exit``.
+
     Args:
-        outcome: How the process ends. With ``None``, each logger uses the outcome of the runs of its engines. Defaults to ``None``.
+        outcome: How the process ends. With ``None`` (the default), each logger uses the outcome of the runs of its engines.
 
     Example:
         >>> close_loggers(RunOutcome.INTERRUPTED)

@@ -137,7 +137,21 @@ class WeightsScalarHandler(_ModelHandler):
 
     Example:
         >>> import torch
-        >>> handler = WeightsScalarHandler(torch.nn.Linear(2, 1), whitelist=["weight"])
+        >>> from glowplug import Events
+        >>> from glowplug.loggers import Logger
+        >>> from glowplug.testing import FakeEngine
+        >>> class Printer(Logger):
+        ...     uses_spool = False
+        ...
+        ...     def write_scalars(self, scalars, step, timestamp):
+        ...         print(step, scalars)
+        >>> engine, model = FakeEngine(), torch.nn.Linear(2, 1)
+        >>> _ = torch.nn.init.constant_(model.weight, 1.5)
+        >>> with Printer() as printer:
+        ...     handler = WeightsScalarHandler(model, reduction=torch.max, whitelist=["weight"])
+        ...     handle = printer.attach(engine, Events.EPOCH_COMPLETED, handler)
+        ...     engine = engine.fire(Events.EPOCH_COMPLETED, epoch=3)
+        3 {'weights_max/weight': 1.5}
     """
 
     method = "log_scalars"

@@ -28,8 +28,19 @@ class OptimizerParamsHandler:
 
     Example:
         >>> import torch
-        >>> OptimizerParamsHandler(torch.optim.SGD([torch.zeros(1)], lr=0.1)).param_name
-        'lr'
+        >>> from glowplug import Events
+        >>> from glowplug.loggers import Logger
+        >>> from glowplug.testing import FakeEngine
+        >>> class Printer(Logger):
+        ...     uses_spool = False
+        ...
+        ...     def write_scalars(self, scalars, step, timestamp):
+        ...         print(step, scalars)
+        >>> engine, optimizer = FakeEngine(), torch.optim.SGD([torch.zeros(1)], lr=0.1)
+        >>> with Printer() as printer:
+        ...     handle = printer.attach(engine, Events.EPOCH_STARTED, OptimizerParamsHandler(optimizer))
+        ...     engine = engine.fire(Events.EPOCH_STARTED, epoch=3)
+        3 {'lr/group_0': 0.1}
     """
 
     method = "log_scalars"

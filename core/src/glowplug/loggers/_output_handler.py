@@ -32,8 +32,20 @@ class OutputHandler:
         TypeError: If an argument has the wrong type.
 
     Example:
-        >>> OutputHandler("validation", metric_names=["accuracy"])
-        OutputHandler('validation')
+        >>> from glowplug import Events
+        >>> from glowplug.loggers import Logger
+        >>> from glowplug.testing import FakeEngine
+        >>> class Printer(Logger):
+        ...     uses_spool = False
+        ...
+        ...     def write_scalars(self, scalars, step, timestamp):
+        ...         print(step, scalars)
+        >>> engine = FakeEngine()
+        >>> with Printer() as printer:
+        ...     handler = OutputHandler("validation", metric_names=["accuracy"])
+        ...     handle = printer.attach(engine, Events.EPOCH_COMPLETED, handler)
+        ...     engine = engine.fire(Events.EPOCH_COMPLETED, epoch=3, metrics={"accuracy": 0.75, "loss": 0.5})
+        3 {'validation/accuracy': 0.75}
     """
 
     method = "log_scalars"

@@ -98,7 +98,12 @@ class Content(NamedTuple):
 
 
 class Damaged(NamedTuple):
-    """A record that cannot be read."""
+    """A record that cannot be read.
+
+    Attributes:
+        number: Number of the record.
+        reason: Why the record cannot be read.
+    """
 
     number: int
     reason: str
@@ -176,8 +181,11 @@ class Spool:
     def append(self, records: Sequence[Record]) -> list[Record]:
         """Save records in order, and return copies of them with the numbers that the spool assigned.
 
+        Args:
+            records: The records; their numbers are ignored.
+
         Raises:
-            OSError: If the records would exceed the limit, or cannot be written. None of them is saved then.
+            OSError: If the records would exceed the limit, or cannot be written. In both cases, no record is saved.
         """
         rows = [_row_of(record) for record in records]
         sizes = _sizes_of(rows)
@@ -205,9 +213,12 @@ class Spool:
         """Return the waiting records whose numbers are greater than ``after``, in order.
 
         Args:
-            after: A number.
+            after: Number of the last record that was read before; 0 reads from the first record.
             most: Maximum number of records.
             size: Number of bytes after which no further record is read. Defaults to no limit.
+
+        Returns:
+            The records; a :class:`Damaged` replaces each record that cannot be read.
         """
         query = "SELECT number, kind, name, step, timestamp, layout, payload, checksum FROM records WHERE number > ? ORDER BY number LIMIT ?"
         found, total = [], 0
@@ -277,7 +288,7 @@ class Spool:
 
     @staticmethod
     def delete_unread(path: Path) -> None:
-        """Delete the database of a spool that need not be readable and that no process uses."""
+        """Delete the database of a spool, even if it is unreadable; no process may use the spool."""
         for suffix in ("", "-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
 
@@ -296,7 +307,15 @@ class Spool:
 
 
 def spools_in(folder: Path) -> list[Path]:
-    """Return the paths of the spools in a folder, oldest first."""
+    """Return the paths of the spools in a folder, oldest first.
+
+    Args:
+        folder: The folder; it may be missing.
+
+    Example:
+        >>> spools_in(Path("no such folder"))
+        []
+    """
     return sorted(folder.glob(f"*{SUFFIX}"))
 
 
@@ -308,6 +327,13 @@ def new_name(logger: str) -> str:
 
 def read_content(path: Path) -> Content:
     """Read what a spool contains, without becoming its owner.
+
+    Args:
+        path: Path of the database.
+
+    Returns:
+        An object with the attributes ``about``, a dict of texts that describe the run; ``records``, the number of waiting records;
+        ``size``, their size in bytes; and ``is_waiting``, whether there is still something to deliver.
 
     Raises:
         SpoolInUseError: If another process owns the spool.

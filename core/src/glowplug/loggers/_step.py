@@ -31,6 +31,9 @@ def global_step_from_engine(
         custom_event_name: Event whose counter is the step. Defaults to the event at which the values are logged.
         fallback_attr: Name of the state attribute that provides the step if the event has no counter. Defaults to ``"epoch"``.
 
+    Returns:
+        The function. It raises ``RuntimeError`` if ``engine`` no longer exists.
+
     Example:
         >>> from glowplug import Events
         >>> from glowplug.testing import FakeEngine

@@ -127,11 +127,25 @@ class Writer:
         raise self._unsupported("write_params")
 
     def write_text(self, name: str, text: str, step: int, timestamp: float) -> None:
-        """Write text."""
+        """Write a text.
+
+        Args:
+            name: Name of the text.
+            text: The text.
+            step: Epoch or iteration.
+            timestamp: Unix time in seconds.
+        """
         raise self._unsupported("write_text")
 
     def write_histogram(self, name: str, histogram: Histogram, step: int, timestamp: float) -> None:
-        """Write a distribution."""
+        """Write a distribution.
+
+        Args:
+            name: Name of the histogram.
+            histogram: The distribution, a :class:`Histogram`.
+            step: Epoch or iteration.
+            timestamp: Unix time in seconds.
+        """
         raise self._unsupported("write_histogram")
 
     def write_image(self, name: str, image: Array, step: int, timestamp: float) -> None:

@@ -36,7 +36,7 @@ def sync_all_reduce(
         TypeError: The decorated method raises this error if an attribute is neither a number nor a tensor.
 
     Example:
-        >>> from glowplug.metrics._metric import Metric
+        >>> from glowplug.metrics import Metric
         >>> class Count(Metric):
         ...     def reset(self):
         ...         self.count = 0
@@ -78,7 +78,7 @@ def reinit__is_reduced(
     """Decorate ``reset`` or ``update`` so that each call clears the metric's cached ``_result``.
 
     Example:
-        >>> from glowplug.metrics._metric import Metric
+        >>> from glowplug.metrics import Metric
         >>> class Slow(Metric):
         ...     @reinit__is_reduced
         ...     def reset(self):

@@ -170,7 +170,7 @@ def describe_error(error: BaseException) -> str:
         error: Any error.
 
     Returns:
-        The type and message of the error, without line breaks. For a `PluginLoadError`, only the message.
+        The type and message of the error, without line breaks. For a ``PluginLoadError``, only the message.
 
     Example:
         >>> describe_error(SystemExit(3))
@@ -206,7 +206,7 @@ def load_plugin(installed: InstalledPlugin, manager: PluginManager) -> Plugin:
         The plugin and its offers.
 
     Raises:
-        BaseException: Any exception that the module raises when it is imported, including `SystemExit`.
+        BaseException: Any exception that the module raises when it is imported, including ``SystemExit``.
         PluginLoadError: If the metadata is damaged, or if another plugin uses the same module. The error is also raised if a
             hook is unknown or has the wrong signature, and if ``glowplug_offers`` raises an exception or returns a wrong value.
         PluginIncompatibleError: If the plugin requires another version of glowplug, or if the plugin module does not set

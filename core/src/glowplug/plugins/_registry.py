@@ -1,6 +1,6 @@
 """Registry of the plugins in this process.
 
-Plugins are loaded once, when they are first needed, for example by ``glowplug.handlers``, ``glowplug.metrics`` or `to_scalar`.
+Plugins are loaded once, when they are first needed, for example by ``glowplug.handlers``, ``glowplug.metrics`` or ``to_scalar``.
 A faulty plugin does not affect the other plugins. Loading a plugin never attaches its handlers or metrics to an engine.
 """
 
@@ -60,7 +60,7 @@ class Registry:
     """The installed plugins, with their offers and failures.
 
     Args:
-        installed: Plugins returned by `glowplug.plugins.installed_plugins`.
+        installed: Plugins returned by :func:`installed_plugins`.
         strict: ``True`` raises an error for the first faulty plugin. ``False`` (the default) records each faulty plugin in
             ``failures``.
 
@@ -369,7 +369,7 @@ def use_registry(registry: Registry) -> Iterator[Registry]:
     Use this context manager in tests, and in applications that choose which plugins are available.
 
     Args:
-        registry: The registry that `get_registry` returns inside the ``with`` block, in all threads.
+        registry: The registry that :func:`get_registry` returns inside the ``with`` block, in all threads.
 
     Yields:
         The given registry.

@@ -38,7 +38,7 @@ def explain_missing(
         failures: The faulty plugins.
 
     Returns:
-        A `PluginLoadError` if the name belongs to a faulty plugin, otherwise a `PluginNotFoundError`.
+        A ``PluginLoadError`` if the name belongs to a faulty plugin, otherwise a ``PluginNotFoundError``.
 
     Example:
         >>> print(explain_missing("handler", "EarlyStoping", {"handler": ["EarlyStopping"]}, [], []))

@@ -24,19 +24,15 @@ __all__ = ["OptimizerEvents", "OptimizerStep"]
 class OptimizerEvents(EventEnum):
     """Events within a training step.
 
-    ============================ =========================================================================================
-    ``BACKWARD_COMPLETED``       after each backward pass, so at each iteration
-    ``OPTIMIZER_STEP_STARTED``   before each optimizer step: the gradients of the whole accumulation window are complete, not
-                                 scaled, and not yet clipped
-    ``OPTIMIZER_STEP_COMPLETED`` after each optimizer step, but not if the gradient scaler has skipped the step
-    ============================ =========================================================================================
-
     ``state.optimizer_step`` is the number of the current optimizer step, counted from 1 over the whole run.
     """
 
     BACKWARD_COMPLETED = "backward_completed"
+    """Fires after each backward pass, and therefore at each iteration."""
     OPTIMIZER_STEP_STARTED = "optimizer_step_started"
+    """Fires before each optimizer step, when the gradients are complete and unscaled, but not yet clipped."""
     OPTIMIZER_STEP_COMPLETED = "optimizer_step_completed"
+    """Fires after each optimizer step, but not if the gradient scaler has skipped the step."""
 
 
 _COUNTERS = {
@@ -54,7 +50,7 @@ class Scheduler(Stateful, Protocol):
 
 
 class OptimizerStep:
-    """Computes the gradients of a loss and steps the optimizer; the part of a training step that all models share.
+    """Compute the gradients of a loss and step the optimizer, which is the part of a training step that all models share.
 
     Each call computes the loss and its gradients. At the end of each accumulation window it also unscales and clips the
     gradients, steps the optimizer and then the scheduler. It fires the :class:`OptimizerEvents`. The engine's state contains the

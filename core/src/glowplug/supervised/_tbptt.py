@@ -26,11 +26,13 @@ class TbpttEvents(EventEnum):
     """
 
     TIME_ITERATION_STARTED = "time_iteration_started"
+    """Fires before each chunk."""
     TIME_ITERATION_COMPLETED = "time_iteration_completed"
+    """Fires after each chunk."""
 
 
 Tbptt_Events = TbpttEvents
-"""The name of `TbpttEvents` in pytorch-ignite."""
+"""The name of :class:`TbpttEvents` in pytorch-ignite."""
 
 
 def create_supervised_tbptt_trainer(

@@ -38,7 +38,7 @@ _TOO_LATE = (
 
 
 class EarlyStopping:
-    """Handler that stops a trainer after ``patience`` evaluations in a row without an improvement, or at a given score.
+    """Stop a trainer after ``patience`` evaluations in a row without an improvement, or at a given score.
 
     Attach the handler to the engine that computes the score, usually the evaluator. NaN is never an improvement. With
     ``mode="max"``, ``-inf`` is never an improvement; with ``mode="min"``, ``inf`` is never an improvement.
@@ -71,8 +71,8 @@ class EarlyStopping:
             ``restore_best``.
         stopping_threshold: The run stops as soon as the score reaches this value. ``None`` (the default) means no such value.
         divergence_threshold: The run stops as soon as the score is worse than this value. ``None`` (the default) means no such value.
-        check_finite: Whether the run stops as soon as the score is NaN or infinite. By default, such a score is not an improvement
-            or, if it is the best possible value, an improvement.
+        check_finite: Whether the run stops as soon as the score is NaN or infinite. Defaults to ``False``: the run continues, and only
+            ``inf`` with ``mode="max"``, or ``-inf`` with ``mode="min"``, is an improvement.
         min_evaluations: Before this number of evaluations in a run, neither the patience nor the divergence threshold stops the
             run. Defaults to 0.
         state_key: Key of the handler's state in the trainer's ``state_dict()``. Defaults to the class name.
@@ -90,7 +90,7 @@ class EarlyStopping:
         evaluations: Number of evaluations in the run.
         stopped_epoch: Epoch in which the trainer was stopped; ``None`` if it was not stopped.
         stop_reason: Why the trainer was stopped, as a :class:`StopReason`; ``None`` if it was not stopped.
-        stop_message: The same as a sentence with the scores; ``None`` if it was not stopped.
+        stop_message: The reason as a sentence with the scores; ``None`` if it was not stopped.
 
     Raises:
         ValueError: If the patience is not an integer of at least 1, if the threshold is negative or not finite, or if a mode is

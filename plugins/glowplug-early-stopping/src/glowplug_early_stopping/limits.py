@@ -19,9 +19,13 @@ class StopReason(Enum):
     """
 
     PATIENCE = "patience exhausted"
+    """``patience`` evaluations in a row without an improvement."""
     STOPPING_THRESHOLD = "stopping threshold reached"
+    """The score reached ``stopping_threshold``."""
     DIVERGENCE = "score diverged"
+    """The score was worse than ``divergence_threshold``."""
     NOT_FINITE = "score not finite"
+    """The score was NaN or infinite, with ``check_finite``."""
 
 
 def _checked_threshold(name: str, value: float | None) -> None:

@@ -23,7 +23,7 @@ _NAME = "ema_momentum"
 
 
 class EMAHandler:
-    """Handler that keeps an exponential moving average of a model's weights.
+    """Keep an exponential moving average of a model's weights.
 
     Each call of the handler computes ``average = (1 - momentum) * average + momentum * weights``. The average starts with the weights
     that the model has when the handler is created. The momentum of the next update is the attribute ``ema_momentum`` of

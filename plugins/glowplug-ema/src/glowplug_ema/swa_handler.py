@@ -20,7 +20,7 @@ def _identity(batch: Any) -> Any:
 
 
 class SWAHandler:
-    """Handler of stochastic weight averaging: all weights from one point of the training on count equally.
+    """Keep the mean of a model's weights from one epoch on (stochastic weight averaging, SWA).
 
     Each call of the handler adds the current weights of the model to the average, by default at the end of each epoch. The method is
     described in Izmailov et al., *Averaging Weights Leads to Wider Optima and Better Generalization* (2018). It is used with a

@@ -18,7 +18,7 @@ LINE_BREAKS = str.maketrans({"\n": "\\n", "\r": "\\r"})
 
 
 class CsvLogger(FileLogger):
-    """Logger that writes scalars to a CSV file with the columns ``step``, ``name``, ``value`` and ``time``.
+    """Write scalars to a CSV file with the columns ``step``, ``name``, ``value`` and ``time``.
 
     Each number has its own row. A table with one column for each name would have to be rewritten whenever a new name appears,
     for example after the first validation. A process that is killed during the rewrite could damage earlier rows. To get such a

@@ -16,7 +16,7 @@ from glowplug_jsonl.png import png
 
 
 class JsonLinesLogger(FileLogger):
-    """Logger that writes all records to a JSON Lines file.
+    """Write all records to a JSON Lines file.
 
     Records are scalars, hyperparameters, texts, histograms, images, figures and artifacts. Each line of the file is a JSON
     object, and its ``"kind"`` is the type of the record, such as ``"scalars"``. Images, figures and artifacts are stored as files

@@ -33,7 +33,7 @@ def _identity(output: Any) -> Any:
 
 
 class FastaiLRFinder:
-    """Finds a learning rate with a learning rate range test.
+    """Find a learning rate with a learning rate range test.
 
     In a run of the trainer, the learning rate rises in each iteration until the loss diverges. The suggested learning rate is the one at
     which the loss falls fastest. Afterwards, the trainer and the objects are as before, even after an exception.

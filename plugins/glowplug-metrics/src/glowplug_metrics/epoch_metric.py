@@ -17,7 +17,7 @@ __all__ = ["EpochMetric", "EpochMetricWarning"]
 
 
 class EpochMetricWarning(GlowplugWarning):
-    """Warning that the function of an :class:`EpochMetric` failed on the first batch.
+    """The function of an :class:`EpochMetric` failed on the first batch.
 
     Example:
         >>> issubclass(EpochMetricWarning, UserWarning)
@@ -26,7 +26,7 @@ class EpochMetricWarning(GlowplugWarning):
 
 
 class EpochMetric(Metric):
-    """Metric that calls a custom function with all predictions and targets of an epoch.
+    """Call a custom function with all predictions and targets of an epoch.
 
     Use this metric for values that cannot be summed over batches. The metric stores all outputs until the next reset. With
     several processes, ``compute`` gathers the outputs of all ranks, calls ``compute_fn`` on rank 0, and returns the value on all

@@ -12,7 +12,7 @@ __all__ = ["EpochOutputStore"]
 
 
 class EpochOutputStore:
-    """Handler that stores the outputs of all iterations of an epoch.
+    """Store the outputs of all iterations of an epoch.
 
     The list is new in each epoch. Its content is part of the engine's state, so that a run that is resumed in the middle of an epoch
     has all outputs of the epoch.

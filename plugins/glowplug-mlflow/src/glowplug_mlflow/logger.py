@@ -50,7 +50,7 @@ TAGS = "glowplug.tags"
 
 
 class MLflowLogger(Logger):
-    """Logs metrics, parameters, tags, texts, histograms, images, figures and artifacts to MLflow.
+    """Log metrics, parameters, tags, texts, histograms, images, figures and artifacts to MLflow.
 
     The MLflow run starts at the first record. The final status of the MLflow run is ``FINISHED`` if the engine's run completed or
     was terminated, ``FAILED`` after an exception, and ``KILLED`` if the engine's run was interrupted and not continued. While

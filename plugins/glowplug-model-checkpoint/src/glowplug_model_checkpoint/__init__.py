@@ -1,4 +1,4 @@
-"""Checkpoints of models, optimizers and engines that are always there and always right."""
+"""Checkpoints of models, optimizers and engines, saved atomically and verified by digests."""
 
 from typing import TYPE_CHECKING
 

@@ -37,16 +37,17 @@ AnyEvent: TypeAlias = CallableEventWithFilter | EventsList | Every | str
 
 
 class CheckpointEvents(EventEnum):
-    """Events that a checkpoint fires on the engine."""
+    """Events that a checkpoint handler fires on the engine."""
 
     SAVED_CHECKPOINT = "saved_checkpoint"
+    """Fires when a checkpoint is on disk and the checkpoints that are no longer kept are removed."""
 
 
 class Checkpoint:
-    """Saves the states of objects and keeps the best or latest checkpoints.
+    """Save the states of objects, and keep the best or latest checkpoints.
 
     ``keep`` decides which checkpoints are kept: the best (:class:`KeepBest`), the last (:class:`KeepLast`), or one of each interval
-    (:class:`KeepEvery`); ``|`` joins them. A score that is NaN or infinite never ranks. An older checkpoint is removed only after
+    (:class:`KeepEvery`); ``|`` joins them. A checkpoint whose score is NaN or infinite is never one of the best. An older checkpoint is removed only after
     the new one is on disk, so a failure during a save leaves the older checkpoints intact. The last checkpoint with finite weights
     is never removed.
 
@@ -340,10 +341,10 @@ class Checkpoint:
             engine: Engine that fires ``SAVED_CHECKPOINT``.
 
         Returns:
-            ``True`` if a checkpoint was saved, ``False`` if the policy keeps only checkpoints with a score, or none of this moment.
+            ``True`` if a checkpoint was saved, ``False`` if the policy would not keep this checkpoint, for example because it has no score.
 
         Raises:
-            RuntimeError: In the cases in which a call of the handler raises it.
+            RuntimeError: If a call of the handler would raise it.
             OSError: If the checkpoint cannot be written.
         """
         return self._save(engine, has_scores=False)

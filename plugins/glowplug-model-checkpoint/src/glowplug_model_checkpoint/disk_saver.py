@@ -19,7 +19,7 @@ __all__ = ["DiskSaver", "save_method"]
 
 
 class DiskSaver(FileSaver, BaseSaveHandler):
-    """Writes checkpoints to a folder atomically.
+    """Write checkpoints to a folder atomically.
 
     Each checkpoint is written to a temporary file in the same folder, synced to disk and then renamed. After the rename, the
     folder is also synced to disk. The file contains a manifest with the metadata, and a digest that detects each changed bit. A

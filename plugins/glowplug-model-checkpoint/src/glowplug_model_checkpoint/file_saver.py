@@ -55,7 +55,7 @@ class FileSaver:
             self._is_prepared = True
 
     def refuse_existing(self, place: str, filename_prefix: str) -> None:
-        """Refuse a place that already contains checkpoints with this prefix.
+        """Refuse a location that already contains checkpoints with this prefix.
 
         Raises:
             ValueError: If there are such checkpoints.

@@ -16,13 +16,13 @@ __all__ = ["FsspecSaver"]
 
 
 class FsspecSaver(FileSaver):
-    """Stores checkpoints below an address of fsspec, such as ``s3://bucket/run``, ``gs://bucket/run`` or ``file:///runs/1``.
+    """Store checkpoints below an address of fsspec, such as ``s3://bucket/run``, ``gs://bucket/run`` or ``file:///runs/1``.
 
     ``ModelCheckpoint("s3://bucket/run")`` uses this save handler for each scheme that fsspec knows. The files are those of
     :class:`DiskSaver`. A checkpoint is written to the folder for temporary files (``TMPDIR``) and then uploaded; it appears under
     its name only when the upload has ended. A folder of ``file://`` is written as DiskSaver writes it.
 
-    fsspec and the driver of the scheme, such as s3fs, are imported when they are used first. Pass credentials as the driver
+    fsspec and the driver of the scheme, such as s3fs, are imported when they are first used. Pass credentials as the driver
     documents, for example in the environment. Passwords in the URL and in ``storage_options`` are not shown in messages, and
     the locations of checkpoints do not contain them.
 

@@ -26,7 +26,7 @@ __all__ = ["ModelCheckpoint"]
 
 
 class ModelCheckpoint(Checkpoint):
-    """Saves objects to a folder and keeps the best or latest checkpoints.
+    """Save objects to a folder, and keep the best or latest checkpoints.
 
     A ModelCheckpoint is a :class:`Checkpoint` that also accepts the options of :class:`DiskSaver`. The constructor and
     ``attach`` both accept the objects to save.

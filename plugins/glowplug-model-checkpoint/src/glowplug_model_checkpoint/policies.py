@@ -19,7 +19,7 @@ ScoreFunction: TypeAlias = Callable[[Any], Any]
 
 
 class Policy(ABC):
-    """Decides which checkpoints to keep; ``|`` joins policies, and a checkpoint is kept if any of them keeps it.
+    """Decide which checkpoints to keep; ``|`` joins policies, and a checkpoint is kept if any of them keeps it.
 
     A subclass implements :meth:`kept`.
 
@@ -53,7 +53,7 @@ class Policy(ABC):
 
 @dataclass(frozen=True)
 class KeepLast(Policy):
-    """Keeps the ``n`` checkpoints with the highest steps.
+    """Keep the ``n`` checkpoints with the highest steps.
 
     Args:
         n: Number of checkpoints; ``None`` keeps all.
@@ -81,7 +81,9 @@ class KeepLast(Policy):
 
 @dataclass(frozen=True)
 class KeepBest(Policy):
-    """Keeps the ``n`` checkpoints with the best scores. A checkpoint whose score is NaN or infinite is never one of them.
+    """Keep the ``n`` checkpoints with the best scores.
+
+    A checkpoint whose score is NaN or infinite is never one of them.
 
     Args:
         n: Number of checkpoints; ``None`` keeps all that have a score.
@@ -144,7 +146,7 @@ class KeepBest(Policy):
 
 @dataclass(frozen=True)
 class KeepEvery(Policy):
-    """Keeps a checkpoint of each interval of epochs or steps for ever: the first one at or after each multiple.
+    """Keep one checkpoint of each interval of epochs or steps: the first one at or after each multiple.
 
     Args:
         epochs: Length of the interval in epochs.

@@ -18,7 +18,7 @@ __all__ = ["SafetensorsSaver"]
 
 
 class SafetensorsSaver(FileSaver):
-    """Stores the weights of models as safetensors files, which Hugging Face libraries read.
+    """Store the weights of models as safetensors files, which Hugging Face libraries read.
 
     A checkpoint may contain only tensors in nested mappings, as the states of models do. Anything else, such as the state of an
     optimizer or an engine, is refused when it is saved; save it with another handler. Names of nested mappings are joined with

@@ -34,7 +34,7 @@ _SHARDS = "shards"
 
 
 class ShardedSaver:
-    """Stores each checkpoint as a folder, to which each rank writes its part of sharded models and optimizers.
+    """Store each checkpoint as a folder, to which each rank writes its part of sharded models and optimizers.
 
     No rank gathers a whole model in order to save it. The folder must be accessible to all ranks. The files of the sharded tensors
     are those of ``torch.distributed.checkpoint``; ``state.pt`` contains everything else, and a manifest with the digests of all

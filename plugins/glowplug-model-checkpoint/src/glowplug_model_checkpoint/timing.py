@@ -10,7 +10,7 @@ __all__ = ["Every"]
 
 
 class Every:
-    """Filter of an event that lets it through once in each interval of time, like the event's option ``every_seconds``.
+    """Let an event through once in each interval of time, like the event's option ``every_seconds``.
 
     The first interval begins with the first event. With several ranks, the clock of rank 0 decides for all of them; the ranks
     exchange the decision only a few times per interval. A checkpoint handler can be attached at ``Every(minutes=10)`` itself.

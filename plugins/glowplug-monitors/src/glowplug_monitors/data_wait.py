@@ -10,7 +10,7 @@ __all__ = ["DataWait"]
 
 
 class DataWait:
-    """Handler that publishes the share of the time, over the last iterations, for which the run has waited for batches.
+    """Publish the share of the time that the last iterations spent waiting for batches, as a metric.
 
     A value near 0 means that the data is always ready; with a value near 1, more workers of the data loader or less work per sample
     would make the run faster. The time between iterations and the first batch of a run do not count. On an accelerator, the steps may

@@ -18,7 +18,7 @@ _MIB = 2**20
 
 
 class DeviceUsage:
-    """Handler that publishes the memory of the process and of a CUDA device, and the utilization of the device, as metrics.
+    """Publish the memory of the process and of a CUDA device, and the utilization of the device, as metrics.
 
     =========================== =========================================================================================
     ``process_memory``          resident memory of this process in MiB
@@ -28,7 +28,7 @@ class DeviceUsage:
     ``device_utilization``      share of time in which the device was busy, if the package ``nvidia-ml-py`` is installed
     =========================== =========================================================================================
 
-    The values of a device are absent if there is none.
+    Without a CUDA device, only ``process_memory`` is published.
 
     Args:
         device: The CUDA device. ``None`` means the current device, if there is one.

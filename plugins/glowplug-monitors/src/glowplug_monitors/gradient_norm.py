@@ -13,7 +13,7 @@ __all__ = ["GradientNorm"]
 
 
 class GradientNorm:
-    """Handler that publishes the norm of all gradients together as a metric.
+    """Publish the norm of all gradients together as a metric.
 
     With a supervised trainer, the norm is computed before each optimizer step: the gradients of the accumulation window are complete,
     not scaled, and not yet clipped. The value stays a tensor on its device, so that no step waits for an accelerator.

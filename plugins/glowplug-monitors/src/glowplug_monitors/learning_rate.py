@@ -14,7 +14,7 @@ __all__ = ["LearningRate"]
 
 
 class LearningRate:
-    """Handler that publishes the learning rates of an optimizer, or another option of its parameter groups, as metrics.
+    """Publish the learning rates of an optimizer, or another option of its parameter groups, as metrics.
 
     Args:
         optimizer: The optimizer.

@@ -16,7 +16,7 @@ __all__ = ["ModelSummary"]
 
 
 class ModelSummary:
-    """Handler that prints the layers of a model, their numbers of parameters and the shapes of their outputs when a run starts.
+    """Print the layers of a model, with their numbers of parameters and output shapes, when a run starts.
 
     The table is that of `torchinfo <https://github.com/TylerYep/torchinfo>`_: ``pip install glowplug-monitors[summary]``. Rank 0
     prints it.

@@ -30,12 +30,12 @@ def _samples(batch: Any) -> int:
 
 
 class Throughput:
-    """Handler that publishes the number of items per second, over the last iterations, as a metric.
+    """Publish the number of items per second over the last iterations as a metric.
 
     Only the time from the request of a batch to the end of its iteration counts, so a validation or a checkpoint between two
     iterations does not lower the value. The first batch of a run does not count either. On an accelerator, a step may end before
-    its work is done; over a window, the value is still that of the work, because the queue of the accelerator is limited. With
-    several ranks, the value is that of one rank.
+    its work is done. The value over the window is still correct, because the queue of the accelerator is limited. With several
+    ranks, the value is that of one rank.
 
     Args:
         count: Function that returns the number of items of a batch, such as its tokens. By default, the items are the samples: the

@@ -34,7 +34,7 @@ _FIRST_AFTER_INTERRUPT = Events.EPOCH_STARTED | Events.GET_BATCH_STARTED | Event
 
 
 class Preemption:
-    """Handler that saves a checkpoint and ends the process after a signal or a time limit.
+    """Save a checkpoint and end the process after a signal or a time limit.
 
     After the first signal, the run continues to the end of the current iteration, including the handlers of
     ``ITERATION_COMPLETED``. A signal during a validation in a handler takes effect after all handlers of that event. Then:

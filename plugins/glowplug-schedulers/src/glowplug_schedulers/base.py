@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class BaseParamScheduler(ABC):
-    """Handler that sets a parameter at each event.
+    """Set a parameter at each event; base class of all schedulers.
 
     A subclass defines :meth:`get_param` and ``__call__``. Its state consists of the attributes that ``_state_attrs`` names.
 
@@ -66,7 +66,7 @@ class BaseParamScheduler(ABC):
 
     @property
     def state_key(self) -> str:
-        """Key of the scheduler's state in ``engine.state_dict()``: the class and the parameter."""
+        """Key of the scheduler's state in ``engine.state_dict()``, made from the class and the parameter."""
         return f"{type(self).__name__}:{self.param_name}"
 
     def attach(self, engine: EngineProtocol, event_name: AnyEvent | None = None) -> RemovableEventHandle:

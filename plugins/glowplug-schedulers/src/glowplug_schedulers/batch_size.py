@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class BatchSizeScheduler(BaseParamScheduler):
-    """Handler that sets the batch size of a ``DataLoader``, by default at the start of each epoch.
+    """Set the batch size of a ``DataLoader``, by default at the start of each epoch.
 
     The new size applies to the next pass over the data. The size is part of the handler's state, so a resumed run has batches of the
     same size.

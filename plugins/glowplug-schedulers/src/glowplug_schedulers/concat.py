@@ -16,7 +16,7 @@ from glowplug_schedulers.param_scheduler import ParamScheduler
 
 
 class ConcatScheduler(CompositeScheduler, ParamScheduler):
-    """Handler that runs several schedulers of one parameter, one after another.
+    """Run several schedulers of one parameter, one after another.
 
     Args:
         schedulers: At least two schedulers of the same parameter of the same optimizer.

@@ -115,7 +115,7 @@ class CyclicalScheduler(ParamScheduler):
 
 
 class LinearCyclicalScheduler(CyclicalScheduler):
-    """Handler that moves a parameter linearly from the start value to the end value and back, again and again.
+    """Move a parameter linearly from the start value to the end value and back, in each cycle.
 
     Args:
         optimizer: The optimizer, or any object with ``param_groups``.
@@ -185,7 +185,7 @@ class LinearCyclicalScheduler(CyclicalScheduler):
 
 
 class CosineAnnealingScheduler(CyclicalScheduler):
-    """Handler that anneals a parameter from the start value to the end value along half a cosine wave, again and again.
+    """Anneal a parameter from the start value to the end value along half a cosine wave, in each cycle.
 
     The arguments are those of :class:`CyclicalScheduler`; the end value is the value at the end of a cycle.
 

@@ -12,7 +12,7 @@ from glowplug_schedulers.param_scheduler import HasParamGroups, ParamScheduler
 
 
 class ParamGroupScheduler(CompositeScheduler):
-    """Handler that runs several schedulers at each event, for example one per parameter group or optimizer.
+    """Run several schedulers at each event, for example one per parameter group or optimizer.
 
     Args:
         schedulers: The schedulers.

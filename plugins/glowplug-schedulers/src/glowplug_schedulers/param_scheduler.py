@@ -20,7 +20,7 @@ class HasParamGroups(Protocol):
 
 
 class ParamScheduler(BaseParamScheduler):
-    """Handler that sets a parameter of an optimizer, such as the learning rate, at each event.
+    """Set a parameter of an optimizer, such as the learning rate, at each event.
 
     At the first event, the parameter gets the first value, so attach the scheduler to an event before the step. A subclass
     defines :meth:`get_param`, which computes the value from ``event_index``.

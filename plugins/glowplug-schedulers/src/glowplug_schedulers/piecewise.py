@@ -50,7 +50,7 @@ def interpolated(milestones: Sequence[int], values: Sequence[float], index: int)
 
 
 class PiecewiseLinear(ParamScheduler):
-    """Handler that moves a parameter linearly from milestone to milestone.
+    """Move a parameter linearly from milestone to milestone.
 
     Args:
         optimizer: The optimizer, or any object with ``param_groups``.

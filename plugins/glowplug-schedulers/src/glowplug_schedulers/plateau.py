@@ -15,7 +15,7 @@ from glowplug_schedulers.param_scheduler import ParamScheduler
 
 
 class ReduceLROnPlateauScheduler(ParamScheduler):
-    """Handler that reduces the learning rate when a metric no longer improves, with torch's ``ReduceLROnPlateau``.
+    """Reduce the learning rate when a metric no longer improves, with torch's ``ReduceLROnPlateau``.
 
     Attach the handler to the engine that computes the metric, usually the evaluator: by default at ``COMPLETED``. If the trainer
     computes the metric itself, attach the handler to the trainer at ``EPOCH_COMPLETED``.

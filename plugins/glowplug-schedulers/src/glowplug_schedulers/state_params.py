@@ -113,7 +113,7 @@ class StateParamScheduler(BaseParamScheduler):
 
 
 class LambdaStateScheduler(StateParamScheduler):
-    """Handler that sets an attribute of ``engine.state`` to the value of a function.
+    """Set an attribute of ``engine.state`` to the value of a function.
 
     Args:
         lambda_obj: Function of the number of the event, counted from 1. The function is not part of the handler's state.
@@ -151,7 +151,7 @@ class LambdaStateScheduler(StateParamScheduler):
 
 
 class PiecewiseLinearStateScheduler(StateParamScheduler):
-    """Handler that moves an attribute of ``engine.state`` linearly from milestone to milestone.
+    """Move an attribute of ``engine.state`` linearly from milestone to milestone.
 
     Args:
         milestones_values: Pairs ``(event, value)`` in ascending order. Before the first and after the last milestone, the value is
@@ -187,7 +187,7 @@ class PiecewiseLinearStateScheduler(StateParamScheduler):
 
 
 class ExpStateScheduler(StateParamScheduler):
-    """Handler that multiplies an attribute of ``engine.state`` by a factor at each event.
+    """Multiply an attribute of ``engine.state`` by a factor at each event.
 
     Args:
         initial_value: Value before the first event.
@@ -224,7 +224,7 @@ class ExpStateScheduler(StateParamScheduler):
 
 
 class StepStateScheduler(ExpStateScheduler):
-    """Handler that multiplies an attribute of ``engine.state`` by a factor at every ``step_size``-th event.
+    """Multiply an attribute of ``engine.state`` by a factor at every ``step_size``-th event.
 
     Args:
         initial_value: Value before the first multiplication.
@@ -258,7 +258,7 @@ class StepStateScheduler(ExpStateScheduler):
 
 
 class MultiStepStateScheduler(ExpStateScheduler):
-    """Handler that multiplies an attribute of ``engine.state`` by a factor at each milestone.
+    """Multiply an attribute of ``engine.state`` by a factor at each milestone.
 
     Args:
         initial_value: Value before the first milestone.

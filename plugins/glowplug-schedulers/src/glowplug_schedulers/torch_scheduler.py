@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class LRScheduler(ParamScheduler):
-    """Handler that steps a scheduler of ``torch.optim.lr_scheduler``.
+    """Step a scheduler of ``torch.optim.lr_scheduler``.
 
     At the first event, the learning rates are those with which torch's scheduler begins; at each later event, torch's scheduler
     makes one step. Attach the handler to an event before the step: by default ``ITERATION_STARTED``, or ``EPOCH_STARTED`` for

@@ -29,7 +29,7 @@ EVENT, FOLDER, STEP = "glowplug.event", "glowplug.folder", "glowplug.step"
 
 
 class TensorboardLogger(Logger):
-    """Writes scalars, histograms, texts, images, figures, graphs and hyperparameters to TensorBoard event files.
+    """Write scalars, histograms, texts, images, figures, graphs and hyperparameters to TensorBoard event files.
 
     The event file is created at the first record that has a step. If the file cannot be written, for example because the disk is
     full, training continues. The records then wait in memory while the logger tries to create a new file. The name of each value

@@ -41,7 +41,7 @@ def _checked_every(value: object) -> int:
 
 
 class TerminateOnNan:
-    """Handler that stops an engine when its output contains NaN or infinity.
+    """Stop an engine when its output contains NaN or infinity.
 
     The handler checks numbers, numpy scalars, numpy arrays and dense tensors. Values nested in mappings, sequences, sets, named
     tuples and dataclasses are also checked. ``None``, text, sparse tensors and objects of unknown types are ignored. If a value

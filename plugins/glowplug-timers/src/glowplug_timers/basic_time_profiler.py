@@ -33,7 +33,7 @@ _CSV_EVENTS = (
 
 
 class BasicTimeProfiler:
-    """Profiler that measures the step, the data, and the handlers of each event as a whole.
+    """Measure the step, the data, and the handlers of each event as a whole.
 
     A profiler belongs to one engine. A new run discards the times of the last run; a run that continues adds to them. While no
     run is in progress, the profiler has only the two handlers with which it notices the start and the end of a run.
@@ -143,8 +143,8 @@ class BasicTimeProfiler:
 
         Returns:
             A dict with ``processing_stats``, ``dataflow_stats``, ``event_handlers_stats`` and ``event_handlers_names``. Statistics
-                are dicts with ``total``, ``min/index``, ``max/index``, ``mean`` and ``std``, in seconds; they contain
-                only ``total`` if there are fewer than two times. An index is a position, counted from 0.
+            are dicts with ``total``, ``min/index``, ``max/index``, ``mean`` and ``std``, in seconds; they contain only ``total``
+            if there are fewer than two times. An index is a position, counted from 0.
         """
         import numpy as np
 

@@ -22,7 +22,7 @@ _LAST_ROWS = 3
 
 
 class HandlersTimeProfiler:
-    """Profiler that measures each handler of each event, the step and the data.
+    """Measure each handler of each event, the step and the data.
 
     Custom events are measured as well. A call that the filter of an event skips is not counted, however short or long it is. A
     profiler belongs to one engine. A new run discards the times of the last run; a run that continues adds to them. While no run is
@@ -123,9 +123,9 @@ class HandlersTimeProfiler:
         """Return the statistics of the run; the method can be called during the run, too.
 
         Returns:
-            A row ``[handler, event, total, (min, index), (max, index), mean, std]`` for each handler and event, in seconds, with
-                the total ``"not triggered"`` for a handler that did not run. The last three rows are those of the total, of
-                the step, and of the data. An index is a position, counted from 0.
+            A row ``[handler, event, total, (min, index), (max, index), mean, std]`` for each handler and event, in seconds. The
+            total is ``"not triggered"`` for a handler that did not run. The last three rows are the total, the step and the data.
+            An index is a position, counted from 0.
         """
         named = [
             (name, getattr(event, "name", str(event)), times)

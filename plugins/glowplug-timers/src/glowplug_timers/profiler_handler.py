@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ProfilerHandler:
-    """Handler that profiles some iterations of a run with ``torch.profiler`` and writes them as traces.
+    """Profile some iterations of a run with ``torch.profiler``, and write them as traces.
 
     The traces are JSON files in the format of Chrome, named ``*.pt.trace.json``. TensorBoard shows them with the plugin
     ``torch-tb-profiler``, and https://ui.perfetto.dev shows a single file. In a trace, each handler appears under its name and

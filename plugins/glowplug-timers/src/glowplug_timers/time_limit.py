@@ -21,7 +21,7 @@ DEFAULT_LIMIT = 28800.0
 
 
 class TimeLimit:
-    """Handler that terminates a run when a time limit is exceeded.
+    """Terminate a run when a time limit is exceeded.
 
     The clock starts when the handler is created, so that the time to load the data counts too. Under ``torch.distributed``, the
     clock of rank 0 decides for all ranks, which stop at the same iteration; attach the handler on all ranks.

@@ -12,7 +12,7 @@ from glowplug.typing import AnyEvent, EngineProtocol
 
 
 class Timer:
-    """Timer that measures the time between events, or the average time of a step.
+    """Measure the time between events, or the average time of a step.
 
     A timer runs from its creation, so it can also be used without an engine. If it is attached, its total and its number of steps
     are part of ``engine.state_dict()``, and a run that continues adds to them.

@@ -40,7 +40,7 @@ SECONDS_UNSAVED = 0.2
 
 
 class WandbLogger(Logger):
-    """Logs scalars, hyperparameters, texts, histograms, images, figures and artifacts to Weights & Biases (W&B).
+    """Log scalars, hyperparameters, texts, histograms, images, figures and artifacts to Weights & Biases (W&B).
 
     The logger starts a new W&B run at the first record that has a step; it does not use a run that is already active. When the
     logger closes, it finishes the new run with an exit code that depends on the outcome of the engine's run. A W&B run that you
