@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 FOLDERS = [DOCS, *(DOCS / name for name in ("tutorial", "how-to", "reference", "explanation", "examples"))]
 WITH_SNIPPETS = [
-    "index",
+    "../README",
     "explanation/compatibility",
     "explanation/design",
     "how-to/averaged-weights",
