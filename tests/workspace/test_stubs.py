@@ -21,7 +21,11 @@ WRONG = ROOT / "tests" / "typing" / "wrong"
 @pytest.mark.parametrize(
     ("stub", "kinds", "module"),
     [
-        ("handlers.pyi", {"handler", "logger", "log_handler", "save_handler", "policy"}, "handlers"),
+        (
+            "handlers.pyi",
+            {"handler", "logger", "log_handler", "save_handler", "policy", "filter"},
+            "handlers",
+        ),
         ("metrics/__init__.pyi", {"metric"}, "metrics"),
     ],
 )

@@ -18,6 +18,7 @@ from glowplug_mlflow import MLflowLogger as MLflowLogger
 from glowplug_model_checkpoint import (
     Checkpoint as Checkpoint,
     DiskSaver as DiskSaver,
+    Every as Every,
     FsspecSaver as FsspecSaver,
     KeepBest as KeepBest,
     KeepEvery as KeepEvery,

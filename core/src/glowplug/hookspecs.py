@@ -57,13 +57,14 @@ PROJECT = "glowplug"
 API_VERSION = 1
 """The required value of ``GLOWPLUG_API`` in plugin modules; incremented when hooks change incompatibly."""
 
-OfferKind = Literal["handler", "logger", "log_handler", "save_handler", "policy", "metric", "event"]
+OfferKind = Literal["handler", "logger", "log_handler", "save_handler", "policy", "filter", "metric", "event"]
 """Kind of an offer.
 
 A ``"handler"`` or ``"logger"`` is attached to an engine, and a ``"log_handler"`` to a logger. A ``"save_handler"`` is passed to
-``ModelCheckpoint``, and so is a ``"policy"``, which decides which checkpoints are kept. All five are importable from
-``glowplug.handlers``; they are separate kinds because ``glowplug plugins check`` verifies a different interface for each. A ``"metric"`` is importable from ``glowplug.metrics``. An
-``"event"`` is a subclass of ``EventEnum``.
+``ModelCheckpoint``, and so is a ``"policy"``, which decides which checkpoints are kept. A ``"filter"`` decides at which firings of
+an event handlers run. All six are importable from ``glowplug.handlers``; they are separate kinds because ``glowplug plugins check``
+verifies a different interface for each. A ``"metric"`` is importable from ``glowplug.metrics``. An ``"event"`` is a subclass of
+``EventEnum``.
 """
 
 hookspec = pluggy.HookspecMarker(PROJECT)

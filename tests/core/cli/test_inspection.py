@@ -15,6 +15,7 @@ LOGGER = Offer("Shout", TARGET, "logger")
 HANDLER = Offer("Shout", TARGET)
 SAVER = Offer("Shout", TARGET, "save_handler")
 POLICY = Offer("Shout", TARGET, "policy")
+FILTER = Offer("Shout", TARGET, "filter")
 LOG_HANDLER = Offer("Shout", TARGET, "log_handler")
 METRIC = Offer("Shout", TARGET, "metric")
 EVENT = Offer("Shout", TARGET, "event")
@@ -83,6 +84,7 @@ def factory():
         (SAVER, TwoArguments),
         (SAVER, Callable),
         (POLICY, GoodPolicy),
+        (FILTER, Callable),
         (LOG_HANDLER, Callable),
         (METRIC, factory),
         (EVENT, GoodEvents),
@@ -174,6 +176,11 @@ FAULTS = {
     ),
     "policy without a method": (POLICY, define(), "has no method kept"),
     "policy without checkpoints": (POLICY, define(kept=lambda self: []), "cannot be called as kept(saved)"),
+    "filter": (
+        FILTER,
+        define(__call__=lambda self, engine: True),
+        "cannot be called as __call__(engine, event)",
+    ),
     "log handler": (
         LOG_HANDLER,
         define(__call__=lambda self, engine: None),

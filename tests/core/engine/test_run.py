@@ -56,6 +56,21 @@ class TestEventOrder:
             ("TEARDOWN", 2, 4),
         ]
 
+    @pytest.mark.parametrize(
+        ("event", "end_pass"),
+        [
+            (Events.ITERATION_COMPLETED(once=1), lambda engine: engine.terminate_epoch()),
+            (Events.EPOCH_COMPLETED(once=1), lambda engine: engine.set_data([3, 4])),
+        ],
+        ids=["terminate_epoch", "set_data"],
+    )
+    def test_pass_that_does_not_reach_the_end(self, identity, fired, event, end_pass):
+        """DATALOADER_STOP_ITERATION fires only if the data has ended, and not after another end of a pass (E-014)."""
+        identity.add_event_handler(event, end_pass)
+        names = fired(identity, Events.DATALOADER_STOP_ITERATION, Events.EPOCH_COMPLETED)
+        identity.run([1, 2], max_epochs=3)
+        assert names == ["EPOCH_COMPLETED", "EPOCH_COMPLETED", "DATALOADER_STOP_ITERATION", "EPOCH_COMPLETED"]
+
     def test_data_restarts_lazily(self):
         """The data restarts at the first fetch of an epoch, so EPOCH_STARTED can still change its order (E-015)."""
         log = []

@@ -135,7 +135,10 @@ class TestValidation:
 
     @pytest.mark.parametrize(
         "wrong",
-        [{"epoch": 9}, {"max_epochs": 0}, {"epoch_length": 0}, {"iteration": 1}],
+        [
+            *({"epoch": 9}, {"max_epochs": 0}, {"epoch_length": 0}, {"iteration": 1}),
+            *({"handlers": [1]}, {"resume": [1]}, {"resume": {"format": 1, "data": None}}),
+        ],
         ids=lambda w: next(iter(w)),
     )
     def test_refused_state_changes_nothing(self, wrong, identity):
@@ -186,9 +189,32 @@ class TestHandlerState:
         identity.load_state_dict(
             {"epoch_length": None, "iteration": 0, "max_epochs": None, "handlers": {"Counter": {"wrong": 1}}}
         )
-        with pytest.raises(KeyError, match="count"):
+        with pytest.raises(
+            ValueError, match=r"the state under 'Counter' in .* does not fit Counter: KeyError: 'count'"
+        ):
             identity.register_state("Counter", Counter())
         assert identity.state_dict()["handlers"] == {"Counter": {"wrong": 1}}
+
+    @pytest.mark.parametrize("wrong", [{}, {"other": 1}, None, [1]], ids=repr)
+    def test_state_that_does_not_fit(self, identity, wrong):
+        """The error names the handler, its key and the remedy; the engine is unchanged, and loads the corrected state."""
+        identity.attach(Counter(), Counter())
+        identity.run([1, 2, 3], max_epochs=2)
+        state = {**identity.state_dict(), "max_epochs": 5}
+        engine, second = Engine(lambda engine, batch: batch), Counter()
+        engine.attach(Counter(), second)
+        engine.run([1], max_epochs=1)
+        before = engine.state_dict()
+        with pytest.raises(
+            ValueError, match=r"'Counter#2' in .* does not fit Counter: \w+Error: .*"
+        ) as caught:
+            engine.load_state_dict({**state, "handlers": {**state["handlers"], "Counter#2": wrong}})
+        assert "del state_dict['handlers']['Counter#2']" in str(caught.value)
+        after = engine.state_dict()
+        assert (after["iteration"], after["max_epochs"], second.count) == (1, before["max_epochs"], 1)
+        engine.load_state_dict(state)
+        assert engine.run([1, 2, 3]).iteration == 15
+        assert second.count == 15
 
 
 class TestCounters:
@@ -511,7 +537,7 @@ class TestAddedHandlers:
         engine = Engine(lambda engine, batch: batch)
         handlers = {"Counter": {"other": 4}}
         engine.load_state_dict({"epoch_length": 1, "iteration": 0, "max_epochs": 1, "handlers": handlers})
-        with pytest.raises(KeyError):
+        with pytest.raises(ValueError, match=r"'Counter' in .* does not fit Counter: KeyError: 'count'"):
             engine.add_event_handler(Events.STARTED, Counter())
         assert (engine.registrations(), engine.state_dict()["handlers"]) == ((), handlers)
 

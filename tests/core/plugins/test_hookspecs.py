@@ -32,7 +32,9 @@ class TestOffer:
 
     def test_unknown_kind(self):
         """An unknown kind is refused, and the message lists the kinds."""
-        with pytest.raises(ValueError, match="'save_handler', 'policy', 'metric', 'event'; got 'tracker'"):
+        with pytest.raises(
+            ValueError, match="'save_handler', 'policy', 'filter', 'metric', 'event'; got 'tracker'"
+        ):
             Offer("Shout", "acme.shout:Shout", kind="tracker")
 
     @pytest.mark.parametrize("kind", get_args(OfferKind))

@@ -152,6 +152,37 @@ class TestCreate:
             " Signature: Shout(volume=1, pitch=2)"
         )
 
+    @pytest.mark.parametrize(
+        ("parameters", "options", "reason"),
+        [
+            (
+                "volume, pitch=2",
+                {"volum": 11},
+                "got an unexpected keyword argument 'volum'. Did you mean volume?",
+            ),
+            ("volume, pitch=2", {"pitch": 3}, "missing a required argument: 'volume'."),
+            (
+                "volume, **others",
+                {"volum": 11, "xyz": 4},
+                "got an unexpected keyword argument 'volum'. Did you mean volume?",
+            ),
+            ("volume, **others", {"xyz": 4}, "missing a required argument: 'volume'."),
+            ("volume, /", {"volume": 11}, "got an unexpected keyword argument 'volume'."),
+        ],
+    )
+    def test_misspelt_required_option(self, site, parameters, options, reason):
+        """An unknown option is named, with the closest option, even if a required option is missing because of it."""
+        site.add_handler("acme-noise")
+        (site.folder / "acme_noise" / "handler.py").write_text(
+            f"class Shout:\n    def __init__(self, {parameters}): pass\n"
+        )
+        with (
+            use_registry(Registry.from_entry_points(site.entry_points(), {})),
+            pytest.raises(TypeError) as caught,
+        ):
+            glowplug.handlers.create("Shout", **options)
+        assert str(caught.value) == f"Shout: {reason} Signature: Shout({parameters})"
+
     def test_unknown_name(self, installed):
         """create() with an unknown name raises the error of the import."""
         with pytest.raises(PluginNotFoundError, match=r"Did you mean Shout\?"):

@@ -220,9 +220,11 @@ def scaled_trainer(model, optimizer, **options):
 
 
 class TestScaler:
-    def test_skipped_step(self):
-        """If the scaler skips a step, the step is not completed or counted, and the scheduler does not step."""
-        model, optimizer = make_model()
+    @pytest.mark.parametrize("fused", [False, True])
+    def test_skipped_step(self, fused):
+        """If the scaler or a fused optimizer skips a step, it is not completed or counted, and the scheduler does not step."""
+        model, _ = make_model()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, fused=fused)
         scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
         trainer = scaled_trainer(model, optimizer, lr_scheduler=scheduler)
         found = recorded(trainer)

@@ -14,6 +14,7 @@ pytest.importorskip("ipykernel")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 SETUP = """
+import sys
 import time
 from glowplug import Engine, Events
 from glowplug_progress import ProgressBar
@@ -127,10 +128,10 @@ def test_tqdm_without_widgets(execute):
     assert "arning" not in bars
 
 
-@pytest.mark.parametrize("has_widgets", [True, False])
-def test_rich(execute, has_widgets):
-    """A notebook shows bars of rich in one output that is replaced, with and without ipywidgets."""
-    setup = SETUP.format(style="rich", persist=False)
+@pytest.mark.parametrize(("has_widgets", "file"), [(True, "sys.stdout"), (False, "None")])
+def test_rich(execute, has_widgets, file):
+    """A notebook shows bars of rich in one output that is replaced, without ipywidgets and for the file sys.stdout too."""
+    setup = SETUP.format(style="rich", persist=False).replace("mininterval=0", f"mininterval=0, file={file}")
     cells = [setup] if has_widgets else [WITHOUT_WIDGETS, setup]
     outputs, client = execute(*cells, "trainer.run(range(5), max_epochs=2);")
     assert streams_of(outputs, "stderr") == ""
@@ -147,6 +148,31 @@ def test_rich(execute, has_widgets):
     # At the end, the output is empty.
     shown = [output for output in outputs if output.output_type == "display_data"]
     assert [output.data["text/plain"].strip() for output in shown] == [""]
+
+
+FILE = """
+import io
+
+for style in ("rich", "tqdm"):
+    file = io.StringIO()
+    again = Engine(lambda engine, batch: None)
+    ProgressBar(style=style, epoch_lines=True, persist=True, file=file).attach(again)
+    again.run(range(5), max_epochs=2)
+    print(style, file.getvalue().split("\\n"));
+"""
+
+
+def test_file(execute):
+    """In a notebook, lines and bars for a file are written to the file and not to the cell."""
+    outputs, client = execute(SETUP.format(style="rich", persist=False), FILE)
+    assert client.displayed == []
+    text = re.sub(r"  [\d.]+ s'", "'", streams_of(outputs, "stdout"))
+    rich, tqdm = text.splitlines()
+    assert tqdm == "tqdm ['Epoch [1/2]', 'Epoch [2/2]', '']"
+    assert re.fullmatch(
+        r"rich \['Epoch \[1/2\] ━+ 5/5 .*', 'Epoch \[1/2\]', 'Epoch \[2/2\] ━+ 5/5 .*', 'Epoch \[2/2\]', ''\]",
+        rich,
+    )
 
 
 def test_failed_run(execute):

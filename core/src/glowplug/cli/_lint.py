@@ -32,6 +32,7 @@ WRITE_ARGUMENTS = {
 
 _CALL_ARGUMENTS: dict[str, list[tuple[str, ...]]] = {
     "log_handler": [("engine", "logger", "event_name")],
+    "filter": [("engine", "event")],
     "save_handler": [("checkpoint", "filename", "metadata"), ("checkpoint", "filename")],
 }
 """Maps a kind of offer to the positional arguments of ``__call__``; one of the alternatives must fit."""
@@ -205,6 +206,7 @@ _CHECKS = {
     "log_handler": _check_call,
     "save_handler": _check_save_handler,
     "policy": _check_policy,
+    "filter": _check_call,
     "metric": _check_metric,
     "event": _check_event,
 }

@@ -199,12 +199,18 @@ def check_format(place: Mapping[str, Any]) -> None:
     """Check the format of a saved position.
 
     Raises:
-        ValueError: If this version of glowplug cannot read the format.
+        ValueError: If this version of glowplug cannot read the format, or if an entry is missing.
     """
     if place.get("format") != FORMAT:
         raise ValueError(
             f"the saved state has format {place.get('format')!r}, but this version of glowplug reads format {FORMAT}; "
             "load the state with the version of glowplug that saved it"
+        )
+    missing = {"epoch_iterations", "data", "random"} - place.keys()
+    if missing:
+        raise ValueError(
+            f"'resume' of an engine's state must contain {', '.join(map(repr, sorted(missing)))}, got the keys {list(place)}; load a "
+            "complete state, or omit 'resume' to start at the first batch of the data"
         )
 
 

@@ -315,8 +315,9 @@ class Engine(HandlerTable):
         Raises:
             TypeError: If ``state_dict`` is not a mapping.
             ValueError: If a required key is missing, if two mutually exclusive keys are present, if a number is invalid or
-                contradicts another number, or if an incompatible version of glowplug wrote the state. After each of these errors,
-                the engine is unchanged.
+                contradicts another number, if an incompatible version of glowplug wrote the state, or if the state of a handler
+                does not fit it. After each of these errors, the engine is unchanged, but handlers that come before this handler
+                have loaded their states.
             RuntimeError: If the engine is running.
         """
         if self._is_running:
@@ -327,6 +328,8 @@ class Engine(HandlerTable):
         check_state_dict(state_dict, self.state_dict_user_keys)
         iteration, epoch = position_of(state_dict)
         state = self.state
+        # The first step that can fail, so that the engine itself is never loaded in part.
+        self._stateful.load_state_dict(state_dict.get("handlers", {}))
         self._progress = None
         self._position.load_state_dict(state, state_dict.get("resume"), iteration, state_dict["epoch_length"])
         state.epoch_length = state_dict["epoch_length"]
@@ -335,7 +338,6 @@ class Engine(HandlerTable):
         state.outcome = None
         for key in self.state_dict_user_keys:
             setattr(state, key, state_dict[key])
-        self._stateful.load_state_dict(state_dict.get("handlers", {}))
 
     # Before and after the loop
 

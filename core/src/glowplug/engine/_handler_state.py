@@ -109,7 +109,7 @@ class StatefulHandlers:
         """Find a free key for a handler, load any waiting state with this key into the handler, and return the key."""
         key = self._free_key(key)
         if key in self._waiting:
-            handler.load_state_dict(self._waiting[key])
+            _load_into(handler, key, self._waiting[key])
             # The state is deleted only now, so that it is retained if the handler rejects it.
             del self._waiting[key]
         return key
@@ -167,10 +167,11 @@ class StatefulHandlers:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load the states of attached handlers; keep other states until their handlers are attached."""
-        live = {key: handler for key, handler, _ in self.live()}
-        self._waiting = {key: value for key, value in state.items() if key not in live}
-        for key in state.keys() & live.keys():
-            live[key].load_state_dict(state[key])
+        waiting = dict(state)
+        for key, handler, _ in self.live():
+            if key in waiting:
+                _load_into(handler, key, waiting.pop(key))
+        self._waiting = waiting
 
     def __getstate__(self) -> dict[str, Any]:
         # Weak references cannot be pickled, so only the states of their handlers are retained.
@@ -178,6 +179,20 @@ class StatefulHandlers:
         states = {key: handler.state_dict() for key, handler, _ in self.live() if key in weak}
         strong = {key: entry for key, entry in self._entries.items() if key not in weak}
         return {"_entries": strong, "_waiting": {**self._waiting, **states}}
+
+
+def _load_into(handler: Any, key: str, state: Any) -> None:
+    """Load a state into a handler; raise an error that names both if the state does not fit."""
+    try:
+        handler.load_state_dict(state)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        from glowplug.plugins import describe_error
+
+        raise ValueError(
+            f"the state under {key!r} in the engine's handlers does not fit {type(handler).__name__}: {describe_error(error)}. "
+            f"Load a state that {type(handler).__name__} has saved, or remove it with del state_dict['handlers'][{key!r}] before "
+            "engine.load_state_dict(state_dict)"
+        ) from error
 
 
 def _weakly(handler: Any) -> Callable[[], Any]:

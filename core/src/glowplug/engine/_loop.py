@@ -4,9 +4,10 @@ The order of events::
 
     STARTED
       EPOCH_STARTED
-        GET_BATCH_STARTED, GET_BATCH_COMPLETED, ITERATION_STARTED, <step>, ITERATION_COMPLETED
+        GET_BATCH_STARTED
+        DATALOADER_STOP_ITERATION (the data ended, in this or in the previous epoch; a new pass begins)
+        GET_BATCH_COMPLETED, ITERATION_STARTED, <step>, ITERATION_COMPLETED
         ...
-        DATALOADER_STOP_ITERATION (the data ended within the epoch; a new pass begins)
         TERMINATE_SINGLE_EPOCH (terminate_epoch() was called)
       EPOCH_COMPLETED
       ...

@@ -165,6 +165,9 @@ def check_state_dict(state_dict: Mapping[str, Any], user_keys: Iterable[str]) ->
             f"the loaded state has no value for {', '.join(missing)}, which engine.state_dict_user_keys requires; the state's "
             f"keys are {list(state_dict)}. Add the missing values to the state, or remove their keys from state_dict_user_keys"
         )
+    for key in ("handlers", "resume"):
+        if not isinstance(state_dict.get(key) or {}, Mapping):
+            raise ValueError(f"{key!r} of an engine's state must be a mapping, got {state_dict[key]!r}")  # noqa: TRY004 - one error type for a bad state
     if state_dict.get("resume") is not None:
         check_format(state_dict["resume"])
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 from difflib import get_close_matches
+from inspect import Parameter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from glowplug.hookspecs import OfferKind
 
@@ -51,11 +52,22 @@ def _check_options(name: str, factory: Callable[..., Any], options: Mapping[str,
     try:
         signature.bind(**options)
     except TypeError as error:
-        matches = [
-            match
-            for option in options
-            if option not in signature.parameters
-            for match in get_close_matches(option, signature.parameters, n=1)
-        ]
-        hint = f" Did you mean {', '.join(matches)}?" if matches else ""
-        raise TypeError(f"{name}: {error}.{hint} Signature: {name}{signature}") from None
+        # bind() reports a missing option first, although an unknown option may be a misspelling of it.
+        reason = next(_unknown_options(signature, options), f"{error}.")
+        raise TypeError(f"{name}: {reason} Signature: {name}{signature}") from None
+
+
+def _unknown_options(signature: inspect.Signature, options: Mapping[str, Any]) -> Iterator[str]:
+    """Describe each unknown option; if the constructor accepts any option, only those that are close to a known one."""
+    kinds = {parameter.name: parameter.kind for parameter in signature.parameters.values()}
+    known = [
+        each
+        for each, kind in kinds.items()
+        if kind in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+    ]
+    accepts_any = Parameter.VAR_KEYWORD in kinds.values()
+    for option in options:
+        matches = get_close_matches(option, known, n=1)
+        if option not in known and (matches or not accepts_any):
+            hint = f" Did you mean {matches[0]}?" if matches else ""
+            yield f"got an unexpected keyword argument {option!r}.{hint}"

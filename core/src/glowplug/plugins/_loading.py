@@ -148,8 +148,8 @@ class PluginManager(pluggy.PluginManager):
 def namespace_of(kind: str) -> str:
     """Return the namespace to which a kind of offer belongs.
 
-    The namespaces are ``"handler"``, ``"metric"`` and ``"event"``; loggers, log handlers, save handlers and policies belong to
-    ``"handler"``.
+    The namespaces are ``"handler"``, ``"metric"`` and ``"event"``; loggers, log handlers, save handlers, policies and
+    filters belong to ``"handler"``.
 
     Raises:
         ValueError: If the kind is unknown.

@@ -262,8 +262,10 @@ class OptimizerStep:
         if self._clip_value is not None:
             torch.nn.utils.clip_grad_value_(parameters, self._clip_value)
 
-    def _note_step(self, *_: object) -> None:
-        self._has_stepped = True
+    def _note_step(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
+        # A scaler also calls step() of a fused optimizer if gradients are infinite; the kernel reads this tensor and skips the update.
+        found_inf = getattr(optimizer, "found_inf", None)
+        self._has_stepped = found_inf is None or not found_inf.item()
 
 
 def _needs_closure(optimizer: torch.optim.Optimizer) -> bool:

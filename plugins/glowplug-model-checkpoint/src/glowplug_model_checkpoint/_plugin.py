@@ -71,6 +71,12 @@ def glowplug_offers() -> list[Offer]:
             summary="Keeps the latest checkpoints.",
         ),
         Offer(
+            "Every",
+            "glowplug_model_checkpoint.timing:Every",
+            kind="filter",
+            summary="Lets an event through once in each interval of time.",
+        ),
+        Offer(
             "CheckpointEvents",
             "glowplug_model_checkpoint.checkpoint:CheckpointEvents",
             kind="event",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -124,8 +125,17 @@ def screen_of(console: Console | None, file: Any) -> RichScreen:
     key = id(file if console is None else console)
     screen = _screens.get(key)
     if screen is None:
-        screen = _screens[key] = RichScreen(Console(file=file) if console is None else console)
+        screen = _screens[key] = RichScreen(_console_of(file) if console is None else console)
     return screen
+
+
+def _console_of(file: Any) -> Console:
+    console = Console(file=file)
+    if not console.is_jupyter or file in (sys.stdout, sys.stderr):
+        return console
+    # In a notebook, rich writes to the cell instead of to the file. It also treats each file as a terminal, because ipykernel sets
+    # FORCE_COLOR.
+    return Console(file=file, force_jupyter=False, force_terminal=False)
 
 
 class Surface(Protocol):

@@ -199,7 +199,9 @@ class TqdmStyle:
 
     def _can_redraw(self) -> bool:
         screen = self._screen()
-        return _is_notebook() or (hasattr(screen, "isatty") and screen.isatty())
+        if _is_notebook() and screen in (sys.stdout, sys.stderr):
+            return True
+        return hasattr(screen, "isatty") and screen.isatty()
 
 
 def _is_notebook() -> bool:
