@@ -263,8 +263,10 @@ def test_beside_a_running_trainer(tmp_path):
         deadline = time.monotonic() + 60
         while ModelCheckpoint.latest(tmp_path) is None and time.monotonic() < deadline:
             time.sleep(0.05)
-        names, last = set(), 0
-        for number in range(COUNT):
+        names, last, number = set(), 0, 0
+        # On a busy machine, the writer may be slower than this loop.
+        while number < COUNT or (len(names) <= COUNT / 20 and time.monotonic() < deadline):
+            number += 1
             find = ModelCheckpoint.best if number % 4 == 0 else ModelCheckpoint.latest
             found = find(tmp_path)
             assert found is not None, number
@@ -273,7 +275,7 @@ def test_beside_a_running_trainer(tmp_path):
             assert step >= last
             last = step
         assert writer.poll() is None
-        print(f"{COUNT} calls, {len(names)} different checkpoints")
+        print(f"{number} calls, {len(names)} different checkpoints")
         assert len(names) > COUNT / 20
     finally:
         writer.kill()
