@@ -31,14 +31,14 @@ address of the plugin's page, and the names of its offers:
 }
 ```
 
-A plugin is added if
+A plugin is added if:
 
 - it is published on the package index under a name that does not begin with `glowplug-`, with a licence that the Open Source
   Initiative has approved;
 - `glowplug plugins check` finds no problem in it;
 - its tests contain the contract for each kind of offer; see [testing-kit.md](testing-kit.md).
 
-The list is part of the core, so a new entry appears in `glowplug plugins search` with the next version. An entry is no
+The list is part of the core, so a new entry appears in `glowplug plugins search` with the next version. An entry is not a
 recommendation: maintainers check these three points once, and do not review later versions. A plugin that no longer works with the
 current version of glowplug is removed.
 """

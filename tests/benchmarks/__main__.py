@@ -1,25 +1,45 @@
-"""Compare glowplug with pytorch-ignite and loops written by hand: ``python tests/benchmarks [theme ...] [--json FILE]``."""
+"""Compare glowplug with other libraries and with loops written by hand: ``python tests/benchmarks [theme ...] [--json FILE]``."""
 
 import argparse
 import datetime as dt
 import importlib
+import itertools
 import os
 import platform
 import re
 import sys
 import warnings
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
-from harness import FLOOR, IGNITE, VARIANTS, write_json
+from harness import FLOOR, GLOWPLUG, IGNITE, KERAS, LIGHTNING, write_json
 from rich.console import Console
 from rich.table import Table
 
-THEMES = ("engine", "handlers", "imports", "metrics", "loggers", "checkpoints", "whole_run", "votes")
+THEMES = (
+    "engine",
+    "handlers",
+    "imports",
+    "metrics",
+    "loggers",
+    "checkpoints",
+    "whole_run",
+    "votes",
+    "trainers",
+)
 # A part of a page, with the themes that it shows.
 MEASURED = re.compile(r"<!-- measured (?P<themes>[\w ]+): begin -->\n.*?<!-- measured: end -->", re.DOTALL)
-HEAD = ("per", "by hand", "ignite", "glowplug", "vs by hand", "vs ignite", "goal", "met by minima")
+TITLES = {FLOOR: "by hand", IGNITE: "ignite", LIGHTNING: "Lightning", KERAS: "Keras", GLOWPLUG: "glowplug"}
+HEAD = (
+    "what",
+    "per",
+    *TITLES.values(),
+    *(f"vs {title}" for name, title in TITLES.items() if name != GLOWPLUG),
+    "goal",
+    "met by minima",
+)
+DISTRIBUTIONS = {IGNITE: "pytorch-ignite", LIGHTNING: "lightning", KERAS: "keras"}
 
 
 def number(value):
@@ -31,14 +51,21 @@ def cells(row):
     """Return the cells of a row: medians, with minima in brackets."""
     times = [
         f"{number(row['median'][name])} ({number(row['minimum'][name])})" if name in row["median"] else ""
-        for name in VARIANTS
+        for name in TITLES
     ]
-    ratios = [ratio_cell(row["ratio"].get(name)) for name in (FLOOR, IGNITE)]
+    ratios = [ratio_cell(row["ratio"].get(name)) for name in TITLES if name != GLOWPLUG]
     if row["difference"]:
         ratios[0] = f"{row['difference']['of medians']:+.2f} ({row['difference']['of minima']:+.2f})"
     goals = "; ".join(goal["goal"].replace(FLOOR, "by hand") for goal in row["goals"])
     reached = "; ".join("yes" if goal["reached"] else "NO" for goal in row["goals"])
     return [row["what"], row["unit"], *times, *ratios, goals, reached]
+
+
+def table(rows):
+    """Return the titles of the columns, followed by the cells of each row; empty columns are omitted."""
+    lines = [HEAD, *(cells(row) for row in rows)]
+    is_used = [any(column) for column in zip(*lines[1:], strict=True)]
+    return [list(itertools.compress(line, is_used)) for line in lines]
 
 
 def ratio_cell(ratio):
@@ -50,6 +77,14 @@ def ratio_cell(ratio):
     return f"1 / {number(1 / ratio['of medians'])} ({number(1 / ratio['of minima'])})"
 
 
+def installed_version(distribution):
+    """Return the version of a distribution, or None if it is not installed."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
 def machine():
     """Return a description of the machine."""
     return {
@@ -59,7 +94,7 @@ def machine():
         "architecture": platform.machine(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "pytorch-ignite": version("pytorch-ignite"),
+        **{name: installed_version(name) for name in DISTRIBUTIONS.values()},
         "glowplug": version("glowplug"),
         "load before": round(os.getloadavg()[0], 2),
     }
@@ -67,17 +102,21 @@ def machine():
 
 def markdown(about, rows):
     """Return a table of rows for docs/performance.md, below a description of the machine."""
-    measured = (
+    measured = {name for row in rows for name in row["median"]}
+    others = [distribution for name, distribution in DISTRIBUTIONS.items() if name in measured]
+    versions = ", ".join(f"{name} {about[name]}" for name in ("torch", *others))
+    head, *body = table(rows)
+    first = (
         f"Measured on {about['date']}: {about['processors']} processor cores shared with other work ({about['system']}, "
         f"{about['architecture']}; load {about['load before']} before, {about['load after']} after), torch on one thread, "
-        f"Python {about['python']}, torch {about['torch']}, pytorch-ignite {about['pytorch-ignite']}."
+        f"Python {about['python']}, {versions}."
     )
     lines = [
-        measured,
+        first,
         "",
-        f"| what | {' | '.join(HEAD)} |",
-        f"|{'---|' * (len(HEAD) + 1)}",
-        *(f"| {' | '.join(cells(row))} |" for row in rows),
+        f"| {' | '.join(head)} |",
+        f"|{'---|' * len(head)}",
+        *(f"| {' | '.join(row)} |" for row in body),
     ]
     return "\n".join(lines)
 
@@ -126,12 +165,13 @@ def main():
             report["rows"].append({"theme": theme, **row.measure()})
             print(f"measured: {row.what}", file=sys.stderr)
     report["machine"]["load after"] = round(os.getloadavg()[0], 2)
-    table = Table(title="medians (minima) of interleaved rounds; times in the unit of the row")
-    for name in ("what", *HEAD):
-        table.add_column(name)
-    for row in report["rows"]:
-        table.add_row(*cells(row))
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    head, *body = table(report["rows"])
+    shown = Table(title="medians (minima) of interleaved rounds; times in the unit of the row")
+    for title in head:
+        shown.add_column(title)
+    for row in body:
+        shown.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 200).print(shown)
     if given.json:
         write_json(given.json, report)
     if given.page:

@@ -11,8 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-FLOOR, IGNITE, GLOWPLUG = "floor", "ignite", "glowplug"
-VARIANTS = (FLOOR, IGNITE, GLOWPLUG)
+FLOOR, IGNITE, LIGHTNING, KERAS, GLOWPLUG = "floor", "ignite", "lightning", "keras", "glowplug"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from ignite.handlers.mlflow_logger import MLflowLogger as IgniteMLflowLogger
 from ignite.handlers.tensorboard_logger import TensorboardLogger as IgniteTensorboardLogger
 
 import glowplug
+from glowplug_jsonl import JsonLinesLogger
 from glowplug_mlflow import MLflowLogger
 from glowplug_tensorboard import TensorboardLogger
 
@@ -23,6 +24,8 @@ from mlflow_server import Server
 SCALARS = {f"value_{number}": number / 7 for number in range(10)}
 STEPS = {IGNITE: 200, GLOWPLUG: 10_000}
 MLFLOW_STEPS = {IGNITE: 5, GLOWPLUG: 500}
+DURABLE_STEPS = 500
+SCALAR = {"loss": 0.5}
 LOSS = {"loss": torch.tensor(0.5)}
 
 
@@ -99,6 +102,22 @@ def log_call(folder):
     return measure
 
 
+def durable_call(folder, make):
+    """Return a function that measures the wall-clock time of ``log_scalars`` of the durable logger that ``make`` returns."""
+
+    def measure():
+        with (
+            tempfile.TemporaryDirectory(dir=folder) as logs,
+            glowplug_logger(make(logs)) as logger,
+        ):
+            started = time.perf_counter()
+            for step in range(DURABLE_STEPS):
+                logger.log_scalars(SCALAR, step)
+            return (time.perf_counter() - started) / DURABLE_STEPS * 1e6
+
+    return measure
+
+
 def mlflow(name, uri):
     """Return a function that measures the wall-clock time per number that a step waits."""
     library = ignite.engine if name == IGNITE else glowplug
@@ -157,6 +176,14 @@ def rows():
             {GLOWPLUG: log_call(folder)},
             (Goal(2),),
         )
+        yield Row(
+            "JSON Lines, `durable=True`: wall-clock time of `log_scalars`, per call",
+            {
+                GLOWPLUG: durable_call(
+                    folder, lambda logs: JsonLinesLogger(Path(logs, "run.jsonl"), durable=True)
+                )
+            },
+        )
         os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
         server = Server(Path(folder)).start()
         try:
@@ -164,6 +191,15 @@ def rows():
                 "MLflow server, 10 numbers per step: delay of the step, per number",
                 {FLOOR: queued, **{name: mlflow(name, server.uri) for name in (IGNITE, GLOWPLUG)}},
                 (Goal(1 / 500, IGNITE),),
+                rounds=5,
+            )
+            yield Row(
+                "MLflow server, `durable=True`: wall-clock time of `log_scalars`, per call",
+                {
+                    GLOWPLUG: durable_call(
+                        folder, lambda logs: MLflowLogger(server.uri, durable=True, timeout=60, spool=logs)
+                    )
+                },
                 rounds=5,
             )
         finally:

@@ -17,6 +17,7 @@ WITH_SNIPPETS = [
     "how-to/averaged-weights",
     "how-to/checkpoint-and-resume",
     "how-to/coming-from-ignite",
+    "how-to/coming-from-keras",
     "how-to/coming-from-lightning",
     "how-to/configuration-files",
     "how-to/finding-a-learning-rate",
