@@ -99,8 +99,13 @@ def replace_signature(
     signature: str | None,
     result: str | None,
 ) -> tuple[str | None, str | None]:
-    """Hide the signatures of enumerations and protocols, and show defaults that a dataclass creates as ``...``."""
-    if isinstance(value, type) and (issubclass(value, Enum) or getattr(value, "_is_protocol", False)):
+    """Hide signatures that mean nothing to a reader, and show defaults that a dataclass creates as ``...``.
+
+    These are the signatures of enumerations, protocols and the tests of contracts.
+    """
+    is_protocol = getattr(value, "_is_protocol", False)
+    is_enumeration = isinstance(value, type) and issubclass(value, Enum)
+    if is_protocol or is_enumeration or ".test_" in name:
         return "", None
     return signature and signature.replace("<factory>", "..."), result
 
