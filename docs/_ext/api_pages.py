@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from abc import ABC
 from enum import Enum
@@ -99,15 +100,22 @@ def replace_signature(
     signature: str | None,
     result: str | None,
 ) -> tuple[str | None, str | None]:
-    """Hide the signatures of enumerations and protocols, and show defaults that a dataclass creates as ``...``."""
-    if isinstance(value, type) and (issubclass(value, Enum) or getattr(value, "_is_protocol", False)):
+    """Hide signatures that mean nothing to a reader, and show defaults that are no Python as ``...``.
+
+    The former are the signatures of enumerations, protocols and the tests of contracts; the latter are functions and factories
+    of dataclasses.
+    """
+    is_protocol = getattr(value, "_is_protocol", False)
+    is_enumeration = isinstance(value, type) and issubclass(value, Enum)
+    if is_protocol or is_enumeration or ".test_" in name:
         return "", None
-    return signature and signature.replace("<factory>", "..."), result
+    return signature and re.sub(r"<factory>|<function \w+>", "...", signature), result
 
 
-def skip_fields(app: Sphinx, kind: str, name: str, value: object, skip: bool, options: object) -> bool | None:
-    """Skip the fields of a named tuple, which the ``Args`` of the class describe."""
-    return True if (getattr(value, "__doc__", None) or "").startswith("Alias for field number") else None
+def skip_member(app: Sphinx, kind: str, name: str, value: object, skip: bool, options: object) -> bool | None:
+    """Skip what the page describes elsewhere: the fields of a named tuple, and the list of the checks of a contract."""
+    is_field = (getattr(value, "__doc__", None) or "").startswith("Alias for field number")
+    return True if is_field or name.rpartition(".")[2] == "checks" else None
 
 
 def add_aliases(app: Sphinx, env: BuildEnvironment) -> None:
@@ -124,6 +132,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension."""
     app.connect("autodoc-process-bases", replace_bases)
     app.connect("autodoc-process-signature", replace_signature)
-    app.connect("autodoc-skip-member", skip_fields)
+    app.connect("autodoc-skip-member", skip_member)
     app.connect("env-updated", add_aliases)
     return {"parallel_read_safe": True}

@@ -60,7 +60,7 @@ def list_spools(folder: Path | None, *, is_all: bool) -> None:
 @click.option("--most", default=20, show_default=True, help="Maximum number of records to show.")
 @click.argument("name")
 def show(name: str, folder: Path | None, most: int) -> None:
-    """Show the details of a spool and the first records that wait in it.
+    """Show a spool and the first records that wait in it.
 
     Exit code: 0 for success; 2 if the usage is incorrect, or if the spool does not exist or is in use.
     """

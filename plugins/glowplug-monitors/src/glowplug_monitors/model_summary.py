@@ -18,8 +18,8 @@ __all__ = ["ModelSummary"]
 class ModelSummary:
     """Print the layers of a model, with their numbers of parameters and output shapes, when a run starts.
 
-    The table is that of `torchinfo <https://github.com/TylerYep/torchinfo>`_: ``pip install glowplug-monitors[summary]``. Rank 0
-    prints it.
+    `torchinfo <https://github.com/TylerYep/torchinfo>`_ makes the table; to install it, run
+    ``pip install "glowplug-monitors[summary]"``. Only rank 0 prints the table.
 
     Args:
         model: The model.
