@@ -36,4 +36,6 @@ def test_page_is_up_to_date(monkeypatch):
     monkeypatch.setattr(sys, "path", [str(ROOT / ".ci"), *sys.path])
     script = runpy.run_path(str(ROOT / ".ci" / "plugin_index.py"))
     if script["PAGE"].read_text(encoding="utf-8") != script["page"]():
-        pytest.fail("docs/reference/plugin-index.md is out of date: run python .ci/plugin_index.py", pytrace=False)
+        pytest.fail(
+            "docs/reference/plugin-index.md is out of date: run python .ci/plugin_index.py", pytrace=False
+        )
