@@ -17,19 +17,26 @@ from collections.abc import Iterable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import tomllib
 from distributions import ROOT, distributions
-from release_check import NOT_PINNED, Wheel, build, install, new_environment, run, smoke
+from packaging.version import Version
+from release_check import NOT_PINNED, Wheel, build, install, lower_bound, new_environment, run, smoke
+
+# A line of a list in the changelog, with its continuation lines.
+CHANGE = re.compile(r"^- (.+(?:\n  .+)*)", re.MULTILINE)
 
 
 def main(version: str) -> None:
-    """Release, install, and check the versions and the changelog."""
+    """Release, install, and check the changelog, the versions and the requirements."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         clone = folder / "clone"
         run("git", "clone", "--quiet", str(ROOT), str(clone))
-        run(sys.executable, str(clone / ".ci" / "release.py"), version)
+        changes = waiting_changes(clone)
+        release(clone, version)
+        assert released_changes(clone, version) == changes, "the changelog differs from the fragments"
         wheels = build(folder / "dist", distributions(clone))
-        assert [wheel.metadata["Version"] for wheel in wheels] == [version] * len(wheels)
+        check_versions(wheels, version)
         python = new_environment(folder)
         # Only glowplug comes from the new index, and nothing else does.
         requirements = [requirement for wheel in wheels for requirement in wheel.requirements]
@@ -43,8 +50,55 @@ def main(version: str) -> None:
             }
             install(python, "--index-url", address, *names, **without_settings)
         smoke(python, version)
-        print(new_part(clone / "CHANGELOG.md", version))
+        for section, texts in changes.items():
+            print(f"{section}: {len(texts)} changes")
         print(f"installed {len(wheels)} distributions of version {version} from {address}")
+
+
+def release(clone: Path, version: str) -> None:
+    """Change, commit and tag a clone as RELEASING.md says."""
+    run(sys.executable, str(clone / ".ci" / "release.py"), version)
+    title = f"Release {version}"
+    git = ("git", "-C", str(clone), "-c", "user.name=Rehearsal", "-c", "user.email=rehearsal@localhost")
+    run(*git, "commit", "--quiet", "--all", "--message", title)
+    run(*git, "tag", "--annotate", f"v{version}", "--message", title)
+
+
+def waiting_changes(clone: Path) -> dict[str, list[str]]:
+    """Map the title of each section of the changelog to the texts of the fragments that wait for it."""
+    settings = tomllib.loads((clone / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["towncrier"]
+    texts = {
+        section["name"]: sorted(
+            one_line(path.read_text(encoding="utf-8"))
+            for path in (clone / settings["directory"] / section["path"]).glob("*.md")
+        )
+        for section in settings["section"]
+    }
+    return {title: found for title, found in texts.items() if found}
+
+
+def released_changes(clone: Path, version: str) -> dict[str, list[str]]:
+    """Map the title of each section of a version to the texts of its changes, once no fragment is left."""
+    assert not waiting_changes(clone), "fragments are left"
+    changelog = (clone / "CHANGELOG.md").read_text(encoding="utf-8")
+    _, *parts = re.split(r"^## ", changelog, flags=re.MULTILINE)
+    (part,) = (part for part in parts if part.startswith(f"{version} ("))
+    _, *sections = re.split(r"^### ", part, flags=re.MULTILINE)
+    return {section.splitlines()[0]: sorted(map(one_line, CHANGE.findall(section))) for section in sections}
+
+
+def one_line(text: str) -> str:
+    """Return a text without its line breaks."""
+    return " ".join(text.split())
+
+
+def check_versions(wheels: Iterable[Wheel], version: str) -> None:
+    """Check that each distribution has the version, and that each plugin requires a core that is as new."""
+    core, *plugins = wheels
+    assert {wheel.metadata["Version"] for wheel in (core, *plugins)} == {version}
+    for plugin in plugins:
+        (required,) = (each for each in plugin.requirements if each.name == core.distribution.name)
+        assert lower_bound(required) == Version(version), f"{plugin.path.name} requires {required}"
 
 
 def indexed(folder: Path, wheels: Iterable[Wheel]) -> Path:
@@ -75,17 +129,6 @@ def served(folder: Path) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
-
-
-def new_part(changelog: Path, version: str) -> str:
-    """Return the headings of a version in the changelog, and the number of changes below each."""
-    text = changelog.read_text(encoding="utf-8")
-    title, *sections = re.split(
-        r"^### ", text.partition(f"\n## {version} (")[2].partition("\n## ")[0], flags=re.MULTILINE
-    )
-    assert sections, f"the changelog has no section of version {version}: {title!r}"
-    counts = [f"{section.splitlines()[0]}: {section.count(chr(10) + '- ')} changes" for section in sections]
-    return "\n".join(counts)
 
 
 if __name__ == "__main__":

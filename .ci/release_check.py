@@ -28,6 +28,7 @@ from packaging.version import Version
 
 ALL = "all distributions"
 NOT_PINNED = {"glowplug", "torch"}
+TORCH = re.findall(r"^torch==.*$", CONSTRAINTS.read_text(encoding="utf-8"), re.MULTILINE)[0]
 URLS = {"Homepage", "Documentation", "Source", "Changelog", "Issues"}
 RELATIVE_LINK = re.compile(r"\]\((?!https?://|#|mailto:)([^)\s]+)")
 
@@ -70,7 +71,7 @@ def main(folder: str, *names: str) -> None:
     groups = {name: groups[name] for name in names} if names else {ALL: wheels, **groups}
     jobs = [(name, group, False) for name, group in groups.items()]
     # A plugin that requires nothing but the core has the lowest versions of the core.
-    jobs += [(name, group, True) for name, group in groups.items() if lowest_versions(group[-1], group)]
+    jobs += [(name, group, True) for name, group in groups.items() if name == ALL or needed(group[-1])]
     shared_folder("torch", "torch")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         failures = [failure for failure in pool.map(lambda job: failure_of(*job), jobs) if failure]
@@ -148,15 +149,31 @@ def lower_bound(requirement: Requirement) -> Version | None:
     return max(bounds, default=None)
 
 
-def lowest_versions(wheel: Wheel, installed: Iterable[Wheel]) -> list[str]:
-    """Return constraints with the lowest version of each package that a wheel requires and all installed wheels allow."""
-    own = {requirement.name for requirement in wheel.requirements if requirement.name not in NOT_PINNED}
-    bounds: dict[str, Version] = {}
-    for requirement in (requirement for other in installed for requirement in other.requirements):
-        bound = lower_bound(requirement)
-        if bound is not None and requirement.name in own:
-            bounds[requirement.name] = max(bound, bounds.get(requirement.name, bound))
-    return [f"{name}=={bound}" for name, bound in sorted(bounds.items())]
+def needed(wheel: Wheel, *, extras: bool = False) -> list[Requirement]:
+    """Return what a wheel requires besides the core and torch, and on request for its optional dependencies."""
+    return [
+        each for each in wheel.requirements if each.name not in NOT_PINNED and (extras or not each.marker)
+    ]
+
+
+def lowest_versions(folder: Path, name: str, wheels: list[Wheel]) -> Path:
+    """Write a file of constraints with the lowest versions of what wheels require, and return its path.
+
+    A distribution that is alone gets exactly its lower bounds. A requirement of another wheel gets the lowest version that is
+    compatible with them; what nothing requires directly is the newest. Only versions with wheels count, because a user cannot be
+    expected to compile a dependency.
+    """
+    allowed = [each for wheel in wheels for each in needed(wheel, extras=name == ALL)]
+    lines = [TORCH, *(f"{each.name}{each.specifier}" for each in allowed)]
+    if name != ALL:
+        lines += [f"{each.name}=={lower_bound(each)}" for each in needed(wheels[-1])]
+    requirements, constraints = folder / "requirements.in", folder / "constraints.txt"
+    requirements.write_text("\n".join(lines), encoding="utf-8")
+    # Only to resolve: pip has no such mode.
+    uv = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--python", sys.executable]
+    uv += ["--only-binary", ":all:", "--resolution", "lowest-direct", "--no-header", "--no-annotate"]
+    run(*uv, "--output-file", str(constraints), str(requirements))
+    return constraints
 
 
 def failure_of(name: str, wheels: list[Wheel], lowest: bool) -> str:
@@ -169,15 +186,8 @@ def failure_of(name: str, wheels: list[Wheel], lowest: bool) -> str:
     with tempfile.TemporaryDirectory() as folder:
         try:
             python = new_environment(Path(folder))
-            if lowest:
-                # One by one: pip then upgrades the lowest version of an earlier requirement where a later package needs it.
-                constraints = Path(folder, "constraints.txt")
-                for wheel, target in zip(wheels, targets, strict=True):
-                    constraints.write_text("\n".join(lowest_versions(wheel, wheels)), encoding="utf-8")
-                    install(python, target, "-c", str(constraints))
-                run(sys.executable, "-m", "pip", "--python", str(python), "check")
-            else:
-                install(python, *targets)
+            constraints = ["-c", str(lowest_versions(Path(folder), name, wheels))] if lowest else []
+            install(python, *targets, *constraints)
             smoke(python, wheels[0].version)
         except SystemExit as error:
             failure = f"{title}: {error}"
@@ -195,9 +205,8 @@ def new_environment(folder: Path) -> Path:
 
 def install(python: Path, *arguments: str, **variables: str) -> None:
     """Install packages into an environment; the version of torch is the shared one."""
-    torch = re.search(r"^torch==.*$", CONSTRAINTS.read_text(encoding="utf-8"), re.MULTILINE)
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-compile"]
-    run(*pip, *([torch[0]] if torch else []), *arguments, **variables)
+    run(*pip, TORCH, *arguments, **variables)
 
 
 def smoke(python: Path, version: str) -> None:

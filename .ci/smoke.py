@@ -2,8 +2,8 @@
 
     python .ci/smoke.py <version>
 
-Each distribution is imported, and a plugin that is alone is checked by ``glowplug plugins check``. Then a trainer runs three iterations with a handler, logger or
-metric of each plugin.
+Each distribution is imported, and a plugin that is alone is checked by ``glowplug plugins check``. Then a trainer runs three
+iterations with a handler, logger or metric of each plugin.
 """
 
 import importlib
@@ -94,9 +94,8 @@ def main(version: str) -> None:
     plugins = [plugin["name"] for plugin in listed_plugins()]
     names = {name.removeprefix("glowplug-") for name in installed} - {"glowplug", "testing"}
     assert set(plugins) == names, f"installed: {sorted(names)}, listed: {plugins}"
-    if (
-        len(plugins) == 1
-    ):  # with all plugins, it would take a minute to check again what was checked with each
+    # With all plugins, it would take a minute to check again what was checked with each.
+    if len(plugins) == 1:
         glowplug("plugins", "check", *plugins)
     os.environ["WANDB_MODE"] = "offline"
     model = nn.Linear(2, 1)

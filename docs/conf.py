@@ -24,7 +24,7 @@ html_theme = "furo"
 html_title = "glowplug"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_search_scorer = "_static/search_scorer.js"
+html_search_scorer = str(Path(__file__).parent / "search_scorer.js")
 html_copy_source = False
 
 # Anchors of headings as GitHub makes them, so that a link works in the repository and on the site.

@@ -1,5 +1,6 @@
 """The changelog fragments and the changelog that towncrier makes of them."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,18 @@ def test_a_misplaced_fragment_is_found(tmp_path, name):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("`MLflowLogger` does something new.\n", encoding="utf-8")
     assert misplaced(tmp_path) == [name]
+
+
+def test_files_in_fragments_exist():
+    """The files that the fragments name exist, so a fragment follows when a page moves."""
+    named = re.compile(r"`((?:docs|tests|core|plugins)/[a-z][\w./-]*)`")
+    missing = [
+        (path.relative_to(FOLDER).as_posix(), name)
+        for path in fragments(FOLDER)
+        for name in named.findall(path.read_text(encoding="utf-8"))
+        if not (ROOT / name).exists()
+    ]
+    assert missing == []
 
 
 def test_the_draft_contains_each_fragment():

@@ -51,6 +51,14 @@ def test_plugins_require_a_core_of_their_version(folder):
     assert core_requirements(folder) == expected
 
 
+def test_lowest_torch():
+    """The distributions that require torch have the same lower bound, which is the one in compatibility.md."""
+    requirements = [text for folder in FOLDERS for text in project_of(folder)["dependencies"]]
+    (lowest,) = {text.removeprefix("torch>=") for text in requirements if text.startswith("torch>=")}
+    page = (ROOT / "docs" / "explanation" / "compatibility.md").read_text(encoding="utf-8")
+    assert f"\n| torch | {lowest} and later." in page
+
+
 @each_folder
 def test_urls(folder):
     """Each distribution links to its page, documentation, source, changelog and issues."""
