@@ -4,6 +4,7 @@
 
 Without sharing, each environment would unpack 800 MB of torch, and each distribution would install hatchling to be built. Torch's
 own requirements are shared with it, and nothing else, so an environment still contains only what its distributions declare.
+Likewise, the environments with glowplug-mlflow share MLflow with what it requires.
 """
 
 import hashlib
@@ -47,6 +48,11 @@ def with_build_backend() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    Path(sysconfig.get_path("purelib"), "torch.pth").write_text(f"{shared_folder('torch', 'torch')}\n")
+    shared = ["torch"]
+    if any(argument.endswith("glowplug-mlflow") for argument in sys.argv):
+        shared.append("mlflow")
+    for package in shared:
+        path = Path(sysconfig.get_path("purelib"), f"{package}.pth")
+        path.write_text(f"{shared_folder(package, package)}\n")
     command = [*PIP, "--no-build-isolation", *sys.argv[1:]]
     sys.exit(subprocess.run(command, env=with_build_backend(), check=False).returncode)

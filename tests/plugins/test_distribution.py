@@ -71,6 +71,8 @@ PLUGINS = sorted(
 MODULES = [
     f"{package_of(plugin)}.{module.name}"
     for plugin in PLUGINS
+    # The environment of one plugin also contains glowplug-testing, which has an environment itself.
+    if plugin != "glowplug-testing" or len(PLUGINS) != 2
     for module in pkgutil.iter_modules([str(FOLDER / plugin / "src" / package_of(plugin))])
 ]
 each_plugin = pytest.mark.parametrize("plugin", PLUGINS)

@@ -3,13 +3,11 @@
 import multiprocessing
 
 PROCESSES = multiprocessing.get_context("forkserver")
-# A library that is not installed is ignored.
-PROCESSES.set_forkserver_preload(
-    [
-        "torch.distributed.fsdp",
-        "torch.distributed.checkpoint.state_dict",
-        "sklearn.datasets",
-        "sklearn.model_selection",
-        "matplotlib.pyplot",
-    ]
-)
+
+
+def preload(*libraries):
+    """Import libraries before the first process is forked; those that are not installed are ignored."""
+    PROCESSES.set_forkserver_preload(["torch.distributed", *libraries])
+
+
+preload()

@@ -8,7 +8,15 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from forkserver import preload
 
+# What the example scripts import.
+preload(
+    "matplotlib.pyplot",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "sklearn.model_selection",
+    "sklearn.datasets",
+)
 SETTINGS = (
     "GLOWPLUG_PLUGINS",
     "GLOWPLUG_DISABLED_PLUGINS",

@@ -5,10 +5,13 @@ import uuid
 import fsspec
 import pytest
 import torch
+from forkserver import preload
 from s3_server import s3_server  # noqa: F401 - a fixture
 from torch import nn
 
 from glowplug.testing import FakeEngine
+
+preload("torch.distributed.fsdp", "torch.distributed.checkpoint.state_dict")
 
 
 @pytest.fixture
