@@ -11,7 +11,7 @@ INTRODUCTION = """\
 
 <!-- Written by .ci/plugin_index.py from core/src/glowplug/plugins/catalogue.json. -->
 
-These plugins are published. `glowplug plugins search WORD ...` searches them on the command line, without a network connection.
+This version of glowplug knows the following plugins. `glowplug plugins search WORD ...` searches them on the command line, without a network connection.
 
 """
 
