@@ -71,6 +71,13 @@ def test_urls(folder):
     }
 
 
+@each_folder
+def test_relative_links(folder):
+    """If a README links to other files of the repository, its build turns them into addresses that a package index can follow."""
+    has_links = "](../" in (folder / "README.md").read_text(encoding="utf-8")
+    assert ("readme" in project_of(folder)["dynamic"]) >= has_links
+
+
 @pytest.fixture
 def workspace(tmp_path):
     """A copy of the files that a release changes, with one fragment in the changelog."""
