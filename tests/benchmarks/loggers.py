@@ -85,35 +85,18 @@ def tensorboard(name, folder, timer, numbers=SCALARS):
     return measure
 
 
-def log_call(folder):
-    """Return a function that measures the time of the calling thread in ``log_scalars`` with one tensor."""
-    steps = STEPS[GLOWPLUG]
-
-    def measure():
-        with (
-            tempfile.TemporaryDirectory(dir=folder) as logs,
-            glowplug_logger(TensorboardLogger(logs)) as logger,
-        ):
-            started = time.thread_time()
-            for step in range(steps):
-                logger.log_scalars(LOSS, step)
-            return (time.thread_time() - started) / steps * 1e6
-
-    return measure
-
-
-def durable_call(folder, make):
-    """Return a function that measures the wall-clock time of ``log_scalars`` of the durable logger that ``make`` returns."""
+def log_call(folder, make, scalars, steps, timer):
+    """Return a function that measures, by a timer, the time of ``log_scalars`` of the logger that ``make`` returns."""
 
     def measure():
         with (
             tempfile.TemporaryDirectory(dir=folder) as logs,
             glowplug_logger(make(logs)) as logger,
         ):
-            started = time.perf_counter()
-            for step in range(DURABLE_STEPS):
-                logger.log_scalars(SCALAR, step)
-            return (time.perf_counter() - started) / DURABLE_STEPS * 1e6
+            started = timer()
+            for step in range(steps):
+                logger.log_scalars(scalars, step)
+            return (timer() - started) / steps * 1e6
 
     return measure
 
@@ -173,14 +156,18 @@ def rows():
             )
         yield Row(
             "TensorBoard, `log_scalars` with one tensor: CPU time of the calling thread, per call",
-            {GLOWPLUG: log_call(folder)},
+            {GLOWPLUG: log_call(folder, TensorboardLogger, LOSS, STEPS[GLOWPLUG], time.thread_time)},
             (Goal(2),),
         )
         yield Row(
             "JSON Lines, `durable=True`: wall-clock time of `log_scalars`, per call",
             {
-                GLOWPLUG: durable_call(
-                    folder, lambda logs: JsonLinesLogger(Path(logs, "run.jsonl"), durable=True)
+                GLOWPLUG: log_call(
+                    folder,
+                    lambda logs: JsonLinesLogger(Path(logs, "run.jsonl"), durable=True),
+                    SCALAR,
+                    DURABLE_STEPS,
+                    time.perf_counter,
                 )
             },
         )
@@ -196,8 +183,12 @@ def rows():
             yield Row(
                 "MLflow server, `durable=True`: wall-clock time of `log_scalars`, per call",
                 {
-                    GLOWPLUG: durable_call(
-                        folder, lambda logs: MLflowLogger(server.uri, durable=True, timeout=60, spool=logs)
+                    GLOWPLUG: log_call(
+                        folder,
+                        lambda logs: MLflowLogger(server.uri, durable=True, timeout=60, spool=logs),
+                        SCALAR,
+                        DURABLE_STEPS,
+                        time.perf_counter,
                     )
                 },
                 rounds=5,

@@ -1,4 +1,4 @@
-"""Python scripts in processes of their own, which do not import large libraries again."""
+"""Run Python scripts in forked processes, which inherit the large libraries that are already imported."""
 
 import atexit
 import os

@@ -13,7 +13,7 @@ from glowplug import Engine, Events, Phase
 from .programs import EVENTS, EngineRunner, Function, ModelRunner, Program, ScriptedInterrupt
 from .reference_model import ScriptedError
 
-EXAMPLES = int(os.environ.get("GLOWPLUG_EXAMPLES", "100"))
+EXAMPLES = int(os.environ.get("GLOWPLUG_EXAMPLES", "500"))
 # Programs are large examples, so the health checks do not apply. Longer campaigns draw different programs each time.
 PROFILE = settings(
     max_examples=EXAMPLES,
