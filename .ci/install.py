@@ -1,10 +1,9 @@
-"""Installs packages into a tox environment that uses torch; all these environments share torch and the build backend.
+"""Installs packages into a tox environment; environments share the large packages that several of them need.
 
-    python .ci/install.py <arguments of pip install>
+    python .ci/install.py [--without-torch] <arguments of pip install>
 
-Without sharing, each environment would unpack 800 MB of torch, and each distribution would install hatchling to be built. Torch's
-own requirements are shared with it, and nothing else, so an environment still contains only what its distributions declare.
-Likewise, the environments with glowplug-mlflow share MLflow with what it requires.
+Without sharing, each environment would unpack 800 MB of torch, and each distribution would install hatchling to be built. What an
+environment shares is chosen by what it installs, so it still contains only what its distributions and its tests declare.
 """
 
 import hashlib
@@ -47,12 +46,29 @@ def with_build_backend() -> dict[str, str]:
     }
 
 
+def shared_folders(arguments: list[str], *, with_torch: bool) -> list[Path]:
+    """Return the folders that an environment shares when it installs these packages."""
+    folders = []
+    if with_torch:
+        # The core requires both.
+        folders += [shared_folder("torch", "torch"), shared_folder("numpy", "numpy")]
+    if "pytest" in arguments:
+        folders.append(shared_folder("pytest", "pytest", "pytest-timeout", "pytest-xdist", "hypothesis"))
+    if any(argument.endswith("glowplug-mlflow") for argument in arguments):
+        folders.append(shared_folder("mlflow", "mlflow"))
+    return folders
+
+
+def main(arguments: list[str]) -> int:
+    """Make this environment see the folders that it shares, install the rest, and return the exit status of pip."""
+    with_torch = "--without-torch" not in arguments
+    arguments = [argument for argument in arguments if argument != "--without-torch"]
+    for folder in shared_folders(arguments, with_torch=with_torch):
+        name = folder.name.partition("-")[0]
+        Path(sysconfig.get_path("purelib"), f"{name}.pth").write_text(f"{folder}\n")
+    command = [*PIP, "--no-build-isolation", *arguments]
+    return subprocess.run(command, env=with_build_backend(), check=False).returncode
+
+
 if __name__ == "__main__":
-    shared = ["torch"]
-    if any(argument.endswith("glowplug-mlflow") for argument in sys.argv):
-        shared.append("mlflow")
-    for package in shared:
-        path = Path(sysconfig.get_path("purelib"), f"{package}.pth")
-        path.write_text(f"{shared_folder(package, package)}\n")
-    command = [*PIP, "--no-build-isolation", *sys.argv[1:]]
-    sys.exit(subprocess.run(command, env=with_build_backend(), check=False).returncode)
+    sys.exit(main(sys.argv[1:]))

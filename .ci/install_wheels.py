@@ -1,28 +1,38 @@
-"""Builds wheels of all distributions in a folder, which is the argument, and installs them."""
+"""Builds wheels in a folder and installs them.
+
+    python .ci/install_wheels.py <folder> [<projects>]
+
+Without projects, all distributions are installed with their requirements; projects are installed without.
+"""
 
 import subprocess
 import sys
 from pathlib import Path
 
-from install import with_build_backend
+import install
+from distributions import distributions
 
-ROOT = Path(__file__).parents[1]
 
-
-def main(folder: str) -> None:
+def main(folder: str, *projects: str) -> None:
     """Build and install the wheels."""
-    plugins = sorted((ROOT / "plugins").glob("glowplug-*"))
-    projects = [str(project) for project in (ROOT / "core", *plugins)]
-    run("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, *projects)
-    names = ["glowplug", *(plugin.name for plugin in plugins)]
-    run("install", "--no-compile", "-c", str(ROOT / "constraints.txt"), "--find-links", folder, *names)
+    everything = distributions()
+    folders = projects or [str(each.folder) for each in everything]
+    pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, *folders)
+    # The versions may be those that are installed already.
+    pip("install", "--no-compile", "--no-deps", "--force-reinstall", *map(str, Path(folder).glob("*.whl")))
+    if not projects:
+        names = [each.name for each in everything]
+        sys.exit(install.main(["--quiet", "-c", str(install.CONSTRAINTS), *names]))
 
 
-def run(command: str, *arguments: str) -> None:
+def pip(command: str, *arguments: str) -> None:
     """Run a command of pip."""
-    pip = [sys.executable, "-I", "-m", "pip", command, "--quiet"]
-    subprocess.run([*pip, *arguments], env=with_build_backend(), check=True)
+    subprocess.run(
+        [sys.executable, "-I", "-m", "pip", command, "--quiet", *arguments],
+        env=install.with_build_backend(),
+        check=True,
+    )
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
