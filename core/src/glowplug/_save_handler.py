@@ -89,8 +89,24 @@ class SaveHandler(Protocol):
 class StagingSaveHandler(SaveHandler, Protocol):
     """Save handler with its own way to copy a checkpoint before it is stored in the background.
 
-    The method is optional. Without it, ``ModelCheckpoint(async_save=True)`` copies the checkpoint in memory and calls ``save`` on
-    another thread.
+    The method :meth:`stage` is optional. Without it, ``ModelCheckpoint(async_save=True)`` copies the checkpoint in memory and
+    calls ``save`` on another thread.
+
+    Example:
+        >>> import copy
+        >>> class InMemory(StagingSaveHandler):  # the other methods are as for SaveHandler
+        ...     def __init__(self):
+        ...         self.files = {}
+        ...
+        ...     def stage(self, checkpoint, filename, metadata=None):
+        ...         staged = copy.deepcopy(checkpoint)
+        ...         return lambda: self.files.update({filename: staged})
+        >>> handler, checkpoint = InMemory(), {"epoch": 1}
+        >>> store = handler.stage(checkpoint, "model.pt")
+        >>> checkpoint["epoch"] = 2
+        >>> store()
+        >>> handler.files
+        {'model.pt': {'epoch': 1}}
     """
 
     def stage(
@@ -112,12 +128,35 @@ class StagingSaveHandler(SaveHandler, Protocol):
 class VerifyingSaveHandler(SaveHandler, Protocol):
     """Save handler that stores the metadata of checkpoints, and can tell whether a checkpoint is damaged.
 
-    These two methods are optional. With them, ``ModelCheckpoint.latest`` and ``best`` find checkpoints by the steps and scores in
-    the metadata; without them, by the steps in the file names.
+    The methods :meth:`metadata` and :meth:`verify` are optional. With them, ``ModelCheckpoint.latest`` and ``best`` find
+    checkpoints by the steps and scores in the metadata; without them, by the steps in the file names.
+
+    Example:
+        >>> import hashlib
+        >>> class InMemory(VerifyingSaveHandler):  # the other methods are as for SaveHandler
+        ...     def __init__(self):
+        ...         self.files = {}
+        ...
+        ...     def save(self, checkpoint, filename, metadata=None):
+        ...         data = repr(checkpoint).encode()
+        ...         self.files[filename] = (data, hashlib.sha256(data).digest(), metadata)
+        ...
+        ...     def metadata(self, filename):
+        ...         return self.files[filename][2]
+        ...
+        ...     def verify(self, filename):
+        ...         data, digest, _ = self.files[filename]
+        ...         if hashlib.sha256(data).digest() != digest:
+        ...             raise ValueError(f"{filename} is damaged")
+        ...         return True
+        >>> handler = InMemory()
+        >>> handler.save({"epoch": 1}, "model.pt", {"step": 100})
+        >>> handler.metadata("model.pt"), handler.verify("model.pt")
+        ({'step': 100}, True)
     """
 
     def metadata(self, filename: str) -> Mapping[str, Any] | None:
-        """Return the metadata that were passed to ``save()``, without reading the whole checkpoint.
+        """Return the metadata that was passed to ``save()``, without reading the whole checkpoint.
 
         Args:
             filename: The name given to ``save()``.

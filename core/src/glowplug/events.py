@@ -206,7 +206,18 @@ class Events(EventEnum):
 
 
 class FilteredEvent(CallableEventWithFilter):
-    """An event with a filter, as returned by calling an event."""
+    """An event with a filter, as returned by calling an event.
+
+    Args:
+        event: The plain event.
+        event_filter: Function ``f(engine, counter) -> bool`` that decides whether a handler runs.
+
+    Example:
+        >>> from glowplug import Events
+        >>> event = Events.EPOCH_COMPLETED(every=5)
+        >>> event.name, event.value, event.filter
+        ('EPOCH_COMPLETED', 'epoch_completed', every=5)
+    """
 
     def __init__(self, event: EventEnum, event_filter: EventFilter) -> None:
         self.event = event
@@ -285,7 +296,13 @@ AnyEvent: TypeAlias = CallableEventWithFilter | EventsList | str
 
 @dataclass(frozen=True)
 class Every:
-    """Filter for counter values divisible by ``every``."""
+    """Filter for counter values divisible by ``every``.
+
+    Example:
+        >>> every_third = Every(3)
+        >>> [counter for counter in range(1, 10) if every_third(None, counter)]
+        [3, 6, 9]
+    """
 
     every: int
 
@@ -299,7 +316,13 @@ class Every:
 
 @dataclass(frozen=True)
 class Once:
-    """Filter for the given counter values."""
+    """Filter for the given counter values.
+
+    Example:
+        >>> first_and_fifth = Once((1, 5))
+        >>> [counter for counter in range(1, 10) if first_and_fifth(None, counter)]
+        [1, 5]
+    """
 
     counters: tuple[int, ...]
 
@@ -317,6 +340,11 @@ class Between:
 
     With ``after``, the handler runs at ``after + 1``, ``after + 1 + every``, and so on. Without ``after``, the counter values
     must be divisible by ``every``.
+
+    Example:
+        >>> between = Between(every=2, after=3, before=9)
+        >>> [counter for counter in range(1, 10) if between(None, counter)]
+        [4, 6, 8]
     """
 
     every: int
@@ -341,12 +369,20 @@ class EverySeconds:
     """Filter that lets the handler run once in each interval of time.
 
     The filter itself has no clock: several handlers may share it, so each registration measures its own intervals.
+
+    Args:
+        seconds: Length of the interval, in seconds.
+
+    Example:
+        >>> from glowplug import Events
+        >>> Events.ITERATION_COMPLETED(every_minutes=0.5).filter
+        every_seconds=30
     """
 
     seconds: float
 
     def __call__(self, engine: Any, counter: int) -> bool:
-        """Return whether the handler may run at this counter value: yes, because only the time decides."""
+        """Return ``True``: only the time decides, so the handler may run at any counter value."""
         return True
 
     def __repr__(self) -> str:

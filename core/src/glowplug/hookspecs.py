@@ -131,6 +131,13 @@ def glowplug_offers() -> Iterable[Offer]:  # type: ignore[empty-body] # a specif
 
     Returns:
         The offers. The target of an offer is imported when the name of the offer is first used.
+
+    Example:
+        >>> @hookimpl
+        ... def glowplug_offers():
+        ...     return [Offer("Shout", "acme_shout.handler:Shout", summary="Prints the epoch.")]
+        >>> [(offer.name, offer.kind) for offer in glowplug_offers()]
+        [('Shout', 'handler')]
     """
 
 
@@ -144,7 +151,15 @@ def glowplug_to_scalar(value: Any) -> float | None:
         value: A single value from an engine's output or metrics, not a list, tuple or mapping.
 
     Returns:
-        The number to log, or None if the plugin does not know the type.
+        The number to log, or ``None`` if the plugin does not know the type.
+
+    Example:
+        >>> class Percent(str): ...
+        >>> @hookimpl
+        ... def glowplug_to_scalar(value):
+        ...     return float(value.rstrip("%")) / 100 if isinstance(value, Percent) else None
+        >>> glowplug_to_scalar(Percent("25%")), glowplug_to_scalar("25%")
+        (0.25, None)
     """
 
 
@@ -152,8 +167,8 @@ def glowplug_to_scalar(value: Any) -> float | None:
 def glowplug_save_handler(uri: str) -> SaveHandler | Callable[..., Any] | None:
     """Return the save handler for an address.
 
-    ``ModelCheckpoint`` calls this hook with an address that the user passes instead of a folder. The plugins are
-    called in turn until one returns a save handler.
+    ``ModelCheckpoint`` calls this hook with an address that the user passes instead of a folder. The plugins are called in turn
+    until one returns a save handler.
 
     Args:
         uri: An address with a scheme, as in ``"s3://bucket/run"``.
@@ -161,6 +176,14 @@ def glowplug_save_handler(uri: str) -> SaveHandler | Callable[..., Any] | None:
     Returns:
         A save handler (:class:`glowplug.typing.SaveHandler`), or a function ``(checkpoint, filename, metadata)`` that saves but
         cannot load. ``None`` means that the plugin does not know the scheme.
+
+    Example:
+        >>> def upload(checkpoint, filename, metadata): ...
+        >>> @hookimpl
+        ... def glowplug_save_handler(uri):
+        ...     return upload if uri.startswith("acme://") else None
+        >>> glowplug_save_handler("acme://run") is upload, glowplug_save_handler("s3://bucket/run")
+        (True, None)
     """
 
 
@@ -172,4 +195,14 @@ def glowplug_doctor() -> Iterable[Finding]:  # type: ignore[empty-body] # a spec
 
     Returns:
         The findings, in display order.
+
+    Example:
+        >>> import os
+        >>> @hookimpl
+        ... def glowplug_doctor():
+        ...     if "ACME_TOKEN" in os.environ:
+        ...         return [Finding("token", "ok", "ACME_TOKEN is set")]
+        ...     return [Finding("token", "error", "ACME_TOKEN is not set", remedy="export ACME_TOKEN=...")]
+        >>> [finding.status for finding in glowplug_doctor()]
+        ['error']
     """

@@ -33,7 +33,14 @@ COUNTERS: MappingProxyType[CallableEventWithFilter | str, str] = MappingProxyTyp
 
 
 class RunOutcome(Enum):
-    """How a run ended, as ``engine.state.outcome``."""
+    """How a run ended, as ``engine.state.outcome``.
+
+    Example:
+        >>> from glowplug import Engine
+        >>> engine = Engine(lambda engine, batch: engine.terminate())
+        >>> engine.run([1, 2, 3]).outcome
+        <RunOutcome.TERMINATED: 'terminated'>
+    """
 
     COMPLETED = "completed"
     """The run reached its limit."""
@@ -46,7 +53,17 @@ class RunOutcome(Enum):
 
 
 class RunStart(Enum):
-    """How a run started, as ``engine.state.run_start``."""
+    """How a run started, as ``engine.state.run_start``.
+
+    Example:
+        >>> from glowplug import Engine, Events
+        >>> engine = Engine(lambda engine, batch: batch)
+        >>> handle = engine.add_event_handler(Events.STARTED, lambda engine: print(engine.state.run_start))
+        >>> state = engine.run([1, 2, 3], max_epochs=1)
+        RunStart.NEW
+        >>> state = engine.run([1, 2, 3], max_epochs=2)
+        RunStart.CONTINUED
+    """
 
     NEW = "new"
     """The run started at epoch 1."""

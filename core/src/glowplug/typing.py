@@ -27,7 +27,17 @@ __all__ = [
 
 
 class RegistrationProtocol(Protocol):
-    """Registration of one handler at one event."""
+    """Registration of one handler at one event.
+
+    Example:
+        >>> from glowplug import Events
+        >>> from glowplug.testing import FakeEngine
+        >>> engine = FakeEngine()
+        >>> handle = engine.add_event_handler(Events.EPOCH_COMPLETED(every=5), print)
+        >>> (registration,) = engine.registrations()
+        >>> registration.event, registration.filter, registration.handler, registration.phase.name
+        (Events.EPOCH_COMPLETED, every=5, <built-in function print>, 'USER')
+    """
 
     @property
     def event(self) -> EventEnum | str:
@@ -50,6 +60,20 @@ class EngineProtocol(Protocol):
     """Engine interface for handlers, implemented by ``Engine`` and ``glowplug.testing.FakeEngine``.
 
     :class:`glowplug.Engine` describes the arguments and errors of each method.
+
+    Example:
+        >>> from glowplug import Engine, Events
+        >>> from glowplug.testing import FakeEngine
+        >>> def stop_at_zero(engine: EngineProtocol) -> None:
+        ...     if engine.state.output == 0:
+        ...         engine.terminate()
+        >>> engine, fake = Engine(lambda engine, batch: batch), FakeEngine()
+        >>> for each in (engine, fake):
+        ...     handle = each.add_event_handler(Events.ITERATION_COMPLETED, stop_at_zero)
+        >>> engine.run([2, 1, 0, 3]).iteration
+        3
+        >>> fake.fire(Events.ITERATION_COMPLETED, output=0).terminated
+        True
     """
 
     state: State
@@ -118,7 +142,18 @@ class EngineProtocol(Protocol):
 
 @runtime_checkable
 class Attachable(Protocol):
-    """A handler with an ``attach`` method, which registers the handler at its default events."""
+    """A handler with an ``attach`` method, which registers the handler at its default events.
+
+    Example:
+        >>> from glowplug import Events
+        >>> class Shout:
+        ...     def attach(self, engine):
+        ...         return engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+        ...
+        ...     def __call__(self, engine): ...
+        >>> isinstance(Shout(), Attachable), isinstance(print, Attachable)
+        (True, False)
+    """
 
     def attach(self, engine: EngineProtocol, /) -> RemovableEventHandle:
         """Register the handler with an engine, at the default events of the handler."""
@@ -126,7 +161,20 @@ class Attachable(Protocol):
 
 @runtime_checkable
 class Stateful(Protocol):
-    """A handler with a state that engines save and load."""
+    """A handler with a state that engines save and load.
+
+    Example:
+        >>> class Counter:
+        ...     count = 0
+        ...
+        ...     def state_dict(self):
+        ...         return {"count": self.count}
+        ...
+        ...     def load_state_dict(self, state_dict):
+        ...         self.count = state_dict["count"]
+        >>> isinstance(Counter(), Stateful)
+        True
+    """
 
     def state_dict(self) -> Mapping[str, Any]:
         """Return the state as plain values and tensors."""
@@ -142,6 +190,16 @@ class SavesNow(Protocol):
 
     Handlers such as ``Preemption`` use this method to save the last state of a run. A checkpoint handler without this method is
     called as at its event, unless it has a ``score_function``.
+
+    Example:
+        >>> class InMemory:
+        ...     iteration = None
+        ...
+        ...     def save_now(self, engine):
+        ...         self.iteration = engine.state.iteration
+        ...         return True
+        >>> isinstance(InMemory(), SavesNow)
+        True
     """
 
     def save_now(self, engine: EngineProtocol, /) -> bool:
@@ -149,7 +207,23 @@ class SavesNow(Protocol):
 
 
 class LogHandler(Protocol):
-    """A callable that reads values from an engine and passes them to a logger."""
+    """A callable that reads values from an engine and passes them to a logger.
+
+    Example:
+        >>> from glowplug import Engine, Events
+        >>> from glowplug.loggers import Logger
+        >>> class Printer(Logger):
+        ...     def write_scalars(self, scalars, step, timestamp):
+        ...         print(step, scalars)
+        >>> def log_epoch(engine, logger, event_name):
+        ...     logger.log_scalars({"epoch": engine.state.epoch}, engine.state.iteration)
+        >>> engine = Engine(lambda engine, batch: batch)
+        >>> with Printer() as logger:
+        ...     handle = logger.attach(engine, Events.EPOCH_COMPLETED, log_epoch)
+        ...     state = engine.run(range(3), max_epochs=2)
+        3 {'epoch': 1}
+        6 {'epoch': 2}
+    """
 
     def __call__(
         self, engine: EngineProtocol, logger: Any, event_name: CallableEventWithFilter | str, /

@@ -14,6 +14,8 @@ MODULES = [
     "metrics._usage",
     "supervised._batch",
     "supervised._factories",
+    "supervised._optimizer_step",
+    "supervised._setup",
     "supervised._steps",
     "supervised._tbptt",
 ]

@@ -27,6 +27,17 @@ class Delegate:
     Attributes:
         owner: The object that the handler runs for; ``describe()`` shows the plugin or module of this object.
         label: The text that ``describe()`` shows for the handler.
+
+    Example:
+        >>> class Restore(Delegate):
+        ...     def __init__(self, owner):
+        ...         self.owner = owner
+        ...         self.label = f"{type(owner).__name__}.restore"
+        ...
+        ...     def __call__(self, engine): ...
+        >>> class Stopping: ...
+        >>> describe_handler(Restore(Stopping()))
+        'Stopping.restore'
     """
 
     owner: Any

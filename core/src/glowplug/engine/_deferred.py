@@ -31,6 +31,14 @@ def check_function(function: Any, what: str) -> None:
 
     Raises:
         TypeError: If ``function`` is an ``async`` function or a generator function.
+
+    Example:
+        >>> def step(engine, batch):
+        ...     yield batch
+        >>> check_function(step, "the step")
+        Traceback (most recent call last):
+            ...
+        TypeError: the step is a generator function, which the engine does not run; use a plain function without yield
     """
     while isinstance(function, functools.partial):
         function = function.func
@@ -49,6 +57,14 @@ def check_result(result: Result, what: Callable[[], str]) -> Result:
 
     Raises:
         TypeError: If ``result`` is a coroutine or a generator.
+
+    Example:
+        >>> check_result(0.5, lambda: "the step")
+        0.5
+        >>> check_result((batch for batch in [1, 2]), lambda: "the step")
+        Traceback (most recent call last):
+            ...
+        TypeError: the step returned a generator, which has not run; use a plain function without yield
     """
     if not isinstance(result, (CoroutineType, GeneratorType, AsyncGeneratorType)):
         return result

@@ -38,6 +38,13 @@ class HandlerTable:
     """Events and registrations of an engine, without a loop.
 
     ``Engine`` adds the loop; ``glowplug.testing.FakeEngine`` lets tests fire events by hand.
+
+    Example:
+        >>> from glowplug import Events
+        >>> table = HandlerTable()
+        >>> handle = table.add_event_handler(Events.STARTED, lambda: print("started"))
+        >>> table.fire_event(Events.STARTED)
+        started
     """
 
     # Class attributes keep the constructor of an engine fast.

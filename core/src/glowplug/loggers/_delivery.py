@@ -38,6 +38,15 @@ class Counts(NamedTuple):
         sent: Number of records that the backend has accepted.
         dropped: Number of records that were lost.
         pending: Number of records that wait for the backend.
+
+    Example:
+        >>> from glowplug.loggers import Logger
+        >>> class Quiet(Logger):
+        ...     def write_scalars(self, scalars, step, timestamp): ...
+        >>> with Quiet() as logger:
+        ...     logger.log_scalars({"loss": 0.5}, step=1)
+        >>> logger.counts
+        Counts(sent=1, dropped=0, pending=0)
     """
 
     sent: int

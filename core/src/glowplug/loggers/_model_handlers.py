@@ -194,6 +194,23 @@ class GradsScalarHandler(_Gradients, WeightsScalarHandler):
 
     Names have the form ``grads_norm/layer/weight``. Parameters without a gradient are omitted. The arguments and errors are
     the same as for :class:`WeightsScalarHandler`.
+
+    Example:
+        >>> import torch
+        >>> from glowplug import Events
+        >>> from glowplug.loggers import Logger
+        >>> from glowplug.testing import FakeEngine
+        >>> class Printer(Logger):
+        ...     uses_spool = False
+        ...
+        ...     def write_scalars(self, scalars, step, timestamp):
+        ...         print(step, scalars)
+        >>> engine, model = FakeEngine(), torch.nn.Linear(1, 1)
+        >>> model(torch.tensor([2.0])).backward()
+        >>> with Printer() as printer:
+        ...     handle = printer.attach(engine, Events.EPOCH_COMPLETED, GradsScalarHandler(model))
+        ...     engine = engine.fire(Events.EPOCH_COMPLETED, epoch=3)
+        3 {'grads_norm/weight': 2.0, 'grads_norm/bias': 1.0}
     """
 
     _what = "grads"
@@ -229,6 +246,26 @@ class GradsHistHandler(_Gradients, WeightsHistHandler):
     """Log the distribution of each gradient's values under a name such as ``grads/layer/weight``.
 
     Parameters without a gradient are omitted. The arguments and errors are the same as for :class:`WeightsHistHandler`.
+
+    Example:
+        >>> import torch
+        >>> from glowplug import Events
+        >>> from glowplug.loggers import Logger
+        >>> from glowplug.testing import FakeEngine
+        >>> class Printer(Logger):
+        ...     uses_spool = False
+        ...
+        ...     def write_scalars(self, scalars, step, timestamp): ...
+        ...
+        ...     def write_histogram(self, name, histogram, step, timestamp):
+        ...         print(step, name, sum(histogram.counts))
+        >>> engine, model = FakeEngine(), torch.nn.Linear(2, 1)
+        >>> model(torch.ones(2)).backward()
+        >>> with Printer() as printer:
+        ...     handle = printer.attach(engine, Events.EPOCH_COMPLETED, GradsHistHandler(model))
+        ...     engine = engine.fire(Events.EPOCH_COMPLETED, epoch=3)
+        3 grads/weight 2
+        3 grads/bias 1
     """
 
     _what = "grads"

@@ -11,7 +11,18 @@ from glowplug.loggers._delivery import OnError
 
 
 class LoggerOptions(TypedDict, total=False):
-    """Types of the keyword arguments of :class:`Logger`, for subclasses that accept ``**options: Unpack[LoggerOptions]``."""
+    """Types of the keyword arguments of :class:`Logger`, for subclasses that accept ``**options: Unpack[LoggerOptions]``.
+
+    Example:
+        >>> from glowplug.loggers import Logger
+        >>> class Quiet(Logger):
+        ...     def __init__(self, **options: "Unpack[LoggerOptions]"):
+        ...         super().__init__(**options)
+        ...
+        ...     def write_scalars(self, scalars, step, timestamp): ...
+        >>> Quiet(timeout=5.0).timeout
+        5.0
+    """
 
     on_error: OnError
     capacity: int

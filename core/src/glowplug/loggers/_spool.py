@@ -103,6 +103,10 @@ class Damaged(NamedTuple):
     Attributes:
         number: Number of the record.
         reason: Why the record cannot be read.
+
+    Example:
+        >>> print("record {}: {}".format(*Damaged(3, "the payload is incomplete")))
+        record 3: the payload is incomplete
     """
 
     number: int
@@ -338,6 +342,15 @@ def read_content(path: Path) -> Content:
     Raises:
         SpoolInUseError: If another process owns the spool.
         OSError: If the file is not a spool.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "run.spool"
+        ...     with closing(Spool(path)) as spool:
+        ...         records = spool.append([Record(0, "scalars", None, 1, 0.0, {"loss": 0.5})])
+        ...     read_content(path).records
+        1
     """
     # A connection that may only read would leave files of SQLite behind.
     address = f"{path.absolute().as_uri()}?mode=rw"

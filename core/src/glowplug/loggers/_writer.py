@@ -29,6 +29,20 @@ class Writer:
     If a ``write_*`` method raises ``ConnectionError`` or ``TimeoutError``, the worker calls :meth:`open_backend` with
     increasing delays until that call succeeds. Then the worker writes the record again. If the ``write_*`` method raises any
     other exception, the record is dropped, counted and reported.
+
+    Example:
+        >>> from glowplug.loggers import Logger
+        >>> class ListLogger(Logger):
+        ...     def __init__(self, **options):
+        ...         super().__init__(**options)
+        ...         self.rows = []
+        ...
+        ...     def write_scalars(self, scalars, step, timestamp):
+        ...         self.rows.append((step, scalars))
+        >>> with ListLogger() as logger:
+        ...     logger.log_scalars({"loss": 0.5}, step=1)
+        >>> logger.rows, logger.takes("log_text")
+        ([(1, {'loss': 0.5})], False)
     """
 
     uses_spool: ClassVar[bool] = True

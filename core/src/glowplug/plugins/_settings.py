@@ -84,7 +84,14 @@ def _matches(setting: str, *names: str) -> bool:
 
 
 def is_tracing() -> bool:
-    """Return whether the trace is enabled."""
+    """Return whether the trace is enabled.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> with patch.dict(os.environ, {TRACE_VARIABLE: "1"}):
+        ...     is_tracing()
+        True
+    """
     return is_on(os.environ.get(TRACE_VARIABLE))
 
 

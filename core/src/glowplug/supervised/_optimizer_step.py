@@ -25,6 +25,21 @@ class OptimizerEvents(EventEnum):
     """Events within a training step.
 
     ``state.optimizer_step`` is the number of the current optimizer step, counted from 1 over the whole run.
+
+    Example:
+        >>> import torch
+        >>> from glowplug import create_supervised_trainer
+        >>> model = torch.nn.Linear(1, 1)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> trainer = create_supervised_trainer(
+        ...     model, optimizer, torch.nn.functional.mse_loss, gradient_accumulation_steps=2
+        ... )
+        >>> @trainer.on(OptimizerEvents.OPTIMIZER_STEP_COMPLETED)
+        ... def show(engine):
+        ...     print(f"optimizer step {engine.state.optimizer_step} at iteration {engine.state.iteration}")
+        >>> state = trainer.run([(torch.ones(4, 1), torch.zeros(4, 1))] * 4)
+        optimizer step 1 at iteration 2
+        optimizer step 2 at iteration 4
     """
 
     BACKWARD_COMPLETED = "backward_completed"

@@ -23,6 +23,10 @@ class TbpttEvents(EventEnum):
     """Events that a TBPTT trainer fires before and after each chunk of time steps.
 
     ``state.time_iteration`` is the number of the current chunk, counted from 1 over the whole run.
+
+    Example:
+        >>> TbpttEvents.TIME_ITERATION_COMPLETED(every=30)
+        TbpttEvents.TIME_ITERATION_COMPLETED(every=30)
     """
 
     TIME_ITERATION_STARTED = "time_iteration_started"

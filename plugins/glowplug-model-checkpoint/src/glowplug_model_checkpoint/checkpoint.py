@@ -37,7 +37,20 @@ AnyEvent: TypeAlias = CallableEventWithFilter | EventsList | Every | str
 
 
 class CheckpointEvents(EventEnum):
-    """Events that a checkpoint handler fires on the engine."""
+    """Events that a checkpoint handler fires on the engine.
+
+    Example:
+        >>> import tempfile
+        >>> from glowplug import Engine
+        >>> engine = Engine(lambda engine, batch: batch)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     checkpoint = Checkpoint({"trainer": engine}, folder)
+        ...     _ = checkpoint.attach(engine)
+        ...     _ = engine.add_event_handler(CheckpointEvents.SAVED_CHECKPOINT, lambda: print("saved"))
+        ...     state = engine.run([1, 2], max_epochs=2)
+        saved
+        saved
+    """
 
     SAVED_CHECKPOINT = "saved_checkpoint"
     """Fires when a checkpoint is on disk and the checkpoints that are no longer kept are removed."""
