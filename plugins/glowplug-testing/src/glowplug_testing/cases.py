@@ -56,7 +56,7 @@ class LoggerCase:
     Args:
         make: Function ``f(**options)`` that returns a new logger. The logger must pass the options on to
             ``glowplug.loggers.Logger``. All loggers that the function returns must write to the *same* file, or to the same
-            run of a tracking service such as MLflow.
+            run of a tracking service such as MLflow. Storage in memory is not enough, because some checks log in another process.
         read: Function that returns every stored scalar as ``(name, step, value)``. The function must return scalars with the
             same name in the order in which they were stored.
         borrowed: Function ``f() -> (logger, is_open)``. Pass this function if the logger can write to a tracking run, file or
@@ -68,16 +68,24 @@ class LoggerCase:
             third-party libraries: the check already rejects all of them except glowplug, pluggy and packaging.
 
     Example:
+        >>> import json, tempfile
         >>> from glowplug.loggers import Logger
-        >>> stored = []
-        >>> class ListLogger(Logger):
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> path = Path(folder.name) / "run.jsonl"
+        >>> class JsonLines(Logger):
         ...     def write_scalars(self, scalars, step, timestamp):
-        ...         stored.extend((name, step, value) for name, value in scalars.items())
-        >>> case = LoggerCase(make=ListLogger, read=lambda: stored)
+        ...         with path.open("a") as file:
+        ...             for name, value in scalars.items():
+        ...                 print(json.dumps([name, step, value]), file=file)
+        >>> case = LoggerCase(
+        ...     make=JsonLines,
+        ...     read=lambda: [json.loads(line) for line in path.read_text().splitlines()],
+        ... )
         >>> with case.make(timeout=5) as logger:
         ...     logger.log_scalars({"loss": 0.5}, 1)
         >>> case.read()
-        [('loss', 1, 0.5)]
+        [['loss', 1, 0.5]]
+        >>> folder.cleanup()
     """
 
     make: Callable[..., Any]
@@ -93,13 +101,13 @@ class MetricCase:
 
     Args:
         make: Function that returns a new metric on each call.
-        outputs: Three or more batches of different sizes, each in the form that ``update`` accepts.
+        outputs: At least three batches of different sizes, each in the form that ``update`` accepts.
         expected: Expected value of the metric over all outputs. The value is a number, a tensor, or a mapping or sequence of
             numbers and tensors.
         joined: One output that contains the data of all ``outputs``. By default, the checks concatenate the outputs: lists end
             to end, and tensors along their first dimension. Lists and tensors inside tuples and mappings are concatenated in
             the same way.
-        tolerance: Relative and absolute tolerance within which two values count as equal.
+        tolerance: Relative and absolute tolerance within which two values count as equal. Defaults to 1e-6.
         reference: Function ``f(output) -> value``, another implementation of the metric. A check compares the metric with
             this function on random data, so ``random_output`` is required as well. ``output`` contains the data of one or more
             random batches.
@@ -115,16 +123,21 @@ class MetricCase:
 
     Example:
         >>> import torch
-        >>> from glowplug import Metric
+        >>> from glowplug import Metric, NotComputableError, sync_all_reduce
         >>> class Count(Metric):
+        ...     _state_dict_all_req_keys = ("_count",)
+        ...
         ...     def reset(self):
-        ...         self.count = 0
+        ...         self._count = 0
         ...
         ...     def update(self, output):
-        ...         self.count += len(output)
+        ...         self._count += len(output)
         ...
+        ...     @sync_all_reduce("_count")
         ...     def compute(self):
-        ...         return self.count
+        ...         if self._count == 0:
+        ...             raise NotComputableError("Count needs data")
+        ...         return self._count
         >>> batches = [torch.ones(2), torch.ones(1), torch.ones(3)]
         >>> case = MetricCase(
         ...     make=Count,
@@ -164,8 +177,8 @@ class SaveHandlerCase:
         make: Function that returns a new save handler on each call. All these save handlers must use the *same* location.
         folder: Folder to which the save handler writes its files. Defaults to the attribute ``dirname`` of the save handler.
             Omit ``folder`` if the save handler does not write files.
-        seconds_between_saves: Time after which the location can tell which of two checkpoints is older, in seconds. Object stores
-            often record whole seconds only.
+        seconds_between_saves: Time between two saves, in seconds, after which the location can tell which of the checkpoints is
+            older. Object stores often record whole seconds only.
         plugin: Name of the plugin module, such as ``"acme_s3._plugin"``. A check imports this module in a fresh interpreter.
             Defaults to the module ``_plugin`` of the save handler's package.
         heavy: Names of other modules that the plugin module must not import, such as slow modules of your package. Do not list

@@ -29,7 +29,12 @@ SECONDS = 60.0
 
 
 class CheckFailed(AssertionError):  # noqa: N818 - a test failure, not an error of this package
-    """The object under test failed a check; the message states the fault and how to fix it."""
+    """The object under test failed a check; the message states the fault and how to fix it.
+
+    Example:
+        >>> issubclass(CheckFailed, AssertionError)  # pytest reports a failure, not an error
+        True
+    """
 
 
 class CheckSkipped(Exception):  # noqa: N818 - not an error
@@ -112,7 +117,7 @@ def run_check(check: Check, case: Any, reason: str | None = None) -> Result:
     Args:
         check: The check.
         case: The case to check.
-        reason: Reason why the check is expected to fail, or ``None`` if the check is expected to pass.
+        reason: Reason why the check is expected to fail. Defaults to ``None``: the check is expected to pass.
     """
     try:
         with _own_state_folder(), time_limit(SECONDS):

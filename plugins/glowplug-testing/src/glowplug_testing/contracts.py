@@ -127,19 +127,21 @@ class MetricContract(Contract):
     Example:
         >>> import torch
         >>> import pytest
-        >>> from glowplug import Metric
-        >>> from glowplug.distributed import all_reduce
+        >>> from glowplug import Metric, NotComputableError, sync_all_reduce
         >>> class Count(Metric):
-        ...     _state_dict_all_req_keys = ("count",)
+        ...     _state_dict_all_req_keys = ("_count",)
         ...
         ...     def reset(self):
-        ...         self.count = 0
+        ...         self._count = 0
         ...
         ...     def update(self, output):
-        ...         self.count += len(output)
+        ...         self._count += len(output)
         ...
+        ...     @sync_all_reduce("_count")
         ...     def compute(self):
-        ...         return all_reduce(self.count)
+        ...         if self._count == 0:
+        ...             raise NotComputableError("Count needs data")
+        ...         return self._count
         >>> class TestCount(MetricContract):
         ...     @pytest.fixture
         ...     def case(self):

@@ -66,7 +66,7 @@ class EngineContract(RegistrationContract):
         assert got == ["change", "late", "change", "new"]
 
     def test_handlers_are_wrapped(self, make_engine: MakeEngine) -> None:
-        """A wrapper is around the calls of all handlers, earlier and later ones, until its handle is removed."""
+        """A wrapper wraps the calls of all handlers, added before or after it, until its handle is removed."""
         engine = make_engine()
         got: list[Any] = []
 
@@ -192,7 +192,7 @@ class EngineContract(RegistrationContract):
     # Filters
 
     def test_event_filter(self, make_engine: MakeEngine) -> None:
-        """A filter function gets the engine and the event's counter, and decides if the handler runs (E-061, E-068)."""
+        """A filter function gets the engine and the event's counter, and decides whether the handler runs (E-061, E-068)."""
         engine = make_engine()
         asked: list[Any] = []
 

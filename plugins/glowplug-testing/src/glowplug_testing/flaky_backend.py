@@ -112,7 +112,7 @@ class FlakyBackend:
 
     @classmethod
     def hanging(cls, logger: Logger, *methods: str) -> FlakyBackend:
-        """Make each call hang until :meth:`heal` is called or the ``with`` block ends.
+        """Make each call hang until :meth:`heal` is called or the ``with`` block ends, but at most 300 seconds.
 
         Args:
             logger: The logger.
@@ -209,7 +209,7 @@ class FlakyBackend:
         return call
 
     def _hang(self) -> None:
-        # The timeout ends the call if a test never heals the fault.
+        # The limit ends the call if a test never heals the fault.
         self._healed.wait(300.0)
 
     def _strike(self, name: str) -> None:

@@ -47,7 +47,7 @@ def require_value(case: MetricCase, value: Any, when: str, advice: str = "") -> 
     """Require that the value equals the expected value of the case."""
     require(
         close(value, case.expected, case.tolerance),
-        f"{when}, the value is {value!r} instead of {case.expected!r}. {advice}",
+        f"{when}, the value is {value!r} instead of {case.expected!r}. {advice}".rstrip(),
     )
 
 

@@ -59,19 +59,88 @@ def check_logger(case: LoggerCase, expected_failures: Mapping[str, str] | None =
             such checks.
         ValueError: If an expected failure has no reason or names an unknown check.
         TypeError: If ``case`` is not a :class:`LoggerCase`.
+
+    Example:
+        >>> from glowplug.loggers import Logger
+        >>> class Quiet(Logger):
+        ...     def __init__(self):  # does not accept **options
+        ...         super().__init__()
+        ...
+        ...     def write_scalars(self, scalars, step, timestamp): ...
+        >>> try:
+        ...     check_logger(LoggerCase(make=Quiet, read=list))
+        ... except CheckFailed as error:
+        ...     print(str(error).splitlines()[2].partition(":")[0])
+        options_are_passed_on
     """
     return _check(_of_type(LoggerCase, case), LOGGER_CHECKS, expected_failures)
 
 
 def check_metric(case: MetricCase, expected_failures: Mapping[str, str] | None = None) -> list[Result]:
-    """Run the checks of ``MetricContract``; see :func:`check_logger` for the arguments and errors."""
+    """Run the checks of ``MetricContract``.
+
+    Args:
+        case: The metric to check, with data and the expected value.
+        expected_failures: Reason for each expected failure, keyed by the name of the check.
+
+    Returns:
+        The result of each check.
+
+    Raises:
+        CheckFailed: If a check fails unexpectedly, or if a check passes although it is expected to fail. The message lists all
+            such checks.
+        ValueError: If an expected failure has no reason or names an unknown check.
+        TypeError: If ``case`` is not a :class:`MetricCase`.
+
+    Example:
+        >>> import torch
+        >>> from glowplug import Metric
+        >>> class MeanOfBatchMeans(Metric):
+        ...     def reset(self):
+        ...         self._means = []
+        ...
+        ...     def update(self, output):
+        ...         self._means.append(output.mean().item())
+        ...
+        ...     def compute(self):
+        ...         return sum(self._means) / len(self._means)
+        >>> batches = [torch.tensor([0.0, 0.0, 0.0]), torch.tensor([6.0]), torch.tensor([0.0, 0.0])]
+        >>> try:
+        ...     check_metric(MetricCase(make=MeanOfBatchMeans, outputs=batches, expected=1.0))
+        ... except CheckFailed as error:
+        ...     print(str(error).splitlines()[2])
+        value_covers_all_data: failed: after an update with each output, the value is 2.0 instead of 1.0.
+    """
     return _check(_of_type(MetricCase, case), METRIC_CHECKS, expected_failures)
 
 
 def check_save_handler(
     case: SaveHandlerCase, expected_failures: Mapping[str, str] | None = None
 ) -> list[Result]:
-    """Run the checks of ``SaveHandlerContract``; see :func:`check_logger` for the arguments and errors."""
+    """Run the checks of ``SaveHandlerContract``.
+
+    Args:
+        case: The save handler to check: how to create it, and the folder to which it writes.
+        expected_failures: Reason for each expected failure, keyed by the name of the check.
+
+    Returns:
+        The result of each check.
+
+    Raises:
+        CheckFailed: If a check fails unexpectedly, or if a check passes although it is expected to fail. The message lists all
+            such checks.
+        ValueError: If an expected failure has no reason or names an unknown check.
+        TypeError: If ``case`` is not a :class:`SaveHandlerCase`.
+
+    Example:
+        >>> class AcmeSaver:
+        ...     def save(self, checkpoint, filename, metadata=None): ...
+        >>> try:
+        ...     check_save_handler(SaveHandlerCase(make=AcmeSaver))
+        ... except CheckFailed as error:
+        ...     print(str(error).splitlines()[2].partition("; ")[2])
+        missing: load, list, remove, locate
+    """
     return _check(_of_type(SaveHandlerCase, case), SAVE_HANDLER_CHECKS, expected_failures)
 
 
