@@ -30,10 +30,11 @@ BATCH_SIZE = 64
 
 
 def main() -> None:
-    # The order of the samples depends only on the seed and the epoch. Each rank has its own dropout.
+    # The order of the samples depends only on the seed and the epoch.
     configuration = DataLoaderConfiguration(split_batches=True, use_seedable_sampler=True, data_seed=0)
-    # Several processes without GPUs are connected only with cpu=True.
+    # Without GPUs, Accelerate connects the processes only with cpu=True.
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), dataloader_config=configuration)
+    # Each rank needs its own dropout masks.
     set_seed(0, device_specific=True)
     training, validation = load_data()
     model = make_model()

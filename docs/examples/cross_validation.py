@@ -1,4 +1,4 @@
-"""Compare four settings by cross-validation; in MLflow, the runs of the folds are children of the run of their setting.
+"""Compare four settings by cross-validation; in MLflow, each setting is a run, and its folds are child runs.
 
 pip install glowplug glowplug-metrics glowplug-mlflow scikit-learn
 python docs/examples/cross_validation.py

@@ -34,7 +34,7 @@ BATCH_SIZE = 64
 
 def main() -> None:
     device = start_process_group()
-    # Each rank has its own dropout. DistributedDataParallel copies the first weights from rank 0.
+    # Each rank needs its own dropout masks. DistributedDataParallel copies the initial weights from rank 0.
     torch.manual_seed(rank())
     training, validation = load_data()
     sampler: DistributedSampler[Any] = DistributedSampler(training, world_size(), rank())
@@ -46,7 +46,7 @@ def main() -> None:
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     loss_fn = nn.CrossEntropyLoss()
     trainer = create_supervised_trainer(parallel, optimizer, loss_fn, device)
-    # Not the parallel model: its forward pass may wait for the other ranks, which may have another number of batches.
+    # Not the parallel model: its forward pass may wait for the other ranks, which may have a different number of batches.
     evaluator = create_supervised_evaluator(model, {"accuracy": Accuracy(), "loss": Loss(loss_fn)}, device)
 
     @evaluator.on(Events.COMPLETED)
@@ -80,7 +80,7 @@ def start_process_group() -> torch.device:
         torch.cuda.set_device(device)
     if "RANK" in os.environ:
         store, number, count = next(rendezvous("env://"))
-        # torchrun keeps the store when it restarts the processes, and with it the addresses of the former processes.
+        # torchrun keeps the store when it restarts the processes, and with it the addresses of the previous processes.
         store = PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=number, world_size=count)

@@ -62,7 +62,7 @@ def main(config_file: Path) -> None:
 
 
 def build(create: Callable[..., Any], options: dict[str, Any], **objects: Any) -> Any:
-    """Create what a table of the file names, with its options and with objects that a file cannot contain."""
+    """Create the object that a table of the file describes; ``objects`` are arguments that a file cannot contain."""
     named = {**options, **objects}
     return create(named.pop("name"), **named)
 

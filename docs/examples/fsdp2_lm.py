@@ -38,7 +38,7 @@ BATCH_SIZE = 16
 
 def main() -> None:
     device = start_process_group()
-    # The first weights are those of rank 0's seed on all ranks.
+    # With the same seed, all ranks create the same initial weights.
     torch.manual_seed(0)
     training, validation, num_characters = load_text()
     model = LanguageModel(num_characters).to(device)
@@ -51,8 +51,8 @@ def main() -> None:
     trainer = create_supervised_trainer(model, optimizer, loss_fn, device, prepare_batch=shift, clip_norm=1.0)
     metrics = {"accuracy": Accuracy(), "perplexity": MetricsLambda(math.exp, Loss(loss_fn))}
     evaluator = create_supervised_evaluator(model, metrics, device, prepare_batch=shift)
-    # Each rank gets its part of the windows, none of which is repeated, in the same number of batches as the other ranks,
-    # because the ranks gather the parameters together in each forward pass.
+    # The ranks share the windows without repeating any. All ranks need the same number of batches, because they gather the
+    # parameters together in each forward pass.
     number = math.ceil(len(validation) / world_size() / BATCH_SIZE)
     batches = validation[rank() :: world_size()].tensor_split(number)
 
@@ -100,7 +100,7 @@ def start_process_group() -> torch.device:
         torch.cuda.set_device(device)
     if "RANK" in os.environ:
         store, number, count = next(rendezvous("env://"))
-        # torchrun keeps the store when it restarts the processes, and with it the addresses of the former processes.
+        # torchrun keeps the store when it restarts the processes, and with it the addresses of the previous processes.
         store = PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=number, world_size=count)
@@ -108,7 +108,7 @@ def start_process_group() -> torch.device:
 
 
 def load_text() -> tuple[Tensor, Tensor, int]:
-    """Return the characters of Python code for training, 97 windows of it for validation, and the number of characters."""
+    """Return the characters of Python code for training, 97 windows for validation, and the number of characters."""
     text = "".join(inspect.getsource(module) for module in (argparse, inspect, typing))
     characters = sorted(set(text))
     tokens = torch.tensor([characters.index(each) for each in text])

@@ -42,7 +42,7 @@ def main() -> None:
         trainer, {"model": model, "optimizer": optimizer}, num_iter=200, start_lr=START_LR, end_lr=10.0
     ):
         trainer.run(loader)
-        print(f"the loss has diverged after {trainer.state.iteration} iterations")
+        print(f"the loss diverged after {trainer.state.iteration} iterations")
     print(f"suggested learning rate: {finder.lr_suggestion():.3f}")
     if options.picture:
         draw(options.picture, finder)

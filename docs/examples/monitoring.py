@@ -26,7 +26,7 @@ EPOCHS, AUGMENTED = 6, 4
 
 
 class Digits(Dataset[tuple[torch.Tensor, int]]):
-    """Handwritten digits, 64 x 64; with ``is_augmented``, each is turned and enlarged when it is loaded."""
+    """Handwritten digits, enlarged to 64 x 64; with ``is_augmented``, each digit is rotated when it is loaded."""
 
     def __init__(self) -> None:
         digits = load_digits()

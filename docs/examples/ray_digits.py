@@ -1,9 +1,9 @@
 """Train a network on handwritten digits with Ray Train.
 
 pip install glowplug glowplug-metrics glowplug-model-checkpoint glowplug-terminate-on-nan glowplug-jsonl 'ray[train]' scikit-learn
-python docs/examples/ray_digits.py     two workers, on the cluster RAY_ADDRESS or on this machine
+python docs/examples/ray_digits.py     two workers, on the cluster at RAY_ADDRESS or on this machine
 
-The next start resumes the run, and so does Ray if a worker fails. The workers need a common file system.
+The next start resumes the run, and so does Ray if a worker fails. The workers need a shared file system.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
-    # The workers have other working directories.
+    # Each worker has its own working directory.
     folder = Path("runs/ray_digits").resolve()
     trainer = TorchTrainer(
         train,
@@ -48,7 +48,7 @@ def main() -> None:
 
 def train(options: dict[str, Any]) -> dict[str, float]:
     """Train on one of the workers, which Ray has connected, and return the last metrics."""
-    # Each rank has its own dropout. prepare_model copies the first weights from rank 0.
+    # Each rank needs its own dropout masks. prepare_model copies the initial weights from rank 0.
     torch.manual_seed(rank())
     training, validation = load_data()
     sampler: DistributedSampler[Any] = DistributedSampler(training, world_size(), rank())

@@ -1,5 +1,6 @@
 """Train a recurrent network with truncated backpropagation through time.
 
+    pip install glowplug
     python docs/examples/tbptt.py
 
 The task is to repeat the input of four time steps ago. Each sequence has 200 time steps and is cut into chunks of 20 time steps.

@@ -42,7 +42,7 @@ def run_on_terminal(folder: str) -> list[Text]:
                     bars = [row for row in shown if "/30]" in row.plain]
     os.close(own)
     rows = terminal.rows()
-    # The rows before are about the database; those after it contain the path of the interpreter.
+    # The earlier rows are about the database; the later ones contain the path of the interpreter.
     first, last = (
         next(n for n, row in enumerate(rows) if text in row.plain)
         for text in ("handwritten digits", "best checkpoint  ")

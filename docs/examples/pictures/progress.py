@@ -60,7 +60,7 @@ def train(console: Console, terminal: Terminal) -> list[Text]:
 
     @evaluator.on(Events.ITERATION_COMPLETED(once=12))
     def take_picture() -> None:
-        if trainer.state.epoch == 5:  # noqa: PLR2004 - the last but one
+        if trainer.state.epoch == 5:  # noqa: PLR2004 - the second to last
             shown[:] = terminal.rows()
 
     trainer.run(DataLoader(train_data, batch_size=32, shuffle=True), max_epochs=6)
