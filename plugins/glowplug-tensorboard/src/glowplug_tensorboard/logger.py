@@ -49,9 +49,9 @@ class TensorboardLogger(Logger):
         flush_secs: Ignored, because events are written immediately; accepted for compatibility with ``SummaryWriter``.
         filename_suffix: Suffix of the file names.
         on_repeat: What happens when a resumed run logs steps that ``log_dir`` already contains. ``"skip"`` does not log these
-            steps again. ``"overwrite"`` hides earlier records from the first step on that the resumed run logs. This applies to
-            all names, so choose ``"overwrite"`` only if all steps count the same thing, such as iterations. Defaults to
-            ``"skip"``.
+            steps again. ``"overwrite"`` logs them again: TensorBoard hides all earlier records from the first step on that the
+            resumed run logs. This applies to all names, so choose ``"overwrite"`` only if all steps count the same thing, such
+            as iterations. Defaults to ``"skip"``.
         **options: Keyword arguments of :class:`~glowplug.loggers.Logger`, such as ``timeout``.
 
     Raises:
@@ -117,7 +117,7 @@ class TensorboardLogger(Logger):
 
     @property
     def folder(self) -> str:
-        """Folder of the event files, which is ``log_dir``, or a subfolder such as ``rank1`` if rank 1 logs too."""
+        """Folder of the event files: ``log_dir``, or a subfolder such as ``rank1`` on ranks other than 0."""
         folder = self.log_dir or self._default_dir
         if not self.all_ranks or self.rank == 0:
             return folder
@@ -214,7 +214,7 @@ class TensorboardLogger(Logger):
         )
 
     def run_info(self) -> Mapping[str, str]:
-        """Return the folder."""
+        """Return ``log_dir``, which identifies the run; before ``log_dir`` is known, return an empty mapping."""
         return {} if self.log_dir is None else {"log_dir": self.log_dir}
 
     def continue_run(self, info: Mapping[str, str]) -> None:

@@ -1,8 +1,8 @@
 """Fast serialization of TensorBoard events that contain scalars.
 
 Filling a protocol buffer object takes longer than writing the event to a file. This module therefore builds the bytes of scalar
-events itself, because only these events are frequent. The bytes that precede a number depend only on the name of the scalar, so
-the module caches them.
+events itself; events of other kinds are rare. The bytes that precede a number depend only on the name of the scalar, so the
+module caches them.
 """
 
 from __future__ import annotations
