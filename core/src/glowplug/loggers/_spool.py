@@ -58,7 +58,17 @@ SELECT COUNT(*), COALESCE(SUM(
 
 
 class SpoolInUseError(OSError):
-    """Another process owns the spool."""
+    """Another process owns the spool.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder, closing(Spool(Path(folder) / "run.spool")) as spool:
+        ...     try:
+        ...         read_content(spool.path)
+        ...     except SpoolInUseError:
+        ...         print("in use")
+        in use
+    """
 
 
 class SpoolFullError(OSError):

@@ -1,6 +1,6 @@
 """Files of a sharded checkpoint, which ``torch.distributed.checkpoint`` (DCP) writes, each rank its own.
 
-DCP reads its metadata with ``pickle``, which can run code from the file. Therefore DCP gets only tensors, and the metadata are read
+DCP reads its metadata with ``pickle``, which can run code from the file. Therefore DCP gets only tensors, and the metadata is read
 with an unpickler that accepts nothing but the classes of DCP's metadata.
 """
 

@@ -36,7 +36,8 @@ _FINAL = frozenset({errno.ENAMETOOLONG, errno.EINVAL, errno.EEXIST, errno.ENOTDI
 class _LocalFile:
     """A local file that grows by whole blocks of data.
 
-    The file is opened for each write: a removed folder is noticed, and a run may have a file for each of thousands of trials.
+    The file is opened for each write. A removed folder is therefore noticed, and thousands of files, such as one for each trial,
+    do not exceed the number of files that a process may open.
 
     Args:
         path: Path of the file, which the first write creates. Missing folders are created.
@@ -56,7 +57,7 @@ class _LocalFile:
             with self._path.open("r+b" if self._size else "wb", buffering=0) as file:
                 file.seek(self._size)
                 rest = data
-                # A disk that becomes full takes a part of the data, and then raises an error.
+                # A disk that becomes full accepts a part of the data before it raises an error.
                 while rest:
                     rest = rest[file.write(rest) :]
         except OSError:
@@ -201,7 +202,7 @@ class Writer(SummaryWriter):
         return self.file_writer
 
     def purge(self, step: int, folder: str = "") -> None:
-        """Let TensorBoard hide the records of a step and of all later steps that were written before this call.
+        """Make TensorBoard hide all records from a step on that were written before this call.
 
         Args:
             step: The first hidden step.
