@@ -1,4 +1,4 @@
-"""Handler that ends a run before a time limit."""
+"""Handler that ends a run after a time limit."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ class TimeLimitEvents(EventEnum):
     """Event of :class:`TimeLimit`."""
 
     REACHED = "time_limit_reached"
+    """Fires once, before the handler terminates the run."""
 
 
 class TimeLimit:
-    """Terminates a run after a number of seconds.
+    """Terminate a run after a number of seconds.
 
-    The time of a run that is interrupted or resumed continues; the time between its parts does not count. When the limit is
+    If a run is interrupted or resumed, its elapsed time continues; the time between its parts does not count. When the limit is
     reached, the handler fires ``TimeLimitEvents.REACHED`` once.
 
     Args:
-        seconds: Maximum time of the run.
+        seconds: Maximum time of the run, in seconds.
         clock: Function that returns the time in seconds. Defaults to :func:`time.monotonic`.
 
     Raises:
@@ -69,7 +70,7 @@ class TimeLimit:
         )
 
     def _start(self, engine: EngineProtocol) -> None:
-        """Start the clock; a new run has all of the time."""
+        """Start the clock; in a new run, no time has elapsed."""
         if engine.state.run_start is RunStart.NEW:
             self.elapsed = 0.0
         self._checked = self._clock()
@@ -86,7 +87,7 @@ class TimeLimit:
             engine.terminate()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the time that has passed."""
+        """Return the elapsed time."""
         return {"elapsed": self.elapsed}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
