@@ -51,7 +51,7 @@ def test_invalid_size(size):
     [
         (lambda: BatchSizeScheduler([1], len), TypeError, r"dataloader must be a DataLoader, got \[1\]"),
         (lambda: BatchSizeScheduler(DataLoader(DATA), 3), TypeError, "scheduler_fn must be a function .*, got 3"),
-        (lambda: BatchSizeScheduler(DataLoader(DATA, batch_size=None), len), ValueError, "no batch sampler"),
+        (lambda: BatchSizeScheduler(DataLoader(DATA, batch_size=None), len), ValueError, "got the batch sampler None"),
     ],
 )  # fmt: skip
 def test_invalid(make, error, message):

@@ -208,11 +208,13 @@ def test_state_of_other_schedulers():
     optimizer = Training(ATTACH["epoch"]).optimizer
     scheduler = concat(optimizer)
     other = ConcatScheduler([*scheduler.schedulers, PiecewiseLinear(optimizer, "lr", [(0, 1.0)])], [1, 2])
-    with pytest.raises(ValueError, match=r"the state is of the schedulers \['PiecewiseLinear', .*but the"):
+    with pytest.raises(
+        ValueError, match=r"the state was saved with the schedulers \['PiecewiseLinear', .*but this"
+    ):
         scheduler.load_state_dict(other.state_dict())
     named = ParamGroupScheduler(groups(optimizer).schedulers, names=["a", "b"])
     with pytest.raises(
-        ValueError, match=r"of the schedulers \['lr', 'lr'\], but the schedulers are \['a', 'b'\]"
+        ValueError, match=r"with the schedulers \['lr', 'lr'\], but this one has \['a', 'b'\]"
     ):
         named.load_state_dict(groups(optimizer).state_dict())
 

@@ -153,7 +153,7 @@ def test_two_schedulers():
 
 def test_invalid():
     """What is no scheduler of torch is refused; for ReduceLROnPlateau, the message names the right handler (H-114)."""
-    with pytest.raises(TypeError, match=r"must be a scheduler of torch\.optim\.lr_scheduler, got 1"):
+    with pytest.raises(TypeError, match=r"must be a scheduler from torch\.optim\.lr_scheduler, got 1"):
         LRScheduler(1)
     with pytest.raises(TypeError, match=rf"use {ReduceLROnPlateauScheduler.__name__}\(optimizer"):
         LRScheduler(lr_scheduler.ReduceLROnPlateau(sgd()))

@@ -235,7 +235,7 @@ class TestGroups:
     @pytest.mark.parametrize("optimizer", [{}, None, type("O", (), {"param_groups": 1})()])
     def test_no_optimizer(self, optimizer):
         """Anything else is refused (H-118)."""
-        with pytest.raises(TypeError, match="optimizer must be an optimizer of torch"):
+        with pytest.raises(TypeError, match="optimizer must be a torch optimizer"):
             PiecewiseLinear(optimizer, "lr", [(0, 0.5)])
 
 
@@ -292,7 +292,7 @@ class TestParamGroupScheduler:
         ("arguments", "error", "message"),
         [
             ((1,), TypeError, "schedulers must be a list, got 1"),
-            (([1],), ValueError, "but it has 1"),
+            (([1],), ValueError, "but it contains 1"),
             (([], ["a"]), ValueError, "a string for each of the 0 schedulers"),
             (([], "a"), TypeError, "names must be a list of strings, got 'a'"),
         ],
@@ -385,7 +385,7 @@ class TestConcat:
         [
             ("no list", TypeError, "schedulers must be a list of schedulers, got None"),
             ("one", ValueError, "at least two schedulers, got 1"),
-            ("no scheduler", TypeError, "but it has 12"),
+            ("no scheduler", TypeError, "but it contains 12"),
             ("durations", TypeError, "durations must be a list of integers, got 1"),
             ("float", ValueError, r"integer of at least 0, got \[0.5\]"),
             ("number", ValueError, "2 schedulers need 1 durations, got 2"),
@@ -454,7 +454,7 @@ class TestWarmup:
     @pytest.mark.parametrize(
         ("options", "error", "message"),
         [
-            ({"lr_scheduler": 12}, TypeError, "a scheduler of torch.optim.lr_scheduler or a ParamScheduler, got 12"),
+            ({"lr_scheduler": 12}, TypeError, "a scheduler from torch.optim.lr_scheduler or a ParamScheduler, got 12"),
             ({"warmup_duration": 1.5}, TypeError, "warmup_duration must be an integer, got 1.5"),
             ({"warmup_duration": 1}, ValueError, "warmup_duration must be at least 2, got 1"),
             ({"output_simulated_values": 1}, TypeError, r"a list such as \[None\] \* 100, got 1"),

@@ -1,4 +1,4 @@
-"""Schedulers of the learning rate and of other parameters for glowplug engines."""
+"""Schedulers for the learning rate and other parameters of glowplug runs."""
 
 from typing import TYPE_CHECKING
 

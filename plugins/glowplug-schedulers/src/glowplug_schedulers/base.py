@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class BaseParamScheduler(ABC):
     """Set a parameter at each event; base class of all schedulers.
 
-    A subclass defines :meth:`get_param` and ``__call__``. Its state consists of the attributes that ``_state_attrs`` names.
+    A subclass defines :meth:`get_param` and ``__call__``. To save further attributes with the state, append their names to
+    ``_state_attrs``.
 
     Args:
         param_name: Name of the parameter.
@@ -116,7 +117,7 @@ class BaseParamScheduler(ABC):
 
     @abstractmethod
     def get_param(self) -> Sequence[float] | float:
-        """Return the value at the current ``event_index``, or one value per parameter group."""
+        """Return the value for the current ``event_index``, or a list with one value per parameter group."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of the state.
@@ -157,10 +158,15 @@ class BaseParamScheduler(ABC):
 
         Args:
             num_events: Number of events.
-            **scheduler_kwargs: Arguments of the constructor.
+            **scheduler_kwargs: Arguments of the constructor; ``save_history`` has no effect.
 
         Returns:
             A list ``[index, value, ...]`` for each event.
+
+        Example:
+            >>> from glowplug_schedulers import ExpStateScheduler
+            >>> ExpStateScheduler.simulate_values(2, initial_value=1.0, gamma=0.5, param_name="temperature")
+            [[0, 0.5], [1, 0.25]]
         """
         scheduler_kwargs.pop("save_history", None)
         return simulated(cls(**scheduler_kwargs), num_events)
@@ -179,7 +185,7 @@ class BaseParamScheduler(ABC):
 
     @classmethod
     def plot_values(cls, num_events: int, **scheduler_kwargs: Any) -> list[Line2D]:
-        """Plot the values at the first events in the current axes of matplotlib.
+        """Plot the values at the first events in matplotlib's current axes.
 
         Args:
             num_events: Number of events.

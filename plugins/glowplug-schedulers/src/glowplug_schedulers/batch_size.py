@@ -22,9 +22,9 @@ class BatchSizeScheduler(BaseParamScheduler):
     same size.
 
     Args:
-        dataloader: The loader, whose batch sampler has an attribute ``batch_size``.
-        scheduler_fn: Function of the number of earlier events, which returns the batch size. The function is not part of the
-            handler's state.
+        dataloader: The loader. Its batch sampler must have an attribute ``batch_size``.
+        scheduler_fn: Function that takes the index of the event, starting at 0, and returns the batch size. The function is not part
+            of the handler's state.
         save_history: Whether to append each size to ``engine.state.param_history["batch_size"]``. Defaults to ``False``.
 
     Raises:
@@ -55,8 +55,8 @@ class BatchSizeScheduler(BaseParamScheduler):
             raise TypeError(f"BatchSizeScheduler: dataloader must be a DataLoader, got {dataloader!r}")
         if not hasattr(dataloader.batch_sampler, "batch_size"):
             raise ValueError(
-                "BatchSizeScheduler: the DataLoader has no batch sampler with a batch_size, got the batch sampler "
-                f"{dataloader.batch_sampler!r}. Create the loader with batch_size="
+                "BatchSizeScheduler: the DataLoader needs a batch sampler with the attribute batch_size, got the batch sampler "
+                f"{dataloader.batch_sampler!r}; create the DataLoader with batch_size"
             )
         if not callable(scheduler_fn):
             raise TypeError(
@@ -108,7 +108,7 @@ class BatchSizeScheduler(BaseParamScheduler):
 
         Args:
             num_events: Number of events.
-            **scheduler_kwargs: Arguments of the constructor, of which ``dataloader`` and ``save_history`` have no effect.
+            **scheduler_kwargs: Arguments of the constructor; ``dataloader`` and ``save_history`` have no effect and can be omitted.
 
         Returns:
             A list ``[index, size]`` for each event.

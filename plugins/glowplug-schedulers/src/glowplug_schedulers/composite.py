@@ -50,13 +50,14 @@ class CompositeScheduler(BaseParamScheduler):
 
         Raises:
             TypeError: If the state is not a mapping.
-            ValueError: If a part of the state is missing, or if the state is of other schedulers.
+            ValueError: If a part of the state is missing, or if the state was saved with other schedulers.
         """
         check_state(self, state_dict, [*self._state_attrs, "schedulers"])
         labels = [label for label, _ in state_dict["schedulers"]]
         if labels != self._labels():
             raise ValueError(
-                f"{type(self).__name__}: the state is of the schedulers {labels}, but the schedulers are {self._labels()}"
+                f"{type(self).__name__}: the state was saved with the schedulers {labels}, but this one has {self._labels()}; create "
+                "it with the same schedulers and names"
             )
         for each, (_, state) in zip(self.schedulers, state_dict["schedulers"], strict=True):
             each.load_state_dict(state)

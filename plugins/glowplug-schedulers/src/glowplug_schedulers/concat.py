@@ -25,8 +25,8 @@ class ConcatScheduler(CompositeScheduler, ParamScheduler):
 
     Raises:
         TypeError: If ``schedulers`` is not a sequence of schedulers, or if ``durations`` is not a list or tuple.
-        ValueError: If there are fewer than two schedulers, if the number of durations is not one less, if a duration is not an
-            integer of at least 0, or if the schedulers have different optimizers or parameters.
+        ValueError: If there are fewer than two schedulers, if the number of durations is not one less than the number of schedulers,
+            if a duration is not an integer of at least 0, or if the schedulers have different optimizers or parameters.
 
     Example:
         >>> import torch
@@ -100,8 +100,8 @@ class ConcatScheduler(CompositeScheduler, ParamScheduler):
             num_events: Number of events.
             schedulers: As in the constructor.
             durations: As in the constructor.
-            param_names: Names of parameters of the first parameter group whose values to return. By default, the values of the
-                scheduled parameter are returned.
+            param_names: Names of the parameters to return; their values are read from the first parameter group. By default, the
+                values of the scheduled parameter are returned.
 
         Returns:
             A list ``[index, value, ...]`` for each event.
@@ -133,7 +133,9 @@ def _check_schedulers(schedulers: Sequence[Any]) -> None:
         raise TypeError(f"ConcatScheduler: schedulers must be a list of schedulers, got {schedulers!r}")
     for each in schedulers:
         if not isinstance(each, (ParamScheduler, ParamGroupScheduler)):
-            raise TypeError(f"ConcatScheduler: schedulers must be a list of schedulers, but it has {each!r}")
+            raise TypeError(
+                f"ConcatScheduler: schedulers must be a list of schedulers, but it contains {each!r}"
+            )
     if len(schedulers) < 2:  # noqa: PLR2004 - one scheduler needs no other
         raise ValueError(f"ConcatScheduler: there must be at least two schedulers, got {len(schedulers)}")
     optimizers = [{id(optimizer) for optimizer in optimizers_of(each)} for each in schedulers]

@@ -13,8 +13,8 @@ class CyclicalScheduler(ParamScheduler):
     """Base class of schedulers whose values repeat in cycles.
 
     A subclass defines :meth:`get_param`, which computes the value from ``event_index``, the number of events since the start of
-    the cycle, and ``cycle_size``. With ``warmup_duration``, each cycle but the first one begins with a linear increase from the
-    end value to the start value.
+    the cycle, and ``cycle_size``. With ``warmup_duration``, the value moves linearly from the end value to the next start value
+    after each cycle.
 
     Args:
         optimizer: The optimizer, or any object with ``param_groups``.
@@ -22,11 +22,11 @@ class CyclicalScheduler(ParamScheduler):
         start_value: Value at the start of a cycle.
         end_value: Value in the middle of a cycle, or at its end, as the subclass defines.
         cycle_size: Number of events in the first cycle, at least 2.
-        cycle_mult: Factor by which each cycle is longer than the one before. Defaults to 1.
+        cycle_mult: Factor by which the cycle size changes after each cycle. Defaults to 1.
         start_value_mult: Factor by which the start value changes after each cycle. Defaults to 1.
         end_value_mult: Factor by which the end value changes after each cycle. Defaults to 1.
-        warmup_duration: Number of events of the increase between two cycles. ``cycle_mult`` applies to this number too. Defaults
-            to 0.
+        warmup_duration: Number of events between two cycles, in which the value moves linearly to the next start value.
+            ``cycle_mult`` applies to this number too. Defaults to 0.
         save_history: Whether to append the values to ``engine.state.param_history[param_name]``. Defaults to ``False``.
         param_group_index: Index of the only parameter group to change. By default, all groups are changed.
 
@@ -40,8 +40,7 @@ class CyclicalScheduler(ParamScheduler):
         >>> class Sawtooth(CyclicalScheduler):
         ...     def get_param(self):
         ...         return self.start_value + self.event_index
-        >>> rows = Sawtooth.simulate_values(4, param_name="lr", start_value=1.0, end_value=0.0, cycle_size=2)
-        >>> rows
+        >>> Sawtooth.simulate_values(4, param_name="lr", start_value=1.0, end_value=0.0, cycle_size=2)
         [[0, 1.0], [1, 2.0], [2, 1.0], [3, 2.0]]
     """
 
@@ -91,7 +90,7 @@ class CyclicalScheduler(ParamScheduler):
 
     @property
     def total_cycle_size(self) -> int:
-        """Number of events in the cycle and the following increase."""
+        """Number of events in the cycle, and between this cycle and the next."""
         return self.cycle_size + self.warmup_duration
 
     def advance(self) -> Any:
@@ -117,22 +116,26 @@ class CyclicalScheduler(ParamScheduler):
 class LinearCyclicalScheduler(CyclicalScheduler):
     """Move a parameter linearly from the start value to the end value and back, in each cycle.
 
+    The method is described in Smith, *Cyclical Learning Rates for Training Neural Networks* (2017).
+
     Args:
         optimizer: The optimizer, or any object with ``param_groups``.
         param_name: Name of the parameter in the parameter groups, such as ``"lr"``.
         start_value: Value at the start of a cycle.
-        end_value: Value in the middle of a cycle; with ``monotonic``, value at the end of a cycle.
+        end_value: Value in the middle of a cycle or, with ``monotonic``, at its end.
         cycle_size: Number of events in the first cycle, at least 2.
-        cycle_mult: Factor by which each cycle is longer than the one before. Defaults to 1.
+        cycle_mult: Factor by which the cycle size changes after each cycle. Defaults to 1.
         start_value_mult: Factor by which the start value changes after each cycle. Defaults to 1.
         end_value_mult: Factor by which the end value changes after each cycle. Defaults to 1.
-        warmup_duration: Number of events of the increase between two cycles. Requires ``monotonic``. Defaults to 0.
+        warmup_duration: Number of events between two cycles, in which the value moves linearly to the next start value. Requires
+            ``monotonic``. Defaults to 0.
         save_history: Whether to append the values to ``engine.state.param_history[param_name]``. Defaults to ``False``.
         param_group_index: Index of the only parameter group to change. By default, all groups are changed.
-        monotonic: Whether a cycle goes from the start value to the end value only. Defaults to ``False``.
+        monotonic: Whether the value moves only from the start value to the end value, and not back. Defaults to ``False``.
 
     Raises:
-        ValueError: If ``cycle_size`` is below 2, or if ``warmup_duration`` is given without ``monotonic``.
+        ValueError: If ``cycle_size`` is below 2, if ``warmup_duration`` is negative, or if ``warmup_duration`` is given without
+            ``monotonic``.
 
     Example:
         >>> options = {"param_name": "lr", "start_value": 1.0, "end_value": 0.0, "cycle_size": 4}
@@ -173,7 +176,8 @@ class LinearCyclicalScheduler(CyclicalScheduler):
         )
         if warmup_duration and not monotonic:
             raise ValueError(
-                "LinearCyclicalScheduler: warmup_duration requires monotonic=True, because other cycles end at the start value"
+                "LinearCyclicalScheduler: warmup_duration requires monotonic=True, because without it, each cycle ends at the start "
+                "value"
             )
         self.monotonic = monotonic
 
@@ -187,7 +191,10 @@ class LinearCyclicalScheduler(CyclicalScheduler):
 class CosineAnnealingScheduler(CyclicalScheduler):
     """Anneal a parameter from the start value to the end value along half a cosine wave, in each cycle.
 
-    The arguments are those of :class:`CyclicalScheduler`; the end value is the value at the end of a cycle.
+    Each cycle begins again at the start value. Loshchilov and Hutter describe these warm restarts in *SGDR: Stochastic Gradient
+    Descent with Warm Restarts* (2017).
+
+    The arguments and exceptions are the same as for :class:`CyclicalScheduler`. The end value is the value at the end of a cycle.
 
     Example:
         >>> options = {"param_name": "lr", "start_value": 1.0, "end_value": 0.0, "cycle_size": 4}

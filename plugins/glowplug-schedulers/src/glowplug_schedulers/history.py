@@ -47,7 +47,7 @@ class ParamHistory:
         return {name: [_copy(value) for value in values] for name, values in self.values.items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Sequence[Any]]) -> None:
-        """Replace the values by those of another run."""
+        """Replace the values with those of another run."""
         self.state.param_history = {
             name: [_copy(value) for value in values] for name, values in state_dict.items()
         }

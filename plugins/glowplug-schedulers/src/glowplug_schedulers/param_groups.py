@@ -15,17 +15,17 @@ class ParamGroupScheduler(CompositeScheduler):
     """Run several schedulers at each event, for example one per parameter group or optimizer.
 
     Args:
-        schedulers: The schedulers.
+        schedulers: List or tuple of schedulers, each a :class:`ParamScheduler`.
         names: Name of each scheduler in ``engine.state.param_history``. Defaults to the names of the parameters.
         save_history: Whether the schedulers append their values to ``engine.state.param_history``. Defaults to ``False``.
 
     Attributes:
-        optimizer: The optimizer of each scheduler.
+        optimizer: List with the optimizer of each scheduler.
 
     Raises:
         TypeError: If ``schedulers`` or ``names`` is not a list or tuple.
-        ValueError: If one of ``schedulers`` is not a scheduler of an optimizer, if a name is not a string, or if the number of names
-            is not the number of schedulers.
+        ValueError: If one of ``schedulers`` is not a :class:`ParamScheduler`, if a name is not a string, or if the number of names
+            differs from the number of schedulers.
 
     Example:
         >>> import torch
@@ -51,7 +51,7 @@ class ParamGroupScheduler(CompositeScheduler):
         for each in schedulers:
             if not isinstance(each, ParamScheduler):
                 raise ValueError(  # noqa: TRY004 - ignite's error
-                    f"ParamGroupScheduler: schedulers must be a list of schedulers of an optimizer, but it has {each!r}"
+                    f"ParamGroupScheduler: schedulers must be a list of ParamScheduler objects, but it contains {each!r}"
                 )
         self.schedulers = list(schedulers)
         self.names = self._checked_names(names)

@@ -33,11 +33,9 @@ class ParamScheduler(BaseParamScheduler):
         param_group_index: Index of the only parameter group to change. By default, all groups are changed.
 
     Raises:
-        TypeError: If ``optimizer`` has no list or tuple ``param_groups``.
+        TypeError: If ``optimizer.param_groups`` is not a list or tuple.
 
     Example:
-        >>> import torch
-        >>> optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
         >>> class Harmonic(ParamScheduler):
         ...     def get_param(self):
         ...         return 1 / (1 + self.event_index)
@@ -55,7 +53,7 @@ class ParamScheduler(BaseParamScheduler):
         super().__init__(param_name, save_history)
         if not isinstance(getattr(optimizer, "param_groups", None), (list, tuple)):
             raise TypeError(
-                f"{type(self).__name__}: optimizer must be an optimizer of torch, or an object with a list param_groups, got "
+                f"{type(self).__name__}: optimizer must be a torch optimizer, or an object whose param_groups are a list, got "
                 f"{optimizer!r}"
             )
         self.optimizer: HasParamGroups = optimizer
@@ -84,7 +82,9 @@ class ParamScheduler(BaseParamScheduler):
             name: Name of the parameter in the history. Defaults to ``param_name``.
 
         Raises:
-            ValueError: If the parameter groups have no such parameter, or if their number is not the number of values.
+            ValueError: If the parameter groups do not have the parameter, or if the number of values differs from the number of
+                groups.
+            IndexError: If the optimizer has no parameter group with the index ``param_group_index``.
         """
         if self.is_repeated(engine):
             return
@@ -95,7 +95,7 @@ class ParamScheduler(BaseParamScheduler):
 
     @abstractmethod
     def get_param(self) -> Sequence[float] | float:
-        """Return the value at the current ``event_index``, or a list with one value per parameter group."""
+        """Return the value for the current ``event_index``, or a list with one value per parameter group."""
 
     def _set(self, value: Any) -> None:
         groups = self.optimizer_param_groups
@@ -119,12 +119,12 @@ class ParamScheduler(BaseParamScheduler):
 
     @classmethod
     def simulate_values(cls, num_events: int, **scheduler_kwargs: Any) -> list[list[float]]:
-        """Return the values at the first events, without an optimizer and an engine.
+        """Return the values at the first events, without an optimizer or an engine.
 
         Args:
             num_events: Number of events.
-            **scheduler_kwargs: Arguments of the constructor, of which ``optimizer``, ``save_history`` and
-                ``param_group_index`` have no effect.
+            **scheduler_kwargs: Arguments of the constructor; ``optimizer``, ``save_history`` and ``param_group_index`` have no effect
+                and can be omitted.
 
         Returns:
             A list ``[index, value]`` for each event.

@@ -1,4 +1,4 @@
-"""Piecewise linear values, and the scheduler of an optimizer's parameter with such values."""
+"""Piecewise linear values, and the scheduler that sets a parameter of an optimizer to them."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ class PiecewiseLinear(ParamScheduler):
     Args:
         optimizer: The optimizer, or any object with ``param_groups``.
         param_name: Name of the parameter in the parameter groups, such as ``"lr"``.
-        milestones_values: Pairs ``(event, value)`` in ascending order. Before the first and after the last milestone, the
-            value is constant. If two milestones are equal, the value jumps.
+        milestones_values: Pairs ``(index, value)`` in ascending order; the first event has the index 0. Before the first and after
+            the last milestone, the value is constant. If two milestones are equal, the value jumps.
         save_history: Whether to append the values to ``engine.state.param_history[param_name]``. Defaults to ``False``.
         param_group_index: Index of the only parameter group to change. By default, all groups are changed.
 
@@ -91,5 +91,5 @@ class PiecewiseLinear(ParamScheduler):
         self._state_attrs += ["values", "milestones"]
 
     def get_param(self) -> float:
-        """Return the value at the current event."""
+        """Return the value for the current event."""
         return interpolated(self.milestones, self.values, self.event_index)

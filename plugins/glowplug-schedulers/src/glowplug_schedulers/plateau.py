@@ -17,8 +17,8 @@ from glowplug_schedulers.param_scheduler import ParamScheduler
 class ReduceLROnPlateauScheduler(ParamScheduler):
     """Reduce the learning rate when a metric no longer improves, with torch's ``ReduceLROnPlateau``.
 
-    Attach the handler to the engine that computes the metric, usually the evaluator: by default at ``COMPLETED``. If the trainer
-    computes the metric itself, attach the handler to the trainer at ``EPOCH_COMPLETED``.
+    Attach the handler to the engine that computes the metric, usually the evaluator; the default event is ``COMPLETED``. If the
+    trainer computes the metric itself, attach the handler to the trainer at ``EPOCH_COMPLETED``.
 
     The state of torch's scheduler is part of the handler's state. Save the optimizer too, because it contains the learning rate.
 
@@ -37,7 +37,7 @@ class ReduceLROnPlateauScheduler(ParamScheduler):
         scheduler: Torch's scheduler.
 
     Raises:
-        TypeError: If ``optimizer`` is not an optimizer of torch, or if ``min_lr`` is not a number but ``param_group_index`` is given.
+        TypeError: If ``optimizer`` is not a torch optimizer, or if ``param_group_index`` is given and ``min_lr`` is not a number.
 
     Example:
         >>> import torch
@@ -110,7 +110,7 @@ class ReduceLROnPlateauScheduler(ParamScheduler):
         return rates if len(rates) > 1 else rates[0]
 
     def __call__(self, engine: EngineProtocol | None, name: str | None = None) -> None:
-        """Read the metric, and reduce the learning rate if the metric has not improved for too long.
+        """Read the metric, and reduce the learning rate if the metric has not improved for more than ``patience`` events.
 
         Args:
             engine: The engine that computes the metric.

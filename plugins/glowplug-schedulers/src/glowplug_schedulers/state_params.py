@@ -25,8 +25,8 @@ class StateParamScheduler(BaseParamScheduler):
     Args:
         param_name: Name of the attribute.
         save_history: Whether to append each value to ``engine.state.param_history[param_name]``. Defaults to ``False``.
-        create_new: Whether ``attach()`` must create the attribute, with the value ``None``. By default, the attribute may exist,
-            and creating it causes a warning.
+        create_new: If ``True``, ``attach()`` creates the attribute with the value ``None``, and raises an error if it exists. If
+            ``False`` (default), ``attach()`` uses an existing attribute, and warns if it has to create one.
 
     Example:
         >>> from glowplug import Engine
@@ -50,7 +50,7 @@ class StateParamScheduler(BaseParamScheduler):
     def attach(self, engine: EngineProtocol, event_name: AnyEvent | None = None) -> RemovableEventHandle:
         """Call the handler at an event, and create the attribute if the state does not have it.
 
-        In a run that starts from a loaded state, the attribute has its last value from the start of the run on.
+        If a run starts from a loaded state, the attribute gets its last value at the start of the run.
 
         Args:
             engine: The engine that fires the event.
@@ -85,7 +85,7 @@ class StateParamScheduler(BaseParamScheduler):
 
     @abstractmethod
     def get_param(self) -> Sequence[float] | float:
-        """Return the value at the current ``event_index``, counted from 1."""
+        """Return the value for the current ``event_index``, which starts at 1."""
 
     def __call__(self, engine: EngineProtocol, name: str | None = None) -> None:
         """Set the attribute to its next value.
@@ -116,10 +116,11 @@ class LambdaStateScheduler(StateParamScheduler):
     """Set an attribute of ``engine.state`` to the value of a function.
 
     Args:
-        lambda_obj: Function of the number of the event, counted from 1. The function is not part of the handler's state.
+        lambda_obj: Function that takes the index of the event, starting at 1, and returns the value. The function is not part of the
+            handler's state.
         param_name: Name of the attribute.
         save_history: Whether to append each value to ``engine.state.param_history[param_name]``. Defaults to ``False``.
-        create_new: Whether ``attach()`` must create the attribute. Defaults to ``False``.
+        create_new: Whether the attribute is new; see :class:`StateParamScheduler`. Defaults to ``False``.
 
     Raises:
         ValueError: If ``lambda_obj`` is not callable.
@@ -154,11 +155,11 @@ class PiecewiseLinearStateScheduler(StateParamScheduler):
     """Move an attribute of ``engine.state`` linearly from milestone to milestone.
 
     Args:
-        milestones_values: Pairs ``(event, value)`` in ascending order. Before the first and after the last milestone, the value is
-            constant. If two milestones are equal, the value jumps.
+        milestones_values: Pairs ``(index, value)`` in ascending order; the first event has the index 1. Before the first and after
+            the last milestone, the value is constant. If two milestones are equal, the value jumps.
         param_name: Name of the attribute.
         save_history: Whether to append each value to ``engine.state.param_history[param_name]``. Defaults to ``False``.
-        create_new: Whether ``attach()`` must create the attribute. Defaults to ``False``.
+        create_new: Whether the attribute is new; see :class:`StateParamScheduler`. Defaults to ``False``.
 
     Raises:
         TypeError: If ``milestones_values`` is not a sequence, or if a milestone is not an integer.
@@ -182,19 +183,21 @@ class PiecewiseLinearStateScheduler(StateParamScheduler):
         self._state_attrs += ["values", "milestones"]
 
     def get_param(self) -> float:
-        """Return the value at the current event."""
+        """Return the value for the current event."""
         return interpolated(self.milestones, self.values, self.event_index)
 
 
 class ExpStateScheduler(StateParamScheduler):
-    """Multiply an attribute of ``engine.state`` by a factor at each event.
+    """Decay an attribute of ``engine.state`` by ``gamma`` at each event.
+
+    At the n-th event, the value is ``initial_value * gamma**n``.
 
     Args:
-        initial_value: Value before the first event.
-        gamma: The factor.
+        initial_value: Value before the first decay.
+        gamma: Factor by which the value changes at each event.
         param_name: Name of the attribute.
         save_history: Whether to append each value to ``engine.state.param_history[param_name]``. Defaults to ``False``.
-        create_new: Whether ``attach()`` must create the attribute. Defaults to ``False``.
+        create_new: Whether the attribute is new; see :class:`StateParamScheduler`. Defaults to ``False``.
 
     Example:
         >>> ExpStateScheduler.simulate_values(3, initial_value=1.0, gamma=0.5, param_name="temperature")
@@ -219,20 +222,22 @@ class ExpStateScheduler(StateParamScheduler):
         return self.event_index
 
     def get_param(self) -> float:
-        """Return the value at the current event."""
+        """Return the value for the current event."""
         return self.initial_value * self.gamma ** self._steps()
 
 
 class StepStateScheduler(ExpStateScheduler):
-    """Multiply an attribute of ``engine.state`` by a factor at every ``step_size``-th event.
+    """Decay an attribute of ``engine.state`` by ``gamma`` every ``step_size`` events.
+
+    At the n-th event, the value is ``initial_value * gamma ** (n // step_size)``.
 
     Args:
-        initial_value: Value before the first multiplication.
-        gamma: The factor.
-        step_size: Number of events between two multiplications.
+        initial_value: Value before the first decay.
+        gamma: Factor by which the value changes every ``step_size`` events.
+        step_size: Number of events between two changes.
         param_name: Name of the attribute.
         save_history: Whether to append each value to ``engine.state.param_history[param_name]``. Defaults to ``False``.
-        create_new: Whether ``attach()`` must create the attribute. Defaults to ``False``.
+        create_new: Whether the attribute is new; see :class:`StateParamScheduler`. Defaults to ``False``.
 
     Example:
         >>> options = {"initial_value": 1.0, "gamma": 0.5, "step_size": 2, "param_name": "temperature"}
@@ -258,15 +263,17 @@ class StepStateScheduler(ExpStateScheduler):
 
 
 class MultiStepStateScheduler(ExpStateScheduler):
-    """Multiply an attribute of ``engine.state`` by a factor at each milestone.
+    """Decay an attribute of ``engine.state`` by ``gamma`` at each milestone.
+
+    The value is ``initial_value * gamma**m``, where m is the number of milestones that have been reached.
 
     Args:
         initial_value: Value before the first milestone.
-        gamma: The factor.
-        milestones: Numbers of events in ascending order.
+        gamma: Factor by which the value changes at each milestone.
+        milestones: Indices of events in ascending order; the first event has the index 1.
         param_name: Name of the attribute.
         save_history: Whether to append each value to ``engine.state.param_history[param_name]``. Defaults to ``False``.
-        create_new: Whether ``attach()`` must create the attribute. Defaults to ``False``.
+        create_new: Whether the attribute is new; see :class:`StateParamScheduler`. Defaults to ``False``.
 
     Example:
         >>> options = {"initial_value": 1.0, "gamma": 0.5, "milestones": [2, 3], "param_name": "temperature"}

@@ -1,4 +1,4 @@
-"""The scheduler that steps any scheduler of torch."""
+"""The handler that steps a scheduler from ``torch.optim.lr_scheduler``."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ if TYPE_CHECKING:
 
 
 class LRScheduler(ParamScheduler):
-    """Step a scheduler of ``torch.optim.lr_scheduler``.
+    """Step a scheduler from ``torch.optim.lr_scheduler``.
 
-    At the first event, the learning rates are those with which torch's scheduler begins; at each later event, torch's scheduler
-    makes one step. Attach the handler to an event before the step: by default ``ITERATION_STARTED``, or ``EPOCH_STARTED`` for
-    one value per epoch. The learning rates are then those of a loop that calls ``scheduler.step()`` after each iteration or epoch.
+    At the first event, the handler sets the initial learning rates of torch's scheduler; at each later event, it calls the
+    scheduler's ``step()``. Attach the handler to an event before the training step: ``ITERATION_STARTED`` (default), or
+    ``EPOCH_STARTED`` for one value per epoch. The learning rates are then the same as in a loop that calls ``scheduler.step()``
+    after each iteration or epoch.
 
     The state of torch's scheduler is part of the handler's state. Save the optimizer too, because many of torch's schedulers
     compute the next learning rate from the current one.
 
     Args:
-        lr_scheduler: The scheduler of torch.
+        lr_scheduler: The scheduler from ``torch.optim.lr_scheduler``.
         save_history: Whether to append the learning rates to ``engine.state.param_history["lr"]``. Defaults to ``False``.
-        use_legacy: Whether to make a step at the first event too. The handler is then attached to ``ITERATION_COMPLETED`` by
-            default, as ``scheduler.step()`` would be. Defaults to ``False``.
+        use_legacy: Whether to call ``step()`` at the first event too. The default event is then ``ITERATION_COMPLETED``, so that
+            ``step()`` is called after each training step. Defaults to ``False``.
 
     Raises:
-        TypeError: If ``lr_scheduler`` is not a scheduler of torch, or if it is a ``ReduceLROnPlateau``.
+        TypeError: If ``lr_scheduler`` is not such a scheduler, or if it is a ``ReduceLROnPlateau``.
 
     Example:
         >>> import torch
@@ -61,7 +62,7 @@ class LRScheduler(ParamScheduler):
             )
         if not isinstance(lr_scheduler, of_torch.LRScheduler):
             raise TypeError(
-                f"LRScheduler: lr_scheduler must be a scheduler of torch.optim.lr_scheduler, got {lr_scheduler!r}"
+                f"LRScheduler: lr_scheduler must be a scheduler from torch.optim.lr_scheduler, got {lr_scheduler!r}"
             )
         super().__init__(lr_scheduler.optimizer, "lr", save_history)
         self.lr_scheduler = lr_scheduler
@@ -76,7 +77,7 @@ class LRScheduler(ParamScheduler):
         return list(rates) if len(rates) > 1 else rates[0]
 
     def advance(self) -> Any:
-        """Make a step of torch's scheduler, except at the first event, and return its learning rate or rates."""
+        """Step torch's scheduler, except at the first event, and return its learning rate or rates."""
         if self.event_index or self.use_legacy:
             self._step()
         return super().advance()
@@ -99,7 +100,7 @@ class LRScheduler(ParamScheduler):
 
         Args:
             num_events: Number of events.
-            lr_scheduler: The scheduler of torch.
+            lr_scheduler: As in the constructor.
             **scheduler_kwargs: Further arguments of the constructor.
 
         Returns:

@@ -51,17 +51,23 @@ def create_lr_scheduler_with_warmup(
 ) -> ConcatScheduler:
     """Return a scheduler that begins with a linear warm-up of the learning rate, and then continues with another scheduler.
 
+    The method is described in Goyal et al., *Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour* (2017).
+
     Args:
-        lr_scheduler: A scheduler of torch, or another scheduler, which follows after the warm-up.
+        lr_scheduler: The scheduler that follows the warm-up: one from ``torch.optim.lr_scheduler``, or a :class:`ParamScheduler`.
         warmup_start_value: Learning rate at the first event.
         warmup_duration: Number of events up to the end value, at least 2.
         warmup_end_value: Learning rate at the end of the warm-up. Defaults to the current learning rate of each parameter group. If
             ``lr_scheduler`` begins with this value, the value is not repeated.
         save_history: Whether to append the learning rates to ``engine.state.param_history``. Defaults to ``False``.
-        output_simulated_values: A list such as ``[None] * 100``, whose items are replaced by the values at the first events.
+        output_simulated_values: A list such as ``[None] * 100``. Each item is replaced by the list ``[index, value, ...]`` of an
+            event.
+
+    Returns:
+        The combined scheduler, to be attached to the trainer.
 
     Raises:
-        TypeError: If ``lr_scheduler`` is not a scheduler, if ``warmup_duration`` is not an integer, or if
+        TypeError: If ``lr_scheduler`` is not such a scheduler, if ``warmup_duration`` is not an integer, or if
             ``output_simulated_values`` is not a list.
         ValueError: If ``warmup_duration`` is below 2.
 
@@ -80,7 +86,7 @@ def create_lr_scheduler_with_warmup(
         lr_scheduler = LRScheduler(lr_scheduler)
     if not isinstance(lr_scheduler, ParamScheduler):
         raise TypeError(
-            "create_lr_scheduler_with_warmup: lr_scheduler must be a scheduler of torch.optim.lr_scheduler or a ParamScheduler, "
+            "create_lr_scheduler_with_warmup: lr_scheduler must be a scheduler from torch.optim.lr_scheduler or a ParamScheduler, "
             f"got {lr_scheduler!r}"
         )
     _check_duration(warmup_duration)
