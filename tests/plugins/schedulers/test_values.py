@@ -344,7 +344,7 @@ class TestConcat:
 
     @pytest.mark.parametrize(
         ("names", "error", "message"),
-        [("lr", TypeError, "a list of names, got 'lr'"), (["lr", 1], ValueError, "it has no 1")],
+        [("lr", TypeError, "a list of names, got 'lr'"), (["lr", 1], ValueError, "it has no parameter 1")],
     )
     def test_simulated_parameters(self, names, error, message):
         """Names of parameters that the optimizer does not have are refused (H-113)."""
@@ -387,8 +387,8 @@ class TestConcat:
             ("one", ValueError, "at least two schedulers, got 1"),
             ("no scheduler", TypeError, "but it contains 12"),
             ("durations", TypeError, "durations must be a list of integers, got 1"),
-            ("float", ValueError, r"integer of at least 0, got \[0.5\]"),
-            ("number", ValueError, "2 schedulers need 1 durations, got 2"),
+            ("float", ValueError, r"integers of at least 0, got \[0.5\]"),
+            ("number", ValueError, "got 2 durations for 2 schedulers"),
             ("optimizer", ValueError, "must have the same optimizer"),
             ("parameter", ValueError, r"must have the same param_name, got \['lr', 'lr2'\]"),
         ],

@@ -161,7 +161,7 @@ class BaseParamScheduler(ABC):
             **scheduler_kwargs: Arguments of the constructor; ``save_history`` has no effect.
 
         Returns:
-            A list ``[index, value, ...]`` for each event.
+            A list ``[number, value, ...]`` for each event; the numbers start at 0.
 
         Example:
             >>> from glowplug_schedulers import ExpStateScheduler

@@ -23,8 +23,8 @@ class BatchSizeScheduler(BaseParamScheduler):
 
     Args:
         dataloader: The loader. Its batch sampler must have an attribute ``batch_size``.
-        scheduler_fn: Function that takes the index of the event, starting at 0, and returns the batch size. The function is not part
-            of the handler's state.
+        scheduler_fn: Function that takes the index of the event, starting at 0, and returns the batch size. The function is not
+            part of the handler's state.
         save_history: Whether to append each size to ``engine.state.param_history["batch_size"]``. Defaults to ``False``.
 
     Raises:

@@ -25,8 +25,8 @@ class ConcatScheduler(CompositeScheduler, ParamScheduler):
 
     Raises:
         TypeError: If ``schedulers`` is not a sequence of schedulers, or if ``durations`` is not a list or tuple.
-        ValueError: If there are fewer than two schedulers, if the number of durations is not one less than the number of schedulers,
-            if a duration is not an integer of at least 0, or if the schedulers have different optimizers or parameters.
+        ValueError: If there are fewer than two schedulers, if the number of durations is not one less than the number of
+            schedulers, if a duration is not an integer of at least 0, or if the schedulers have different optimizers or parameters.
 
     Example:
         >>> import torch
@@ -120,7 +120,7 @@ class ConcatScheduler(CompositeScheduler, ParamScheduler):
             unknown = [name for name in param_names if name not in group]
             if unknown:
                 raise ValueError(
-                    f"ConcatScheduler: param_names must be names of parameters of the optimizer, but it has no {unknown[0]!r}"
+                    f"ConcatScheduler: param_names must be names of parameters of the optimizer, but it has no parameter {unknown[0]!r}"
                 )
             for index in range(num_events):
                 scheduler(None)
@@ -150,8 +150,9 @@ def _check_durations(durations: Any, number: int) -> None:
     if not isinstance(durations, (list, tuple)):
         raise TypeError(f"ConcatScheduler: durations must be a list of integers, got {durations!r}")
     if any(not isinstance(each, Integral) or each < 0 for each in durations):
-        raise ValueError(f"ConcatScheduler: a duration must be an integer of at least 0, got {durations!r}")
+        raise ValueError(f"ConcatScheduler: durations must be integers of at least 0, got {durations!r}")
     if len(durations) != number:
         raise ValueError(
-            f"ConcatScheduler: {number + 1} schedulers need {number} durations, got {len(durations)}"
+            "ConcatScheduler: durations must have one item fewer than schedulers, got "
+            f"{len(durations)} durations for {number + 1} schedulers"
         )

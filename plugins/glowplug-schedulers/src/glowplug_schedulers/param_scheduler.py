@@ -123,8 +123,8 @@ class ParamScheduler(BaseParamScheduler):
 
         Args:
             num_events: Number of events.
-            **scheduler_kwargs: Arguments of the constructor; ``optimizer``, ``save_history`` and ``param_group_index`` have no effect
-                and can be omitted.
+            **scheduler_kwargs: Arguments of the constructor; ``optimizer``, ``save_history`` and ``param_group_index`` have no
+                effect and can be omitted.
 
         Returns:
             A list ``[index, value]`` for each event.

@@ -61,6 +61,9 @@ class StateParamScheduler(BaseParamScheduler):
 
         Raises:
             ValueError: If ``create_new`` is true, but the attribute exists.
+
+        Warns:
+            GlowplugWarning: If ``create_new`` is false, but the attribute does not exist.
         """
         kind, name = type(self).__name__, self.param_name
         exists = hasattr(engine.state, name)

@@ -64,7 +64,7 @@ def create_lr_scheduler_with_warmup(
             event.
 
     Returns:
-        The combined scheduler, to be attached to the trainer.
+        A scheduler to attach to the trainer.
 
     Raises:
         TypeError: If ``lr_scheduler`` is not such a scheduler, if ``warmup_duration`` is not an integer, or if
