@@ -368,7 +368,7 @@ def test_multilabel_errors():
     metric = MultiLabelConfusionMatrix(3)
     with pytest.raises(ValueError, match=r"must both have the shape \(N, C, ...\)"):
         metric.update((torch.ones(3).int(), torch.ones(3).int()))
-    with pytest.raises(ValueError, match="num_classes=3, but the data has 2 classes"):
+    with pytest.raises(ValueError, match="num_classes=3, but the data has 2 labels"):
         metric.update((torch.ones(4, 2).int(), torch.ones(4, 2).int()))
     with pytest.raises(ValueError, match=r"must be 0 or 1, but y_pred contains \[2"):
         metric.update((torch.full((4, 3), 2), torch.ones(4, 3).int()))

@@ -40,24 +40,25 @@ class VariableAccumulation(Metric):
     """Accumulate outputs with a custom operation and count the examples.
 
     A number or a scalar tensor counts as one example. For a tensor with dimensions, the size of the first one is the number of
-    examples. An empty batch is ignored.
+    examples. An empty batch is ignored. With several processes, the accumulators of all processes are added up, so the result is
+    correct only if ``op`` computes a sum.
 
     Args:
         op: Function that returns the new accumulator, called as ``op(accumulator, output)``. The accumulator starts as
             ``tensor(0.0)``. Tensor outputs are converted to float64, or to float32 on MPS.
         output_transform: Turns the engine's output into a number or tensor.
         device: Initial device of the accumulator. The accumulator moves to the device of the outputs.
-        skip_unrolling: See ``glowplug.Metric``.
+        skip_unrolling: See :class:`glowplug.Metric`.
 
     Raises:
         TypeError: If ``op`` is not callable, or if an output is neither a number nor a tensor.
 
     Example:
-        >>> largest = VariableAccumulation(torch.maximum)
-        >>> largest.update(torch.tensor(3.0))
-        >>> largest.update(torch.tensor(2.0))
-        >>> largest.compute()
-        (tensor(3., dtype=torch.float64), 2)
+        >>> squares = VariableAccumulation(lambda accumulator, output: accumulator + output**2)
+        >>> squares.update(3.0)
+        >>> squares.update(2.0)
+        >>> squares.compute()
+        (tensor(13., dtype=torch.float64), 2)
     """
 
     required_output_keys = None
@@ -133,7 +134,7 @@ class _Mean(VariableAccumulation):
 
 
 class Average(_Mean):
-    """Mean of numbers or tensors over the examples.
+    """Compute the mean of numbers or tensors over the examples.
 
     A number or a scalar tensor counts as one example. If a tensor has dimensions, the first one is the batch dimension. For
     example, the average of losses computed with ``reduction="none"`` is the mean over all examples, even if batches have
@@ -143,13 +144,14 @@ class Average(_Mean):
     Args:
         output_transform: Turns the engine's output into a number or tensor.
         device: Initial device of the sum. The sum moves to the device of the outputs.
-        skip_unrolling: See ``glowplug.Metric``.
+        skip_unrolling: See :class:`glowplug.Metric`.
 
     Raises:
         TypeError: If an output is neither a number nor a tensor.
         ValueError: If examples have different shapes.
 
     Example:
+        >>> import torch
         >>> average = Average()
         >>> average.update(torch.tensor([1.0, 2.0, 3.0, 4.0]))
         >>> average.update(torch.tensor([1.0]))
@@ -167,7 +169,7 @@ class Average(_Mean):
 
     @sync_all_reduce("accumulator", "num_examples")
     def compute(self) -> Any:
-        """Return the mean as a float64 tensor.
+        """Return the mean as a float64 tensor with the shape of one example.
 
         Raises:
             NotComputableError: If there are no examples.
@@ -176,15 +178,15 @@ class Average(_Mean):
 
 
 class GeometricAverage(_Mean):
-    """Geometric mean of positive numbers or tensors over the examples.
+    """Compute the geometric mean of positive numbers or tensors over the examples.
 
-    This metric accepts the same outputs and raises the same exceptions as :class:`Average`.
+    This metric accepts the same outputs and raises the same exceptions as :class:`Average`. If a value is 0, the mean is 0. If a
+    value is negative, the mean is NaN.
 
     Args:
-        output_transform: Turns the engine's output into a number or tensor. If a value is 0, the mean is 0. If a value is
-            negative, the mean is NaN.
+        output_transform: Turns the engine's output into a number or tensor.
         device: Initial device of the sum of logarithms. The sum moves to the device of the outputs.
-        skip_unrolling: See ``glowplug.Metric``.
+        skip_unrolling: See :class:`glowplug.Metric`.
 
     Example:
         >>> average = GeometricAverage()
@@ -204,7 +206,7 @@ class GeometricAverage(_Mean):
 
     @sync_all_reduce("accumulator", "num_examples")
     def compute(self) -> Any:
-        """Return the mean as a float64 tensor.
+        """Return the mean as a float64 tensor with the shape of one example.
 
         Raises:
             NotComputableError: If there are no examples.

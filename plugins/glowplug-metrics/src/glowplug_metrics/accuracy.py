@@ -39,7 +39,7 @@ def matches(y_pred: torch.Tensor, y: torch.Tensor, is_multilabel: bool = False) 
 
 
 class Accuracy(TaskMetric):
-    """Fraction of correct predictions for binary, multiclass or multilabel data.
+    """Compute the fraction of correct predictions for binary, multiclass or multilabel data.
 
     After ``output_transform``, the output must be ``(y_pred, y)`` or a mapping with the keys ``y_pred`` and ``y``. The kind of
     data is determined by ``is_multilabel`` and by the shapes of ``y_pred`` and ``y``:
@@ -54,9 +54,10 @@ class Accuracy(TaskMetric):
     Args:
         output_transform: Turns the engine's output into ``(y_pred, y)``. This function can, for example, round probabilities to 0
             and 1.
-        is_multilabel: Whether each example has C labels, each of which is 0 or 1.
-        device: See ``glowplug.Metric``. The counts stay on the device of the data, so that updates never wait for an accelerator.
-        skip_unrolling: See ``glowplug.Metric``.
+        is_multilabel: Whether each example has C labels, each of which is 0 or 1. Defaults to ``False``.
+        device: See :class:`glowplug.Metric`. The counts stay on the device of the data, so that updates never wait for an
+            accelerator.
+        skip_unrolling: See :class:`glowplug.Metric`.
 
     Raises:
         TypeError: If ``y_pred`` or ``y`` is not a tensor.
@@ -65,6 +66,7 @@ class Accuracy(TaskMetric):
         RuntimeError: If the kind of data changes between updates.
 
     Example:
+        >>> import torch
         >>> accuracy = Accuracy()
         >>> accuracy.update((torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1])))
         >>> accuracy.compute()

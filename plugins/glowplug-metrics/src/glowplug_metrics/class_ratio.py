@@ -53,10 +53,10 @@ class ClassRatio(TaskMetric):
 
     Args:
         output_transform: Turns the engine's output into ``(y_pred, y)``.
-        average: See :class:`~glowplug_metrics.precision.Precision`.
+        average: See :class:`~glowplug_metrics.Precision`.
         is_multilabel: Whether each example has C labels, each of which is 0 or 1.
-        device: See ``glowplug.Metric``.
-        skip_unrolling: See ``glowplug.Metric``.
+        device: See :class:`glowplug.Metric`.
+        skip_unrolling: See :class:`glowplug.Metric`.
 
     Raises:
         ValueError: If ``average`` is unknown.

@@ -88,7 +88,7 @@ class ClassificationMetric(Metric):
         return (self._output_transform, self.required_output_keys)
 
     def add_updates(self, engine: EngineProtocol, usage: MetricUsage) -> RemovableEventHandle:
-        """Update this metric together with other metrics; see ``glowplug.Metric.add_updates``."""
+        """Update this metric together with other metrics; see :meth:`glowplug.metrics.Metric.add_updates`."""
         if self.input_key is None:
             return super().add_updates(engine, usage)
         return (

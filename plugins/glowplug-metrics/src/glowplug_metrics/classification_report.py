@@ -51,24 +51,25 @@ def report_of(
 
 
 class ClassificationReport(MetricsLambda):
-    """Precision, recall and F-score of each class, and their means over the classes.
+    """Report the precision, recall and F-score of each class, and their means over the classes.
 
     Args:
-        beta: Weight of recall relative to precision in the F-score. Must be above 0.
+        beta: Weight of recall relative to precision in the F-score, a number above 0. Defaults to 1.
         output_dict: If ``True``, the value is a dict such as ``{"cat": {"precision": ..., "recall": ..., "f1-score": ...}, ...,
             "macro avg": {...}}``. If ``False`` (default), the value is the same report as JSON text.
         output_transform: Turns the engine's output into ``(y_pred, y)``, as for
-            :class:`~glowplug_metrics.precision.Precision`.
-        device: See ``glowplug.Metric``.
-        is_multilabel: Whether each example has C labels, each of which is 0 or 1.
+            :class:`Precision`.
+        device: See :class:`glowplug.Metric`.
+        is_multilabel: Whether each example has C labels, each of which is 0 or 1. Defaults to ``False``.
         labels: Names of the classes. Defaults to the class indices. Binary data has the two classes 0 and 1.
-        metrics_result_mode: See ``glowplug.Metric``.
+        metrics_result_mode: See :class:`glowplug.Metric`.
 
     Raises:
-        ValueError: If ``beta`` is not a finite number above 0. ``compute`` raises this error if the number of labels differs from
-            the number of classes, if labels are not unique, or if a label is ``"macro avg"``.
+        ValueError: If ``beta`` is not a finite number above 0. ``compute`` also raises this error if the number of labels differs
+            from the number of classes, if labels are not unique, or if a label is ``"macro avg"``.
 
     Example:
+        >>> import torch
         >>> report = ClassificationReport(output_dict=True, labels=["cat", "dog"])
         >>> report.update((torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]]), torch.tensor([1, 0, 0])))
         >>> report.compute()["dog"]

@@ -29,7 +29,7 @@ __all__ = [
 
 
 class ConfusionMatrix(ClassificationMetric):
-    """Matrix of counts, with actual classes in rows and predicted classes in columns.
+    """Count predictions in a matrix with actual classes in rows and predicted classes in columns.
 
     After ``output_transform``, the output must be ``(y_pred, y)`` or a mapping with the keys ``y_pred`` and ``y``. ``y_pred``
     contains scores of shape (N, C, ...), and ``y`` contains class indices of shape (N, ...). The dimensions after N and C can be,
@@ -41,17 +41,20 @@ class ConfusionMatrix(ClassificationMetric):
     Args:
         num_classes: Number of classes C, at least 2. For binary data, convert the predictions to two scores with
             ``output_transform=lambda out: (torch.nn.functional.one_hot(out[0], 2), out[1])``.
-        average: ``None`` returns the counts. ``"samples"`` divides the counts by the number of examples, which is the sum of N
-            over all batches. ``"recall"`` divides each row by its sum. ``"precision"`` divides each column by its sum.
+        average: ``None`` (default) returns the counts. ``"samples"`` divides the counts by the number of examples, which is the sum
+            of N over all batches. ``"recall"`` divides each row by its sum. ``"precision"`` divides each column by its sum.
         output_transform: Turns the engine's output into ``(y_pred, y)``.
-        device: See ``glowplug.Metric``. The counts stay on the device of the data, so that updates never wait for an accelerator.
-        skip_unrolling: See ``glowplug.Metric``.
+        device: See :class:`glowplug.Metric`. The counts stay on the device of the data, so that updates never wait for an
+            accelerator.
+        skip_unrolling: See :class:`glowplug.Metric`. Unlike for other metrics, the default is ``True``: for outputs that are lists
+            of samples, pass ``False``.
 
     Raises:
         TypeError: If ``y_pred`` or ``y`` is not a tensor.
         ValueError: If ``num_classes`` is below 2, if ``average`` is unknown, or if shapes do not match.
 
     Example:
+        >>> import torch
         >>> cm = ConfusionMatrix(num_classes=2)
         >>> y_pred = torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]])
         >>> cm.update((y_pred, torch.tensor([1, 0, 0, -1])))
@@ -179,9 +182,12 @@ class ConfusionMatrix(ClassificationMetric):
 def IoU(cm: ConfusionMatrix, ignore_index: int | None = None) -> MetricsLambda:  # noqa: N802 - the usual name
     """Return a metric that computes the intersection over union of each class.
 
+    The value of a class is ``TP / (TP + FP + FN)``: the number of true positives, divided by the number of true positives, false
+    positives and false negatives.
+
     Args:
         cm: The confusion matrix, with ``average=None`` or ``average="samples"``. Several metrics can share one confusion matrix.
-        ignore_index: Index of a class to omit from the result.
+        ignore_index: Index of a class to omit from the result. By default, no class is omitted.
 
     Returns:
         A metric whose value is a float64 tensor of shape (C,), or of shape (C - 1,) with ``ignore_index``. A class that neither
@@ -193,6 +199,7 @@ def IoU(cm: ConfusionMatrix, ignore_index: int | None = None) -> MetricsLambda: 
             class.
 
     Example:
+        >>> import torch
         >>> cm = ConfusionMatrix(num_classes=2)
         >>> iou = IoU(cm)
         >>> iou.update((torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]]), torch.tensor([1, 0, 0])))
@@ -217,6 +224,7 @@ def mIoU(cm: ConfusionMatrix, ignore_index: int | None = None) -> MetricsLambda:
         ValueError: See :func:`IoU`.
 
     Example:
+        >>> import torch
         >>> metric = mIoU(ConfusionMatrix(num_classes=2), ignore_index=0)
         >>> metric.update((torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]]), torch.tensor([1, 0, 0])))
         >>> metric.compute()
@@ -232,11 +240,15 @@ def JaccardIndex(cm: ConfusionMatrix, ignore_index: int | None = None) -> Metric
         cm: See :func:`IoU`.
         ignore_index: See :func:`IoU`.
 
+    Returns:
+        See :func:`IoU`.
+
     Raises:
         TypeError: See :func:`IoU`.
         ValueError: See :func:`IoU`.
 
     Example:
+        >>> import torch
         >>> metric = JaccardIndex(ConfusionMatrix(num_classes=2))
         >>> metric.update((torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]]), torch.tensor([1, 0, 0])))
         >>> metric.compute()
@@ -247,6 +259,9 @@ def JaccardIndex(cm: ConfusionMatrix, ignore_index: int | None = None) -> Metric
 
 def DiceCoefficient(cm: ConfusionMatrix, ignore_index: int | None = None) -> MetricsLambda:  # noqa: N802 - its name in ignite
     """Return a metric that computes the Dice coefficient of each class.
+
+    The value of a class is ``2 * TP / (2 * TP + FP + FN)``, with its numbers of true positives, false positives and false
+    negatives. It is equal to the F1 score of the class.
 
     Args:
         cm: See :func:`IoU`.
@@ -261,6 +276,7 @@ def DiceCoefficient(cm: ConfusionMatrix, ignore_index: int | None = None) -> Met
         ValueError: See :func:`IoU`.
 
     Example:
+        >>> import torch
         >>> dice = DiceCoefficient(ConfusionMatrix(num_classes=2))
         >>> dice.update((torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]]), torch.tensor([1, 0, 0])))
         >>> dice.compute()
@@ -283,6 +299,7 @@ def cmAccuracy(cm: ConfusionMatrix) -> MetricsLambda:  # noqa: N802 - its name i
         ValueError: See :func:`IoU`.
 
     Example:
+        >>> import torch
         >>> metric = cmAccuracy(ConfusionMatrix(num_classes=2))
         >>> metric.update((torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1])))
         >>> metric.compute()
@@ -296,13 +313,18 @@ def cmPrecision(cm: ConfusionMatrix, average: bool = True) -> MetricsLambda:  # 
 
     Args:
         cm: See :func:`IoU`.
-        average: If ``True`` (default), the value is the mean over the classes. If ``False``, the value is a tensor of shape (C,).
+        average: Whether to return the mean over the classes instead of the value of each class. Defaults to ``True``.
+
+    Returns:
+        A metric whose value is a float64 scalar or, with ``average=False``, a float64 tensor of shape (C,). A class with a zero
+        denominator has the value 0.
 
     Raises:
         TypeError: See :func:`IoU`.
         ValueError: See :func:`IoU`.
 
     Example:
+        >>> import torch
         >>> metric = cmPrecision(ConfusionMatrix(num_classes=2), average=False)
         >>> metric.update((torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]]), torch.tensor([1, 0, 0])))
         >>> metric.compute()
@@ -316,13 +338,18 @@ def cmRecall(cm: ConfusionMatrix, average: bool = True) -> MetricsLambda:  # noq
 
     Args:
         cm: See :func:`IoU`.
-        average: If ``True`` (default), the value is the mean over the classes. If ``False``, the value is a tensor of shape (C,).
+        average: Whether to return the mean over the classes instead of the value of each class. Defaults to ``True``.
+
+    Returns:
+        A metric whose value is a float64 scalar or, with ``average=False``, a float64 tensor of shape (C,). A class with a zero
+        denominator has the value 0.
 
     Raises:
         TypeError: See :func:`IoU`.
         ValueError: See :func:`IoU`.
 
     Example:
+        >>> import torch
         >>> metric = cmRecall(ConfusionMatrix(num_classes=2), average=False)
         >>> metric.update((torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]]), torch.tensor([1, 0, 0])))
         >>> metric.compute()

@@ -24,17 +24,22 @@ _FIGURES = {
 
 
 class ConfusionTable:
-    r"""Confusion matrix with class names, available as text, rows or DataFrames.
+    r"""Show a confusion matrix with class names, as text, rows or DataFrames.
 
     Args:
         matrix: Counts of shape (C, C) with actual classes in rows, as returned by ``ConfusionMatrix.compute()``.
         class_names: Unique names of the classes. Defaults to the class indices.
+
+    Attributes:
+        matrix: The counts, an integer tensor of shape (C, C) on the CPU.
+        class_names: Names of the classes, a tuple.
 
     Raises:
         ValueError: If ``matrix`` is not a square integer matrix, or if ``class_names`` does not contain one unique name for each
             class.
 
     Example:
+        >>> import torch
         >>> table = ConfusionTable(torch.tensor([[5, 2], [1, 7]]), ["cat", "dog"])
         >>> table.per_class()[0]["recall"]
         0.7142857142857143

@@ -42,7 +42,7 @@ class _Curve(EpochMetric):
 
 
 class ROC_AUC(_Curve):  # noqa: N801 - ignite's name
-    """Area under the receiver operating characteristic curve (``sklearn.metrics.roc_auc_score``).
+    """Compute the area under the receiver operating characteristic curve (``sklearn.metrics.roc_auc_score``).
 
     After ``output_transform``, the output must be ``(y_pred, y)`` or a mapping with the keys ``y_pred`` and ``y``. ``y_pred``
     contains scores, and ``y`` contains the labels 0 and 1. Both tensors have the shape (N,) for one label, or (N, C) for the
@@ -50,15 +50,19 @@ class ROC_AUC(_Curve):  # noqa: N801 - ignite's name
 
     Args:
         output_transform: Turns the engine's output into ``(y_pred, y)``, for example by converting logits to probabilities.
-        check_compute_fn: Whether to call the scikit-learn function on the first batch and to warn if the call fails.
+        check_compute_fn: Whether to call the scikit-learn function on the first batch after each reset, and to warn if the call
+            fails. Defaults to ``False``.
         device: Device of the stored outputs. Defaults to the CPU; with outputs on an accelerator, each update then waits for the
             accelerator. See :class:`EpochMetric`.
-        skip_unrolling: See ``glowplug.Metric``.
+        skip_unrolling: See :class:`glowplug.Metric`.
 
     Raises:
         ModuleNotFoundError: If scikit-learn is not installed. To install it, run ``pip install "glowplug-metrics[sklearn]"``.
+        TypeError: If ``y_pred`` or ``y`` is not a tensor.
+        ValueError: If the shapes do not match, or if the dtype or C changes between updates.
 
     Example:
+        >>> import torch
         >>> metric = ROC_AUC()
         >>> metric.update((torch.tensor([0.1, 0.4, 0.35, 0.8]), torch.tensor([0, 0, 1, 1])))
         >>> metric.compute()
@@ -69,11 +73,12 @@ class ROC_AUC(_Curve):  # noqa: N801 - ignite's name
 
 
 class AveragePrecision(_Curve):
-    """Average precision (``sklearn.metrics.average_precision_score``).
+    """Compute the average precision (``sklearn.metrics.average_precision_score``).
 
     This metric accepts the same outputs and arguments and raises the same exceptions as :class:`ROC_AUC`.
 
     Example:
+        >>> import torch
         >>> metric = AveragePrecision()
         >>> metric.update((torch.tensor([0.1, 0.4, 0.35, 0.8]), torch.tensor([0, 0, 1, 1])))
         >>> round(metric.compute(), 3)
@@ -84,13 +89,14 @@ class AveragePrecision(_Curve):
 
 
 class RocCurve(_Curve):
-    """Receiver operating characteristic curve (``sklearn.metrics.roc_curve``).
+    """Compute the receiver operating characteristic curve (``sklearn.metrics.roc_curve``).
 
     The value of the metric is a tuple of three tensors: false positive rates, true positive rates, and thresholds. The first
     threshold is infinite. The arguments and exceptions are the same as for :class:`ROC_AUC`. The outputs must have the
     same form as for :class:`ROC_AUC`, except that each example has only one label.
 
     Example:
+        >>> import torch
         >>> metric = RocCurve()
         >>> metric.update((torch.tensor([0.1, 0.4, 0.35, 0.8]), torch.tensor([0, 0, 1, 1])))
         >>> false, true, thresholds = metric.compute()
@@ -102,13 +108,14 @@ class RocCurve(_Curve):
 
 
 class PrecisionRecallCurve(_Curve):
-    """Precision-recall curve (``sklearn.metrics.precision_recall_curve``).
+    """Compute the precision-recall curve (``sklearn.metrics.precision_recall_curve``).
 
     The value of the metric is a tuple of three tensors: precisions, recalls and thresholds. The tensor of thresholds has one
     element fewer than the other two tensors. The arguments and exceptions are the same as for :class:`ROC_AUC`. The outputs must
     have the same form as for :class:`ROC_AUC`, except that each example has only one label.
 
     Example:
+        >>> import torch
         >>> metric = PrecisionRecallCurve()
         >>> metric.update((torch.tensor([0.1, 0.4, 0.35, 0.8]), torch.tensor([0, 0, 1, 1])))
         >>> precisions, recalls, thresholds = metric.compute()

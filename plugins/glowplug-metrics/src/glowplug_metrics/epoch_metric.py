@@ -33,15 +33,16 @@ class EpochMetric(Metric):
     ranks. Ranks may have different numbers of examples. The value is cached until the data changes.
 
     Args:
-        compute_fn: Function that returns the value of the metric, called as ``compute_fn(y_pred, y)``. The value must be
-            picklable.
+        compute_fn: Function that returns the value of the metric, called as ``compute_fn(y_pred, y)``. With several
+            processes, the value must be picklable.
         output_transform: Turns the engine's output into ``(y_pred, y)``. Both tensors must have the shape (N,) or (N, C). A
             tensor of shape (N, 1) is converted to the shape (N,). The dtypes and C must not change between batches.
-        check_compute_fn: Whether to call ``compute_fn`` on the first batch and to warn if the call fails.
+        check_compute_fn: Whether to call ``compute_fn`` on the first batch after each reset, and to warn if the call fails.
+            Defaults to ``True``.
         device: Device of the stored outputs. Defaults to the CPU. If the outputs are on an accelerator, each update then waits
             for the accelerator and copies the batch. To avoid this, pass the device of the outputs, which must have room for all
             outputs of an epoch, and ``check_compute_fn=False``.
-        skip_unrolling: See ``glowplug.Metric``.
+        skip_unrolling: See :class:`glowplug.Metric`.
 
     Raises:
         TypeError: If ``compute_fn`` is not callable, or if ``y_pred`` or ``y`` is not a tensor.
@@ -50,9 +51,10 @@ class EpochMetric(Metric):
             other ranks, it raises this error.
 
     Warns:
-        EpochMetricWarning: If ``compute_fn`` fails on the first batch.
+        EpochMetricWarning: If ``compute_fn`` fails on the first batch after a reset.
 
     Example:
+        >>> import torch
         >>> largest_error = EpochMetric(lambda y_pred, y: (y_pred - y).abs().max().item())
         >>> largest_error.update((torch.tensor([1.0, 2.0]), torch.tensor([1.0, 5.0])))
         >>> largest_error.update((torch.tensor([4.0]), torch.tensor([5.0])))

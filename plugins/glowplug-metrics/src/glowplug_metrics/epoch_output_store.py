@@ -18,13 +18,14 @@ class EpochOutputStore:
     has all outputs of the epoch.
 
     Args:
-        output_transform: Function that converts the engine's output before it is stored.
+        output_transform: Function that converts the engine's output before it is stored. By default, the output is stored
+            unchanged.
 
     Attributes:
         data: The stored outputs of the current epoch or, after the run, of the last one.
 
     Raises:
-        TypeError: If ``output_transform`` cannot be called.
+        TypeError: If ``output_transform`` is not callable.
 
     Example:
         >>> from glowplug import Engine
@@ -46,8 +47,8 @@ class EpochOutputStore:
         """Begin a new list.
 
         Args:
-            engine: The engine that starts an epoch. If it resumes the epoch, the list keeps the outputs of the first iterations.
-                Without an engine, the list is always new.
+            engine: The engine that starts an epoch. If the engine resumes the epoch, the outputs of the earlier iterations are
+                kept. Without an engine, the list is always new.
         """
         if engine is None or engine.state.iteration == engine.state.epoch_start:
             self.data = []
@@ -61,7 +62,11 @@ class EpochOutputStore:
 
         Args:
             engine: The engine.
-            name: Name of an attribute of ``engine.state`` that refers to the list at the end of each epoch.
+            name: Name of an attribute of ``engine.state`` that is set to the list at the end of each epoch. By default, no
+                attribute is set.
+
+        Returns:
+            A handle that detaches the handler.
 
         Raises:
             TypeError: If ``name`` is not a string.

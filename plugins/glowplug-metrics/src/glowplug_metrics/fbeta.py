@@ -48,18 +48,20 @@ def checked_beta(beta: float) -> float:
 
 
 class Fbeta(MetricsLambda):
-    """Harmonic mean of precision and recall, with recall weighted by ``beta``.
+    """Compute the harmonic mean of precision and recall, with recall weighted by ``beta``.
 
     Args:
         beta: Weight of recall relative to precision, a number above 0. The F1 score has ``beta=1``.
-        average: If ``True`` (default), the value is the mean over the classes. If ``False``, the value is a tensor of shape (C,).
+        average: If ``True`` (default), the value is the mean over the classes. If ``False``, the value is a tensor of shape (C,)
+            or, if only class 1 of binary data is scored, a scalar tensor.
         precision: A Precision to use instead of a new one; it keeps its own ``output_transform``. Create the Precision with
             ``average=False`` or ``average=None``. For binary data, ``average=False`` scores only class 1, and
             ``average=None`` scores both classes. By default, a new Precision with ``average=False`` is used.
-        recall: A Recall to use instead of a new one, under the same conditions as ``precision``.
+        recall: A Recall to use instead of a new one, under the same conditions as ``precision``. For binary data, both must have the
+            same ``average``.
         output_transform: Turns the engine's output into ``(y_pred, y)``. If ``precision`` or ``recall`` is given,
             ``output_transform`` must be omitted.
-        device: See ``glowplug.Metric``. If ``precision`` or ``recall`` is given, ``device`` must be omitted.
+        device: See :class:`glowplug.Metric`. If ``precision`` or ``recall`` is given, ``device`` must be omitted.
 
     Raises:
         ValueError: If ``beta`` is not a finite number above 0, or if the ``average`` of ``precision`` or ``recall`` is neither
@@ -68,6 +70,7 @@ class Fbeta(MetricsLambda):
         TypeError: If ``precision`` is not a Precision, or ``recall`` is not a Recall.
 
     Example:
+        >>> import torch
         >>> f2 = Fbeta(beta=2.0)
         >>> f2.update((torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]]), torch.tensor([1, 0, 0])))
         >>> round(f2.compute(), 4)
@@ -101,7 +104,7 @@ class Fbeta(MetricsLambda):
 
 
 class F1(Fbeta):
-    """Harmonic mean of precision and recall: :class:`Fbeta` with ``beta=1``.
+    """Compute the harmonic mean of precision and recall: :class:`Fbeta` with ``beta=1``.
 
     Args:
         average: See :class:`Fbeta`.
@@ -111,6 +114,7 @@ class F1(Fbeta):
         device: See :class:`Fbeta`.
 
     Example:
+        >>> import torch
         >>> f1 = F1(average=False)
         >>> f1.update((torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]]), torch.tensor([1, 0, 0])))
         >>> f1.compute()

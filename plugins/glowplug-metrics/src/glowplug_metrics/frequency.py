@@ -18,17 +18,19 @@ __all__ = ["Frequency"]
 
 
 class Frequency(Metric):
-    """Number of items, such as examples or tokens, per second since the epoch began or over the last iterations.
+    """Measure how many items, such as examples or tokens, are processed per second.
 
-    With several processes, the metric counts the items of all processes. The metric does not wait for work queued on an
-    accelerator, unless the output is an accelerator tensor. If a run continues in the middle of an epoch, the clock is stopped
-    until the next iteration starts. The time to restore the position in the data is therefore not counted.
+    The rate is the average since the epoch began or, with ``window``, over the last updates. With several processes, the metric
+    counts the items of all processes. The metric does not wait for work queued on an accelerator, unless the output is an
+    accelerator tensor. If a run continues in the middle of an epoch, the clock is stopped until the next iteration starts, so the
+    time to restore the position in the data is not counted.
 
     Args:
         output_transform: Turns the engine's output into the number of items.
         device: Unused.
-        skip_unrolling: See ``glowplug.Metric``.
-        window: Number of the last updates that count. By default, all updates since the epoch began count.
+        skip_unrolling: See :class:`glowplug.Metric`.
+        window: Number of the most recent updates to average over. By default, the rate is averaged over all updates since the epoch
+            began.
 
     Raises:
         TypeError: If an output is neither a number nor a scalar tensor, or if ``window`` is not an integer.
@@ -100,7 +102,7 @@ class Frequency(Metric):
         return self._recent_items / self._recent_seconds
 
     def feed(self, engine: EngineProtocol, usage: str | MetricUsage | None = None) -> RemovableEventHandle:
-        """Let the engine reset and update the metric and control its clock; see ``glowplug.Metric.feed``."""
+        """Let the engine reset and update the metric and control its clock; see :meth:`glowplug.metrics.Metric.feed`."""
         with ExitStack() as fed:
             fed.enter_context(super().feed(engine, usage))
             fed.enter_context(engine.add_event_handler(Events.EPOCH_STARTED, self._continue_clock))

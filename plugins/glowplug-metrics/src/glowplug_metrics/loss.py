@@ -17,7 +17,7 @@ __all__ = ["Loss"]
 
 
 class Loss(Metric):
-    """Mean of a loss function over all examples, with each batch weighted by its size.
+    """Compute the mean of a loss function over all examples, with each batch weighted by its size.
 
     The output is ``(y_pred, y)`` or ``(y_pred, y, criterion_kwargs)``, or a mapping with the three keys ``y_pred``, ``y``
     and ``criterion_kwargs``. Other metrics ignore ``criterion_kwargs``, so they can use the same output.
@@ -31,8 +31,9 @@ class Loss(Metric):
         output_transform: Turns the engine's output into one of the forms described above.
         batch_size: Function of ``y`` that returns the number of examples in the batch. By default, the number of examples is the
             length of the first tensor in ``y``; see ``glowplug_metrics.batch_size.batch_size_of``.
-        device: See ``glowplug.Metric``. The sum stays on the device of the loss, so that updates never wait for an accelerator.
-        skip_unrolling: See ``glowplug.Metric``.
+        device: See :class:`glowplug.Metric`. The sum stays on the device of the loss, so that updates never wait for an
+            accelerator.
+        skip_unrolling: See :class:`glowplug.Metric`.
 
     Raises:
         TypeError: If ``loss_fn`` or ``batch_size`` is not callable, or if the number of examples in a target cannot be
@@ -41,6 +42,7 @@ class Loss(Metric):
             numbers of examples.
 
     Example:
+        >>> import torch
         >>> loss = Loss(torch.nn.functional.mse_loss)
         >>> loss.update((torch.tensor([1.0, 1.0, 1.0]), torch.zeros(3)))
         >>> loss.update((torch.tensor([5.0]), torch.zeros(1)))

@@ -14,7 +14,7 @@ __all__ = ["MetricGroup"]
 
 
 class MetricGroup(Metric):
-    """Several metrics that are attached together and share one ``output_transform``.
+    """Attach several metrics together, with one shared ``output_transform``.
 
     An attached group publishes the value of each metric under the metric's name, and a dictionary of all values under the
     group's name.
@@ -24,11 +24,11 @@ class MetricGroup(Metric):
             this metric is still updated only once per output. Metrics of a group cannot be attached separately.
         output_transform: Converts the engine's output before each metric applies its own ``output_transform``. If the result is
             a mapping, the metrics receive only its values ``y_pred`` and ``y``, as a tuple.
-        skip_unrolling: See ``glowplug.Metric``. The ``skip_unrolling`` of the metrics in the group has no effect.
+        skip_unrolling: See :class:`glowplug.Metric`. The ``skip_unrolling`` of the metrics in the group has no effect.
 
     Raises:
         TypeError: If ``metrics`` is not a mapping of names to metrics.
-        ValueError: In ``attach``, if one of the metrics is already attached separately or in another group.
+        ValueError: ``attach`` raises this error if one of the metrics is already attached separately or in another group.
 
     Example:
         >>> from glowplug import Engine
@@ -87,7 +87,7 @@ class MetricGroup(Metric):
         return {name: metric.compute() for name, metric in self.metrics.items()}
 
     def feed(self, engine: EngineProtocol, usage: str | MetricUsage | None = None) -> RemovableEventHandle:
-        """Let the engine reset and update the group and its metrics; see ``glowplug.Metric.feed``."""
+        """Let the engine reset and update the group and its metrics; see :meth:`glowplug.metrics.Metric.feed`."""
         usage = self.usage_or_default(usage)
         with ExitStack() as fed:
             for member in self._members:

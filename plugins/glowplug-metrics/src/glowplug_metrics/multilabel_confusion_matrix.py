@@ -37,7 +37,7 @@ def label_matrices(counts: torch.Tensor, examples: int) -> torch.Tensor:
 
 
 class MultiLabelConfusionMatrix(TaskMetric):
-    """Confusion matrix for each label, with the true positives at ``[1, 1]``.
+    """Compute a confusion matrix for each label, with the true positives at ``[1, 1]``.
 
     The output is ``(y_pred, y)``, or a mapping with the keys ``y_pred`` and ``y``. The tensors ``y_pred`` and ``y`` have the
     shape (N, C, ...) and contain only 0 and 1.
@@ -45,9 +45,10 @@ class MultiLabelConfusionMatrix(TaskMetric):
     Args:
         num_classes: Number of labels C, at least 2.
         output_transform: Turns the engine's output into ``(y_pred, y)``, for example with probabilities rounded to 0 and 1.
-        device: See ``glowplug.Metric``. The counts stay on the device of the data, so that updates never wait for an accelerator.
-        normalized: Whether to divide the counts by the number of examples.
-        skip_unrolling: See ``glowplug.Metric``.
+        device: See :class:`glowplug.Metric`. The counts stay on the device of the data, so that updates never wait for an
+            accelerator.
+        normalized: Whether to divide the counts by the number of examples. Defaults to ``False``.
+        skip_unrolling: See :class:`glowplug.Metric`.
 
     Raises:
         TypeError: If ``y_pred`` or ``y`` is not a tensor.
@@ -55,6 +56,7 @@ class MultiLabelConfusionMatrix(TaskMetric):
             accelerator are checked only in ``compute``.
 
     Example:
+        >>> import torch
         >>> cm = MultiLabelConfusionMatrix(num_classes=2)
         >>> cm.update((torch.tensor([[1, 0], [1, 1]]), torch.tensor([[1, 0], [0, 1]])))
         >>> cm.compute()
@@ -91,7 +93,7 @@ class MultiLabelConfusionMatrix(TaskMetric):
         """Count one batch.
 
         Args:
-            batch: The batch, which may be shared with other metrics.
+            batch: The batch, which other metrics may share.
         """
         self._kind_of(batch)
         self._num_invalid += batch.num_not_binary
@@ -102,7 +104,7 @@ class MultiLabelConfusionMatrix(TaskMetric):
     def compute(self) -> torch.Tensor:
         """Return the matrices over all processes as a tensor of shape (C, 2, 2).
 
-        The type of the tensor is float64 if ``normalized`` is true, otherwise int64.
+        The dtype is float64 if ``normalized`` is true, and int64 otherwise.
 
         Raises:
             NotComputableError: If there are no examples.
@@ -119,5 +121,6 @@ class MultiLabelConfusionMatrix(TaskMetric):
 
     def _begin(self, task: Any) -> None:
         raise ValueError(
-            f"MultiLabelConfusionMatrix was created with num_classes={self.num_classes}, but the data has {task[1]} classes"
+            f"MultiLabelConfusionMatrix was created with num_classes={self.num_classes}, but the data has {task[1]} labels; create "
+            f"it with num_classes={task[1]}"
         )

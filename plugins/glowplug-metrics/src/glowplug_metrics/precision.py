@@ -9,7 +9,7 @@ __all__ = ["Precision"]
 
 
 class Precision(ClassRatio):
-    """Fraction of each class's predictions that are correct, for binary, multiclass or multilabel data.
+    """Compute the fraction of each class's predictions that are correct, for binary, multiclass or multilabel data.
 
     The output is ``(y_pred, y)``, or a mapping with the keys ``y_pred`` and ``y``. The argument ``is_multilabel`` and the shapes
     of ``y_pred`` and ``y`` determine the kind of data:
@@ -26,14 +26,18 @@ class Precision(ClassRatio):
 
     Args:
         output_transform: Turns the engine's output into ``(y_pred, y)``, for example with probabilities rounded to 0 and 1.
-        average: How to combine the values of the classes. ``False`` returns a tensor of shape (C,) with the value of each class.
-            For binary data, ``False`` returns only the value of class 1. ``None`` returns a tensor of shape (C,) for all kinds of
-            data; for binary data, C is 2. ``True`` or ``"macro"`` returns the mean over the classes. ``"weighted"`` returns
-            the mean weighted by the number of examples of each class. ``"micro"`` adds up the counts of all classes before
-            computing the ratio. ``"samples"`` returns the mean over the examples and requires multilabel data.
-        is_multilabel: Whether each example has C labels, which are 0 or 1.
-        device: See ``glowplug.Metric``. The counts stay on the device of the data, so that updates never wait for an accelerator.
-        skip_unrolling: See ``glowplug.Metric``.
+        average: How to combine the values of the classes:
+
+            - ``False`` (default): the value of each class, a tensor of shape (C,); for binary data, only the value of class 1.
+            - ``None``: the value of each class, a tensor of shape (C,); for binary data, C is 2.
+            - ``True`` or ``"macro"``: the mean over the classes.
+            - ``"weighted"``: the mean over the classes, weighted by the number of examples of each class.
+            - ``"micro"``: the ratio computed from the summed counts of all classes.
+            - ``"samples"``: the mean over the examples; requires multilabel data.
+        is_multilabel: Whether each example has C labels, each of which is 0 or 1. Defaults to ``False``.
+        device: See :class:`glowplug.Metric`. The counts stay on the device of the data, so that updates never wait for an
+            accelerator.
+        skip_unrolling: See :class:`glowplug.Metric`.
 
     Raises:
         TypeError: If ``y_pred`` or ``y`` is not a tensor.

@@ -94,13 +94,13 @@ class _MeanError(Metric):
 
 
 class MeanAbsoluteError(_MeanError):
-    """Mean absolute error: the sum of ``|y_pred - y|`` divided by the number of examples.
+    """Compute the mean absolute error: the sum of ``|y_pred - y|`` divided by the number of examples.
 
     The output is ``(y_pred, y)``, or a mapping with the keys ``y_pred`` and ``y``. The tensors ``y_pred`` and ``y`` have the
-    shape (N, ...). If an example has several elements, their errors are summed. To get the mean over all elements, flatten
-    ``y_pred`` and ``y`` with ``output_transform``.
+    shape (N, ...); apart from N, dimensions of size 1 are ignored, so (N, 1) matches (N,). If an example has several elements,
+    their errors are summed. To get the mean over all elements, flatten ``y_pred`` and ``y`` with ``output_transform``.
 
-    The arguments are the same as for ``glowplug.Metric``. The sum stays on the device of the data, so that updates never wait
+    The arguments are the same as for :class:`glowplug.Metric`. The sum stays on the device of the data, so that updates never wait
     for an accelerator.
 
     Raises:
@@ -108,6 +108,7 @@ class MeanAbsoluteError(_MeanError):
         ValueError: If the shapes do not match.
 
     Example:
+        >>> import torch
         >>> error = MeanAbsoluteError()
         >>> error.update((torch.tensor([1.0, 5.0]), torch.tensor([2.0, 2.0])))
         >>> error.compute()
@@ -120,11 +121,12 @@ class MeanAbsoluteError(_MeanError):
 
 
 class MeanSquaredError(_MeanError):
-    """Mean squared error: the sum of ``(y_pred - y)**2`` divided by the number of examples.
+    """Compute the mean squared error: the sum of ``(y_pred - y)**2`` divided by the number of examples.
 
     Outputs, arguments and exceptions are the same as for :class:`MeanAbsoluteError`.
 
     Example:
+        >>> import torch
         >>> error = MeanSquaredError()
         >>> error.update((torch.tensor([1.0, 5.0]), torch.tensor([2.0, 2.0])))
         >>> error.compute()
@@ -137,11 +139,12 @@ class MeanSquaredError(_MeanError):
 
 
 class RootMeanSquaredError(MeanSquaredError):
-    """Square root of the mean squared error.
+    """Compute the square root of the mean squared error.
 
     Outputs, arguments and exceptions are the same as for :class:`MeanAbsoluteError`.
 
     Example:
+        >>> import torch
         >>> error = RootMeanSquaredError()
         >>> error.update((torch.tensor([1.0, 5.0]), torch.tensor([1.0, 1.0])))
         >>> error.compute() == 8**0.5

@@ -57,11 +57,11 @@ def moved_average(average: Value | None, value: Value, alpha: float) -> Value:
 
 
 class RunningAverage(Metric):
-    """Exponential moving average of a metric or of the output.
+    """Compute an exponential moving average of a metric or of the output.
 
     The first value is the initial average. Each further value ``x`` changes the average to
     ``alpha * average + (1 - alpha) * x``. By default, the average is updated and published at each iteration, and reset at the
-    start of each run; see :class:`RunningBatchWise`.
+    start of each run; see :class:`glowplug.metrics.RunningBatchWise`.
 
     If the output is a number or a scalar tensor, the output itself is the value. For any other tensor, such as losses computed
     with ``reduction="none"``, the value is the mean over the first dimension, which is the batch. An empty batch is ignored. To
@@ -76,12 +76,12 @@ class RunningAverage(Metric):
 
     Args:
         src: The metric to average. Do not attach this metric separately, because it is updated and reset at each iteration.
-        alpha: Weight of the previous average, above 0 and at most 1.
+        alpha: Weight of the previous average, above 0 and at most 1. Defaults to 0.98.
         output_transform: Turns the engine's output into a number or tensor. If ``src`` is given, ``output_transform`` must be
             omitted.
         epoch_bound: Deprecated. ``True`` resets the average at each epoch if ``attach()`` is called without a usage.
-        device: See ``glowplug.Metric``. If ``src`` is given, ``device`` must be omitted. Tensors stay on their own device.
-        skip_unrolling: See ``glowplug.Metric``.
+        device: See :class:`glowplug.Metric`. If ``src`` is given, ``device`` must be omitted. Tensors stay on their own device.
+        skip_unrolling: See :class:`glowplug.Metric`.
 
     Raises:
         TypeError: If ``src`` is not a metric, or an output is neither a number nor a tensor.
@@ -175,7 +175,7 @@ class RunningAverage(Metric):
                 self._add_from_source()
 
     def feed(self, engine: EngineProtocol, usage: str | MetricUsage | None = None) -> RemovableEventHandle:
-        """Let the engine reset and update ``src`` and the average; see ``glowplug.Metric.feed``."""
+        """Let the engine reset and update ``src`` and the average; see :meth:`glowplug.metrics.Metric.feed`."""
         usage = self.usage_or_default(usage)
         if self.src is None:
             return super().feed(engine, usage)

@@ -36,8 +36,8 @@ class TaskMetric(ClassificationMetric):
     Args:
         output_transform: Turns the engine's output into ``(y_pred, y)``.
         is_multilabel: Whether each example has C labels, which are 0 or 1.
-        device: See ``glowplug.Metric``.
-        skip_unrolling: See ``glowplug.Metric``.
+        device: See :class:`glowplug.Metric`.
+        skip_unrolling: See :class:`glowplug.Metric`.
 
     Example:
         >>> from glowplug_metrics import Accuracy, Precision
@@ -70,12 +70,12 @@ class TaskMetric(ClassificationMetric):
         """Return an ``output_transform`` that treats each element of a sequence as an example.
 
         Args:
-            ignore_index: The label or labels of elements to omit, such as the label of padding.
+            ignore_index: The label or labels of elements to omit, such as the label of padding. By default, no element is omitted.
             output_transform: Function that is called first and turns the engine's output into ``(y_pred, y)``. For N sequences
-                of S elements and C classes, y_pred has the shape (N, S, C), and y has the shape (N, S).
+                of S elements and C classes, ``y_pred`` has the shape (N, S, C), and ``y`` has the shape (N, S).
 
         Returns:
-            A function that returns y_pred of shape (M, C) and y of shape (M,), where M is the number of remaining elements.
+            A function that returns ``y_pred`` of shape (M, C) and ``y`` of shape (M,), where M is the number of remaining elements.
 
         Example:
             >>> from glowplug_metrics import Accuracy

@@ -47,20 +47,22 @@ def among_top_k(y_pred: torch.Tensor, y: torch.Tensor, k: int) -> torch.Tensor:
 
 
 class TopKCategoricalAccuracy(ClassificationMetric):
-    """Fraction of examples whose actual class has one of the k highest scores.
+    """Compute the fraction of examples whose actual class has one of the k highest scores.
 
     Args:
-        k: Number of highest scores to consider, at least 1.
+        k: Number of highest scores to consider, at least 1. Defaults to 5.
         output_transform: Turns the engine's output into ``(y_pred, y)``, with scores of shape (N, C, ...) and classes of shape
             (N, ...).
-        device: See ``glowplug.Metric``. The count stays on the device of the data, so that updates never wait for an accelerator.
-        skip_unrolling: See ``glowplug.Metric``.
+        device: See :class:`glowplug.Metric`. The count stays on the device of the data, so that updates never wait for an
+            accelerator.
+        skip_unrolling: See :class:`glowplug.Metric`.
 
     Raises:
         ValueError: If ``k`` is below 1, if shapes do not match, or if there are fewer than k classes.
         TypeError: If ``y_pred`` or ``y`` is not a tensor.
 
     Example:
+        >>> import torch
         >>> top2 = TopKCategoricalAccuracy(k=2)
         >>> top2.update((torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]]), torch.tensor([1, 0])))
         >>> top2.compute()
@@ -90,7 +92,7 @@ class TopKCategoricalAccuracy(ClassificationMetric):
         """Count one batch.
 
         Args:
-            batch: The batch, which may be shared with other metrics.
+            batch: The batch, which other metrics may share.
         """
         found = among_top_k(batch.y_pred, batch.y, self._k)
         self._num_correct += summand(found.count_nonzero())
