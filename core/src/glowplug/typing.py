@@ -33,10 +33,11 @@ class RegistrationProtocol(Protocol):
         >>> from glowplug import Events
         >>> from glowplug.testing import FakeEngine
         >>> engine = FakeEngine()
-        >>> handle = engine.add_event_handler(Events.EPOCH_COMPLETED(every=5), print)
+        >>> def validate(engine): ...
+        >>> handle = engine.add_event_handler(Events.EPOCH_COMPLETED(every=5), validate)
         >>> (registration,) = engine.registrations()
-        >>> registration.event, registration.filter, registration.handler, registration.phase.name
-        (Events.EPOCH_COMPLETED, every=5, <built-in function print>, 'USER')
+        >>> registration.event, registration.filter, registration.handler.__name__, registration.phase.name
+        (Events.EPOCH_COMPLETED, every=5, 'validate', 'USER')
     """
 
     @property
