@@ -117,7 +117,7 @@ class TensorboardLogger(Logger):
 
     @property
     def folder(self) -> str:
-        """Folder of the event files: ``log_dir``, or a subfolder such as ``rank1`` on ranks other than 0."""
+        """Folder of the event files, which is ``log_dir``, or a subfolder such as ``rank1`` on ranks other than 0."""
         folder = self.log_dir or self._default_dir
         if not self.all_ranks or self.rank == 0:
             return folder
