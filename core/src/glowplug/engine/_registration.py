@@ -90,12 +90,12 @@ class Registration:
 
     @property
     def only(self) -> int | EventFilter | None:
-        """The handler's filter: a divisor for ``every``, a function for other filters, ``None`` if there is no filter."""
+        """The handler's filter, which is a divisor for ``every``, a function for other filters, ``None`` if there is no filter."""
         return self.filter.every if isinstance(self.filter, Every) else self.test
 
     @property
     def idle(self) -> Idle | None:
-        """What knows when the filter need not be called: the interval of ``every_seconds``, or a filter with ``idle_calls``."""
+        """What knows when the filter need not be called, which is the interval of ``every_seconds``, or a filter with ``idle_calls``."""
         candidate: Any = self.filter if self.interval is None else self.interval
         return candidate if isinstance(getattr(candidate, "idle_calls", None), int) else None
 

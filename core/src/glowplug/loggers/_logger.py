@@ -270,7 +270,7 @@ class Logger(LogMethods):
 
     @property
     def _run_rank(self) -> int:
-        """Rank that logs to the run: with ``all_ranks``, each rank has its own run."""
+        """Rank that logs to the run; with ``all_ranks``, each rank has its own run."""
         return self.rank if self.all_ranks else 0
 
     @property

@@ -358,7 +358,7 @@ class Metric(MetricArithmetic["MetricsLambda"], StatefulMetric, ABC):
 
     @property
     def _double_dtype(self) -> torch.dtype:
-        """The float type of accumulators: ``torch.float64`` if the device supports it, otherwise ``torch.float32``."""
+        """The float type of accumulators, which is ``torch.float64`` if the device supports it, otherwise ``torch.float32``."""
         return torch.float32 if self._device.type == "mps" else torch.float64
 
     def usage_or_default(self, usage: str | MetricUsage | None) -> MetricUsage:
