@@ -3,7 +3,7 @@
     python .ci/install.py [--without-torch] <arguments of pip install>
 
 Without sharing, each environment would unpack 800 MB of torch, and each distribution would install hatchling to be built. What an
-environment shares is chosen by what it installs, so it still contains only what its distributions and its tests declare.
+environment shares is chosen by what it installs, so it still contains only what its distributions declare, and the test tools.
 """
 
 import hashlib

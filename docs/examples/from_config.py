@@ -68,7 +68,7 @@ def build(create: Callable[..., Any], options: dict[str, Any], **objects: Any) -
 
 
 def of_torch(module: ModuleType, name: str, **options: Any) -> Any:
-    """Create an optimizer or a scheduler of torch."""
+    """Create a torch optimizer or scheduler."""
     return getattr(module, name)(**options)
 
 
