@@ -21,8 +21,11 @@ CONSTRAINTS = ROOT / "constraints.txt"
 PIP = (sys.executable, "-I", "-m", "pip", "install", "--no-compile")
 
 
-def shared_folder(name: str, *packages: str) -> Path:
-    """Install packages into a folder, unless it is there, and return the folder."""
+def shared_folder(name: str, *packages: str, used: str = "") -> Path:
+    """Install packages into a folder, unless it is there, and return the folder.
+
+    Of the packages, only the modules that an import of those in ``used`` imports are compiled.
+    """
     wanted = f"{sys.implementation.cache_tag} {packages} {CONSTRAINTS.read_text()}"
     shared = ROOT / ".tox" / f"{name}-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
     if not shared.exists():
@@ -30,6 +33,10 @@ def shared_folder(name: str, *packages: str) -> Path:
         # Another environment may be doing the same, so the folder appears only when it is complete.
         temporary = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=shared.parent))
         subprocess.run([*PIP, "--target", str(temporary), "-c", str(CONSTRAINTS), *packages], check=True)
+        if used:
+            # Otherwise, the first processes of the tests, which start together, would each compile the same modules.
+            script = f"import sys; sys.path.insert(0, {str(temporary)!r}); import {used}"
+            subprocess.run([sys.executable, "-I", "-W", "ignore", "-c", script], check=True)
         try:
             temporary.rename(shared)
         except OSError:
@@ -51,11 +58,11 @@ def shared_folders(arguments: list[str], *, with_torch: bool) -> list[Path]:
     folders = []
     if with_torch:
         # The core requires both.
-        folders += [shared_folder("torch", "torch"), shared_folder("numpy", "numpy")]
+        folders += [shared_folder("torch", "torch", used="torch._dynamo"), shared_folder("numpy", "numpy")]
     if "pytest" in arguments:
         folders.append(shared_folder("pytest", "pytest", "pytest-timeout", "pytest-xdist", "hypothesis"))
     if any(argument.endswith("glowplug-mlflow") for argument in arguments):
-        folders.append(shared_folder("mlflow", "mlflow"))
+        folders.append(shared_folder("mlflow", "mlflow", used="mlflow.store.tracking.sqlalchemy_store"))
     return folders
 
 

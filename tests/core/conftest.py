@@ -9,10 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from forkserver import preload
 
-# What DistributedDataParallel imports.
-preload("torch._dynamo")
 MISSING = [name for name in ("torch", "numpy") if importlib.util.find_spec(name) is None]
 ABOUT_TORCH = {
     "distributed",

@@ -7,7 +7,8 @@ PROCESSES = multiprocessing.get_context("forkserver")
 
 def preload(*libraries):
     """Import libraries before the first process is forked; those that are not installed are ignored."""
-    PROCESSES.set_forkserver_preload(["torch.distributed", *libraries])
+    # The first step of an optimizer imports torch._dynamo, which takes as long as the rest of torch.
+    PROCESSES.set_forkserver_preload(["torch.distributed", "torch._dynamo", *libraries])
 
 
 preload()
