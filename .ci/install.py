@@ -6,9 +6,9 @@ Without sharing, each environment would unpack 800 MB of torch, and each distrib
 environment shares is chosen by what it installs, so it still contains only what its distributions declare, and the test tools.
 """
 
+import fcntl
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -28,19 +28,19 @@ def shared_folder(name: str, *packages: str, used: str = "") -> Path:
     """
     wanted = f"{sys.implementation.cache_tag} {packages} {CONSTRAINTS.read_text()}"
     shared = ROOT / ".tox" / f"{name}-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
-    if not shared.exists():
-        shared.parent.mkdir(exist_ok=True)
-        # Another environment may be doing the same, so the folder appears only when it is complete.
-        temporary = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=shared.parent))
-        subprocess.run([*PIP, "--target", str(temporary), "-c", str(CONSTRAINTS), *packages], check=True)
-        if used:
-            # Otherwise, the first processes of the tests, which start together, would each compile the same modules.
-            script = f"import sys; sys.path.insert(0, {str(temporary)!r}); import {used}"
-            subprocess.run([sys.executable, "-I", "-W", "ignore", "-c", script], check=True)
-        try:
+    shared.parent.mkdir(exist_ok=True)
+    with shared.with_suffix(".lock").open("w") as lock:
+        # Another environment may be installing the same. The lock is released when the file is closed.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not shared.exists():
+            # The folder appears only when it is complete.
+            temporary = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=shared.parent))
+            subprocess.run([*PIP, "--target", str(temporary), "-c", str(CONSTRAINTS), *packages], check=True)
+            if used:
+                # Otherwise, the first processes of the tests, which start together, would each compile the same modules.
+                script = f"import sys; sys.path.insert(0, {str(temporary)!r}); import {used}"
+                subprocess.run([sys.executable, "-I", "-W", "ignore", "-c", script], check=True)
             temporary.rename(shared)
-        except OSError:
-            shutil.rmtree(temporary)
     return shared
 
 
