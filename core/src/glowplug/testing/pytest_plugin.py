@@ -71,13 +71,36 @@ class LocalRegistry(Registry):
 
 @pytest.fixture
 def fake_engine() -> FakeEngine:
-    """Return a new ``FakeEngine``; fire events with ``fake_engine.fire(Events.EPOCH_COMPLETED, epoch=3)``."""
+    """Return a new ``FakeEngine``.
+
+    Example:
+        >>> from glowplug import Events
+        >>> def test_epochs_are_seen(fake_engine):
+        ...     seen = []
+        ...     fake_engine.add_event_handler(
+        ...         Events.EPOCH_COMPLETED, lambda engine: seen.append(engine.state.epoch)
+        ...     )
+        ...     fake_engine.fire(Events.EPOCH_COMPLETED, epoch=3)
+        ...     assert seen == [3]
+    """
     return FakeEngine()
 
 
 @pytest.fixture
 def plugin_manager() -> Iterator[LocalRegistry]:
-    """Return an empty plugin registry that replaces the process-wide registry during the test."""
+    """Return an empty plugin registry that replaces the process-wide registry during the test.
+
+    Example:
+        >>> from types import ModuleType
+        >>> from glowplug.hookspecs import Offer
+        >>> from glowplug.plugins import get_registry
+        >>> def test_offer_is_found(plugin_manager):
+        ...     module = ModuleType("acme_shout._plugin")
+        ...     module.GLOWPLUG_API = 1
+        ...     module.glowplug_offers = lambda: [Offer("Shout", "acme_shout.handler:Shout")]
+        ...     plugin_manager.register(module)
+        ...     assert get_registry().names("handler") == ["Shout"]
+    """
     registry = LocalRegistry()
     with use_registry(registry):
         yield registry

@@ -196,6 +196,13 @@ class BaseParamScheduler(ABC):
 
         Raises:
             ModuleNotFoundError: If matplotlib is not installed.
+
+        Example:
+            >>> from glowplug_schedulers import ExpStateScheduler
+            >>> options = {"initial_value": 1.0, "gamma": 0.5, "param_name": "temperature"}
+            >>> [line] = ExpStateScheduler.plot_values(2, **options)
+            >>> line.get_ydata().tolist()
+            [0.5, 0.25]
         """
         try:
             import matplotlib.pyplot as plt
