@@ -44,13 +44,9 @@ def shared_folder(name: str, *packages: str, used: str = "") -> Path:
     return shared
 
 
-def with_build_backend() -> dict[str, str]:
-    """Return environment variables with which pip builds distributions with ``--no-build-isolation``."""
-    # pip itself, which runs with -I, ignores PYTHONPATH; the process that it starts for a build does not.
-    return {
-        **os.environ,
-        "PYTHONPATH": str(shared_folder("build", "hatchling", "hatch-fancy-pypi-readme", "editables")),
-    }
+def build_backend() -> str:
+    """Return the folder of the packages that build the distributions."""
+    return str(shared_folder("build", "hatchling", "hatch-fancy-pypi-readme", "editables"))
 
 
 def shared_folders(arguments: list[str], *, with_torch: bool) -> list[Path]:
@@ -73,8 +69,10 @@ def main(arguments: list[str]) -> int:
     for folder in shared_folders(arguments, with_torch=with_torch):
         name = folder.name.partition("-")[0]
         Path(sysconfig.get_path("purelib"), f"{name}.pth").write_text(f"{folder}\n")
+    # pip itself, which runs with -I, ignores PYTHONPATH; the process that it starts for a build does not.
+    environment = {**os.environ, "PYTHONPATH": build_backend()}
     command = [*PIP, "--no-build-isolation", *arguments]
-    return subprocess.run(command, env=with_build_backend(), check=False).returncode
+    return subprocess.run(command, env=environment, check=False).returncode
 
 
 if __name__ == "__main__":
