@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import inspect
+import signal
 import textwrap
 
 import pytest
@@ -14,6 +15,13 @@ with contextlib.suppress(ImportError):
 
     settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("shared machine")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def sigint():
+    """Let the processes that tests start react to SIGINT, also where a shell runs the tests in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -321,8 +321,6 @@ def serve(path):
 
 def prepare(job):
     """Set up the forked process, and return the arguments of its action."""
-    # Where the tests run in the background of a shell, they inherit that SIGINT is ignored.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = Path(job["folder"])
     output = os.open(folder / "output", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for target in (1, 2):

@@ -9,8 +9,6 @@ from tqdm import tqdm
 from glowplug import Engine, Events
 from glowplug_progress import ProgressBar
 
-# A shell that starts a job in the background lets it ignore the signal.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 random.seed(0)
 console, failed = get_console(), []
 for _ in range(60):
