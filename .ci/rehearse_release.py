@@ -5,6 +5,7 @@
 The release takes place in a clone of the repository, which is deleted afterwards.
 """
 
+import argparse
 import contextlib
 import functools
 import os
@@ -132,4 +133,6 @@ def served(folder: Path) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("version", help="the new version, such as 0.2.0")
+    main(parser.parse_args().version)

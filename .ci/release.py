@@ -5,6 +5,7 @@
 All distributions have the same version, and a plugin requires a core that is at least as new as the plugin.
 """
 
+import argparse
 import re
 import subprocess
 import sys
@@ -54,4 +55,6 @@ def substitute(path: Path, pattern: re.Pattern[str], replacement: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("version", help="the new version, such as 0.2.0")
+    main(parser.parse_args().version)

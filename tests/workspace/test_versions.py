@@ -133,3 +133,15 @@ def test_refused_version(workspace, version):
     assert {stated_version(workspace / folder.relative_to(ROOT)) for folder in FOLDERS} == {
         glowplug.__version__
     }
+
+
+@pytest.mark.parametrize("script", ["release.py", "rehearse_release.py"])
+def test_missing_version(script):
+    """Without a version, the scripts of a release say how to call them."""
+    ended = subprocess.run(
+        [sys.executable, ROOT / ".ci" / script],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert ended.returncode == 2
+    assert f"usage: {script} [-h] version" in ended.stderr
+    assert "the following arguments are required: version" in ended.stderr
