@@ -150,6 +150,12 @@ def arguments():
     for theme in given.themes:
         if theme not in THEMES:
             parser.error(f"unknown theme {theme!r}; the themes are {', '.join(THEMES)}")
+    if given.page and given.themes:
+        tables = [match["themes"] for match in MEASURED.finditer(given.page.read_text())]
+        if not any(set(given.themes).issuperset(table.split()) for table in tables):
+            parser.error(
+                f"no table of {given.page} would be updated; measure all themes of one: {'; '.join(tables)}"
+            )
     return given
 
 
