@@ -64,7 +64,6 @@ def job(rank):  # noqa: PLR0915 - the other processes get the source of this one
             if is_culprit and (what == "error in the step" or what.startswith("error while")):
                 raise ValueError("this is the cause")
             if is_culprit and what == "Ctrl-C":
-                signal.signal(signal.SIGINT, signal.default_int_handler)
                 os.kill(os.getpid(), signal.SIGINT)
             if what == "SIGTERM to all" or (what == "SIGTERM to one" and is_culprit):
                 os.kill(os.getpid(), signal.SIGTERM)

@@ -30,8 +30,6 @@ def train(rank):
     from glowplug_preemption import Preemption
 
     how = json.loads(Path(sys.path[0], "how.json").read_text())
-    # A job in the background of a shell ignores SIGINT.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.manual_seed(rank)
     model = nn.Sequential(nn.Linear(8, 16), nn.Dropout(0.5), nn.Linear(16, 1))
     parallel = nn.parallel.DistributedDataParallel(model)
